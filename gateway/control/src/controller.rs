@@ -1,0 +1,241 @@
+//! The loop: wait for a change of a file, of what discovery found, or of a plugin's health; then compile, load, assemble, publish.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sluicegate_host::discovery::{Key, WasmDiscovery};
+use sluicegate_host::{Loaded, Loader};
+use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::object::Object;
+use sluicegate_model::plan::{self, Plan, Settings};
+use sluicegate_model::snapshot::Snapshot;
+use sluicegate_model::status::Status;
+
+use crate::allocate::Allocator;
+use crate::assemble::{Assembler, balancer_use, router_use};
+use crate::discovery::{Runner, Target};
+use crate::registry::{Builtins, Registry, Use};
+use crate::source::{self, Watcher};
+use crate::store::Store;
+
+/// How long the first snapshot waits for discovery, so that the first connection finds endpoints.
+const FIRST_DISCOVERY: Duration = Duration::from_secs(2);
+/// How often plugins' health is looked at.
+const HEALTH: Duration = Duration::from_millis(100);
+
+/// What control needs to know.
+pub struct Options {
+    /// Files and folders of objects.
+    pub paths: Vec<PathBuf>,
+    /// For the plan.
+    pub settings: Settings,
+    /// Finds built-in plugins.
+    pub builtins: Builtins,
+}
+
+/// Hands a snapshot to the workers; returns what could not be bound.
+pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<String> + Send>;
+
+/// Control's whole state.
+pub struct Controller {
+    options: Options,
+    store: Store,
+    allocator: Allocator,
+    registry: Registry,
+    runner: Runner,
+    assembler: Assembler,
+    objects: Vec<Arc<Object>>,
+    plan: Plan,
+    faults: Vec<Fault>,
+    reported: Vec<Fault>,
+}
+
+impl Controller {
+    /// Reads nothing yet.
+    pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
+        Self {
+            registry: Registry::new(loader, options.builtins),
+            options,
+            store: Store::default(),
+            allocator,
+            runner: Runner::default(),
+            assembler: Assembler::default(),
+            objects: Vec::new(),
+            plan: Plan::default(),
+            faults: Vec::new(),
+            reported: Vec::new(),
+        }
+    }
+
+    /// Runs until the future is dropped.
+    pub async fn run(mut self, status: Arc<ArcSwap<Status>>, publish: Publish) -> Result<(), notify::Error> {
+        let mut watcher = Watcher::new()?;
+        watcher.watch(self.options.paths.iter().map(PathBuf::as_path));
+        self.load().await;
+        self.watch(&mut watcher);
+        self.discover(FIRST_DISCOVERY).await;
+        self.publish(&status, &publish);
+        let mut health = tokio::time::interval(HEALTH);
+        loop {
+            let plugins = self.discoveries();
+            tokio::select! {
+                () = watcher.changed() => {
+                    self.load().await;
+                    self.watch(&mut watcher);
+                }
+                () = self.runner.next(|name| plugins.get(name).cloned(), &self.objects) => {}
+                _ = health.tick() => {
+                    if !self.registry.roll_back() {
+                        continue;
+                    }
+                    self.sync_discovery();
+                }
+            }
+            self.publish(&status, &publish);
+        }
+    }
+
+    /// Loads and discovers once, for `check` and `explain`: the snapshot, the plan, and every fault.
+    pub async fn once(&mut self, discovery: Duration) -> (Arc<Snapshot>, Status) {
+        self.load().await;
+        self.discover(discovery).await;
+        self.assemble()
+    }
+
+    /// The plan compiled last.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn watch(&self, watcher: &mut Watcher) {
+        watcher.watch(self.options.paths.iter().map(PathBuf::as_path).chain(self.registry.files()));
+    }
+
+    /// Files → objects → plan → plugins → discovery's targets.
+    async fn load(&mut self) {
+        let (objects, mut faults) = self.store.update(source::read(&self.options.paths));
+        let (allocations, more) = self.allocator.allocate(&objects);
+        faults.extend(more);
+        self.plan = plan::compile(&objects, &allocations, &self.options.settings);
+        faults.append(&mut self.plan.faults.clone());
+        self.objects = objects;
+        self.faults = faults;
+        let balancers = self.plan.services.iter().flat_map(|s| &s.ports).map(balancer_use);
+        let uses: Vec<Use> = balancers.chain(self.plan.routers.iter().map(router_use)).collect();
+        let mut distinct: Vec<Use> = Vec::new();
+        for wanted in uses {
+            if !distinct.contains(&wanted) {
+                distinct.push(wanted);
+            }
+        }
+        self.registry.sync(&self.plan.plugins, &distinct).await;
+        self.sync_discovery();
+    }
+
+    fn discoveries(&mut self) -> HashMap<String, Arc<WasmDiscovery>> {
+        let mut found = HashMap::new();
+        for port in self.plan.services.iter().filter(|s| s.proxied).flat_map(|s| &s.ports) {
+            let name = &port.discovery.plugin;
+            if found.contains_key(name) {
+                continue;
+            }
+            let wanted = Use { plugin: name.clone(), config: port.discovery.config.clone(), listener: None };
+            if let Ok(ladder) = self.registry.ladder(&wanted)
+                && let Some((Loaded::Discovery(plugin), _)) = ladder.into_iter().next()
+            {
+                found.insert(name.clone(), plugin);
+            }
+        }
+        found
+    }
+
+    fn sync_discovery(&mut self) {
+        let mut tasks: BTreeMap<String, (Arc<WasmDiscovery>, HashMap<Key, Target>)> =
+            self.discoveries().into_iter().map(|(name, plugin)| (name, (plugin, HashMap::new()))).collect();
+        for service in self.plan.services.iter().filter(|s| s.proxied) {
+            // One discovery serves all ports of a Service: a policy's `sectionName` does not reach it.
+            let Some(port) = service.ports.first() else { continue };
+            if let Some((_, targets)) = tasks.get_mut(&port.discovery.plugin) {
+                let key = Key { namespace: service.namespace.clone(), name: service.name.clone() };
+                targets.insert(
+                    key,
+                    Target { service: service.object.value.to_string().into(), config: port.discovery.config.as_str().into() },
+                );
+            }
+        }
+        self.runner.sync(tasks, &self.objects);
+    }
+
+    async fn discover(&mut self, patience: Duration) {
+        let deadline = tokio::time::Instant::now() + patience;
+        let plugins = self.discoveries();
+        while !self.runner.complete() {
+            let next = self.runner.next(|name| plugins.get(name).cloned(), &self.objects);
+            if tokio::time::timeout_at(deadline, next).await.is_err() {
+                tracing::warn!("discovery has not answered for every service yet; it goes on");
+                return;
+            }
+        }
+    }
+
+    fn assemble(&mut self) -> (Arc<Snapshot>, Status) {
+        let made = self.assembler.assemble(&self.plan, &self.runner, &mut self.registry, &self.options.settings.here);
+        let mut faults = self.faults.clone();
+        faults.extend(made.faults);
+        for (planned, error) in self.registry.refused() {
+            let message = error.to_string();
+            if !faults.iter().any(|f| f.message == message) {
+                faults.push(Fault { severity: Severity::Error, place: planned.place.clone(), object: None, message, expected: None });
+            }
+        }
+        let mut plugins = self.registry.status();
+        for plugin in &mut plugins {
+            if let Some(error) = self.runner.ended(&plugin.name) {
+                plugin.state = "degraded".to_owned();
+                plugin.reason = Some(error.to_string());
+            }
+        }
+        faults.sort_by(|a, b| (&a.place, &a.message).cmp(&(&b.place, &b.message)));
+        faults.dedup();
+        let status = Status { snapshot: made.snapshot.version, services: made.services, plugins, faults };
+        (made.snapshot, status)
+    }
+
+    fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish) {
+        let (snapshot, mut now) = self.assemble();
+        for message in publish(snapshot) {
+            now.faults.push(Fault { severity: Severity::Error, place: None, object: None, message, expected: None });
+        }
+        for fault in now.faults.iter().filter(|f| !self.reported.contains(f)) {
+            match fault.severity {
+                Severity::Error => tracing::error!("{fault}"),
+                Severity::Warning => tracing::warn!("{fault}"),
+            }
+        }
+        self.reported.clone_from(&now.faults);
+        status.store(Arc::new(now));
+    }
+}
+
+/// The local addresses that `--nodeport-addresses` selects; a single address (`/32`, `/128`) in 127.0.0.0/8 is always local. Empty: all.
+pub fn node_addresses(cidrs: &[ipnet::IpNet]) -> std::io::Result<Vec<IpAddr>> {
+    if cidrs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<IpAddr> =
+        if_addrs::get_if_addrs()?.into_iter().map(|i| i.ip()).filter(|ip| cidrs.iter().any(|c| c.contains(ip))).collect();
+    found.extend(cidrs.iter().filter(|c| c.prefix_len() == c.max_prefix_len() && c.addr().is_loopback()).map(ipnet::IpNet::addr));
+    found.sort();
+    found.dedup();
+    if found.is_empty() {
+        return Err(std::io::Error::other(format!(
+            "no local address is in {}",
+            cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        )));
+    }
+    Ok(found)
+}

@@ -1,0 +1,241 @@
+//! The plugins of a plan: reads their files, loads each new version off the workers, tries it with the configurations in use, and keeps the
+//! version that serves when the new one is refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sluicegate_host::load::sha256;
+use sluicegate_host::{Description, Loaded, Loader};
+use sluicegate_model::plan::{PlannedPlugin, PluginSource};
+use sluicegate_model::plugin::{Generation, PluginError, RouterGeneration, Stage};
+use sluicegate_model::route::{ListenerInfo, RouteTable};
+use sluicegate_model::status::PluginStatus;
+
+/// A configuration some object gives to a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Use {
+    /// The plugin's name.
+    pub plugin: String,
+    /// JSON.
+    pub config: String,
+    /// For routers: the listener.
+    pub listener: Option<ListenerInfo>,
+}
+
+/// Finds the bytes of a built-in plugin.
+pub type Builtins = fn(&str) -> Option<&'static [u8]>;
+
+/// All plugins in use.
+pub struct Registry {
+    loader: Loader,
+    builtins: Builtins,
+    entries: BTreeMap<String, Entry>,
+    checked: HashMap<(u64, Use), Result<Option<Arc<RouteTable>>, PluginError>>,
+}
+
+struct Entry {
+    planned: PlannedPlugin,
+    /// Of the bytes last tried, with their limits.
+    tried: Option<String>,
+    live: Option<Version>,
+    previous: Option<Version>,
+    number: u64,
+    refused: Option<PluginError>,
+}
+
+#[derive(Clone)]
+struct Version {
+    loaded: Loaded,
+    description: Description,
+}
+
+impl Registry {
+    /// Without plugins.
+    pub fn new(loader: Loader, builtins: Builtins) -> Self {
+        Self { loader, builtins, entries: BTreeMap::new(), checked: HashMap::new() }
+    }
+
+    /// Loads what is new or has changed. `uses` are the configurations a new version must accept to replace the old one.
+    pub async fn sync(&mut self, planned: &[PlannedPlugin], uses: &[Use]) {
+        self.entries.retain(|name, _| planned.iter().any(|p| p.name == *name));
+        for plugin in planned {
+            let entry = self.entries.entry(plugin.name.clone()).or_insert_with(|| Entry {
+                planned: plugin.clone(),
+                tried: None,
+                live: None,
+                previous: None,
+                number: 0,
+                refused: None,
+            });
+            entry.planned = plugin.clone();
+            let bytes = match read(plugin, self.builtins) {
+                Ok(bytes) => bytes,
+                Err(reason) => {
+                    let error = PluginError { plugin: plugin.name.as_str().into(), stage: Stage::Read, reason };
+                    if entry.refused.as_ref().is_none_or(|r| r.reason != error.reason) {
+                        tracing::error!(%error, "the plugin is refused");
+                    }
+                    entry.refused = Some(error);
+                    entry.tried = None;
+                    continue;
+                }
+            };
+            let tried = format!("{} {:?}", sha256(&bytes), plugin.limits);
+            if entry.tried.as_ref() == Some(&tried) {
+                continue;
+            }
+            entry.tried = Some(tried);
+            let number = entry.number + 1;
+            let uses: Vec<Use> = uses.iter().filter(|u| u.plugin == plugin.name).cloned().collect();
+            match load(self.loader.clone(), plugin.clone(), number, bytes, uses).await {
+                Ok(version) => {
+                    tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, "the plugin is loaded");
+                    entry.number = number;
+                    entry.previous = entry.live.take();
+                    entry.live = Some(version);
+                    entry.refused = None;
+                }
+                Err(error) => {
+                    tracing::error!(%error, serving = entry.live.as_ref().map(|l| l.loaded.generation().number), "the plugin is refused");
+                    entry.refused = Some(error);
+                }
+            }
+        }
+        let live: Vec<u64> =
+            self.entries.values().flat_map(|e| [&e.live, &e.previous]).flatten().map(|v| v.loaded.generation().id).collect();
+        self.checked.retain(|(id, _), _| live.contains(id));
+    }
+
+    /// Takes quarantined generations out of service. True if there were some.
+    pub fn roll_back(&mut self) -> bool {
+        let mut any = false;
+        for entry in self.entries.values_mut() {
+            let Some(version) = entry.live.take_if(|v| v.loaded.generation().stats.quarantined()) else { continue };
+            any = true;
+            let bad = version.loaded.generation().clone();
+            entry.live = entry.previous.take();
+            let serving = entry.live.as_ref().map(|v| v.loaded.generation().number);
+            let failures = bad.stats.failures.load(std::sync::atomic::Ordering::Relaxed);
+            let stage = match entry.planned.kind {
+                sluicegate_model::plugin::PluginKind::Balancer => Stage::Pick,
+                sluicegate_model::plugin::PluginKind::Router => Stage::Route,
+                sluicegate_model::plugin::PluginKind::Discovery => Stage::Run,
+            };
+            let reason = format!("generation {} is quarantined after {failures} failures", bad.number);
+            let error = PluginError { plugin: bad.plugin.clone(), stage, reason };
+            tracing::error!(%error, ?serving, "the plugin is rolled back");
+            entry.refused = Some(error);
+        }
+        any
+    }
+
+    /// The generations that may serve a use, best first, each checked with the use's configuration. The error is the best one's.
+    pub fn ladder(&mut self, wanted: &Use) -> Result<Vec<(Loaded, Option<Arc<RouteTable>>)>, PluginError> {
+        let Some(entry) = self.entries.get(&wanted.plugin) else {
+            return Err(PluginError {
+                plugin: wanted.plugin.as_str().into(),
+                stage: Stage::Read,
+                reason: "there is no such plugin".to_owned(),
+            });
+        };
+        let mut ladder = Vec::new();
+        let mut failed = None;
+        for version in [&entry.live, &entry.previous].into_iter().flatten() {
+            let loaded = &version.loaded;
+            let key = (loaded.generation().id, wanted.clone());
+            let checked = self.checked.entry(key).or_insert_with(|| check(loaded, wanted));
+            match checked {
+                Ok(table) => ladder.push((loaded.clone(), table.clone())),
+                Err(error) => failed = failed.or(Some(error.clone())),
+            }
+        }
+        match (ladder.is_empty(), failed, &entry.refused) {
+            (false, ..) => Ok(ladder),
+            (true, Some(error), _) => Err(error),
+            (true, None, Some(error)) => Err(error.clone()),
+            (true, None, None) => {
+                Err(PluginError { plugin: wanted.plugin.as_str().into(), stage: Stage::Read, reason: "it is not loaded".to_owned() })
+            }
+        }
+    }
+
+    /// The JSON Schema of a plugin's configuration, once it is loaded.
+    pub fn schema(&self, plugin: &str) -> Option<&serde_json::Value> {
+        Some(&self.entries.get(plugin)?.live.as_ref()?.description.config_schema)
+    }
+
+    /// The files to watch.
+    pub fn files(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.entries.values().filter_map(|e| match &e.planned.source {
+            PluginSource::File { path, .. } => Some(path.as_path()),
+            PluginSource::Builtin(_) => None,
+        })
+    }
+
+    /// Why plugins were refused.
+    pub fn refused(&self) -> impl Iterator<Item = (&PlannedPlugin, &PluginError)> {
+        self.entries.values().filter_map(|e| Some((&e.planned, e.refused.as_ref()?)))
+    }
+
+    /// What the admin API shows.
+    pub fn status(&self) -> Vec<PluginStatus> {
+        let shown = |e: &Entry| PluginStatus {
+            name: e.planned.name.clone(),
+            kind: e.planned.kind,
+            source: match &e.planned.source {
+                PluginSource::Builtin(_) => "builtin".to_owned(),
+                PluginSource::File { path, .. } => path.display().to_string(),
+            },
+            state: match (&e.live, &e.refused) {
+                (Some(_), None) => "active",
+                (Some(_), Some(_)) => "degraded",
+                (None, _) => "failed",
+            }
+            .to_owned(),
+            reason: e.refused.as_ref().map(ToString::to_string),
+            generation: e.live.as_ref().map(|v| v.loaded.generation().clone()),
+        };
+        self.entries.values().map(shown).collect()
+    }
+
+    /// All live generations, for metrics.
+    pub fn generations(&self) -> Vec<Arc<Generation>> {
+        self.entries.values().filter_map(|e| Some(e.live.as_ref()?.loaded.generation().clone())).collect()
+    }
+}
+
+fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<Vec<u8>, String> {
+    match &plugin.source {
+        PluginSource::Builtin(name) => builtins(name).map(<[u8]>::to_vec).ok_or_else(|| format!("there is no built-in plugin {name:?}")),
+        PluginSource::File { path, sha256: wanted } => {
+            let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            match wanted {
+                Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256(&bytes)) => {
+                    Err(format!("{}: its SHA-256 is {}, and {wanted} is wanted", path.display(), sha256(&bytes)))
+                }
+                _ => Ok(bytes),
+            }
+        }
+    }
+}
+
+/// On a thread of its own: compiling takes tens of milliseconds, a hostile plugin up to its deadlines.
+async fn load(loader: Loader, plugin: PlannedPlugin, number: u64, bytes: Vec<u8>, uses: Vec<Use>) -> Result<Version, PluginError> {
+    let name: Arc<str> = plugin.name.as_str().into();
+    let task = tokio::task::spawn_blocking(move || {
+        let (loaded, description) = loader.load(&plugin.name, number, &bytes, plugin.kind, &plugin.limits)?;
+        for wanted in &uses {
+            check(&loaded, wanted)?;
+        }
+        Ok(Version { loaded, description })
+    });
+    task.await.unwrap_or_else(|e| Err(PluginError { plugin: name, stage: Stage::Compile, reason: format!("the loader failed: {e}") }))
+}
+
+fn check(loaded: &Loaded, wanted: &Use) -> Result<Option<Arc<RouteTable>>, PluginError> {
+    match (loaded, &wanted.listener) {
+        (Loaded::Balancer(balancer), _) => balancer.trial(&wanted.config).map(|()| None),
+        (Loaded::Router(router), Some(listener)) => router.configure(&wanted.config, listener).map(|table| Some(Arc::new(table))),
+        (Loaded::Router(_) | Loaded::Discovery(_), _) => Ok(None),
+    }
+}

@@ -1,0 +1,240 @@
+//! Balancers over wasm. One instance a worker serves all pools bound to it: the guest keeps a `pool` resource for each, made at the first
+//! pick and told of changed endpoints before the next. After a failure the store is thrown away and made anew on demand.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rustc_hash::FxBuildHasher;
+use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Stage};
+use sluicegate_model::pool::{Endpoint, Pool, unique};
+use sluicegate_model::stats::EndpointStats;
+use wasmtime::component::ResourceAny;
+use wasmtime::{Engine, Store};
+
+use crate::bindings::balancer as wit;
+use crate::bindings::balancer::exports::sluicegate::plugin::balancing;
+use crate::state::{State, arm_call, arm_configure, explain};
+
+/// One generation of a balancer.
+pub struct WasmBalancer {
+    pub(crate) pre: wit::BalancerPre<State>,
+    pub(crate) engine: Engine,
+    pub(crate) limits: Limits,
+    pub(crate) generation: Arc<Generation>,
+}
+
+impl BalancerGeneration for WasmBalancer {
+    fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    fn instantiate(&self) -> Result<Box<dyn Balancer>, PluginError> {
+        Ok(Box::new(self.instance()))
+    }
+}
+
+impl WasmBalancer {
+    fn instance(&self) -> Instance {
+        Instance {
+            pre: self.pre.clone(),
+            engine: self.engine.clone(),
+            limits: self.limits.clone(),
+            generation: self.generation.clone(),
+            live: None,
+            calls: 0,
+        }
+    }
+
+    /// Picks from generated pools before any traffic does: empty, one, a few, all of one weight zero, many; growing and shrinking.
+    /// Counts nothing.
+    pub fn trial(&self, config: &str) -> Result<(), PluginError> {
+        let mut instance = self.instance();
+        let config: Arc<str> = config.into();
+        let id = unique();
+        for (size, weight) in [(0_usize, 1), (1, 1), (3, 1), (3, 0), (200, 7), (2, 1)] {
+            let pool = Arc::new(Pool { id, version: unique(), endpoints: (0..size).map(|i| generated(i, weight)).collect(), empty: None });
+            for pick in 0..64_u64 {
+                let hash = (pick % 2 == 0).then_some(pick.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                let context = PickContext { hash, attempt: u32::from(pick % 7 == 0) };
+                let picked = instance.try_pick(&pool, &config, context).map_err(|e| match e.stage {
+                    Stage::Configure => e,
+                    _ => PluginError {
+                        reason: format!("trial on a pool of {size} endpoints, stage {}: {}", e.stage, e.reason),
+                        stage: Stage::Trial,
+                        ..e
+                    },
+                })?;
+                if size == 0 && picked.is_some() {
+                    return Err(PluginError {
+                        plugin: self.generation.plugin.clone(),
+                        stage: Stage::Trial,
+                        reason: "picked an endpoint from an empty pool".to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn generated(index: usize, weight: u32) -> Endpoint {
+    let [_, _, high, low] = u32::try_from(index).unwrap_or(0).to_be_bytes();
+    Endpoint {
+        address: std::net::SocketAddr::from(([192, 0, high, low], 80)),
+        ready: true,
+        serving: true,
+        terminating: false,
+        weight,
+        zone: None,
+        node: None,
+        hint_zones: Vec::new(),
+        hint_nodes: Vec::new(),
+        labels: Vec::new(),
+        stats: Arc::new(EndpointStats::default()),
+    }
+}
+
+struct Instance {
+    pre: wit::BalancerPre<State>,
+    engine: Engine,
+    limits: Limits,
+    generation: Arc<Generation>,
+    live: Option<Live>,
+    calls: u64,
+}
+
+struct Live {
+    store: Store<State>,
+    guest: wit::Balancer,
+    pools: HashMap<u64, GuestPool, FxBuildHasher>,
+}
+
+struct GuestPool {
+    resource: ResourceAny,
+    version: u64,
+}
+
+impl Live {
+    /// Opens the pool's resource if it is new.
+    fn open(&mut self, pool: &Pool, config: &str) -> Result<(), PluginError> {
+        if self.pools.contains_key(&pool.id) {
+            return Ok(());
+        }
+        arm_configure(&mut self.store);
+        let opened = self.guest.sluicegate_plugin_balancing().pool().call_open(&mut self.store, config);
+        let resource = opened.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
+            plugin: self.store.data().plugin.clone(),
+            stage: Stage::Configure,
+            reason,
+        })?;
+        self.pools.insert(pool.id, GuestPool { resource, version: 0 });
+        Ok(())
+    }
+
+    /// Tells the guest of changed endpoints and makes their statistics readable.
+    fn update(&mut self, pool: &Arc<Pool>) -> Result<ResourceAny, PluginError> {
+        let Some(guest) = self.pools.get_mut(&pool.id) else {
+            return Err(PluginError {
+                plugin: self.store.data().plugin.clone(),
+                stage: Stage::Update,
+                reason: "the pool is not open".to_owned(),
+            });
+        };
+        if self.store.data().pool.as_ref().is_none_or(|p| p.version != pool.version) {
+            self.store.data_mut().pool = Some(pool.clone());
+        }
+        if guest.version != pool.version {
+            let endpoints: Vec<balancing::Endpoint> = pool.endpoints.iter().map(lower).collect();
+            arm_configure(&mut self.store);
+            let updated = self.guest.sluicegate_plugin_balancing().pool().call_update(&mut self.store, guest.resource, &endpoints);
+            updated.map_err(|e| explain(self.store.data(), Stage::Update, &e))?;
+            guest.version = pool.version;
+        }
+        Ok(guest.resource)
+    }
+}
+
+fn lower(endpoint: &Endpoint) -> balancing::Endpoint {
+    balancing::Endpoint {
+        address: endpoint.address.to_string(),
+        weight: endpoint.weight,
+        zone: endpoint.zone.clone(),
+        node: endpoint.node.clone(),
+        labels: endpoint.labels.clone(),
+    }
+}
+
+impl Instance {
+    fn try_pick(&mut self, pool: &Arc<Pool>, config: &str, context: PickContext) -> Result<Option<usize>, PluginError> {
+        let mut live = match self.live.take() {
+            Some(live) => live,
+            None => self.start()?,
+        };
+        live.open(pool, config)?;
+        let resource = live.update(pool)?;
+        arm_call(&mut live.store);
+        let context = balancing::PickContext { hash: context.hash, attempt: context.attempt };
+        let picked = live.guest.sluicegate_plugin_balancing().pool().call_pick(&mut live.store, resource, context);
+        let picked = picked.map_err(|e| explain(live.store.data(), Stage::Pick, &e))?;
+        match picked {
+            Some(index) if index as usize >= pool.endpoints.len() => Err(PluginError {
+                plugin: self.generation.plugin.clone(),
+                stage: Stage::Pick,
+                reason: format!("picked endpoint {index} of a pool of {}: out of range", pool.endpoints.len()),
+            }),
+            picked => {
+                // Put back only now: whatever failed above has dropped the store with it.
+                self.live = Some(live);
+                Ok(picked.map(|index| index as usize))
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Live, PluginError> {
+        let mut store = State::new(self.generation.plugin.clone(), self.limits.clone()).store(&self.engine);
+        arm_configure(&mut store);
+        let guest = self.pre.instantiate(&mut store).map_err(|e| explain(store.data(), Stage::Instantiate, &e))?;
+        Ok(Live { store, guest, pools: HashMap::default() })
+    }
+}
+
+impl Balancer for Instance {
+    fn pick(&mut self, pool: &Arc<Pool>, config: &Arc<str>, context: PickContext) -> Result<Option<usize>, PluginError> {
+        self.calls += 1;
+        let begun = self.calls.is_multiple_of(64).then(Instant::now);
+        let picked = self.try_pick(pool, config, context);
+        let stats = &self.generation.stats;
+        match &picked {
+            Ok(_) => stats.succeeded(),
+            Err(error) => {
+                if stats.failed() {
+                    tracing::error!(%error, generation = self.generation.number, "the generation failed too often in a row and is quarantined");
+                }
+            }
+        }
+        if let Some(begun) = begun {
+            stats.nanos.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            stats.timed.fetch_add(1, Ordering::Relaxed);
+            let memory = self.live.as_ref().map_or(0, |live| live.store.data().memory);
+            stats.memory.fetch_max(memory as u64, Ordering::Relaxed);
+        }
+        picked
+    }
+
+    fn retain(&mut self, alive: &dyn Fn(u64) -> bool) {
+        let Some(live) = &mut self.live else { return };
+        let dead: Vec<u64> = live.pools.keys().copied().filter(|id| !alive(*id)).collect();
+        for id in dead {
+            if let Some(pool) = live.pools.remove(&id) {
+                arm_configure(&mut live.store);
+                if pool.resource.resource_drop(&mut live.store).is_err() {
+                    // A guest that traps while it frees is not worth keeping; the others are opened anew.
+                    self.live = None;
+                    return;
+                }
+            }
+        }
+    }
+}

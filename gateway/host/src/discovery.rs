@@ -1,0 +1,224 @@
+//! Discovery plugins over wasm: one long-running task for each plugin, on control's runtime. The guest waits in `objects.next`; between two
+//! waits it may compute for its configure deadline, and yields to the runtime at every epoch so that it delays nobody.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluicegate_model::plugin::{Generation, Limits, PluginError, Stage};
+use tokio::sync::mpsc;
+use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+
+use crate::bindings::balancer::sluicegate::plugin::{host, types};
+use crate::bindings::discovery as wit;
+use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
+use crate::state::{State, explain};
+
+/// At most this many events are handed over at a time.
+const BATCH: usize = 1024;
+/// A publication with more endpoints is refused.
+const MAX_ENDPOINTS: usize = 100_000;
+
+/// A namespace and a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// What a discovery task is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Find endpoints for this Service (JSON), configured so (JSON).
+    Target(Key, Arc<str>, Arc<str>),
+    /// No longer.
+    TargetGone(Key),
+    /// An object (its kind, JSON) is new or has changed.
+    Object(String, Key, Arc<str>),
+    /// An object of this kind is gone.
+    ObjectGone(String, Key),
+    /// Everything that existed has been sent.
+    Synced,
+}
+
+/// What a discovery task found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// These are the endpoints of a target now.
+    Endpoints(Key, Vec<FoundEndpoint>),
+    /// They could not be found; the last ones stay.
+    Failed(Key, String),
+}
+
+/// An endpoint, as a plugin publishes it.
+pub type FoundEndpoint = publishing::Endpoint;
+
+/// One generation of a discovery plugin.
+pub struct WasmDiscovery {
+    pub(crate) pre: wit::DiscoveryPre<DiscoveryState>,
+    pub(crate) engine: Engine,
+    pub(crate) limits: Limits,
+    pub(crate) generation: Arc<Generation>,
+}
+
+pub(crate) struct DiscoveryState {
+    base: State,
+    events: mpsc::UnboundedReceiver<Event>,
+    found: mpsc::Sender<Found>,
+    kinds: Vec<String>,
+    pending: Vec<Found>,
+    resumed: Instant,
+}
+
+impl WasmDiscovery {
+    /// Its identity and counters.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    fn store(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>) -> Store<DiscoveryState> {
+        let state = DiscoveryState {
+            base: State::new(self.generation.plugin.clone(), self.limits.clone()),
+            events,
+            found,
+            kinds: Vec::new(),
+            pending: Vec::new(),
+            resumed: Instant::now(),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.base as &mut dyn ResourceLimiter);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            let state = store.data();
+            if state.resumed.elapsed() > state.base.limits.configure_deadline {
+                return Err(wasmtime::Trap::Interrupt.into());
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store
+    }
+
+    /// Asks the guest what it is. Blocks; not for an async context.
+    pub(crate) fn describe(&self) -> Result<(String, String, String), PluginError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let fail = |reason: String| PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Describe, reason };
+        let (_, events) = mpsc::unbounded_channel();
+        let (found, _) = mpsc::channel(1);
+        let mut store = self.store(events, found);
+        runtime.map_err(|e| fail(e.to_string()))?.block_on(async {
+            let guest = self.pre.instantiate_async(&mut store).await.map_err(|e| explain(&store.data().base, Stage::Instantiate, &e))?;
+            let said = guest.sluicegate_plugin_discovering().call_describe(&mut store).await;
+            let said = said.map_err(|e| explain(&store.data().base, Stage::Describe, &e))?;
+            Ok((said.name, said.version, said.config_schema))
+        })
+    }
+
+    /// Runs until the guest ends, which is always a failure, or the future is dropped.
+    pub async fn run(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>) -> PluginError {
+        let mut store = self.store(events, found);
+        let guest = match self.pre.instantiate_async(&mut store).await {
+            Ok(guest) => guest,
+            Err(e) => return explain(&store.data().base, Stage::Instantiate, &e),
+        };
+        let ended = guest.sluicegate_plugin_discovering().call_run(&mut store).await;
+        let reason = match ended {
+            Err(e) => {
+                self.generation.stats.failed();
+                return explain(&store.data().base, Stage::Run, &e);
+            }
+            Ok(Err(reason)) => reason,
+            Ok(Ok(())) => "returned, though a discovery plugin runs until it is dropped".to_owned(),
+        };
+        self.generation.stats.failed();
+        PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Run, reason }
+    }
+}
+
+/// Types only.
+impl types::Host for DiscoveryState {}
+
+impl host::Host for DiscoveryState {
+    fn log(&mut self, level: host::Level, message: String) {
+        host::Host::log(&mut self.base, level, message);
+    }
+
+    fn random(&mut self) -> u64 {
+        host::Host::random(&mut self.base)
+    }
+}
+
+impl objects::Host for DiscoveryState {
+    fn watch(&mut self, kinds: Vec<String>) {
+        // A Secret's content must never enter a guest (DESIGN §3).
+        self.kinds = kinds.into_iter().filter(|kind| kind != "Secret").collect();
+    }
+
+    async fn next(&mut self, timeout_ms: Option<u64>) -> Vec<objects::Event> {
+        for found in std::mem::take(&mut self.pending) {
+            if self.found.send(found).await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        let deadline = timeout_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms.min(86_400_000)));
+        let mut batch = Vec::new();
+        while batch.is_empty() {
+            let event = match deadline {
+                Some(at) => match tokio::time::timeout_at(at, self.events.recv()).await {
+                    Err(_) => break,
+                    Ok(event) => event,
+                },
+                None => self.events.recv().await,
+            };
+            // Control drops the sender only together with this task.
+            let Some(event) = event else { return std::future::pending().await };
+            batch.extend(lower(event, &self.kinds));
+            while batch.len() < BATCH {
+                match self.events.try_recv() {
+                    Ok(event) => batch.extend(lower(event, &self.kinds)),
+                    Err(_) => break,
+                }
+            }
+        }
+        self.resumed = Instant::now();
+        batch
+    }
+}
+
+fn lower(event: Event, kinds: &[String]) -> Option<objects::Event> {
+    let key = |key: Key| objects::Key { namespace: key.namespace, name: key.name };
+    Some(match event {
+        Event::Target(k, service, config) => {
+            objects::Event::TargetApplied(objects::Target { key: key(k), service: service.to_string(), config: config.to_string() })
+        }
+        Event::TargetGone(k) => objects::Event::TargetRemoved(key(k)),
+        Event::Object(kind, ..) | Event::ObjectGone(kind, _) if !kinds.contains(&kind) => return None,
+        Event::Object(kind, k, json) => objects::Event::ObjectApplied(objects::Object { kind, key: key(k), json: json.to_string() }),
+        Event::ObjectGone(kind, k) => objects::Event::ObjectRemoved(objects::ObjectKey { kind, key: key(k) }),
+        Event::Synced => objects::Event::Synced,
+    })
+}
+
+impl publishing::Host for DiscoveryState {
+    fn publish(&mut self, target: objects::Key, endpoints: Vec<publishing::Endpoint>) {
+        let key = Key { namespace: target.namespace, name: target.name };
+        self.push(if endpoints.len() > MAX_ENDPOINTS {
+            Found::Failed(key, format!("published {} endpoints, more than {MAX_ENDPOINTS}", endpoints.len()))
+        } else {
+            Found::Endpoints(key, endpoints)
+        });
+    }
+
+    fn fail(&mut self, target: objects::Key, reason: String) {
+        self.push(Found::Failed(Key { namespace: target.namespace, name: target.name }, reason));
+    }
+}
+
+impl DiscoveryState {
+    /// What was found waits for the guest's next wait, where the channel can push back; only the newest word on a target counts.
+    fn push(&mut self, found: Found) {
+        if self.pending.len() < MAX_ENDPOINTS {
+            self.pending.push(found);
+        }
+    }
+}

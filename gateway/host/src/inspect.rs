@@ -1,0 +1,38 @@
+//! What `sluicegate plugin inspect` shows.
+
+use sluicegate_model::plugin::{Limits, PluginError};
+
+use crate::load::{Description, Loader, kind_of, sha256};
+
+/// A plugin file, looked at from outside and asked what it is.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// What it says of itself.
+    pub description: Description,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// Hex SHA-256.
+    pub sha256: String,
+    /// Of the file, in bytes.
+    pub size: usize,
+}
+
+impl Loader {
+    /// Loads a file under `name` and asks what it is.
+    pub fn inspect(&self, name: &str, bytes: &[u8]) -> Result<Inspection, PluginError> {
+        let fail = |stage, reason| PluginError { plugin: name.into(), stage, reason };
+        let component = self.compile(bytes).map_err(|(stage, reason)| fail(stage, reason))?;
+        let kind = kind_of(&self.engine, &component).map_err(|reason| fail(sluicegate_model::plugin::Stage::World, reason))?;
+        let (_, description) = self.load(name, 0, bytes, kind, &Limits::default())?;
+        let ty = component.component_type();
+        Ok(Inspection {
+            description,
+            imports: ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
+            exports: ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
+            sha256: sha256(bytes),
+            size: bytes.len(),
+        })
+    }
+}

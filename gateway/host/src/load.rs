@@ -1,0 +1,197 @@
+//! From bytes to a generation: componentize, compile, check the world, ask for the description, try it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+use sluicegate_model::plugin::{Generation, GenerationStats, Limits, PluginError, PluginKind, Stage};
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::balancer::WasmBalancer;
+use crate::bindings;
+use crate::discovery::{DiscoveryState, WasmDiscovery};
+use crate::router::WasmRouter;
+use crate::state::{State, arm_configure, explain};
+
+/// Larger files are refused before they are compiled.
+pub const MAX_PLUGIN_BYTES: usize = 32 << 20;
+
+/// What a plugin says of itself.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its own name, which need not be the `Plugin` object's.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it decides.
+    pub kind: PluginKind,
+    /// JSON Schema of its configuration.
+    pub config_schema: serde_json::Value,
+}
+
+/// A checked generation, ready for workers.
+#[derive(Clone)]
+pub enum Loaded {
+    /// Of a balancer.
+    Balancer(Arc<WasmBalancer>),
+    /// Of a router.
+    Router(Arc<WasmRouter>),
+    /// Of a discovery plugin.
+    Discovery(Arc<WasmDiscovery>),
+}
+
+impl Loaded {
+    /// Its identity and counters.
+    pub fn generation(&self) -> &Arc<Generation> {
+        match self {
+            Self::Balancer(b) => &b.generation,
+            Self::Router(r) => &r.generation,
+            Self::Discovery(d) => &d.generation,
+        }
+    }
+}
+
+/// Loads plugins. Cheap to clone.
+#[derive(Clone)]
+pub struct Loader {
+    pub(crate) engine: Engine,
+    balancers: Arc<Linker<State>>,
+    routers: Arc<Linker<State>>,
+    discoveries: Arc<Linker<DiscoveryState>>,
+}
+
+impl Loader {
+    /// Makes the engine. Do it once a process.
+    pub fn new() -> Result<Self, wasmtime::Error> {
+        let engine = crate::engine::engine()?;
+        let mut balancers = Linker::new(&engine);
+        bindings::balancer::Balancer::add_to_linker::<_, HasSelf<State>>(&mut balancers, |s| s)?;
+        let mut routers = Linker::new(&engine);
+        bindings::router::Router::add_to_linker::<_, HasSelf<State>>(&mut routers, |s| s)?;
+        let mut discoveries = Linker::new(&engine);
+        bindings::discovery::Discovery::add_to_linker::<_, HasSelf<DiscoveryState>>(&mut discoveries, |s| s)?;
+        Ok(Self { engine, balancers: balancers.into(), routers: routers.into(), discoveries: discoveries.into() })
+    }
+
+    /// Loads one version of a plugin. `number` is the generation's, counted by the caller for each plugin. Takes tens of milliseconds of CPU: not on a worker.
+    pub fn load(
+        &self,
+        plugin: &str,
+        number: u64,
+        bytes: &[u8],
+        kind: PluginKind,
+        limits: &Limits,
+    ) -> Result<(Loaded, Description), PluginError> {
+        let name: Arc<str> = plugin.into();
+        let fail = |stage, reason: String| PluginError { plugin: name.clone(), stage, reason };
+        let component = self.compile(bytes).map_err(|(stage, reason)| fail(stage, reason))?;
+        let found = kind_of(&self.engine, &component).map_err(|reason| fail(Stage::World, reason))?;
+        if found != kind {
+            return Err(fail(Stage::World, format!("it is a {found}, and a {kind} is wanted")));
+        }
+        let state = || State::new(name.clone(), limits.clone());
+        let world = |e: wasmtime::Error| fail(Stage::World, e.root_cause().to_string());
+        let start = |e: wasmtime::Error| fail(Stage::Instantiate, e.root_cause().to_string());
+        let mut store = state().store(&self.engine);
+        arm_configure(&mut store);
+        let describe = |state: &State, e| explain(state, Stage::Describe, &e);
+        let generation = |description: &Description| {
+            static NEXT: AtomicU64 = AtomicU64::new(1);
+            Arc::new(Generation {
+                id: NEXT.fetch_add(1, Ordering::Relaxed),
+                plugin: name.clone(),
+                number,
+                version: description.version.clone(),
+                sha256: sha256(bytes),
+                stats: GenerationStats::default(),
+            })
+        };
+        match kind {
+            PluginKind::Balancer => {
+                let pre =
+                    bindings::balancer::BalancerPre::new(self.balancers.instantiate_pre(&component).map_err(world)?).map_err(world)?;
+                let instance = pre.instantiate(&mut store).map_err(start)?;
+                let said = instance.sluicegate_plugin_balancing().call_describe(&mut store).map_err(|e| describe(store.data(), e))?;
+                let description = description(said.name, said.version, kind, &said.config_schema).map_err(|r| fail(Stage::Describe, r))?;
+                let made = WasmBalancer { pre, engine: self.engine.clone(), limits: limits.clone(), generation: generation(&description) };
+                Ok((Loaded::Balancer(made.into()), description))
+            }
+            PluginKind::Router => {
+                let pre = bindings::router::RouterPre::new(self.routers.instantiate_pre(&component).map_err(world)?).map_err(world)?;
+                let instance = pre.instantiate(&mut store).map_err(start)?;
+                let said = instance.sluicegate_plugin_routing().call_describe(&mut store).map_err(|e| describe(store.data(), e))?;
+                let description = description(said.name, said.version, kind, &said.config_schema).map_err(|r| fail(Stage::Describe, r))?;
+                let made = WasmRouter { pre, engine: self.engine.clone(), limits: limits.clone(), generation: generation(&description) };
+                Ok((Loaded::Router(made.into()), description))
+            }
+            PluginKind::Discovery => {
+                let pre =
+                    bindings::discovery::DiscoveryPre::new(self.discoveries.instantiate_pre(&component).map_err(world)?).map_err(world)?;
+                let mut made = WasmDiscovery {
+                    pre,
+                    engine: self.engine.clone(),
+                    limits: limits.clone(),
+                    generation: generation(&Description {
+                        name: String::new(),
+                        version: String::new(),
+                        kind,
+                        config_schema: serde_json::Value::Null,
+                    }),
+                };
+                let (n, v, schema) = made.describe()?;
+                let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
+                made.generation = generation(&description);
+                Ok((Loaded::Discovery(made.into()), description))
+            }
+        }
+    }
+
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<Component, (Stage, String)> {
+        let component = componentize(bytes)?;
+        Component::new(&self.engine, component).map_err(|e| (Stage::Compile, format!("{e:#}")))
+    }
+}
+
+/// Wraps a core module, as `cargo build` leaves it, into a component; a component stays as it is.
+pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, String)> {
+    if bytes.len() > MAX_PLUGIN_BYTES {
+        return Err((Stage::Read, format!("{} bytes are more than the {MAX_PLUGIN_BYTES} a plugin may have", bytes.len())));
+    }
+    let compile = |reason: String| (Stage::Compile, reason);
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => Ok(bytes.into()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => wit_component::ComponentEncoder::default()
+            .validate(true)
+            .module(bytes)
+            .and_then(|encoder| encoder.encode())
+            .map(Into::into)
+            .map_err(|e| compile(format!("not a plugin: {e:#}"))),
+        _ => Err(compile("not WebAssembly: it does not begin with `\\0asm` and a version".to_owned())),
+    }
+}
+
+/// Hex SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<PluginKind, String> {
+    let ty = component.component_type();
+    let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    for (interface, kind) in [("balancing", PluginKind::Balancer), ("routing", PluginKind::Router), ("discovering", PluginKind::Discovery)]
+    {
+        if exports.iter().any(|e| e.strip_prefix("sluicegate:plugin/").and_then(|e| e.strip_suffix("@0.1.0")) == Some(interface)) {
+            return Ok(kind);
+        }
+    }
+    Err(format!(
+        "it exports none of sluicegate:plugin/{{balancing,routing,discovering}}@0.1.0, but: {}",
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+    ))
+}
+
+fn description(name: String, version: String, kind: PluginKind, schema: &str) -> Result<Description, String> {
+    let config_schema = serde_json::from_str(schema).map_err(|e| format!("its configuration schema is not JSON: {e}"))?;
+    Ok(Description { name, version, kind, config_schema })
+}

@@ -1,0 +1,18 @@
+//! The words of Sluicegate: objects, the plan compiled from them, pools, the snapshot all workers serve from, and the traits that plugins
+//! fulfil. Nothing here knows tokio, hyper or wasmtime; `proxy` and `host` meet in [`plugin`].
+//!
+//! In the order of a change: [`manifest`] text becomes [`object`]s, checked by [`validate`]; [`plan`] joins them, given
+//! [`plan::Allocations`]; [`pool`]s hold the endpoints discovery found; a [`snapshot`] is what the workers serve.
+
+pub mod fault;
+pub mod manifest;
+pub mod native;
+pub mod object;
+pub mod plan;
+pub mod plugin;
+pub mod pool;
+pub mod route;
+pub mod snapshot;
+pub mod stats;
+pub mod status;
+pub mod validate;

@@ -1,0 +1,224 @@
+//! The traits that plugins fulfil. A *generation* is one loaded version of one plugin; it is shared, and each worker makes its own
+//! instance from it, so instances need no locks. `host` implements these over wasm, [`crate::native`] without.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::pool::Pool;
+use crate::route::{Decision, ListenerInfo, RouteTable, RouteView};
+
+/// What a plugin decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginKind {
+    /// Which rule and backend takes a request.
+    Router,
+    /// Which endpoint of a pool serves.
+    Balancer,
+    /// Which endpoints exist.
+    Discovery,
+}
+
+impl fmt::Display for PluginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Router => "router",
+            Self::Balancer => "balancer",
+            Self::Discovery => "discovery",
+        })
+    }
+}
+
+/// Where in a plugin's life something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Reading the file.
+    Read,
+    /// Compiling it, and checking that it is a component.
+    Compile,
+    /// Checking that it has the interface of its kind.
+    World,
+    /// Making an instance.
+    Instantiate,
+    /// Asking what it is.
+    Describe,
+    /// Handing it its configuration.
+    Configure,
+    /// Trying it on generated pools or requests.
+    Trial,
+    /// Telling it of changed endpoints.
+    Update,
+    /// Asking it for an endpoint.
+    Pick,
+    /// Asking it for a route.
+    Route,
+    /// Running it as a task.
+    Run,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Compile => "compile",
+            Self::World => "world",
+            Self::Instantiate => "instantiate",
+            Self::Describe => "describe",
+            Self::Configure => "configure",
+            Self::Trial => "trial",
+            Self::Update => "update",
+            Self::Pick => "pick",
+            Self::Route => "route",
+            Self::Run => "run",
+        })
+    }
+}
+
+/// A plugin failed, refused, or broke its contract.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("plugin {plugin}, stage {stage}: {reason}")]
+pub struct PluginError {
+    /// The plugin's name.
+    pub plugin: Arc<str>,
+    /// What it was doing.
+    pub stage: Stage,
+    /// What happened, for the operator.
+    pub reason: String,
+}
+
+/// Counters of one generation, shared by all workers. A generation that fails [`QUARANTINE_AFTER`] calls in a row is quarantined: workers
+/// pass over it at once, and control rolls it back.
+#[derive(Debug, Default)]
+pub struct GenerationStats {
+    /// Picks, routes or published endpoint sets.
+    pub calls: AtomicU64,
+    /// Time inside the calls that were timed, in nanoseconds.
+    pub nanos: AtomicU64,
+    /// How many calls `nanos` covers (one in 64 is timed: reading the clock twice costs more than the call).
+    pub timed: AtomicU64,
+    /// Traps, deadline overruns and answers out of range.
+    pub failures: AtomicU64,
+    /// The memory of the largest instance, in bytes.
+    pub memory: AtomicU64,
+    in_a_row: AtomicU64,
+    quarantined: AtomicBool,
+}
+
+/// How many failed calls in a row quarantine a generation.
+pub const QUARANTINE_AFTER: u64 = 5;
+
+impl GenerationStats {
+    /// A call went well.
+    pub fn succeeded(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.in_a_row.load(Ordering::Relaxed) != 0 {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A call failed. True for the one call that quarantines the generation.
+    pub fn failed(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= QUARANTINE_AFTER && !self.quarantined.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether workers must pass this generation over.
+    pub fn quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::Relaxed)
+    }
+}
+
+/// What is known of a generation, apart from its code.
+#[derive(Debug)]
+pub struct Generation {
+    /// Unique in the process.
+    pub id: u64,
+    /// The name of the `Plugin` object or the built-in.
+    pub plugin: Arc<str>,
+    /// Counts up from 1 with each version of the plugin that was accepted.
+    pub number: u64,
+    /// What the plugin says of itself.
+    pub version: String,
+    /// Hex SHA-256 of the file.
+    pub sha256: String,
+    /// Counters.
+    pub stats: GenerationStats,
+}
+
+/// What a pick may depend on besides the pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickContext {
+    /// The hash of what the policy names, see [`crate::plan::HashKey`].
+    pub hash: Option<u64>,
+    /// 0 for the first try.
+    pub attempt: u32,
+}
+
+/// A balancer's generation.
+pub trait BalancerGeneration: Send + Sync {
+    /// Its identity and counters.
+    fn generation(&self) -> &Arc<Generation>;
+    /// Makes a worker's instance.
+    fn instantiate(&self) -> Result<Box<dyn Balancer>, PluginError>;
+}
+
+/// One worker's instance of a balancer; it serves all pools bound to it.
+pub trait Balancer {
+    /// The index in `pool.endpoints` to use. An index out of range is an error of the plugin, found here and not by the caller.
+    fn pick(&mut self, pool: &Arc<Pool>, config: &Arc<str>, context: PickContext) -> Result<Option<usize>, PluginError>;
+    /// Frees the state of all pools but these (see [`Pool::id`]).
+    fn retain(&mut self, live: &dyn Fn(u64) -> bool);
+}
+
+/// A router's generation.
+pub trait RouterGeneration: Send + Sync {
+    /// Its identity and counters.
+    fn generation(&self) -> &Arc<Generation>;
+    /// Checks a configuration and returns its static part. Not on a worker: may take the configure deadline.
+    fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError>;
+    /// Makes a worker's instance.
+    fn instantiate(&self) -> Result<Box<dyn Router>, PluginError>;
+}
+
+/// One worker's instance of a router; it serves all tables bound to it.
+pub trait Router {
+    /// Routes by the table that `table` was configured as. Rule and backend indices are checked here.
+    fn route(&mut self, table: &Arc<RouteTable>, request: &RouteView<'_>) -> Result<Decision, PluginError>;
+    /// Frees the state of all tables but these (see [`RouteTable::id`]).
+    fn retain(&mut self, live: &dyn Fn(u64) -> bool);
+}
+
+/// Limits of a plugin's instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, in bytes.
+    pub memory: usize,
+    /// Wall-clock time of one `pick` or `route` call.
+    pub deadline: Duration,
+    /// Wall-clock time of `describe`, `configure` and `update`, and of a discovery plugin's work between two waits.
+    pub configure_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 64 << 20, deadline: Duration::from_millis(20), configure_deadline: Duration::from_secs(2) }
+    }
+}
+
+/// Hashes what a policy names, the same on every worker and in every process: XXH3 (64 bits, seed 0) over the bytes.
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+/// Hashes a client address.
+pub fn hash_ip(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(v4) => hash_bytes(&v4.octets()),
+        IpAddr::V6(v6) => hash_bytes(&v6.octets()),
+    }
+}

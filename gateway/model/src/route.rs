@@ -1,0 +1,279 @@
+//! What a router is asked, what it answers, and the static part of its rules, which the host prepares once. The same shapes as
+//! `sdk/wit/plugin.wit`, interface `routing`; a superset of HTTPRoute v1.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+/// The listener a router is configured for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerInfo {
+    /// Its name, for the operator.
+    pub name: String,
+    /// The port clients connect to.
+    pub port: u16,
+    /// What arrives on it.
+    pub transport: Transport,
+    /// The host name it is limited to.
+    pub hostname: Option<String>,
+    /// The namespace of the policy that attaches the router; references without one are resolved in it.
+    pub namespace: String,
+}
+
+/// What arrives on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// HTTP requests.
+    Http,
+    /// TLS client hellos.
+    Tls,
+    /// TCP connections.
+    Tcp,
+    /// UDP flows.
+    Udp,
+}
+
+/// The static part of one configured router.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// Unique in the process; a plugin keeps its compiled rules under it.
+    pub id: u64,
+    /// The configuration it was made from, JSON.
+    pub config: Arc<str>,
+    /// The listener it was made for.
+    pub listener: ListenerInfo,
+    /// The rules, in the order the plugin numbers them.
+    pub rules: Vec<Rule>,
+    /// What the router reads.
+    pub interests: Interests,
+}
+
+/// What a router reads of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Interests {
+    /// Header names, lower case.
+    pub headers: Vec<HeaderName>,
+    /// Cookie names.
+    pub cookies: Vec<String>,
+    /// The query string.
+    pub query: bool,
+    /// The client's address.
+    pub client: bool,
+}
+
+/// One rule's static part.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    /// For `explain`, logs and metrics.
+    pub name: Option<String>,
+    /// What to do with the exchange.
+    pub actions: Actions,
+    /// Where to send it.
+    pub backends: Vec<Backend>,
+    /// For the whole exchange.
+    pub request_timeout: Option<Duration>,
+    /// For one try at a backend.
+    pub backend_timeout: Option<Duration>,
+}
+
+/// Where a rule sends an exchange.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// The service port it names.
+    pub service: ServiceRef,
+    /// Its share, for `explain`; the router itself chooses.
+    pub weight: u32,
+    /// Done in addition when this backend was chosen.
+    pub actions: Actions,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceRef {
+    /// Resolved: never empty.
+    pub namespace: String,
+    /// The Service's name.
+    pub name: String,
+    /// The service port's number.
+    pub port: u16,
+}
+
+impl std::fmt::Display for ServiceRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.name, self.port)
+    }
+}
+
+/// A rule's filters, sorted by what they do.
+#[derive(Clone, Debug, Default)]
+pub struct Actions {
+    /// Changes to the request's header fields.
+    pub request_headers: HeaderChanges,
+    /// Changes to the response's.
+    pub response_headers: HeaderChanges,
+    /// Changes to host and path.
+    pub rewrite: Option<Rewrite>,
+    /// Answers by sending the client elsewhere.
+    pub redirect: Option<Redirect>,
+    /// Answers at once.
+    pub answer: Option<Answer>,
+    /// Copies of the request.
+    pub mirrors: Vec<Mirror>,
+    /// Cross-origin rules (Fetch standard).
+    pub cors: Option<Cors>,
+}
+
+/// Set, then add, then remove (HTTPHeaderFilter).
+#[derive(Clone, Debug, Default)]
+pub struct HeaderChanges {
+    /// Replaces.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Appends.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    /// Removes.
+    pub remove: Vec<HeaderName>,
+}
+
+impl HeaderChanges {
+    /// Carries the changes out.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+        for name in &self.remove {
+            headers.remove(name);
+        }
+    }
+}
+
+/// A change of the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathRewrite {
+    /// ReplaceFullPath.
+    Full(String),
+    /// ReplacePrefixMatch.
+    Prefix(String),
+}
+
+impl PathRewrite {
+    /// The new path. `matched` is how many bytes of `path` the rule's prefix matched.
+    pub fn apply(&self, path: &str, matched: usize) -> String {
+        match self {
+            Self::Full(new) => new.clone(),
+            Self::Prefix(new) => {
+                let rest = path.get(matched..).unwrap_or("").trim_start_matches('/');
+                let new = new.trim_end_matches('/');
+                if rest.is_empty() && !new.is_empty() { new.to_owned() } else { format!("{new}/{rest}") }
+            }
+        }
+    }
+}
+
+/// URLRewrite.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// The new Host.
+    pub hostname: Option<HeaderValue>,
+    /// The new path.
+    pub path: Option<PathRewrite>,
+}
+
+/// RequestRedirect. What is absent stays as the request had it.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// The new host.
+    pub hostname: Option<String>,
+    /// The new path.
+    pub path: Option<PathRewrite>,
+    /// The new port.
+    pub port: Option<u16>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+}
+
+/// An answer by the gateway itself.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its content.
+    pub body: String,
+}
+
+/// RequestMirror.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// Where the copy goes.
+    pub service: ServiceRef,
+    /// The share copied is numerator / denominator.
+    pub numerator: u32,
+    /// At least 1.
+    pub denominator: u32,
+}
+
+/// CORS filter.
+#[derive(Clone, Debug, Default)]
+pub struct Cors {
+    /// `*`, exact origins, or `scheme://*.host`.
+    pub allow_origins: Vec<String>,
+    /// Methods, or `*`.
+    pub allow_methods: Vec<String>,
+    /// Request header fields, or `*`.
+    pub allow_headers: Vec<String>,
+    /// Response header fields, or `*`.
+    pub expose_headers: Vec<String>,
+    /// Whether credentials may be sent.
+    pub allow_credentials: bool,
+    /// How long a preflight may be kept, in seconds.
+    pub max_age_seconds: u32,
+}
+
+/// What a router may read of a request.
+pub struct RouteView<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Lower case, without port.
+    pub host: &'a str,
+    /// Without query.
+    pub path: &'a str,
+    /// Without `?`.
+    pub query: &'a str,
+    /// All header fields.
+    pub headers: &'a HeaderMap,
+    /// The client's address.
+    pub client: IpAddr,
+}
+
+/// A router's answer.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// A rule takes it.
+    Matched(Choice),
+    /// The router answers itself.
+    Answer(Answer),
+    /// No rule takes it: 404, or a reset for TCP.
+    NoMatch,
+}
+
+/// A rule and one of its backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Index in [`RouteTable::rules`]; in range.
+    pub rule: usize,
+    /// Index in [`Rule::backends`]; in range.
+    pub backend: Option<usize>,
+    /// Bytes of the path that the rule's prefix matched.
+    pub matched_prefix: usize,
+}

@@ -1,0 +1,206 @@
+//! The immutable view all workers serve from. A change makes a new one; what did not change is shared with the old one.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::plugin::{BalancerGeneration, RouterGeneration};
+use crate::pool::Pool;
+use crate::route::{RouteTable, ServiceRef, Transport};
+use crate::stats::ServiceStats;
+
+/// What workers serve.
+#[derive(Default)]
+pub struct Snapshot {
+    /// Counts up by one with each snapshot.
+    pub version: u64,
+    /// What to listen on. No two have the same address.
+    pub listeners: Vec<Arc<Listener>>,
+    /// All service ports that something may be forwarded to. Listeners and routes hold indices into it.
+    pub services: Vec<Arc<ServicePort>>,
+}
+
+/// An index in [`Snapshot::services`].
+pub type ServiceIndex = usize;
+
+/// One TCP address to listen on.
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// For logs, metrics and `explain`: `node port 30080 of default/nginx-svc:8080`, `listener web of Gateway default/edge`.
+    pub name: String,
+    /// What to do with what arrives.
+    pub front: Front,
+}
+
+/// What to do with a connection.
+pub enum Front {
+    /// Forward it whole.
+    Tcp(Target),
+    /// Take HTTP requests from it. Sorted: exact host names, wildcards (more labels first), then the empty one.
+    Http(Vec<VirtualHost>),
+}
+
+/// What serves one host name of an HTTP listener.
+pub struct VirtualHost {
+    /// Lower case; `*.example.com` for a wildcard, which spans dots; none: any host.
+    pub hostname: Option<String>,
+    /// What serves it.
+    pub target: Target,
+}
+
+/// Where a listener leads.
+#[derive(Clone)]
+pub enum Target {
+    /// To a service port's pool.
+    Service(ServiceSide),
+    /// To a router.
+    Router(Arc<RouterBinding>),
+    /// Nowhere: 404, or a reset for TCP.
+    Nothing,
+}
+
+/// A service port as seen from inside or outside, which may have different pools (`internalTrafficPolicy`, `externalTrafficPolicy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceSide {
+    /// Which service port.
+    pub service: ServiceIndex,
+    /// Which of its pools.
+    pub side: Side,
+}
+
+/// Where traffic comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A ClusterIP or a route.
+    Internal,
+    /// A node port, external or load balancer address.
+    External,
+}
+
+/// A router bound to a listener.
+pub struct RouterBinding {
+    /// What it transports.
+    pub transport: Transport,
+    /// The live generation and its table; then the previous good one, used when the live one fails.
+    pub ladder: Vec<RouterRung>,
+}
+
+/// One step of a router's failure ladder.
+pub struct RouterRung {
+    /// The generation.
+    pub generation: Arc<dyn RouterGeneration>,
+    /// Its configured table.
+    pub table: Arc<RouteTable>,
+    /// For each rule of the table, for each backend: the service port, or why there is none (500).
+    pub backends: Vec<Vec<Result<ServiceIndex, Arc<str>>>>,
+    /// For each rule of the table, for each mirror, likewise.
+    pub mirrors: Vec<Vec<Option<ServiceIndex>>>,
+}
+
+/// One port of one Service.
+pub struct ServicePort {
+    /// Its namespace, name and port.
+    pub id: ServiceRef,
+    /// The name of the port, empty if it has none.
+    pub port_name: String,
+    /// What its bytes are.
+    pub protocol: AppProtocol,
+    /// The pool for traffic from inside.
+    pub internal: Arc<Pool>,
+    /// The pool for traffic from outside; the same one where the policies agree.
+    pub external: Arc<Pool>,
+    /// The live balancer generation, then the previous good one; then a native random choice serves.
+    pub balancers: Vec<Arc<dyn BalancerGeneration>>,
+    /// The balancer's configuration, JSON.
+    pub balancer_config: Arc<str>,
+    /// What a pick is hashed by.
+    pub hash: Option<HashKey>,
+    /// `sessionAffinity: ClientIP`.
+    pub affinity: Option<Arc<Affinity>>,
+    /// How long to wait for an endpoint to accept.
+    pub connect_timeout: Duration,
+    /// How long to wait for a response's head; none: for ever.
+    pub request_timeout: Option<Duration>,
+    /// Counters, kept over snapshots.
+    pub stats: Arc<ServiceStats>,
+}
+
+impl ServicePort {
+    /// The pool for traffic from `side`.
+    pub fn pool(&self, side: Side) -> &Arc<Pool> {
+        match side {
+            Side::Internal => &self.internal,
+            Side::External => &self.external,
+        }
+    }
+}
+
+/// What a service port speaks, as far as the gateway cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppProtocol {
+    /// Bytes, balanced per connection.
+    Tcp,
+    /// HTTP/1.1, balanced per request.
+    Http,
+}
+
+/// What the host hashes for a consistent-hash balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    SourceIp,
+    /// A header's value; lower-case name.
+    Header(http::HeaderName),
+    /// A cookie's value.
+    Cookie(String),
+    /// The path without its query.
+    Path,
+}
+
+/// `sessionAffinity: ClientIP`, one table for each service port, shared by all workers and kept over snapshots. It is the one lock on a
+/// request's path, taken only for services that ask for affinity, and never across an await.
+#[derive(Debug)]
+pub struct Affinity {
+    /// Sliding: each new connection renews it (SERVICE-SEMANTICS §4).
+    pub timeout: Duration,
+    clients: Mutex<HashMap<IpAddr, (SocketAddr, Instant)>>,
+}
+
+/// How many clients one affinity table remembers; when it is full the expired are dropped, then any.
+pub const AFFINITY_CLIENTS: usize = 65_536;
+
+impl Affinity {
+    /// An empty table.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, clients: Mutex::default() }
+    }
+
+    /// The endpoint `client` is bound to, renewed, if it was seen within the time-out.
+    pub fn lookup(&self, client: IpAddr, now: Instant) -> Option<SocketAddr> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let (endpoint, seen) = clients.get_mut(&client)?;
+        if now.duration_since(*seen) > self.timeout {
+            clients.remove(&client);
+            return None;
+        }
+        *seen = now;
+        Some(*endpoint)
+    }
+
+    /// Binds `client` to `endpoint`.
+    pub fn bind(&self, client: IpAddr, endpoint: SocketAddr, now: Instant) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() >= AFFINITY_CLIENTS && !clients.contains_key(&client) {
+            clients.retain(|_, (_, seen)| now.duration_since(*seen) <= self.timeout);
+            if clients.len() >= AFFINITY_CLIENTS
+                && let Some(any) = clients.keys().next().copied()
+            {
+                clients.remove(&any);
+            }
+        }
+        clients.insert(client, (endpoint, now));
+    }
+}

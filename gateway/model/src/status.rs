@@ -1,0 +1,114 @@
+//! What the admin API shows: one immutable value, swapped whole by control.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::fault::Fault;
+use crate::plugin::{Generation, PluginKind};
+use crate::stats::{EndpointStats, ServiceStats};
+
+/// The state of the gateway at one moment.
+#[derive(Clone, Default, Serialize)]
+pub struct Status {
+    /// The version of the snapshot it describes.
+    pub snapshot: u64,
+    /// All services, also those that are not proxied.
+    pub services: Vec<ServiceStatus>,
+    /// All plugins: the built-in ones in use, and all `Plugin` objects.
+    pub plugins: Vec<PluginStatus>,
+    /// What is wrong with the configuration.
+    pub faults: Vec<Fault>,
+}
+
+/// One Service.
+#[derive(Clone, Serialize)]
+pub struct ServiceStatus {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer`, `Headless` or `ExternalName`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// ClusterIPs.
+    pub cluster_ips: Vec<String>,
+    /// External and load balancer addresses.
+    pub external_ips: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<PortStatus>,
+}
+
+/// One port of a Service.
+#[derive(Clone, Serialize)]
+pub struct PortStatus {
+    /// Its name, empty if it has none.
+    pub name: String,
+    /// Its number.
+    pub port: u16,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Its node port.
+    pub node_port: Option<u16>,
+    /// The balancer's plugin name.
+    pub balancer: String,
+    /// All endpoints, also those not picked now.
+    pub endpoints: Vec<EndpointStatus>,
+    /// Counters.
+    #[serde(skip)]
+    pub stats: Arc<ServiceStats>,
+}
+
+/// One endpoint.
+#[derive(Clone, Serialize)]
+pub struct EndpointStatus {
+    /// Address and port.
+    pub address: String,
+    /// Takes new connections.
+    pub ready: bool,
+    /// Answers.
+    pub serving: bool,
+    /// Is being removed.
+    pub terminating: bool,
+    /// Its weight.
+    pub weight: u32,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Its node.
+    pub node: Option<String>,
+    /// Counters.
+    #[serde(skip)]
+    pub stats: Arc<EndpointStats>,
+}
+
+/// One plugin.
+#[derive(Clone, Serialize)]
+pub struct PluginStatus {
+    /// The `Plugin` object's name, or the built-in's.
+    pub name: String,
+    /// Its kind.
+    pub kind: PluginKind,
+    /// `builtin` or the file.
+    pub source: String,
+    /// `active`, `degraded` (an older generation serves), `failed` (none serves).
+    pub state: String,
+    /// Why it is not active: the plugin, the stage, the reason.
+    pub reason: Option<String>,
+    /// The live generation.
+    #[serde(serialize_with = "generation")]
+    pub generation: Option<Arc<Generation>>,
+}
+
+fn generation<S: serde::Serializer>(generation: &Option<Arc<Generation>>, to: S) -> Result<S::Ok, S::Error> {
+    use std::sync::atomic::Ordering::Relaxed;
+    generation
+        .as_ref()
+        .map(|g| {
+            serde_json::json!({
+                "number": g.number, "version": g.version, "sha256": g.sha256,
+                "calls": g.stats.calls.load(Relaxed), "failures": g.stats.failures.load(Relaxed),
+                "memoryBytes": g.stats.memory.load(Relaxed), "quarantined": g.stats.quarantined(),
+            })
+        })
+        .serialize(to)
+}

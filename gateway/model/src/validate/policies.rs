@@ -1,0 +1,63 @@
+//! Rules of Gateways and of our own kinds.
+
+use gateway_api::apis::standard::gateways::Gateway;
+
+use crate::fault::Fault;
+use crate::object::ours::TargetRef;
+use crate::object::{Object, Plugin, error};
+use crate::plan::BUILTINS;
+
+pub(super) fn gateway(object: &Object, gateway: &Gateway, faults: &mut Vec<Fault>) {
+    let listeners = &gateway.spec.listeners;
+    for (i, listener) in listeners.iter().enumerate() {
+        let mut invalid = |field: &str, what: String| {
+            let path = format!("spec.listeners[{i}].{field}");
+            faults.push(error(&object.origin, &object.key, &path, format!("{path}: {what}"), None));
+        };
+        if !(1..=65535).contains(&listener.port) {
+            invalid("port", format!("Invalid value: {}: must be between 1 and 65535, inclusive", listener.port));
+        }
+        if listeners[..i].iter().any(|other| other.name == listener.name) {
+            invalid("name", format!("Duplicate value: {:?}", listener.name));
+        }
+    }
+}
+
+pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) {
+    let mut invalid = |path: &str, what: String, expected: Option<String>| {
+        faults.push(error(&object.origin, &object.key, path, format!("{path}: {what}"), expected));
+    };
+    let (source, limits) = (&plugin.spec.source, &plugin.spec.limits);
+    if source.builtin.is_some() == source.file.is_some() {
+        invalid("spec.source", "exactly one of `builtin` and `file` is wanted".to_owned(), None);
+    }
+    if let Some(name) = &source.builtin {
+        let kind = plugin.spec.kind;
+        let known: Vec<&str> = BUILTINS.iter().filter(|(_, k)| *k == kind).map(|(n, _)| *n).collect();
+        if !known.contains(&name.as_str()) {
+            invalid("spec.source.builtin", format!("there is no built-in {kind} {name:?}"), Some(format!("one of: {}", known.join(", "))));
+        }
+    }
+    if let Some(sum) = source.sha256.as_ref().filter(|s| s.len() != 64 || !s.bytes().all(|b| b.is_ascii_hexdigit())) {
+        invalid("spec.source.sha256", format!("Invalid value: {sum:?}: must be 64 hexadecimal digits"), None);
+    }
+    for (path, span) in [("spec.limits.deadline", limits.deadline), ("spec.limits.configureDeadline", limits.configure_deadline)] {
+        if span.is_some_and(|s| s.0.is_zero()) {
+            invalid(path, "must be greater than 0".to_owned(), None);
+        }
+    }
+}
+
+pub(super) fn targets(object: &Object, targets: &[TargetRef], kinds: &[&str], faults: &mut Vec<Fault>) {
+    if targets.is_empty() {
+        faults.push(error(&object.origin, &object.key, "spec.targetRefs", "spec.targetRefs: Required value".to_owned(), None));
+    }
+    for (i, target) in targets.iter().enumerate() {
+        if !kinds.contains(&target.kind.as_str()) {
+            let path = format!("spec.targetRefs[{i}].kind");
+            let supported: Vec<String> = kinds.iter().map(|k| format!("{k:?}")).collect();
+            let message = format!("{path}: Unsupported value: {:?}: supported values: {}", target.kind, supported.join(", "));
+            faults.push(error(&object.origin, &object.key, &path, message, None));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `sluicegate check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use sluicegate_control::allocate::Allocator;
+use sluicegate_control::controller::{Controller, Options};
+use sluicegate_host::Loader;
+use sluicegate_model::fault::Severity;
+use sluicegate_model::plan::Settings;
+
+use super::fail;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Files or folders with Kubernetes objects
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    network: super::Network,
+    /// How faults are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+impl Arguments {
+    pub(super) fn execute(self) -> ExitCode {
+        let loader = match Loader::new() {
+            Ok(loader) => loader,
+            Err(error) => return fail(format!("{error:#}")),
+        };
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(error),
+        };
+        let allocator = Allocator::in_memory(self.network.ranges());
+        let options = Options { paths: self.paths, settings: Settings::default(), builtins: crate::builtin };
+        let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).once(Duration::ZERO));
+        let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
+        match self.format {
+            Format::Json => println!("{}", serde_json::json!(status.faults)),
+            Format::Text => {
+                for fault in &status.faults {
+                    println!("{fault}");
+                }
+                println!("{errors} errors, {} warnings", status.faults.len() - errors);
+            }
+        }
+        if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}

@@ -1,0 +1,121 @@
+//! `sluicegate plugin new | build | inspect`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use sluicegate_host::Loader;
+use sluicegate_host::load::componentize;
+
+use super::fail;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Lay down a plugin project, with the SDK beside it
+    New {
+        /// The plugin's name, and its folder's
+        name: String,
+        /// What it decides
+        #[arg(long, value_parser = ["balancer", "router", "discovery"])]
+        kind: String,
+    },
+    /// Build the plugin of a folder and leave NAME.wasm in it
+    Build {
+        /// The plugin's folder
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Show what a plugin file is
+    Inspect {
+        /// A .wasm file
+        file: PathBuf,
+    },
+}
+
+impl Action {
+    pub(super) fn execute(self) -> ExitCode {
+        let done = match self {
+            Self::New { name, kind } => new(&name, &kind),
+            Self::Build { folder } => build(&folder),
+            Self::Inspect { file } => inspect(&file),
+        };
+        match done {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(error),
+        }
+    }
+}
+
+fn new(name: &str, kind: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+        return Err(format!("{name:?}: a plugin's name has lower-case letters, digits and '-', and begins with a letter"));
+    }
+    let folder = Path::new(name);
+    if folder.exists() {
+        return Err(format!("{name} exists already"));
+    }
+    let template = sluicegate_plugins::template(kind).ok_or_else(|| format!("there is no template for a {kind}"))?;
+    let sdk = sluicegate_plugins::sdk_files().iter().map(|(path, text)| (Path::new("sdk").join(path), (*text).to_owned()));
+    let own = template.iter().map(|(path, text)| (PathBuf::from(path.trim_end_matches(".tmpl")), text.replace("{{name}}", name)));
+    for (path, text) in own.chain(sdk) {
+        let path = folder.join(path);
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
+        written.map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(format!("{name} is laid down. Next: edit {name}/src/lib.rs, `cargo test` in {name}, `sluicegate plugin build {name}`"))
+}
+
+fn build(folder: &Path) -> Result<String, String> {
+    let cargo = || std::process::Command::new("cargo");
+    let metadata =
+        cargo().args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(folder).output().map_err(|e| format!("cargo: {e}"))?;
+    if !metadata.status.success() {
+        return Err(format!("{}: {}", folder.display(), String::from_utf8_lossy(&metadata.stderr).trim()));
+    }
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).map_err(|e| format!("cargo metadata: {e}"))?;
+    let text = |pointer: &str| {
+        metadata.pointer(pointer).and_then(serde_json::Value::as_str).ok_or_else(|| format!("cargo metadata has no {pointer}"))
+    };
+    let (name, target) = (text("/packages/0/name")?, Path::new(text("/target_directory")?));
+    let built = cargo()
+        .args(["build", "--release", "--target", "wasm32-unknown-unknown"])
+        .current_dir(folder)
+        .status()
+        .map_err(|e| format!("cargo: {e}"))?;
+    if !built.success() {
+        return Err("the build failed; if it misses the target, run `rustup target add wasm32-unknown-unknown`".to_owned());
+    }
+    let core = target.join("wasm32-unknown-unknown/release").join(format!("{}.wasm", name.replace('-', "_")));
+    let bytes = std::fs::read(&core).map_err(|e| format!("{}: {e}; does Cargo.toml say crate-type = [\"cdylib\"]?", core.display()))?;
+    let component = componentize(&bytes).map_err(|(stage, reason)| format!("{stage}: {reason}"))?;
+    let loader = Loader::new().map_err(|e| format!("{e:#}"))?;
+    let seen = loader.inspect(name, &component).map_err(|e| e.to_string())?;
+    // Written beside and renamed over, so that a gateway that watches the file never sees half of it.
+    let file = folder.join(format!("{name}.wasm"));
+    let partial = folder.join(format!(".{name}.wasm.partial"));
+    std::fs::write(&partial, &component).and_then(|()| std::fs::rename(&partial, &file)).map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(format!("{}: {} {}, {} bytes", file.display(), seen.description.kind, seen.description.version, seen.size))
+}
+
+fn inspect(file: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let loader = Loader::new().map_err(|e| format!("{e:#}"))?;
+    let name = file.file_stem().map_or_else(|| "plugin".to_owned(), |n| n.to_string_lossy().into_owned());
+    let seen = loader.inspect(&name, &bytes).map_err(|e| e.to_string())?;
+    let about = &seen.description;
+    Ok(format!(
+        "name:     {}\nversion:  {}\nkind:     {}\nsize:     {} bytes\nsha256:   {}\nimports:  {}\nexports:  {}\nconfig:   {:#}",
+        about.name,
+        about.version,
+        about.kind,
+        seen.size,
+        seen.sha256,
+        seen.imports.join("\n          "),
+        seen.exports.join("\n          "),
+        about.config_schema
+    ))
+}

@@ -1,0 +1,124 @@
+//! The look-up table: which endpoint holds each slot.
+
+use sluicegate_sdk::Endpoint;
+
+/// The slots, each with the index of an endpoint; none at all for an empty pool.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    slots: Vec<u32>,
+    /// How many different endpoints hold slots.
+    holders: u32,
+}
+
+/// One endpoint's permutation of the slots: `offset + j * skip` modulo the size, which visits each slot once as the size is prime.
+struct Claimant {
+    index: u32,
+    /// Its share of a turn, from just above 0 to 1: the heaviest claims a slot in each turn, one of half its weight in every other.
+    share: f64,
+    due: f64,
+    slot: u64,
+    skip: u64,
+}
+
+impl Table {
+    /// Fills a table of this prime size. The claimants take turns in the order of their addresses, so that the order in which the pool lists
+    /// them does not matter: two gateways with the same endpoints have the same table.
+    pub(crate) fn fill(size: u32, endpoints: &[Endpoint]) -> Self {
+        let heaviest = endpoints.iter().map(|endpoint| endpoint.weight).max().unwrap_or(0);
+        let mut order: Vec<usize> = (0..endpoints.len()).filter(|&i| heaviest == 0 || endpoints[i].weight > 0).collect();
+        order.sort_by(|&a, &b| endpoints[a].address.cmp(&endpoints[b].address));
+        let modulus = u64::from(size);
+        let mut claimants: Vec<Claimant> = order
+            .into_iter()
+            .map(|index| {
+                let hash = hash(endpoints[index].address.as_bytes());
+                Claimant {
+                    index: index as u32,
+                    share: if heaviest == 0 { 1.0 } else { f64::from(endpoints[index].weight) / f64::from(heaviest) },
+                    due: 0.0,
+                    slot: hash % modulus,
+                    skip: mix(hash) % (modulus - 1) + 1,
+                }
+            })
+            .collect();
+        if claimants.is_empty() {
+            return Self::default();
+        }
+        const FREE: u32 = u32::MAX;
+        let mut slots = vec![FREE; size as usize];
+        let mut free = size;
+        // Ends: in each turn at least the heaviest claims a slot, and a claimant passes over each taken slot once in its life.
+        'fill: loop {
+            for claimant in &mut claimants {
+                claimant.due += claimant.share;
+                if claimant.due < 1.0 {
+                    continue;
+                }
+                claimant.due -= 1.0;
+                while slots[claimant.slot as usize] != FREE {
+                    claimant.slot = (claimant.slot + claimant.skip) % modulus;
+                }
+                slots[claimant.slot as usize] = claimant.index;
+                free -= 1;
+                if free == 0 {
+                    break 'fill;
+                }
+            }
+        }
+        let mut holding = vec![false; endpoints.len()];
+        slots.iter().for_each(|&index| holding[index as usize] = true);
+        let holders = holding.into_iter().filter(|&holds| holds).count() as u32;
+        Self { slots, holders }
+    }
+
+    /// The endpoint of a hash.
+    pub(crate) fn at(&self, hash: u64) -> Option<usize> {
+        let slot = hash.checked_rem(self.slots.len() as u64)?;
+        Some(self.slots[slot as usize] as usize)
+    }
+
+    /// The endpoint of a hash for its first, second, ... try: the n-th different one from its slot on, coming round after the last. Retries
+    /// are few, and looking back at the slots passed costs no allocation.
+    pub(crate) fn nth_different(&self, hash: u64, attempt: u32) -> Option<usize> {
+        let first = self.at(hash)?;
+        let n = attempt % self.holders;
+        if n == 0 {
+            return Some(first);
+        }
+        let len = self.slots.len();
+        let start = (hash % len as u64) as usize;
+        let walk = |to: usize| (0..to).map(move |step| self.slots[(start + step) % len]);
+        // Bounded: a retry past this many different endpoints, which no policy allows, takes the last of them.
+        let n = n.min(MOST_TRIES);
+        let mut seen = [0u32; MOST_TRIES as usize + 1];
+        let mut count = 0usize;
+        for index in walk(len) {
+            if seen[..count].contains(&index) {
+                continue;
+            }
+            if count == n as usize {
+                return Some(index as usize);
+            }
+            seen[count] = index;
+            count += 1;
+        }
+        Some(first)
+    }
+}
+
+/// The most different endpoints that the tries of one exchange are spread over.
+const MOST_TRIES: u32 = 64;
+
+/// FNV-1a (Fowler, Noll, Vo), finished with [`mix`], since FNV alone leaves neighbouring addresses close together. It must never change: the
+/// gateways of a fleet agree on endpoints by it, also while some of them are a version behind.
+fn hash(bytes: &[u8]) -> u64 {
+    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
+}
+
+/// The finalizer of SplitMix64.
+pub(crate) fn mix(x: u64) -> u64 {
+    let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

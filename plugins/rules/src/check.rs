@@ -1,0 +1,271 @@
+//! Checks of single values, and the list that faults are collected in. Every check is the rule of HTTPRoute v1's CRD unless it says otherwise.
+
+use std::fmt::Display;
+
+/// How many faults are spelled out; a configuration can be wrong in thousands of places.
+const SHOWN: usize = 20;
+
+/// What is wrong, and where.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    shown: Vec<String>,
+    more: usize,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, place: impl Display, problem: impl Display) {
+        if self.shown.len() < SHOWN {
+            self.shown.push(format!("{place}: {problem}"));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Unwraps a checked value; a fault is noted, and `None` is left.
+    pub(crate) fn take<T>(&mut self, place: impl Display, checked: Result<T, String>) -> Option<T> {
+        checked.map_err(|problem| self.add(place, problem)).ok()
+    }
+
+    /// One line a fault.
+    pub(crate) fn into_result(mut self) -> Result<(), String> {
+        if self.shown.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            self.shown.push(format!("and {} more", self.more));
+        }
+        Err(self.shown.join("\n"))
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+fn is_dns_name(name: &str) -> bool {
+    (1..=253).contains(&name.len()) && name.split('.').all(is_label)
+}
+
+/// A host name without wildcard, lowered (RFC 4343: names are case-insensitive).
+pub(crate) fn precise_hostname(name: &str) -> Result<String, String> {
+    let name = name.to_ascii_lowercase();
+    if is_dns_name(&name) { Ok(name) } else { Err(format!("`{name}` must be a DNS name, such as api.example.com")) }
+}
+
+/// A host name or `*.name`, lowered.
+pub(crate) fn hostname(name: &str) -> Result<String, String> {
+    let name = name.to_ascii_lowercase();
+    if is_dns_name(name.strip_prefix("*.").unwrap_or(&name)) {
+        Ok(name)
+    } else {
+        Err(format!("`{name}` must be a DNS name, such as api.example.com or *.example.com"))
+    }
+}
+
+/// The name of a Service or namespace (RFC 1123 label).
+pub(crate) fn object_name(name: &str) -> Result<(), String> {
+    if is_label(name) {
+        Ok(())
+    } else {
+        Err(format!("`{name}` must be at most 63 lower-case letters, digits and `-`, and begin and end with a letter or digit"))
+    }
+}
+
+pub(crate) fn port(port: u16) -> Result<u16, String> {
+    if port == 0 { Err("must be between 1 and 65535, inclusive".to_owned()) } else { Ok(port) }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Lowered: RFC 9110 §5.1, names are case-insensitive.
+pub(crate) fn header_name(name: &str) -> Result<String, String> {
+    if is_token(name) && name.len() <= 256 { Ok(name.to_ascii_lowercase()) } else { Err(format!("`{name}` is not a header name")) }
+}
+
+/// A header that filters may change. Not those that frame the message or belong to the connection: changing them would let one side see other
+/// requests than the other (RFC 9112 §11.2, request smuggling).
+pub(crate) fn changeable_header_name(name: &str) -> Result<String, String> {
+    let name = header_name(name)?;
+    match name.as_str() {
+        "connection" | "content-length" | "transfer-encoding" | "upgrade" => {
+            Err(format!("`{name}` belongs to the connection and cannot be changed"))
+        }
+        _ => Ok(name),
+    }
+}
+
+/// Visible ASCII, spaces and tabs: what RFC 9110 §5.5 asks of new field values.
+pub(crate) fn header_value(value: &str) -> Result<String, String> {
+    if value.len() > 4096 {
+        return Err("must be at most 4096 bytes".to_owned());
+    }
+    if value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) {
+        Ok(value.to_owned())
+    } else {
+        Err("must be visible ASCII, spaces and tabs".to_owned())
+    }
+}
+
+/// Methods are case-sensitive (RFC 9110 §9.1), and all that are registered are upper case, so `get` can only be a mistake.
+pub(crate) fn method(method: &str) -> Result<String, String> {
+    if is_token(method) && !method.bytes().any(|b| b.is_ascii_lowercase()) {
+        Ok(method.to_owned())
+    } else {
+        Err(format!("`{method}` must be a method in upper case, such as GET"))
+    }
+}
+
+/// The value of an Exact or PathPrefix match.
+pub(crate) fn match_path(path: &str) -> Result<(), String> {
+    new_path(path)?;
+    let lower = path.to_ascii_lowercase();
+    for wrong in ["//", "/./", "/../", "%2f"] {
+        if lower.contains(wrong) {
+            return Err(format!("must not contain `{wrong}`"));
+        }
+    }
+    for wrong in ["/.", "/.."] {
+        if path.ends_with(wrong) {
+            return Err(format!("must not end with `{wrong}`"));
+        }
+    }
+    Ok(())
+}
+
+/// A path as a request line can carry it (RFC 3986 §3.3).
+pub(crate) fn new_path(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err("must start with /".to_owned());
+    }
+    if path.len() > 1024 {
+        return Err("must be at most 1024 bytes".to_owned());
+    }
+    let bytes = path.as_bytes();
+    for (i, &b) in bytes.iter().enumerate() {
+        let allowed = match b {
+            b'%' => bytes.get(i + 1..i + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
+            _ => b.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@".contains(&b),
+        };
+        if !allowed {
+            let c = path[i..].chars().next().unwrap_or('\u{fffd}');
+            return Err(format!("must not contain {c:?}; write it as %XX"));
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds of a GEP-2257 duration: one to four parts of up to five digits and a unit.
+pub(crate) fn duration_ms(text: &str) -> Result<u32, String> {
+    let wrong = || format!("`{text}` must be a duration, such as 10s, 1h30m or 500ms");
+    let mut rest = text;
+    let mut total = 0u64;
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at(digits);
+        parts += 1;
+        if digits > 5 || parts > 4 {
+            return Err(wrong());
+        }
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        // `ms` before `m`: 5ms are not five minutes.
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+        let (unit, ms) = units.into_iter().find(|(unit, _)| tail.starts_with(unit)).ok_or_else(wrong)?;
+        total += number * ms;
+        rest = &tail[unit.len()..];
+    }
+    if parts == 0 {
+        return Err(wrong());
+    }
+    u32::try_from(total).map_err(|_| format!("`{text}` must be at most 49 days"))
+}
+
+/// A `creationTimestamp`. The API server writes all of them in UTC and whole seconds, so their texts sort as their times do.
+pub(crate) fn timestamp(text: &str) -> Result<(), String> {
+    const FORM: &[u8] = b"0000-00-00T00:00:00Z";
+    let fits =
+        text.len() == FORM.len() && text.bytes().zip(FORM).all(|(b, &form)| if form == b'0' { b.is_ascii_digit() } else { b == form });
+    if fits { Ok(()) } else { Err(format!("`{text}` must be a time in UTC, such as 2026-01-02T03:04:05Z")) }
+}
+
+/// One of [`Cors::allow_origins`](crate::config::Cors::allow_origins).
+pub(crate) fn origin(origin: &str) -> Result<(), String> {
+    let wrong = || format!("`{origin}` must be `*` or an origin, such as https://example.com");
+    if origin == "*" {
+        return Ok(());
+    }
+    let (scheme, rest) = origin.split_once("://").ok_or_else(wrong)?;
+    let mut scheme_bytes = scheme.bytes();
+    let scheme_fits = scheme_bytes.next().is_some_and(|b| b.is_ascii_alphabetic())
+        && scheme_bytes.all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (rest, None),
+    };
+    let host_fits = host == "*" || hostname(host).is_ok();
+    let port_fits = port.is_none_or(|port| port == "*" || port.parse::<u16>().is_ok_and(|port| port != 0));
+    if scheme_fits && host_fits && port_fits && origin.len() <= 253 { Ok(()) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_gep_2257() {
+        for (text, ms) in [("10s", 10_000), ("500ms", 500), ("1h30m", 5_400_000), ("0s", 0), ("1h1m1s1ms", 3_661_001)] {
+            assert_eq!(duration_ms(text), Ok(ms), "{text}");
+        }
+        for text in ["", "10", "s", "1.5s", "-1s", "1d", "123456s", "1s1s1s1s1s", "10 s", "1é"] {
+            assert!(duration_ms(text).is_err(), "{text}");
+        }
+        assert_eq!(duration_ms("99999h").unwrap_err(), "`99999h` must be at most 49 days");
+    }
+
+    #[test]
+    fn hostnames_are_dns_names_and_lowered() {
+        assert_eq!(hostname("Api.Example.COM").as_deref(), Ok("api.example.com"));
+        assert_eq!(hostname("*.Example.com").as_deref(), Ok("*.example.com"));
+        for name in ["", "*", "*.", "a.*.b", "a..b", "-a.b", "a_b", "a.b:80", &"a".repeat(64)] {
+            assert!(hostname(name).is_err(), "{name}");
+        }
+        assert!(precise_hostname("*.example.com").is_err());
+    }
+
+    #[test]
+    fn paths_are_what_a_request_line_can_carry() {
+        for path in ["/", "/a/b.c", "/%41", "/a:b@c"] {
+            assert_eq!(match_path(path), Ok(()), "{path}");
+        }
+        for path in ["", "a", "/a//b", "/a/./b", "/a/../b", "/a/..", "/a/.", "/%2F", "/a b", "/a?b", "/a#b", "/%4", "/é", "/\r\n"] {
+            assert!(match_path(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        for good in ["*", "https://example.com", "http://*.example.com:8080", "https://*", "app://x"] {
+            assert_eq!(origin(good), Ok(()), "{good}");
+        }
+        for wrong in ["", "example.com", "https://", "https://a/b", "1x://a", "https://a:0", "null"] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_faults_are_spelled_out() {
+        let mut faults = Faults::default();
+        for i in 0..100 {
+            faults.add(i, "wrong");
+        }
+        let text = faults.into_result().unwrap_err();
+        assert_eq!(text.lines().count(), SHOWN + 1);
+        assert!(text.ends_with("and 80 more"));
+    }
+}

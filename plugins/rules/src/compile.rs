@@ -1,0 +1,246 @@
+//! Checks the rules, finds every fault in them, and puts their matches in the order of precedence.
+
+use std::cmp::Reverse;
+
+use rustc_hash::FxHashMap;
+use sluicegate_sdk::{Backend, Configured, Interests, Listener, Rule as Static, Transport};
+
+use crate::check::{self, Faults};
+use crate::config::{self, BackendRef, Config, PathMatchType, Rule, ServiceRef, ValueMatch};
+use crate::filter::{self, Owner};
+use crate::table::{HostPattern, Match, PathTest, Shares, Table};
+use crate::value::{Condition, Pattern, Test};
+
+/// Of all rules together.
+const MOST_MATCHES: usize = 4096;
+/// Each match is listed under each host name of its rule.
+const MOST_ENTRIES: usize = 65_536;
+/// As many as HTTPRoute allows.
+const MOST_CONDITIONS: usize = 16;
+const MOST_BACKENDS: usize = 256;
+const LARGEST_WEIGHT: u32 = 1_000_000;
+
+/// Compiles the rules for a listener, or says all that is wrong with them.
+pub(crate) fn compile(config: Config, listener: &Listener) -> Result<(Table, Configured), String> {
+    let matches: usize = config.rules.iter().map(|rule| rule.matches.len().max(1)).sum();
+    if matches > MOST_MATCHES {
+        return Err(format!("rules: have {matches} matches; all rules together must have at most {MOST_MATCHES}"));
+    }
+    let entries: usize = config.rules.iter().map(|rule| rule.matches.len().max(1) * rule.hostnames.len().max(1)).sum();
+    if entries > MOST_ENTRIES {
+        return Err(format!("rules: have {entries} pairs of a match and a hostname; all rules together must have at most {MOST_ENTRIES}"));
+    }
+
+    let mut compiler = Compiler::default();
+    if let Some(hostname) = listener.hostname.as_deref().filter(|name| !name.is_empty()) {
+        let hostname = compiler.faults.take("the listener's hostname", check::hostname(hostname));
+        compiler.table.listener = hostname.as_deref().map(HostPattern::new);
+    }
+    let mut statics = Vec::with_capacity(config.rules.len());
+    for (i, rule) in config.rules.iter().enumerate() {
+        statics.push(compiler.rule(i, rule));
+    }
+    compiler.faults.into_result()?;
+    let mut table = compiler.table;
+    fill(&mut table, &config.rules, listener.transport);
+    let query = !table.params.is_empty();
+    let interests = match listener.transport {
+        Transport::Http => Interests { headers: compiler.headers.names, query, ..Interests::default() },
+        Transport::Tls | Transport::Tcp | Transport::Udp => Interests::default(),
+    };
+    Ok((table, Configured { rules: statics, interests }))
+}
+
+#[derive(Default)]
+struct Compiler {
+    faults: Faults,
+    table: Table,
+    headers: Headers,
+}
+
+/// The headers that rules name, each once.
+#[derive(Default)]
+struct Headers {
+    names: Vec<String>,
+    index: FxHashMap<String, usize>,
+}
+
+impl Headers {
+    fn intern(&mut self, name: &str) -> usize {
+        *self.index.entry(name.to_owned()).or_insert_with(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        })
+    }
+}
+
+impl Compiler {
+    fn rule(&mut self, index: usize, rule: &Rule) -> Static {
+        let place = format!("rules[{index}]");
+        for (i, hostname) in rule.hostnames.iter().enumerate() {
+            self.faults.take(format_args!("{place}.hostnames[{i}]"), check::hostname(hostname));
+        }
+        if let Some(created_at) = &rule.created_at {
+            self.faults.take(format_args!("{place}.createdAt"), check::timestamp(created_at));
+        }
+        if rule.matches.is_empty() {
+            self.add_match(&place, index, &config::Match::default());
+        }
+        for (i, one) in rule.matches.iter().enumerate() {
+            self.add_match(&format!("{place}.matches[{i}]"), index, one);
+        }
+
+        let filters = filter::convert(&format!("{place}.filters"), &rule.filters, Owner::Rule, &mut self.faults);
+        self.check_prefix(rule, filters.replaces_prefix.as_deref());
+        if let (Some(answers), false) = (&filters.answers, rule.backend_refs.is_empty()) {
+            self.faults.add(format_args!("{place}.backendRefs"), format!("must be empty: {answers} answers"));
+        }
+        let backends = self.backends(&format!("{place}.backendRefs"), rule);
+        let (request_timeout, backend_timeout) = self.timeouts(&place, rule);
+        Static {
+            name: rule.name.clone().or_else(|| rule.source.clone()),
+            filters: filters.filters,
+            backends,
+            request_timeout,
+            backend_timeout,
+        }
+    }
+
+    /// Without a matched prefix there is nothing that could be replaced.
+    fn check_prefix(&mut self, rule: &Rule, replaced_at: Option<&str>) {
+        let all_prefixes = rule.matches.iter().all(|one| one.path.as_ref().is_none_or(|path| path.kind == PathMatchType::PathPrefix));
+        if let (Some(place), false) = (replaced_at, all_prefixes) {
+            self.faults.add(place, "can only be used when every match of the rule is a PathPrefix");
+        }
+    }
+
+    fn backends(&mut self, place: &str, rule: &Rule) -> Vec<Backend> {
+        if rule.backend_refs.len() > MOST_BACKENDS {
+            self.faults.add(place, format!("must have at most {MOST_BACKENDS} items"));
+        }
+        let mut backends = Vec::new();
+        for (i, backend) in rule.backend_refs.iter().take(MOST_BACKENDS).enumerate() {
+            let place = format!("{place}[{i}]");
+            let BackendRef { group, kind, name, namespace, port, weight, filters } = backend.clone();
+            let weight = weight.unwrap_or(1);
+            if weight > LARGEST_WEIGHT {
+                self.faults.add(format_args!("{place}.weight"), format!("{weight} must be between 0 and {LARGEST_WEIGHT}, inclusive"));
+            }
+            let service = filter::service(&place, &ServiceRef { group, kind, name, namespace, port }, &mut self.faults);
+            let filters = filter::convert(&format!("{place}.filters"), &filters, Owner::Backend, &mut self.faults);
+            self.check_prefix(rule, filters.replaces_prefix.as_deref());
+            backends.push(Backend { service, weight, filters: filters.filters });
+        }
+        self.table.shares.push(Shares::new(backends.iter().map(|backend| backend.weight)));
+        backends
+    }
+
+    fn timeouts(&mut self, place: &str, rule: &Rule) -> (Option<u32>, Option<u32>) {
+        let Some(timeouts) = &rule.timeouts else { return (None, None) };
+        let mut read =
+            |field: &str, text: Option<&String>| self.faults.take(format_args!("{place}.timeouts.{field}"), check::duration_ms(text?));
+        let request = read("request", timeouts.request.as_ref());
+        let backend = read("backendRequest", timeouts.backend_request.as_ref());
+        if let (Some(request), Some(backend)) = (request, backend)
+            && request != 0
+            && backend > request
+        {
+            self.faults.add(format_args!("{place}.timeouts.backendRequest"), "must be at most the timeout of the request");
+        }
+        (request, backend)
+    }
+
+    fn add_match(&mut self, place: &str, rule: usize, from: &config::Match) {
+        let path = self.path(&format!("{place}.path.value"), from.path.as_ref());
+        let method = from.method.as_deref().and_then(|method| self.faults.take(format_args!("{place}.method"), check::method(method)));
+        let headers = self.conditions(&format!("{place}.headers"), &from.headers, |compiler, name| {
+            let name = check::header_name(name)?;
+            Ok(compiler.headers.intern(&name))
+        });
+        let params = self.conditions(&format!("{place}.queryParams"), &from.query_params, |compiler, name| {
+            if name.is_empty() || name.len() > 256 {
+                return Err("must be 1 to 256 bytes".to_owned());
+            }
+            Ok(compiler.table.params.intern(name))
+        });
+        // Left out when it has a fault; nothing is made of the table then.
+        let Some(path) = path else { return };
+        let method = method.map(String::into_boxed_str);
+        self.table.matches.push(Match { rule: rule as u32, path, method, headers, params });
+    }
+
+    fn path(&mut self, place: &str, path: Option<&config::PathMatch>) -> Option<PathTest> {
+        let kind = path.map_or(PathMatchType::PathPrefix, |path| path.kind);
+        let value = path.and_then(|path| path.value.as_deref()).unwrap_or("/");
+        match kind {
+            PathMatchType::Exact => {
+                self.faults.take(place, check::match_path(value))?;
+                Some(PathTest::Exact(value.into()))
+            }
+            PathMatchType::PathPrefix => {
+                self.faults.take(place, check::match_path(value))?;
+                Some(PathTest::Prefix(value.strip_suffix('/').unwrap_or(value).into()))
+            }
+            PathMatchType::RegularExpression => Some(PathTest::Pattern(Box::new(self.faults.take(place, Pattern::new(value))?))),
+        }
+    }
+
+    fn conditions(
+        &mut self,
+        place: &str,
+        from: &[ValueMatch],
+        intern: impl Fn(&mut Self, &str) -> Result<usize, String>,
+    ) -> Vec<Condition> {
+        if from.len() > MOST_CONDITIONS {
+            self.faults.add(place, format!("must have at most {MOST_CONDITIONS} items"));
+            return Vec::new();
+        }
+        let mut conditions: Vec<Condition> = Vec::with_capacity(from.len());
+        for (i, ValueMatch { kind, name, value }) in from.iter().enumerate() {
+            let index = intern(self, name);
+            let index = self.faults.take(format_args!("{place}[{i}].name"), index);
+            let test = self.faults.take(format_args!("{place}[{i}].value"), Test::new(*kind, value));
+            let Some((index, test)) = index.zip(test) else { continue };
+            // HTTPRoute: of entries with an equivalent name only the first counts.
+            if conditions.iter().all(|earlier| earlier.index != index) {
+                conditions.push(Condition { index, test });
+            }
+        }
+        conditions
+    }
+}
+
+/// Lists the matches under their host names and paths, in the order of precedence. Host name and path are settled by the lists themselves,
+/// except between regular expressions, of which the longest comes first.
+fn fill(table: &mut Table, rules: &[Rule], transport: Transport) {
+    let mut order: Vec<usize> = (0..table.matches.len()).collect();
+    order.sort_by_key(|&id| {
+        let one = &table.matches[id];
+        let rule = &rules[one.rule as usize];
+        let pattern = match &one.path {
+            PathTest::Pattern(pattern) => pattern.len(),
+            PathTest::Exact(_) | PathTest::Prefix(_) => 0,
+        };
+        let specific = (pattern, one.method.is_some(), one.headers.len(), one.params.len());
+        let age = (rule.created_at.is_none(), rule.created_at.as_deref());
+        // The sort is stable: at last the order of the rules counts, and that of their matches.
+        (Reverse(specific), age, rule.source.as_deref().unwrap_or(""))
+    });
+    for id in order {
+        let one = &table.matches[id];
+        let unconditional = matches!(&one.path, PathTest::Prefix(prefix) if prefix.is_empty())
+            && one.method.is_none()
+            && one.headers.is_empty()
+            && one.params.is_empty();
+        // A connection has no path, no method and no headers.
+        if transport != Transport::Http && !unconditional {
+            continue;
+        }
+        let hostnames = &rules[one.rule as usize].hostnames;
+        let patterns = hostnames.iter().map(|name| Some(HostPattern::new(&name.to_ascii_lowercase())));
+        let anywhere = hostnames.is_empty().then_some(None);
+        for pattern in patterns.chain(anywhere) {
+            table.hosts.entry(pattern).push(&one.path, id as u32);
+        }
+    }
+}

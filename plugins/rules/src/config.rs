@@ -1,0 +1,309 @@
+//! What a policy writes: the rules of HTTPRoute v1 under the same names, and what ours can do besides.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The rules of a listener.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Their order decides only between rules that are alike in all else that Gateway API's precedence looks at.
+    pub rules: Vec<Rule>,
+}
+
+/// Which requests, and what becomes of them.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Rule {
+    /// Shown to the operator.
+    pub name: Option<String>,
+    /// Exact names, or `*.example.com`, which stands for any number of labels. None: every host.
+    pub hostnames: Vec<String>,
+    /// One of them must match. None: every path.
+    pub matches: Vec<Match>,
+    /// What to do with the exchange.
+    pub filters: Vec<Filter>,
+    /// Where to send it.
+    pub backend_refs: Vec<BackendRef>,
+    /// How long it may take.
+    pub timeouts: Option<Timeouts>,
+    /// When the object that the rule comes from was made, such as `2026-01-02T03:04:05Z`. Of rules that are alike the oldest wins, and one
+    /// without a time is the youngest.
+    pub created_at: Option<String>,
+    /// The object that the rule comes from, `namespace/name`. Of rules of the same age the alphabetically first wins.
+    pub source: Option<String>,
+}
+
+/// All its conditions must hold.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Match {
+    /// None: the prefix `/`.
+    pub path: Option<PathMatch>,
+    /// Names are case-insensitive; of conditions on the same header the first counts.
+    pub headers: Vec<ValueMatch>,
+    /// Names are case-sensitive; of conditions on the same parameter the first counts.
+    pub query_params: Vec<ValueMatch>,
+    /// Such as `GET`.
+    pub method: Option<String>,
+}
+
+/// A condition on the path.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PathMatch {
+    /// How `value` is compared.
+    #[serde(rename = "type")]
+    pub kind: PathMatchType,
+    /// None: `/`.
+    pub value: Option<String>,
+}
+
+/// How a path is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum PathMatchType {
+    /// The whole path.
+    Exact,
+    /// Whole path elements: `/a` matches `/a` and `/a/b`, not `/ab`.
+    #[default]
+    PathPrefix,
+    /// The whole path, as a regular expression.
+    RegularExpression,
+}
+
+/// A condition on a header or query parameter.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValueMatch {
+    /// How `value` is compared.
+    #[serde(rename = "type", default)]
+    pub kind: ValueMatchType,
+    /// The header or parameter.
+    pub name: String,
+    /// What it must be.
+    pub value: String,
+}
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum ValueMatchType {
+    /// The whole value.
+    #[default]
+    Exact,
+    /// The whole value, as a regular expression.
+    RegularExpression,
+}
+
+/// Something to do with an exchange. Exactly the field that `type` names is set.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Filter {
+    /// Which field is set.
+    #[serde(rename = "type")]
+    pub kind: FilterType,
+    /// Changes header fields of the request.
+    pub request_header_modifier: Option<HeaderModifier>,
+    /// Changes header fields of the response.
+    pub response_header_modifier: Option<HeaderModifier>,
+    /// Sends the client elsewhere.
+    pub request_redirect: Option<RequestRedirect>,
+    /// Changes host and path.
+    pub url_rewrite: Option<UrlRewrite>,
+    /// Sends a copy elsewhere.
+    pub request_mirror: Option<RequestMirror>,
+    /// Answers cross-origin questions.
+    pub cors: Option<Cors>,
+    /// Answers at once.
+    pub direct_response: Option<DirectResponse>,
+}
+
+/// What a filter does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum FilterType {
+    /// `requestHeaderModifier`
+    RequestHeaderModifier,
+    /// `responseHeaderModifier`
+    ResponseHeaderModifier,
+    /// `requestRedirect`
+    RequestRedirect,
+    /// `urlRewrite`
+    #[serde(rename = "URLRewrite")]
+    UrlRewrite,
+    /// `requestMirror`
+    RequestMirror,
+    /// `cors`
+    #[serde(rename = "CORS")]
+    Cors,
+    /// `directResponse`, which HTTPRoute does not have.
+    DirectResponse,
+}
+
+/// Changes of header fields: set, then add, then remove.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeaderModifier {
+    /// Replaces.
+    pub set: Vec<HeaderValue>,
+    /// Appends.
+    pub add: Vec<HeaderValue>,
+    /// Removes.
+    pub remove: Vec<String>,
+}
+
+/// A header field.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderValue {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// A redirect. What is absent stays as the request had it.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct RequestRedirect {
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// The new host.
+    pub hostname: Option<String>,
+    /// The new path.
+    pub path: Option<PathModifier>,
+    /// The new port.
+    pub port: Option<u16>,
+    /// 301, 302, 303, 307 or 308; 302 when absent.
+    pub status_code: Option<u16>,
+}
+
+/// A rewrite of the request before it is forwarded.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UrlRewrite {
+    /// The new host.
+    pub hostname: Option<String>,
+    /// The new path.
+    pub path: Option<PathModifier>,
+}
+
+/// A new path. Exactly the field that `type` names is set.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PathModifier {
+    /// Which field is set.
+    #[serde(rename = "type")]
+    pub kind: PathModifierType,
+    /// The whole new path.
+    pub replace_full_path: Option<String>,
+    /// What takes the place of the matched prefix.
+    pub replace_prefix_match: Option<String>,
+}
+
+/// How a path is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum PathModifierType {
+    /// `replaceFullPath`
+    ReplaceFullPath,
+    /// `replacePrefixMatch`
+    ReplacePrefixMatch,
+}
+
+/// A mirror: answers to copies are dropped. All requests are copied unless `percent` or `fraction` says otherwise.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RequestMirror {
+    /// Where the copy goes.
+    pub backend_ref: ServiceRef,
+    /// 0 to 100.
+    pub percent: Option<u32>,
+    /// A share.
+    pub fraction: Option<Fraction>,
+}
+
+/// A share of requests.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fraction {
+    /// At most the denominator.
+    pub numerator: u32,
+    /// 100 when absent.
+    pub denominator: Option<u32>,
+}
+
+/// Who may ask from another origin (Fetch standard, "HTTP extensions").
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Cors {
+    /// `*`, or origins such as `https://example.com` and `https://*.example.com`.
+    pub allow_origins: Vec<String>,
+    /// Methods, or `*`.
+    pub allow_methods: Vec<String>,
+    /// Header fields of requests, or `*`.
+    pub allow_headers: Vec<String>,
+    /// Header fields of responses, or `*`.
+    pub expose_headers: Vec<String>,
+    /// Whether cookies and the like may be sent.
+    pub allow_credentials: Option<bool>,
+    /// How long a preflight's answer may be kept, in seconds; 5 when absent.
+    pub max_age: Option<u32>,
+}
+
+/// An answer of the gateway's own.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DirectResponse {
+    /// 200 to 599.
+    pub status_code: u16,
+    /// Its content, at most 64 KiB.
+    #[serde(default)]
+    pub body: String,
+    /// Such as `text/plain; charset=utf-8`, which it is when absent and there is a body.
+    pub content_type: Option<String>,
+}
+
+/// A backend that takes a share of a rule's requests.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackendRef {
+    /// Empty: a Service's group.
+    pub group: Option<String>,
+    /// `Service`.
+    pub kind: Option<String>,
+    /// The Service's name.
+    pub name: String,
+    /// Its namespace; that of the policy when absent.
+    pub namespace: Option<String>,
+    /// The service port.
+    pub port: u16,
+    /// Its share is this of the sum of all; 1 when absent, 0 for none, at most 1000000.
+    pub weight: Option<u32>,
+    /// Done in addition when this backend was chosen.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
+}
+
+/// A service port.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRef {
+    /// Empty: a Service's group.
+    pub group: Option<String>,
+    /// `Service`.
+    pub kind: Option<String>,
+    /// The Service's name.
+    pub name: String,
+    /// Its namespace; that of the policy when absent.
+    pub namespace: Option<String>,
+    /// The service port.
+    pub port: u16,
+}
+
+/// Gateway API durations, such as `10s`, `1h30m`, `500ms`; `0s` is no limit.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Timeouts {
+    /// For the whole exchange.
+    pub request: Option<String>,
+    /// For one try at a backend.
+    pub backend_request: Option<String>,
+}

@@ -1,0 +1,136 @@
+//! Conditions on the value of a header or query parameter, and regular expressions with a bound on what they may cost.
+
+use std::cell::Cell;
+
+use regex_lite::{Regex, RegexBuilder};
+
+use crate::config::ValueMatchType;
+
+/// Bytes that regular expressions may read for one request. `regex-lite` needs time in proportion to pattern times text; with
+/// [`REGEX_SIZE`] this keeps the worst request below the deadline of a call, where it would count as a failure of the plugin.
+const REGEX_BUDGET: usize = 32 << 10;
+
+/// Bytes of a compiled regular expression.
+const REGEX_SIZE: usize = 32 << 10;
+
+/// What is left of [`REGEX_BUDGET`].
+pub(crate) struct Budget(Cell<usize>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Cell::new(REGEX_BUDGET))
+    }
+}
+
+/// A regular expression was not asked, since the request has used up its budget. To pass over the rule would let a long request get around it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct OverBudget;
+
+/// A regular expression that must match all of a text.
+#[derive(Debug)]
+pub(crate) struct Pattern(Regex);
+
+impl Pattern {
+    pub(crate) fn new(pattern: &str) -> Result<Self, String> {
+        let build = |pattern: &str| {
+            RegexBuilder::new(pattern)
+                .size_limit(REGEX_SIZE)
+                .build()
+                .map_err(|error| format!("`{pattern}` is not a regular expression that can be used: {error}"))
+        };
+        if pattern.is_empty() || pattern.len() > 1024 {
+            return Err("a regular expression must be 1 to 1024 bytes".to_owned());
+        }
+        // First on its own: `a)|(b` would be balanced by what is put around it.
+        build(pattern)?;
+        Ok(Self(build(&format!("^(?:{pattern})$"))?))
+    }
+
+    /// The bytes of the pattern.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_str().len()
+    }
+
+    pub(crate) fn matches(&self, text: &str, budget: &Budget) -> Result<bool, OverBudget> {
+        budget.0.set(budget.0.get().checked_sub(text.len()).ok_or(OverBudget)?);
+        Ok(self.0.is_match(text))
+    }
+}
+
+/// What a value must be.
+#[derive(Debug)]
+pub(crate) enum Test {
+    Exact(Box<str>),
+    Pattern(Box<Pattern>),
+}
+
+impl Test {
+    pub(crate) fn new(kind: ValueMatchType, value: &str) -> Result<Self, String> {
+        match kind {
+            ValueMatchType::Exact => Ok(Self::Exact(value.into())),
+            ValueMatchType::RegularExpression => Ok(Self::Pattern(Box::new(Pattern::new(value)?))),
+        }
+    }
+
+    fn holds(&self, value: &str, budget: &Budget) -> Result<bool, OverBudget> {
+        match self {
+            Self::Exact(wanted) => Ok(**wanted == *value),
+            Self::Pattern(pattern) => pattern.matches(value, budget),
+        }
+    }
+}
+
+/// A condition on one of the headers of the interests, or one of the query parameters that rules name.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) index: usize,
+    pub(crate) test: Test,
+}
+
+/// Whether all conditions hold. `value` gives the values by index; a header or parameter that is absent fulfils no condition.
+pub(crate) fn all_hold<'a>(
+    conditions: &[Condition],
+    value: impl Fn(usize) -> Option<&'a str>,
+    budget: &Budget,
+) -> Result<bool, OverBudget> {
+    for condition in conditions {
+        let holds = match value(condition.index) {
+            Some(value) => condition.test.holds(value, budget)?,
+            None => false,
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_the_whole_text() {
+        let budget = Budget::default();
+        let pattern = Pattern::new("a|bc").unwrap();
+        assert_eq!(pattern.matches("a", &budget), Ok(true));
+        assert_eq!(pattern.matches("bc", &budget), Ok(true));
+        assert_eq!(pattern.matches("abc", &budget), Ok(false));
+        assert_eq!(pattern.matches("a\n", &budget), Ok(false));
+    }
+
+    #[test]
+    fn bad_patterns_are_refused() {
+        for pattern in ["", "(", "a)|(b", "a{1000}{1000}", "(?P<n", &"a".repeat(1025)] {
+            assert!(Pattern::new(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_budget_bounds_what_patterns_read() {
+        let budget = Budget::default();
+        let pattern = Pattern::new("a*").unwrap();
+        assert_eq!(pattern.matches(&"a".repeat(REGEX_BUDGET), &budget), Ok(true));
+        assert_eq!(pattern.matches("a", &budget), Err(OverBudget));
+    }
+}

@@ -1,0 +1,120 @@
+//! The bundle: the built-in plugins as `.wasm`, and what `sluicegate plugin new` lays down (the SDK's folder and a template of each kind).
+//!
+//! `build.rs` builds and lists them. The `.wasm` are core modules; the host makes components of them as it does with any other plugin.
+
+include!(concat!(env!("OUT_DIR"), "/generated.rs"));
+
+/// A plugin that comes with the gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Builtin {
+    /// What a `Plugin` object's `source` calls it.
+    pub name: &'static str,
+    /// `balancer`, `router` or `discovery`.
+    pub kind: &'static str,
+    /// A core module that carries its component type.
+    pub wasm: &'static [u8],
+}
+
+/// All of them.
+pub fn builtins() -> &'static [Builtin] {
+    BUILTINS
+}
+
+/// The one of this name.
+pub fn builtin(name: &str) -> Option<&'static Builtin> {
+    BUILTINS.iter().find(|builtin| builtin.name == name)
+}
+
+/// The SDK's folder: relative path, and content.
+pub fn sdk_files() -> &'static [(&'static str, &'static str)] {
+    SDK_FILES
+}
+
+macro_rules! template {
+    ($kind:literal) => {
+        Some(&[
+            ("Cargo.toml.tmpl", include_str!(concat!("../templates/", $kind, "/Cargo.toml.tmpl"))),
+            ("src/lib.rs", include_str!(concat!("../templates/", $kind, "/src/lib.rs"))),
+        ])
+    };
+}
+
+/// The files of a new plugin of this kind: relative path, and content. A path that ends in `.tmpl` loses that, and `{{name}}` in its content
+/// becomes the plugin's name.
+pub fn template(kind: &str) -> Option<&'static [(&'static str, &'static str)]> {
+    match kind {
+        "balancer" => template!("balancer"),
+        "router" => template!("router"),
+        "discovery" => template!("discovery"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wit_component::{ComponentEncoder, DecodedWasm, decode};
+    use wit_parser::WorldItem;
+
+    /// The names of a component's imports and exports.
+    fn world(wasm: &[u8]) -> (Vec<String>, Vec<String>) {
+        let component = ComponentEncoder::default().validate(true).module(wasm).unwrap().encode().unwrap();
+        let DecodedWasm::Component(resolve, world) = decode(&component).unwrap() else { panic!("not a component") };
+        let names = |items: &mut dyn Iterator<Item = &WorldItem>| {
+            let mut names: Vec<_> = items
+                .map(|item| match item {
+                    WorldItem::Interface { id, .. } => resolve.id_of(*id).unwrap(),
+                    other => panic!("not an interface: {other:?}"),
+                })
+                .collect();
+            names.sort();
+            names
+        };
+        let world = &resolve.worlds[world];
+        (names(&mut world.imports.values()), names(&mut world.exports.values()))
+    }
+
+    #[test]
+    fn each_plugin_has_the_world_of_its_kind_and_nothing_of_the_others() {
+        for Builtin { name, kind, wasm } in builtins() {
+            let (allowed, export): (&[&str], _) = match *kind {
+                "balancer" => (&["types", "host", "statistics"], "balancing"),
+                "router" => (&["types", "host"], "routing"),
+                _ => (&["types", "host", "objects", "publishing"], "discovering"),
+            };
+            let (imports, exports) = world(wasm);
+            println!("{name}: {} bytes, imports {imports:?}, exports {exports:?}", wasm.len());
+            let full = |interface: &str| format!("sluicegate:plugin/{interface}@0.1.0");
+            assert_eq!(exports, [full(export)], "{name}");
+            let allowed: Vec<_> = allowed.iter().map(|interface| full(interface)).collect();
+            assert!(imports.iter().all(|import| allowed.contains(import)), "{name}: {imports:?}");
+        }
+    }
+
+    #[test]
+    fn builtins_are_found_by_name() {
+        assert_eq!(builtins().len(), 7);
+        assert_eq!(builtin("maglev").map(|builtin| builtin.kind), Some("balancer"));
+        assert!(builtin("missing").is_none());
+    }
+
+    #[test]
+    fn the_sdk_is_whole_and_stands_alone() {
+        let file = |path: &str| sdk_files().iter().find(|(name, _)| *name == path).unwrap().1;
+        assert!(file("wit/plugin.wit").contains("package sluicegate:plugin@0.1.0;"));
+        assert!(file("src/lib.rs").contains("export_balancer"));
+        assert!(file("README.md").contains("cargo build"));
+        assert!(!file("Cargo.toml").contains("workspace = true"));
+    }
+
+    #[test]
+    fn there_is_a_template_of_each_kind() {
+        for kind in ["balancer", "router", "discovery"] {
+            let files = template(kind).unwrap();
+            assert!(files[0].1.contains("name = \"{{name}}\""));
+            assert!(files[1].1.contains(&format!("export_{kind}!")));
+            assert!(files[1].1.lines().count() < 60);
+        }
+        assert!(template("filter").is_none());
+    }
+}

@@ -1,0 +1,54 @@
+//! A balancer: the quicker of two endpoints taken at random.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sluicegate_sdk::{Balancer, Endpoint, Pick};
+
+/// What a policy may set under `loadBalancer.config`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+struct Config {
+    /// Endpoints with a lower share of successes are passed over if the other one does better.
+    min_success: f32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { min_success: 0.5 }
+    }
+}
+
+struct Quicker {
+    config: Config,
+    endpoints: usize,
+}
+
+impl Balancer for Quicker {
+    type Config = Config;
+
+    fn open(config: Config) -> Result<Self, String> {
+        Ok(Self { config, endpoints: 0 })
+    }
+
+    fn update(&mut self, endpoints: &[Endpoint]) {
+        self.endpoints = endpoints.len();
+    }
+
+    fn pick(&mut self, pick: &Pick) -> Option<usize> {
+        if self.endpoints == 0 {
+            return None;
+        }
+        let cost = |i: &usize| (pick.success(*i) < self.config.min_success, pick.latency_us(*i));
+        [pick.below(self.endpoints), pick.below(self.endpoints)].into_iter().min_by_key(cost)
+    }
+}
+
+sluicegate_sdk::export_balancer!(Quicker);
+
+#[test]
+fn the_quicker_one_is_picked_most() {
+    let host = sluicegate_sdk::testing::FakeHost { latency_us: vec![900, 100], ..Default::default() };
+    let mut quicker = Quicker { config: Config::default(), endpoints: 2 };
+    let picks = (0..1000).filter(|_| quicker.pick(&Pick::fake(&host)) == Some(1)).count();
+    assert!((700..800).contains(&picks), "{picks}");
+}

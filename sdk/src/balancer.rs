@@ -1,0 +1,234 @@
+//! Balancers: the trait, what a pick may read, and the component that the host sees.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::bindings::balancer::exports::sluicegate::plugin::balancing as wit;
+use crate::bindings::balancer::sluicegate::plugin::types::{Description, PluginKind};
+use crate::config::{self, Named};
+use crate::host;
+
+pub use wit::Endpoint;
+
+/// Chooses the endpoint of a pool that serves. One value holds the state of one pool.
+pub trait Balancer: Sized + 'static {
+    /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
+    type Config: DeserializeOwned + JsonSchema;
+
+    /// Whether [`report`](Self::report) is called. It costs a call per exchange, so it is off unless asked for.
+    const REPORTS: bool = false;
+
+    /// Begins a pool. The error's text is shown to the operator.
+    fn open(config: Self::Config) -> Result<Self, String>;
+
+    /// The pool's endpoints have changed; indices of later picks are indices into this list. Called before the first pick.
+    fn update(&mut self, endpoints: &[Endpoint]);
+
+    /// The index of the endpoint to use, or none when none will do. On the way of every request: allocate nothing here.
+    fn pick(&mut self, pick: &Pick) -> Option<usize>;
+
+    /// What came of a pick. The index is one of the list at the time of the report.
+    fn report(&mut self, outcome: Outcome) {
+        let _ = outcome;
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of weight 1 with nothing else known, at `ip:port` or `[ip]:port`.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self { address: address.into(), weight: 1, zone: None, node: None, labels: Vec::new() }
+    }
+}
+
+/// What a pick may depend on: the request, the host's statistics, and chance.
+#[derive(Clone, Debug)]
+pub struct Pick {
+    /// The hash of what the policy names (client address, header, cookie, path), if it names something and the request has it.
+    pub hash: Option<u64>,
+    /// 0 for the first try of an exchange, 1 for its first retry, and so on.
+    pub attempt: u32,
+    #[cfg(not(target_arch = "wasm32"))]
+    host: std::rc::Rc<crate::testing::FakeHost>,
+}
+
+impl Pick {
+    /// A first try without a hash that reads a copy of these statistics, for native tests.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn fake(host: &crate::testing::FakeHost) -> Self {
+        Self { hash: None, attempt: 0, host: std::rc::Rc::new(host.clone()) }
+    }
+
+    /// 64 uniform random bits.
+    pub fn random(&self) -> u64 {
+        host::random()
+    }
+
+    /// A uniform random index below `n`; 0 when `n` is 0.
+    pub fn below(&self, n: usize) -> usize {
+        host::below(self.random(), n)
+    }
+}
+
+// An index that does not fit the host's `u32` is out of range there too, and reads as no statistics.
+#[cfg(target_arch = "wasm32")]
+mod statistics {
+    use super::Pick;
+    use crate::bindings::balancer::sluicegate::plugin::statistics;
+
+    impl Pick {
+        /// Exchanges or connections under way at an endpoint, counted over all workers.
+        pub fn in_flight(&self, endpoint: usize) -> u32 {
+            statistics::in_flight(endpoint as u32)
+        }
+
+        /// Mean time to the response's head in microseconds; 0 before the first.
+        pub fn latency_us(&self, endpoint: usize) -> u32 {
+            statistics::latency(endpoint as u32)
+        }
+
+        /// Share of successes from 0 to 1; 1 before the first.
+        pub fn success(&self, endpoint: usize) -> f32 {
+            statistics::success(endpoint as u32)
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod statistics {
+    use super::Pick;
+
+    impl Pick {
+        /// Exchanges or connections under way at an endpoint, counted over all workers.
+        pub fn in_flight(&self, endpoint: usize) -> u32 {
+            self.host.in_flight.get(endpoint).copied().unwrap_or(0)
+        }
+
+        /// Mean time to the response's head in microseconds; 0 before the first.
+        pub fn latency_us(&self, endpoint: usize) -> u32 {
+            self.host.latency_us.get(endpoint).copied().unwrap_or(0)
+        }
+
+        /// Share of successes from 0 to 1; 1 before the first.
+        pub fn success(&self, endpoint: usize) -> f32 {
+            self.host.success.get(endpoint).copied().unwrap_or(1.0)
+        }
+    }
+}
+
+/// What came of a pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Index of the endpoint.
+    pub endpoint: usize,
+    /// Whether it answered, and not with an error of its own (5xx).
+    pub success: bool,
+    /// Time to the response's head, or of connecting for TCP, in microseconds.
+    pub latency_us: u32,
+}
+
+/// What [`export_balancer!`](crate::export_balancer) exports.
+pub struct BalancerComponent<B, N>(PhantomData<(B, N)>);
+
+/// One pool's balancer. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
+pub struct PoolState<B>(RefCell<B>);
+
+impl<B: Balancer, N: Named> wit::Guest for BalancerComponent<B, N> {
+    type Pool = PoolState<B>;
+
+    fn describe() -> Description {
+        host::report_panics();
+        Description {
+            name: config::plugin_name(N::NAME),
+            version: N::VERSION.to_owned(),
+            kind: PluginKind::Balancer,
+            config_schema: config::schema::<B::Config>(),
+        }
+    }
+}
+
+impl<B: Balancer> wit::GuestPool for PoolState<B> {
+    fn open(config: String) -> Result<wit::Pool, String> {
+        host::report_panics();
+        let balancer = B::open(config::parse(&config)?)?;
+        Ok(wit::Pool::new(Self(RefCell::new(balancer))))
+    }
+
+    fn wants_reports(&self) -> bool {
+        B::REPORTS
+    }
+
+    fn update(&self, endpoints: Vec<Endpoint>) {
+        self.0.borrow_mut().update(&endpoints);
+    }
+
+    fn pick(&self, context: wit::PickContext) -> Option<u32> {
+        let pick = Pick {
+            hash: context.hash,
+            attempt: context.attempt,
+            #[cfg(not(target_arch = "wasm32"))]
+            host: Default::default(),
+        };
+        // An index over `u32` stays out of range for the host, which counts it as the plugin's failure.
+        self.0.borrow_mut().pick(&pick).map(|index| u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    fn report(&self, outcome: wit::Outcome) {
+        let outcome = Outcome { endpoint: outcome.endpoint as usize, success: outcome.success, latency_us: outcome.latency_us };
+        self.0.borrow_mut().report(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeHost;
+    use wit::GuestPool;
+
+    #[derive(serde::Deserialize, JsonSchema)]
+    struct NoConfig {}
+
+    struct Fewest(usize, Vec<Outcome>);
+
+    impl Balancer for Fewest {
+        type Config = NoConfig;
+        const REPORTS: bool = true;
+
+        fn open(_: NoConfig) -> Result<Self, String> {
+            Ok(Self(0, Vec::new()))
+        }
+        fn update(&mut self, endpoints: &[Endpoint]) {
+            self.0 = endpoints.len();
+        }
+        fn pick(&mut self, pick: &Pick) -> Option<usize> {
+            (0..self.0).min_by_key(|&i| pick.in_flight(i))
+        }
+        fn report(&mut self, outcome: Outcome) {
+            self.1.push(outcome);
+        }
+    }
+
+    #[test]
+    fn a_balancer_reads_the_statistics_of_the_fake_host() {
+        let mut fewest = Fewest::open(NoConfig {}).unwrap();
+        fewest.update(&[Endpoint::new("10.0.0.1:80"), Endpoint::new("10.0.0.2:80")]);
+        let pick = Pick::fake(&FakeHost { in_flight: vec![3, 1], latency_us: vec![9], success: vec![0.5] });
+        assert_eq!(fewest.pick(&pick), Some(1));
+        assert_eq!((pick.latency_us(0), pick.latency_us(1)), (9, 0));
+        assert_eq!((pick.success(0), pick.success(1)), (0.5, 1.0));
+    }
+
+    #[test]
+    fn the_component_passes_calls_on() {
+        let pool = PoolState(RefCell::new(Fewest(0, Vec::new())));
+        assert!(pool.wants_reports());
+        let context = wit::PickContext { hash: None, attempt: 0 };
+        assert_eq!(pool.pick(context), None);
+        pool.update(vec![Endpoint::new("10.0.0.1:80")]);
+        assert_eq!(pool.pick(context), Some(0));
+        pool.report(wit::Outcome { endpoint: 0, success: true, latency_us: 5 });
+        assert_eq!(pool.0.borrow().1, [Outcome { endpoint: 0, success: true, latency_us: 5 }]);
+    }
+}

@@ -1,0 +1,108 @@
+//! Discovery: the trait, what it publishes, and the component that the host runs. [`crate::driver`] decides what is found anew and when.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::bindings::discovery::exports::sluicegate::plugin::discovering as wit;
+use crate::bindings::discovery::sluicegate::plugin::types::{Description, PluginKind};
+use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
+use crate::config::{self, Named};
+use crate::driver::{Driver, Finding};
+use crate::host;
+use crate::objects::{Object, Objects};
+
+pub use publishing::Endpoint as PublishedEndpoint;
+
+/// Finds the endpoints of services. One value serves one service; the SDK opens it, asks it, and publishes what has changed.
+pub trait Discovery: Sized + 'static {
+    /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
+    type Config: DeserializeOwned + JsonSchema;
+
+    /// The kinds of objects to watch, such as `Pod`. A `Secret` is never given.
+    const WATCHES: &'static [&'static str] = &[];
+
+    /// Begins a service, or begins it anew when the Service or its configuration has changed. The error's text is shown to the operator.
+    fn open(service: &Service, config: Self::Config) -> Result<Self, String>;
+
+    /// Whether a change of this object can change the service's endpoints; asked with its old and its new version.
+    fn concerns(&self, service: &Service, object: &Object) -> bool {
+        let _ = (service, object);
+        true
+    }
+
+    /// When to ask for the endpoints again though no object has changed: at the latest after this time, sooner when events come in between.
+    /// At least 100 ms.
+    fn refresh(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The service's endpoints. After an error the last ones stay, and its text is shown to the operator.
+    fn endpoints(&mut self, service: &Service, objects: &Objects) -> Result<Vec<PublishedEndpoint>, String>;
+}
+
+/// A Service to find endpoints for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The whole Service.
+    pub object: Value,
+}
+
+impl PublishedEndpoint {
+    /// A ready endpoint of weight 1 that serves all ports of the service, at an IP address and port.
+    pub fn new(address: impl Into<String>, port: u16) -> Self {
+        Self {
+            address: address.into(),
+            port,
+            port_name: None,
+            ready: true,
+            serving: true,
+            terminating: false,
+            weight: 1,
+            zone: None,
+            node: None,
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+            labels: Vec::new(),
+        }
+    }
+}
+
+/// What [`export_discovery!`](crate::export_discovery) exports.
+pub struct DiscoveryComponent<D, N>(PhantomData<(D, N)>);
+
+impl<D: Discovery, N: Named> wit::Guest for DiscoveryComponent<D, N> {
+    fn describe() -> Description {
+        host::report_panics();
+        Description {
+            name: config::plugin_name(N::NAME),
+            version: N::VERSION.to_owned(),
+            kind: PluginKind::Discovery,
+            config_schema: config::schema::<D::Config>(),
+        }
+    }
+
+    fn run() -> Result<(), String> {
+        host::report_panics();
+        objects::watch(&D::WATCHES.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>());
+        let mut driver = Driver::<D>::default();
+        // Ends when the host drops the task: `next` is where it waits.
+        loop {
+            let timeout = driver.timeout_ms();
+            driver.waited(timeout, objects::next(timeout));
+            for (target, finding) in driver.resolve() {
+                match finding {
+                    Finding::Endpoints(endpoints) => publishing::publish(&target, &endpoints),
+                    Finding::Failed(reason) => publishing::fail(&target, &reason),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Drives a discovery plugin: events in, findings out. It waits for nothing and calls no host, so it is tested natively.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::bindings::discovery::sluicegate::plugin::objects::{Event, Key, Target};
+use crate::config;
+use crate::discovery::{Discovery, PublishedEndpoint, Service};
+use crate::host::{Level, log};
+use crate::objects::{Object, Objects};
+
+/// The shortest time between two refreshes, so that a plugin that asks for none at all does not spin.
+const SHORTEST_REFRESH_MS: u64 = 100;
+
+/// What was found for a service, when it is news.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Finding {
+    Endpoints(Vec<PublishedEndpoint>),
+    Failed(String),
+}
+
+/// The services and objects of one run.
+pub(crate) struct Driver<D> {
+    objects: Objects,
+    services: BTreeMap<(String, String), Entry<D>>,
+    /// Before all objects have come, every answer would be wrong.
+    synced: bool,
+    /// Milliseconds waited so far. A guest has no clock: see [`Driver::waited`].
+    clock_ms: u64,
+}
+
+struct Entry<D> {
+    service: Service,
+    plugin: Result<D, String>,
+    dirty: bool,
+    due_ms: Option<u64>,
+    /// What was last told to the host.
+    published: Option<Vec<PublishedEndpoint>>,
+    failed: Option<String>,
+}
+
+impl<D> Default for Driver<D> {
+    fn default() -> Self {
+        Self { objects: Objects::default(), services: BTreeMap::new(), synced: false, clock_ms: 0 }
+    }
+}
+
+impl<D: Discovery> Driver<D> {
+    /// How long to wait for events: until the soonest refresh.
+    pub(crate) fn timeout_ms(&self) -> Option<u64> {
+        let soonest = self.services.values().filter_map(|entry| entry.due_ms).min()?;
+        Some(soonest.saturating_sub(self.clock_ms))
+    }
+
+    /// A wait of at most `timeout` brought these events. Events may have come at once, and nothing says how long they took; the whole wait is
+    /// counted all the same, so that a refresh comes early and never late, whatever the stream of events.
+    pub(crate) fn waited(&mut self, timeout: Option<u64>, events: Vec<Event>) {
+        self.clock_ms = self.clock_ms.saturating_add(timeout.unwrap_or(0));
+        for event in events {
+            self.apply(event);
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::TargetApplied(target) => self.apply_target(target),
+            Event::TargetRemoved(key) => {
+                self.services.remove(&(key.namespace, key.name));
+            }
+            Event::ObjectApplied(object) => match serde_json::from_str(&object.json) {
+                Ok(value) => {
+                    let object = Object { kind: object.kind, namespace: object.key.namespace, name: object.key.name, value };
+                    let old = self.objects.insert(object.clone());
+                    self.touch(&object);
+                    if let Some(old) = old {
+                        self.touch(&old);
+                    }
+                }
+                Err(error) => log(Level::Error, &format!("{} {}/{}: {error}", object.kind, object.key.namespace, object.key.name)),
+            },
+            Event::ObjectRemoved(key) => {
+                if let Some(old) = self.objects.remove(&key.kind, &key.key.namespace, &key.key.name) {
+                    self.touch(&old);
+                }
+            }
+            Event::Synced => self.synced = true,
+        }
+    }
+
+    fn apply_target(&mut self, target: Target) {
+        let Target { key: Key { namespace, name }, service, config } = target;
+        let (object, parsed) = match serde_json::from_str(&service) {
+            Ok(object) => (object, Ok(())),
+            Err(error) => (Value::Null, Err(format!("service: {error}"))),
+        };
+        let service = Service { namespace: namespace.clone(), name: name.clone(), object };
+        let plugin = parsed.and_then(|()| config::parse(&config)).and_then(|config| D::open(&service, config));
+        // What the host was told stays true until something else is found.
+        let (published, failed) = match self.services.remove(&(namespace.clone(), name.clone())) {
+            Some(old) => (old.published, old.failed),
+            None => (None, None),
+        };
+        self.services.insert((namespace, name), Entry { service, plugin, dirty: true, due_ms: None, published, failed });
+    }
+
+    fn touch(&mut self, object: &Object) {
+        for entry in self.services.values_mut().filter(|entry| !entry.dirty) {
+            entry.dirty = entry.plugin.as_ref().is_ok_and(|plugin| plugin.concerns(&entry.service, object));
+        }
+    }
+
+    /// Asks for the endpoints of the services that a change concerns or whose refresh is due, and returns what the host does not know yet.
+    pub(crate) fn resolve(&mut self) -> Vec<(Key, Finding)> {
+        let mut findings = Vec::new();
+        if !self.synced {
+            return findings;
+        }
+        for ((namespace, name), entry) in &mut self.services {
+            let due = entry.due_ms.is_some_and(|due| due <= self.clock_ms);
+            if !entry.dirty && !due {
+                continue;
+            }
+            if let Some(finding) = entry.resolve(&self.objects, self.clock_ms) {
+                findings.push((Key { namespace: namespace.clone(), name: name.clone() }, finding));
+            }
+        }
+        findings
+    }
+}
+
+impl<D: Discovery> Entry<D> {
+    fn resolve(&mut self, objects: &Objects, now_ms: u64) -> Option<Finding> {
+        self.dirty = false;
+        let found = match &mut self.plugin {
+            Ok(plugin) => {
+                let found = plugin.endpoints(&self.service, objects);
+                self.due_ms = plugin.refresh().map(|pause| {
+                    let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                    now_ms.saturating_add(pause.max(SHORTEST_REFRESH_MS))
+                });
+                found
+            }
+            Err(reason) => Err(reason.clone()),
+        };
+        match found {
+            Ok(endpoints) => {
+                // After a failure the same endpoints are told again: that is how the host learns that it is over.
+                let news = self.failed.take().is_some() || self.published.as_ref() != Some(&endpoints);
+                news.then(|| {
+                    self.published = Some(endpoints.clone());
+                    Finding::Endpoints(endpoints)
+                })
+            }
+            Err(reason) => {
+                let news = self.failed.as_ref() != Some(&reason);
+                news.then(|| {
+                    self.failed = Some(reason.clone());
+                    Finding::Failed(reason)
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

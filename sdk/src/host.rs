@@ -1,0 +1,77 @@
+//! What every plugin may ask of the host: a line in the log, and random bits. Natively the log is standard error and the bits come from a
+//! seeded generator, so that tests repeat.
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// For the plugin's author.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Wrong, but served all the same.
+    Warn,
+    /// Wrong, and something was not served.
+    Error,
+}
+
+/// Writes a line to the gateway's log. Lines over the host's rate limit are counted and dropped.
+#[cfg(target_arch = "wasm32")]
+pub fn log(level: Level, message: &str) {
+    use crate::bindings::balancer::sluicegate::plugin::host;
+    let level = match level {
+        Level::Debug => host::Level::Debug,
+        Level::Info => host::Level::Info,
+        Level::Warn => host::Level::Warn,
+        Level::Error => host::Level::Error,
+    };
+    host::log(level, message);
+}
+
+/// Writes a line to standard error; in the gateway, to its log.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn log(level: Level, message: &str) {
+    eprintln!("{level:?}: {message}");
+}
+
+/// 64 uniform random bits, from a generator that belongs to the worker. Not for secrets.
+#[cfg(target_arch = "wasm32")]
+pub fn random() -> u64 {
+    crate::bindings::balancer::sluicegate::plugin::host::random()
+}
+
+/// 64 uniform random bits, natively from a generator that belongs to the thread, see [`crate::testing::seed`]. Not for secrets.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn random() -> u64 {
+    crate::testing::next_random()
+}
+
+/// A uniform index below `n`, 0 when `n` is 0: Lemire's multiply-shift without its rejection step, whose bias of `n / 2^64` no balancer sees.
+pub(crate) fn below(random: u64, n: usize) -> usize {
+    ((u128::from(random) * n as u128) >> 64) as usize
+}
+
+/// Makes a panic say in the gateway's log where it was, before it ends as a trap. Each export that starts something calls it.
+pub(crate) fn report_panics() {
+    #[cfg(target_arch = "wasm32")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string()))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn below_covers_the_range_evenly() {
+        crate::testing::seed(7);
+        let mut counts = [0u32; 10];
+        for _ in 0..100_000 {
+            counts[below(random(), 10)] += 1;
+        }
+        assert!(counts.iter().all(|&n| (9_500..10_500).contains(&n)), "{counts:?}");
+        assert_eq!(below(u64::MAX, 3), 2);
+        assert_eq!(below(u64::MAX, 0), 0);
+    }
+}

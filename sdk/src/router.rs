@@ -1,0 +1,173 @@
+//! Routers: the trait, the types of its answers, and the component that the host sees.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::bindings::router::exports::sluicegate::plugin::routing as wit;
+use crate::bindings::router::sluicegate::plugin::types::{Description, PluginKind};
+use crate::config::{self, Named};
+use crate::host;
+
+pub use crate::bindings::router::sluicegate::plugin::types::ServiceRef;
+pub use wit::{
+    Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect,
+    Request, Rewrite, Rule, Transport,
+};
+
+/// Chooses the rule, and the backend of it, that takes an exchange or connection. One value holds the compiled rules of one listener.
+pub trait Router: Sized + 'static {
+    /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
+    type Config: DeserializeOwned + JsonSchema;
+
+    /// Compiles the rules. What of them is static goes into [`Configured`], which the host prepares once. The error's text is shown to the
+    /// operator.
+    fn configure(config: Self::Config, listener: &Listener) -> Result<(Self, Configured), String>;
+
+    /// Routes one exchange, or one connection (whose method and path are empty). On the way of every request: avoid allocating here.
+    fn route(&mut self, request: &Request) -> Decision;
+}
+
+/// What [`export_router!`](crate::export_router) exports.
+pub struct RouterComponent<R, N>(PhantomData<(R, N)>);
+
+/// One listener's router. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
+pub struct TableState<R>(RefCell<R>);
+
+impl<R: Router, N: Named> wit::Guest for RouterComponent<R, N> {
+    type Table = TableState<R>;
+
+    fn describe() -> Description {
+        host::report_panics();
+        Description {
+            name: config::plugin_name(N::NAME),
+            version: N::VERSION.to_owned(),
+            kind: PluginKind::Router,
+            config_schema: config::schema::<R::Config>(),
+        }
+    }
+}
+
+impl<R: Router> wit::GuestTable for TableState<R> {
+    fn configure(config: String, listener: Listener) -> Result<(wit::Table, Configured), String> {
+        host::report_panics();
+        let (router, configured) = R::configure(config::parse(&config)?, &listener)?;
+        Ok((wit::Table::new(Self(RefCell::new(router))), configured))
+    }
+
+    fn route(&self, request: Request) -> Decision {
+        self.0.borrow_mut().route(&request)
+    }
+}
+
+// The generated types have no defaults; tests and routers build them with `..Default::default()`.
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { name: String::new(), port: 80, transport: Transport::Http, hostname: None, namespace: "default".to_owned() }
+    }
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            method: "GET".to_owned(),
+            scheme: "http".to_owned(),
+            host: String::new(),
+            path: "/".to_owned(),
+            query: String::new(),
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            client: String::new(),
+        }
+    }
+}
+
+impl Default for Redirect {
+    fn default() -> Self {
+        Self { scheme: None, hostname: None, path: None, port: None, status: 302 }
+    }
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self { status: 200, headers: Vec::new(), body: String::new() }
+    }
+}
+
+macro_rules! empty_by_default {
+    ($($type:ident { $($field:ident),+ })+) => {
+        $(impl Default for $type {
+            fn default() -> Self {
+                Self { $($field: Default::default()),+ }
+            }
+        })+
+    };
+}
+
+empty_by_default! {
+    HeaderChanges { set, add, remove }
+    Rewrite { hostname, path }
+    Cors { allow_origins, allow_methods, allow_headers, expose_headers, allow_credentials, max_age_seconds }
+    Rule { name, filters, backends, request_timeout, backend_timeout }
+    Interests { headers, cookies, query, client }
+    Configured { rules, interests }
+    Choice { rule, backend, matched_prefix }
+}
+
+impl Header {
+    /// A header of this name and value.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+impl ServiceRef {
+    /// A port of a service in the namespace of the object that holds the reference.
+    pub fn new(name: impl Into<String>, port: u16) -> Self {
+        Self { namespace: None, name: name.into(), port }
+    }
+}
+
+impl Backend {
+    /// A backend of weight 1 without filters.
+    pub fn new(service: ServiceRef) -> Self {
+        Self { service, weight: 1, filters: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wit::GuestTable;
+
+    struct Everything;
+
+    #[derive(serde::Deserialize, JsonSchema)]
+    struct NoConfig {}
+
+    impl Router for Everything {
+        type Config = NoConfig;
+
+        fn configure(_: NoConfig, listener: &Listener) -> Result<(Self, Configured), String> {
+            let rule =
+                Rule { name: Some(listener.name.clone()), backends: vec![Backend::new(ServiceRef::new("web", 80))], ..Rule::default() };
+            Ok((Self, Configured { rules: vec![rule], ..Configured::default() }))
+        }
+        fn route(&mut self, request: &Request) -> Decision {
+            if request.path == "/none" { Decision::NoMatch } else { Decision::Matched(Choice { backend: Some(0), ..Choice::default() }) }
+        }
+    }
+
+    #[test]
+    fn the_component_passes_calls_on() {
+        let listener = Listener { name: "web".to_owned(), ..Listener::default() };
+        let (router, configured) = Everything::configure(NoConfig {}, &listener).unwrap();
+        assert_eq!(configured.rules[0].name.as_deref(), Some("web"));
+        let table = TableState(RefCell::new(router));
+        assert_eq!(table.route(Request::default()), Decision::Matched(Choice { rule: 0, backend: Some(0), matched_prefix: 0 }));
+        assert_eq!(table.route(Request { path: "/none".to_owned(), ..Request::default() }), Decision::NoMatch);
+    }
+}

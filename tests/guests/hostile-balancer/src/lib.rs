@@ -1,0 +1,108 @@
+//! A balancer that misbehaves as its configuration says, for tests of the host. With `mode: ok` it is a plain round-robin.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sluicegate_sdk::{Balancer, Endpoint, Level, Pick, log};
+
+/// What to do wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Nothing.
+    #[default]
+    Ok,
+    /// Trap in `open`.
+    TrapOpen,
+    /// Trap in `update`.
+    TrapUpdate,
+    /// Trap in `pick`.
+    TrapPick,
+    /// Pick an index that the pool does not have.
+    OutOfRange,
+    /// Never return from `open`.
+    LoopOpen,
+    /// Never return from `pick`.
+    LoopPick,
+    /// Allocate without end in `open`.
+    MemoryOpen,
+    /// Allocate without end in `pick`.
+    MemoryPick,
+    /// Log in `pick`, 10,000 lines of 1,000 bytes each time.
+    LogFlood,
+}
+
+/// What to do wrong, and when.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What to do wrong.
+    pub mode: Mode,
+    /// Behave well for so many picks first, so that the trial before a swap sees nothing.
+    pub after: u32,
+}
+
+/// One pool.
+pub struct Hostile {
+    config: Config,
+    endpoints: usize,
+    picks: u32,
+}
+
+impl Balancer for Hostile {
+    type Config = Config;
+
+    fn open(config: Config) -> Result<Self, String> {
+        match config.mode {
+            Mode::TrapOpen => panic!("hostile: open"),
+            Mode::LoopOpen => spin(),
+            Mode::MemoryOpen => exhaust(),
+            _ => Ok(Self { config, endpoints: 0, picks: 0 }),
+        }
+    }
+
+    fn update(&mut self, endpoints: &[Endpoint]) {
+        if self.config.mode == Mode::TrapUpdate {
+            panic!("hostile: update");
+        }
+        self.endpoints = endpoints.len();
+    }
+
+    fn pick(&mut self, _: &Pick) -> Option<usize> {
+        let turn = self.picks;
+        self.picks = turn.saturating_add(1);
+        if turn >= self.config.after {
+            match self.config.mode {
+                Mode::TrapPick => panic!("hostile: pick"),
+                Mode::OutOfRange => return Some(self.endpoints + 1_000),
+                Mode::LoopPick => spin(),
+                Mode::MemoryPick => exhaust(),
+                Mode::LogFlood => flood(),
+                _ => {}
+            }
+        }
+        (turn as usize).checked_rem(self.endpoints)
+    }
+}
+
+/// A loop the compiler must keep.
+fn spin() -> ! {
+    loop {
+        std::hint::black_box(());
+    }
+}
+
+fn exhaust() -> ! {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(std::hint::black_box(vec![1u8; 1 << 20]));
+    }
+}
+
+fn flood() {
+    let line = "x".repeat(1_000);
+    for _ in 0..10_000 {
+        log(Level::Error, &line);
+    }
+}
+
+sluicegate_sdk::export_balancer!(Hostile);

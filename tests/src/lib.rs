@@ -1,0 +1,1 @@
+//! End-to-end tests: they drive `sluicegate::run` with real sockets, in `tests/`.
