@@ -182,7 +182,9 @@ fn http(ip: IpAddr, name: &'static str) {
                         }
                     }
                     let body = format!("{name} {number}\n{head}");
-                    write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nKeep-Alive: timeout=5\r\n\r\n{body}", body.len())?;
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nKeep-Alive: timeout=5\r\n\r\n{body}", body.len());
+                    // In one write: several small ones would wait for each other's acknowledgement (RFC 896).
+                    writer.write_all(answer.as_bytes())?;
                 }
             });
         }
