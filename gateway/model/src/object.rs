@@ -89,6 +89,10 @@ pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
         namespace: text("/metadata/namespace").unwrap_or_else(|| "default".to_owned()),
         name: text("/metadata/name").unwrap_or_default(),
     };
+    if matches!(kind.as_str(), "Node" | "Namespace" | "GatewayClass") {
+        // Objects of the cluster have no namespace.
+        key.namespace.clear();
+    }
     if api.is_empty() || kind.is_empty() {
         let message = format!("{} is not set", if kind.is_empty() { "kind" } else { "apiVersion" });
         return (

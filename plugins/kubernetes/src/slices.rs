@@ -1,70 +1,91 @@
-//! Endpoints from EndpointSlices: the union of all slices of a Service.
+//! Joins EndpointSlices (SIG Network, KEP-752; read as kube-proxy does).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::Value;
-use sluicegate_sdk::{Object, PublishedEndpoint, Service};
+use sluicegate_sdk::{Object, Objects, PublishedEndpoint, Service};
 
-use crate::{Port, text};
+use crate::pods;
+use crate::service::{Family, Spec, items, number};
 
-/// Joined by label. Slices of headless Services are not for proxies.
-pub(crate) fn belongs(service: &Service, slice: &Object) -> bool {
-    slice.namespace == service.namespace
-        && text(&slice.value, "/metadata/labels/kubernetes.io~1service-name") == Some(&service.name)
-        && slice.value.pointer("/metadata/labels/service.kubernetes.io~1headless").is_none()
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// Whether a slice carries the service's name.
+pub(crate) fn is_of(service: &Service, slice: &Object) -> bool {
+    slice.namespace == service.namespace && slice.value["metadata"]["labels"][SERVICE_NAME] == *service.name
 }
 
-pub(crate) fn endpoints(slices: &[&Object], ports: &[Port<'_>], (v4, v6): (bool, bool)) -> Vec<PublishedEndpoint> {
-    let mut union: BTreeMap<(String, IpAddr, u16), PublishedEndpoint> = BTreeMap::new();
-    for slice in slices.iter().map(|s| &s.value) {
-        let wanted = match text(slice, "/addressType") {
-            Some("IPv6") => v6,
-            Some("IPv4") | None => v4,
-            Some(_) => false,
-        };
-        if !wanted {
+/// The endpoints of the service's slices; none when it has no slices at all. Those for headless services and of names (`FQDN`) do not count.
+pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Option<Vec<PublishedEndpoint>> {
+    let mut joined = false;
+    // By (port name, address, port): one endpoint may stand in two slices while it is moved between them.
+    let mut endpoints: BTreeMap<(String, IpAddr, u16), PublishedEndpoint> = BTreeMap::new();
+    for slice in objects.of_kind("EndpointSlice").filter(|slice| is_of(service, slice)) {
+        let slice = &slice.value;
+        let Some(family) = slice["addressType"].as_str().and_then(Family::named) else { continue };
+        if slice["metadata"]["labels"].get(HEADLESS).is_some() {
             continue;
         }
-        for port in ports {
-            let named = |p: &&Value| text(p, "/name").unwrap_or("") == port.name && text(p, "/protocol").unwrap_or("TCP") == port.protocol;
-            let list = |pointer| slice.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
-            let number = list("/ports").find(named).and_then(|p| p.get("port")?.as_u64());
-            let Some(number) = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0) else { continue };
-            for endpoint in list("/endpoints") {
-                let Some(ip) = text(endpoint, "/addresses/0").and_then(|ip| ip.parse::<IpAddr>().ok()) else { continue };
-                let made = endpoint_of(endpoint, ip, number, port.name);
-                let key = (port.name.to_owned(), ip, number);
-                // A pod can stand in two slices while it moves: the entry that is not terminating counts.
-                if union.get(&key).is_none_or(|known| known.terminating && !made.terminating) {
-                    union.insert(key, made);
+        joined = true;
+        if !spec.families.contains(&family) {
+            continue;
+        }
+        for entry in items(&slice["endpoints"]) {
+            // Only the first: the others are not defined to mean anything.
+            let address = entry["addresses"][0].as_str().and_then(|address| address.parse::<IpAddr>().ok());
+            let Some(address) = address.filter(|address| Family::of(address) == family) else { continue };
+            for port in items(&slice["ports"]) {
+                let Some((name, number)) = service_port(spec, port) else { continue };
+                let endpoint = endpoint(service, objects, entry, address, name, number);
+                let key = (name.to_owned(), address, number);
+                if endpoints.get(&key).is_none_or(|earlier| earlier.terminating && !endpoint.terminating) {
+                    endpoints.insert(key, endpoint);
                 }
             }
         }
     }
-    union.into_values().collect()
+    joined.then(|| endpoints.into_values().collect())
 }
 
-fn endpoint_of(endpoint: &Value, ip: IpAddr, port: u16, port_name: &str) -> PublishedEndpoint {
-    let condition = |name: &str, default| endpoint.pointer(&format!("/conditions/{name}")).and_then(Value::as_bool).unwrap_or(default);
-    let hints = |pointer| {
-        endpoint
-            .pointer(pointer)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|h| text(h, "/name").map(str::to_owned))
-            .collect()
-    };
+/// The service port that a slice's port stands for, by name and protocol, and its number.
+fn service_port<'a>(spec: &Spec, port: &'a Value) -> Option<(&'a str, u16)> {
+    let name = port["name"].as_str().unwrap_or("");
+    let protocol = port["protocol"].as_str().unwrap_or("TCP");
+    spec.ports.iter().find(|of_service| of_service.name == name && of_service.protocol == protocol)?;
+    Some((name, number(&port["port"])?))
+}
+
+fn endpoint(service: &Service, objects: &Objects, entry: &Value, address: IpAddr, port_name: &str, port: u16) -> PublishedEndpoint {
+    let conditions = &entry["conditions"];
+    // Weight and labels are not in the slice: they come from the pod, when it is known.
+    let target = &entry["targetRef"];
+    let pod = target["name"].as_str().filter(|_| target["kind"] == "Pod");
+    let pod = pod.and_then(|name| objects.get("Pod", &service.namespace, name)).map(|pod| &pod.value);
     PublishedEndpoint {
         port_name: Some(port_name.to_owned()),
-        ready: condition("ready", true),
-        serving: condition("serving", true),
-        terminating: condition("terminating", false),
-        zone: text(endpoint, "/zone").map(str::to_owned),
-        node: text(endpoint, "/nodeName").map(str::to_owned),
-        hint_zones: hints("/hints/forZones"),
-        hint_nodes: hints("/hints/forNodes"),
-        ..PublishedEndpoint::new(ip.to_string(), port)
+        ready: conditions["ready"].as_bool().unwrap_or(true),
+        serving: conditions["serving"].as_bool().unwrap_or(true),
+        terminating: conditions["terminating"].as_bool().unwrap_or(false),
+        weight: pod.map_or(1, pods::weight),
+        zone: text(&entry["zone"]),
+        node: text(&entry["nodeName"]),
+        hint_zones: names(&entry["hints"]["forZones"]),
+        hint_nodes: names(&entry["hints"]["forNodes"]),
+        labels: pod.map(pods::labels).unwrap_or_default(),
+        ..PublishedEndpoint::new(address.to_string(), port)
     }
 }
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn names(list: &Value) -> Vec<String> {
+    items(list).filter_map(|entry| text(&entry["name"])).collect()
+}
+
+#[cfg(test)]
+#[path = "slices_tests.rs"]
+mod tests;
