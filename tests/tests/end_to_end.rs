@@ -375,3 +375,51 @@ fn replace(path: &Path, bytes: &[u8]) {
     std::fs::write(&partial, bytes).expect("written");
     std::fs::rename(partial, path).expect("renamed");
 }
+
+#[test]
+fn a_gateway_is_routed_by_the_rules_plugin() {
+    let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
+    let gateway = Gateway::new(&[("svc.yaml", &service)]);
+    http(gateway.ip(2), "a");
+    gateway.write("a.yaml", &gateway.pod("a", 2, true));
+    let address = SocketAddr::new(gateway.ip(1), 8081);
+    let routes = format!(
+        r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: edge}}
+spec: {{gatewayClassName: sluicegate, addresses: [{{type: IPAddress, value: {}}}], listeners: [{{name: web, port: 8081, protocol: HTTP}}]}}
+---
+apiVersion: sluicegate.dev/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {{name: edge}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: edge}}]
+  router:
+    plugin: rules
+    config:
+      rules:
+      - matches: [{{path: {{type: PathPrefix, value: /app}}}}]
+        filters: [{{type: URLRewrite, urlRewrite: {{path: {{type: ReplacePrefixMatch, replacePrefixMatch: /}}}}}}]
+        backendRefs: [{{name: nginx-svc, port: 8080}}]
+      - matches: [{{path: {{type: Exact, value: /old}}}}]
+        filters: [{{type: RequestRedirect, requestRedirect: {{hostname: new.example, statusCode: 301}}}}]
+      - matches: [{{path: {{type: Exact, value: /gone}}}}]
+        backendRefs: [{{name: nosuch, port: 80}}]
+"#,
+        gateway.ip(1)
+    );
+    gateway.write("routes.yaml", &routes);
+    let fetch = |path: &str| {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(PATIENCE)).build();
+        let mut response = ureq::Agent::from(config).get(format!("http://{address}{path}")).call().ok()?;
+        let location = response.headers().get("location").and_then(|l| l.to_str().ok()).unwrap_or("").to_owned();
+        Some((response.status().as_u16(), location, response.body_mut().read_to_string().ok()?))
+    };
+    eventually("routed", || fetch("/app/x?y=1").is_some_and(|(status, ..)| status == 200));
+    let (_, _, body) = fetch("/app/x?y=1").expect("an answer");
+    assert!(body.contains("GET /x?y=1 HTTP/1.1"), "the prefix is rewritten, the query kept: {body}");
+    assert_eq!(fetch("/old").map(|(s, l, _)| (s, l)), Some((301, "http://new.example:8081/old".to_owned())));
+    assert_eq!(fetch("/gone").map(|(s, ..)| s), Some(500));
+    assert_eq!(fetch("/application").map(|(s, ..)| s), Some(404), "a prefix matches whole path elements");
+}
