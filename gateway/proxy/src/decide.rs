@@ -1,19 +1,36 @@
 //! Which endpoint: affinity, then the failure ladder: the live generation, the previous one, a native random choice. Which rule: likewise.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
+use rand::RngExt as _;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::native::random_choice;
 use sluicegate_model::plugin::{Balancer, PickContext, PluginError, Router};
-use sluicegate_model::pool::Endpoint;
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
-use sluicegate_model::stats::count;
+use sluicegate_model::stats::{EndpointStats, count};
 
 /// How often a balancer is asked again when it names an endpoint that was tried already.
 const ASK_AGAIN: u32 = 3;
+
+type Ids = HashSet<u64, FxBuildHasher>;
+
+/// The endpoint to use. Its strings are left in the pool: a pick allocates nothing.
+#[derive(Clone)]
+pub(crate) struct Picked {
+    pub(crate) address: SocketAddr,
+    pub(crate) stats: Arc<EndpointStats>,
+}
+
+/// A random choice among those not tried: the first of them from a random place on. Uniform when none was tried.
+fn untried(endpoints: usize, tried: impl Fn(usize) -> bool) -> Option<usize> {
+    let start = if endpoints == 0 { 0 } else { rand::rng().random_range(0..endpoints) };
+    (0..endpoints).map(|i| (start + i) % endpoints).find(|i| !tried(*i))
+}
 
 /// A worker's plugin instances.
 #[derive(Default)]
@@ -26,21 +43,26 @@ pub(crate) struct Decider {
 impl Decider {
     /// Drops the instances and pools that the snapshot no longer holds.
     pub(crate) fn retain(&mut self, snapshot: &Snapshot) {
-        let generations: Vec<u64> = snapshot.services.iter().flat_map(|s| &s.balancers).map(|b| b.generation().id).collect();
-        let pools: Vec<u64> = snapshot.services.iter().flat_map(|s| [s.internal.id, s.external.id]).collect();
+        let generations: Ids = snapshot.services.iter().flat_map(|s| &s.balancers).map(|b| b.generation().id).collect();
         self.balancers.retain(|id, _| generations.contains(id));
-        for balancer in self.balancers.values_mut() {
-            balancer.retain(&|id| pools.contains(&id));
+        if !self.balancers.is_empty() {
+            let pools: Ids = snapshot.services.iter().flat_map(|s| [s.internal.id, s.external.id]).collect();
+            for balancer in self.balancers.values_mut() {
+                balancer.retain(&|id| pools.contains(&id));
+            }
         }
         let targets = snapshot.listeners.iter().flat_map(|l| match &l.front {
             Front::Tcp(target) => vec![target],
             Front::Http(hosts) => hosts.iter().map(|h| &h.target).collect(),
         });
-        let rungs: Vec<&RouterRung> =
-            targets.filter_map(|t| if let Target::Router(r) = t { Some(&r.ladder) } else { None }).flatten().collect();
-        self.routers.retain(|id, _| rungs.iter().any(|r| r.generation.generation().id == *id));
+        let (mut generations, mut tables) = (Ids::default(), Ids::default());
+        for rung in targets.filter_map(|t| if let Target::Router(r) = t { Some(&r.ladder) } else { None }).flatten() {
+            generations.insert(rung.generation.generation().id);
+            tables.insert(rung.table.id);
+        }
+        self.routers.retain(|id, _| generations.contains(id));
         for router in self.routers.values_mut() {
-            router.retain(&|id| rungs.iter().any(|r| r.table.id == id));
+            router.retain(&|id| tables.contains(&id));
         }
     }
 
@@ -52,21 +74,19 @@ impl Decider {
         client: IpAddr,
         hash: Option<u64>,
         tried: &[SocketAddr],
-    ) -> Option<Endpoint> {
+    ) -> Option<Picked> {
         let pool = service.pool(side);
-        if let Some(affinity) = &service.affinity
-            && tried.is_empty()
+        let picked = |index: usize| pool.endpoints.get(index).map(|e| Picked { address: e.address, stats: e.stats.clone() });
+        let Some(affinity) = &service.affinity else { return picked(self.choose(service, side, hash, tried)?) };
+        if tried.is_empty()
             && let Some(bound) = affinity.lookup(client, Instant::now())
             && let Ok(at) = pool.endpoints.binary_search_by_key(&bound, |e| e.address)
         {
-            return Some(pool.endpoints[at].clone());
+            return picked(at);
         }
-        let index = self.choose(service, side, hash, tried)?;
-        let endpoint = pool.endpoints.get(index)?.clone();
-        if let Some(affinity) = &service.affinity {
-            affinity.bind(client, endpoint.address, Instant::now());
-        }
-        Some(endpoint)
+        let picked = picked(self.choose(service, side, hash, tried)?)?;
+        affinity.bind(client, picked.address, Instant::now());
+        Some(picked)
     }
 
     fn choose(&mut self, service: &ServicePort, side: Side, hash: Option<u64>, tried: &[SocketAddr]) -> Option<usize> {
@@ -74,25 +94,32 @@ impl Decider {
         if pool.endpoints.is_empty() {
             return None;
         }
-        let mut attempt = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-        for generation in service.balancers.iter().filter(|b| !b.generation().stats.quarantined()) {
+        let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address));
+        let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+        for (rung, generation) in service.balancers.iter().enumerate() {
+            // A pick that goes down the ladder is counted once, at its second rung.
+            if rung == 1 {
+                count(&service.stats.fallbacks);
+            }
+            if generation.generation().stats.quarantined() {
+                continue;
+            }
             let balancer = match self.balancers.entry(generation.generation().id) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => match generation.instantiate() {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => match generation.instantiate() {
                     Ok(made) => entry.insert(made),
                     Err(error) => {
                         self.warn(&error);
-                        count(&service.stats.fallbacks);
                         continue;
                     }
                 },
             };
             let mut failed = None;
-            for _ in 0..ASK_AGAIN {
+            for attempt in first..first.saturating_add(ASK_AGAIN) {
                 match balancer.pick(pool, &service.balancer_config, PickContext { hash, attempt }) {
                     Ok(None) => return None,
-                    Ok(Some(index)) if !tried.contains(&pool.endpoints[index].address) => return Some(index),
-                    Ok(Some(_)) => attempt = attempt.saturating_add(1),
+                    Ok(Some(index)) if !tried_already(index) => return Some(index),
+                    Ok(Some(_)) => {}
                     Err(error) => {
                         failed = Some(error);
                         break;
@@ -100,28 +127,23 @@ impl Decider {
                 }
             }
             match failed {
-                Some(error) => {
-                    self.warn(&error);
-                    count(&service.stats.fallbacks);
-                }
-                // It insists on endpoints that were tried.
-                None => break,
+                Some(error) => self.warn(&error),
+                // It insists on endpoints that were tried: that is no failure, and the native choice is among the others.
+                None => return untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng())),
             }
         }
-        let untried: Vec<usize> = (0..pool.endpoints.len()).filter(|i| !tried.contains(&pool.endpoints[*i].address)).collect();
-        if untried.is_empty() {
-            return random_choice(pool, &mut rand::rng());
+        if service.balancers.len() == 1 {
+            count(&service.stats.fallbacks);
         }
-        use rand::RngExt as _;
-        untried.get(rand::rng().random_range(0..untried.len())).copied()
+        untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng()))
     }
 
     /// The decision and the rung that made it; none when no generation could.
     pub(crate) fn route<'a>(&mut self, binding: &'a RouterBinding, view: &RouteView<'_>) -> Option<(&'a RouterRung, Decision)> {
         for rung in binding.ladder.iter().filter(|r| !r.generation.generation().stats.quarantined()) {
             let router = match self.routers.entry(rung.generation.generation().id) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => match rung.generation.instantiate() {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => match rung.generation.instantiate() {
                     Ok(made) => entry.insert(made),
                     Err(error) => {
                         self.warn(&error);

@@ -31,14 +31,15 @@ pub struct Config {
 }
 
 /// An address that could not be bound.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {listener}: {error}")]
 pub struct BindFailure {
     /// Where.
     pub address: SocketAddr,
-    /// What for.
+    /// What for: the listener's name.
     pub listener: String,
-    /// Why.
-    pub error: std::io::Error,
+    /// Why, in the operating system's words.
+    pub error: String,
 }
 
 /// What workers watch: a snapshot and the sockets for its listeners.
@@ -46,36 +47,70 @@ pub struct BindFailure {
 pub(crate) struct Published {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) sockets: BTreeMap<SocketAddr, Arc<SocketSet>>,
-    pub(crate) stopping: bool,
+    pub(crate) stop: Option<Duration>,
 }
 
-/// The running data plane.
+/// Which snapshot each worker serves.
+pub(crate) struct Serving {
+    workers: Vec<AtomicU64>,
+    all: watch::Sender<u64>,
+    stats: Arc<ProxyStats>,
+}
+
+impl Serving {
+    /// A worker has taken a snapshot. The last one to take it sees all others' stores: sequential consistency.
+    pub(crate) fn took(&self, worker: usize, version: u64) {
+        self.workers[worker].store(version, Ordering::SeqCst);
+        let all = self.workers.iter().map(|v| v.load(Ordering::SeqCst)).min().unwrap_or(0);
+        self.stats.serving.fetch_max(all, Ordering::Relaxed);
+        self.all.send_if_modified(|newest| {
+            let newer = all > *newest;
+            *newest = all.max(*newest);
+            newer
+        });
+    }
+}
+
+/// The running data plane. Dropped without [`Proxy::shutdown`] it stops at once.
 pub struct Proxy {
     published: watch::Sender<Published>,
-    served: Arc<Vec<AtomicU64>>,
+    /// Publishing is one at a time, so that no two bind the same address.
+    publishing: Mutex<()>,
+    serving: Arc<Serving>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     count: usize,
-    grace: Arc<AtomicU64>,
 }
 
 impl Proxy {
-    /// Starts the workers; they listen on nothing yet.
+    /// Starts the workers; they listen on nothing yet. Errors: a thread or an event loop could not be made.
     pub fn start(config: &Config, stats: &Arc<ProxyStats>) -> std::io::Result<Self> {
-        let count = config.workers.max(1);
-        let (published, receiver) = watch::channel(Published::default());
-        let served: Arc<Vec<AtomicU64>> = Arc::new((0..count).map(|_| AtomicU64::new(0)).collect());
-        let grace = Arc::new(AtomicU64::new(0));
-        let mut workers = Vec::new();
-        for index in 0..count {
-            let worker =
-                worker::Worker { index, published: receiver.clone(), stats: stats.clone(), served: served.clone(), grace: grace.clone() };
-            workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run())?);
-        }
-        Ok(Self { published, served, workers: Mutex::new(workers), count, grace })
+        Self::start_pinned(config, &[], stats)
     }
 
-    /// Serves a snapshot: new addresses are bound, gone ones closed, and what could not be bound is returned; the rest serves.
+    /// The same with each worker bound to a CPU of `cpus`, which is reused from its start when it is shorter; empty: the kernel chooses.
+    pub fn start_pinned(config: &Config, cpus: &[usize], stats: &Arc<ProxyStats>) -> std::io::Result<Self> {
+        let count = config.workers.max(1);
+        let (published, receiver) = watch::channel(Published::default());
+        let serving = Arc::new(Serving {
+            workers: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            all: watch::Sender::new(0),
+            stats: stats.clone(),
+        });
+        let mut workers = Vec::with_capacity(count);
+        for index in 0..count {
+            let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
+            // Made here, where its error can be returned.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let worker = worker::Worker { index, cpu, published: receiver.clone(), stats: stats.clone(), serving: serving.clone() };
+            workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run(&runtime))?);
+        }
+        Ok(Self { published, publishing: Mutex::default(), serving, workers: Mutex::new(workers), count })
+    }
+
+    /// Serves a snapshot: new addresses are bound, gone ones closed, kept ones stay open. What could not be bound is returned; the rest
+    /// serves. An address that failed is tried again with the next snapshot.
     pub fn publish(&self, snapshot: Arc<Snapshot>) -> Vec<BindFailure> {
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failures = Vec::new();
         let known = self.published.borrow().sockets.clone();
         let mut sockets = BTreeMap::new();
@@ -83,29 +118,32 @@ impl Proxy {
             let address = listener.address;
             match known.get(&address).cloned().map_or_else(|| SocketSet::bind(address, self.count).map(Arc::new), Ok) {
                 Ok(set) => drop(sockets.insert(address, set)),
-                Err(error) => failures.push(BindFailure { address, listener: listener.name.clone(), error }),
+                Err(error) => failures.push(BindFailure { address, listener: listener.name.clone(), error: error.to_string() }),
             }
         }
-        self.published.send_replace(Published { snapshot, sockets, stopping: false });
+        self.published.send_modify(|p| {
+            p.snapshot = snapshot;
+            p.sockets = sockets;
+        });
         failures
     }
 
-    /// The newest snapshot version that every worker serves.
-    pub fn served(&self) -> u64 {
-        self.served.iter().map(|v| v.load(Ordering::Acquire)).min().unwrap_or(0)
+    /// Waits until every worker serves the snapshot `version` or a newer one. The caller sets the deadline.
+    pub async fn served(&self, version: u64) {
+        // The sender lives in `self`, so this cannot end early.
+        let _ = self.serving.all.subscribe().wait_for(|newest| *newest >= version).await;
     }
 
-    /// Stops accepting, lets what runs finish for `grace`, and ends the workers. Blocks.
+    /// Stops accepting, lets what runs finish for `grace`, and ends the workers. Blocks until they have ended: call it where that is allowed.
     pub fn shutdown(&self, grace: Duration) {
-        self.grace.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
         self.published.send_modify(|p| {
-            p.stopping = true;
+            p.stop = Some(grace);
             p.sockets.clear();
         });
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {
             if worker.join().is_err() {
-                tracing::error!("a worker panicked");
+                tracing::error!("a worker ended by a panic");
             }
         }
     }

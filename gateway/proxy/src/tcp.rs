@@ -5,86 +5,83 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluicegate_model::pool::Endpoint;
+use sluicegate_model::plugin::hash_ip;
 use sluicegate_model::route::{Decision, RouteView};
-use sluicegate_model::snapshot::{ServicePort, Side, Target};
+use sluicegate_model::snapshot::{Front, ServicePort, Side, Target};
 use sluicegate_model::stats::{EndpointStats, count};
 use tokio::net::TcpStream;
 
-use crate::worker::Shared;
+use crate::decide::Picked;
+use crate::worker::{Shared, View};
 
 /// Endpoints tried for one connection or request.
 pub(crate) const TRIES: usize = 3;
+/// One buffer of this size for each direction.
 const BUFFER: usize = 16 << 10;
 
-pub(crate) async fn forward(mut client: TcpStream, address: SocketAddr, target: &Target, shared: &Rc<Shared>) {
-    let Some((service, side)) = resolve(target, address, shared) else { return reset(&client) };
-    count(&service.stats.connections);
-    let hash = service.hash.as_ref().map(|_| sluicegate_model::plugin::hash_ip(address.ip()));
-    match connect(&service, side, address, hash, shared).await {
-        Ok((mut upstream, _busy)) => {
-            // An error is one side's reset; dropping both ends tells the other.
-            if tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await.is_err() {
-                reset(&client);
-                reset(&upstream);
-            }
+pub(crate) async fn forward(mut client: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: &Shared) {
+    let connected = match resolve(&view, address, peer, shared) {
+        Some((service, side)) => {
+            count(&service.stats.connections);
+            connect(service, side, peer, shared).await
         }
-        Err(_) => reset(&client),
+        None => None,
+    };
+    // A connection outlives its snapshot: an endpoint that is removed keeps it (SERVICE-SEMANTICS §12), the snapshot need not stay.
+    drop(view);
+    let Some((mut upstream, _busy)) = connected else { return reset(&client) };
+    // An error is one side's reset: the other gets one too.
+    if tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await.is_err() {
+        reset(&client);
+        reset(&upstream);
     }
 }
 
-fn resolve(target: &Target, client: SocketAddr, shared: &Shared) -> Option<(Arc<ServicePort>, Side)> {
-    let snapshot = shared.snapshot.borrow().clone();
+fn resolve<'v>(view: &'v View, address: SocketAddr, client: SocketAddr, shared: &Shared) -> Option<(&'v ServicePort, Side)> {
+    let Some(Front::Tcp(target)) = view.listener(address).map(|l| &l.front) else { return None };
     match target {
         Target::Nothing => None,
-        Target::Service(to) => Some((snapshot.services.get(to.service)?.clone(), to.side)),
+        Target::Service(to) => Some((view.snapshot.services.get(to.service)?, to.side)),
         Target::Router(binding) => {
             let headers = ::http::HeaderMap::new();
-            let view = RouteView { method: "", scheme: "", host: "", path: "", query: "", headers: &headers, client: client.ip() };
-            let (rung, Decision::Matched(choice)) = shared.decider.borrow_mut().route(binding, &view)? else { return None };
+            let request = RouteView { method: "", scheme: "", host: "", path: "", query: "", headers: &headers, client: client.ip() };
+            let (rung, Decision::Matched(choice)) = shared.decider.borrow_mut().route(binding, &request)? else { return None };
             let service = rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok()?;
-            Some((snapshot.services.get(*service)?.clone(), Side::Internal))
+            Some((view.snapshot.services.get(*service)?, Side::Internal))
         }
     }
-}
-
-/// Why there is no connection.
-pub(crate) enum NoConnection {
-    NoEndpoint,
-    Failed,
 }
 
 /// Picks and connects; a failed connect goes to another endpoint.
-pub(crate) async fn connect(
-    service: &ServicePort,
-    side: Side,
-    client: SocketAddr,
-    hash: Option<u64>,
-    shared: &Rc<Shared>,
-) -> Result<(TcpStream, Busy), NoConnection> {
+async fn connect(service: &ServicePort, side: Side, client: SocketAddr, shared: &Shared) -> Option<(TcpStream, Busy)> {
+    // Without a header, cookie or path to hash, the client's address is what tells connections apart.
+    let hash = service.hash.as_ref().map(|_| hash_ip(client.ip()));
     let mut tried = Vec::new();
-    while tried.len() < TRIES.min(service.pool(side).endpoints.len()) {
+    loop {
         let picked = shared.decider.borrow_mut().pick(service, side, client.ip(), hash, &tried);
-        let Some(endpoint) = picked else { break };
-        let busy = Busy::new(&endpoint);
-        if let Some(stream) = dial(service, &endpoint).await {
-            return Ok((stream, busy));
+        let Some(picked) = picked else {
+            if tried.is_empty() {
+                count(&service.stats.no_endpoint);
+            }
+            return None;
+        };
+        let busy = Busy::new(&picked);
+        if let Some(stream) = dial(service, &picked).await {
+            return Some((stream, busy));
         }
-        tried.push(endpoint.address);
+        tried.push(picked.address);
+        if tried.len() >= TRIES.min(service.pool(side).endpoints.len()) {
+            return None;
+        }
     }
-    if tried.is_empty() {
-        count(&service.stats.no_endpoint);
-        return Err(NoConnection::NoEndpoint);
-    }
-    Err(NoConnection::Failed)
 }
 
 /// One connection attempt, within the service's connect time-out.
-pub(crate) async fn dial(service: &ServicePort, endpoint: &Endpoint) -> Option<TcpStream> {
+pub(crate) async fn dial(service: &ServicePort, to: &Picked) -> Option<TcpStream> {
     let begun = Instant::now();
-    let connected = tokio::time::timeout(service.connect_timeout, TcpStream::connect(endpoint.address)).await;
+    let connected = tokio::time::timeout(service.connect_timeout, TcpStream::connect(to.address)).await;
     let stream = connected.ok().and_then(Result::ok);
-    endpoint.stats.observe(stream.is_some(), begun.elapsed());
+    to.stats.observe(stream.is_some(), begun.elapsed());
     match &stream {
         Some(stream) => drop(stream.set_nodelay(true)),
         None => count(&service.stats.connect_failures),
@@ -102,9 +99,9 @@ fn reset(stream: &TcpStream) {
 pub(crate) struct Busy(Arc<EndpointStats>);
 
 impl Busy {
-    pub(crate) fn new(endpoint: &Endpoint) -> Self {
-        endpoint.stats.begin();
-        Self(endpoint.stats.clone())
+    pub(crate) fn new(picked: &Picked) -> Self {
+        picked.stats.begin();
+        Self(picked.stats.clone())
     }
 }
 

@@ -1,111 +1,163 @@
 //! One worker: watches for snapshots, holds an accept task for each address, and owns what its connections share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustc_hash::FxBuildHasher;
 use sluicegate_model::snapshot::{Front, Listener, Snapshot};
 use sluicegate_model::stats::{ProxyStats, count};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::decide::Decider;
+use crate::http::Closings;
 use crate::listener::SocketSet;
 use crate::upstream::Upstreams;
-use crate::{Published, http, tcp};
+use crate::{Published, Serving, http, tcp};
 
 /// After an accept fails for want of descriptors or memory, trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often idle upstream connections are looked over.
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
+/// How often a stopping worker looks whether its connections have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) struct Worker {
     pub(crate) index: usize,
+    pub(crate) cpu: Option<usize>,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
-    pub(crate) served: Arc<Vec<AtomicU64>>,
-    pub(crate) grace: Arc<AtomicU64>,
+    pub(crate) serving: Arc<Serving>,
+}
+
+/// A snapshot as one worker holds it: requests share it by `Rc`, so that no two workers write one reference count.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    listeners: HashMap<SocketAddr, Arc<Listener>, FxBuildHasher>,
+}
+
+impl View {
+    /// The listener of an address.
+    pub(crate) fn listener(&self, address: SocketAddr) -> Option<&Listener> {
+        self.listeners.get(&address).map(Arc::as_ref)
+    }
 }
 
 /// What a worker's connections share. One thread: no locks.
 pub(crate) struct Shared {
-    pub(crate) snapshot: RefCell<Arc<Snapshot>>,
-    listeners: RefCell<BTreeMap<SocketAddr, Arc<Listener>>>,
+    view: RefCell<Rc<View>>,
     pub(crate) decider: RefCell<Decider>,
     pub(crate) upstreams: Upstreams,
+    pub(crate) closings: Closings,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) stopping: Cell<bool>,
+    /// Copies of requests under way, see [`crate::http`]'s mirror.
+    pub(crate) mirrors: Cell<usize>,
     open: Cell<usize>,
 }
 
 impl Shared {
-    /// The listener of an address, as the newest snapshot has it.
-    pub(crate) fn listener(&self, address: SocketAddr) -> Option<Arc<Listener>> {
-        self.listeners.borrow().get(&address).cloned()
+    /// The newest snapshot.
+    pub(crate) fn view(&self) -> Rc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Whether HTTP requests are still taken at an address.
+    pub(crate) fn serves_http(&self, address: SocketAddr) -> bool {
+        matches!(self.view.borrow().listener(address).map(|l| &l.front), Some(Front::Http(_)))
+    }
+
+    fn take(&self, snapshot: Arc<Snapshot>) {
+        let listeners = snapshot.listeners.iter().map(|l| (l.address, l.clone())).collect();
+        self.decider.borrow_mut().retain(&snapshot);
+        self.upstreams.retain(&snapshot);
+        let view = Rc::new(View { snapshot, listeners });
+        *self.view.borrow_mut() = view.clone();
+        self.closings.close(|address| !matches!(view.listener(address).map(|l| &l.front), Some(Front::Http(_))));
     }
 }
 
 impl Worker {
-    pub(crate) fn run(self) {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => LocalSet::new().block_on(&runtime, self.serve()),
-            Err(error) => tracing::error!(%error, worker = self.index, "a worker could not start"),
+    pub(crate) fn run(self, runtime: &tokio::runtime::Runtime) {
+        if let Some(cpu) = self.cpu {
+            pin(cpu);
         }
+        LocalSet::new().block_on(runtime, self.serve());
     }
 
     async fn serve(mut self) {
         let shared = Rc::new(Shared {
-            snapshot: RefCell::default(),
-            listeners: RefCell::default(),
+            view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default() })),
             decider: RefCell::default(),
             upstreams: Upstreams::default(),
+            closings: Closings::default(),
             stats: self.stats.clone(),
             stopping: Cell::new(false),
+            mirrors: Cell::new(0),
             open: Cell::new(0),
         });
-        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet>, AbortHandle)> = BTreeMap::new();
-        loop {
+        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet>, JoinHandle<()>)> = BTreeMap::new();
+        let mut prune = tokio::time::interval(PRUNE_EVERY);
+        let grace = loop {
             let published = self.published.borrow_and_update().clone();
-            let listeners = published.snapshot.listeners.iter().map(|l| (l.address, l.clone())).collect();
-            *shared.listeners.borrow_mut() = listeners;
-            shared.decider.borrow_mut().retain(&published.snapshot);
-            shared.upstreams.retain(&published.snapshot);
-            *shared.snapshot.borrow_mut() = published.snapshot.clone();
-            accepting.retain(|address, (set, task)| {
-                let keep = published.sockets.get(address).is_some_and(|s| Arc::ptr_eq(s, set));
-                if !keep {
-                    task.abort();
-                }
-                keep
-            });
+            shared.take(published.snapshot.clone());
+            // An address is closed only when its set is gone: a listener whose front changed keeps its socket and its queue.
+            let gone: Vec<SocketAddr> = accepting
+                .iter()
+                .filter(|(address, (set, _))| !published.sockets.get(*address).is_some_and(|s| Arc::ptr_eq(s, set)))
+                .map(|(address, _)| *address)
+                .collect();
+            for (_, task) in gone.iter().filter_map(|address| accepting.remove(address)) {
+                // Waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
+                task.abort();
+                let _ = task.await;
+            }
             for (address, set) in &published.sockets {
                 if let Some(socket) = (!accepting.contains_key(address)).then(|| set.take(self.index)).flatten() {
-                    let task = spawn_local(accept(socket, *address, shared.clone())).abort_handle();
+                    let task = spawn_local(accept(socket, *address, shared.clone()));
                     accepting.insert(*address, (set.clone(), task));
                 }
             }
-            self.served[self.index].store(published.snapshot.version, Ordering::Release);
-            if published.snapshot.version > 0 {
-                let all = self.served.iter().map(|v| v.load(Ordering::Acquire)).min().unwrap_or(0);
-                self.stats.serving.fetch_max(all, Ordering::Relaxed);
+            self.serving.took(self.index, published.snapshot.version);
+            if let Some(grace) = published.stop {
+                break grace;
             }
-            if published.stopping || self.published.changed().await.is_err() {
-                break;
+            let changed = loop {
+                tokio::select! {
+                    changed = self.published.changed() => break changed,
+                    _ = prune.tick() => shared.upstreams.prune(),
+                }
+            };
+            if changed.is_err() {
+                break Duration::ZERO;
             }
-        }
+        };
         shared.stopping.set(true);
-        let grace = Duration::from_millis(self.grace.load(Ordering::Acquire));
+        shared.closings.close(|_| true);
         let drained = async {
             while shared.open.get() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(connections = shared.open.get(), "connections were still open when the grace period ended");
         }
+    }
+}
+
+fn pin(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    if cpu < rustix::thread::CpuSet::MAX_CPU {
+        set.set(cpu);
+    }
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(%error, cpu, "a worker could not be bound to its CPU; it runs on any");
     }
 }
 
@@ -120,8 +172,9 @@ async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<S
                 count(&shared.stats.accepted);
                 let open = Open::new(&shared);
                 let shared = shared.clone();
+                // A panic ends this task only; `open` is dropped in unwinding too.
                 spawn_local(async move {
-                    connection(stream, client, address, &shared).await;
+                    connection(stream, client, address, shared).await;
                     drop(open);
                 });
             }
@@ -134,13 +187,18 @@ async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<S
     }
 }
 
-async fn connection(stream: TcpStream, client: SocketAddr, address: SocketAddr, shared: &Rc<Shared>) {
-    // Only fails on a socket that is already gone; the next read says so.
+async fn connection(stream: TcpStream, client: SocketAddr, address: SocketAddr, shared: Rc<Shared>) {
+    // Fails only on a socket that is gone already; the next read says so.
     let _ = stream.set_nodelay(true);
-    let Some(listener) = shared.listener(address) else { return };
-    match &listener.front {
-        Front::Tcp(target) => tcp::forward(stream, client, target, shared).await,
-        Front::Http(_) => http::serve(stream, client, address, shared.clone()).await,
+    let view = shared.view();
+    match view.listener(address).map(|l| &l.front) {
+        None => {}
+        Some(Front::Tcp(_)) => tcp::forward(stream, client, address, view, &shared).await,
+        Some(Front::Http(_)) => {
+            // A connection outlives snapshots: each request takes the newest.
+            drop(view);
+            http::serve(stream, client, address, &shared).await;
+        }
     }
 }
 

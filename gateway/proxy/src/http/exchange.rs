@@ -1,141 +1,234 @@
-//! One request and its response, in phases that read top to bottom: host, route, static answers, pick, head, send, stream back.
+//! One request and its response, in phases that read top to bottom: check, host, route, static answers, head, mirror, send, stream back.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::Either;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use sluicegate_model::plugin::{hash_bytes, hash_ip};
-use sluicegate_model::route::{Actions, Answer, Choice, Decision, Redirect, RouteView, Rule};
-use sluicegate_model::snapshot::{
-    Front, HashKey, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use hyper::body::Incoming;
+use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
+use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Target, VirtualHost};
 use sluicegate_model::stats::count;
 
-use super::answer::{Body, Reason, full};
-use super::headers;
-use crate::tcp::{Busy, NoConnection, TRIES, dial};
-use crate::worker::Shared;
+use super::answer::{Reason, text};
+use super::body::ResponseBody;
+use super::connection::Peer;
+use super::send::{hash, send, within};
+use super::{cors, headers, mirror, redirect};
+use crate::worker::{Shared, View};
 
-/// What a route decided for an exchange that goes on.
-struct Routed {
-    service: Arc<ServicePort>,
-    side: Side,
-    /// The rung and choice, for the rule's actions.
-    by: Option<(Arc<RouterBinding>, usize, Choice)>,
-    timeout: Option<Duration>,
+/// A rule that takes the request, and the rung of the router's ladder it stands on.
+pub(super) struct Matched<'v> {
+    pub(super) rung: &'v RouterRung,
+    pub(super) rule: &'v Rule,
+    pub(super) choice: Choice,
 }
 
-impl Routed {
-    fn actions(&self) -> impl Iterator<Item = &Actions> {
-        let rule =
-            self.by.as_ref().and_then(|(binding, rung, choice)| Some((binding.ladder.get(*rung)?.table.rules.get(choice.rule)?, choice)));
-        rule.into_iter().flat_map(|(rule, choice)| {
-            let backend = choice.backend.and_then(|b| rule.backends.get(b)).map(|b| &b.actions);
-            std::iter::once(&rule.actions).chain(backend)
-        })
+/// Where an exchange goes that is not answered here.
+pub(super) struct Routed<'v> {
+    pub(super) service: &'v ServicePort,
+    pub(super) side: Side,
+    matched: Option<Matched<'v>>,
+}
+
+impl<'v> Routed<'v> {
+    /// The rule's actions, then the backend's.
+    fn actions(&self) -> impl Iterator<Item = &'v Actions> + use<'v> {
+        let backend = |m: &Matched<'v>| m.choice.backend.and_then(|b| m.rule.backends.get(b)).map(|b| &b.actions);
+        let both = self.matched.as_ref().map(|m| (&m.rule.actions, backend(m)));
+        both.into_iter().flat_map(|(rule, backend)| std::iter::once(rule).chain(backend))
+    }
+
+    /// For one try: the rule's, else the service's.
+    pub(super) fn try_time(&self) -> Option<Duration> {
+        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout)).or(given(self.service.request_timeout))
+    }
+
+    fn whole_time(&self) -> Option<Duration> {
+        given(self.matched.as_ref().and_then(|m| m.rule.request_timeout))
     }
 }
 
-pub(super) async fn exchange(
-    mut request: Request<Incoming>,
-    client: SocketAddr,
-    address: SocketAddr,
-    shared: &Rc<Shared>,
-) -> Result<Response<Body>, Infallible> {
+/// Gateway API's `0s` means none.
+fn given(time: Option<Duration>) -> Option<Duration> {
+    time.filter(|t| !t.is_zero())
+}
+
+pub(super) async fn exchange(request: Request<Incoming>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody>, Infallible> {
     count(&shared.stats.requests);
-    let answered = match prepare(&mut request, client, address, shared) {
-        Ok(routed) => {
-            let timeout = routed.timeout;
-            let sending = send(request, &routed, client, shared);
-            let sent = match timeout {
-                Some(timeout) => tokio::time::timeout(timeout, sending).await.unwrap_or_else(|_| Err(Reason::Timeout)),
-                None => sending.await,
-            };
-            let class = |status: StatusCode| usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-            sent.map(|mut response| {
-                for actions in routed.actions() {
-                    actions.response_headers.apply(response.headers_mut());
-                }
-                count(&routed.service.stats.responses[class(response.status())]);
-                response
-            })
-            .map_err(|reason| reason.answer())
+    let mut response = match forward(request, peer, shared).await {
+        Ok(response) => response,
+        Err(answer) => {
+            count(&shared.stats.own_answers);
+            *answer
         }
-        Err(answer) => Err(*answer),
     };
-    let mut response = answered.unwrap_or_else(|answer| {
-        count(&shared.stats.own_answers);
-        answer
-    });
-    if shared.stopping.get() || shared.listener(address).is_none() {
+    // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
+    if shared.stopping.get() || !shared.serves_http(peer.listener) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
 
-/// Host, route, static answers; then the request's head is made ready for the next hop.
-fn prepare(
-    request: &mut Request<Incoming>,
-    client: SocketAddr,
-    address: SocketAddr,
-    shared: &Rc<Shared>,
-) -> Result<Routed, Box<Response<Body>>> {
-    let host = host_of(request).ok_or_else(|| Box::new(Reason::BadHost.answer()))?;
-    let listener = shared.listener(address).ok_or_else(|| Box::new(Reason::NoRoute.answer()))?;
-    let Front::Http(hosts) = &listener.front else { return Err(Box::new(Reason::NoRoute.answer())) };
-    let snapshot = shared.snapshot.borrow().clone();
-    let routed = match hosts.iter().find(|h| serves(h, &host)).map(|h| &h.target) {
-        None | Some(Target::Nothing) => return Err(Box::new(Reason::NoRoute.answer())),
-        Some(Target::Service(to)) => plain(&snapshot, *to).ok_or_else(|| Box::new(Reason::NoRoute.answer()))?,
-        Some(Target::Router(binding)) => route(request, &host, client, binding, &snapshot, shared)?,
+/// The gateway's own answer; boxed, for it is rare and large.
+type Own = Box<Response<ResponseBody>>;
+
+impl From<Reason> for Own {
+    fn from(reason: Reason) -> Self {
+        Box::new(reason.answer())
+    }
+}
+
+async fn forward(mut request: Request<Incoming>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody>, Own> {
+    let view = shared.view();
+    check(&request)?;
+    let routed = route(&request, peer, &view, shared)?;
+    let hash = routed.service.hash.as_ref().and_then(|key| hash(key, &request, peer.address.ip()));
+    let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
+    head(&mut request, &routed, peer)?;
+    let request = match &routed.matched {
+        Some(matched) if !matched.rule.actions.mirrors.is_empty() => mirror::start(matched, request, &view, peer, shared),
+        _ => request.map(super::RequestBody::Client),
     };
-    headers::strip_hop_by_hop(request.headers_mut());
-    headers::forwarded(request.headers_mut(), client.ip());
+    let sent = within(routed.whole_time(), send(request, &routed, hash, peer, shared)).await;
+    let mut response = sent.ok_or(Reason::Timeout)??;
+    headers::strip_hop_by_hop(response.headers_mut());
+    for actions in routed.actions() {
+        actions.response_headers.apply(response.headers_mut());
+        if let (Some(cors), Some(origin)) = (&actions.cors, &origin) {
+            cors::mark(cors, origin, response.headers_mut());
+        }
+    }
+    count(&routed.service.stats.responses[class(response.status())]);
+    Ok(response)
+}
+
+fn class(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, 5) - 1
+}
+
+/// What must not be forwarded. Not seen here: a request with both Content-Length and Transfer-Encoding, for hyper drops the former while
+/// it parses, sends the request on as chunked, and closes the connection after it (RFC 9112 §6.3 allows that; a 400 would be stricter).
+fn check<B>(request: &Request<B>) -> Result<(), Reason> {
+    if request.method() == Method::CONNECT {
+        return Err(Reason::Connect);
+    }
+    Ok(())
+}
+
+/// Virtual host, rule, static answers, backend.
+fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shared) -> Result<Routed<'v>, Own> {
+    let host = host_of(request).ok_or(Reason::BadHost)?;
+    let Some(Front::Http(hosts)) = view.listener(peer.listener).map(|l| &l.front) else { return Err(Reason::NoRoute.into()) };
+    let virtual_host = hosts.iter().find(|h| serves(h, &host)).ok_or(Reason::NoHost)?;
+    let (service, side, matched) = match &virtual_host.target {
+        Target::Nothing => return Err(Reason::NoRoute.into()),
+        Target::Service(to) => (to.service, to.side, None),
+        Target::Router(binding) => {
+            let matched = decide(request, &host, binding, peer, shared)?;
+            if let Some(answer) = static_answer(&matched, request, &host) {
+                return Err(Box::new(answer));
+            }
+            let backend = matched.choice.backend.and_then(|b| matched.rung.backends.get(matched.choice.rule)?.get(b)?.as_ref().ok());
+            (*backend.ok_or(Reason::BadBackend)?, Side::Internal, Some(matched))
+        }
+    };
+    let service = view.snapshot.services.get(service).ok_or(Reason::BadBackend)?;
+    Ok(Routed { service, side, matched })
+}
+
+fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, peer: &Peer, shared: &Shared) -> Result<Matched<'v>, Own> {
+    let asked = RouteView {
+        method: request.method().as_str(),
+        scheme: "http",
+        host,
+        path: request.uri().path(),
+        query: request.uri().query().unwrap_or(""),
+        headers: request.headers(),
+        client: peer.address.ip(),
+    };
+    let (rung, decision) = shared.decider.borrow_mut().route(binding, &asked).ok_or(Reason::RouterFailed)?;
+    match decision {
+        Decision::Matched(choice) => {
+            let rule = rung.table.rules.get(choice.rule).ok_or(Reason::RouterFailed)?;
+            Ok(Matched { rung, rule, choice })
+        }
+        Decision::Answer(answer) => Err(Box::new(direct(&answer))),
+        Decision::NoMatch => Err(Reason::NoRoute.into()),
+    }
+}
+
+/// A preflight comes first: browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
+fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> Option<Response<ResponseBody>> {
+    let actions = &matched.rule.actions;
+    if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
+        return Some(answer);
+    }
+    if let Some(to) = &actions.redirect {
+        return Some(redirect::redirect(to, request, host, matched.rung.table.listener.port, matched.choice.matched_prefix));
+    }
+    actions.answer.as_ref().map(direct)
+}
+
+fn direct(answer: &Answer) -> Response<ResponseBody> {
+    let mut response = text(answer.status, answer.body.clone());
+    for name in answer.headers.keys() {
+        response.headers_mut().remove(name);
+    }
+    for (name, value) in &answer.headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    headers::strip_hop_by_hop(response.headers_mut());
+    response
+}
+
+/// Makes the head ready for the next hop: hop-by-hop fields, origin form, rewrite, header changes.
+fn head<B>(request: &mut Request<B>, routed: &Routed<'_>, peer: &Peer) -> Result<(), Reason> {
     if request.uri().authority().is_some() {
-        // Absolute form (RFC 9112 §3.2.2): Host is what the target says, the next hop gets the origin form.
+        // RFC 9112 §3.2.2: the target's authority replaces Host, and an origin server gets the origin form.
         if let Some(value) = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
             request.headers_mut().insert(header::HOST, value);
         }
-        let path = request.uri().path_and_query().cloned();
-        *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+        *request.uri_mut() = request.uri().path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
     }
-    if let Some((_, _, choice)) = &routed.by {
+    *request.version_mut() = Version::HTTP_11;
+    headers::strip_hop_by_hop(request.headers_mut());
+    headers::forwarded(request.headers_mut(), &peer.value);
+    if let Some(matched) = &routed.matched {
         for actions in routed.actions() {
-            rewrite(request, actions, choice.matched_prefix);
+            if let Some(change) = &actions.rewrite {
+                redirect::rewrite(change, request, matched.choice.matched_prefix)?;
+            }
             actions.request_headers.apply(request.headers_mut());
         }
     }
-    Ok(routed)
+    Ok(())
 }
 
-/// The one Host, lower case, without its port.
-fn host_of(request: &Request<Incoming>) -> Option<String> {
+/// The one Host, lower case, without its port; copied only if it has capitals. None: missing, doubled or not a host.
+fn host_of<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     let mut values = request.headers().get_all(header::HOST).iter();
     let field = match (values.next(), values.next()) {
         (_, Some(_)) => return None,
         (Some(value), None) => Some(value.to_str().ok()?),
+        (None, None) if request.version() >= Version::HTTP_11 => return None,
         (None, None) => None,
     };
-    let host = match (request.uri().host(), field) {
-        (Some(host), _) => host,
+    let host = match (request.uri().authority(), field) {
+        // Names and passwords in a target are deprecated and a trap (RFC 9110 §4.2.4).
+        (Some(authority), _) if authority.as_str().contains('@') => return None,
+        (Some(authority), _) => authority.host(),
         (None, Some(field)) => match field.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
             _ => field,
         },
-        (None, None) if request.version() < http::Version::HTTP_11 => "",
-        (None, None) => return None,
+        (None, None) => "",
     };
-    Some(host.to_ascii_lowercase())
+    if host.bytes().any(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'?' | b'#' | b'@' | b',')) {
+        return None;
+    }
+    Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
 fn serves(virtual_host: &VirtualHost, host: &str) -> bool {
@@ -148,268 +241,34 @@ fn serves(virtual_host: &VirtualHost, host: &str) -> bool {
     }
 }
 
-fn plain(snapshot: &Snapshot, to: ServiceSide) -> Option<Routed> {
-    let service = snapshot.services.get(to.service)?.clone();
-    Some(Routed { timeout: service.request_timeout, service, side: to.side, by: None })
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
 
-fn route(
-    request: &Request<Incoming>,
-    host: &str,
-    client: SocketAddr,
-    binding: &Arc<RouterBinding>,
-    snapshot: &Snapshot,
-    shared: &Shared,
-) -> Result<Routed, Box<Response<Body>>> {
-    let view = RouteView {
-        method: request.method().as_str(),
-        scheme: "http",
-        host,
-        path: request.uri().path(),
-        query: request.uri().query().unwrap_or(""),
-        headers: request.headers(),
-        client: client.ip(),
-    };
-    let routed = shared.decider.borrow_mut().route(binding, &view);
-    let (rung, decision) = routed.ok_or_else(|| Box::new(Reason::RouterFailed.answer()))?;
-    let choice = match decision {
-        Decision::Matched(choice) => choice,
-        Decision::Answer(answer) => return Err(Box::new(direct(&answer))),
-        Decision::NoMatch => return Err(Box::new(Reason::NoRoute.answer())),
-    };
-    let rule = &rung.table.rules[choice.rule];
-    if let Some(answer) = static_answer(rule, request, host, &choice) {
-        return Err(Box::new(answer));
-    }
-    let service = choice.backend.and_then(|b| rung.backends.get(choice.rule)?.get(b)?.as_ref().ok());
-    let service = service.and_then(|index| snapshot.services.get(*index)).ok_or_else(|| Box::new(Reason::BadBackend.answer()))?.clone();
-    let rung = binding.ladder.iter().position(|r: &RouterRung| std::ptr::eq(r, rung)).unwrap_or(0);
-    let timeout = [rule.request_timeout, rule.backend_timeout, service.request_timeout].into_iter().flatten().min();
-    Ok(Routed { service, side: Side::Internal, by: Some((binding.clone(), rung, choice)), timeout })
-}
-
-fn static_answer(rule: &Rule, request: &Request<Incoming>, host: &str, choice: &Choice) -> Option<Response<Body>> {
-    if let Some(redirect) = &rule.actions.redirect {
-        return Some(redirected(redirect, request, host, choice.matched_prefix));
-    }
-    rule.actions.answer.as_ref().map(direct)
-}
-
-fn direct(answer: &Answer) -> Response<Body> {
-    let mut response = full(answer.status, answer.body.clone());
-    for (name, value) in &answer.headers {
-        response.headers_mut().insert(name, value.clone());
-    }
-    response
-}
-
-/// HTTPRequestRedirectFilter: what is not given stays; a well-known port is left out.
-fn redirected(redirect: &Redirect, request: &Request<Incoming>, host: &str, matched: usize) -> Response<Body> {
-    let scheme = redirect.scheme.as_deref().unwrap_or("http");
-    let host_name = redirect.hostname.as_deref().unwrap_or(host);
-    let own_port = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|h| h.to_str().ok())
-        .and_then(|h| h.rsplit_once(':'))
-        .and_then(|(_, p)| p.parse::<u16>().ok());
-    let port = redirect.port.or(if redirect.scheme.is_some() { None } else { own_port });
-    let port = port.filter(|p| !matches!((scheme, p), ("http", 80) | ("https", 443))).map_or_else(String::new, |p| format!(":{p}"));
-    let path = redirect.path.as_ref().map_or_else(|| request.uri().path().to_owned(), |p| p.apply(request.uri().path(), matched));
-    let query = request.uri().query().map_or_else(String::new, |q| format!("?{q}"));
-    let mut response = full(redirect.status, "");
-    if let Ok(location) = HeaderValue::from_str(&format!("{scheme}://{host_name}{port}{path}{query}")) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
-fn rewrite(request: &mut Request<Incoming>, actions: &Actions, matched: usize) {
-    let Some(rewrite) = &actions.rewrite else { return };
-    if let Some(host) = &rewrite.hostname {
-        request.headers_mut().insert(header::HOST, host.clone());
-    }
-    if let Some(path) = &rewrite.path {
-        let path = path.apply(request.uri().path(), matched);
-        let query = request.uri().query().map_or_else(String::new, |q| format!("?{q}"));
-        if let Ok(uri) = format!("{path}{query}").parse() {
-            *request.uri_mut() = uri;
-        }
-    }
-}
-
-fn hash(key: &HashKey, request: &Request<Incoming>, client: SocketAddr) -> Option<u64> {
-    match key {
-        HashKey::SourceIp => Some(hash_ip(client.ip())),
-        HashKey::Path => Some(hash_bytes(request.uri().path().as_bytes())),
-        HashKey::Header(name) => request.headers().get(name).map(|v| hash_bytes(v.as_bytes())),
-        HashKey::Cookie(name) => cookie(request.headers(), name).map(|v| hash_bytes(v.as_bytes())),
-    }
-}
-
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
-/// Picks, checks a connection out or makes one, sends. A failed connect, or an idle connection that turned out dead before the request was
-/// written to it, goes on to another try: the request was not touched.
-async fn send(mut request: Request<Incoming>, routed: &Routed, client: SocketAddr, shared: &Rc<Shared>) -> Result<Response<Body>, Reason> {
-    let service = &*routed.service;
-    let hash = service.hash.as_ref().and_then(|key| hash(key, &request, client));
-    // hyper hands a request back only if nothing of it was written. Beyond that a second send is safe only for what RFC 9110 §9.2.2 calls
-    // idempotent and only without a body; then the head is kept for it.
-    let replayable =
-        request.body().is_end_stream() && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-    let mut tried = Vec::new();
-    loop {
-        if tried.len() >= TRIES {
-            return Err(Reason::ConnectFailed);
-        }
-        let picked = shared.decider.borrow_mut().pick(service, routed.side, client.ip(), hash, &tried);
-        let Some(endpoint) = picked else {
-            count(&service.stats.no_endpoint);
-            return Err(Reason::NoEndpoint);
-        };
-        let busy = Busy::new(&endpoint);
-        let (mut connection, reused) = match shared.upstreams.check_out(endpoint.address) {
-            Some(connection) => (connection, true),
-            None => match open(service, &endpoint).await {
-                Some(connection) => (connection, false),
-                None => {
-                    tried.push(endpoint.address);
-                    if tried.len() >= service.pool(routed.side).endpoints.len() {
-                        return Err(Reason::ConnectFailed);
-                    }
-                    continue;
-                }
-            },
-        };
-        let spare = (reused && replayable).then(|| head_of(&request));
-        let begun = Instant::now();
-        match connection.try_send_request(request).await {
-            Ok(response) => {
-                endpoint.stats.observe(response.status().as_u16() < 500, begun.elapsed());
-                let (mut head, body) = response.into_parts();
-                headers::strip_hop_by_hop(&mut head.headers);
-                let returns = Returns { address: endpoint.address, connection: Some(connection), shared: shared.clone(), _busy: busy };
-                let done = body.is_end_stream();
-                let mut streamed = Streamed { body, returns: Some(returns) };
-                if done {
-                    streamed.finish();
-                }
-                return Ok(Response::from_parts(head, Either::Left(streamed)));
+    #[test]
+    fn host_without_port_in_lower_case() {
+        let host = |uri: &str, hosts: &[&str]| {
+            let mut request = Request::get(uri).body(()).unwrap();
+            for host in hosts {
+                request.headers_mut().append(header::HOST, HeaderValue::from_str(host).unwrap());
             }
-            Err(mut error) => {
-                endpoint.stats.observe(false, begun.elapsed());
-                match (error.take_message(), spare) {
-                    (Some(unsent), _) if reused => request = unsent,
-                    (_, Some((method, uri, version, fields))) => match again(service, &endpoint, method, uri, version, fields).await {
-                        Some((response, connection)) => {
-                            let (mut head, body) = response.into_parts();
-                            headers::strip_hop_by_hop(&mut head.headers);
-                            let returns = Returns { address: endpoint.address, connection, shared: shared.clone(), _busy: busy };
-                            return Ok(Response::from_parts(head, Either::Left(Streamed { body, returns: Some(returns) })));
-                        }
-                        None => return Err(Reason::UpstreamBroke),
-                    },
-                    _ => return Err(Reason::UpstreamBroke),
-                }
-            }
-        }
-    }
-}
-
-type Head = (Method, Uri, http::Version, HeaderMap);
-
-fn head_of(request: &Request<Incoming>) -> Head {
-    (request.method().clone(), request.uri().clone(), request.version(), request.headers().clone())
-}
-
-/// Sends a request without a body once more, on a fresh connection that serves only it.
-async fn again(
-    service: &ServicePort,
-    endpoint: &sluicegate_model::pool::Endpoint,
-    method: Method,
-    uri: Uri,
-    version: http::Version,
-    fields: HeaderMap,
-) -> Option<(Response<Incoming>, Option<SendRequest<Incoming>>)> {
-    let stream = dial(service, endpoint).await?;
-    let (mut connection, driver) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    tokio::task::spawn_local(async move {
-        // Its error reaches the exchange through the response.
-        let _ = driver.await;
-    });
-    let mut request = Request::new(http_body_util::Empty::<Bytes>::new());
-    (*request.method_mut(), *request.uri_mut(), *request.version_mut(), *request.headers_mut()) = (method, uri, version, fields);
-    Some((connection.send_request(request).await.ok()?, None))
-}
-
-async fn open(service: &ServicePort, endpoint: &sluicegate_model::pool::Endpoint) -> Option<SendRequest<Incoming>> {
-    let stream = dial(service, endpoint).await?;
-    let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    tokio::task::spawn_local(async move {
-        // Its error reaches the exchange through the response.
-        let _ = driver.await;
-    });
-    Some(connection)
-}
-
-impl From<NoConnection> for Reason {
-    fn from(why: NoConnection) -> Self {
-        match why {
-            NoConnection::NoEndpoint => Self::NoEndpoint,
-            NoConnection::Failed => Self::ConnectFailed,
-        }
-    }
-}
-
-/// Where the connection goes when the response has been read to its end; dropped before that, it is closed.
-struct Returns {
-    address: SocketAddr,
-    connection: Option<SendRequest<Incoming>>,
-    shared: Rc<Shared>,
-    _busy: Busy,
-}
-
-/// A response body that gives its connection back at its end.
-pub(crate) struct Streamed<B> {
-    body: B,
-    returns: Option<Returns>,
-}
-
-impl<B> Streamed<B> {
-    fn finish(&mut self) {
-        if let Some(mut returns) = self.returns.take()
-            && let Some(connection) = returns.connection.take()
-        {
-            returns.shared.upstreams.check_in(returns.address, connection);
-        }
-    }
-}
-
-impl hyper::body::Body for Streamed<Incoming> {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(None) = polled {
-            self.finish();
-        } else if let Poll::Ready(Some(Ok(_))) = &polled
-            && self.body.is_end_stream()
-        {
-            self.finish();
-        }
-        polled
+            host_of(&request).map(Cow::into_owned)
+        };
+        assert_eq!(host("/", &["A.Example:8080"]).as_deref(), Some("a.example"));
+        assert_eq!(host("/", &["[::1]:80"]).as_deref(), Some("[::1]"));
+        assert_eq!(host("http://b.example:1/x", &["a.example"]).as_deref(), Some("b.example"));
+        assert_eq!(host("/", &["a", "b"]), None);
+        assert_eq!(host("/", &[]), None);
+        assert_eq!(host("/", &["a b"]), None);
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    #[test]
+    fn wildcards_span_dots_but_not_nothing() {
+        let of = |name: &str| VirtualHost { hostname: Some(name.to_owned()), target: Target::Nothing };
+        assert!(serves(&of("*.example.com"), "a.b.example.com"));
+        assert!(!serves(&of("*.example.com"), "example.com"));
+        assert!(!serves(&of("*.example.com"), ".example.com"));
+        assert!(serves(&of("example.com"), "example.com"));
     }
 }

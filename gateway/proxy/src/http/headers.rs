@@ -1,28 +1,26 @@
 //! Header fields that belong to one hop, and those that tell the next hop of this one.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HOP_BY_HOP: [HeaderName; 7] =
+    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// RFC 9110 §7.6.1: the fields of one hop, and those that `Connection` nominates.
+/// RFC 9110 §7.6.1: removes the fields of one hop, and those that `Connection` nominates.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none: one look at the names is cheaper than seven removals.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
         let nominated: Vec<HeaderName> = values.flat_map(|v| v.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-        for name in nominated {
+        // A client must not be able to remove what says where the request goes and where it ends.
+        for name in nominated.into_iter().filter(|n| *n != header::HOST && *n != header::CONTENT_LENGTH) {
             headers.remove(name);
         }
     }
@@ -31,19 +29,27 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Appends the client to `X-Forwarded-For` and says how it came.
-pub(crate) fn forwarded(headers: &mut HeaderMap, client: IpAddr) {
-    let mut value = String::new();
-    for known in headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()) {
-        value.push_str(known);
-        value.push_str(", ");
-    }
-    // Writing to a String cannot fail.
-    let _ = write!(value, "{client}");
-    if let Ok(value) = HeaderValue::from_str(&value) {
-        headers.insert(X_FORWARDED_FOR, value);
-    }
+/// Appends the client to `X-Forwarded-For`, and says how and for what host it came: an edge does not believe what clients claim there.
+pub(crate) fn forwarded(headers: &mut HeaderMap, client: &HeaderValue) {
+    let value = match headers.get(&X_FORWARDED_FOR) {
+        None => client.clone(),
+        Some(_) => {
+            let mut joined = Vec::new();
+            for known in headers.get_all(&X_FORWARDED_FOR) {
+                joined.extend_from_slice(known.as_bytes());
+                joined.extend_from_slice(b", ");
+            }
+            joined.extend_from_slice(client.as_bytes());
+            // Cannot fail: values joined by a comma and a space. If it did, the client alone is still true.
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).unwrap_or_else(|_| client.clone())
+        }
+    };
+    headers.insert(X_FORWARDED_FOR, value);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    match headers.get(header::HOST).cloned() {
+        Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
+        None => drop(headers.remove(X_FORWARDED_HOST)),
+    }
 }
 
 #[cfg(test)]
@@ -62,11 +68,21 @@ mod tests {
     }
 
     #[test]
+    fn host_and_framing_cannot_be_nominated() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Host, Content-Length"));
+        headers.insert(header::HOST, HeaderValue::from_static("h"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("3"));
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
     fn the_client_is_appended() {
         let mut headers = HeaderMap::new();
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.2"));
-        forwarded(&mut headers, [127, 0, 0, 1].into());
+        forwarded(&mut headers, &HeaderValue::from_static("127.0.0.1"));
         assert_eq!(headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>(), ["192.0.2.1, 192.0.2.2, 127.0.0.1"]);
     }
 }

@@ -1,0 +1,94 @@
+//! Copies of requests, sent and forgotten. A mirror never slows or fails the request it copies.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use rand::RngExt as _;
+use sluicegate_model::snapshot::Side;
+use tokio::sync::mpsc;
+
+use super::body::{Part, RequestBody};
+use super::connection::Peer;
+use super::exchange::Matched;
+use crate::tcp::Busy;
+use crate::upstream;
+use crate::worker::{Shared, View};
+
+/// For a copy from its first byte to the end of its response.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Frames a copy may lag behind its original.
+const LAG: usize = 32;
+/// Copies under way in one worker; beyond it they are left out.
+const AT_ONCE: usize = 256;
+
+/// Starts the copies a rule asks for and returns the request's body, teed if there is content to copy.
+pub(super) fn start(
+    matched: &Matched<'_>,
+    request: Request<Incoming>,
+    view: &Rc<View>,
+    peer: &Peer,
+    shared: &Rc<Shared>,
+) -> Request<RequestBody> {
+    let mut copies = Vec::new();
+    let services = matched.rung.mirrors.get(matched.choice.rule).map(Vec::as_slice).unwrap_or_default();
+    for (mirror, service) in matched.rule.actions.mirrors.iter().zip(services) {
+        let Some(service) = *service else { continue };
+        let drawn = rand::rng().random_range(0..mirror.denominator.max(1)) < mirror.numerator;
+        if !drawn || shared.mirrors.get() >= AT_ONCE {
+            continue;
+        }
+        let body = if request.body().is_end_stream() {
+            RequestBody::Empty
+        } else {
+            let (to, from) = mpsc::channel::<Part>(LAG);
+            copies.push(to);
+            RequestBody::Copy(from)
+        };
+        let mut copy = Request::new(body);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.headers_mut() = request.headers().clone();
+        let (view, client, shared, under_way) = (view.clone(), peer.address.ip(), shared.clone(), UnderWay::new(shared));
+        tokio::task::spawn_local(async move {
+            let _under_way = under_way;
+            let sending = async {
+                let service = view.snapshot.services.get(service)?;
+                let picked = shared.decider.borrow_mut().pick(service, Side::Internal, client, None, &[])?;
+                let _busy = Busy::new(&picked);
+                let mut connection = match shared.upstreams.check_out(picked.address) {
+                    Some(connection) => connection,
+                    None => upstream::open(service, &picked).await?,
+                };
+                let mut response = connection.send_request(copy).await.ok()?.into_body();
+                while response.frame().await?.is_ok() {}
+                Some(())
+            };
+            // Fire and forget: what became of it changes nothing.
+            let _ = tokio::time::timeout(DEADLINE, sending).await;
+        });
+    }
+    request.map(|body| if copies.is_empty() { RequestBody::Client(body) } else { RequestBody::Teed(body, copies) })
+}
+
+struct UnderWay(Rc<Shared>);
+
+impl UnderWay {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.mirrors.set(shared.mirrors.get() + 1);
+        Self(shared.clone())
+    }
+
+    fn counter(&self) -> &Cell<usize> {
+        &self.0.mirrors
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.counter().set(self.counter().get() - 1);
+    }
+}

@@ -1,0 +1,18 @@
+//! L7: HTTP/1.1, request by request.
+//!
+//! [`connection`] reads requests off a connection; [`exchange`] takes each through its phases: host, route, static answers ([`redirect`],
+//! [`cors`]), pick, head ([`headers`], [`redirect::rewrite`]), [`mirror`], send ([`crate::upstream`]), stream back ([`body`]). What the
+//! gateway answers itself stands in [`answer`].
+
+mod answer;
+mod body;
+mod connection;
+mod cors;
+mod exchange;
+mod headers;
+mod mirror;
+mod redirect;
+mod send;
+
+pub(crate) use body::RequestBody;
+pub(crate) use connection::{Closings, serve};

@@ -1,0 +1,146 @@
+//! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where that is safe.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use hyper::body::{Body as _, Incoming};
+use sluicegate_model::plugin::{hash_bytes, hash_ip};
+use sluicegate_model::snapshot::HashKey;
+use sluicegate_model::stats::count;
+
+use super::answer::Reason;
+use super::body::{RequestBody, ResponseBody, Returns};
+use super::connection::Peer;
+use super::exchange::Routed;
+use crate::tcp::{Busy, TRIES};
+use crate::upstream;
+use crate::worker::Shared;
+
+/// Waits no longer than `time`, if it is given; no timer is armed otherwise.
+pub(super) async fn within<F: Future>(time: Option<Duration>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    match time {
+        None => Some(future.await),
+        Some(time) => tokio::time::timeout(time, future.as_mut()).await.ok(),
+    }
+}
+
+/// What a balancer hashes for this request.
+pub(super) fn hash<B>(key: &HashKey, request: &Request<B>, client: IpAddr) -> Option<u64> {
+    match key {
+        HashKey::SourceIp => Some(hash_ip(client)),
+        HashKey::Path => Some(hash_bytes(request.uri().path().as_bytes())),
+        HashKey::Header(name) => request.headers().get(name).map(|v| hash_bytes(v.as_bytes())),
+        HashKey::Cookie(name) => cookie(request.headers(), name).map(|v| hash_bytes(v.as_bytes())),
+    }
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
+    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// A failed connect goes to another endpoint: nothing was sent. A reused connection that breaks before the response's first byte had, as a
+/// rule, been closed while idle: what hyper did not write, or what is idempotent and has no content (RFC 9110 §9.2.2), goes once more, on a
+/// fresh connection.
+pub(super) async fn send(
+    mut request: Request<RequestBody>,
+    routed: &Routed<'_>,
+    hash: Option<u64>,
+    peer: &Peer,
+    shared: &Rc<Shared>,
+) -> Result<Response<ResponseBody>, Reason> {
+    let service = routed.service;
+    let mut tried = Vec::new();
+    let mut once_more = None;
+    loop {
+        let (picked, fresh) = match once_more.take() {
+            Some(picked) => (picked, true),
+            None => {
+                let picked = shared.decider.borrow_mut().pick(service, routed.side, peer.address.ip(), hash, &tried);
+                let picked = picked.ok_or_else(|| {
+                    count(&service.stats.no_endpoint);
+                    Reason::NoEndpoint
+                })?;
+                (picked, false)
+            }
+        };
+        let busy = Busy::new(&picked);
+        let idle = if fresh { None } else { shared.upstreams.check_out(picked.address) };
+        let reused = idle.is_some();
+        let opened = match idle {
+            Some(connection) => Some(connection),
+            None => upstream::open(service, &picked).await,
+        };
+        let Some(mut connection) = opened else {
+            tried.push(picked.address);
+            if tried.len() >= TRIES.min(service.pool(routed.side).endpoints.len()) {
+                return Err(Reason::ConnectFailed);
+            }
+            continue;
+        };
+        let spare = reused.then(|| Spare::of(&request)).flatten();
+        let begun = Instant::now();
+        let sent = within(routed.try_time(), connection.try_send_request(request)).await;
+        let now = Instant::now();
+        let Some(sent) = sent else {
+            picked.stats.observe(false, now - begun);
+            return Err(Reason::Timeout);
+        };
+        match sent {
+            Ok(response) => {
+                picked.stats.observe(!response.status().is_server_error(), now - begun);
+                let returns = Returns { address: picked.address, connection, shared: shared.clone(), at: now, busy };
+                return received(response, returns);
+            }
+            Err(mut error) => {
+                let again = match error.take_message() {
+                    Some(unsent) if reused => Some(unsent),
+                    _ => spare.map(Spare::request),
+                };
+                match again {
+                    Some(again) => {
+                        request = again;
+                        once_more = Some(picked);
+                    }
+                    None => {
+                        picked.stats.observe(false, now - begun);
+                        tracing::debug!(error = %error.error(), endpoint = %picked.address, "an exchange broke");
+                        return Err(Reason::UpstreamBroke);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A request without content, kept to be sent once more.
+struct Spare(Method, Uri, HeaderMap);
+
+impl Spare {
+    fn of(request: &Request<RequestBody>) -> Option<Self> {
+        let again = request.body().is_end_stream() && request.method().is_idempotent();
+        again.then(|| Self(request.method().clone(), request.uri().clone(), request.headers().clone()))
+    }
+
+    fn request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Empty);
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (self.0, self.1, self.2);
+        request
+    }
+}
+
+fn received(response: Response<Incoming>, returns: Returns) -> Result<Response<ResponseBody>, Reason> {
+    // No upgrade was asked for: a 101 is no response to what was sent.
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Reason::UpstreamBroke);
+    }
+    let mut response = response.map(|body| ResponseBody::endpoint(body, returns));
+    // An HTTP/1.0 endpoint is no reason to treat the client so.
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
+}
