@@ -1,1 +1,248 @@
-//! End-to-end tests: they drive `sluicegate::run` with real sockets, in `tests/`.
+//! What the end-to-end tests share: a gateway with loopback addresses of its own, backends and clients. The tests are in `tests/`; hostile
+//! guests, built for wasm by `build.rs`, in `guests/`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sluicegate::{Settled, run};
+use sluicegate_control::allocate::Ranges;
+
+/// A balancer that misbehaves as its configuration says.
+pub const HOSTILE_BALANCER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_balancer.wasm"));
+/// A router likewise.
+pub const HOSTILE_ROUTER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_router.wasm"));
+/// A discovery plugin likewise.
+pub const HOSTILE_DISCOVERY: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_discovery.wasm"));
+
+/// The deadline of everything a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The quickstart's Deployment and Service.
+pub const SERVICE: &str = include_str!("../../config/quickstart/nginx.yaml");
+
+/// A gateway on loopback addresses of its own: 127.B.C.1 for node ports, 127.B.C.128/25 for cluster IPs, the rest for pods.
+pub struct Gateway {
+    folder: tempfile::TempDir,
+    state: tempfile::TempDir,
+    net: [u8; 2],
+    _claim: TcpListener,
+    running: Option<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>)>,
+    admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts one on a folder with these files.
+    pub fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        let (net, claim) = claim();
+        let mut gateway = Self {
+            folder,
+            state: tempfile::tempdir().expect("a folder"),
+            net,
+            _claim: claim,
+            running: None,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        gateway.start();
+        gateway
+    }
+
+    /// Starts it again after [`Self::stop`], with the same folders.
+    pub fn start(&mut self) {
+        let settled = Settled {
+            paths: vec![self.folder.path().to_owned()],
+            workers: 2,
+            admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            state_dir: self.state.path().to_owned(),
+            ranges: Ranges { cluster_ips: format!("{}/25", self.ip(128)).parse().expect("a network"), ..Ranges::default() },
+            nodeport_addresses: vec![format!("{}/32", self.ip(1)).parse().expect("an address")],
+            grace: Duration::from_secs(5),
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (started, admin) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            run(&settled, shutdown, |address| started.send(address).expect("the test waits")).expect("the gateway runs");
+        });
+        self.admin = admin.recv_timeout(PATIENCE).expect("started");
+        self.running = Some((stop, thread));
+        eventually("ready", || self.get("/readyz").is_some());
+    }
+
+    /// Stops it and waits for its end.
+    pub fn stop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            let _ = stop.send(());
+            thread.join().expect("stopped");
+        }
+    }
+
+    /// An address of this test's own.
+    pub fn ip(&self, last: u8) -> IpAddr {
+        Ipv4Addr::new(127, self.net[0], self.net[1], last).into()
+    }
+
+    /// Writes an object's file, by renaming it into place.
+    pub fn write(&self, name: &str, text: &str) {
+        let partial = self.folder.path().join(format!(".{name}"));
+        std::fs::write(&partial, text).expect("written");
+        std::fs::rename(partial, self.folder.path().join(name)).expect("renamed");
+    }
+
+    /// A file's path in the folder of objects.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A Pod of the quickstart's Service.
+    pub fn pod(&self, name: &str, last: u8, ready: bool) -> String {
+        let ready = if ready { "True" } else { "False" };
+        let ip = self.ip(last);
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: nginx}}}}\nstatus: {{podIP: {ip}, conditions: [{{type: Ready, status: \"{ready}\"}}]}}\n"
+        )
+    }
+
+    /// What the admin API answers; none if it is no success.
+    pub fn get(&self, path: &str) -> Option<String> {
+        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
+        agent.get(format!("http://{}{path}", self.admin)).call().ok()?.body_mut().read_to_string().ok()
+    }
+
+    /// A list of the admin API.
+    pub fn json(&self, what: &str) -> Value {
+        serde_json::from_str(&self.get(&format!("/api/v1/{what}")).expect("answered")).expect("JSON")
+    }
+
+    /// One plugin, as the admin API shows it.
+    pub fn plugin(&self, name: &str) -> Value {
+        let all = self.json("plugins");
+        all.as_array().expect("a list").iter().find(|p| p["name"] == name).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Where the first Service's first port is served.
+    pub fn node_port(&self) -> SocketAddr {
+        let port = self.json("services")[0]["ports"][0]["node_port"].as_u64().expect("a node port");
+        SocketAddr::new(self.ip(1), u16::try_from(port).expect("a port"))
+    }
+
+    /// The first Service's stable address, with the quickstart's port.
+    pub fn cluster_ip(&self) -> SocketAddr {
+        let ip = self.json("services")[0]["cluster_ips"][0].as_str().expect("an address").parse().expect("an address");
+        SocketAddr::new(ip, 8080)
+    }
+
+    /// How many endpoints take new connections.
+    pub fn ready_endpoints(&self) -> usize {
+        self.json("endpoints").as_array().expect("a list").iter().filter(|e| e["ready"] == true).count()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A 127.B.C.0/24 that no other test has, held by a port of it.
+fn claim() -> ([u8; 2], TcpListener) {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let b = 128 + u8::try_from(std::process::id() % 100).expect("below 100");
+    for _ in 0..250 {
+        let c = NEXT.fetch_add(1, Ordering::Relaxed);
+        if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, b, c, 1), 29_999)) {
+            return ([b, c], claim);
+        }
+    }
+    panic!("no free loopback network");
+}
+
+/// Waits until something is true; panics after [`PATIENCE`].
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A TCP backend that sends its name, then echoes until the client's end, then says goodbye.
+pub fn echo(ip: IpAddr, name: &'static str) {
+    let listener = TcpListener::bind((ip, 80)).expect("port 80 of a loopback address: run as root, or allow unprivileged ports");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || -> std::io::Result<()> {
+                stream.write_all(format!("{name}\n").as_bytes())?;
+                std::io::copy(&mut stream.try_clone()?, &mut stream)?;
+                stream.write_all(b"bye")
+            });
+        }
+    });
+}
+
+/// An HTTP backend that answers `name connection-number` and the request's head.
+pub fn http(ip: IpAddr, name: &'static str) {
+    let listener = TcpListener::bind((ip, 80)).expect("port 80 of a loopback address: run as root, or allow unprivileged ports");
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let mut writer = stream.try_clone()?;
+                let mut reader = BufReader::new(stream);
+                loop {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") {
+                        if reader.read_line(&mut head)? == 0 {
+                            return Ok(());
+                        }
+                    }
+                    let body = format!("{name} {number}\n{head}");
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nKeep-Alive: timeout=5\r\n\r\n{body}", body.len());
+                    // In one write: several small ones would wait for each other's acknowledgement (RFC 896).
+                    writer.write_all(answer.as_bytes())?;
+                }
+            });
+        }
+    });
+}
+
+/// Connects and reads the backend's name.
+pub fn connect(address: SocketAddr) -> std::io::Result<(String, BufReader<TcpStream>)> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream);
+    let mut name = String::new();
+    reader.read_line(&mut name)?;
+    Ok((name.trim_end().to_owned(), reader))
+}
+
+/// The names behind so many connections, each once.
+pub fn names(address: SocketAddr, connections: usize) -> Vec<String> {
+    let mut names: Vec<String> = (0..connections).map(|_| connect(address).expect("connected").0).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// One GET: status and body.
+pub fn fetch(address: SocketAddr) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+    let mut response = agent.get(format!("http://{address}/x")).call().expect("an answer");
+    (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
+}
+
+/// Renames new content over a file.
+pub fn replace(path: &Path, bytes: &[u8]) {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, bytes).expect("written");
+    std::fs::rename(partial, path).expect("renamed");
+}

@@ -9,10 +9,12 @@ use std::time::Duration;
 use sluicegate_host::Loaded;
 use sluicegate_host::discovery::{FoundEndpoint, Key};
 use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::plan::{Plan, PlannedFront, PlannedPort, PlannedRouter, PlannedTarget, PluginUse};
-use sluicegate_model::plugin::{BalancerGeneration, RouterGeneration};
+use sluicegate_model::plugin::{BalancerGeneration, PluginError, RouterGeneration, Stage};
 use sluicegate_model::pool::{Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{RouteTable, ServiceRef};
+use sluicegate_model::schema::Violation;
 use sluicegate_model::snapshot::{
     Affinity, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Snapshot, Target, VirtualHost,
 };
@@ -161,7 +163,7 @@ impl Assembler {
                     .collect();
                 self.balancers.insert(port.service.clone(), (ladder, port.balancer.config.as_str().into()));
             }
-            Err(error) => faults.push(refused(&port.balancer, &error.to_string())),
+            Err(error) => faults.extend(refused(&port.balancer, &error, registry)),
         }
         // Refused: what served last goes on; at first there is nothing, and the native random choice serves.
         let (balancers, balancer_config) = self.balancers.get(&port.service).cloned().unwrap_or_else(|| (Vec::new(), "{}".into()));
@@ -177,6 +179,7 @@ impl Assembler {
             external,
             balancers,
             balancer_config,
+            fail_closed: registry.failure_policy(&port.balancer.plugin) == FailurePolicy::Fail,
             hash: port.hash.clone(),
             affinity,
             connect_timeout: port.connect_timeout,
@@ -234,7 +237,7 @@ impl Assembler {
                 self.routers.retain(|u, _| u.listener != wanted.listener);
                 self.routers.insert(wanted.clone(), ladder);
             }
-            Err(error) => faults.push(refused(&router.plugin, &error.to_string())),
+            Err(error) => faults.extend(refused(&router.plugin, &error, registry)),
         }
         let ladder =
             self.routers.get(&wanted).or_else(|| self.routers.iter().find(|(u, _)| u.listener == wanted.listener).map(|(_, l)| l))?;
@@ -265,14 +268,24 @@ fn missing(service: &ServiceRef) -> Arc<str> {
     format!("service port {service} does not exist").into()
 }
 
-fn refused(plugin: &PluginUse, reason: &str) -> Fault {
-    Fault {
+/// A fault for each field that does not fit the plugin's schema; else one for the plugin's own words.
+pub(crate) fn refused(plugin: &PluginUse, error: &PluginError, registry: &Registry) -> Vec<Fault> {
+    let fault = |place, message| Fault {
         severity: Severity::Error,
-        place: plugin.place.clone(),
+        place,
         object: None,
-        message: reason.to_owned(),
+        message,
         expected: Some("what served before goes on serving".to_owned()),
+    };
+    let violations = if error.stage == Stage::Configure { registry.violations(&plugin.plugin, &plugin.config) } else { Vec::new() };
+    if violations.is_empty() {
+        return vec![fault(plugin.place(""), error.to_string())];
     }
+    let one = |v: &Violation| {
+        let dot = if v.path.is_empty() || v.path.starts_with('[') { "" } else { "." };
+        fault(plugin.place(&v.path), format!("plugin {}: config{dot}{}: {}", plugin.plugin, v.path, v.message))
+    };
+    violations.iter().map(one).collect()
 }
 
 fn same(a: &Endpoint, b: &Endpoint) -> bool {

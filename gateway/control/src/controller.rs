@@ -12,11 +12,12 @@ use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::object::Object;
 use sluicegate_model::plan::{self, Plan, Settings};
+use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::status::Status;
 
 use crate::allocate::Allocator;
-use crate::assemble::{Assembler, balancer_use, router_use};
+use crate::assemble::{Assembler, balancer_use, refused, router_use};
 use crate::discovery::{Runner, Target};
 use crate::registry::{Builtins, Registry, Use};
 use crate::source::{self, Watcher};
@@ -136,18 +137,15 @@ impl Controller {
         self.sync_discovery();
     }
 
-    fn discoveries(&mut self) -> HashMap<String, Arc<WasmDiscovery>> {
+    fn discoveries(&self) -> HashMap<String, Arc<WasmDiscovery>> {
         let mut found = HashMap::new();
         for port in self.plan.services.iter().filter(|s| s.proxied).flat_map(|s| &s.ports) {
             let name = &port.discovery.plugin;
             if found.contains_key(name) {
                 continue;
             }
-            let wanted = Use { plugin: name.clone(), config: port.discovery.config.clone(), listener: None };
-            if let Ok(ladder) = self.registry.ladder(&wanted)
-                && let Some((Loaded::Discovery(plugin), _)) = ladder.into_iter().next()
-            {
-                found.insert(name.clone(), plugin);
+            if let Some(Loaded::Discovery(plugin)) = self.registry.live(name) {
+                found.insert(name.clone(), plugin.clone());
             }
         }
         found
@@ -192,6 +190,7 @@ impl Controller {
                 faults.push(Fault { severity: Severity::Error, place: planned.place.clone(), object: None, message, expected: None });
             }
         }
+        faults.extend(self.discovery_faults());
         let mut plugins = self.registry.status();
         for plugin in &mut plugins {
             if let Some(error) = self.runner.ended(&plugin.name) {
@@ -203,6 +202,24 @@ impl Controller {
         faults.dedup();
         let status = Status { snapshot: made.snapshot.version, services: made.services, plugins, faults };
         (made.snapshot, status)
+    }
+
+    /// Services whose endpoints could not be found, and why; where the configuration does not fit the plugin's schema, at its fields.
+    fn discovery_faults(&self) -> Vec<Fault> {
+        let ports = self.plan.services.iter().filter(|s| s.proxied).filter_map(|s| Some((s, s.ports.first()?)));
+        let failed = ports.filter_map(|(service, port)| {
+            let key = Key { namespace: service.namespace.clone(), name: service.name.clone() };
+            Some((service, &port.discovery, self.runner.failure(&key)?))
+        });
+        let faults = failed.flat_map(|(service, used, reason)| {
+            let error = PluginError { plugin: used.plugin.as_str().into(), stage: Stage::Configure, reason: reason.to_owned() };
+            refused(used, &error, &self.registry).into_iter().map(|mut fault| {
+                fault.place = fault.place.or_else(|| Some(service.object.origin.place("metadata.name")));
+                fault.object = Some(service.object.key.to_string());
+                fault
+            })
+        });
+        faults.collect()
     }
 
     fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish) {

@@ -152,9 +152,9 @@ impl Runner {
         self.tasks.get(plugin)?.ended.as_ref()
     }
 
-    /// Services whose endpoints could not be found.
-    pub fn failures(&self) -> impl Iterator<Item = (&Key, &String)> {
-        self.failures.iter()
+    /// Why a Service's endpoints could not be found.
+    pub fn failure(&self, key: &Key) -> Option<&str> {
+        self.failures.get(key).map(String::as_str)
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use sluicegate_host::load::sha256;
 use sluicegate_host::{Description, Loaded, Loader};
+use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::plan::{PlannedPlugin, PluginSource};
 use sluicegate_model::plugin::{Generation, PluginError, RouterGeneration, Stage};
 use sluicegate_model::route::{ListenerInfo, RouteTable};
+use sluicegate_model::schema::{Violation, violations};
 use sluicegate_model::status::PluginStatus;
 
 /// A configuration some object gives to a plugin.
@@ -116,13 +118,9 @@ impl Registry {
             entry.live = entry.previous.take();
             let serving = entry.live.as_ref().map(|v| v.loaded.generation().number);
             let failures = bad.stats.failures.load(std::sync::atomic::Ordering::Relaxed);
-            let stage = match entry.planned.kind {
-                sluicegate_model::plugin::PluginKind::Balancer => Stage::Pick,
-                sluicegate_model::plugin::PluginKind::Router => Stage::Route,
-                sluicegate_model::plugin::PluginKind::Discovery => Stage::Run,
-            };
-            let reason = format!("generation {} is quarantined after {failures} failures", bad.number);
-            let error = PluginError { plugin: bad.plugin.clone(), stage, reason };
+            let Some(why) = bad.stats.quarantined_for() else { continue };
+            let reason = format!("generation {} is quarantined after {failures} failures: {}", bad.number, why.reason);
+            let error = PluginError { reason, ..why.clone() };
             tracing::error!(%error, ?serving, "the plugin is rolled back");
             entry.refused = Some(error);
         }
@@ -140,12 +138,13 @@ impl Registry {
         };
         let mut ladder = Vec::new();
         let mut failed = None;
-        for version in [&entry.live, &entry.previous].into_iter().flatten() {
-            let loaded = &version.loaded;
-            let key = (loaded.generation().id, wanted.clone());
-            let checked = self.checked.entry(key).or_insert_with(|| check(loaded, wanted));
+        // Who would rather fail than be served otherwise wants no older generation either.
+        let previous = entry.previous.as_ref().filter(|_| entry.planned.failure_policy == FailurePolicy::Fallback);
+        for version in entry.live.iter().chain(previous) {
+            let key = (version.loaded.generation().id, wanted.clone());
+            let checked = self.checked.entry(key).or_insert_with(|| check(version, wanted));
             match checked {
-                Ok(table) => ladder.push((loaded.clone(), table.clone())),
+                Ok(table) => ladder.push((version.loaded.clone(), table.clone())),
                 Err(error) => failed = failed.or(Some(error.clone())),
             }
         }
@@ -159,9 +158,20 @@ impl Registry {
         }
     }
 
-    /// The JSON Schema of a plugin's configuration, once it is loaded.
-    pub fn schema(&self, plugin: &str) -> Option<&serde_json::Value> {
-        Some(&self.entries.get(plugin)?.live.as_ref()?.description.config_schema)
+    /// A plugin's live version.
+    pub fn live(&self, plugin: &str) -> Option<&Loaded> {
+        Some(&self.entries.get(plugin)?.live.as_ref()?.loaded)
+    }
+
+    /// Where a configuration does not fit the schema of the plugin's live version.
+    pub fn violations(&self, plugin: &str, config: &str) -> Vec<Violation> {
+        let live = self.entries.get(plugin).and_then(|entry| entry.live.as_ref());
+        live.and_then(|version| fits(version, config).ok()).unwrap_or_default()
+    }
+
+    /// What happens to traffic when the plugin fails.
+    pub fn failure_policy(&self, plugin: &str) -> FailurePolicy {
+        self.entries.get(plugin).map_or_else(FailurePolicy::default, |entry| entry.planned.failure_policy)
     }
 
     /// The files to watch.
@@ -224,16 +234,26 @@ async fn load(loader: Loader, plugin: PlannedPlugin, number: u64, bytes: Vec<u8>
     let name: Arc<str> = plugin.name.as_str().into();
     let task = tokio::task::spawn_blocking(move || {
         let (loaded, description) = loader.load(&plugin.name, number, &bytes, plugin.kind, &plugin.limits)?;
+        let version = Version { loaded, description };
         for wanted in &uses {
-            check(&loaded, wanted)?;
+            check(&version, wanted)?;
         }
-        Ok(Version { loaded, description })
+        Ok(version)
     });
     task.await.unwrap_or_else(|e| Err(PluginError { plugin: name, stage: Stage::Compile, reason: format!("the loader failed: {e}") }))
 }
 
-fn check(loaded: &Loaded, wanted: &Use) -> Result<Option<Arc<RouteTable>>, PluginError> {
-    match (loaded, &wanted.listener) {
+fn fits(version: &Version, config: &str) -> Result<Vec<Violation>, String> {
+    let config = serde_json::from_str(config).map_err(|e| format!("the configuration is not JSON: {e}"))?;
+    violations(&version.description.config_schema, &config)
+}
+
+fn check(version: &Version, wanted: &Use) -> Result<Option<Arc<RouteTable>>, PluginError> {
+    let refuse = |reason| PluginError { plugin: wanted.plugin.as_str().into(), stage: Stage::Configure, reason };
+    if let Some(first) = fits(version, &wanted.config).map_err(refuse)?.first() {
+        return Err(refuse(format!("config {}: {}", first.path, first.message)));
+    }
+    match (&version.loaded, &wanted.listener) {
         (Loaded::Balancer(balancer), _) => balancer.trial(&wanted.config).map(|()| None),
         (Loaded::Router(router), Some(listener)) => router.configure(&wanted.config, listener).map(|table| Some(Arc::new(table))),
         (Loaded::Router(_) | Loaded::Discovery(_), _) => Ok(None),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Stage};
@@ -44,6 +44,7 @@ impl WasmBalancer {
             generation: self.generation.clone(),
             live: None,
             calls: 0,
+            reports: false,
         }
     }
 
@@ -103,6 +104,8 @@ struct Instance {
     generation: Arc<Generation>,
     live: Option<Live>,
     calls: u64,
+    /// Whether the pool picked from last wants reports.
+    reports: bool,
 }
 
 struct Live {
@@ -114,6 +117,7 @@ struct Live {
 struct GuestPool {
     resource: ResourceAny,
     version: u64,
+    reports: bool,
 }
 
 impl Live {
@@ -129,12 +133,14 @@ impl Live {
             stage: Stage::Configure,
             reason,
         })?;
-        self.pools.insert(pool.id, GuestPool { resource, version: 0 });
+        let reports = self.guest.sluicegate_plugin_balancing().pool().call_wants_reports(&mut self.store, resource);
+        let reports = reports.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?;
+        self.pools.insert(pool.id, GuestPool { resource, version: 0, reports });
         Ok(())
     }
 
     /// Tells the guest of changed endpoints and makes their statistics readable.
-    fn update(&mut self, pool: &Arc<Pool>) -> Result<ResourceAny, PluginError> {
+    fn update(&mut self, pool: &Arc<Pool>) -> Result<(ResourceAny, bool), PluginError> {
         let Some(guest) = self.pools.get_mut(&pool.id) else {
             return Err(PluginError {
                 plugin: self.store.data().plugin.clone(),
@@ -152,7 +158,7 @@ impl Live {
             updated.map_err(|e| explain(self.store.data(), Stage::Update, &e))?;
             guest.version = pool.version;
         }
-        Ok(guest.resource)
+        Ok((guest.resource, guest.reports))
     }
 }
 
@@ -173,7 +179,8 @@ impl Instance {
             None => self.start()?,
         };
         live.open(pool, config)?;
-        let resource = live.update(pool)?;
+        let (resource, reports) = live.update(pool)?;
+        self.reports = reports;
         arm_call(&mut live.store);
         let context = balancing::PickContext { hash: context.hash, attempt: context.attempt };
         let picked = live.guest.sluicegate_plugin_balancing().pool().call_pick(&mut live.store, resource, context);
@@ -190,6 +197,20 @@ impl Instance {
                 Ok(picked.map(|index| index as usize))
             }
         }
+    }
+
+    fn try_report(&mut self, pool: &Arc<Pool>, outcome: balancing::Outcome) -> Result<(), PluginError> {
+        // Without an instance, or after an update, the index means nothing any more.
+        let Some(guest) = self.live.as_ref().and_then(|live| live.pools.get(&pool.id)).filter(|g| g.version == pool.version) else {
+            return Ok(());
+        };
+        let resource = guest.resource;
+        let Some(mut live) = self.live.take() else { return Ok(()) };
+        arm_call(&mut live.store);
+        let reported = live.guest.sluicegate_plugin_balancing().pool().call_report(&mut live.store, resource, outcome);
+        reported.map_err(|e| explain(live.store.data(), Stage::Report, &e))?;
+        self.live = Some(live);
+        Ok(())
     }
 
     fn start(&self) -> Result<Live, PluginError> {
@@ -209,8 +230,8 @@ impl Balancer for Instance {
         match &picked {
             Ok(_) => stats.succeeded(),
             Err(error) => {
-                if stats.failed() {
-                    tracing::error!(%error, generation = self.generation.number, "the generation failed too often in a row and is quarantined");
+                if stats.failed(error) {
+                    tracing::error!(%error, generation = self.generation.number, "the generation failed too often and is quarantined");
                 }
             }
         }
@@ -221,6 +242,22 @@ impl Balancer for Instance {
             stats.memory.fetch_max(memory as u64, Ordering::Relaxed);
         }
         picked
+    }
+
+    fn wants_report(&self) -> bool {
+        self.reports
+    }
+
+    fn report(&mut self, pool: &Arc<Pool>, endpoint: usize, success: bool, latency: Duration) -> Result<(), PluginError> {
+        let latency_us = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
+        let outcome = balancing::Outcome { endpoint: u32::try_from(endpoint).unwrap_or(u32::MAX), success, latency_us };
+        let reported = self.try_report(pool, outcome);
+        if let Err(error) = &reported
+            && self.generation.stats.failed(error)
+        {
+            tracing::error!(%error, generation = self.generation.number, "the generation failed too often and is quarantined");
+        }
+        reported
     }
 
     fn retain(&mut self, alive: &dyn Fn(u64) -> bool) {

@@ -2,6 +2,7 @@
 //! waits it may compute for its configure deadline, and yields to the runtime at every epoch so that it delays nobody.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sluicegate_model::plugin::{Generation, Limits, PluginError, Stage};
@@ -124,13 +125,14 @@ impl WasmDiscovery {
         let ended = guest.sluicegate_plugin_discovering().call_run(&mut store).await;
         let reason = match ended {
             Err(e) => {
-                self.generation.stats.failed();
-                return explain(&store.data().base, Stage::Run, &e);
+                let error = explain(&store.data().base, Stage::Run, &e);
+                self.generation.stats.failures.fetch_add(1, Ordering::Relaxed);
+                return error;
             }
             Ok(Err(reason)) => reason,
             Ok(Ok(())) => "returned, though a discovery plugin runs until it is dropped".to_owned(),
         };
-        self.generation.stats.failed();
+        self.generation.stats.failures.fetch_add(1, Ordering::Relaxed);
         PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Run, reason }
     }
 }

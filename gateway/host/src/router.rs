@@ -168,8 +168,8 @@ impl Router for Instance {
         match &routed {
             Ok(_) => stats.succeeded(),
             Err(error) => {
-                if stats.failed() {
-                    tracing::error!(%error, generation = self.router.generation.number, "the generation failed too often in a row and is quarantined");
+                if stats.failed(error) {
+                    tracing::error!(%error, generation = self.router.generation.number, "the generation failed too often and is quarantined");
                 }
             }
         }

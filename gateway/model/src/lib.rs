@@ -12,6 +12,7 @@ pub mod plan;
 pub mod plugin;
 pub mod pool;
 pub mod route;
+pub mod schema;
 pub mod snapshot;
 pub mod stats;
 pub mod status;

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
 use crate::fault::{Fault, Place};
+use crate::manifest::Origin;
 use crate::object::ours::{FailurePolicy, Hash, TargetRef};
 use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, Object, error, warning};
 use crate::plugin::{Limits, PluginKind};
@@ -124,8 +125,17 @@ pub struct PluginUse {
     pub plugin: String,
     /// JSON.
     pub config: String,
-    /// Where it is configured.
-    pub place: Option<Place>,
+    /// Where it is configured: the object, and the path of the field that holds `plugin` and `config`; none for a default.
+    pub at: Option<(Arc<Origin>, String)>,
+}
+
+impl PluginUse {
+    /// Where a field of the configuration stands; of the use itself if the field is empty.
+    pub fn place(&self, field: &str) -> Option<Place> {
+        let (origin, path) = self.at.as_ref()?;
+        let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
+        Some(if field.is_empty() { origin.place(path) } else { origin.place(&format!("{path}.config{dot}{field}")) })
+    }
 }
 
 /// An address to listen on.
@@ -295,13 +305,13 @@ impl<'a> Compiler<'a> {
         }
         self.used.insert(name.to_owned(), kind);
         let config = if config.is_null() { "{}".to_owned() } else { config.to_string() };
-        let place = object.origin.place(path.strip_suffix("plugin").map_or(path, |p| p.trim_end_matches('.')));
-        Some(PluginUse { plugin: name.to_owned(), config, place: Some(place) })
+        let path = path.strip_suffix(".plugin").unwrap_or(path).to_owned();
+        Some(PluginUse { plugin: name.to_owned(), config, at: Some((object.origin.clone(), path)) })
     }
 
     fn builtin(&mut self, name: &str, kind: PluginKind) -> PluginUse {
         self.used.insert(name.to_owned(), kind);
-        PluginUse { plugin: name.to_owned(), config: "{}".to_owned(), place: None }
+        PluginUse { plugin: name.to_owned(), config: "{}".to_owned(), at: None }
     }
 
     fn backend_policy(&self, service: &Object, port: &str) -> Option<(&'a Arc<Object>, &'a BackendTrafficPolicy)> {

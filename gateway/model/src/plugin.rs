@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::pool::Pool;
 use crate::route::{Decision, ListenerInfo, RouteTable, RouteView};
@@ -54,6 +54,8 @@ pub enum Stage {
     Update,
     /// Asking it for an endpoint.
     Pick,
+    /// Telling it what came of a pick.
+    Report,
     /// Asking it for a route.
     Route,
     /// Running it as a task.
@@ -72,6 +74,7 @@ impl fmt::Display for Stage {
             Self::Trial => "trial",
             Self::Update => "update",
             Self::Pick => "pick",
+            Self::Report => "report",
             Self::Route => "route",
             Self::Run => "run",
         })
@@ -90,7 +93,7 @@ pub struct PluginError {
     pub reason: String,
 }
 
-/// Counters of one generation, shared by all workers. A generation that fails [`QUARANTINE_AFTER`] calls in a row is quarantined: workers
+/// Counters of one generation, shared by all workers. A generation that fails [`QUARANTINE_AFTER`] calls within [`QUARANTINE_WINDOW`] is quarantined: workers
 /// pass over it at once, and control rolls it back.
 #[derive(Debug, Default)]
 pub struct GenerationStats {
@@ -104,32 +107,51 @@ pub struct GenerationStats {
     pub failures: AtomicU64,
     /// The memory of the largest instance, in bytes.
     pub memory: AtomicU64,
-    in_a_row: AtomicU64,
-    quarantined: AtomicBool,
+    /// Failures since `window`, which is in milliseconds since the first use of the clock.
+    recent: AtomicU64,
+    window: AtomicU64,
+    quarantined: OnceLock<PluginError>,
 }
 
-/// How many failed calls in a row quarantine a generation.
+/// So many failed calls within [`QUARANTINE_WINDOW`] quarantine a generation. Each may cost a worker its deadline, and each costs an instance.
 pub const QUARANTINE_AFTER: u64 = 5;
+/// See [`QUARANTINE_AFTER`].
+pub const QUARANTINE_WINDOW: Duration = Duration::from_secs(30);
+
+/// Milliseconds on a clock that only goes on.
+fn now_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
 
 impl GenerationStats {
     /// A call went well.
     pub fn succeeded(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        if self.in_a_row.load(Ordering::Relaxed) != 0 {
-            self.in_a_row.store(0, Ordering::Relaxed);
-        }
     }
 
     /// A call failed. True for the one call that quarantines the generation.
-    pub fn failed(&self) -> bool {
+    pub fn failed(&self, error: &PluginError) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);
-        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= QUARANTINE_AFTER && !self.quarantined.swap(true, Ordering::Relaxed)
+        let now = now_ms();
+        let window = self.window.load(Ordering::Relaxed);
+        // Two workers may both begin a window and lose a failure: the next ones are counted.
+        if self.recent.load(Ordering::Relaxed) == 0 || now.saturating_sub(window) > QUARANTINE_WINDOW.as_millis() as u64 {
+            self.window.store(now, Ordering::Relaxed);
+            self.recent.store(0, Ordering::Relaxed);
+        }
+        self.recent.fetch_add(1, Ordering::Relaxed) + 1 >= QUARANTINE_AFTER && self.quarantined.set(error.clone()).is_ok()
     }
 
     /// Whether workers must pass this generation over.
     pub fn quarantined(&self) -> bool {
-        self.quarantined.load(Ordering::Relaxed)
+        self.quarantined.get().is_some()
+    }
+
+    /// The failure that quarantined it.
+    pub fn quarantined_for(&self) -> Option<&PluginError> {
+        self.quarantined.get()
     }
 }
 
@@ -171,6 +193,14 @@ pub trait BalancerGeneration: Send + Sync {
 pub trait Balancer {
     /// The index in `pool.endpoints` to use. An index out of range is an error of the plugin, found here and not by the caller.
     fn pick(&mut self, pool: &Arc<Pool>, config: &Arc<str>, context: PickContext) -> Result<Option<usize>, PluginError>;
+    /// Whether the plugin wants to be told what came of the last pick.
+    fn wants_report(&self) -> bool {
+        false
+    }
+    /// What came of a pick from `pool`. Nothing is said if the plugin has been told of other endpoints since.
+    fn report(&mut self, _pool: &Arc<Pool>, _endpoint: usize, _success: bool, _latency: Duration) -> Result<(), PluginError> {
+        Ok(())
+    }
     /// Frees the state of all pools but these (see [`Pool::id`]).
     fn retain(&mut self, live: &dyn Fn(u64) -> bool);
 }

@@ -115,6 +115,8 @@ pub struct ServicePort {
     pub balancers: Vec<Arc<dyn BalancerGeneration>>,
     /// The balancer's configuration, JSON.
     pub balancer_config: Arc<str>,
+    /// `failurePolicy: Fail`: when the balancer fails there is no native choice, and the exchange fails.
+    pub fail_closed: bool,
     /// What a pick is hashed by.
     pub hash: Option<HashKey>,
     /// `sessionAffinity: ClientIP`.

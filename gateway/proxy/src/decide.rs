@@ -4,12 +4,13 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::native::random_choice;
 use sluicegate_model::plugin::{Balancer, PickContext, PluginError, Router};
+use sluicegate_model::pool::Pool;
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
 use sluicegate_model::stats::{EndpointStats, count};
@@ -24,7 +25,28 @@ type Ids = HashSet<u64, FxBuildHasher>;
 pub(crate) struct Picked {
     pub(crate) address: SocketAddr,
     pub(crate) stats: Arc<EndpointStats>,
+    report: Option<Report>,
 }
+
+/// Which balancer wants to know what comes of a pick.
+#[derive(Clone)]
+struct Report {
+    generation: u64,
+    pool: Arc<Pool>,
+    endpoint: usize,
+}
+
+/// Why there is no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPick {
+    /// The pool is empty, or its balancer will have none.
+    Empty,
+    /// The balancer failed, and its policy wants no other choice.
+    Failed,
+}
+
+/// A choice, and the generation that wants a report of it.
+type Chosen = (usize, Option<u64>);
 
 /// A random choice among those not tried: the first of them from a random place on. Uniform when none was tried.
 fn untried(endpoints: usize, tried: impl Fn(usize) -> bool) -> Option<usize> {
@@ -66,7 +88,7 @@ impl Decider {
         }
     }
 
-    /// An endpoint that is not among `tried`, or any when all were tried; none when the pool is empty or its balancer will have none.
+    /// An endpoint that is not among `tried`, or any when all were tried.
     pub(crate) fn pick(
         &mut self,
         service: &ServicePort,
@@ -74,26 +96,42 @@ impl Decider {
         client: IpAddr,
         hash: Option<u64>,
         tried: &[SocketAddr],
-    ) -> Option<Picked> {
+    ) -> Result<Picked, NoPick> {
         let pool = service.pool(side);
-        let picked = |index: usize| pool.endpoints.get(index).map(|e| Picked { address: e.address, stats: e.stats.clone() });
+        let picked = |(endpoint, reports): Chosen| {
+            let found = pool.endpoints.get(endpoint).ok_or(NoPick::Empty)?;
+            let report = reports.map(|generation| Report { generation, pool: pool.clone(), endpoint });
+            Ok(Picked { address: found.address, stats: found.stats.clone(), report })
+        };
         let Some(affinity) = &service.affinity else { return picked(self.choose(service, side, hash, tried)?) };
         if tried.is_empty()
             && let Some(bound) = affinity.lookup(client, Instant::now())
             && let Ok(at) = pool.endpoints.binary_search_by_key(&bound, |e| e.address)
         {
-            return picked(at);
+            return picked((at, None));
         }
         let picked = picked(self.choose(service, side, hash, tried)?)?;
         affinity.bind(client, picked.address, Instant::now());
-        Some(picked)
+        Ok(picked)
     }
 
-    fn choose(&mut self, service: &ServicePort, side: Side, hash: Option<u64>, tried: &[SocketAddr]) -> Option<usize> {
+    /// Counts what came of a pick, and tells the balancer if it wants to know.
+    pub(crate) fn observe(&mut self, picked: &Picked, success: bool, latency: Duration) {
+        picked.stats.observe(success, latency);
+        if let Some(Report { generation, pool, endpoint }) = &picked.report
+            && let Some(balancer) = self.balancers.get_mut(generation)
+            && let Err(error) = balancer.report(pool, *endpoint, success, latency)
+        {
+            self.warn(&error);
+        }
+    }
+
+    fn choose(&mut self, service: &ServicePort, side: Side, hash: Option<u64>, tried: &[SocketAddr]) -> Result<Chosen, NoPick> {
         let pool = service.pool(side);
         if pool.endpoints.is_empty() {
-            return None;
+            return Err(NoPick::Empty);
         }
+        let native = |index: Option<usize>| index.map(|i| (i, None)).ok_or(NoPick::Empty);
         let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address));
         let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
         for (rung, generation) in service.balancers.iter().enumerate() {
@@ -117,8 +155,10 @@ impl Decider {
             let mut failed = None;
             for attempt in first..first.saturating_add(ASK_AGAIN) {
                 match balancer.pick(pool, &service.balancer_config, PickContext { hash, attempt }) {
-                    Ok(None) => return None,
-                    Ok(Some(index)) if !tried_already(index) => return Some(index),
+                    Ok(None) => return Err(NoPick::Empty),
+                    Ok(Some(index)) if !tried_already(index) => {
+                        return Ok((index, balancer.wants_report().then(|| generation.generation().id)));
+                    }
                     Ok(Some(_)) => {}
                     Err(error) => {
                         failed = Some(error);
@@ -129,13 +169,16 @@ impl Decider {
             match failed {
                 Some(error) => self.warn(&error),
                 // It insists on endpoints that were tried: that is no failure, and the native choice is among the others.
-                None => return untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng())),
+                None => return native(untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng()))),
             }
+        }
+        if service.fail_closed {
+            return Err(NoPick::Failed);
         }
         if service.balancers.len() == 1 {
             count(&service.stats.fallbacks);
         }
-        untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng()))
+        native(untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng())))
     }
 
     /// The decision and the rung that made it; none when no generation could.

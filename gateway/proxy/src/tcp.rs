@@ -59,14 +59,14 @@ async fn connect(service: &ServicePort, side: Side, client: SocketAddr, shared: 
     let mut tried = Vec::new();
     loop {
         let picked = shared.decider.borrow_mut().pick(service, side, client.ip(), hash, &tried);
-        let Some(picked) = picked else {
+        let Ok(picked) = picked else {
             if tried.is_empty() {
                 count(&service.stats.no_endpoint);
             }
             return None;
         };
         let busy = Busy::new(&picked);
-        if let Some(stream) = dial(service, &picked).await {
+        if let Some(stream) = dial(service, &picked, shared).await {
             return Some((stream, busy));
         }
         tried.push(picked.address);
@@ -77,11 +77,11 @@ async fn connect(service: &ServicePort, side: Side, client: SocketAddr, shared: 
 }
 
 /// One connection attempt, within the service's connect time-out.
-pub(crate) async fn dial(service: &ServicePort, to: &Picked) -> Option<TcpStream> {
+pub(crate) async fn dial(service: &ServicePort, to: &Picked, shared: &Shared) -> Option<TcpStream> {
     let begun = Instant::now();
     let connected = tokio::time::timeout(service.connect_timeout, TcpStream::connect(to.address)).await;
     let stream = connected.ok().and_then(Result::ok);
-    to.stats.observe(stream.is_some(), begun.elapsed());
+    shared.decider.borrow_mut().observe(to, stream.is_some(), begun.elapsed());
     match &stream {
         Some(stream) => drop(stream.set_nodelay(true)),
         None => count(&service.stats.connect_failures),

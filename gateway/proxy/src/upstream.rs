@@ -14,6 +14,7 @@ use sluicegate_model::snapshot::{ServicePort, Snapshot};
 use crate::decide::Picked;
 use crate::http::RequestBody;
 use crate::tcp::dial;
+use crate::worker::Shared;
 
 const IDLE_PER_ENDPOINT: usize = 128;
 const IDLE_TIME: Duration = Duration::from_secs(60);
@@ -24,8 +25,8 @@ const MAX_BUFFER: usize = 64 << 10;
 pub(crate) type Connection = SendRequest<RequestBody>;
 
 /// Connects to an endpoint.
-pub(crate) async fn open(service: &ServicePort, to: &Picked) -> Option<Connection> {
-    let stream = dial(service, to).await?;
+pub(crate) async fn open(service: &ServicePort, to: &Picked, shared: &Shared) -> Option<Connection> {
+    let stream = dial(service, to, shared).await?;
     let (connection, driver) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await.ok()?;
     tokio::task::spawn_local(async move {
         // Its error reaches the exchange through the response.

@@ -43,7 +43,7 @@ impl Arguments {
         };
         let allocator = Allocator::in_memory(self.network.ranges());
         let options = Options { paths: self.paths, settings: Settings::default(), builtins: crate::builtin };
-        let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).once(Duration::ZERO));
+        let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         match self.format {
             Format::Json => println!("{}", serde_json::json!(status.faults)),

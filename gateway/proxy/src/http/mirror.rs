@@ -57,11 +57,11 @@ pub(super) fn start(
             let _under_way = under_way;
             let sending = async {
                 let service = view.snapshot.services.get(service)?;
-                let picked = shared.decider.borrow_mut().pick(service, Side::Internal, client, None, &[])?;
+                let picked = shared.decider.borrow_mut().pick(service, Side::Internal, client, None, &[]).ok()?;
                 let _busy = Busy::new(&picked);
                 let mut connection = match shared.upstreams.check_out(picked.address) {
                     Some(connection) => connection,
-                    None => upstream::open(service, &picked).await?,
+                    None => upstream::open(service, &picked, &shared).await?,
                 };
                 let mut response = connection.send_request(copy).await.ok()?.into_body();
                 while response.frame().await?.is_ok() {}

@@ -16,6 +16,7 @@ use super::answer::Reason;
 use super::body::{RequestBody, ResponseBody, Returns};
 use super::connection::Peer;
 use super::exchange::Routed;
+use crate::decide::NoPick;
 use crate::tcp::{Busy, TRIES};
 use crate::upstream;
 use crate::worker::Shared;
@@ -62,9 +63,12 @@ pub(super) async fn send(
             Some(picked) => (picked, true),
             None => {
                 let picked = shared.decider.borrow_mut().pick(service, routed.side, peer.address.ip(), hash, &tried);
-                let picked = picked.ok_or_else(|| {
+                let picked = picked.map_err(|why| {
                     count(&service.stats.no_endpoint);
-                    Reason::NoEndpoint
+                    match why {
+                        NoPick::Empty => Reason::NoEndpoint,
+                        NoPick::Failed => Reason::BalancerFailed,
+                    }
                 })?;
                 (picked, false)
             }
@@ -74,7 +78,7 @@ pub(super) async fn send(
         let reused = idle.is_some();
         let opened = match idle {
             Some(connection) => Some(connection),
-            None => upstream::open(service, &picked).await,
+            None => upstream::open(service, &picked, shared).await,
         };
         let Some(mut connection) = opened else {
             tried.push(picked.address);
@@ -88,12 +92,12 @@ pub(super) async fn send(
         let sent = within(routed.try_time(), connection.try_send_request(request)).await;
         let now = Instant::now();
         let Some(sent) = sent else {
-            picked.stats.observe(false, now - begun);
+            shared.decider.borrow_mut().observe(&picked, false, now - begun);
             return Err(Reason::Timeout);
         };
         match sent {
             Ok(response) => {
-                picked.stats.observe(!response.status().is_server_error(), now - begun);
+                shared.decider.borrow_mut().observe(&picked, !response.status().is_server_error(), now - begun);
                 let returns = Returns { address: picked.address, connection, shared: shared.clone(), at: now, busy };
                 return received(response, returns);
             }
@@ -108,7 +112,7 @@ pub(super) async fn send(
                         once_more = Some(picked);
                     }
                     None => {
-                        picked.stats.observe(false, now - begun);
+                        shared.decider.borrow_mut().observe(&picked, false, now - begun);
                         tracing::debug!(error = %error.error(), endpoint = %picked.address, "an exchange broke");
                         return Err(Reason::UpstreamBroke);
                     }

@@ -50,7 +50,7 @@ pub fn generation() -> Arc<Generation> {
 }
 
 pub fn failure(generation: &Generation, stage: Stage) -> PluginError {
-    generation.stats.failed();
+    generation.stats.failed(&PluginError { plugin: "p".into(), stage: Stage::Pick, reason: "test".to_owned() });
     PluginError { plugin: generation.plugin.clone(), stage, reason: "told to fail".to_owned() }
 }
 
@@ -139,6 +139,7 @@ pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
         external: pool,
         balancers: vec![Arc::new(Turns(generation(), false))],
         balancer_config: "{}".into(),
+        fail_closed: false,
         hash: None,
         affinity: None,
         connect_timeout: Duration::from_secs(2),

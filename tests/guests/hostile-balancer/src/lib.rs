@@ -37,26 +37,33 @@ pub enum Mode {
 pub struct Config {
     /// What to do wrong.
     pub mode: Mode,
-    /// Behave well for so many picks first, so that the trial before a swap sees nothing.
-    pub after: u32,
+    /// Behave well for the pools of the host's trials, which are told by their addresses (192.0.0.0/16).
+    pub spare_trials: bool,
 }
 
 /// One pool.
 pub struct Hostile {
     config: Config,
     endpoints: usize,
-    picks: u32,
+    trial: bool,
+    picks: usize,
 }
+
+/// Tests patch these bytes of the built file, to have a second version that is bad under the same configuration.
+static DEFAULT: &[u8; 12] = b"default-good";
 
 impl Balancer for Hostile {
     type Config = Config;
 
-    fn open(config: Config) -> Result<Self, String> {
+    fn open(mut config: Config) -> Result<Self, String> {
+        if std::hint::black_box(DEFAULT) != b"default-good" {
+            config = Config { mode: Mode::TrapPick, spare_trials: true };
+        }
         match config.mode {
             Mode::TrapOpen => panic!("hostile: open"),
             Mode::LoopOpen => spin(),
             Mode::MemoryOpen => exhaust(),
-            _ => Ok(Self { config, endpoints: 0, picks: 0 }),
+            _ => Ok(Self { config, endpoints: 0, trial: false, picks: 0 }),
         }
     }
 
@@ -65,12 +72,13 @@ impl Balancer for Hostile {
             panic!("hostile: update");
         }
         self.endpoints = endpoints.len();
+        self.trial = endpoints.iter().all(|e| e.address.starts_with("192.0."));
     }
 
     fn pick(&mut self, _: &Pick) -> Option<usize> {
         let turn = self.picks;
-        self.picks = turn.saturating_add(1);
-        if turn >= self.config.after {
+        self.picks = turn.wrapping_add(1);
+        if !(self.config.spare_trials && self.trial) {
             match self.config.mode {
                 Mode::TrapPick => panic!("hostile: pick"),
                 Mode::OutOfRange => return Some(self.endpoints + 1_000),
@@ -80,7 +88,7 @@ impl Balancer for Hostile {
                 _ => {}
             }
         }
-        (turn as usize).checked_rem(self.endpoints)
+        turn.checked_rem(self.endpoints)
     }
 }
 

@@ -29,14 +29,13 @@ pub enum Mode {
 pub struct Config {
     /// What to do wrong.
     pub mode: Mode,
-    /// Behave well for so many requests first, so that the trial before a swap sees nothing.
-    pub after: u32,
+    /// Behave well for the requests of the host's trials, which are told by their host name.
+    pub spare_trials: bool,
 }
 
 /// One listener's table.
 pub struct Hostile {
     config: Config,
-    routed: u32,
 }
 
 impl Router for Hostile {
@@ -47,13 +46,11 @@ impl Router for Hostile {
             panic!("hostile: configure");
         }
         let configured = Configured { rules: vec![Rule::default()], ..Configured::default() };
-        Ok((Self { config, routed: 0 }, configured))
+        Ok((Self { config }, configured))
     }
 
-    fn route(&mut self, _: &Request) -> Decision {
-        let turn = self.routed;
-        self.routed = turn.saturating_add(1);
-        if turn >= self.config.after {
+    fn route(&mut self, request: &Request) -> Decision {
+        if !(self.config.spare_trials && request.host == "trial.invalid") {
             match self.config.mode {
                 Mode::TrapRoute => panic!("hostile: route"),
                 Mode::LoopRoute => spin(),
