@@ -14,7 +14,9 @@ use sluicegate_admin::View;
 use sluicegate_control::allocate::{Allocator, Ranges};
 use sluicegate_control::controller::{Controller, Options, node_addresses};
 use sluicegate_host::Loader;
+use sluicegate_model::object::ours::LogFormat;
 use sluicegate_model::plan::Settings;
+use sluicegate_model::pool::Here;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 use sluicegate_proxy::{Config, Proxy};
@@ -34,8 +36,32 @@ pub struct Settled {
     pub ranges: Ranges,
     /// CIDRs of local addresses node ports are served on; empty: all.
     pub nodeport_addresses: Vec<IpNet>,
+    /// This node, for traffic policies and topology.
+    pub here: Here,
     /// How long running work may go on after a stop was asked for.
     pub grace: Duration,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What is logged: directives of `tracing_subscriber::EnvFilter`.
+    pub log_level: String,
+}
+
+impl Default for Settled {
+    /// No paths, one worker, the admin API and the state in places of this run's own: what tests and the demonstration start from.
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            workers: 1,
+            admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            state_dir: std::env::temp_dir().join(format!("sluicegate-{}", std::process::id())),
+            ranges: Ranges::default(),
+            nodeport_addresses: Vec::new(),
+            here: Here::default(),
+            grace: Duration::from_secs(30),
+            log_format: LogFormat::default(),
+            log_level: "info".to_owned(),
+        }
+    }
 }
 
 /// Why the gateway could not start.
@@ -71,7 +97,7 @@ impl Settled {
     /// What control needs.
     pub fn options(&self) -> Result<Options, Error> {
         let node_addresses = node_addresses(&self.nodeport_addresses).map_err(io("--nodeport-addresses"))?;
-        Ok(Options { paths: self.paths.clone(), settings: Settings { node_addresses, ..Settings::default() }, builtins: builtin })
+        Ok(Options { paths: self.paths.clone(), settings: Settings { node_addresses, here: self.here.clone() }, builtins: builtin })
     }
 }
 

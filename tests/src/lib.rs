@@ -65,6 +65,7 @@ impl Gateway {
             ranges: Ranges { cluster_ips: format!("{}/25", self.ip(128)).parse().expect("a network"), ..Ranges::default() },
             nodeport_addresses: vec![format!("{}/32", self.ip(1)).parse().expect("an address")],
             grace: Duration::from_secs(5),
+            ..Settled::default()
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (started, admin) = mpsc::channel();

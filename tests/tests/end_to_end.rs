@@ -164,6 +164,15 @@ fn a_plugin_file_is_replaced_under_load_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn a_changed_process_configuration_is_reported_and_waits_for_a_restart() {
+    let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
+    gateway.write("own.yaml", "apiVersion: sluicegate.dev/v1alpha1\nkind: SluicegateConfiguration\nworkers: 1\n");
+    eventually("reported", || gateway.json("faults").to_string().contains("a restart of the gateway"));
+    std::fs::remove_file(gateway.path("own.yaml")).expect("removed");
+    eventually("as before", || gateway.json("faults").as_array().is_some_and(Vec::is_empty));
+}
+
+#[test]
 fn a_gateway_is_routed_by_the_rules_plugin() {
     let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
     let gateway = Gateway::new(&[("svc.yaml", &service)]);

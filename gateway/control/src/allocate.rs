@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
-use sluicegate_model::fault::Fault;
+use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::object::{Body, Object, error};
 use sluicegate_model::plan::Allocations;
 
@@ -24,8 +24,8 @@ pub struct Ranges {
     pub node_ports: RangeInclusive<u16>,
     /// Cluster IPs.
     pub cluster_ips: IpNet,
-    /// Addresses for Services of type LoadBalancer.
-    pub load_balancer: Vec<IpAddr>,
+    /// Addresses for Services of type LoadBalancer, in this order; of a CIDR, its host addresses.
+    pub load_balancer: Vec<IpNet>,
 }
 
 impl Default for Ranges {
@@ -54,6 +54,7 @@ pub struct Allocator {
     ranges: Ranges,
     state: State,
     file: Option<PathBuf>,
+    unsaved: bool,
     /// Held as long as the gateway runs: two gateways on one folder would hand out each other's ports.
     _lock: Option<File>,
 }
@@ -61,13 +62,13 @@ pub struct Allocator {
 impl Allocator {
     /// Remembers nothing beyond its own life; for `check` and `explain`.
     pub fn in_memory(ranges: Ranges) -> Self {
-        Self { ranges, state: State::default(), file: None, _lock: None }
+        Self { ranges, state: State::default(), file: None, unsaved: false, _lock: None }
     }
 
     /// Reads what was allocated before from `folder`, for looking only.
     pub fn read_only(folder: &Path, ranges: Ranges) -> Self {
         let state = std::fs::read_to_string(folder.join("allocations.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
-        Self { ranges, state: state.unwrap_or_default(), file: None, _lock: None }
+        Self { ranges, state: state.unwrap_or_default(), file: None, unsaved: false, _lock: None }
     }
 
     /// Takes the folder for this process. A file that cannot be read is moved aside, never overwritten.
@@ -82,14 +83,17 @@ impl Allocator {
             Ok(text) => match serde_json::from_str(&text) {
                 Ok(state) => state,
                 Err(error) => {
-                    let aside = folder.join("allocations.json.corrupt");
+                    // A second one must not take the place of the first: that may be the one worth mending.
+                    let aside = (0..)
+                        .map(|n| folder.join(format!("allocations.json.corrupt{}", if n == 0 { String::new() } else { format!("-{n}") })));
+                    let aside = aside.into_iter().find(|path| !path.exists()).unwrap_or_else(|| folder.join("allocations.json.corrupt"));
                     std::fs::rename(&file, &aside)?;
                     tracing::error!(%error, file = %file.display(), moved_to = %aside.display(), "the allocations cannot be read; new ones are made");
                     State::default()
                 }
             },
         };
-        Ok(Self { ranges, state, file: Some(file), _lock: Some(lock) })
+        Ok(Self { ranges, state, file: Some(file), unsaved: false, _lock: Some(lock) })
     }
 
     /// Allocates for all Services and saves. Fixed values come first, then what was allocated before, then new ones, each in the order of names.
@@ -101,10 +105,22 @@ impl Allocator {
         self.node_ports(&services, &mut next, &mut faults);
         self.cluster_ips(&services, &mut next, &mut faults);
         self.load_balancers(&services, &mut next, &mut faults);
-        if next != self.state {
-            self.state = next;
-            if let Err(error) = self.save() {
-                tracing::error!(%error, "the allocations could not be saved: a restart may give other ports");
+        self.unsaved |= next != self.state;
+        for (port, number) in next.node_ports.iter().filter(|(port, number)| self.state.node_ports.get(*port) != Some(*number)) {
+            tracing::info!(port, node_port = number, "a node port is allocated");
+        }
+        self.state = next;
+        if self.unsaved {
+            match self.save() {
+                Ok(()) => self.unsaved = false,
+                // Tried again with the next change.
+                Err(error) => faults.push(Fault {
+                    severity: Severity::Error,
+                    place: None,
+                    object: None,
+                    message: format!("the allocations could not be saved: {error}: a restart may give other ports"),
+                    expected: self.file.as_ref().map(|f| format!("a folder this process may write to: {}", f.display())),
+                }),
             }
         }
         (self.allocations(&services), faults)
@@ -268,7 +284,9 @@ impl Allocator {
         let wanting: Vec<_> = wanting.map(|(o, s)| (o, s, format!("{}/{}", o.key.namespace, o.key.name))).collect();
         for (_, service, id) in &wanting {
             let asked = service.spec.as_ref().and_then(|s| s.load_balancer_ip.as_deref()).and_then(|ip| ip.parse().ok());
-            let kept = asked.or_else(|| self.state.load_balancer.get(id).copied()).filter(|ip| self.ranges.load_balancer.contains(ip));
+            let kept = asked
+                .or_else(|| self.state.load_balancer.get(id).copied())
+                .filter(|ip| self.ranges.load_balancer.iter().any(|net| net.contains(ip)));
             if let Some(ip) = kept.filter(|ip| taken.insert(*ip)) {
                 next.load_balancer.insert(id.clone(), ip);
             }
@@ -277,8 +295,8 @@ impl Allocator {
             if next.load_balancer.contains_key(id) || self.ranges.load_balancer.is_empty() {
                 continue;
             }
-            match self.ranges.load_balancer.iter().find(|ip| taken.insert(**ip)) {
-                Some(ip) => drop(next.load_balancer.insert(id.clone(), *ip)),
+            match self.ranges.load_balancer.iter().flat_map(IpNet::hosts).find(|ip| taken.insert(*ip)) {
+                Some(ip) => drop(next.load_balancer.insert(id.clone(), ip)),
                 None => faults.push(error(
                     &object.origin,
                     &object.key,

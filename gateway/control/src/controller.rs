@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde_json::Value;
 use sluicegate_host::discovery::{Key, WasmDiscovery};
 use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::fault::{Fault, Severity};
-use sluicegate_model::object::Object;
+use sluicegate_model::object::{Body, Object};
 use sluicegate_model::plan::{self, Plan, Settings};
 use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::snapshot::Snapshot;
@@ -53,6 +54,8 @@ pub struct Controller {
     plan: Plan,
     faults: Vec<Fault>,
     reported: Vec<Fault>,
+    /// The process's own configuration as it was at the start; none before the first load.
+    started_with: Option<Vec<Arc<Value>>>,
 }
 
 impl Controller {
@@ -69,6 +72,7 @@ impl Controller {
             plan: Plan::default(),
             faults: Vec::new(),
             reported: Vec::new(),
+            started_with: None,
         }
     }
 
@@ -124,6 +128,7 @@ impl Controller {
         self.plan = plan::compile(&objects, &allocations, &self.options.settings);
         faults.append(&mut self.plan.faults.clone());
         self.objects = objects;
+        faults.extend(self.needs_restart());
         self.faults = faults;
         let balancers = self.plan.services.iter().flat_map(|s| &s.ports).map(balancer_use);
         let uses: Vec<Use> = balancers.chain(self.plan.routers.iter().map(router_use)).collect();
@@ -135,6 +140,20 @@ impl Controller {
         }
         self.registry.sync(&self.plan.plugins, &distinct).await;
         self.sync_discovery();
+    }
+
+    /// The process's own settings are read once.
+    fn needs_restart(&mut self) -> Option<Fault> {
+        let own: Vec<&Arc<Object>> = self.objects.iter().filter(|o| matches!(o.body, Body::SluicegateConfiguration(_))).collect();
+        let values: Vec<Arc<Value>> = own.iter().map(|o| o.value.clone()).collect();
+        let same = *self.started_with.get_or_insert_with(|| values.clone()) == values;
+        (!same).then(|| Fault {
+            severity: Severity::Warning,
+            place: own.first().map(|o| o.origin.place("")),
+            object: None,
+            message: "the SluicegateConfiguration has changed since the start".to_owned(),
+            expected: Some("a restart of the gateway: what it started with stays in force".to_owned()),
+        })
     }
 
     fn discoveries(&self) -> HashMap<String, Arc<WasmDiscovery>> {

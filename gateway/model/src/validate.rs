@@ -21,6 +21,7 @@ pub fn object(object: &Object) -> Vec<Fault> {
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
         Body::BackendTrafficPolicy(policy) => policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults),
         Body::ClientTrafficPolicy(policy) => policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults),
+        Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}
     }
     faults

@@ -11,7 +11,7 @@ use sluicegate_host::Loader;
 use sluicegate_model::fault::Severity;
 use sluicegate_model::plan::Settings;
 
-use super::fail;
+use super::{fail, flags};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
-    network: super::Network,
+    network: flags::Network,
     /// How faults are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -41,8 +41,11 @@ impl Arguments {
             Ok(runtime) => runtime,
             Err(error) => return fail(error),
         };
-        let allocator = Allocator::in_memory(self.network.ranges());
-        let options = Options { paths: self.paths, settings: Settings::default(), builtins: crate::builtin };
+        // A faulty configuration object is among the faults below.
+        let settled = flags::settle(self.paths.clone(), flags::Process::default(), self.network).unwrap_or_default();
+        let allocator = Allocator::in_memory(settled.ranges);
+        let settings = Settings { node_addresses: Vec::new(), here: settled.here };
+        let options = Options { paths: self.paths, settings, builtins: crate::builtin };
         let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         match self.format {

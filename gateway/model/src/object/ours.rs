@@ -1,7 +1,11 @@
 //! Our kinds, group `sluicegate.dev/v1alpha1`, in the shape of Gateway API policy attachment (GEP-713).
 
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -53,6 +57,7 @@ pub(super) const FIELDS: &[&str] = &[
     "zone",
     "logFormat",
     "logLevel",
+    "gracePeriod",
 ];
 
 /// Loads a plugin.
@@ -276,22 +281,91 @@ pub struct SluicegateConfiguration {
     /// Where allocated ports and addresses are kept.
     pub state_dir: Option<String>,
     /// Default 30000-32767.
-    pub node_port_range: Option<String>,
+    pub node_port_range: Option<PortRange>,
     /// CIDRs of local addresses node ports are served on. Default: all.
-    pub node_port_addresses: Option<Vec<String>>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub node_port_addresses: Option<Vec<IpNet>>,
     /// Default 127.96.0.0/16.
     #[serde(rename = "serviceClusterIPRange")]
-    pub service_cluster_ip_range: Option<String>,
-    /// Addresses for Services of type LoadBalancer.
-    pub load_balancer_addresses: Option<Vec<std::net::IpAddr>>,
+    #[schemars(with = "Option<String>")]
+    pub service_cluster_ip_range: Option<IpNet>,
+    /// Addresses and CIDRs for Services of type LoadBalancer.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub load_balancer_addresses: Option<Vec<Network>>,
     /// This node's name.
     pub node_name: Option<String>,
     /// This node's zone.
     pub zone: Option<String>,
-    /// `human` or `json`.
-    pub log_format: Option<String>,
-    /// A tracing filter.
+    /// Default human.
+    pub log_format: Option<LogFormat>,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives as `info,sluicegate_proxy=debug`. Default info.
     pub log_level: Option<String>,
+    /// How long running work may go on after a stop was asked for. Default 30s.
+    pub grace_period: Option<Span>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "human" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{text:?} is neither \"human\" nor \"json\"")),
+        }
+    }
+}
+
+/// A range of ports, `30000-32767`.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct PortRange(pub RangeInclusive<u16>);
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (from, to) = text.split_once('-').ok_or_else(|| format!("{text:?} is not a range such as \"30000-32767\""))?;
+        let port = |text: &str| text.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(|| format!("{text:?} is not a port"));
+        let (from, to) = (port(from)?, port(to)?);
+        if from > to { Err(format!("{from} is above {to}")) } else { Ok(Self(from..=to)) }
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// An address, or a CIDR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| format!("{text:?} is neither an IP address nor a CIDR"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// A time span, in Go's notation: `20ms`, `1m30s`.

@@ -4,7 +4,7 @@ use gateway_api::apis::standard::gateways::Gateway;
 
 use crate::fault::Fault;
 use crate::object::ours::TargetRef;
-use crate::object::{Object, Plugin, error};
+use crate::object::{Object, Plugin, SluicegateConfiguration, error};
 use crate::plan::BUILTINS;
 
 pub(super) fn gateway(object: &Object, gateway: &Gateway, faults: &mut Vec<Fault>) {
@@ -45,6 +45,12 @@ pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) 
         if span.is_some_and(|s| s.0.is_zero()) {
             invalid(path, "must be greater than 0".to_owned(), None);
         }
+    }
+}
+
+pub(super) fn configuration(object: &Object, configuration: &SluicegateConfiguration, faults: &mut Vec<Fault>) {
+    if configuration.workers == Some(0) {
+        faults.push(error(&object.origin, &object.key, "workers", "workers: Invalid value: 0: must be greater than 0".to_owned(), None));
     }
 }
 

@@ -1,0 +1,174 @@
+//! Flags, the `SluicegateConfiguration` object and defaults, joined: what a flag says counts, then what the object says.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sluicegate_control::allocate::Ranges;
+use sluicegate_control::source;
+use sluicegate_control::store::Store;
+use sluicegate_model::fault::Severity;
+use sluicegate_model::object::ours::{LogFormat, Network as Addresses, PortRange};
+use sluicegate_model::object::{Body, SluicegateConfiguration};
+use sluicegate_model::pool::Here;
+
+use crate::Settled;
+
+/// Of the process.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Process {
+    /// Data plane threads [default: one a core]
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Address of the admin API [default: 127.0.0.1:9901]
+    #[arg(long)]
+    admin_address: Option<SocketAddr>,
+    /// Where allocated ports and addresses are kept [default: $XDG_STATE_HOME/sluicegate, or ~/.local/state/sluicegate]
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+    /// How long running work may go on after SIGTERM, in seconds [default: 30]
+    #[arg(long)]
+    grace_seconds: Option<u64>,
+    /// How log lines look: human or json [default: human]
+    #[arg(long)]
+    log_format: Option<LogFormat>,
+    /// error, warn, info, debug or trace; or directives as in info,sluicegate_proxy=debug [default: info]
+    #[arg(long)]
+    log_level: Option<String>,
+}
+
+/// Of addresses and ports.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Network {
+    /// Node ports to allocate from [default: 30000-32767]
+    #[arg(long)]
+    node_port_range: Option<PortRange>,
+    /// CIDRs of the local addresses node ports are served on [default: all]
+    #[arg(long, value_delimiter = ',')]
+    nodeport_addresses: Vec<IpNet>,
+    /// Where virtual IPs of Services come from [default: 127.96.0.0/16]
+    #[arg(long)]
+    service_cluster_ip_range: Option<IpNet>,
+    /// Addresses and CIDRs for Services of type LoadBalancer
+    #[arg(long, value_delimiter = ',')]
+    load_balancer_addresses: Vec<Addresses>,
+    /// This node's name, for traffic policies and topology
+    #[arg(long)]
+    node_name: Option<String>,
+    /// This node's zone, likewise
+    #[arg(long)]
+    zone: Option<String>,
+}
+
+/// Joins flags, the object found in `paths`, and defaults. The error names the place.
+pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) -> Result<Settled, String> {
+    let object = configuration(&paths)?;
+    let defaults = Ranges::default();
+    let load_balancer = given(network.load_balancer_addresses).or(object.load_balancer_addresses);
+    Ok(Settled {
+        workers: process.workers.or(object.workers).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1),
+        admin_address: process.admin_address.or(object.admin_address).unwrap_or_else(default_admin_address),
+        state_dir: process.state_dir.or_else(|| object.state_dir.map(PathBuf::from)).unwrap_or_else(default_state_dir),
+        ranges: Ranges {
+            node_ports: network.node_port_range.or(object.node_port_range).map_or(defaults.node_ports, |r| r.0),
+            cluster_ips: network.service_cluster_ip_range.or(object.service_cluster_ip_range).unwrap_or(defaults.cluster_ips),
+            load_balancer: load_balancer.unwrap_or_default().into_iter().map(|a| a.0).collect(),
+        },
+        nodeport_addresses: given(network.nodeport_addresses).or(object.node_port_addresses).unwrap_or_default(),
+        here: Here { node: network.node_name.or(object.node_name), zone: network.zone.or(object.zone) },
+        grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(Duration::from_secs(30)),
+        log_format: process.log_format.or(object.log_format).unwrap_or_default(),
+        log_level: process.log_level.or(object.log_level).unwrap_or_else(|| "info".to_owned()),
+        paths,
+    })
+}
+
+fn given<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// Where the admin API listens unless something else is said.
+pub(super) fn default_admin_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9901))
+}
+
+fn default_state_dir() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
+    state.unwrap_or_else(|| PathBuf::from("/var/lib")).join("sluicegate")
+}
+
+/// The one configuration object; the default if there is none. A faulty one is an error: to start with other settings than those
+/// written down would be worse than not to start.
+fn configuration(paths: &[PathBuf]) -> Result<SluicegateConfiguration, String> {
+    if let Some(missing) = paths.iter().find(|p| !Path::exists(p)) {
+        return Err(format!("{}: there is no such file or folder", missing.display()));
+    }
+    let (objects, faults) = Store::default().update(source::read(paths));
+    let mut wrong = faults.iter().filter(|f| {
+        f.severity == Severity::Error && f.object.as_ref().is_some_and(|object| object.starts_with("SluicegateConfiguration "))
+    });
+    if let Some(fault) = wrong.next() {
+        return Err(fault.to_string());
+    }
+    let mut found = objects.iter().filter_map(|o| match &o.body {
+        Body::SluicegateConfiguration(configuration) => Some((o, configuration)),
+        _ => None,
+    });
+    match (found.next(), found.next()) {
+        (None, _) => Ok(SluicegateConfiguration::default()),
+        (Some((_, one)), None) => Ok((**one).clone()),
+        (Some((first, _)), Some((second, _))) => {
+            Err(format!("{} and {} both configure this process; one is wanted", first.key, second.key))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("gateway.yaml"), text).expect("written");
+        folder
+    }
+
+    #[test]
+    fn a_flag_counts_before_the_object_and_the_object_before_the_default() {
+        let folder = folder(
+            "apiVersion: sluicegate.dev/v1alpha1\nkind: SluicegateConfiguration\nworkers: 3\nadminAddress: 127.0.0.1:7\n\
+             stateDir: /tmp/s\nnodePortRange: 31000-31999\nnodePortAddresses: [127.0.0.1/32]\nserviceClusterIPRange: 127.97.0.0/16\n\
+             loadBalancerAddresses: [127.9.0.1, 127.9.1.0/30]\nnodeName: n1\nzone: z1\nlogFormat: json\nlogLevel: debug\ngracePeriod: 1m\n",
+        );
+        let paths = vec![folder.path().to_owned()];
+        let settled = settle(paths.clone(), Process::default(), Network::default()).expect("settled");
+        assert_eq!((settled.workers, settled.admin_address.port(), settled.grace), (3, 7, Duration::from_secs(60)));
+        assert_eq!((settled.ranges.node_ports, settled.ranges.load_balancer.len()), (31000..=31999, 2));
+        assert_eq!(settled.here, Here { node: Some("n1".into()), zone: Some("z1".into()) });
+        assert_eq!((settled.log_format, settled.log_level.as_str()), (LogFormat::Json, "debug"));
+        assert_eq!((settled.state_dir, settled.nodeport_addresses.len()), (PathBuf::from("/tmp/s"), 1));
+        let process = Process { workers: Some(5), log_format: Some(LogFormat::Human), ..Process::default() };
+        let network = Network { zone: Some("z2".into()), ..Network::default() };
+        let settled = settle(paths, process, network).expect("settled");
+        assert_eq!((settled.workers, settled.log_format, settled.here.zone.as_deref()), (5, LogFormat::Human, Some("z2")));
+        assert_eq!(settled.here.node.as_deref(), Some("n1"));
+    }
+
+    #[test]
+    fn a_faulty_object_stops_the_start_and_names_its_place() {
+        for (text, wanted) in [
+            ("workers: 0\n", "gateway.yaml:3:"),
+            ("nodePortRange: 9-1\n", "9 is above 1"),
+            ("nodePortRnage: 1-9\n", "did you mean \"nodePortRange\"?"),
+            ("loadBalancerAddresses: [x]\n", "\"x\" is neither an IP address nor a CIDR"),
+        ] {
+            let folder = folder(&format!("apiVersion: sluicegate.dev/v1alpha1\nkind: SluicegateConfiguration\n{text}"));
+            let error = settle(vec![folder.path().to_owned()], Process::default(), Network::default()).expect_err(text);
+            assert!(error.contains(wanted), "{error}");
+        }
+        assert!(settle(vec!["/nowhere".into()], Process::default(), Network::default()).is_err());
+    }
+}
