@@ -1,10 +1,12 @@
 //! The command line: raw arguments here, checked and joined with the configuration object in [`Settled`].
 
 mod check;
+mod explain;
 mod flags;
 mod get;
 mod plugin;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ enum Action {
     Run(Box<RunArguments>),
     /// Report every fault of a configuration; exit 1 if there is an error
     Check(check::Arguments),
+    /// Say what would become of a request, and why; nothing is sent
+    Explain(Box<explain::Arguments>),
     /// Show what a running gateway serves
     Get(get::Arguments),
     /// Write and look at plugins
@@ -58,14 +62,22 @@ impl Command {
         match self.action {
             Action::Run(arguments) => serve(*arguments),
             Action::Check(arguments) => arguments.execute(),
+            Action::Explain(arguments) => arguments.execute(),
             Action::Get(arguments) => arguments.execute(),
             Action::Plugin(action) => action.execute(),
             Action::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "sluicegate", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "sluicegate", &mut script);
+                out(String::from_utf8_lossy(&script).trim_end());
                 ExitCode::SUCCESS
             }
         }
     }
+}
+
+/// Prints to stdout. Nobody reads on after `| head`: that is no reason to panic, as `println!` does.
+fn out(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Prints an error and fails.

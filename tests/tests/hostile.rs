@@ -122,7 +122,7 @@ fn a_balancer_that_misbehaves_at_once_is_refused_with_its_stage_and_reason_while
         ("memory-pick", "stage trial", "memory limit of 8388608 bytes"),
     ] {
         gateway.write("policy.yaml", &balanced(&format!("{{mode: {mode}}}"), limits));
-        eventually(mode, || fault_has(&gateway, &["plugin mine", stage, reason]));
+        eventually(mode, || fault_has(&gateway, &["plugin mine", stage, reason]) && reason_has(&gateway, &["plugin mine", stage, reason]));
         load.goes_on(3);
     }
     gateway.write("policy.yaml", &balanced("{mode: sabotage}", limits));
@@ -205,7 +205,7 @@ fn a_router_that_misbehaves_is_refused_or_contained() {
         ("out-of-range", "stage trial", "out of range"),
     ] {
         gateway.write("policy.yaml", &routed(&format!("{{mode: {mode}}}")));
-        eventually(mode, || fault_has(&gateway, &["plugin mine", stage, reason]));
+        eventually(mode, || fault_has(&gateway, &["plugin mine", stage, reason]) && reason_has(&gateway, &["plugin mine", stage, reason]));
         load.goes_on(3);
     }
     load.end();

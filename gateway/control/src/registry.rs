@@ -1,7 +1,7 @@
 //! The plugins of a plan: reads their files, loads each new version off the workers, tries it with the configurations in use, and keeps the
 //! version that serves when the new one is refused.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use sluicegate_host::load::sha256;
@@ -32,8 +32,13 @@ pub struct Registry {
     loader: Loader,
     builtins: Builtins,
     entries: BTreeMap<String, Entry>,
-    checked: HashMap<(u64, Use), Result<Option<Arc<RouteTable>>, PluginError>>,
+    /// By the generation's id and the use.
+    checked: HashMap<(u64, Use), Checked>,
+    /// Of the last [`Registry::sync`].
+    uses: Vec<Use>,
 }
+
+type Checked = Result<Option<Arc<RouteTable>>, PluginError>;
 
 struct Entry {
     planned: PlannedPlugin,
@@ -54,10 +59,11 @@ struct Version {
 impl Registry {
     /// Without plugins.
     pub fn new(loader: Loader, builtins: Builtins) -> Self {
-        Self { loader, builtins, entries: BTreeMap::new(), checked: HashMap::new() }
+        Self { loader, builtins, entries: BTreeMap::new(), checked: HashMap::new(), uses: Vec::new() }
     }
 
-    /// Loads what is new or has changed. `uses` are the configurations a new version must accept to replace the old one.
+    /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the one before it does.
+    /// The first version need not: a faulty configuration of one object is no reason to refuse the plugin to the others.
     pub async fn sync(&mut self, planned: &[PlannedPlugin], uses: &[Use]) {
         self.entries.retain(|name, _| planned.iter().any(|p| p.name == *name));
         for plugin in planned {
@@ -88,7 +94,11 @@ impl Registry {
             }
             entry.tried = Some(tried);
             let number = entry.number + 1;
-            let uses: Vec<Use> = uses.iter().filter(|u| u.plugin == plugin.name).cloned().collect();
+            let mut uses: Vec<Use> = uses.iter().filter(|u| u.plugin == plugin.name).cloned().collect();
+            match &entry.live {
+                None => uses.clear(),
+                Some(live) => uses.retain(|wanted| checked(&mut self.checked, live, wanted).is_ok()),
+            }
             match load(self.loader.clone(), plugin.clone(), number, bytes, uses).await {
                 Ok(version) => {
                     tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, "the plugin is loaded");
@@ -105,7 +115,9 @@ impl Registry {
         }
         let live: Vec<u64> =
             self.entries.values().flat_map(|e| [&e.live, &e.previous]).flatten().map(|v| v.loaded.generation().id).collect();
-        self.checked.retain(|(id, _), _| live.contains(id));
+        let current: HashSet<&Use> = uses.iter().collect();
+        self.checked.retain(|(id, wanted), _| live.contains(id) && current.contains(wanted));
+        self.uses = uses.to_vec();
     }
 
     /// Takes quarantined generations out of service. True if there were some.
@@ -141,9 +153,7 @@ impl Registry {
         // Who would rather fail than be served otherwise wants no older generation either.
         let previous = entry.previous.as_ref().filter(|_| entry.planned.failure_policy == FailurePolicy::Fallback);
         for version in entry.live.iter().chain(previous) {
-            let key = (version.loaded.generation().id, wanted.clone());
-            let checked = self.checked.entry(key).or_insert_with(|| check(version, wanted));
-            match checked {
+            match checked(&mut self.checked, version, wanted) {
                 Ok(table) => ladder.push((version.loaded.clone(), table.clone())),
                 Err(error) => failed = failed.or(Some(error.clone())),
             }
@@ -189,23 +199,31 @@ impl Registry {
 
     /// What the admin API shows.
     pub fn status(&self) -> Vec<PluginStatus> {
-        let shown = |e: &Entry| PluginStatus {
-            name: e.planned.name.clone(),
-            kind: e.planned.kind,
-            source: match &e.planned.source {
-                PluginSource::Builtin(_) => "builtin".to_owned(),
-                PluginSource::File { path, .. } => path.display().to_string(),
-            },
-            state: match (&e.live, &e.refused) {
-                (Some(_), None) => "active",
-                (Some(_), Some(_)) => "degraded",
-                (None, _) => "failed",
+        let shown = |e: &Entry| {
+            let misused = e.live.as_ref().and_then(|live| self.misused(live.loaded.generation().id));
+            PluginStatus {
+                name: e.planned.name.clone(),
+                kind: e.planned.kind,
+                source: match &e.planned.source {
+                    PluginSource::Builtin(_) => "builtin".to_owned(),
+                    PluginSource::File { path, .. } => path.display().to_string(),
+                },
+                state: match (&e.live, e.refused.as_ref().or(misused)) {
+                    (Some(_), None) => "active",
+                    (Some(_), Some(_)) => "degraded",
+                    (None, _) => "failed",
+                }
+                .to_owned(),
+                reason: e.refused.as_ref().or(misused).map(ToString::to_string),
+                generation: e.live.as_ref().map(|v| v.loaded.generation().clone()),
             }
-            .to_owned(),
-            reason: e.refused.as_ref().map(ToString::to_string),
-            generation: e.live.as_ref().map(|v| v.loaded.generation().clone()),
         };
         self.entries.values().map(shown).collect()
+    }
+
+    /// A configuration in use that a generation refuses, or fails on.
+    fn misused(&self, generation: u64) -> Option<&PluginError> {
+        self.uses.iter().find_map(|wanted| self.checked.get(&(generation, wanted.clone()))?.as_ref().err())
     }
 
     /// All live generations, for metrics.
@@ -246,6 +264,10 @@ async fn load(loader: Loader, plugin: PlannedPlugin, number: u64, bytes: Vec<u8>
 fn fits(version: &Version, config: &str) -> Result<Vec<Violation>, String> {
     let config = serde_json::from_str(config).map_err(|e| format!("the configuration is not JSON: {e}"))?;
     violations(&version.description.config_schema, &config)
+}
+
+fn checked<'c>(known: &'c mut HashMap<(u64, Use), Checked>, version: &Version, wanted: &Use) -> &'c Checked {
+    known.entry((version.loaded.generation().id, wanted.clone())).or_insert_with(|| check(version, wanted))
 }
 
 fn check(version: &Version, wanted: &Use) -> Result<Option<Arc<RouteTable>>, PluginError> {

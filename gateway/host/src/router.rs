@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::header::{COOKIE, HOST};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::plugin::{Generation, Limits, PluginError, Router, RouterGeneration, Stage};
@@ -14,6 +14,7 @@ use sluicegate_model::route::{
     Actions, Answer, Backend, Choice, Cors, Decision, HeaderChanges, Interests, ListenerInfo, Mirror, PathRewrite, Redirect, Rewrite,
     RouteTable, RouteView, Rule, ServiceRef, Transport,
 };
+use sluicegate_model::snapshot::cookie;
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
@@ -207,7 +208,7 @@ fn lower(table: &RouteTable, view: &RouteView<'_>) -> routing::Request {
         path: view.path.to_owned(),
         query: if interests.query { view.query.to_owned() } else { String::new() },
         headers: interests.headers.iter().map(|name| joined(view.headers, name)).collect(),
-        cookies: interests.cookies.iter().map(|name| cookie(view.headers, name)).collect(),
+        cookies: interests.cookies.iter().map(|name| cookie(view.headers, name).map(str::to_owned)).collect(),
         client: if interests.client { view.client.to_string() } else { String::new() },
     }
 }
@@ -221,13 +222,6 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
         value.push_str(&String::from_utf8_lossy(next.as_bytes()));
     }
     Some(value)
-}
-
-fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';')).find_map(|pair| {
-        let (key, value) = pair.trim().split_once('=')?;
-        (key == name).then(|| value.to_owned())
-    })
 }
 
 fn raise(configured: routing::Configured, config: &str, listener: &ListenerInfo) -> Result<RouteTable, String> {

@@ -1,5 +1,7 @@
 //! Whether a plugin's configuration fits the JSON Schema (2020-12) that the plugin declares.
 
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 /// More violations than this are not listed.
@@ -18,7 +20,7 @@ pub struct Violation {
 pub fn violations(schema: &Value, config: &Value) -> Result<Vec<Violation>, String> {
     // References to elsewhere are not followed: the library is built without its resolvers.
     let validator = jsonschema::validator_for(schema).map_err(|e| format!("its configuration schema is not a JSON Schema: {e}"))?;
-    let violation = |error: jsonschema::ValidationError<'_>| {
+    let violation = |error: &ValidationError<'_>| {
         let mut path = String::new();
         for segment in error.instance_path().as_str().split('/').skip(1) {
             // RFC 6901 §4.
@@ -31,7 +33,29 @@ pub fn violations(schema: &Value, config: &Value) -> Result<Vec<Violation>, Stri
         }
         Violation { path, message: error.to_string() }
     };
-    Ok(validator.iter_errors(config).take(MAX_VIOLATIONS).map(violation).collect())
+    let mut found = Vec::new();
+    for error in validator.iter_errors(config) {
+        each(&error, &mut |one| found.push(violation(one)));
+        if found.len() >= MAX_VIOLATIONS {
+            break;
+        }
+    }
+    found.truncate(MAX_VIOLATIONS);
+    Ok(found)
+}
+
+/// Of alternatives, none of which fits (an optional field is "this or null"), the faults of the one that fits best: whose first fault lies
+/// deepest.
+fn each(error: &ValidationError<'_>, tell: &mut impl FnMut(&ValidationError<'_>)) {
+    let (ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }) = error.kind() else {
+        return tell(error);
+    };
+    let depth = |e: &ValidationError<'_>| e.instance_path().as_str().matches('/').count();
+    let best = context.iter().max_by_key(|branch| branch.iter().map(depth).min().unwrap_or(0));
+    match best.filter(|branch| branch.iter().all(|e| depth(e) > depth(error))) {
+        Some(branch) => branch.iter().for_each(|e| each(e, &mut *tell)),
+        None => tell(error),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::plugin::{BalancerGeneration, RouterGeneration};
+use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
 use crate::pool::Pool;
 use crate::route::{RouteTable, ServiceRef, Transport};
 use crate::stats::ServiceStats;
@@ -48,6 +48,19 @@ pub struct VirtualHost {
     pub hostname: Option<String>,
     /// What serves it.
     pub target: Target,
+}
+
+impl VirtualHost {
+    /// Whether it serves a host name, given in lower case and without a port. A wildcard spans dots, but not nothing.
+    pub fn serves(&self, host: &str) -> bool {
+        match self.hostname.as_deref() {
+            None => true,
+            Some(wanted) => match wanted.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+                None => wanted == host,
+            },
+        }
+    }
 }
 
 /// Where a listener leads.
@@ -162,6 +175,24 @@ pub enum HashKey {
     Path,
 }
 
+impl HashKey {
+    /// What a balancer is given for a request; none if the request has no such header or cookie. XXH3, see [`hash_bytes`].
+    pub fn of(&self, headers: &http::HeaderMap, path: &str, client: IpAddr) -> Option<u64> {
+        match self {
+            Self::SourceIp => Some(hash_ip(client)),
+            Self::Path => Some(hash_bytes(path.as_bytes())),
+            Self::Header(name) => headers.get(name).map(|v| hash_bytes(v.as_bytes())),
+            Self::Cookie(name) => cookie(headers, name).map(|v| hash_bytes(v.as_bytes())),
+        }
+    }
+}
+
+/// The first cookie of that name (RFC 6265 §5.4).
+pub fn cookie<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
+    let pairs = headers.get_all(http::header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
+    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
 /// `sessionAffinity: ClientIP`, one table for each service port, shared by all workers and kept over snapshots. It is the one lock on a
 /// request's path, taken only for services that ask for affinity, and never across an await.
 #[derive(Debug)]
@@ -204,5 +235,19 @@ impl Affinity {
             }
         }
         clients.insert(client, (endpoint, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_span_dots_but_not_nothing() {
+        let of = |name: &str| VirtualHost { hostname: Some(name.to_owned()), target: Target::Nothing };
+        assert!(of("*.example.com").serves("a.b.example.com"));
+        assert!(!of("*.example.com").serves("example.com"));
+        assert!(!of("*.example.com").serves(".example.com"));
+        assert!(of("example.com").serves("example.com"));
     }
 }

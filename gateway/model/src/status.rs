@@ -90,7 +90,7 @@ pub struct PluginStatus {
     pub kind: PluginKind,
     /// `builtin` or the file.
     pub source: String,
-    /// `active`, `degraded` (an older generation serves), `failed` (none serves).
+    /// `active`, `degraded` (an older generation serves, or a configuration is refused), `failed` (none serves).
     pub state: String,
     /// Why it is not active: the plugin, the stage, the reason.
     pub reason: Option<String>,

@@ -11,7 +11,7 @@ use sluicegate_host::Loader;
 use sluicegate_model::fault::Severity;
 use sluicegate_model::plan::Settings;
 
-use super::{fail, flags};
+use super::{fail, flags, out};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
@@ -49,12 +49,12 @@ impl Arguments {
         let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         match self.format {
-            Format::Json => println!("{}", serde_json::json!(status.faults)),
+            Format::Json => out(serde_json::json!(status.faults)),
             Format::Text => {
                 for fault in &status.faults {
-                    println!("{fault}");
+                    out(fault);
                 }
-                println!("{errors} errors, {} warnings", status.faults.len() - errors);
+                out(format!("{errors} errors, {} warnings", status.faults.len() - errors));
             }
         }
         if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -20,22 +20,22 @@ use crate::Settled;
 pub(super) struct Process {
     /// Data plane threads [default: one a core]
     #[arg(long)]
-    workers: Option<usize>,
+    pub(super) workers: Option<usize>,
     /// Address of the admin API [default: 127.0.0.1:9901]
     #[arg(long)]
-    admin_address: Option<SocketAddr>,
+    pub(super) admin_address: Option<SocketAddr>,
     /// Where allocated ports and addresses are kept [default: $XDG_STATE_HOME/sluicegate, or ~/.local/state/sluicegate]
     #[arg(long)]
-    state_dir: Option<PathBuf>,
+    pub(super) state_dir: Option<PathBuf>,
     /// How long running work may go on after SIGTERM, in seconds [default: 30]
     #[arg(long)]
-    grace_seconds: Option<u64>,
+    pub(super) grace_seconds: Option<u64>,
     /// How log lines look: human or json [default: human]
     #[arg(long)]
-    log_format: Option<LogFormat>,
+    pub(super) log_format: Option<LogFormat>,
     /// error, warn, info, debug or trace; or directives as in info,sluicegate_proxy=debug [default: info]
     #[arg(long)]
-    log_level: Option<String>,
+    pub(super) log_level: Option<String>,
 }
 
 /// Of addresses and ports.

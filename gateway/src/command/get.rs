@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::fail;
+use super::{fail, out};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum What {
@@ -50,7 +50,7 @@ impl Arguments {
             Err(error) => return fail(format!("{url}: {error}; is the gateway running, and is this its --admin-address?")),
         };
         match self.output {
-            Output::Json => println!("{rows:#}"),
+            Output::Json => out(format!("{rows:#}")),
             Output::Table => {
                 let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
                 print_table(&match self.what {
@@ -130,6 +130,6 @@ fn print_table(table: &[Vec<String>]) {
     let widths: Vec<usize> = (0..columns).map(|c| table.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
     for row in table {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        out(cells.join("  ").trim_end());
     }
 }

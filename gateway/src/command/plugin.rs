@@ -7,7 +7,7 @@ use clap::Subcommand;
 use sluicegate_host::Loader;
 use sluicegate_host::load::componentize;
 
-use super::fail;
+use super::{fail, out};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -41,7 +41,7 @@ impl Action {
         };
         match done {
             Ok(text) => {
-                println!("{text}");
+                out(text);
                 ExitCode::SUCCESS
             }
             Err(error) => fail(error),

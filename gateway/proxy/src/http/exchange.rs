@@ -8,13 +8,13 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
-use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Target, VirtualHost};
+use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Target};
 use sluicegate_model::stats::count;
 
 use super::answer::{Reason, text};
 use super::body::ResponseBody;
 use super::connection::Peer;
-use super::send::{hash, send, within};
+use super::send::{send, within};
 use super::{cors, headers, mirror, redirect};
 use crate::worker::{Shared, View};
 
@@ -84,7 +84,8 @@ async fn forward(mut request: Request<Incoming>, peer: &Peer, shared: &Rc<Shared
     let view = shared.view();
     check(&request)?;
     let routed = route(&request, peer, &view, shared)?;
-    let hash = routed.service.hash.as_ref().and_then(|key| hash(key, &request, peer.address.ip()));
+    let hash = routed.service.hash.as_ref();
+    let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
     head(&mut request, &routed, peer)?;
     let request = match &routed.matched {
@@ -121,7 +122,7 @@ fn check<B>(request: &Request<B>) -> Result<(), Reason> {
 fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shared) -> Result<Routed<'v>, Own> {
     let host = host_of(request).ok_or(Reason::BadHost)?;
     let Some(Front::Http(hosts)) = view.listener(peer.listener).map(|l| &l.front) else { return Err(Reason::NoRoute.into()) };
-    let virtual_host = hosts.iter().find(|h| serves(h, &host)).ok_or(Reason::NoHost)?;
+    let virtual_host = hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?;
     let (service, side, matched) = match &virtual_host.target {
         Target::Nothing => return Err(Reason::NoRoute.into()),
         Target::Service(to) => (to.service, to.side, None),
@@ -231,16 +232,6 @@ fn host_of<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
-fn serves(virtual_host: &VirtualHost, host: &str) -> bool {
-    match virtual_host.hostname.as_deref() {
-        None => true,
-        Some(wanted) => match wanted.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => wanted == host,
-        },
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -261,14 +252,5 @@ mod tests {
         assert_eq!(host("/", &["a", "b"]), None);
         assert_eq!(host("/", &[]), None);
         assert_eq!(host("/", &["a b"]), None);
-    }
-
-    #[test]
-    fn wildcards_span_dots_but_not_nothing() {
-        let of = |name: &str| VirtualHost { hostname: Some(name.to_owned()), target: Target::Nothing };
-        assert!(serves(&of("*.example.com"), "a.b.example.com"));
-        assert!(!serves(&of("*.example.com"), "example.com"));
-        assert!(!serves(&of("*.example.com"), ".example.com"));
-        assert!(serves(&of("example.com"), "example.com"));
     }
 }

@@ -1,15 +1,12 @@
 //! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where that is safe.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
-use sluicegate_model::plugin::{hash_bytes, hash_ip};
-use sluicegate_model::snapshot::HashKey;
 use sluicegate_model::stats::count;
 
 use super::answer::Reason;
@@ -28,21 +25,6 @@ pub(super) async fn within<F: Future>(time: Option<Duration>, future: F) -> Opti
         None => Some(future.await),
         Some(time) => tokio::time::timeout(time, future.as_mut()).await.ok(),
     }
-}
-
-/// What a balancer hashes for this request.
-pub(super) fn hash<B>(key: &HashKey, request: &Request<B>, client: IpAddr) -> Option<u64> {
-    match key {
-        HashKey::SourceIp => Some(hash_ip(client)),
-        HashKey::Path => Some(hash_bytes(request.uri().path().as_bytes())),
-        HashKey::Header(name) => request.headers().get(name).map(|v| hash_bytes(v.as_bytes())),
-        HashKey::Cookie(name) => cookie(request.headers(), name).map(|v| hash_bytes(v.as_bytes())),
-    }
-}
-
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// A failed connect goes to another endpoint: nothing was sent. A reused connection that breaks before the response's first byte had, as a

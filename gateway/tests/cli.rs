@@ -1,0 +1,176 @@
+//! The binary as its users run it: its output, and what it leaves with.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const GATEWAY: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: api}
+spec: {type: NodePort, selector: {app: api}, ports: [{port: 80, appProtocol: http, nodePort: 30017}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p1, labels: {app: api}}
+status: {podIP: 127.0.0.2, conditions: [{type: Ready, status: "True"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p2, labels: {app: api}}
+status: {podIP: 127.0.0.3, conditions: [{type: Ready, status: "False"}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: sluicegate, listeners: [{name: web, port: 8081, protocol: HTTP}]}
+---
+apiVersion: sluicegate.dev/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {name: edge}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge}]
+  router:
+    plugin: rules
+    config:
+      rules:
+      - matches: [{path: {type: PathPrefix, value: /app}}]
+        backendRefs: [{name: api, port: 80}]
+      - matches: [{path: {type: Exact, value: /old}}]
+        filters: [{type: RequestRedirect, requestRedirect: {hostname: new.example, statusCode: 301}}]
+"#;
+
+fn sluicegate(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.current_dir(folder).env("HOME", folder).env_remove("XDG_STATE_HOME").env_remove("SLUICEGATE_LOG");
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = sluicegate(folder).args(arguments).output().expect("runs");
+    (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"))
+}
+
+fn folder(yaml: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("all.yaml"), yaml).expect("written");
+    folder
+}
+
+#[test]
+fn explain_says_which_listener_rule_service_and_endpoint() {
+    let folder = folder(GATEWAY);
+    let explain = |port: &str, url: &str| run(folder.path(), &["explain", "all.yaml", "--port", port, "GET", url]);
+    let (code, out, err) = explain("8081", "http://x.example/app/y");
+    assert_eq!(code, Some(0), "{err}");
+    for wanted in [
+        "listener web of Gateway default/edge on 0.0.0.0:8081",
+        "router rules, generation 1: rule 0 of 2",
+        "written in all.yaml:31:9",
+        "default/api:80",
+        "127.0.0.2:80 in the pool: ready",
+        "127.0.0.3:80 left out: not ready",
+        "balancer least-request",
+        "result     endpoint 127.0.0.2:80",
+    ] {
+        assert!(out.contains(wanted), "{wanted:?} is missing:\n{out}");
+    }
+    let (code, out, _) = explain("30017", "/any");
+    assert_eq!((code, out.contains("node port of default/api:80 on 0.0.0.0:30017")), (Some(0), true), "{out}");
+    assert!(explain("8081", "/old").1.contains("result     301 Moved Permanently, a redirect"));
+    let (code, out, _) = explain("8081", "/application");
+    assert_eq!((code, out.contains("result     404 no-route")), (Some(1), true), "{out}");
+    let (code, out, _) = explain("9", "/");
+    assert_eq!((code, out.contains("nothing listens on port 9") && out.contains("0.0.0.0:8081")), (Some(1), true), "{out}");
+}
+
+#[test]
+fn check_shows_every_fault_with_its_place_and_a_plugins_configuration_is_checked_field_by_field() {
+    let folder = folder(
+        &GATEWAY.replace("statusCode: 301", "statusCode: x").replace("targetRefs: [{group: g", "targetRefz: 1\n  targetRefs: [{group: g"),
+    );
+    let (code, out, _) = run(folder.path(), &["check", "all.yaml"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("unknown field \"spec.targetRefz\""), "{out}");
+    let (_, out, _) = run(self::folder(&GATEWAY.replace("statusCode: 301", "statusCode: x")).path(), &["check", "all.yaml"]);
+    assert!(out.contains("all.yaml:34:96: error: plugin rules: config.rules[1].filters[0].requestRedirect.statusCode:"), "{out}");
+    assert!(out.ends_with("1 errors, 0 warnings\n"), "{out}");
+    let folder = self::folder(GATEWAY);
+    let (code, out, _) = run(folder.path(), &["check", "--format", "json", "all.yaml"]);
+    assert_eq!((code, out.trim()), (Some(0), "[]"));
+}
+
+#[test]
+fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
+    let folder = folder(&GATEWAY.split("---").take(3).collect::<Vec<_>>().join("---"));
+    let mut child = sluicegate(folder.path())
+        .args(["run", "all.yaml", "--admin-address", "127.0.0.1:0", "--nodeport-addresses", "127.211.7.1/32", "--log-format", "json"])
+        .args(["--service-cluster-ip-range", "127.211.7.128/25", "--state-dir", "state"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let admin = lines.find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line).expect("a JSON line");
+        line["fields"]["admin"].as_str().map(str::to_owned)
+    });
+    let admin = admin.expect("the admin API's address is logged");
+    let drain = std::thread::spawn(move || lines.count());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (_, out, _) = run(folder.path(), &["get", "services", "--admin-address", &admin]);
+        if out.contains("1/2") {
+            assert!(out.contains("80:30017/TCP") && out.contains("NodePort") && out.contains("127.211.7.129"), "{out}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{out}");
+    }
+    let (code, out, _) = run(folder.path(), &["get", "plugins", "-o", "json", "--admin-address", &admin]);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("\"least-request\"") && out.contains("\"kubernetes\""), "{out}");
+    assert!(run(folder.path(), &["get", "endpoints", "--admin-address", &admin]).1.contains("127.0.0.2:80"));
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("sent");
+    assert!(child.wait().expect("ends").success(), "a stop that was asked for is a success");
+    drain.join().expect("read");
+    assert_eq!(run(folder.path(), &["get", "services", "--admin-address", &admin]).0, Some(1));
+}
+
+#[test]
+fn a_plugin_of_each_kind_goes_from_nothing_to_a_file_that_inspect_knows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The same dependencies as the workspace's own, which are on this machine already.
+    let cargo = |arguments: &[&str], project: &str| {
+        let mut cargo = Command::new(env!("CARGO"));
+        let ran = cargo.args(arguments).current_dir(folder.path().join(project)).env("CARGO_NET_OFFLINE", "true");
+        let output = ran.env("CARGO_TARGET_DIR", folder.path().join("target")).output().expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for kind in ["balancer", "router", "discovery"] {
+        let name = format!("my-{kind}");
+        assert_eq!(run(folder.path(), &["plugin", "new", &name, "--kind", kind]).0, Some(0));
+        let source = std::fs::read_to_string(folder.path().join(&name).join("src/lib.rs")).expect("laid down");
+        assert!(source.lines().count() < 60, "{kind}: {} lines", source.lines().count());
+        let tests = cargo(&["test", "--quiet"], &name);
+        assert!(
+            tests.contains("test result: ok.")
+                && !tests.contains("ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\nrunning 0"),
+            "{tests}"
+        );
+        let built = sluicegate(folder.path())
+            .args(["plugin", "build", &name])
+            .env("HOME", std::env::var_os("HOME").unwrap_or_default())
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO_TARGET_DIR", folder.path().join("target"))
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&built.stdout).into_owned();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        assert!(said.contains(&format!("{name}/{name}.wasm: {kind}")), "{said}");
+        let (code, out, _) = run(folder.path(), &["plugin", "inspect", &format!("{name}/{name}.wasm")]);
+        assert_eq!(code, Some(0));
+        assert!(out.contains(&format!("kind:     {kind}")) && out.contains(&format!("name:     {name}")), "{out}");
+    }
+    assert_eq!(run(folder.path(), &["plugin", "new", "my-router", "--kind", "router"]).0, Some(1), "nothing is overwritten");
+}
