@@ -1,16 +1,35 @@
-# `make test` runs all tests, `make lint` all checks; each installs what it needs itself.
+# `make demo` shows what it does, `make test` runs all tests, `make bench` compares with peers, `make lint` checks the code.
+# Each installs what it needs itself.
 CARGO ?= cargo
 
-.PHONY: setup test lint
+.PHONY: setup build demo test bench bench-tools lint
 
 # No shell expansion of a toolchain here: rust-toolchain.toml names it, and rustup adds the guests' target to it.
 setup:
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
 
+build: setup
+	$(CARGO) build --release --locked --package sluicegate
+
+demo: build
+	target/release/sluicegate demo
+
 test: setup
 	$(CARGO) test --workspace --locked
+
+bench: setup bench-tools
+	$(CARGO) run --release --locked --package sluicegate-bench
+
+# nginx and HAProxy are the peers, wrk makes the load.
+bench-tools:
+	@missing=; for tool in nginx haproxy wrk; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends $$missing; \
+		else echo "missing:$$missing; install them, or run as root where apt-get is"; exit 1; fi; \
+	fi
 
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 	@! $(CARGO) tree --workspace --locked -e features -i wasmtime | grep -q component-model-async || { echo "component-model-async is on: every call into a plugin costs five times as much"; exit 1; }

@@ -9,12 +9,13 @@ mod plugin;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use sluicegate_model::object::ours::LogFormat;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{Settled, run};
+use crate::{Settled, demo, run};
 use flags::{Network, Process};
 
 /// An edge gateway whose decisions are WebAssembly.
@@ -38,6 +39,15 @@ enum Action {
     /// Write and look at plugins
     #[command(subcommand)]
     Plugin(plugin::Action),
+    /// Watch pods die, come back and scale, and plugins swap, under traffic; exit 0 only if no request failed
+    Demo {
+        /// Go on serving afterwards
+        #[arg(long)]
+        serve: bool,
+        /// How long each step's traffic is watched, in milliseconds
+        #[arg(long, default_value_t = 2000)]
+        step_ms: u64,
+    },
     /// Print a shell's completion script
     Completions {
         /// Which shell
@@ -65,6 +75,16 @@ impl Command {
             Action::Explain(arguments) => arguments.execute(),
             Action::Get(arguments) => arguments.execute(),
             Action::Plugin(action) => action.execute(),
+            Action::Demo { serve, step_ms } => {
+                let settled = Settled { log_level: "off".to_owned(), ..Settled::default() };
+                if let Err(error) = log(&settled) {
+                    return fail(error);
+                }
+                match demo::give(&demo::Options { step: Duration::from_millis(step_ms), serve }) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => fail(error),
+                }
+            }
             Action::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "sluicegate", &mut script);

@@ -1,6 +1,7 @@
 //! Sluicegate wired together: [`run`] is the whole gateway, for `main` and for tests.
 
 pub mod command;
+pub mod demo;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -174,3 +174,12 @@ fn a_plugin_of_each_kind_goes_from_nothing_to_a_file_that_inspect_knows() {
     }
     assert_eq!(run(folder.path(), &["plugin", "new", "my-router", "--kind", "router"]).0, Some(1), "nothing is overwritten");
 }
+
+#[test]
+fn the_demonstration_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, out, err) = run(folder.path(), &["demo", "--step-ms", "300"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("it is replaced by a broken one ... ") && out.contains("refused: plugin demo-balancer, stage compile"), "{out}");
+    assert!(out.contains("\nNot one of "), "{out}");
+}

@@ -1,5 +1,5 @@
 //! Plugins as WebAssembly components on wasmtime. Control calls [`Loader::load`] off the workers; it compiles ([`load`]), checks the world,
-//! asks for the description and tries the plugin ([`trial`]), and returns a generation. Workers make their own instances of it
+//! asks for the description and tries the plugin (`trial`), and returns a generation. Workers make their own instances of it
 //! ([`balancer`], [`router`]); a discovery plugin runs as a task of control's ([`discovery`]). [`state`] is what a guest can reach,
 //! [`engine`] how it runs, [`bindings`] what `sdk/wit` generates.
 

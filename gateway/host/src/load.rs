@@ -161,12 +161,16 @@ pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, 
     let compile = |reason: String| (Stage::Compile, reason);
     match bytes.get(..8) {
         Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => Ok(bytes.into()),
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => wit_component::ComponentEncoder::default()
-            .validate(true)
-            .module(bytes)
-            .and_then(|encoder| encoder.encode())
-            .map(Into::into)
-            .map_err(|e| compile(format!("not a plugin: {e:#}"))),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            // First: the encoder trusts its input's sections, and panics on a truncated file.
+            wasmparser::validate(bytes).map_err(|e| compile(format!("not a valid module: {e}")))?;
+            wit_component::ComponentEncoder::default()
+                .validate(true)
+                .module(bytes)
+                .and_then(|encoder| encoder.encode())
+                .map(Into::into)
+                .map_err(|e| compile(format!("not a plugin: {e:#}")))
+        }
         _ => Err(compile("not WebAssembly: it does not begin with `\\0asm` and a version".to_owned())),
     }
 }

@@ -1,4 +1,4 @@
-//! Objects: typed, with the place they came from. Kubernetes kinds are `k8s-openapi`'s and `gateway-api`'s types; ours are in [`ours`].
+//! Objects: typed, with the place they came from. Kubernetes kinds are `k8s-openapi`'s and `gateway-api`'s types; ours are in [`mod@ours`].
 
 pub mod ours;
 

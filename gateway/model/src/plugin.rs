@@ -175,7 +175,7 @@ pub struct Generation {
 /// What a pick may depend on besides the pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PickContext {
-    /// The hash of what the policy names, see [`crate::plan::HashKey`].
+    /// The hash of what the policy names, see [`crate::snapshot::HashKey`].
     pub hash: Option<u64>,
     /// 0 for the first try.
     pub attempt: u32,

@@ -27,9 +27,9 @@ pub(super) async fn within<F: Future>(time: Option<Duration>, future: F) -> Opti
     }
 }
 
-/// A failed connect goes to another endpoint: nothing was sent. A reused connection that breaks before the response's first byte had, as a
-/// rule, been closed while idle: what hyper did not write, or what is idempotent and has no content (RFC 9110 §9.2.2), goes once more, on a
-/// fresh connection.
+/// A failed connect goes to another endpoint: nothing was sent. When a connection breaks before the response's head, what hyper did not
+/// write, or what is idempotent and has no content (RFC 9110 §9.2.2), goes once more: to the same endpoint on a fresh connection if it was a
+/// reused one, which had, as a rule, been closed while idle; else to another endpoint.
 pub(super) async fn send(
     mut request: Request<RequestBody>,
     routed: &Routed<'_>,
@@ -69,7 +69,7 @@ pub(super) async fn send(
             }
             continue;
         };
-        let spare = reused.then(|| Spare::of(&request)).flatten();
+        let spare = Spare::of(&request);
         let begun = Instant::now();
         let sent = within(routed.try_time(), connection.try_send_request(request)).await;
         let now = Instant::now();
@@ -85,15 +85,20 @@ pub(super) async fn send(
             }
             Err(mut error) => {
                 let again = match error.take_message() {
-                    Some(unsent) if reused => Some(unsent),
-                    _ => spare.map(Spare::request),
+                    Some(unsent) => Some(unsent),
+                    None => spare.map(Spare::request),
                 };
                 match again {
-                    Some(again) => {
+                    Some(again) if reused => {
                         request = again;
                         once_more = Some(picked);
                     }
-                    None => {
+                    Some(again) if tried.len() + 1 < TRIES.min(service.pool(routed.side).endpoints.len()) => {
+                        request = again;
+                        shared.decider.borrow_mut().observe(&picked, false, now - begun);
+                        tried.push(picked.address);
+                    }
+                    _ => {
                         shared.decider.borrow_mut().observe(&picked, false, now - begun);
                         tracing::debug!(error = %error.error(), endpoint = %picked.address, "an exchange broke");
                         return Err(Reason::UpstreamBroke);
