@@ -17,14 +17,15 @@ demo: build
 test: setup
 	$(CARGO) test --workspace --locked
 
-bench: setup bench-tools
+bench: build bench-tools
 	$(CARGO) run --release --locked --package sluicegate-bench
 
 # nginx and HAProxy are the peers, wrk makes the load.
 bench-tools:
-	@missing=; for tool in nginx haproxy wrk; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for tool in nginx haproxy wrk taskset; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	ls /usr/lib/nginx/modules/ngx_stream_module.so /usr/share/nginx/modules/ngx_stream_module.so 2>/dev/null | grep -q . || missing="$$missing libnginx-mod-stream"; \
 	if [ -n "$$missing" ]; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends $$missing; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends nginx libnginx-mod-stream haproxy wrk util-linux; \
 		else echo "missing:$$missing; install them, or run as root where apt-get is"; exit 1; fi; \
 	fi
 

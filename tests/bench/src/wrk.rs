@@ -1,0 +1,56 @@
+//! The load generator, and what it says.
+
+use std::process::Command;
+
+/// What came of a load.
+pub(crate) struct Load {
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
+    pub(crate) rate: f64,
+    pub(crate) p99_ms: f64,
+}
+
+/// So many connections, each with one request after another, for so many seconds, from core 1.
+pub(crate) fn load(url: &str, connections: usize, seconds: u64) -> Result<Load, String> {
+    let output = Command::new("taskset")
+        .args(["-c", "1", "wrk", "-t1", "--latency", "-c", &connections.to_string(), "-d", &format!("{seconds}s"), url])
+        .output()
+        .map_err(|e| format!("wrk: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = parse(&text);
+    found.filter(|load| output.status.success() && load.requests > 0).ok_or_else(|| format!("wrk on {url} said: {text}"))
+}
+
+fn parse(text: &str) -> Option<Load> {
+    let after = |label: &str| text.lines().find_map(|l| l.trim().strip_prefix(label)).map(str::trim);
+    let requests = text.lines().find_map(|l| l.trim().split_once(" requests in "))?.0.parse().ok()?;
+    let errors = after("Socket errors:").map_or(0, |l| l.split(',').filter_map(|p| p.trim().split(' ').nth(1)?.parse::<u64>().ok()).sum());
+    let bad = after("Non-2xx or 3xx responses:").map_or(Some(0), |n| n.parse::<u64>().ok())?;
+    Some(Load { requests, failures: errors + bad, rate: after("Requests/sec:")?.parse().ok()?, p99_ms: milliseconds(after("99%")?)? })
+}
+
+fn milliseconds(text: &str) -> Option<f64> {
+    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let number: f64 = text[..unit].parse().ok()?;
+    Some(match &text[unit..] {
+        "us" => number / 1e3,
+        "ms" => number,
+        "s" => number * 1e3,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wrk_prints() {
+        let text = "Running 5s test @ http://127.0.0.1:1/\n  Latency Distribution\n     50%  617.00us\n     99%    1.85ms\n  \
+                    504321 requests in 5.00s, 120.00MB read\n  Socket errors: connect 1, read 2, write 0, timeout 3\n  \
+                    Non-2xx or 3xx responses: 4\nRequests/sec: 100864.20\nTransfer/sec:     24.00MB\n";
+        let load = parse(text).expect("understood");
+        assert_eq!((load.requests, load.failures, load.p99_ms), (504_321, 10, 1.85));
+        assert!((load.rate - 100_864.2).abs() < 0.01);
+    }
+}
