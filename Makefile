@@ -8,8 +8,9 @@ CARGO ?= cargo
 setup:
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
 
+# Both together: built one by one they would want wasmtime with other features each.
 build: setup
-	$(CARGO) build --release --locked --package sluicegate
+	$(CARGO) build --release --locked --package sluicegate --package sluicegate-bench
 
 demo: build
 	target/release/sluicegate demo
@@ -18,7 +19,7 @@ test: setup
 	$(CARGO) test --workspace --locked
 
 bench: build bench-tools
-	$(CARGO) run --release --locked --package sluicegate-bench
+	target/release/sluicegate-bench
 
 # nginx and HAProxy are the peers, wrk makes the load.
 bench-tools:

@@ -102,7 +102,8 @@ struct Instance {
     engine: Engine,
     limits: Limits,
     generation: Arc<Generation>,
-    live: Option<Live>,
+    /// Boxed: it is taken out for each call, so that whatever fails drops it.
+    live: Option<Box<Live>>,
     calls: u64,
     /// Whether the pool picked from last wants reports.
     reports: bool,
@@ -176,7 +177,7 @@ impl Instance {
     fn try_pick(&mut self, pool: &Arc<Pool>, config: &str, context: PickContext) -> Result<Option<usize>, PluginError> {
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => self.start()?,
+            None => Box::new(self.start()?),
         };
         live.open(pool, config)?;
         let (resource, reports) = live.update(pool)?;

@@ -6,7 +6,7 @@ pub(crate) mod balancer {
 }
 
 pub(crate) mod router {
-    wasmtime::component::bindgen!({ path: "../../sdk/wit", world: "router", with: { "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types, "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host } });
+    wasmtime::component::bindgen!({ path: "../../sdk/wit", world: "router", ownership: Borrowing { duplicate_if_necessary: true }, with: { "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types, "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host } });
 }
 
 pub(crate) mod discovery {

@@ -1,5 +1,6 @@
 //! Routers over wasm, as [`crate::balancer`] is for balancers: a `table` resource for each configured table.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,7 +47,7 @@ impl RouterGeneration for WasmRouter {
         let table = Arc::new(table);
         // Tried before any traffic is: a plain request, and one with everything it said it reads.
         let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
-        let mut trial = Instance { router: self.clone_parts(), live: Some(live), calls: 0 };
+        let mut trial = Instance { router: self.clone_parts(), live: Some(Box::new(live)), calls: 0 };
         for headers in [HeaderMap::new(), headers] {
             let view = RouteView {
                 method: "GET",
@@ -91,7 +92,7 @@ impl Live {
     fn configure(&mut self, config: &str, listener: &ListenerInfo) -> Result<(ResourceAny, routing::Configured), PluginError> {
         arm_configure(&mut self.store);
         let info = routing::Listener {
-            name: listener.name.clone(),
+            name: &listener.name,
             port: listener.port,
             transport: match listener.transport {
                 Transport::Http => routing::Transport::Http,
@@ -99,10 +100,10 @@ impl Live {
                 Transport::Tcp => routing::Transport::Tcp,
                 Transport::Udp => routing::Transport::Udp,
             },
-            hostname: listener.hostname.clone(),
-            namespace: listener.namespace.clone(),
+            hostname: listener.hostname.as_deref(),
+            namespace: &listener.namespace,
         };
-        let configured = self.guest.sluicegate_plugin_routing().table().call_configure(&mut self.store, config, &info);
+        let configured = self.guest.sluicegate_plugin_routing().table().call_configure(&mut self.store, config, info);
         configured.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
             plugin: self.store.data().plugin.clone(),
             stage: Stage::Configure,
@@ -122,7 +123,8 @@ impl Live {
 
 struct Instance {
     router: WasmRouter,
-    live: Option<Live>,
+    /// Boxed: it is taken out for each call, so that whatever fails drops it.
+    live: Option<Box<Live>>,
     calls: u64,
 }
 
@@ -130,12 +132,12 @@ impl Instance {
     fn try_route(&mut self, table: &RouteTable, view: &RouteView<'_>) -> Result<Decision, PluginError> {
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => self.router.start()?,
+            None => Box::new(self.router.start()?),
         };
         let resource = live.table(table)?;
-        let request = lower(table, view);
         arm_call(&mut live.store);
-        let routed = live.guest.sluicegate_plugin_routing().table().call_route(&mut live.store, resource, &request);
+        let routed =
+            lower(table, view, |request| live.guest.sluicegate_plugin_routing().table().call_route(&mut live.store, resource, request));
         let decision = routed.map_err(|e| explain(live.store.data(), Stage::Route, &e))?;
         let refuse = |reason| PluginError { plugin: self.router.generation.plugin.clone(), stage: Stage::Route, reason };
         let decision = match decision {
@@ -198,26 +200,31 @@ impl Router for Instance {
     }
 }
 
-/// Only what the router declared crosses the boundary.
-fn lower(table: &RouteTable, view: &RouteView<'_>) -> routing::Request {
+/// Hands over the request, borrowed; only what the router declared crosses the boundary.
+fn lower<T>(table: &RouteTable, view: &RouteView<'_>, call: impl FnOnce(routing::Request<'_>) -> T) -> T {
     let interests = &table.interests;
-    routing::Request {
-        method: view.method.to_owned(),
-        scheme: view.scheme.to_owned(),
-        host: view.host.to_owned(),
-        path: view.path.to_owned(),
-        query: if interests.query { view.query.to_owned() } else { String::new() },
-        headers: interests.headers.iter().map(|name| joined(view.headers, name)).collect(),
-        cookies: interests.cookies.iter().map(|name| cookie(view.headers, name).map(str::to_owned)).collect(),
-        client: if interests.client { view.client.to_string() } else { String::new() },
-    }
+    let headers: Vec<Option<Cow<'_, str>>> = interests.headers.iter().map(|name| joined(view.headers, name)).collect();
+    let headers: Vec<Option<&str>> = headers.iter().map(Option::as_deref).collect();
+    let cookies: Vec<Option<&str>> = interests.cookies.iter().map(|name| cookie(view.headers, name)).collect();
+    let client = if interests.client { view.client.to_string() } else { String::new() };
+    call(routing::Request {
+        method: view.method,
+        scheme: view.scheme,
+        host: view.host,
+        path: view.path,
+        query: if interests.query { view.query } else { "" },
+        headers: &headers,
+        cookies: &cookies,
+        client: &client,
+    })
 }
 
 /// Repeated fields joined as RFC 9110 §5.2 says; bytes that are not UTF-8 are replaced.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
     let mut values = headers.get_all(name).iter();
-    let mut value = String::from_utf8_lossy(values.next()?.as_bytes()).into_owned();
+    let mut value = String::from_utf8_lossy(values.next()?.as_bytes());
     for next in values {
+        let value = value.to_mut();
         value.push_str(", ");
         value.push_str(&String::from_utf8_lossy(next.as_bytes()));
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
 use listener::SocketSet;
@@ -99,10 +100,18 @@ impl Proxy {
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
-            // Made here, where its error can be returned.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let worker = worker::Worker { index, cpu, published: receiver.clone(), stats: stats.clone(), serving: serving.clone() };
-            workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run(&runtime))?);
+            // The event loop belongs to its thread; its error is returned from here.
+            let (made, outcome) = std::sync::mpsc::channel();
+            let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => {
+                    let _ = made.send(Ok(()));
+                    worker.run(&runtime);
+                }
+                Err(error) => drop(made.send(Err(error))),
+            };
+            workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
+            outcome.recv().unwrap_or_else(|_| Err(std::io::Error::other("a worker ended at its start")))?;
         }
         Ok(Self { published, publishing: Mutex::default(), serving, workers: Mutex::new(workers), count })
     }

@@ -12,8 +12,9 @@ use rustc_hash::FxBuildHasher;
 use sluicegate_model::snapshot::{Front, Listener, Snapshot};
 use sluicegate_model::stats::{ProxyStats, count};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, spawn_local};
 
 use crate::decide::Decider;
 use crate::http::Closings;
@@ -84,11 +85,11 @@ impl Shared {
 }
 
 impl Worker {
-    pub(crate) fn run(self, runtime: &tokio::runtime::Runtime) {
+    pub(crate) fn run(self, runtime: &LocalRuntime) {
         if let Some(cpu) = self.cpu {
             pin(cpu);
         }
-        LocalSet::new().block_on(runtime, self.serve());
+        runtime.block_on(self.serve());
     }
 
     async fn serve(mut self) {
@@ -104,6 +105,7 @@ impl Worker {
         });
         let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet>, JoinHandle<()>)> = BTreeMap::new();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
         let grace = loop {
             let published = self.published.borrow_and_update().clone();
             shared.take(published.snapshot.clone());
@@ -132,6 +134,7 @@ impl Worker {
                 tokio::select! {
                     changed = self.published.changed() => break changed,
                     _ = prune.tick() => shared.upstreams.prune(),
+                    _ = second.tick() => shared.closings.second(),
                 }
             };
             if changed.is_err() {

@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Client connections
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Only proxies whose name has this in it, as in "L7"; may be repeated
+    #[arg(long)]
+    only: Vec<String>,
     /// The gateway's binary
     #[arg(long, default_value = "target/release/sluicegate")]
     gateway: PathBuf,
@@ -56,7 +59,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         println!("  {:<40} {:>6.0} ns, {} allocations", call.name, call.nanos, call.allocations);
     }
     println!("Starting the proxies and backends ...");
-    let peers = Peers::start(&arguments.gateway)?;
+    let mut peers = Peers::start(&arguments.gateway)?;
+    peers.all.retain(|peer| arguments.only.is_empty() || arguments.only.iter().any(|name| peer.name.contains(name.as_str())));
     let mut rounds: Vec<Vec<Measured>> = Vec::new();
     for peer in &peers.all {
         // Warm: connections open, plugins instantiated, pages touched.

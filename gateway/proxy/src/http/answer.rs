@@ -57,7 +57,7 @@ impl Reason {
 
 /// A text of our own; hyper adds its length.
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Whole(text.into()));
+    let mut response = Response::new(ResponseBody::whole(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
@@ -65,7 +65,7 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Respo
 
 /// No content at all.
 pub(crate) fn empty(status: StatusCode) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
+    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }

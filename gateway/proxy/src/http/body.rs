@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::net::SocketAddr;
 use tokio::sync::mpsc::{Receiver, Sender};
 
+use super::connection::Exchanging;
 use crate::tcp::Busy;
 use crate::upstream::Connection;
 use crate::worker::Shared;
@@ -104,8 +105,13 @@ pub(crate) struct Returns {
     pub(crate) busy: Busy,
 }
 
-/// A response's content on its way to the client.
-pub(crate) enum ResponseBody {
+/// A response's content on its way to the client. The client's connection counts as busy while it lives.
+pub(crate) struct ResponseBody {
+    content: Content,
+    busy: Option<Exchanging>,
+}
+
+enum Content {
     /// As the endpoint sends it; gives the connection back at its end.
     Endpoint(Incoming, Option<Returns>),
     /// Our own.
@@ -114,14 +120,22 @@ pub(crate) enum ResponseBody {
 
 impl ResponseBody {
     pub(crate) fn endpoint(body: Incoming, returns: Returns) -> Self {
-        let mut streamed = Self::Endpoint(body, Some(returns));
+        let mut streamed = Self { content: Content::Endpoint(body, Some(returns)), busy: None };
         streamed.give_back();
         streamed
     }
 
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { content: Content::Whole(bytes), busy: None }
+    }
+
+    pub(super) fn until_its_end(&mut self, busy: Exchanging) {
+        self.busy = Some(busy);
+    }
+
     /// If the end is reached.
     fn give_back(&mut self) {
-        if let Self::Endpoint(body, returns) = self
+        if let Content::Endpoint(body, returns) = &mut self.content
             && body.is_end_stream()
             && let Some(Returns { address, connection, shared, at, busy }) = returns.take()
         {
@@ -137,8 +151,8 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        match this {
-            Self::Endpoint(body, returns) => {
+        match &mut this.content {
+            Content::Endpoint(body, returns) => {
                 let polled = Pin::new(body).poll_frame(context);
                 match &polled {
                     Poll::Ready(Some(Ok(_)) | None) => this.give_back(),
@@ -147,21 +161,21 @@ impl Body for ResponseBody {
                 }
                 polled
             }
-            Self::Whole(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Whole(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes))))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Endpoint(body, _) => body.is_end_stream(),
-            Self::Whole(bytes) => bytes.is_empty(),
+        match &self.content {
+            Content::Endpoint(body, _) => body.is_end_stream(),
+            Content::Whole(bytes) => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Endpoint(body, _) => body.size_hint(),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        match &self.content {
+            Content::Endpoint(body, _) => body.size_hint(),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }

@@ -7,20 +7,22 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustc_hash::FxBuildHasher;
 use tokio::net::TcpStream;
 
+use super::body::RequestBody;
 use super::exchange::exchange;
 use crate::worker::Shared;
 
-/// A client has this long to send a request's head, counted from the end of the exchange before: it also ends idle connections.
-const HEADER_TIME: Duration = Duration::from_secs(30);
+/// A client has this long to send a request's head, counted from the end of the exchange before: it also ends idle connections. In seconds,
+/// looked at once a second: hyper's own time-out arms a timer for each request.
+const HEADER_SECONDS: u64 = 30;
 const MAX_HEADERS: usize = 100;
 const MAX_BUFFER: usize = 64 << 10;
 
@@ -31,31 +33,45 @@ pub(super) struct Peer {
     pub(super) value: HeaderValue,
     /// The address it connected to.
     pub(super) listener: SocketAddr,
+    signal: Rc<Signal>,
+}
+
+impl Peer {
+    /// An exchange begins: no head is waited for until the result is dropped, which is at the end of the response.
+    pub(super) fn busy(&self) -> Exchanging {
+        self.signal.waiting_since.set(None);
+        Exchanging(self.signal.clone())
+    }
+}
+
+/// See [`Peer::busy`].
+pub(crate) struct Exchanging(Rc<Signal>);
+
+impl Drop for Exchanging {
+    fn drop(&mut self) {
+        self.0.waiting_since.set(Some(self.0.clock.get()));
+    }
 }
 
 pub(crate) async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, shared: &Rc<Shared>) {
     let Ok(value) = HeaderValue::from_str(&client.ip().to_canonical().to_string()) else { return };
-    let peer = Peer { address: client, value, listener };
     let closing = shared.closings.enter(listener);
-    let service = service_fn(|request| exchange(request, &peer, shared));
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_BUFFER)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let peer = Peer { address: client, value, listener, signal: closing.signal.clone() };
+    let service = service_fn(|request: Request<Incoming>| exchange(Some(request.map(RequestBody::Client)), &peer, shared));
+    let mut connection =
+        pin!(http1::Builder::new().max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER).serve_connection(TokioIo::new(stream), service));
     let mut told = false;
     let ended = poll_fn(|context| {
+        if closing.signal.late.get() {
+            return Poll::Ready(Ok(()));
+        }
         if !told {
             if closing.signal.closing.get() || shared.stopping.get() {
                 told = true;
                 connection.as_mut().graceful_shutdown();
-            } else {
-                closing.signal.wake_with(context.waker());
             }
         }
+        closing.signal.wake_with(context.waker());
         match connection.as_mut().poll(context) {
             Poll::Ready(ended) => Poll::Ready(ended),
             Poll::Pending => Poll::Pending,
@@ -71,15 +87,28 @@ pub(crate) async fn serve(stream: TcpStream, client: SocketAddr, listener: Socke
 pub(crate) struct Closings {
     next: Cell<u64>,
     signals: RefCell<HashMap<u64, Rc<Signal>, FxBuildHasher>>,
+    /// Seconds since the worker's start.
+    clock: Rc<Cell<u64>>,
 }
 
 struct Signal {
     listener: SocketAddr,
     closing: Cell<bool>,
+    /// Since when a request's head is waited for; none during an exchange.
+    waiting_since: Cell<Option<u64>>,
+    /// The client did not send a head in time.
+    late: Cell<bool>,
+    clock: Rc<Cell<u64>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Signal {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
     fn wake_with(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|k| k.will_wake(waker)) {
@@ -99,18 +128,34 @@ impl Closings {
     fn enter(&self, listener: SocketAddr) -> Entered<'_> {
         let id = self.next.get();
         self.next.set(id + 1);
-        let signal = Rc::new(Signal { listener, closing: Cell::new(false), waker: RefCell::default() });
+        let signal = Rc::new(Signal {
+            listener,
+            closing: Cell::new(false),
+            waiting_since: Cell::new(Some(self.clock.get())),
+            late: Cell::new(false),
+            clock: self.clock.clone(),
+            waker: RefCell::default(),
+        });
         self.signals.borrow_mut().insert(id, signal.clone());
         Entered { id, signal, all: self }
+    }
+
+    /// A second has passed: ends the connections that waited too long for a head.
+    pub(crate) fn second(&self) {
+        let now = self.clock.get() + 1;
+        self.clock.set(now);
+        let late = |s: &&Rc<Signal>| s.waiting_since.get().is_some_and(|since| now - since > HEADER_SECONDS);
+        for signal in self.signals.borrow().values().filter(late) {
+            signal.late.set(true);
+            signal.wake();
+        }
     }
 
     /// Tells the connections of the listeners that `which` names.
     pub(crate) fn close(&self, which: impl Fn(SocketAddr) -> bool) {
         for signal in self.signals.borrow().values().filter(|s| which(s.listener)) {
             signal.closing.set(true);
-            if let Some(waker) = signal.waker.borrow_mut().take() {
-                waker.wake();
-            }
+            signal.wake();
         }
     }
 }

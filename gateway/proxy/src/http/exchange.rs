@@ -2,17 +2,17 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
-use hyper::body::Incoming;
 use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
 use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Target};
 use sluicegate_model::stats::count;
 
 use super::answer::{Reason, text};
-use super::body::ResponseBody;
+use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
 use super::send::{send, within};
 use super::{cors, headers, mirror, redirect};
@@ -55,9 +55,16 @@ fn given(time: Option<Duration>) -> Option<Duration> {
     time.filter(|t| !t.is_zero())
 }
 
-pub(super) async fn exchange(request: Request<Incoming>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody>, Infallible> {
+/// The request stays in this future until it is sent, and is lent to all below: each copy of it in a future would be copied with that future
+/// for every request.
+pub(super) async fn exchange(
+    mut request: Option<Request<RequestBody>>,
+    peer: &Peer,
+    shared: &Rc<Shared>,
+) -> Result<Response<ResponseBody>, Infallible> {
     count(&shared.stats.requests);
-    let mut response = match forward(request, peer, shared).await {
+    let busy = peer.busy();
+    let mut response = match forward(&mut request, peer, shared).await {
         Ok(response) => response,
         Err(answer) => {
             count(&shared.stats.own_answers);
@@ -68,6 +75,7 @@ pub(super) async fn exchange(request: Request<Incoming>, peer: &Peer, shared: &R
     if shared.stopping.get() || !shared.serves_http(peer.listener) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response.body_mut().until_its_end(busy);
     Ok(response)
 }
 
@@ -80,20 +88,20 @@ impl From<Reason> for Own {
     }
 }
 
-async fn forward(mut request: Request<Incoming>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody>, Own> {
+async fn forward(slot: &mut Option<Request<RequestBody>>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody>, Own> {
     let view = shared.view();
-    check(&request)?;
-    let routed = route(&request, peer, &view, shared)?;
+    let Some(request) = slot.as_mut() else { return Err(Reason::UpstreamBroke.into()) };
+    check(request)?;
+    let routed = route(request, peer, &view, shared)?;
     let hash = routed.service.hash.as_ref();
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
-    head(&mut request, &routed, peer)?;
-    let request = match &routed.matched {
-        Some(matched) if !matched.rule.actions.mirrors.is_empty() => mirror::start(matched, request, &view, peer, shared),
-        _ => request.map(super::RequestBody::Client),
-    };
-    let sent = within(routed.whole_time(), send(request, &routed, hash, peer, shared)).await;
-    let mut response = sent.ok_or(Reason::Timeout)??;
+    head(request, &routed, peer)?;
+    if let Some(matched) = routed.matched.as_ref().filter(|m| !m.rule.actions.mirrors.is_empty()) {
+        mirror::start(matched, request, &view, peer, shared);
+    }
+    let sending = pin!(send(slot, &routed, hash, peer, shared));
+    let mut response = within(routed.whole_time(), sending).await.ok_or(Reason::Timeout)??;
     headers::strip_hop_by_hop(response.headers_mut());
     for actions in routed.actions() {
         actions.response_headers.apply(response.headers_mut());

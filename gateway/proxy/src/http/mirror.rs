@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Request;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use rand::RngExt as _;
 use sluicegate_model::snapshot::Side;
 use tokio::sync::mpsc;
@@ -25,14 +25,8 @@ const LAG: usize = 32;
 /// Copies under way in one worker; beyond it they are left out.
 const AT_ONCE: usize = 256;
 
-/// Starts the copies a rule asks for and returns the request's body, teed if there is content to copy.
-pub(super) fn start(
-    matched: &Matched<'_>,
-    request: Request<Incoming>,
-    view: &Rc<View>,
-    peer: &Peer,
-    shared: &Rc<Shared>,
-) -> Request<RequestBody> {
+/// Starts the copies a rule asks for; if there is content to copy, the request's body is teed.
+pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody>, view: &Rc<View>, peer: &Peer, shared: &Rc<Shared>) {
     let mut copies = Vec::new();
     let services = matched.rung.mirrors.get(matched.choice.rule).map(Vec::as_slice).unwrap_or_default();
     for (mirror, service) in matched.rule.actions.mirrors.iter().zip(services) {
@@ -61,7 +55,7 @@ pub(super) fn start(
                 let _busy = Busy::new(&picked);
                 let mut connection = match shared.upstreams.check_out(picked.address) {
                     Some(connection) => connection,
-                    None => upstream::open(service, &picked, &shared).await?,
+                    None => Box::pin(upstream::open(service, &picked, &shared)).await?,
                 };
                 let mut response = connection.send_request(copy).await.ok()?.into_body();
                 while response.frame().await?.is_ok() {}
@@ -71,7 +65,11 @@ pub(super) fn start(
             let _ = tokio::time::timeout(DEADLINE, sending).await;
         });
     }
-    request.map(|body| if copies.is_empty() { RequestBody::Client(body) } else { RequestBody::Teed(body, copies) })
+    if !copies.is_empty()
+        && let RequestBody::Client(body) = std::mem::replace(request.body_mut(), RequestBody::Empty)
+    {
+        *request.body_mut() = RequestBody::Teed(body, copies);
+    }
 }
 
 struct UnderWay(Rc<Shared>);

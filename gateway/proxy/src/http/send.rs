@@ -1,7 +1,7 @@
 //! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where that is safe.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,10 @@ use crate::upstream;
 use crate::worker::Shared;
 
 /// Waits no longer than `time`, if it is given; no timer is armed otherwise.
-pub(super) async fn within<F: Future>(time: Option<Duration>, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+pub(super) async fn within<F: Future>(time: Option<Duration>, future: Pin<&mut F>) -> Option<F::Output> {
     match time {
         None => Some(future.await),
-        Some(time) => tokio::time::timeout(time, future.as_mut()).await.ok(),
+        Some(time) => Box::pin(tokio::time::timeout(time, future)).await.ok(),
     }
 }
 
@@ -31,7 +30,7 @@ pub(super) async fn within<F: Future>(time: Option<Duration>, future: F) -> Opti
 /// write, or what is idempotent and has no content (RFC 9110 §9.2.2), goes once more: to the same endpoint on a fresh connection if it was a
 /// reused one, which had, as a rule, been closed while idle; else to another endpoint.
 pub(super) async fn send(
-    mut request: Request<RequestBody>,
+    slot: &mut Option<Request<RequestBody>>,
     routed: &Routed<'_>,
     hash: Option<u64>,
     peer: &Peer,
@@ -60,7 +59,7 @@ pub(super) async fn send(
         let reused = idle.is_some();
         let opened = match idle {
             Some(connection) => Some(connection),
-            None => upstream::open(service, &picked, shared).await,
+            None => Box::pin(upstream::open(service, &picked, shared)).await,
         };
         let Some(mut connection) = opened else {
             tried.push(picked.address);
@@ -69,9 +68,10 @@ pub(super) async fn send(
             }
             continue;
         };
+        let Some(request) = slot.take() else { return Err(Reason::UpstreamBroke) };
         let spare = Spare::of(&request);
         let begun = Instant::now();
-        let sent = within(routed.try_time(), connection.try_send_request(request)).await;
+        let sent = within(routed.try_time(), pin!(connection.try_send_request(request))).await;
         let now = Instant::now();
         let Some(sent) = sent else {
             shared.decider.borrow_mut().observe(&picked, false, now - begun);
@@ -90,11 +90,11 @@ pub(super) async fn send(
                 };
                 match again {
                     Some(again) if reused => {
-                        request = again;
+                        *slot = Some(again);
                         once_more = Some(picked);
                     }
                     Some(again) if tried.len() + 1 < TRIES.min(service.pool(routed.side).endpoints.len()) => {
-                        request = again;
+                        *slot = Some(again);
                         shared.decider.borrow_mut().observe(&picked, false, now - begun);
                         tried.push(picked.address);
                     }
