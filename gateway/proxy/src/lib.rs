@@ -5,6 +5,7 @@
 
 mod decide;
 mod http;
+mod io;
 mod listener;
 mod tcp;
 mod upstream;

@@ -153,6 +153,9 @@ impl Body for ResponseBody {
         let this = self.get_mut();
         match &mut this.content {
             Content::Endpoint(body, returns) => {
+                if let Some(returns) = returns {
+                    returns.connection.drive(context);
+                }
                 let polled = Pin::new(body).poll_frame(context);
                 match &polled {
                     Poll::Ready(Some(Ok(_)) | None) => this.give_back(),

@@ -12,12 +12,12 @@ use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use rustc_hash::FxBuildHasher;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 use super::exchange::exchange;
+use crate::io::Io;
 use crate::worker::Shared;
 
 /// A client has this long to send a request's head, counted from the end of the exchange before: it also ends idle connections. In seconds,
@@ -59,7 +59,7 @@ pub(crate) async fn serve(stream: TcpStream, client: SocketAddr, listener: Socke
     let peer = Peer { address: client, value, listener, signal: closing.signal.clone() };
     let service = service_fn(|request: Request<Incoming>| exchange(Some(request.map(RequestBody::Client)), &peer, shared));
     let mut connection =
-        pin!(http1::Builder::new().max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER).serve_connection(TokioIo::new(stream), service));
+        pin!(http1::Builder::new().max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER).serve_connection(Io::new(stream), service));
     let mut told = false;
     let ended = poll_fn(|context| {
         if closing.signal.late.get() {

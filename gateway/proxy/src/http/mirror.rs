@@ -1,11 +1,13 @@
 //! Copies of requests, sent and forgotten. A mirror never slows or fails the request it copies.
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::Request;
-use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use rand::RngExt as _;
 use sluicegate_model::snapshot::Side;
@@ -57,8 +59,17 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody>, v
                     Some(connection) => connection,
                     None => Box::pin(upstream::open(service, &picked, &shared)).await?,
                 };
-                let mut response = connection.send_request(copy).await.ok()?.into_body();
-                while response.frame().await?.is_ok() {}
+                let mut response = connection.send(copy).await.ok()?.into_body();
+                poll_fn(|context| {
+                    loop {
+                        connection.drive(context);
+                        match ready!(Pin::new(&mut response).poll_frame(context)) {
+                            Some(Ok(_)) => {}
+                            Some(Err(_)) | None => return Poll::Ready(()),
+                        }
+                    }
+                })
+                .await;
                 Some(())
             };
             // Fire and forget: what became of it changes nothing.

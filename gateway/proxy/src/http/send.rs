@@ -71,7 +71,7 @@ pub(super) async fn send(
         let Some(request) = slot.take() else { return Err(Reason::UpstreamBroke) };
         let spare = Spare::of(&request);
         let begun = Instant::now();
-        let sent = within(routed.try_time(), pin!(connection.try_send_request(request))).await;
+        let sent = within(routed.try_time(), pin!(connection.send(request))).await;
         let now = Instant::now();
         let Some(sent) = sent else {
             shared.decider.borrow_mut().observe(&picked, false, now - begun);
