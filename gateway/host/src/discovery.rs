@@ -68,6 +68,7 @@ pub(crate) struct DiscoveryState {
     events: mpsc::UnboundedReceiver<Event>,
     found: mpsc::Sender<Found>,
     kinds: Vec<String>,
+    generation: Arc<Generation>,
     pending: Vec<Found>,
     resumed: Instant,
 }
@@ -84,6 +85,7 @@ impl WasmDiscovery {
             events,
             found,
             kinds: Vec::new(),
+            generation: self.generation.clone(),
             pending: Vec::new(),
             resumed: Instant::now(),
         };
@@ -219,6 +221,7 @@ impl publishing::Host for DiscoveryState {
 impl DiscoveryState {
     /// What was found waits for the guest's next wait, where the channel can push back; only the newest word on a target counts.
     fn push(&mut self, found: Found) {
+        self.generation.stats.succeeded();
         if self.pending.len() < MAX_ENDPOINTS {
             self.pending.push(found);
         }

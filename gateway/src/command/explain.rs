@@ -341,7 +341,8 @@ impl World<'_> {
         if service.fail_closed {
             return Err(End("503 balancer-failed".to_owned()));
         }
-        story.say("pick", "the native random choice: no balancer serves");
+        story.say("pick", "the native random choice, since no balancer serves");
+        story.say("result", "any endpoint of the pool");
         Ok(())
     }
 }

@@ -65,11 +65,9 @@ pub(crate) async fn serve(stream: TcpStream, client: SocketAddr, listener: Socke
         if closing.signal.late.get() {
             return Poll::Ready(Ok(()));
         }
-        if !told {
-            if closing.signal.closing.get() || shared.stopping.get() {
-                told = true;
-                connection.as_mut().graceful_shutdown();
-            }
+        if !told && (closing.signal.closing.get() || shared.stopping.get()) {
+            told = true;
+            connection.as_mut().graceful_shutdown();
         }
         closing.signal.wake_with(context.waker());
         match connection.as_mut().poll(context) {
