@@ -29,6 +29,8 @@ pub struct Settled {
     pub paths: Vec<PathBuf>,
     /// Data plane threads.
     pub workers: usize,
+    /// Client connections open at a time; none: half of the descriptors the process may have.
+    pub max_connections: Option<usize>,
     /// Of the admin API; port 0 takes a free one.
     pub admin_address: SocketAddr,
     /// Where allocations are kept.
@@ -53,6 +55,7 @@ impl Default for Settled {
         Self {
             paths: Vec::new(),
             workers: 1,
+            max_connections: None,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             state_dir: std::env::temp_dir().join(format!("sluicegate-{}", std::process::id())),
             ranges: Ranges::default(),
@@ -109,7 +112,9 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let allocator =
         Allocator::load(&settled.state_dir, settled.ranges.clone()).map_err(io(format!("state folder {}", settled.state_dir.display())))?;
     let stats = Arc::new(ProxyStats::default());
-    let proxy = Arc::new(Proxy::start(&Config { workers: settled.workers }, &stats).map_err(io("the workers"))?);
+    let proxy = Arc::new(
+        Proxy::start(&Config { workers: settled.workers, max_connections: settled.max_connections }, &stats).map_err(io("the workers"))?,
+    );
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
     let controller = Controller::new(settled.options()?, loader, allocator);

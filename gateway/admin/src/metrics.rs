@@ -73,6 +73,7 @@ impl Collector for Metrics {
         family(e, "connections_open", "Client connections open", gauge(&proxy.open))?;
         family(e, "requests", "HTTP exchanges begun", counter(&proxy.requests))?;
         family(e, "own_answers", "HTTP answers made by the gateway itself", counter(&proxy.own_answers))?;
+        family(e, "connections_refused", "Client connections reset at once, since as many were open as may be", counter(&proxy.refused))?;
         family(e, "accept_errors", "Accepts that failed", counter(&proxy.accept_errors))?;
         family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;
 

@@ -84,6 +84,8 @@ pub struct ProxyStats {
     pub requests: AtomicU64,
     /// Answers the gateway made itself, by status.
     pub own_answers: AtomicU64,
+    /// Client connections closed at once, since as many were open as descriptors allow.
+    pub refused: AtomicU64,
     /// Accepts that failed.
     pub accept_errors: AtomicU64,
     /// The newest snapshot version that every worker serves.

@@ -26,10 +26,12 @@ use tokio::sync::watch;
 use listener::SocketSet;
 
 /// How the data plane runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Threads, at least 1.
     pub workers: usize,
+    /// Client connections open at a time, over all workers; none: half of the descriptors the process may have.
+    pub max_connections: Option<usize>,
 }
 
 /// An address that could not be bound.
@@ -73,6 +75,22 @@ impl Serving {
     }
 }
 
+/// Descriptors kept for listeners, files and the admin API.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// Client connections each worker may have open: each may need a descriptor towards an endpoint as well. The soft limit is raised to the hard one.
+fn most_open(workers: usize) -> usize {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.current < limit.maximum {
+        let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        if rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_ok() {
+            limit.current = limit.maximum;
+        }
+    }
+    let descriptors = limit.current.unwrap_or(u64::MAX).saturating_sub(RESERVED_DESCRIPTORS).max(16);
+    usize::try_from(descriptors / 2).unwrap_or(usize::MAX).div_ceil(workers)
+}
+
 /// The running data plane. Dropped without [`Proxy::shutdown`] it stops at once.
 pub struct Proxy {
     published: watch::Sender<Published>,
@@ -98,10 +116,12 @@ impl Proxy {
             all: watch::Sender::new(0),
             stats: stats.clone(),
         });
+        let most_open = config.max_connections.map_or_else(|| most_open(count), |most| most.div_ceil(count));
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
-            let worker = worker::Worker { index, cpu, published: receiver.clone(), stats: stats.clone(), serving: serving.clone() };
+            let worker =
+                worker::Worker { index, cpu, most_open, published: receiver.clone(), stats: stats.clone(), serving: serving.clone() };
             // The event loop belongs to its thread; its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {

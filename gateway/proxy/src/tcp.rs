@@ -30,6 +30,8 @@ pub(crate) async fn forward(mut client: TcpStream, peer: SocketAddr, address: So
     // A connection outlives its snapshot: an endpoint that is removed keeps it (SERVICE-SEMANTICS §12), the snapshot need not stay.
     drop(view);
     let Some((mut upstream, _busy)) = connected else { return reset(&client) };
+    keep_alive(&client);
+    keep_alive(&upstream);
     // An error is one side's reset: the other gets one too.
     if tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await.is_err() {
         reset(&client);
@@ -90,9 +92,16 @@ pub(crate) async fn dial(service: &ServicePort, to: &Picked, shared: &Shared) ->
 }
 
 /// Resets instead of closing: a refused connection must not look like an empty answer (SERVICE-SEMANTICS §14).
-fn reset(stream: &TcpStream) {
+pub(crate) fn reset(stream: &TcpStream) {
     // Fails only on a socket that is gone already.
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Dead peers are found: nothing else ends a silent connection, which may be silent for as long as it likes.
+fn keep_alive(stream: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    // Fails only on a socket that is gone already.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 /// Counts an endpoint's work in flight while it lives.

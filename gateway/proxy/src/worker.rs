@@ -32,6 +32,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) cpu: Option<usize>,
+    pub(crate) most_open: usize,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// Copies of requests under way, see [`crate::http`]'s mirror.
     pub(crate) mirrors: Cell<usize>,
     open: Cell<usize>,
+    /// Client connections this worker may have open.
+    most_open: usize,
 }
 
 impl Shared {
@@ -102,6 +105,7 @@ impl Worker {
             stopping: Cell::new(false),
             mirrors: Cell::new(0),
             open: Cell::new(0),
+            most_open: self.most_open,
         });
         let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet>, JoinHandle<()>)> = BTreeMap::new();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
@@ -173,6 +177,12 @@ async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<S
         match listener.accept().await {
             Ok((stream, client)) => {
                 count(&shared.stats.accepted);
+                if shared.open.get() >= shared.most_open {
+                    // Early and cheaply, while what runs goes on: without descriptors there would be no endpoint for it either.
+                    count(&shared.stats.refused);
+                    tcp::reset(&stream);
+                    continue;
+                }
                 let open = Open::new(&shared);
                 let shared = shared.clone();
                 // A panic ends this task only; `open` is dropped in unwinding too.

@@ -134,3 +134,25 @@ fn a_connection_outlives_its_endpoint_and_listener() {
         assert_eq!(got, "before after");
     });
 }
+
+#[test]
+fn connections_beyond_the_limit_are_reset_and_the_running_ones_go_on() {
+    run(async {
+        let proxy = start_with(&Config { workers: 1, max_connections: Some(1) });
+        let (at, to_echo) = (free(), echo("a").await);
+        proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![service(&[to_echo])]).await;
+        let mut first = TcpStream::connect(at).await.unwrap();
+        assert_eq!(first.read_u8().await.unwrap(), b'a');
+        assert!(exchange(at, "").await.is_err(), "the second is reset");
+        assert_eq!(proxy.stats.refused.load(Ordering::Relaxed), 1);
+        first.write_all(b"on").await.unwrap();
+        first.shutdown().await.unwrap();
+        let mut got = String::new();
+        first.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "on");
+        // Its place is free again once the worker has seen its end.
+        while exchange(at, "").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+}

@@ -21,6 +21,9 @@ pub(super) struct Process {
     /// Data plane threads [default: one a core]
     #[arg(long)]
     pub(super) workers: Option<usize>,
+    /// Client connections open at a time [default: half of the file descriptors the process may have]
+    #[arg(long)]
+    pub(super) max_connections: Option<usize>,
     /// Address of the admin API [default: 127.0.0.1:9901]
     #[arg(long)]
     pub(super) admin_address: Option<SocketAddr>,
@@ -68,6 +71,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
     let load_balancer = given(network.load_balancer_addresses).or(object.load_balancer_addresses);
     Ok(Settled {
         workers: process.workers.or(object.workers).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1),
+        max_connections: process.max_connections.or(object.max_connections),
         admin_address: process.admin_address.or(object.admin_address).unwrap_or_else(default_admin_address),
         state_dir: process.state_dir.or_else(|| object.state_dir.map(PathBuf::from)).unwrap_or_else(default_state_dir),
         ranges: Ranges {

@@ -47,6 +47,7 @@ pub(super) const FIELDS: &[&str] = &[
     "requestTimeout",
     "router",
     "workers",
+    "maxConnections",
     "adminAddress",
     "stateDir",
     "nodePortRange",
@@ -276,6 +277,8 @@ pub struct ClientTrafficPolicySpec {
 pub struct SluicegateConfiguration {
     /// Data plane threads. Default: one a core.
     pub workers: Option<usize>,
+    /// Client connections open at a time. Default: half of the file descriptors the process may have.
+    pub max_connections: Option<usize>,
     /// Of the admin API. Default 127.0.0.1:9901.
     pub admin_address: Option<std::net::SocketAddr>,
     /// Where allocated ports and addresses are kept.

@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::net::SocketAddr;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::connection::Exchanging;
+use super::connection::{Exchanging, Progress};
 use crate::tcp::Busy;
 use crate::upstream::Connection;
 use crate::worker::Shared;
@@ -35,9 +35,9 @@ pub(crate) enum Part {
 /// A request's content on its way to an endpoint.
 pub(crate) enum RequestBody {
     /// As the client sends it.
-    Client(Incoming),
+    Client(Incoming, Progress),
     /// The same, with copies going to mirrors.
-    Teed(Incoming, Vec<Sender<Part>>),
+    Teed(Incoming, Progress, Vec<Sender<Part>>),
     /// Such a copy.
     Copy(Receiver<Part>),
     Empty,
@@ -49,9 +49,18 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Client(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Sender),
-            Self::Teed(body, copies) => {
+            Self::Client(body, progress) => {
+                let polled = Pin::new(body).poll_frame(context);
+                if polled.is_ready() {
+                    progress.moved();
+                }
+                polled.map_err(BodyError::Sender)
+            }
+            Self::Teed(body, progress, copies) => {
                 let polled = Pin::new(&mut *body).poll_frame(context);
+                if polled.is_ready() {
+                    progress.moved();
+                }
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
                         // A full queue drops its sender: a slow mirror never slows the request.
@@ -79,7 +88,7 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Client(body) | Self::Teed(body, _) => body.is_end_stream(),
+            Self::Client(body, _) | Self::Teed(body, ..) => body.is_end_stream(),
             Self::Copy(_) => false,
             Self::Empty => true,
         }
@@ -87,7 +96,7 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Client(body) | Self::Teed(body, _) => body.size_hint(),
+            Self::Client(body, _) | Self::Teed(body, ..) => body.size_hint(),
             Self::Copy(_) => SizeHint::default(),
             Self::Empty => SizeHint::with_exact(0),
         }
@@ -157,6 +166,9 @@ impl Body for ResponseBody {
                     returns.connection.drive(context);
                 }
                 let polled = Pin::new(body).poll_frame(context);
+                if let (Poll::Ready(_), Some(busy)) = (&polled, &this.busy) {
+                    busy.moved();
+                }
                 match &polled {
                     Poll::Ready(Some(Ok(_)) | None) => this.give_back(),
                     Poll::Ready(Some(Err(_))) => *returns = None,

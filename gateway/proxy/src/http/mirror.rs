@@ -77,9 +77,9 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody>, v
         });
     }
     if !copies.is_empty()
-        && let RequestBody::Client(body) = std::mem::replace(request.body_mut(), RequestBody::Empty)
+        && let RequestBody::Client(body, progress) = std::mem::replace(request.body_mut(), RequestBody::Empty)
     {
-        *request.body_mut() = RequestBody::Teed(body, copies);
+        *request.body_mut() = RequestBody::Teed(body, progress, copies);
     }
 }
 

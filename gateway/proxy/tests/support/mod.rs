@@ -17,7 +17,8 @@ use sluicegate_model::snapshot::{
     Affinity, AppProtocol, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
 };
 use sluicegate_model::stats::{EndpointStats, ProxyStats, ServiceStats};
-use sluicegate_proxy::{Config, Proxy};
+pub use sluicegate_proxy::Config;
+use sluicegate_proxy::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -185,8 +186,12 @@ pub struct Running {
 }
 
 pub fn start(workers: usize) -> Running {
+    start_with(&Config { workers, ..Config::default() })
+}
+
+pub fn start_with(config: &Config) -> Running {
     let stats = Arc::new(ProxyStats::default());
-    Running { proxy: Proxy::start(&Config { workers }, &stats).unwrap(), stats, version: AtomicU64::new(0) }
+    Running { proxy: Proxy::start(config, &stats).unwrap(), stats, version: AtomicU64::new(0) }
 }
 
 impl Running {
