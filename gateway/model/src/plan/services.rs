@@ -1,0 +1,165 @@
+//! Services: their ports with what policies say of them, and the addresses they listen on.
+
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::core::v1::Service;
+
+use super::compile::Compiler;
+use super::*;
+use crate::object::ours::Hash;
+use crate::object::{error, warning};
+use crate::route::Transport;
+
+impl Compiler<'_> {
+    pub(super) fn service(&mut self, object: &Arc<Object>, service: &Service) {
+        let Some(spec) = &service.spec else { return };
+        let (namespace, name) = (&object.key.namespace, &object.key.name);
+        let proxy = service.metadata.labels.as_ref().and_then(|l| l.get("service.kubernetes.io/service-proxy-name"));
+        if proxy.is_some_and(|p| p != "sluicegate") {
+            return;
+        }
+        let kind = spec.type_.clone().unwrap_or_else(|| "ClusterIP".to_owned());
+        let headless = spec.cluster_ip.as_deref() == Some("None");
+        let proxied = !headless && kind != "ExternalName";
+        let id = (namespace.clone(), name.clone());
+        let mut external_ips: Vec<IpAddr> = spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).collect();
+        external_ips.extend(self.allocations.load_balancer.get(&id));
+        let cluster_ips: Vec<IpAddr> = self.allocations.cluster_ips.get(&id).copied().filter(|_| proxied).into_iter().collect();
+        let mut ports = Vec::new();
+        for (i, port) in spec.ports.iter().flatten().enumerate() {
+            let Ok(number) = u16::try_from(port.port) else { continue };
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            let at = format!("spec.ports[{i}]");
+            if protocol != "TCP" && proxied {
+                let message = format!("{at}.protocol: {protocol} is not forwarded by this version");
+                self.plan.faults.push(warning(&object.origin, &object.key, &at, message, None));
+            }
+            let app_protocol = match port.app_protocol.as_deref() {
+                Some("http") => AppProtocol::Http,
+                Some(other @ ("https" | "grpc" | "kubernetes.io/h2c" | "kubernetes.io/ws" | "kubernetes.io/wss")) => {
+                    let path = format!("{at}.appProtocol");
+                    let message = format!("{path}: {other:?} is forwarded at L4, per connection, by this version");
+                    self.plan.faults.push(warning(&object.origin, &object.key, &path, message, None));
+                    AppProtocol::Tcp
+                }
+                _ => AppProtocol::Tcp,
+            };
+            let port_name = port.name.clone().unwrap_or_default();
+            let policy = self.backend_policy(object, &port_name);
+            let (mut balancer, mut discovery, mut hash, mut connect, mut request) = (None, None, None, None, None);
+            if let Some((source, policy)) = policy {
+                if let Some(lb) = &policy.spec.load_balancer {
+                    let plugin = lb.plugin.as_deref().unwrap_or("least-request");
+                    balancer = self.plugin(source, "spec.loadBalancer.plugin", plugin, PluginKind::Balancer, &lb.config);
+                    hash = lb.hash.as_ref().and_then(|hash| self.hash(source, hash));
+                }
+                if let Some(d) = &policy.spec.discovery {
+                    discovery = self.plugin(source, "spec.discovery.plugin", &d.plugin, PluginKind::Discovery, &d.config);
+                }
+                connect = policy.spec.timeout.tcp.connect_timeout.map(|s| s.0);
+                request = policy.spec.timeout.http.request_timeout.map(|s| s.0);
+            }
+            let seconds =
+                spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds).unwrap_or(10_800);
+            let affine = spec.session_affinity.as_deref() == Some("ClientIP");
+            ports.push(PlannedPort {
+                service: ServiceRef { namespace: namespace.clone(), name: name.clone(), port: number },
+                name: port_name,
+                node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol.clone())).copied(),
+                protocol,
+                app_protocol,
+                balancer: balancer.unwrap_or_else(|| self.builtin("least-request", PluginKind::Balancer)),
+                discovery: discovery.unwrap_or_else(|| self.builtin("kubernetes", PluginKind::Discovery)),
+                hash,
+                internal: traffic_policy(spec.internal_traffic_policy.as_deref()),
+                external: traffic_policy(spec.external_traffic_policy.as_deref()),
+                distribution: match spec.traffic_distribution.as_deref() {
+                    Some("PreferClose" | "PreferSameZone") => Distribution::SameZone,
+                    Some("PreferSameNode") => Distribution::SameNode,
+                    _ => Distribution::Any,
+                },
+                affinity: affine.then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(10_800))),
+                connect_timeout: connect.unwrap_or(Duration::from_secs(5)),
+                request_timeout: request,
+            });
+        }
+        if proxied {
+            for port in ports.iter().filter(|p| p.protocol == "TCP") {
+                self.service_listeners(object, port, &cluster_ips, &external_ips);
+            }
+        }
+        let type_ = if headless { "Headless".to_owned() } else { kind };
+        self.plan.services.push(PlannedService {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            type_,
+            proxied,
+            cluster_ips,
+            external_ips,
+            ports,
+            object: object.clone(),
+        });
+    }
+
+    pub(super) fn hash(&mut self, source: &Object, hash: &Hash) -> Option<HashKey> {
+        Some(match hash {
+            Hash::SourceIP => HashKey::SourceIp,
+            Hash::Path => HashKey::Path,
+            Hash::Cookie { cookie } => HashKey::Cookie(cookie.name.clone()),
+            Hash::Header { header } => match header.name.parse() {
+                Ok(name) => HashKey::Header(name),
+                Err(_) => {
+                    let path = "spec.loadBalancer.hash.header.name";
+                    self.plan.faults.push(error(
+                        &source.origin,
+                        &source.key,
+                        path,
+                        format!("{path}: {:?} is not a header field's name", header.name),
+                        None,
+                    ));
+                    return None;
+                }
+            },
+        })
+    }
+
+    pub(super) fn service_listeners(&mut self, object: &Object, port: &PlannedPort, cluster_ips: &[IpAddr], external_ips: &[IpAddr]) {
+        let transport = if port.app_protocol == AppProtocol::Http { Transport::Http } else { Transport::Tcp };
+        let info = ListenerInfo {
+            name: port.service.to_string(),
+            port: port.service.port,
+            transport,
+            hostname: None,
+            namespace: object.key.namespace.clone(),
+        };
+        let router = self.router("Service", object, &port.name, info);
+        let front = |side| {
+            let target = router.map_or_else(|| PlannedTarget::Service { service: port.service.clone(), side }, PlannedTarget::Router);
+            match port.app_protocol {
+                AppProtocol::Tcp => PlannedFront::Tcp(target),
+                AppProtocol::Http => PlannedFront::Http(vec![(None, target)]),
+            }
+        };
+        let mut wanted = Vec::new();
+        for ip in cluster_ips {
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("cluster IP of {}", port.service), front(Side::Internal)));
+        }
+        for ip in external_ips {
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {}", port.service), front(Side::External)));
+        }
+        if let Some(node_port) = port.node_port {
+            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+            let addresses = if self.settings.node_addresses.is_empty() { &any[..] } else { &self.settings.node_addresses };
+            for ip in addresses {
+                wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {}", port.service), front(Side::External)));
+            }
+        }
+        for (address, name, front) in wanted {
+            self.listen(object, "spec.ports", PlannedListener { address, name, front });
+        }
+    }
+}
+
+pub(super) fn traffic_policy(policy: Option<&str>) -> TrafficPolicy {
+    if policy == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
+}
