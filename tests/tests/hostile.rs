@@ -70,7 +70,7 @@ fn balanced(mode: &str, more: &str) -> String {
 }
 
 fn routed(mode: &str) -> String {
-    plugin("router", ", limits: {memory: 8Mi}")
+    plugin("router", ", limits: {memory: 8Mi, deadline: 200ms}")
         + "apiVersion: sluicegate.dev/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  router: {plugin: mine, config: "
         + mode
         + "}\n"
@@ -108,7 +108,7 @@ fn fault_has(gateway: &Gateway, words: &[&str]) -> bool {
 
 #[test]
 fn a_balancer_that_misbehaves_at_once_is_refused_with_its_stage_and_reason_while_the_old_configuration_serves() {
-    let limits = ", limits: {memory: 8Mi, deadline: 20ms, configureDeadline: 200ms}";
+    let limits = ", limits: {memory: 8Mi, deadline: 200ms, configureDeadline: 500ms}";
     let gateway = gateway(HOSTILE_BALANCER, &balanced("{mode: ok}", limits));
     let load = Load::on(gateway.node_port());
     for (mode, stage, reason) in [
@@ -116,8 +116,8 @@ fn a_balancer_that_misbehaves_at_once_is_refused_with_its_stage_and_reason_while
         ("trap-update", "stage trial", "trapped"),
         ("trap-pick", "stage trial", "trapped"),
         ("out-of-range", "stage trial", "out of range"),
-        ("loop-open", "stage configure", "did not return within its deadline of 200ms"),
-        ("loop-pick", "stage trial", "did not return within its deadline of 20ms"),
+        ("loop-open", "stage configure", "did not return within its deadline of 500ms"),
+        ("loop-pick", "stage trial", "did not return within its deadline of 200ms"),
         ("memory-open", "stage configure", "memory limit of 8388608 bytes"),
         ("memory-pick", "stage trial", "memory limit of 8388608 bytes"),
     ] {
@@ -138,10 +138,10 @@ fn a_balancer_that_turns_bad_under_traffic_is_contained_and_rolled_back_to_the_g
         [("trap-pick", "trapped"), ("out-of-range", "out of range"), ("loop-pick", "deadline"), ("memory-pick", "memory limit")]
     {
         let bad = format!("{{mode: {mode}, spare_trials: true}}");
-        let gateway = gateway(HOSTILE_BALANCER, &balanced("{mode: ok}", ", limits: {memory: 8Mi}"));
+        let gateway = gateway(HOSTILE_BALANCER, &balanced("{mode: ok}", ", limits: {memory: 8Mi, deadline: 100ms}"));
         let address = gateway.node_port();
         let load = Load::on(address);
-        gateway.write("policy.yaml", &balanced(&bad, ", limits: {memory: 8Mi}"));
+        gateway.write("policy.yaml", &balanced(&bad, ", limits: {memory: 8Mi, deadline: 100ms}"));
         eventually(mode, || reason_has(&gateway, &["plugin mine", "stage pick", "generation 1 is quarantined", reason]));
         load.goes_on(20);
         let worst = load.end();
@@ -149,7 +149,7 @@ fn a_balancer_that_turns_bad_under_traffic_is_contained_and_rolled_back_to_the_g
         assert_eq!(gateway.plugin("mine")["state"], "failed", "there was no generation before: the native choice serves");
         // The same configuration again does not bring the bad version back; a new file does.
         replace(&gateway.path("mine.wasm"), &another(HOSTILE_BALANCER));
-        gateway.write("policy.yaml", &balanced("{mode: ok}", ", limits: {memory: 8Mi}"));
+        gateway.write("policy.yaml", &balanced("{mode: ok}", ", limits: {memory: 8Mi, deadline: 100ms}"));
         eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2 && gateway.plugin("mine")["state"] == "active");
     }
 }
@@ -184,7 +184,7 @@ fn an_exchange_fails_with_its_balancer_only_where_the_policy_says_so() {
 
 #[test]
 fn a_log_flood_is_cut_and_the_guest_serves_on() {
-    let gateway = gateway(HOSTILE_BALANCER, &balanced("{mode: log-flood, spare_trials: true}", ""));
+    let gateway = gateway(HOSTILE_BALANCER, &balanced("{mode: log-flood, spare_trials: true}", ", limits: {deadline: 5s}"));
     let load = Load::on(gateway.node_port());
     load.goes_on(20);
     assert_eq!(gateway.plugin("mine")["generation"]["failures"], 0);
@@ -200,7 +200,7 @@ fn a_router_that_misbehaves_is_refused_or_contained() {
     for (mode, stage, reason) in [
         ("trap-configure", "stage configure", "trapped"),
         ("trap-route", "stage trial", "trapped"),
-        ("loop-route", "stage trial", "deadline of 20ms"),
+        ("loop-route", "stage trial", "deadline of 200ms"),
         ("memory-route", "stage trial", "memory limit"),
         ("out-of-range", "stage trial", "out of range"),
     ] {
