@@ -1,6 +1,6 @@
 //! The objects compiled and joined: services, listeners, routers, plugins, with every fault found. Pure and deterministic.
 //!
-//! Here is what comes of it; [`compile`] makes it, of [`services`], [`gateways`] and the [`policies`] that attach to both.
+//! Here is what comes of it; [`compile()`] makes it, of [`services`], [`gateways`] and the [`policies`] that attach to both.
 
 mod compile;
 mod gateways;
