@@ -1,6 +1,6 @@
 //! Balancers: the trait, what a pick may read, and the component that the host sees.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 
 use schemars::JsonSchema;
@@ -50,6 +50,7 @@ pub struct Pick {
     pub hash: Option<u64>,
     /// 0 for the first try of an exchange, 1 for its first retry, and so on.
     pub attempt: u32,
+    random: Cell<u64>,
     #[cfg(not(target_arch = "wasm32"))]
     host: std::rc::Rc<crate::testing::FakeHost>,
 }
@@ -58,12 +59,12 @@ impl Pick {
     /// A first try without a hash that reads a copy of these statistics, for native tests.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn fake(host: &crate::testing::FakeHost) -> Self {
-        Self { hash: None, attempt: 0, host: std::rc::Rc::new(host.clone()) }
+        Self { hash: None, attempt: 0, random: Cell::new(host::random()), host: std::rc::Rc::new(host.clone()) }
     }
 
-    /// 64 uniform random bits.
+    /// 64 uniform random bits, others at each call. Not for secrets.
     pub fn random(&self) -> u64 {
-        host::random()
+        host::split_mix(&self.random)
     }
 
     /// A uniform random index below `n`; 0 when `n` is 0.
@@ -168,6 +169,7 @@ impl<B: Balancer> wit::GuestPool for PoolState<B> {
         let pick = Pick {
             hash: context.hash,
             attempt: context.attempt,
+            random: Cell::new(context.random),
             #[cfg(not(target_arch = "wasm32"))]
             host: Default::default(),
         };
@@ -224,7 +226,7 @@ mod tests {
     fn the_component_passes_calls_on() {
         let pool = PoolState(RefCell::new(Fewest(0, Vec::new())));
         assert!(pool.wants_reports());
-        let context = wit::PickContext { hash: None, attempt: 0 };
+        let context = wit::PickContext { hash: None, attempt: 0, random: 1 };
         assert_eq!(pool.pick(context), None);
         pool.update(vec![Endpoint::new("10.0.0.1:80")]);
         assert_eq!(pool.pick(context), Some(0));

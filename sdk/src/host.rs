@@ -45,6 +45,15 @@ pub fn random() -> u64 {
     crate::testing::next_random()
 }
 
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): any seed will do, unlike xorshift's, where 0 stays 0.
+pub(crate) fn split_mix(state: &std::cell::Cell<u64>) -> u64 {
+    let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    state.set(next);
+    let z = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// A uniform index below `n`, 0 when `n` is 0: Lemire's multiply-shift without its rejection step, whose bias of `n / 2^64` no balancer sees.
 pub(crate) fn below(random: u64, n: usize) -> usize {
     ((u128::from(random) * n as u128) >> 64) as usize

@@ -1,5 +1,6 @@
 //! Routers: the trait, the types of its answers, and the component that the host sees.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
@@ -14,7 +15,7 @@ use crate::host;
 pub use crate::bindings::router::sluicegate::plugin::types::ServiceRef;
 pub use wit::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect,
-    Request, Rewrite, Rule, Transport,
+    Rewrite, Rule, Transport,
 };
 
 /// Chooses the rule, and the backend of it, that takes an exchange or connection. One value holds the compiled rules of one listener.
@@ -30,11 +31,68 @@ pub trait Router: Sized + 'static {
     fn route(&mut self, request: &Request) -> Decision;
 }
 
+/// An exchange to route, or a connection, whose method and path are empty. Beyond method, host and path it has what the [`Interests`] name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// As the client sent it: methods are case-sensitive.
+    pub method: Cow<'static, str>,
+    /// Host or `:authority` without its port, in lower case; the SNI for TLS; empty for TCP and UDP.
+    pub host: String,
+    /// The path without its query.
+    pub path: String,
+    /// Without its `?`; empty unless the interests ask for it.
+    pub query: String,
+    /// In the order of the interests; repeated headers are joined by `, `.
+    pub headers: Vec<Option<String>>,
+    /// In the order of the interests.
+    pub cookies: Vec<Option<String>>,
+    /// The client's IP address; empty unless the interests ask for it.
+    pub client: String,
+}
+
+/// How the values of a request are laid out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Layout {
+    headers: usize,
+    cookies: usize,
+    query: bool,
+    client: bool,
+}
+
+impl Layout {
+    fn of(interests: &Interests) -> Self {
+        let Interests { headers, cookies, query, client } = interests;
+        Self { headers: headers.len(), cookies: cookies.len(), query: *query, client: *client }
+    }
+
+    fn request(self, request: wit::Request) -> Request {
+        let mut headers = request.values.unwrap_or_default();
+        let client = if self.client { headers.pop().flatten() } else { None };
+        let query = if self.query { headers.pop().flatten() } else { None };
+        let cookies = if self.cookies == 0 { Vec::new() } else { headers.split_off(self.headers.min(headers.len())) };
+        let (client, query) = (client.unwrap_or_default(), query.unwrap_or_default());
+        Request { method: method(request.method), host: request.host, path: request.path, query, headers, cookies, client }
+    }
+}
+
+fn method(method: wit::Method) -> Cow<'static, str> {
+    Cow::Borrowed(match method {
+        wit::Method::Get => "GET",
+        wit::Method::Head => "HEAD",
+        wit::Method::Post => "POST",
+        wit::Method::Put => "PUT",
+        wit::Method::Delete => "DELETE",
+        wit::Method::Options => "OPTIONS",
+        wit::Method::Patch => "PATCH",
+        wit::Method::Other(name) => return Cow::Owned(name),
+    })
+}
+
 /// What [`export_router!`](crate::export_router) exports.
 pub struct RouterComponent<R, N>(PhantomData<(R, N)>);
 
 /// One listener's router. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
-pub struct TableState<R>(RefCell<R>);
+pub struct TableState<R>(RefCell<R>, Layout);
 
 impl<R: Router, N: Named> wit::Guest for RouterComponent<R, N> {
     type Table = TableState<R>;
@@ -54,11 +112,12 @@ impl<R: Router> wit::GuestTable for TableState<R> {
     fn configure(config: String, listener: Listener) -> Result<(wit::Table, Configured), String> {
         host::report_panics();
         let (router, configured) = R::configure(config::parse(&config)?, &listener)?;
-        Ok((wit::Table::new(Self(RefCell::new(router))), configured))
+        let layout = Layout::of(&configured.interests);
+        Ok((wit::Table::new(Self(RefCell::new(router), layout)), configured))
     }
 
-    fn route(&self, request: Request) -> Decision {
-        self.0.borrow_mut().route(&request)
+    fn route(&self, request: wit::Request) -> Decision {
+        self.0.borrow_mut().route(&self.1.request(request))
     }
 }
 
@@ -73,8 +132,7 @@ impl Default for Listener {
 impl Default for Request {
     fn default() -> Self {
         Self {
-            method: "GET".to_owned(),
-            scheme: "http".to_owned(),
+            method: Cow::Borrowed("GET"),
             host: String::new(),
             path: "/".to_owned(),
             query: String::new(),
@@ -166,8 +224,31 @@ mod tests {
         let listener = Listener { name: "web".to_owned(), ..Listener::default() };
         let (router, configured) = Everything::configure(NoConfig {}, &listener).unwrap();
         assert_eq!(configured.rules[0].name.as_deref(), Some("web"));
-        let table = TableState(RefCell::new(router));
-        assert_eq!(table.route(Request::default()), Decision::Matched(Choice { rule: 0, backend: Some(0), matched_prefix: 0 }));
-        assert_eq!(table.route(Request { path: "/none".to_owned(), ..Request::default() }), Decision::NoMatch);
+        let table = TableState(RefCell::new(router), Layout::default());
+        let request = |path: &str| wit::Request { method: wit::Method::Get, host: String::new(), path: path.to_owned(), values: None };
+        assert_eq!(table.route(request("/")), Decision::Matched(Choice { rule: 0, backend: Some(0), matched_prefix: 0 }));
+        assert_eq!(table.route(request("/none")), Decision::NoMatch);
+    }
+
+    #[test]
+    fn values_go_where_the_interests_say() {
+        let interests = |headers: &[&str], cookies: &[&str], query, client| {
+            let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+            Layout::of(&Interests { headers: names(headers), cookies: names(cookies), query, client })
+        };
+        let read = |layout: Layout, values: &[Option<&str>]| {
+            let values = values.iter().map(|v| v.map(str::to_owned)).collect::<Vec<_>>();
+            let method = wit::Method::Other("PURGE".to_owned());
+            let values = (!values.is_empty()).then_some(values);
+            layout.request(wit::Request { method, host: "h".to_owned(), path: "/".to_owned(), values })
+        };
+        let all = read(interests(&["a", "b"], &["c"], true, true), &[Some("1"), None, Some("3"), Some("q=1"), Some("192.0.2.1")]);
+        assert_eq!((all.headers, all.cookies), (vec![Some("1".to_owned()), None], vec![Some("3".to_owned())]));
+        assert_eq!((&*all.query, &*all.client, &*all.method), ("q=1", "192.0.2.1", "PURGE"));
+        let one = read(interests(&["a"], &[], false, false), &[Some("1")]);
+        assert_eq!((one.headers.len(), one.cookies.len(), &*one.query, &*one.client), (1, 0, "", ""));
+        assert!(read(interests(&[], &[], false, false), &[]).headers.is_empty());
+        // A host that sends less than asked for breaks nothing.
+        assert!(read(interests(&["a"], &["b"], true, true), &[]).cookies.is_empty());
     }
 }

@@ -24,11 +24,6 @@ pub fn seed(seed: u64) {
     RANDOM.set(seed);
 }
 
-/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): any seed will do, unlike xorshift's, where 0 stays 0.
 pub(crate) fn next_random() -> u64 {
-    let state = RANDOM.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    RANDOM.set(state);
-    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    RANDOM.with(crate::host::split_mix)
 }

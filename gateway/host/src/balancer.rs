@@ -183,7 +183,8 @@ impl Instance {
         let (resource, reports) = live.update(pool)?;
         self.reports = reports;
         arm_call(&mut live.store);
-        let context = balancing::PickContext { hash: context.hash, attempt: context.attempt };
+        let random = live.store.data_mut().next_random();
+        let context = balancing::PickContext { hash: context.hash, attempt: context.attempt, random };
         let picked = live.guest.sluicegate_plugin_balancing().pool().call_pick(&mut live.store, resource, context);
         let picked = picked.map_err(|e| explain(live.store.data(), Stage::Pick, &e))?;
         match picked {

@@ -51,7 +51,6 @@ impl RouterGeneration for WasmRouter {
         for headers in [HeaderMap::new(), headers] {
             let view = RouteView {
                 method: "GET",
-                scheme: "http",
                 host: "trial.invalid",
                 path: "/trial",
                 query: "",
@@ -203,20 +202,30 @@ impl Router for Instance {
 /// Hands over the request, borrowed; only what the router declared crosses the boundary.
 fn lower<T>(table: &RouteTable, view: &RouteView<'_>, call: impl FnOnce(routing::Request<'_>) -> T) -> T {
     let interests = &table.interests;
+    let method = method(view.method);
+    if interests.is_empty() {
+        return call(routing::Request { method, host: view.host, path: view.path, values: None });
+    }
     let headers: Vec<Option<Cow<'_, str>>> = interests.headers.iter().map(|name| joined(view.headers, name)).collect();
-    let headers: Vec<Option<&str>> = headers.iter().map(Option::as_deref).collect();
-    let cookies: Vec<Option<&str>> = interests.cookies.iter().map(|name| cookie(view.headers, name)).collect();
-    let client = if interests.client { view.client.to_string() } else { String::new() };
-    call(routing::Request {
-        method: view.method,
-        scheme: view.scheme,
-        host: view.host,
-        path: view.path,
-        query: if interests.query { view.query } else { "" },
-        headers: &headers,
-        cookies: &cookies,
-        client: &client,
-    })
+    let cookies = interests.cookies.iter().map(|name| cookie(view.headers, name));
+    let client = interests.client.then(|| view.client.to_string());
+    let query = interests.query.then_some(Some(view.query));
+    let values = headers.iter().map(Option::as_deref).chain(cookies).chain(query).chain(client.as_deref().map(Some));
+    let values: Vec<Option<&str>> = values.collect();
+    call(routing::Request { method, host: view.host, path: view.path, values: Some(&values) })
+}
+
+fn method(method: &str) -> routing::Method<'_> {
+    match method {
+        "GET" => routing::Method::Get,
+        "HEAD" => routing::Method::Head,
+        "POST" => routing::Method::Post,
+        "PUT" => routing::Method::Put,
+        "DELETE" => routing::Method::Delete,
+        "OPTIONS" => routing::Method::Options,
+        "PATCH" => routing::Method::Patch,
+        other => routing::Method::Other(other),
+    }
 }
 
 /// Repeated fields joined as RFC 9110 §5.2 says; bytes that are not UTF-8 are replaced.

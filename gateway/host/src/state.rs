@@ -123,11 +123,15 @@ impl host::Host for State {
     }
 
     fn random(&mut self) -> u64 {
-        self.random.next_u64()
+        self.next_random()
     }
 }
 
 impl State {
+    pub(crate) fn next_random(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
     fn endpoint<T>(&self, index: u32, read: impl FnOnce(&sluicegate_model::stats::EndpointStats) -> T) -> Option<T> {
         Some(read(&self.pool.as_ref()?.endpoints.get(index as usize)?.stats))
     }

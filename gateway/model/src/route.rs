@@ -64,6 +64,13 @@ pub struct Interests {
     pub client: bool,
 }
 
+impl Interests {
+    /// Whether method, host and path are all that is read.
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.cookies.is_empty() && !self.query && !self.client
+    }
+}
+
 /// One rule's static part.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
@@ -242,8 +249,6 @@ pub struct Cors {
 pub struct RouteView<'a> {
     /// The method.
     pub method: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
     /// Lower case, without port.
     pub host: &'a str,
     /// Without query.

@@ -46,7 +46,7 @@ fn resolve<'v>(view: &'v View, address: SocketAddr, client: SocketAddr, shared: 
         Target::Service(to) => Some((view.snapshot.services.get(to.service)?, to.side)),
         Target::Router(binding) => {
             let headers = ::http::HeaderMap::new();
-            let request = RouteView { method: "", scheme: "", host: "", path: "", query: "", headers: &headers, client: client.ip() };
+            let request = RouteView { method: "", host: "", path: "", query: "", headers: &headers, client: client.ip() };
             let (rung, Decision::Matched(choice)) = shared.decider.borrow_mut().route(binding, &request)? else { return None };
             let service = rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok()?;
             Some((view.snapshot.services.get(*service)?, Side::Internal))

@@ -211,7 +211,6 @@ impl World<'_> {
         let http = matches!(front, Front::Http(_));
         let view = RouteView {
             method: if http { asked.method.as_str() } else { "" },
-            scheme: if http { "http" } else { "" },
             host: if http { &asked.host } else { "" },
             path: if http { asked.uri.path() } else { "" },
             query: if http { asked.uri.query().unwrap_or("") } else { "" },

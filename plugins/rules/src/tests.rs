@@ -162,7 +162,7 @@ fn methods_then_headers_then_query_parameters() {
         when(json!({"headers": conditions(2)})),
         when(json!({"method": "POST"})),
     ]));
-    let mut ask = |method: &str, headers: [Option<&str>; 2], query: &str| {
+    let mut ask = |method: &'static str, headers: [Option<&str>; 2], query: &str| {
         let headers = headers.map(|value| value.map(str::to_owned)).to_vec();
         rule(&mut router, &Request { method: method.into(), headers, query: query.into(), ..request("", "/") })
     };
@@ -266,7 +266,7 @@ fn connections_match_by_hostname_only() {
         {"hostnames": ["*.example.com"]},
         {},
     ]);
-    let connection = |host: &str| Request { method: String::new(), path: String::new(), ..request(host, "") };
+    let connection = |host: &str| Request { method: "".into(), path: String::new(), ..request(host, "") };
     let on = |transport| Listener { transport, ..Listener::default() };
     let (mut tls, configured) = configure(list.clone(), &on(Transport::Tls)).unwrap();
     assert!(configured.interests.headers.is_empty() && !configured.interests.query);

@@ -99,7 +99,6 @@ pub(crate) fn measure() -> Result<Vec<Call>, String> {
         headers.insert("x-version", HeaderValue::from_static("2"));
         let view = RouteView {
             method: "GET",
-            scheme: "http",
             host: "bench.example",
             path: "/service-9/items",
             query: "",

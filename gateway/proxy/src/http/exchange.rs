@@ -150,7 +150,6 @@ fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shar
 fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, peer: &Peer, shared: &Shared) -> Result<Matched<'v>, Own> {
     let asked = RouteView {
         method: request.method().as_str(),
-        scheme: "http",
         host,
         path: request.uri().path(),
         query: request.uri().query().unwrap_or(""),
