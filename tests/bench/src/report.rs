@@ -25,8 +25,8 @@ struct Row {
     name: String,
     layer: &'static str,
     cpu_us: f64,
-    /// CPU a request, over nginx's in the same layer and round.
-    ratio_to_nginx: f64,
+    /// CPU a request, over nginx's in the same layer and round; none if nginx was not measured.
+    ratio_to_nginx: Option<f64>,
     rate: f64,
     p99_ms: f64,
 }
@@ -36,14 +36,15 @@ struct Row {
 pub(crate) struct Report {
     rows: Vec<Row>,
     calls: Vec<Call>,
-    /// Route and pick over the CPU time of a request at L7.
-    wasm_share: f64,
+    /// Route and pick over the CPU time of a request at L7; none if that was not measured.
+    wasm_share: Option<f64>,
     rounds: Vec<Vec<Measured>>,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    values.get(values.len() / 2).copied()
 }
 
 impl Report {
@@ -51,39 +52,34 @@ impl Report {
         let names: Vec<(String, &'static str)> = rounds.first().into_iter().flatten().map(|m| (m.name.clone(), m.layer)).collect();
         let rows: Vec<Row> = names
             .into_iter()
-            .map(|(name, layer)| {
-                let each = |f: &dyn Fn(&Measured, &[Measured]) -> f64| {
-                    median(rounds.iter().filter_map(|round| Some(f(round.iter().find(|m| m.name == name)?, round))).collect())
-                };
-                let nginx = |round: &[Measured]| {
-                    round.iter().find(|m| m.layer == layer && m.name.starts_with("nginx")).map_or(f64::NAN, |m| m.cpu_us)
-                };
-                Row {
-                    cpu_us: each(&|m, _| m.cpu_us),
-                    ratio_to_nginx: each(&|m, round| m.cpu_us / nginx(round)),
-                    rate: each(&|m, _| m.rate),
-                    p99_ms: each(&|m, _| m.p99_ms),
-                    name,
-                    layer,
-                }
+            .filter_map(|(name, layer)| {
+                let of = |round: &[Measured]| round.iter().find(|m| m.name == name).cloned();
+                let each = |value: fn(&Measured) -> f64| median(rounds.iter().filter_map(|round| Some(value(&of(round)?))));
+                let nginx = |round: &[Measured]| Some(round.iter().find(|m| m.layer == layer && m.name.starts_with("nginx"))?.cpu_us);
+                let ratio = |round: &Vec<Measured>| Some(of(round)?.cpu_us / nginx(round)?);
+                let ratio_to_nginx = median(rounds.iter().filter_map(ratio));
+                Some(Row { cpu_us: each(|m| m.cpu_us)?, ratio_to_nginx, rate: each(|m| m.rate)?, p99_ms: each(|m| m.p99_ms)?, name, layer })
             })
             .collect();
-        let ours = rows.iter().find(|r| r.name == "sluicegate L7").map_or(f64::NAN, |r| r.cpu_us);
+        let ours = rows.iter().find(|r| r.name == "sluicegate L7").map(|r| r.cpu_us);
         let in_path: f64 = calls.iter().filter(|c| c.in_path).map(|c| c.nanos).sum();
-        Self { wasm_share: in_path / 1e3 / ours, rows, calls, rounds: rounds.to_vec() }
+        Self { wasm_share: ours.map(|ours| in_path / 1e3 / ours), rows, calls, rounds: rounds.to_vec() }
     }
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("| proxy | CPU a request | to nginx | requests/s | p99 |\n| --- | ---: | ---: | ---: | ---: |\n");
         for r in &self.rows {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "| {} | {:.2} µs | {:.2} | {:.0} | {:.2} ms |", r.name, r.cpu_us, r.ratio_to_nginx, r.rate, r.p99_ms);
+            let ratio = r.ratio_to_nginx.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            let _ = writeln!(text, "| {} | {:.2} µs | {ratio} | {:.0} | {:.2} ms |", r.name, r.cpu_us, r.rate, r.p99_ms);
         }
         text.push_str("\n| wasm call alone | time | allocations |\n| --- | ---: | ---: |\n");
         for c in &self.calls {
             let _ = writeln!(text, "| {} | {:.0} ns | {} |", c.name, c.nanos, c.allocations);
         }
-        let _ = writeln!(text, "\nRoute and pick are {:.1} % of the CPU time of a request at L7.", self.wasm_share * 100.0);
+        if let Some(share) = self.wasm_share {
+            let _ = writeln!(text, "\nRoute and pick are {:.1} % of the CPU time of a request at L7.", share * 100.0);
+        }
         text
     }
 }
