@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use sluicegate_model::route::{Actions, Answer, Backend, HeaderChanges, Mirror, PathRewrite, Redirect, Rewrite, Rule};
+use sluicegate_model::route::{Actions, Answer, Backend, Cors, HeaderChanges, Mirror, PathRewrite, Redirect, Rewrite, Rule};
 use sluicegate_model::snapshot::{Front, Snapshot, VirtualHost};
 use support::*;
 use tokio::io::AsyncWriteExt;
@@ -114,6 +114,52 @@ fn routes_and_their_actions() {
         assert!(absolute.body.starts_with("GET /in HTTP/1.1"), "{}", absolute.body);
         let other = ask(&mut stream, "GET /out HTTP/1.1\r\nhost: b.example\r\n\r\n").await;
         assert_eq!((other.status(), other.field("x-sluicegate-reason")), (404, Some("no-host")));
+    });
+}
+
+#[test]
+fn cross_origin_requests() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let (to_backend, log) = mirror_back().await;
+        let cors = Cors {
+            allow_origins: vec!["https://*.shop.example".into()],
+            allow_methods: vec!["PUT".into()],
+            allow_headers: vec!["x-token".into()],
+            expose_headers: vec!["x-left".into()],
+            allow_credentials: true,
+            max_age_seconds: 600,
+        };
+        let hosts =
+            vec![VirtualHost { hostname: None, target: router(vec![rule("/", Actions { cors: Some(cors), ..Actions::default() })]) }];
+        proxy.serve(vec![listener(at, Front::Http(hosts))], vec![service(&[to_backend])]).await;
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let preflight = |origin: &str| {
+            format!(
+                "OPTIONS /cart HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\naccess-control-request-method: PUT\r\naccess-control-request-headers: x-token\r\n\r\n"
+            )
+        };
+        let granted = ask(&mut stream, &preflight("https://www.shop.example")).await;
+        assert_eq!((granted.status(), granted.field("access-control-allow-origin")), (204, Some("https://www.shop.example")));
+        assert_eq!((granted.field("access-control-allow-methods"), granted.field("access-control-max-age")), (Some("PUT"), Some("600")));
+        assert_eq!(granted.field("access-control-allow-headers"), Some("x-token"));
+        let refused = ask(&mut stream, &preflight("https://evil.example")).await;
+        assert_eq!((refused.status(), refused.field("access-control-allow-origin"), refused.field("vary")), (204, None, Some("origin")));
+        assert_eq!(log.connections.load(Ordering::Relaxed), 0, "preflights are answered here");
+        let from = |origin: &str| format!("PUT /cart HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\ncontent-length: 2\r\n\r\nhi");
+        let actual = ask(&mut stream, &from("https://www.shop.example")).await;
+        assert!(actual.body.starts_with("PUT /cart "), "{}", actual.body);
+        assert_eq!(actual.field("access-control-allow-origin"), Some("https://www.shop.example"));
+        assert_eq!(
+            (actual.field("access-control-allow-credentials"), actual.field("access-control-expose-headers")),
+            (Some("true"), Some("x-left"))
+        );
+        // Served all the same: it is the browser that keeps the answer from the page.
+        let unmarked = ask(&mut stream, &from("https://evil.example")).await;
+        assert_eq!((unmarked.status(), unmarked.field("access-control-allow-origin")), (200, None));
+        // OPTIONS that is no preflight goes to the endpoint.
+        let options = ask(&mut stream, "OPTIONS /cart HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(options.body.starts_with("OPTIONS /cart "), "{}", options.body);
     });
 }
 
