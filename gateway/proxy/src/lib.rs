@@ -1,11 +1,11 @@
 //! The data plane: one thread a worker, each with its own event loop, sockets, idle upstream connections and plugin instances.
 //!
 //! In the order bytes pass: [`listener`] binds; [`worker`] accepts; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by
-//! request); both ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints.
+//! request); both ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
 
 mod decide;
+mod h1;
 mod http;
-mod io;
 mod listener;
 mod tcp;
 mod upstream;

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ::http::HeaderValue;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::snapshot::{Front, Listener, Snapshot};
 use sluicegate_model::stats::{ProxyStats, count};
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) closings: Closings,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) stopping: Cell<bool>,
+    /// The `Date` of answers, renewed each second.
+    pub(crate) date: RefCell<HeaderValue>,
     /// Copies of requests under way, see [`crate::http`]'s mirror.
     pub(crate) mirrors: Cell<usize>,
     open: Cell<usize>,
@@ -103,6 +106,7 @@ impl Worker {
             closings: Closings::default(),
             stats: self.stats.clone(),
             stopping: Cell::new(false),
+            date: RefCell::new(date()),
             mirrors: Cell::new(0),
             open: Cell::new(0),
             most_open: self.most_open,
@@ -138,7 +142,10 @@ impl Worker {
                 tokio::select! {
                     changed = self.published.changed() => break changed,
                     _ = prune.tick() => shared.upstreams.prune(),
-                    _ = second.tick() => shared.closings.second(),
+                    _ = second.tick() => {
+                        shared.closings.second();
+                        *shared.date.borrow_mut() = date();
+                    }
                 }
             };
             if changed.is_err() {
@@ -156,6 +163,11 @@ impl Worker {
             tracing::warn!(connections = shared.open.get(), "connections were still open when the grace period ended");
         }
     }
+}
+
+fn date() -> HeaderValue {
+    let now = httpdate::fmt_http_date(SystemTime::now());
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(now)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn pin(cpu: usize) {

@@ -11,8 +11,8 @@ use http::{HeaderValue, StatusCode};
 use sluicegate_model::route::{Actions, Answer, Backend, Cors, HeaderChanges, Mirror, PathRewrite, Redirect, Rewrite, Rule};
 use sluicegate_model::snapshot::{Front, Snapshot, VirtualHost};
 use support::*;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n";
 
@@ -190,17 +190,150 @@ fn errors_have_their_statuses() {
 }
 
 #[test]
-fn a_request_of_two_lengths_is_chunked_and_the_last_of_its_connection() {
+fn what_could_smuggle_a_request_is_refused() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let (to_backend, log) = mirror_back().await;
+        proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[to_backend])]).await;
+        let host = "host: a.example\r\n";
+        for (head, status, reason) in [
+            (format!("POST / HTTP/1.1\r\n{host}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"), 400, "bad-framing"),
+            (format!("POST / HTTP/1.1\r\n{host}content-length: 5\r\ncontent-length: 6\r\n\r\nhello"), 400, "bad-framing"),
+            (format!("POST / HTTP/1.1\r\n{host}transfer-encoding: gzip, chunked\r\n\r\n"), 501, "bad-coding"),
+            (format!("POST / HTTP/1.1\r\n{host}transfer-encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n"), 400, "bad-content"),
+            (format!("GET / HTTP/1.1\n{host}\r\n"), 400, "bad-request"),
+            (format!("GET / HTTP/1.1\r\n{host}x: 1\r\n folded\r\n\r\n"), 400, "bad-request"),
+            (format!("GET / HTTP/3.0\r\n{host}\r\n"), 505, "bad-version"),
+            (format!("GET / HTTP/1.1\r\n{host}x: {}\r\n\r\n", "x".repeat(70_000)), 431, "large-head"),
+        ] {
+            let mut stream = TcpStream::connect(at).await.unwrap();
+            let answer = ask(&mut stream, &format!("{head}GET /smuggled HTTP/1.1\r\nhost: a.example\r\n\r\n")).await;
+            assert_eq!((answer.status(), answer.field("x-sluicegate-reason"), answer.field("connection")), (status, Some(reason), Some("close")));
+            assert!(message(&mut stream).await.unwrap().is_none(), "what follows {reason} is not served");
+        }
+        assert_eq!(log.requests.load(Ordering::Relaxed), 0, "nothing of it reached the endpoint");
+    });
+}
+
+/// One endpoint connection, played by hand.
+async fn by_hand(proxy: &TestProxy, at: std::net::SocketAddr) -> TcpListener {
+    let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[endpoint.local_addr().unwrap()])]).await;
+    endpoint
+}
+
+async fn until(stream: &mut TcpStream, end: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end.as_bytes()) {
+        assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0, "{} has no {end:?}", String::from_utf8_lossy(&seen));
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+#[test]
+fn interim_responses_are_passed_on() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let endpoint = by_hand(&proxy, at).await;
+        let mut client = TcpStream::connect(at).await.unwrap();
+        client.write_all(b"PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+        let (mut upstream, _) = endpoint.accept().await.unwrap();
+        assert!(until(&mut upstream, "\r\n\r\n").await.contains("expect: 100-continue\r\n"));
+        upstream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+        assert_eq!(until(&mut client, "Continue\r\n\r\n").await, hints);
+        client.write_all(b"hi").await.unwrap();
+        until(&mut upstream, "hi").await;
+        upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        assert!(until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\ncontent-length: 0\r\ndate: "));
+        // HTTP/1.0 knows no interim responses.
+        let mut client = TcpStream::connect(at).await.unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n").await.unwrap();
+        until(&mut upstream, "\r\n\r\n").await;
+        upstream.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\nconnection: close\r\n") && answer.ends_with("\r\n\r\nhi"), "{answer}");
+    });
+}
+
+#[test]
+fn an_answer_may_come_before_the_end_of_the_request() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let endpoint = by_hand(&proxy, at).await;
+        let mut client = TcpStream::connect(at).await.unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").await.unwrap();
+        let (mut upstream, _) = endpoint.accept().await.unwrap();
+        until(&mut upstream, "one\r\n").await;
+        upstream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nuno\r\n").await.unwrap();
+        until(&mut client, "uno\r\n").await;
+        // Both go on, and trailers with them.
+        client.write_all(b"3\r\ntwo\r\n0\r\nx-sum: 6\r\n\r\n").await.unwrap();
+        assert_eq!(until(&mut upstream, "\r\n\r\n").await, "3\r\ntwo\r\n0\r\nx-sum: 6\r\n\r\n");
+        upstream.write_all(b"3\r\ndos\r\n0\r\nx-suma: 6\r\n\r\n").await.unwrap();
+        assert_eq!(until(&mut client, "\r\n\r\n").await, "3\r\ndos\r\n0\r\nx-suma: 6\r\n\r\n");
+        // And the connections serve again.
+        client.write_all(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        until(&mut upstream, "\r\n\r\n").await;
+        upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+        assert!(until(&mut client, "\r\n\r\n").await.contains("content-length: 5\r\n"));
+        client.write_all(GET.as_bytes()).await.unwrap();
+        until(&mut upstream, "\r\n\r\n").await;
+    });
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_exchange_with_it() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let endpoint = by_hand(&proxy, at).await;
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"] {
+            let mut client = TcpStream::connect(at).await.unwrap();
+            client.write_all(GET.as_bytes()).await.unwrap();
+            let (mut upstream, _) = endpoint.accept().await.unwrap();
+            until(&mut upstream, "\r\n\r\n").await;
+            upstream.write_all(answer.as_bytes()).await.unwrap();
+            if !answer.is_empty() {
+                until(&mut client, "abc").await;
+            }
+            drop(client);
+            assert_eq!(upstream.read(&mut [0; 1]).await.unwrap_or(0), 0, "the endpoint's connection is closed");
+        }
+    });
+}
+
+#[test]
+fn a_response_cut_short_looks_cut_short() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let endpoint = by_hand(&proxy, at).await;
+        for framing in ["content-length: 9\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n9\r\nabc"] {
+            let mut client = TcpStream::connect(at).await.unwrap();
+            client.write_all(GET.as_bytes()).await.unwrap();
+            let (mut upstream, _) = endpoint.accept().await.unwrap();
+            until(&mut upstream, "\r\n\r\n").await;
+            upstream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}").as_bytes()).await.unwrap();
+            drop(upstream);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains("abc") && !answer.contains("\r\n0\r\n"), "{answer}");
+        }
+    });
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
     run(async {
         let (proxy, at) = (start(1), free());
         let (to_backend, _) = mirror_back().await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[to_backend])]).await;
-        for lengths in ["content-length: 5\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 5"] {
-            let mut stream = TcpStream::connect(at).await.unwrap();
-            let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a.example\r\n\r\n";
-            let answer = ask(&mut stream, &format!("POST / HTTP/1.1\r\nhost: a.example\r\n{lengths}\r\n\r\n0\r\n\r\n{smuggled}")).await;
-            assert!(answer.body.contains("transfer-encoding: chunked") && !answer.body.contains("content-length"), "{}", answer.body);
-            assert!(!matches!(message(&mut stream).await, Ok(Some(_))), "what follows is not served");
+        let mut client = TcpStream::connect(at).await.unwrap();
+        let requests: String = (0..20).map(|n| format!("POST /{n} HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi")).collect();
+        client.write_all(requests.as_bytes()).await.unwrap();
+        for n in 0..20 {
+            let answer = message(&mut client).await.unwrap().unwrap();
+            assert!(answer.body.starts_with(&format!("POST /{n} ")), "{}", answer.body);
         }
     });
 }

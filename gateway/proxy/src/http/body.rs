@@ -1,104 +1,114 @@
-//! Bodies in flight. The common ones are hyper's own, passed on as they are; no box, no copy.
+//! Content in flight, part by part; no box, no copy.
 
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use std::net::SocketAddr;
+use http::Response;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::connection::{Exchanging, Progress};
+use super::client::Reader;
+use crate::h1::{Framing, Malformed, Part};
 use crate::tcp::Busy;
 use crate::upstream::Connection;
 use crate::worker::Shared;
 
-/// Why a body ended early.
+/// Why content ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The side that sends it failed.
-    #[error(transparent)]
-    Sender(#[from] hyper::Error),
+    #[error("the client is gone")]
+    ClientGone,
+    #[error("the client's request: {0}")]
+    Client(Malformed),
+    #[error("the endpoint's response: {0}")]
+    Endpoint(Malformed),
+    #[error("the endpoint's connection: {0}")]
+    Io(#[from] std::io::Error),
     /// A mirror's copy fell behind, or the original was cut off: a shortened copy must not look whole.
     #[error("the copy of the request was cut off")]
     Copy,
 }
 
 /// A part of a mirrored body.
-pub(crate) enum Part {
-    Data(Bytes),
+pub(crate) enum Copied {
+    Part(Bytes),
     End,
 }
 
 /// A request's content on its way to an endpoint.
-pub(crate) enum RequestBody {
+pub(crate) enum RequestBody<'c> {
     /// As the client sends it.
-    Client(Incoming, Progress),
+    Client(&'c mut Reader),
     /// The same, with copies going to mirrors.
-    Teed(Incoming, Progress, Vec<Sender<Part>>),
-    /// Such a copy.
-    Copy(Receiver<Part>),
+    Teed(&'c mut Reader, Vec<Sender<Copied>>),
+    /// Such a copy, and how long the original says it is.
+    Copy(Receiver<Copied>, Framing),
     Empty,
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Client(body, progress) => {
-                let polled = Pin::new(body).poll_frame(context);
-                if polled.is_ready() {
-                    progress.moved();
-                }
-                polled.map_err(BodyError::Sender)
-            }
-            Self::Teed(body, progress, copies) => {
-                let polled = Pin::new(&mut *body).poll_frame(context);
-                if polled.is_ready() {
-                    progress.moved();
-                }
+impl RequestBody<'_> {
+    pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        match self {
+            Self::Client(reader) => reader.poll_part(context),
+            Self::Teed(reader, copies) => {
+                let polled = reader.poll_part(context);
                 match &polled {
-                    Poll::Ready(Some(Ok(frame))) => {
+                    Poll::Ready(Some(Ok(part))) => {
                         // A full queue drops its sender: a slow mirror never slows the request.
-                        if let Some(data) = frame.data_ref() {
-                            copies.retain(|to| to.try_send(Part::Data(data.clone())).is_ok());
+                        if let Part::Data(data) = part {
+                            copies.retain(|to| to.try_send(Copied::Part(data.clone())).is_ok());
                         }
-                        if body.is_end_stream() {
-                            copies.drain(..).for_each(|to| drop(to.try_send(Part::End)));
+                        if reader.is_end() {
+                            copies.drain(..).for_each(|to| drop(to.try_send(Copied::End)));
                         }
                     }
-                    Poll::Ready(None) => copies.drain(..).for_each(|to| drop(to.try_send(Part::End))),
+                    Poll::Ready(None) => copies.drain(..).for_each(|to| drop(to.try_send(Copied::End))),
                     Poll::Ready(Some(Err(_))) => copies.clear(),
                     Poll::Pending => {}
                 }
-                polled.map_err(BodyError::Sender)
+                polled
             }
-            Self::Copy(parts) => parts.poll_recv(context).map(|part| match part {
-                Some(Part::Data(data)) => Some(Ok(Frame::data(data))),
-                Some(Part::End) => None,
+            Self::Copy(parts, _) => parts.poll_recv(context).map(|part| match part {
+                Some(Copied::Part(data)) => Some(Ok(Part::Data(data))),
+                Some(Copied::End) => None,
                 None => Some(Err(BodyError::Copy)),
             }),
             Self::Empty => Poll::Ready(None),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Whether there is no more of it.
+    pub(crate) fn is_end(&self) -> bool {
         match self {
-            Self::Client(body, _) | Self::Teed(body, ..) => body.is_end_stream(),
-            Self::Copy(_) => false,
+            Self::Client(reader) | Self::Teed(reader, _) => reader.is_end(),
+            Self::Copy(..) => false,
             Self::Empty => true,
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// How long all of it is.
+    pub(crate) fn framing(&self) -> Framing {
         match self {
-            Self::Client(body, _) | Self::Teed(body, ..) => body.size_hint(),
-            Self::Copy(_) => SizeHint::default(),
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(reader) | Self::Teed(reader, _) => reader.framing(),
+            Self::Copy(_, framing) => *framing,
+            Self::Empty => Framing::Length(0),
+        }
+    }
+
+    /// Ready when nobody waits for the answer any more.
+    pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Client(reader) | Self::Teed(reader, _) => reader.poll_gone(context),
+            Self::Copy(..) | Self::Empty => Poll::Pending,
+        }
+    }
+
+    /// Passes an interim response on to who sent the request.
+    pub(crate) fn interim(&mut self, response: &Response<()>, context: &mut Context<'_>) {
+        if let Self::Client(reader) | Self::Teed(reader, _) = self {
+            reader.interim(response, context);
         }
     }
 }
@@ -106,7 +116,7 @@ impl Body for RequestBody {
 /// Where a connection goes when the response has been read to its end; dropped before that, it is closed.
 pub(crate) struct Returns {
     pub(crate) address: SocketAddr,
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     pub(crate) shared: Rc<Shared>,
     /// When the response's head came: near enough to when the connection becomes idle, and no second look at the clock.
     pub(crate) at: Instant,
@@ -114,83 +124,59 @@ pub(crate) struct Returns {
     pub(crate) busy: Busy,
 }
 
-/// A response's content on its way to the client. The client's connection counts as busy while it lives.
-pub(crate) struct ResponseBody {
-    content: Content,
-    busy: Option<Exchanging>,
+impl Returns {
+    fn check_in(self) {
+        self.shared.upstreams.check_in(self.address, self.connection, self.at);
+        drop(self.busy);
+    }
 }
 
-enum Content {
-    /// As the endpoint sends it; gives the connection back at its end.
-    Endpoint(Incoming, Option<Returns>),
+/// A response's content on its way to the client.
+pub(crate) enum ResponseBody<'c> {
+    /// As the endpoint sends it, while the rest of the request goes there; none: it has ended.
+    Endpoint { returns: Option<Returns>, request: RequestBody<'c>, framing: Framing },
     /// Our own.
     Whole(Bytes),
 }
 
-impl ResponseBody {
-    pub(crate) fn endpoint(body: Incoming, returns: Returns) -> Self {
-        let mut streamed = Self { content: Content::Endpoint(body, Some(returns)), busy: None };
-        streamed.give_back();
-        streamed
+impl<'c> ResponseBody<'c> {
+    pub(crate) fn endpoint(framing: Framing, request: RequestBody<'c>, returns: Returns) -> Self {
+        if !returns.connection.is_end() {
+            return Self::Endpoint { returns: Some(returns), request, framing };
+        }
+        returns.check_in();
+        Self::Endpoint { returns: None, request, framing }
     }
 
-    pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), busy: None }
-    }
-
-    pub(super) fn until_its_end(&mut self, busy: Exchanging) {
-        self.busy = Some(busy);
-    }
-
-    /// If the end is reached.
-    fn give_back(&mut self) {
-        if let Content::Endpoint(body, returns) = &mut self.content
-            && body.is_end_stream()
-            && let Some(Returns { address, connection, shared, at, busy }) = returns.take()
-        {
-            shared.upstreams.check_in(address, connection, at);
-            drop(busy);
+    /// How long all of it is.
+    pub(crate) fn framing(&self) -> Framing {
+        match self {
+            Self::Endpoint { framing, .. } => *framing,
+            Self::Whole(bytes) => Framing::Length(bytes.len() as u64),
         }
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        match &mut this.content {
-            Content::Endpoint(body, returns) => {
-                if let Some(returns) = returns {
-                    returns.connection.drive(context);
-                }
-                let polled = Pin::new(body).poll_frame(context);
-                if let (Poll::Ready(_), Some(busy)) = (&polled, &this.busy) {
-                    busy.moved();
-                }
+    pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        match self {
+            Self::Endpoint { returns, request, .. } => {
+                let Some(Returns { connection, .. }) = returns else { return Poll::Ready(None) };
+                let polled = connection.poll_part(request, context);
                 match &polled {
-                    Poll::Ready(Some(Ok(_)) | None) => this.give_back(),
+                    Poll::Ready(Some(Ok(_)) | None) if connection.is_end() => {
+                        if let Some(returns) = returns.take() {
+                            returns.check_in();
+                        }
+                    }
                     Poll::Ready(Some(Err(_))) => *returns = None,
-                    Poll::Pending => {}
+                    Poll::Pending if request.poll_gone(context).is_ready() => {
+                        *returns = None;
+                        return Poll::Ready(Some(Err(BodyError::ClientGone)));
+                    }
+                    _ => {}
                 }
                 polled
             }
-            Content::Whole(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(std::mem::take(bytes))))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Endpoint(body, _) => body.is_end_stream(),
-            Content::Whole(bytes) => bytes.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Endpoint(body, _) => body.size_hint(),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Whole(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(Part::Data(std::mem::take(bytes))))),
         }
     }
 }

@@ -1,33 +1,27 @@
-//! One client's connection, and how it is told to close: when its listener is gone or the worker stops, after the running exchange.
+//! One client's HTTP/1.1 connection: request after request, each answered before the next is looked at.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Poll, ready};
+use std::time::Duration;
 
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use rustc_hash::FxBuildHasher;
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::body::RequestBody;
+use super::answer::Reason;
+use super::body::{RequestBody, ResponseBody};
+use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
-use crate::io::Io;
+use crate::h1::{self, Connection, Decoder, Framing, Head};
 use crate::worker::Shared;
 
-/// A client has this long to send a request's head, counted from the end of the exchange before: it also ends idle connections. In seconds,
-/// looked at once a second: hyper's own time-out arms a timer for each request.
-const HEADER_SECONDS: u64 = 30;
-/// An exchange in which no byte of a body has moved for so long is ended with its connection; also while a response's head is waited for
-/// (Envoy's stream idle time-out has the same default).
-const IDLE_SECONDS: u64 = 300;
-const MAX_HEADERS: usize = 100;
-const MAX_BUFFER: usize = 64 << 10;
+/// So much of a request's content is read and dropped to keep a connection whose request was answered early.
+const DISCARD: u64 = 64 << 10;
+/// A connection that is closed while its client still sends is drained for so long, lest a reset destroy the answer (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The client, and what is said of it in every request.
 pub(super) struct Peer {
@@ -36,207 +30,170 @@ pub(super) struct Peer {
     pub(super) value: HeaderValue,
     /// The address it connected to.
     pub(super) listener: SocketAddr,
-    signal: Rc<Signal>,
-}
-
-impl Peer {
-    /// An exchange begins: no head is waited for until the result is dropped, which is at the end of the response.
-    pub(super) fn busy(&self) -> Exchanging {
-        self.signal.waiting_since.set(None);
-        self.signal.moved();
-        Exchanging(self.signal.clone())
-    }
-
-    /// For a request's body.
-    pub(super) fn progress(&self) -> Progress {
-        Progress(self.signal.clone())
-    }
-}
-
-/// Says that bytes of an exchange have moved.
-pub(crate) struct Progress(Rc<Signal>);
-
-impl Progress {
-    pub(super) fn moved(&self) {
-        self.0.moved();
-    }
-}
-
-impl Exchanging {
-    pub(super) fn moved(&self) {
-        self.0.moved();
-    }
-}
-
-/// See [`Peer::busy`].
-pub(crate) struct Exchanging(Rc<Signal>);
-
-impl Drop for Exchanging {
-    fn drop(&mut self) {
-        self.0.waiting_since.set(Some(self.0.clock.get()));
-    }
 }
 
 pub(crate) async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, shared: &Rc<Shared>) {
     let Ok(value) = HeaderValue::from_str(&client.ip().to_canonical().to_string()) else { return };
     let closing = shared.closings.enter(listener);
-    let peer = Peer { address: client, value, listener, signal: closing.signal.clone() };
-    let service = service_fn(|request: Request<Incoming>| {
-        exchange(Some(request.map(|body| RequestBody::Client(body, peer.progress()))), &peer, shared)
-    });
-    let mut connection =
-        pin!(http1::Builder::new().max_headers(MAX_HEADERS).max_buf_size(MAX_BUFFER).serve_connection(Io::new(stream), service));
-    let mut told = false;
-    let ended = poll_fn(|context| {
-        if closing.signal.late.get() {
-            return Poll::Ready(Ok(()));
+    let signal = &closing.signal;
+    let peer = Peer { address: client, value, listener };
+    let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, shared));
+    poll_fn(|context| {
+        if signal.is_late() {
+            return Poll::Ready(());
         }
-        if !told && (closing.signal.closing.get() || shared.stopping.get()) {
-            told = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        closing.signal.wake_with(context.waker());
-        match connection.as_mut().poll(context) {
-            Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, %client, "the connection ended");
-    }
+        signal.wake_with(context.waker());
+        talking.as_mut().poll(context)
+    })
+    .await;
 }
 
-/// The worker's HTTP connections, to be told when to close. A flag and a waker for each: looking at it costs a load, not a lock.
-#[derive(Default)]
-pub(crate) struct Closings {
-    next: Cell<u64>,
-    signals: RefCell<HashMap<u64, Rc<Signal>, FxBuildHasher>>,
-    /// Seconds since the worker's start.
-    clock: Rc<Cell<u64>>,
-}
-
-struct Signal {
-    listener: SocketAddr,
-    closing: Cell<bool>,
-    /// Since when a request's head is waited for; none during an exchange.
-    waiting_since: Cell<Option<u64>>,
-    /// When a part of a body last moved, or the exchange began.
-    moved_at: Cell<u64>,
-    /// One of the two was too long ago.
-    late: Cell<bool>,
-    clock: Rc<Cell<u64>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Signal {
-    fn moved(&self) {
-        self.moved_at.set(self.clock.get());
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    fn wake_with(&self, waker: &Waker) {
-        let mut known = self.waker.borrow_mut();
-        if !known.as_ref().is_some_and(|k| k.will_wake(waker)) {
-            *known = Some(waker.clone());
-        }
-    }
-}
-
-/// A connection's place among [`Closings`]; leaves it when dropped.
-struct Entered<'a> {
-    id: u64,
-    signal: Rc<Signal>,
-    all: &'a Closings,
-}
-
-impl Closings {
-    fn enter(&self, listener: SocketAddr) -> Entered<'_> {
-        let id = self.next.get();
-        self.next.set(id + 1);
-        let signal = Rc::new(Signal {
-            listener,
-            closing: Cell::new(false),
-            waiting_since: Cell::new(Some(self.clock.get())),
-            moved_at: Cell::new(self.clock.get()),
-            late: Cell::new(false),
-            clock: self.clock.clone(),
-            waker: RefCell::default(),
-        });
-        self.signals.borrow_mut().insert(id, signal.clone());
-        Entered { id, signal, all: self }
-    }
-
-    /// A second has passed: ends the connections that waited too long for a head, or in an exchange.
-    pub(crate) fn second(&self) {
-        let now = self.clock.get() + 1;
-        self.clock.set(now);
-        let late = |s: &&Rc<Signal>| match s.waiting_since.get() {
-            Some(since) => now - since > HEADER_SECONDS,
-            None => now - s.moved_at.get() > IDLE_SECONDS,
+async fn talk(client: Rc<Client>, peer: &Peer, shared: &Rc<Shared>) {
+    let mut reader = Reader::new(client.clone());
+    loop {
+        let closing = || client.signal.is_closing() || shared.stopping.get();
+        let Head { message, framing: _, keep_alive } = match poll_fn(|context| reader.poll_request(context, closing())).await {
+            Ok(head) => head,
+            Err(NoRequest::Ended) => return,
+            Err(NoRequest::Bad(why)) => {
+                tracing::debug!(%why, client = %peer.address, "a request was refused");
+                let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
+                let _ = respond(Reason::from(why).answer(), answered, &client, shared).await;
+                return linger(&mut reader, &client).await;
+            }
         };
-        for signal in self.signals.borrow().values().filter(late) {
-            signal.late.set(true);
-            signal.wake();
+        client.signal.begin();
+        let (head, version) = (*message.method() == Method::HEAD, message.version());
+        let expects = message.headers().contains_key(header::EXPECT);
+        let mut request = message.map(|()| RequestBody::Client(&mut reader));
+        let response = exchange(&mut request, peer, shared).await;
+        // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
+        let close = !keep_alive || closing() || !shared.serves_http(peer.listener) || too_much(client.unread(), expects);
+        let kept = (!close).then(|| if version == Version::HTTP_10 { Connection::KeptAsAsked } else { Connection::Kept });
+        match respond(response, Answered { head, version, kept }, &client, shared).await {
+            Sent::Kept if discard(&mut reader, &client).await => {}
+            Sent::Broken => return,
+            Sent::Kept | Sent::Last => {
+                if !client.unread().is_end() {
+                    linger(&mut reader, &client).await;
+                }
+                return;
+            }
         }
-    }
-
-    /// Tells the connections of the listeners that `which` names.
-    pub(crate) fn close(&self, which: impl Fn(SocketAddr) -> bool) {
-        for signal in self.signals.borrow().values().filter(|s| which(s.listener)) {
-            signal.closing.set(true);
-            signal.wake();
-        }
+        client.signal.end();
+        reader.rest();
     }
 }
 
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.all.signals.borrow_mut().remove(&self.id);
+/// What of a request decides how its response is written.
+struct Answered {
+    head: bool,
+    version: Version,
+    /// None: the connection closes after it.
+    kept: Option<Connection>,
+}
+
+/// How a response went out.
+enum Sent {
+    Kept,
+    /// The connection must close.
+    Last,
+    /// Not wholly.
+    Broken,
+}
+
+async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client: &Client, shared: &Shared) -> Sent {
+    let status = response.status();
+    let bare = to.head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let framing = match response.body().framing() {
+        _ if bare => Framing::Length(0),
+        known @ Framing::Length(_) => known,
+        _ if to.version == Version::HTTP_10 => Framing::UntilClose,
+        _ => Framing::Chunked,
+    };
+    let close = framing == Framing::UntilClose || response.headers().get(header::CONNECTION).is_some_and(|v| v == "close");
+    let connection = to.kept.filter(|_| !close).unwrap_or(Connection::Close);
+    let out = &client.outgoing;
+    if let (true, ResponseBody::Whole(bytes)) = (to.head, response.body()) {
+        let length = HeaderValue::from(bytes.len());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
+    h1::response_head(out.borrow_mut().begin(framing.into()), status, response.headers(), framing, bare, connection, &shared.date.borrow());
+    let body = response.body_mut();
+    let mut ended = bare;
+    let written = poll_fn(|context| {
+        loop {
+            let mut waiting = false;
+            while !ended && !waiting && out.borrow().has_room() {
+                match body.poll_part(context) {
+                    Poll::Ready(Some(Ok(part))) => {
+                        client.signal.moved();
+                        out.borrow_mut().push(part).map_err(|_| ())?;
+                    }
+                    Poll::Ready(Some(Err(error))) => {
+                        // What came before the break still goes out; the missing end tells the client.
+                        tracing::debug!(%error, "a response broke");
+                        let _ = client.poll_flush(context);
+                        return Poll::Ready(Err(()));
+                    }
+                    Poll::Ready(None) => {
+                        out.borrow_mut().finish().map_err(|_| ())?;
+                        ended = true;
+                    }
+                    Poll::Pending => waiting = true,
+                }
+            }
+            if ready!(client.poll_flush(context)).is_err() {
+                return Poll::Ready(Err(()));
+            }
+            if ended {
+                return Poll::Ready(Ok(()));
+            }
+            if waiting {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+    match (written, connection) {
+        (Err(()), _) => Sent::Broken,
+        (Ok(()), Connection::Close) => Sent::Last,
+        (Ok(()), _) => Sent::Kept,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seconds(closings: &Closings, count: u64) {
-        (0..count).for_each(|_| closings.second());
+/// Whether more of a request is unread than is worth reading for the sake of the connection. A client that expects 100 may send its content
+/// after a final response or not: nobody knows what comes next (RFC 9110 §10.1.1).
+fn too_much(unread: Decoder, expects: bool) -> bool {
+    match unread {
+        Decoder::Length(0) => false,
+        Decoder::Length(left) => expects || left > DISCARD,
+        // Being sent on while the response is.
+        _ => expects,
     }
+}
 
-    #[test]
-    fn a_head_has_thirty_seconds_and_an_exchange_may_stall_for_five_minutes() {
-        let closings = Closings::default();
-        let entered = closings.enter(([127, 0, 0, 1], 80).into());
-        let signal = entered.signal.clone();
-        seconds(&closings, HEADER_SECONDS);
-        assert!(!signal.late.get());
-        signal.waiting_since.set(None);
-        signal.moved();
-        let exchanging = Exchanging(signal.clone());
-        seconds(&closings, IDLE_SECONDS);
-        exchanging.moved();
-        seconds(&closings, IDLE_SECONDS);
-        assert!(!signal.late.get(), "bytes moved in between");
-        drop(exchanging);
-        seconds(&closings, HEADER_SECONDS);
-        assert!(!signal.late.get(), "the time for the next head begins at the end of the exchange");
-        seconds(&closings, 1);
-        assert!(signal.late.get());
+/// Reads the rest of the request; false: it is too much or broken.
+async fn discard(reader: &mut Reader, client: &Client) -> bool {
+    let mut left = DISCARD;
+    while !client.unread().is_end() {
+        match poll_fn(|context| reader.poll_part(context)).await {
+            Some(Ok(h1::Part::Data(data))) if data.len() as u64 <= left => left -= data.len() as u64,
+            Some(Ok(h1::Part::Trailers(_))) | None => {}
+            _ => return false,
+        }
     }
+    true
+}
 
-    #[test]
-    fn a_stalled_exchange_is_ended() {
-        let closings = Closings::default();
-        let entered = closings.enter(([127, 0, 0, 1], 80).into());
-        entered.signal.waiting_since.set(None);
-        seconds(&closings, IDLE_SECONDS);
-        assert!(!entered.signal.late.get());
-        seconds(&closings, 1);
-        assert!(entered.signal.late.get());
-    }
+async fn linger(reader: &mut Reader, client: &Client) {
+    let draining = async {
+        // One borrow a poll: nothing else polls this connection now.
+        if poll_fn(|context| pin!(client.stream.borrow_mut().shutdown()).poll(context)).await.is_err() {
+            return;
+        }
+        while matches!(poll_fn(|context| reader.poll_discard(context)).await, Ok(1..)) {}
+    };
+    // The client closes when it has read the answer; or it does not, which is its affair.
+    let _ = tokio::time::timeout(LINGER, draining).await;
 }

@@ -7,7 +7,7 @@ use super::answer::empty;
 use super::body::ResponseBody;
 
 /// Answers a preflight; none if the request is not one.
-pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response<ResponseBody>> {
+pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response<ResponseBody<'static>>> {
     let asked = request.headers();
     let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let origin = asked.get(header::ORIGIN)?;

@@ -1,7 +1,6 @@
 //! One request and its response, in phases that read top to bottom: check, host, route, static answers, head, mirror, send, stream back.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -55,32 +54,20 @@ fn given(time: Option<Duration>) -> Option<Duration> {
     time.filter(|t| !t.is_zero())
 }
 
-/// The request stays in this future until it is sent, and is lent to all below: each copy of it in a future would be copied with that future
-/// for every request.
-pub(super) async fn exchange(
-    mut request: Option<Request<RequestBody>>,
-    peer: &Peer,
-    shared: &Rc<Shared>,
-) -> Result<Response<ResponseBody>, Infallible> {
+/// The request stays with the caller until its content is sent, and is lent to all below.
+pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Response<ResponseBody<'c>> {
     count(&shared.stats.requests);
-    let busy = peer.busy();
-    let mut response = match forward(&mut request, peer, shared).await {
+    match forward(request, peer, shared).await {
         Ok(response) => response,
         Err(answer) => {
             count(&shared.stats.own_answers);
             *answer
         }
-    };
-    // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
-    if shared.stopping.get() || !shared.serves_http(peer.listener) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response.body_mut().until_its_end(busy);
-    Ok(response)
 }
 
 /// The gateway's own answer; boxed, for it is rare and large.
-type Own = Box<Response<ResponseBody>>;
+type Own = Box<Response<ResponseBody<'static>>>;
 
 impl From<Reason> for Own {
     fn from(reason: Reason) -> Self {
@@ -88,9 +75,8 @@ impl From<Reason> for Own {
     }
 }
 
-async fn forward(slot: &mut Option<Request<RequestBody>>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody>, Own> {
+async fn forward<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody<'c>>, Own> {
     let view = shared.view();
-    let Some(request) = slot.as_mut() else { return Err(Reason::UpstreamBroke.into()) };
     check(request)?;
     let routed = route(request, peer, &view, shared)?;
     let hash = routed.service.hash.as_ref();
@@ -100,7 +86,7 @@ async fn forward(slot: &mut Option<Request<RequestBody>>, peer: &Peer, shared: &
     if let Some(matched) = routed.matched.as_ref().filter(|m| !m.rule.actions.mirrors.is_empty()) {
         mirror::start(matched, request, &view, peer, shared);
     }
-    let sending = pin!(send(slot, &routed, hash, peer, shared));
+    let sending = pin!(send(request, &routed, hash, peer, shared));
     let mut response = within(routed.whole_time(), sending).await.ok_or(Reason::Timeout)??;
     headers::strip_hop_by_hop(response.headers_mut());
     for actions in routed.actions() {
@@ -117,8 +103,7 @@ fn class(status: StatusCode) -> usize {
     usize::from(status.as_u16() / 100).clamp(1, 5) - 1
 }
 
-/// What must not be forwarded. Not seen here: a request with both Content-Length and Transfer-Encoding, for hyper drops the former while
-/// it parses, sends the request on as chunked, and closes the connection after it (RFC 9112 §6.3 allows that; a 400 would be stricter).
+/// What must not be forwarded.
 fn check<B>(request: &Request<B>) -> Result<(), Reason> {
     if request.method() == Method::CONNECT {
         return Err(Reason::Connect);
@@ -168,7 +153,7 @@ fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, p
 }
 
 /// A preflight comes first: browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
-fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> Option<Response<ResponseBody>> {
+fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> Option<Response<ResponseBody<'static>>> {
     let actions = &matched.rule.actions;
     if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
         return Some(answer);
@@ -179,7 +164,7 @@ fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> 
     actions.answer.as_ref().map(direct)
 }
 
-fn direct(answer: &Answer) -> Response<ResponseBody> {
+fn direct(answer: &Answer) -> Response<ResponseBody<'static>> {
     let mut response = text(answer.status, answer.body.clone());
     for name in answer.headers.keys() {
         response.headers_mut().remove(name);

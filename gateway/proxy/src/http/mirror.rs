@@ -2,18 +2,15 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::Request;
-use hyper::body::Body as _;
 use rand::RngExt as _;
 use sluicegate_model::snapshot::Side;
 use tokio::sync::mpsc;
 
-use super::body::{Part, RequestBody};
+use super::body::{Copied, RequestBody};
 use super::connection::Peer;
 use super::exchange::Matched;
 use crate::tcp::Busy;
@@ -28,7 +25,7 @@ const LAG: usize = 32;
 const AT_ONCE: usize = 256;
 
 /// Starts the copies a rule asks for; if there is content to copy, the request's body is teed.
-pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody>, view: &Rc<View>, peer: &Peer, shared: &Rc<Shared>) {
+pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody<'_>>, view: &Rc<View>, peer: &Peer, shared: &Rc<Shared>) {
     let mut copies = Vec::new();
     let services = matched.rung.mirrors.get(matched.choice.rule).map(Vec::as_slice).unwrap_or_default();
     for (mirror, service) in matched.rule.actions.mirrors.iter().zip(services) {
@@ -37,14 +34,14 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody>, v
         if !drawn || shared.mirrors.get() >= AT_ONCE {
             continue;
         }
-        let body = if request.body().is_end_stream() {
+        let mut body = if request.body().is_end() {
             RequestBody::Empty
         } else {
-            let (to, from) = mpsc::channel::<Part>(LAG);
+            let (to, from) = mpsc::channel::<Copied>(LAG);
             copies.push(to);
-            RequestBody::Copy(from)
+            RequestBody::Copy(from, request.body().framing())
         };
-        let mut copy = Request::new(body);
+        let mut copy = Request::new(());
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();
         *copy.headers_mut() = request.headers().clone();
@@ -59,17 +56,13 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody>, v
                     Some(connection) => connection,
                     None => Box::pin(upstream::open(service, &picked, &shared)).await?,
                 };
-                let mut response = connection.send(copy).await.ok()?.into_body();
-                poll_fn(|context| {
-                    loop {
-                        connection.drive(context);
-                        match ready!(Pin::new(&mut response).poll_frame(context)) {
-                            Some(Ok(_)) => {}
-                            Some(Err(_)) | None => return Poll::Ready(()),
-                        }
-                    }
-                })
-                .await;
+                connection.begin(&copy, body.framing());
+                let head = poll_fn(|context| connection.poll_head(copy.method(), &mut body, context));
+                // Interim responses are responses too, as far as a mirror cares.
+                head.await.ok()?;
+                while let Some(part) = poll_fn(|context| connection.poll_part(&mut body, context)).await {
+                    part.ok()?;
+                }
                 Some(())
             };
             // Fire and forget: what became of it changes nothing.
@@ -77,9 +70,9 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody>, v
         });
     }
     if !copies.is_empty()
-        && let RequestBody::Client(body, progress) = std::mem::replace(request.body_mut(), RequestBody::Empty)
+        && let RequestBody::Client(reader) = std::mem::replace(request.body_mut(), RequestBody::Empty)
     {
-        *request.body_mut() = RequestBody::Teed(body, progress, copies);
+        *request.body_mut() = RequestBody::Teed(reader, copies);
     }
 }
 

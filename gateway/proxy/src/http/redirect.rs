@@ -8,7 +8,13 @@ use super::answer::{Reason, empty};
 use super::body::ResponseBody;
 
 /// Sends the client elsewhere. `port` is the listener's; `matched` as in [`PathRewrite::apply`].
-pub(super) fn redirect<B>(redirect: &Redirect, request: &Request<B>, host: &str, port: u16, matched: usize) -> Response<ResponseBody> {
+pub(super) fn redirect<B>(
+    redirect: &Redirect,
+    request: &Request<B>,
+    host: &str,
+    port: u16,
+    matched: usize,
+) -> Response<ResponseBody<'static>> {
     let scheme = redirect.scheme.as_deref().unwrap_or("http");
     let host = redirect.hostname.as_deref().unwrap_or(host);
     // A new scheme means its well-known port; the same scheme means the listener's.

@@ -1,21 +1,22 @@
 //! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where that is safe.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use http::{Request, Response, StatusCode};
 use sluicegate_model::stats::count;
 
 use super::answer::Reason;
-use super::body::{RequestBody, ResponseBody, Returns};
+use super::body::{BodyError, RequestBody, ResponseBody, Returns};
 use super::connection::Peer;
 use super::exchange::Routed;
 use crate::decide::NoPick;
+use crate::h1::{Framing, Head};
 use crate::tcp::{Busy, TRIES};
-use crate::upstream;
+use crate::upstream::{self, Broken, Connection};
 use crate::worker::Shared;
 
 /// Waits no longer than `time`, if it is given; no timer is armed otherwise.
@@ -26,16 +27,16 @@ pub(super) async fn within<F: Future>(time: Option<Duration>, future: Pin<&mut F
     }
 }
 
-/// A failed connect goes to another endpoint: nothing was sent. When a connection breaks before the response's head, what hyper did not
-/// write, or what is idempotent and has no content (RFC 9110 §9.2.2), goes once more: to the same endpoint on a fresh connection if it was a
-/// reused one, which had, as a rule, been closed while idle; else to another endpoint.
-pub(super) async fn send(
-    slot: &mut Option<Request<RequestBody>>,
+/// A failed connect goes to another endpoint: nothing was sent. When a connection breaks before the response's head, what was not sent, or
+/// what is idempotent and has no content (RFC 9110 §9.2.2), goes once more: to the same endpoint on a fresh connection if it was a reused one,
+/// which had, as a rule, been closed while idle; else to another endpoint.
+pub(super) async fn send<'c>(
+    request: &mut Request<RequestBody<'c>>,
     routed: &Routed<'_>,
     hash: Option<u64>,
     peer: &Peer,
     shared: &Rc<Shared>,
-) -> Result<Response<ResponseBody>, Reason> {
+) -> Result<Response<ResponseBody<'c>>, Reason> {
     let service = routed.service;
     let mut tried = Vec::new();
     let mut once_more = None;
@@ -68,70 +69,64 @@ pub(super) async fn send(
             }
             continue;
         };
-        let Some(request) = slot.take() else { return Err(Reason::UpstreamBroke) };
-        let spare = Spare::of(&request);
+        connection.begin(request, request.body().framing());
         let begun = Instant::now();
-        let sent = within(routed.try_time(), pin!(connection.send(request))).await;
+        let sent = within(routed.try_time(), pin!(poll_fn(|context| poll_response(&mut connection, request, context)))).await;
         let now = Instant::now();
-        let Some(sent) = sent else {
-            shared.decider.borrow_mut().observe(&picked, false, now - begun);
-            return Err(Reason::Timeout);
-        };
+        let observe = |success| shared.decider.borrow_mut().observe(&picked, success, now - begun);
         match sent {
-            Ok(response) => {
-                shared.decider.borrow_mut().observe(&picked, !response.status().is_server_error(), now - begun);
-                let returns = Returns { address: picked.address, connection, shared: shared.clone(), at: now, busy };
-                return received(response, returns);
+            None => {
+                observe(false);
+                return Err(Reason::Timeout);
             }
-            Err(mut error) => {
-                let again = match error.take_message() {
-                    Some(unsent) => Some(unsent),
-                    None => spare.map(Spare::request),
-                };
-                match again {
-                    Some(again) if reused => {
-                        *slot = Some(again);
-                        once_more = Some(picked);
-                    }
-                    Some(again) if tried.len() + 1 < TRIES.min(service.pool(routed.side).endpoints.len()) => {
-                        *slot = Some(again);
-                        shared.decider.borrow_mut().observe(&picked, false, now - begun);
-                        tried.push(picked.address);
-                    }
-                    _ => {
-                        shared.decider.borrow_mut().observe(&picked, false, now - begun);
-                        tracing::debug!(error = %error.error(), endpoint = %picked.address, "an exchange broke");
-                        return Err(Reason::UpstreamBroke);
-                    }
+            Some(Ok(head)) => {
+                observe(!head.message.status().is_server_error());
+                // No upgrade was asked for: a 101 is no response to what was sent.
+                if head.message.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    return Err(Reason::UpstreamBroke);
                 }
+                let returns = Returns { address: picked.address, connection, shared: shared.clone(), at: now, busy };
+                let content = std::mem::replace(request.body_mut(), RequestBody::Empty);
+                return Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns)));
+            }
+            Some(Err(Broken::Client(BodyError::Client(_)))) => return Err(Reason::BadContent),
+            Some(Err(Broken::Client(_))) => return Err(Reason::ClientGone),
+            Some(Err(error)) => {
+                let again = connection.is_unsent() || (request.method().is_idempotent() && request.body().framing() == Framing::Length(0));
+                if again && reused {
+                    once_more = Some(picked);
+                    continue;
+                }
+                observe(false);
+                if !again || tried.len() + 1 >= TRIES.min(service.pool(routed.side).endpoints.len()) {
+                    tracing::debug!(%error, endpoint = %picked.address, "an exchange broke");
+                    return Err(Reason::UpstreamBroke);
+                }
+                tried.push(picked.address);
             }
         }
     }
 }
 
-/// A request without content, kept to be sent once more.
-struct Spare(Method, Uri, HeaderMap);
-
-impl Spare {
-    fn of(request: &Request<RequestBody>) -> Option<Self> {
-        let again = request.body().is_end_stream() && request.method().is_idempotent();
-        again.then(|| Self(request.method().clone(), request.uri().clone(), request.headers().clone()))
+/// Sends, passes interim responses on, and waits for the final one's head, as long as the client does.
+fn poll_response(
+    connection: &mut Connection,
+    request: &mut Request<RequestBody<'_>>,
+    context: &mut Context<'_>,
+) -> Poll<Result<Head<Response<()>>, Broken>> {
+    let method = request.method().clone();
+    loop {
+        let polled = connection.poll_head(&method, request.body_mut(), context);
+        match &polled {
+            Poll::Ready(Ok(head))
+                if head.message.status().is_informational() && head.message.status() != StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                request.body_mut().interim(&head.message, context);
+            }
+            Poll::Pending if request.body_mut().poll_gone(context).is_ready() => {
+                return Poll::Ready(Err(Broken::Client(BodyError::ClientGone)));
+            }
+            _ => return polled,
+        }
     }
-
-    fn request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Empty);
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (self.0, self.1, self.2);
-        request
-    }
-}
-
-fn received(response: Response<Incoming>, returns: Returns) -> Result<Response<ResponseBody>, Reason> {
-    // No upgrade was asked for: a 101 is no response to what was sent.
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Reason::UpstreamBroke);
-    }
-    let mut response = response.map(|body| ResponseBody::endpoint(body, returns));
-    // An HTTP/1.0 endpoint is no reason to treat the client so.
-    *response.version_mut() = Version::HTTP_11;
-    Ok(response)
 }

@@ -1,0 +1,322 @@
+//! Reads heads: start line and fields, and from them how the content is delimited. What is ambiguous is refused (RFC 9112 §11.2).
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+
+/// A head may have so many bytes,
+pub(crate) const MAX_HEAD: usize = 64 << 10;
+/// and so many fields.
+const MAX_FIELDS: usize = 100;
+
+/// How a message's content ends (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes; 0: there is none.
+    Length(u64),
+    /// With the last chunk and the trailer section.
+    Chunked,
+    /// With the connection. Responses only.
+    UntilClose,
+}
+
+/// A head, and what it says of the connection.
+#[derive(Debug)]
+pub(crate) struct Head<T> {
+    pub(crate) message: T,
+    pub(crate) framing: Framing,
+    /// The sender keeps the connection for another exchange.
+    pub(crate) keep_alive: bool,
+}
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadHead {
+    #[error("it is not HTTP: {0}")]
+    Syntax(httparse::Error),
+    #[error("a line ends without a carriage return")]
+    BareNewline,
+    #[error("its target is no URI")]
+    Target,
+    #[error("it has more than 64 KiB or 100 fields")]
+    TooLarge,
+    #[error("its HTTP version is not 1.0 or 1.1")]
+    Version,
+    #[error("its content length is in doubt")]
+    Framing,
+    #[error("its transfer coding is not known")]
+    Coding,
+}
+
+impl From<httparse::Error> for BadHead {
+    fn from(error: httparse::Error) -> Self {
+        match error {
+            httparse::Error::TooManyHeaders => Self::TooLarge,
+            httparse::Error::Version => Self::Version,
+            other => Self::Syntax(other),
+        }
+    }
+}
+
+/// Takes a request's head off the buffer; none: more is needed. `seen`: the bytes that were looked at in vain before.
+pub(crate) fn request(buffer: &mut BytesMut, seen: usize) -> Result<Option<Head<Request<()>>>, BadHead> {
+    if seen > 0 && !has_end(buffer, seen) {
+        return more(buffer);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let httparse::Status::Complete(length) = parsed.parse_with_uninit_headers(buffer, &mut fields)? else { return more(buffer) };
+    if length > MAX_HEAD {
+        return Err(BadHead::TooLarge);
+    }
+    if memchr::memchr_iter(b'\n', &buffer[..length]).any(|at| at == 0 || buffer[at - 1] != b'\r') {
+        return Err(BadHead::BareNewline);
+    }
+    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| BadHead::Syntax(httparse::Error::Token))?;
+    let target = span(buffer, parsed.path.unwrap_or_default().as_bytes());
+    let version = version(parsed.version);
+    let mut places = [Place::default(); MAX_FIELDS];
+    let count = note(buffer, parsed.headers, &mut places);
+    let bytes = buffer.split_to(length).freeze();
+    let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1)).map_err(|_| BadHead::Target)?;
+    let (headers, noted) = collect(&bytes, &places[..count])?;
+    let framing = match (noted.coded, noted.length) {
+        (None, None) => Framing::Length(0),
+        (None, Some(length)) => Framing::Length(length),
+        // A proxy in between that looked at the other of the two would see another request after this one.
+        (Some(_), Some(_)) => return Err(BadHead::Framing),
+        (Some(_), None) if version == Version::HTTP_10 => return Err(BadHead::Framing),
+        (Some(Coded::Chunked), None) => Framing::Chunked,
+        (Some(Coded::Unknown), None) => return Err(BadHead::Coding),
+    };
+    let mut message = Request::new(());
+    (*message.method_mut(), *message.uri_mut(), *message.version_mut(), *message.headers_mut()) = (method, uri, version, headers);
+    Ok(Some(Head { message, framing, keep_alive: noted.keep_alive(version) }))
+}
+
+/// Takes a response's head off the buffer; none: more is needed. `to`: the method of what it answers.
+pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Result<Option<Head<Response<()>>>, BadHead> {
+    if seen > 0 && !has_end(buffer, seen) {
+        return more(buffer);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let httparse::Status::Complete(length) = parser.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields)? else {
+        return more(buffer);
+    };
+    if length > MAX_HEAD {
+        return Err(BadHead::TooLarge);
+    }
+    let status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| BadHead::Syntax(httparse::Error::Status))?;
+    let version = version(parsed.version);
+    let mut places = [Place::default(); MAX_FIELDS];
+    let count = note(buffer, parsed.headers, &mut places);
+    let bytes = buffer.split_to(length).freeze();
+    let (headers, noted) = collect(&bytes, &places[..count])?;
+    let bare = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || *to == Method::HEAD;
+    let framing = match (noted.coded, noted.length) {
+        _ if bare => Framing::Length(0),
+        (None, None) => Framing::UntilClose,
+        (None, Some(length)) => Framing::Length(length),
+        (Some(_), Some(_)) => return Err(BadHead::Framing),
+        (Some(Coded::Chunked), None) => Framing::Chunked,
+        (Some(Coded::Unknown), None) => return Err(BadHead::Coding),
+    };
+    let mut message = Response::new(());
+    (*message.status_mut(), *message.version_mut(), *message.headers_mut()) = (status, version, headers);
+    let keep_alive = noted.keep_alive(version) && framing != Framing::UntilClose;
+    Ok(Some(Head { message, framing, keep_alive }))
+}
+
+/// Whether the end of the fields is among the bytes that came after `seen`: a head that trickles in is parsed once.
+fn has_end(buffer: &[u8], seen: usize) -> bool {
+    let from = seen.saturating_sub(3).min(buffer.len());
+    memchr::memmem::find(&buffer[from..], b"\r\n\r\n").is_some() || memchr::memmem::find(&buffer[from..], b"\n\n").is_some()
+}
+
+fn more<T>(buffer: &BytesMut) -> Result<Option<T>, BadHead> {
+    if buffer.len() >= MAX_HEAD { Err(BadHead::TooLarge) } else { Ok(None) }
+}
+
+fn version(minor: Option<u8>) -> Version {
+    if minor == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 }
+}
+
+/// Where a field's name and value stand in the buffer.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    name: (u32, u32),
+    value: (u32, u32),
+}
+
+fn span(buffer: &[u8], part: &[u8]) -> (usize, usize) {
+    let from = (part.as_ptr() as usize).saturating_sub(buffer.as_ptr() as usize);
+    (from, from + part.len())
+}
+
+/// Notes the places, so that the buffer may be taken from while its fields are still to be read.
+fn note(buffer: &[u8], fields: &[httparse::Header<'_>], places: &mut [Place; MAX_FIELDS]) -> usize {
+    let narrow = |(from, to): (usize, usize)| (from as u32, to as u32);
+    for (place, field) in places.iter_mut().zip(fields) {
+        *place = Place { name: narrow(span(buffer, field.name.as_bytes())), value: narrow(span(buffer, field.value)) };
+    }
+    fields.len()
+}
+
+/// What the fields say of framing and connection.
+#[derive(Default)]
+struct Noted {
+    length: Option<u64>,
+    coded: Option<Coded>,
+    close: bool,
+    keep: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Coded {
+    Chunked,
+    Unknown,
+}
+
+impl Noted {
+    /// RFC 9112 §9.3.
+    fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::HTTP_11 || self.keep)
+    }
+}
+
+fn collect(bytes: &Bytes, places: &[Place]) -> Result<(HeaderMap, Noted), BadHead> {
+    let token = BadHead::Syntax(httparse::Error::HeaderName);
+    let mut noted = Noted::default();
+    let mut headers = HeaderMap::with_capacity(places.len());
+    for Place { name, value } in places {
+        let name = HeaderName::from_bytes(&bytes[name.0 as usize..name.1 as usize]).map_err(|_| token)?;
+        let value = &bytes[value.0 as usize..value.1 as usize];
+        if name == header::CONTENT_LENGTH {
+            // Doubled, a list, a sign, a space inside: each has been read differently by two proxies.
+            let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+            let length = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
+            if noted.length.replace(length.ok_or(BadHead::Framing)?).is_some() {
+                return Err(BadHead::Framing);
+            }
+        } else if name == header::TRANSFER_ENCODING {
+            let chunked = noted.coded.is_none() && value.eq_ignore_ascii_case(b"chunked");
+            noted.coded = Some(if chunked { Coded::Chunked } else { Coded::Unknown });
+        } else if name == header::CONNECTION {
+            for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+                noted.close |= option.eq_ignore_ascii_case(b"close");
+                noted.keep |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).map_err(|_| BadHead::Syntax(httparse::Error::HeaderValue))?;
+        headers.try_append(name, value).map_err(|_| BadHead::TooLarge)?;
+    }
+    Ok((headers, noted))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<Option<Head<Request<()>>>, BadHead> {
+        request(&mut BytesMut::from(head), 0)
+    }
+
+    fn framing(fields: &str) -> Result<Framing, BadHead> {
+        read(&format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n")).map(|head| head.unwrap().framing)
+    }
+
+    #[test]
+    fn what_follows_stays_in_the_buffer() {
+        let mut buffer = BytesMut::from("GET /a?b HTTP/1.1\r\nHost: x\r\nA: 1\r\na:2 \r\n\r\nnext");
+        let head = request(&mut buffer, 0).unwrap().unwrap();
+        assert_eq!((head.message.method(), head.message.uri().to_string().as_str()), (&Method::GET, "/a?b"));
+        assert_eq!(head.message.headers().get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!((head.framing, head.keep_alive, &buffer[..]), (Framing::Length(0), true, &b"next"[..]));
+    }
+
+    #[test]
+    fn a_head_may_come_byte_by_byte() {
+        let whole = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let mut buffer = BytesMut::new();
+        for (seen, byte) in whole.iter().enumerate() {
+            buffer.extend_from_slice(&[*byte]);
+            let head = request(&mut buffer, seen).unwrap();
+            assert_eq!(head.is_some(), seen + 1 == whole.len(), "after {seen}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_lengths_are_refused() {
+        assert_eq!(framing("content-length: 3\r\n"), Ok(Framing::Length(3)));
+        assert_eq!(framing("transfer-encoding: Chunked\r\n"), Ok(Framing::Chunked));
+        let doubts = ["+3", "-1", "3,3", "3, 4", "0x3", "", "3 3", "18446744073709551616"];
+        for doubt in doubts {
+            assert_eq!(framing(&format!("content-length: {doubt}\r\n")), Err(BadHead::Framing), "{doubt}");
+        }
+        assert_eq!(framing("content-length: 3\r\ncontent-length: 3\r\n"), Err(BadHead::Framing));
+        assert_eq!(framing("content-length: 3\r\ntransfer-encoding: chunked\r\n"), Err(BadHead::Framing));
+        for coding in ["gzip, chunked", "chunked, chunked", "identity", "xchunked", "chunked\r\ntransfer-encoding: chunked"] {
+            assert_eq!(framing(&format!("transfer-encoding: {coding}\r\n")), Err(BadHead::Coding), "{coding}");
+        }
+        assert_eq!(read("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n").unwrap_err(), BadHead::Framing);
+    }
+
+    #[test]
+    fn odd_lines_are_refused() {
+        for (head, why) in [
+            ("GET / HTTP/1.1\nhost: a\n\n", "bare newlines"),
+            ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\n\r\n", "one bare newline"),
+            ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\ry: 2\r\n\r\n", "bare carriage return"),
+            ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n folded\r\n\r\n", "obsolete folding"),
+            ("GET / HTTP/1.1\r\n host: a\r\n\r\n", "space before the first field"),
+            ("GET / HTTP/1.1\r\nhost : a\r\n\r\n", "space before the colon"),
+            ("GET / HTTP/1.1\r\nhost: a\r\nx\r\n\r\n", "no colon"),
+            ("GET / HTTP/1.1\r\nhost: a\0\r\n\r\n", "NUL"),
+            ("GET  / HTTP/1.1\r\nhost: a\r\n\r\n", "two spaces"),
+            ("GET / HTTP/1.1 \r\nhost: a\r\n\r\n", "space at the end"),
+            ("GE T / HTTP/1.1\r\nhost: a\r\n\r\n", "space in the method"),
+            ("GET / HTTP/2.0\r\nhost: a\r\n\r\n", "version"),
+            ("GET /\u{1}x HTTP/1.1\r\nhost: a\r\n\r\n", "control character in the target"),
+        ] {
+            assert!(read(head).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn large_heads_are_refused_before_their_end() {
+        let fields = "a: b\r\n".repeat(MAX_FIELDS + 1);
+        assert_eq!(read(&format!("GET / HTTP/1.1\r\n{fields}\r\n")).unwrap_err(), BadHead::TooLarge);
+        let endless = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(MAX_HEAD));
+        assert_eq!(read(&endless).unwrap_err(), BadHead::TooLarge);
+        assert_eq!(request(&mut BytesMut::from(endless.as_str()), 1000).unwrap_err(), BadHead::TooLarge);
+    }
+
+    #[test]
+    fn connections_are_kept_by_version_and_option() {
+        let kept = |head: &str| read(&format!("GET / {head}\r\n\r\n")).unwrap().unwrap().keep_alive;
+        assert!(kept("HTTP/1.1\r\nhost: a"));
+        assert!(!kept("HTTP/1.1\r\nhost: a\r\nconnection: x, Close"));
+        assert!(!kept("HTTP/1.0\r\nhost: a"));
+        assert!(kept("HTTP/1.0\r\nconnection: Keep-Alive"));
+    }
+
+    #[test]
+    fn responses_end_as_rfc_9112_says() {
+        let framing = |head: &str, to: Method| {
+            response(&mut BytesMut::from(head), 0, &to).map(|head| head.map(|h| (h.framing, h.keep_alive))).map(Option::unwrap)
+        };
+        let ok = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+        assert_eq!(framing(ok, Method::GET), Ok((Framing::Length(5), true)));
+        assert_eq!(framing(ok, Method::HEAD), Ok((Framing::Length(0), true)));
+        assert_eq!(framing("HTTP/1.1 204 No\r\ntransfer-encoding: chunked\r\n\r\n", Method::GET), Ok((Framing::Length(0), true)));
+        assert_eq!(framing("HTTP/1.1 304 No\r\ncontent-length: 5\r\n\r\n", Method::GET), Ok((Framing::Length(0), true)));
+        assert_eq!(framing("HTTP/1.1 200 OK\r\n\r\n", Method::GET), Ok((Framing::UntilClose, false)));
+        assert_eq!(framing("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n", Method::GET), Ok((Framing::Length(5), false)));
+        let both = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(framing(both, Method::GET), Err(BadHead::Framing));
+    }
+}

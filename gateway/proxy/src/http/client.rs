@@ -1,0 +1,170 @@
+//! A client's side of an HTTP/1.1 connection: what is read from it, and what is written to it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use http::{Request, Response, Version};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use super::body::BodyError;
+use super::closing::Signal;
+use crate::h1::{self, BadHead, Decoder, Framing, Head, Outgoing, Part, Step};
+
+/// Read at a time: a head,
+const HEAD: usize = 4 << 10;
+/// content.
+const CONTENT: usize = 64 << 10;
+/// A client that sends more of the next request while this one is served has to wait.
+const AHEAD: usize = 16 << 10;
+
+/// What reading and writing share. One task, so no locks.
+pub(crate) struct Client {
+    pub(super) stream: RefCell<TcpStream>,
+    pub(super) outgoing: RefCell<Outgoing>,
+    pub(super) signal: Rc<Signal>,
+    /// Where in the request's content reading is.
+    decoder: Cell<Decoder>,
+}
+
+impl Client {
+    pub(super) fn new(stream: TcpStream, signal: Rc<Signal>) -> Rc<Self> {
+        let (stream, outgoing) = (RefCell::new(stream), RefCell::default());
+        Rc::new(Self { stream, outgoing, signal, decoder: Cell::new(Decoder::Length(0)) })
+    }
+
+    pub(super) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.borrow_mut().poll_flush(&mut *self.stream.borrow_mut(), context)
+    }
+
+    /// What is left of the request's content; `Length(0)`: nothing.
+    pub(super) fn unread(&self) -> Decoder {
+        self.decoder.get()
+    }
+}
+
+/// Why there is no request.
+pub(super) enum NoRequest {
+    /// The connection has ended, or is to end before another.
+    Ended,
+    Bad(BadHead),
+}
+
+/// Reads requests and their content.
+pub(crate) struct Reader {
+    client: Rc<Client>,
+    buffer: BytesMut,
+    /// The bytes of a head that were looked at in vain.
+    seen: usize,
+    version: Version,
+    framing: Framing,
+    ended: bool,
+}
+
+impl Reader {
+    pub(super) fn new(client: Rc<Client>) -> Self {
+        Self { client, buffer: BytesMut::new(), seen: 0, version: Version::HTTP_11, framing: Framing::Length(0), ended: false }
+    }
+
+    /// Reads more; 0: the end.
+    fn poll_fill(&mut self, context: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        self.buffer.reserve(size);
+        let count = ready!(poll_read_buf(Pin::new(&mut *self.client.stream.borrow_mut()), context, &mut self.buffer))?;
+        self.ended = count == 0;
+        Poll::Ready(Ok(count))
+    }
+
+    /// The next request's head. `closing`: no request is taken that has not arrived by now.
+    pub(super) fn poll_request(&mut self, context: &mut Context<'_>, closing: bool) -> Poll<Result<Head<Request<()>>, NoRequest>> {
+        loop {
+            if self.buffer.len() > self.seen {
+                match h1::request(&mut self.buffer, self.seen).map_err(NoRequest::Bad)? {
+                    Some(head) => {
+                        self.seen = 0;
+                        (self.version, self.framing) = (head.message.version(), head.framing);
+                        self.client.decoder.set(head.framing.into());
+                        return Poll::Ready(Ok(head));
+                    }
+                    None => self.seen = self.buffer.len(),
+                }
+            }
+            match self.poll_fill(context, HEAD) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoRequest::Ended)),
+                Poll::Pending if closing && self.buffer.is_empty() => return Poll::Ready(Err(NoRequest::Ended)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    pub(super) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether all of the request's content was read.
+    pub(super) fn is_end(&self) -> bool {
+        self.client.decoder.get().is_end()
+    }
+
+    /// The next part of the request's content.
+    pub(super) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        loop {
+            let mut decoder = self.client.decoder.get();
+            let step = decoder.step(&mut self.buffer);
+            self.client.decoder.set(decoder);
+            match step {
+                Ok(Step::Part(part)) => {
+                    self.client.signal.moved();
+                    return Poll::Ready(Some(Ok(part)));
+                }
+                Ok(Step::End) => return Poll::Ready(None),
+                Ok(Step::More) => match ready!(self.poll_fill(context, CONTENT)) {
+                    Ok(1..) => {}
+                    Ok(0) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
+                    Err(_) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
+                },
+                Err(malformed) => return Poll::Ready(Some(Err(BodyError::Client(malformed)))),
+            }
+        }
+    }
+
+    /// Ready when the client has closed its connection while the answer to a whole request is made.
+    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.is_end() && self.buffer.len() < AHEAD {
+            match ready!(self.poll_fill(context, HEAD)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Passes an interim response on, if the client knows such (RFC 9110 §15.2), and has read what it was sent before.
+    pub(super) fn interim(&mut self, response: &Response<()>, context: &mut Context<'_>) {
+        if self.version == Version::HTTP_11 && self.client.outgoing.borrow().has_room() {
+            h1::interim_head(self.client.outgoing.borrow_mut().begin(h1::Encoder::Length(0)), response);
+            // What cannot be written now goes before the final response; an error shows there again.
+            let _ = self.client.poll_flush(context);
+        }
+    }
+
+    /// Reads and forgets; 0: the end.
+    pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.buffer.clear();
+        self.poll_fill(context, CONTENT)
+    }
+
+    /// Gives memory back between exchanges.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > HEAD * 2 {
+            self.buffer = BytesMut::new();
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! One HTTP/1.1 connection to an endpoint. No task drives it: whoever waits for its answer does, so an exchange wakes no other task.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BytesMut;
+use http::{Method, Request, Response};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::h1::{self, BadHead, Decoder, Encoder, Framing, Head, Outgoing, Part, Step};
+use crate::http::{BodyError, RequestBody};
+
+/// Read at a time: a head,
+const HEAD: usize = 4 << 10;
+/// content.
+const CONTENT: usize = 64 << 10;
+
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: BytesMut,
+    /// The bytes of a response's head that were looked at in vain.
+    seen: usize,
+    decoder: Decoder,
+    outgoing: Outgoing,
+    /// The request's content has not all been pushed.
+    sending: bool,
+    /// Some of the request was written,
+    written: bool,
+    /// or some of its content taken from the client: in both cases it cannot be sent to another endpoint.
+    taken: bool,
+    keep_alive: bool,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// It broke on the client's side.
+    #[error(transparent)]
+    Client(BodyError),
+    #[error("the endpoint closed the connection")]
+    Closed,
+    #[error("the connection to the endpoint: {0}")]
+    Io(std::io::Error),
+    #[error("the endpoint's response: {0}")]
+    Head(#[from] BadHead),
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            seen: 0,
+            decoder: Decoder::Length(0),
+            outgoing: Outgoing::default(),
+            sending: false,
+            written: false,
+            taken: false,
+            keep_alive: true,
+        }
+    }
+
+    /// Whether nothing has come since the last response: neither its end nor what nobody asked for.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.poll_fill(&mut Context::from_waker(Waker::noop()), 1).is_pending()
+    }
+
+    /// Whether it can take another request, now that a response has ended.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.keep_alive && !self.sending && self.outgoing.is_empty() && self.decoder.is_end() && self.buffer.is_empty()
+    }
+
+    /// Whether the response has ended.
+    pub(crate) fn is_end(&self) -> bool {
+        self.decoder.is_end()
+    }
+
+    /// Whether nothing of the request has left.
+    pub(crate) fn is_unsent(&self) -> bool {
+        !self.written && !self.taken
+    }
+
+    /// A request begins. [`poll_head`](Self::poll_head) sends it.
+    pub(crate) fn begin<B>(&mut self, request: &Request<B>, framing: Framing) {
+        h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing);
+        (self.sending, self.written, self.taken) = (framing != Framing::Length(0), false, false);
+        self.seen = 0;
+        if self.buffer.capacity() > HEAD * 2 {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>, size: usize) -> Poll<std::io::Result<usize>> {
+        self.buffer.reserve(size);
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
+    }
+
+    /// Sends as much of the request as it can. An endpoint that takes no more may have answered nevertheless: that is no error.
+    fn poll_send(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        loop {
+            let mut waiting = false;
+            while self.sending && !waiting && self.outgoing.has_room() {
+                match content.poll_part(context) {
+                    Poll::Ready(Some(part)) => {
+                        self.taken = true;
+                        self.outgoing.push(part?).map_err(BodyError::Client)?;
+                    }
+                    Poll::Ready(None) => {
+                        self.outgoing.finish().map_err(BodyError::Client)?;
+                        self.sending = false;
+                    }
+                    Poll::Pending => waiting = true,
+                }
+            }
+            if self.outgoing.is_empty() {
+                return if waiting { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            match self.outgoing.poll_flush(&mut self.stream, context) {
+                Poll::Ready(Ok(())) => self.written = true,
+                Poll::Ready(Err(_)) => {
+                    (self.outgoing, self.sending, self.keep_alive) = (Outgoing::default(), false, false);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    self.written |= self.outgoing.is_begun();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// The head of the response, which may be an interim one: then another is to be asked for.
+    pub(crate) fn poll_head(
+        &mut self,
+        to: &Method,
+        content: &mut RequestBody<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head<Response<()>>, Broken>> {
+        if let Poll::Ready(Err(error)) = self.poll_send(content, context) {
+            return Poll::Ready(Err(Broken::Client(error)));
+        }
+        loop {
+            if self.buffer.len() > self.seen {
+                match h1::response(&mut self.buffer, self.seen, to)? {
+                    Some(head) => {
+                        self.seen = 0;
+                        self.decoder = head.framing.into();
+                        self.keep_alive &= head.keep_alive;
+                        return Poll::Ready(Ok(head));
+                    }
+                    None => self.seen = self.buffer.len(),
+                }
+            }
+            match ready!(self.poll_fill(context, HEAD)) {
+                Ok(1..) => self.written = true,
+                Ok(0) => return Poll::Ready(Err(Broken::Closed)),
+                Err(error) => return Poll::Ready(Err(Broken::Io(error))),
+            }
+        }
+    }
+
+    /// The next part of the response's content, while the rest of the request is sent.
+    pub(crate) fn poll_part(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        if (self.sending || !self.outgoing.is_empty())
+            && let Poll::Ready(Err(error)) = self.poll_send(content, context)
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
+        loop {
+            match self.decoder.step(&mut self.buffer) {
+                Ok(Step::Part(part)) => return Poll::Ready(Some(Ok(part))),
+                Ok(Step::End) => return Poll::Ready(None),
+                Ok(Step::More) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(BodyError::Endpoint(malformed)))),
+            }
+            let size = if let Decoder::Length(left) = self.decoder {
+                usize::try_from(left).unwrap_or(CONTENT).clamp(HEAD, CONTENT)
+            } else {
+                CONTENT
+            };
+            match ready!(self.poll_fill(context, size)) {
+                Ok(1..) => {}
+                Ok(0) => {
+                    self.keep_alive = false;
+                    if let Err(malformed) = self.decoder.close() {
+                        return Poll::Ready(Some(Err(BodyError::Endpoint(malformed))));
+                    }
+                }
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! HTTP connections to endpoints ([`connection`]), and the idle ones among them: a stack for each endpoint, so that the warmest is used first
+//! and the coldest times out.
+
+mod connection;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxBuildHasher;
+use sluicegate_model::snapshot::{ServicePort, Snapshot};
+
+use crate::decide::Picked;
+use crate::tcp::dial;
+use crate::worker::Shared;
+
+pub(crate) use connection::{Broken, Connection};
+
+const IDLE_PER_ENDPOINT: usize = 128;
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// Connects to an endpoint.
+pub(crate) async fn open(service: &ServicePort, to: &Picked, shared: &Shared) -> Option<Box<Connection>> {
+    Some(Box::new(Connection::new(dial(service, to, shared).await?)))
+}
+
+/// A worker's idle connections.
+#[derive(Default)]
+pub(crate) struct Upstreams(RefCell<HashMap<SocketAddr, Vec<(Box<Connection>, Instant)>, FxBuildHasher>>);
+
+impl Upstreams {
+    /// A connection that its endpoint has not closed, as far as is known.
+    pub(crate) fn check_out(&self, address: SocketAddr) -> Option<Box<Connection>> {
+        let mut idle = self.0.borrow_mut();
+        let stack = idle.get_mut(&address)?;
+        while let Some((mut connection, _)) = stack.pop() {
+            if connection.is_idle() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// One that cannot take another request is closed.
+    pub(crate) fn check_in(&self, address: SocketAddr, connection: Box<Connection>, now: Instant) {
+        if !connection.is_reusable() {
+            return;
+        }
+        let mut idle = self.0.borrow_mut();
+        let stack = idle.entry(address).or_default();
+        if stack.len() < IDLE_PER_ENDPOINT {
+            stack.push((connection, now));
+        }
+    }
+
+    /// Closes idle connections to endpoints that are gone.
+    pub(crate) fn retain(&self, snapshot: &Snapshot) {
+        let mut idle = self.0.borrow_mut();
+        if idle.is_empty() {
+            return;
+        }
+        let pools = snapshot.services.iter().flat_map(|s| [&s.internal, &s.external]);
+        let live: HashSet<SocketAddr, FxBuildHasher> = pools.flat_map(|p| &p.endpoints).map(|e| e.address).collect();
+        idle.retain(|address, _| live.contains(address));
+    }
+
+    /// Closes connections that were idle for too long, or that their endpoints have closed.
+    pub(crate) fn prune(&self) {
+        self.0.borrow_mut().retain(|_, stack| {
+            stack.retain_mut(|(connection, since)| since.elapsed() < IDLE_TIME && connection.is_idle());
+            !stack.is_empty()
+        });
+    }
+}
