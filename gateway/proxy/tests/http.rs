@@ -208,7 +208,10 @@ fn what_could_smuggle_a_request_is_refused() {
         ] {
             let mut stream = TcpStream::connect(at).await.unwrap();
             let answer = ask(&mut stream, &format!("{head}GET /smuggled HTTP/1.1\r\nhost: a.example\r\n\r\n")).await;
-            assert_eq!((answer.status(), answer.field("x-sluicegate-reason"), answer.field("connection")), (status, Some(reason), Some("close")));
+            assert_eq!(
+                (answer.status(), answer.field("x-sluicegate-reason"), answer.field("connection")),
+                (status, Some(reason), Some("close"))
+            );
             assert!(message(&mut stream).await.unwrap().is_none(), "what follows {reason} is not served");
         }
         assert_eq!(log.requests.load(Ordering::Relaxed), 0, "nothing of it reached the endpoint");
@@ -216,7 +219,7 @@ fn what_could_smuggle_a_request_is_refused() {
 }
 
 /// One endpoint connection, played by hand.
-async fn by_hand(proxy: &TestProxy, at: std::net::SocketAddr) -> TcpListener {
+async fn by_hand(proxy: &Running, at: std::net::SocketAddr) -> TcpListener {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[endpoint.local_addr().unwrap()])]).await;
     endpoint
@@ -250,7 +253,10 @@ fn interim_responses_are_passed_on() {
         let mut client = TcpStream::connect(at).await.unwrap();
         client.write_all(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n").await.unwrap();
         until(&mut upstream, "\r\n\r\n").await;
-        upstream.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n").await.unwrap();
+        upstream
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\nconnection: close\r\n") && answer.ends_with("\r\n\r\nhi"), "{answer}");
