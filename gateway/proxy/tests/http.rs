@@ -329,6 +329,20 @@ fn a_response_cut_short_looks_cut_short() {
 }
 
 #[test]
+fn an_endpoint_that_will_close_is_asked_on_another_connection() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let (to_backend, log) = backend(|_| "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_owned()).await;
+        proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[to_backend])]).await;
+        let mut client = TcpStream::connect(at).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(ask(&mut client, GET).await.field("connection"), None, "that is the endpoint's affair, not the client's");
+        }
+        assert_eq!(log.connections.load(Ordering::Relaxed), 3);
+    });
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_their_order() {
     run(async {
         let (proxy, at) = (start(1), free());

@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages (RFC 9112), apart from sockets and from what is done with them: [`head`] reads and [`write`] writes the part before the
+//! HTTP/1.1 messages (RFC 9112), apart from sockets and from what is done with them: [`head`] reads and [`mod@write`] writes the part before the
 //! content, [`content`] reads and frames the content, [`outgoing`] holds what is to be written.
 //!
 //! Our own, over `httparse`, instead of hyper's: gateway/README.md, "Measured". It is also stricter where a lenient reading would let a client
