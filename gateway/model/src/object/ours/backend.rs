@@ -1,0 +1,100 @@
+//! `BackendTrafficPolicy`: from the gateway to endpoints. Where Envoy Gateway has a field for the same thing, ours has its name.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values::Span;
+use super::{PluginUse, TargetRef};
+
+/// How traffic to Services is balanced, and how their endpoints are found.
+#[derive(Clone, Debug, Deserialize)]
+pub struct BackendTrafficPolicy {
+    /// Name and namespace.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The policy.
+    pub spec: BackendTrafficPolicySpec,
+}
+
+/// See [`BackendTrafficPolicy`].
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendTrafficPolicySpec {
+    /// Services of this namespace.
+    pub target_refs: Vec<TargetRef>,
+    /// Which balancer, with which configuration.
+    pub load_balancer: Option<LoadBalancer>,
+    /// Which discovery plugin, with which configuration.
+    pub discovery: Option<PluginUse>,
+    /// Time-outs.
+    #[serde(default)]
+    pub timeout: Timeout,
+}
+
+/// A balancer, its configuration, and what to hash.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadBalancer {
+    /// The name of a `Plugin` object or of a built-in balancer. Default `least-request`.
+    pub plugin: Option<String>,
+    /// Checked by the plugin.
+    #[serde(default)]
+    pub config: serde_json::Value,
+    /// What consistent-hash balancers hash.
+    pub hash: Option<Hash>,
+}
+
+/// What to hash.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum Hash {
+    /// The client's address.
+    SourceIP,
+    /// A header's value.
+    Header {
+        /// Which.
+        header: Named,
+    },
+    /// A cookie's value.
+    Cookie {
+        /// Which.
+        cookie: Named,
+    },
+    /// The path without its query.
+    Path,
+}
+
+/// A name.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+}
+
+/// Time-outs towards endpoints.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct Timeout {
+    /// Of connecting.
+    #[serde(default)]
+    pub tcp: TcpTimeout,
+    /// Of exchanges.
+    #[serde(default)]
+    pub http: HttpTimeout,
+}
+
+/// See [`Timeout`].
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpTimeout {
+    /// Default 5s.
+    pub connect_timeout: Option<Span>,
+}
+
+/// See [`Timeout`].
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpTimeout {
+    /// Until the response's head. Default: none.
+    pub request_timeout: Option<Span>,
+}

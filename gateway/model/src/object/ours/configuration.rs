@@ -1,0 +1,68 @@
+//! `SluicegateConfiguration`: the process itself, named as `KubeProxyConfiguration` is.
+
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values::{Network, PortRange, Span};
+
+/// The process's own settings; command-line flags override them.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SluicegateConfiguration {
+    /// Data plane threads. Default: one a core.
+    pub workers: Option<usize>,
+    /// Client connections open at a time. Default: half of the file descriptors the process may have.
+    pub max_connections: Option<usize>,
+    /// Of the admin API. Default 127.0.0.1:9901.
+    pub admin_address: Option<std::net::SocketAddr>,
+    /// Where allocated ports and addresses are kept.
+    pub state_dir: Option<String>,
+    /// Default 30000-32767.
+    pub node_port_range: Option<PortRange>,
+    /// CIDRs of local addresses node ports are served on. Default: all.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub node_port_addresses: Option<Vec<IpNet>>,
+    /// Default 127.96.0.0/16.
+    #[serde(rename = "serviceClusterIPRange")]
+    #[schemars(with = "Option<String>")]
+    pub service_cluster_ip_range: Option<IpNet>,
+    /// Addresses and CIDRs for Services of type LoadBalancer.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub load_balancer_addresses: Option<Vec<Network>>,
+    /// This node's name.
+    pub node_name: Option<String>,
+    /// This node's zone.
+    pub zone: Option<String>,
+    /// Default human.
+    pub log_format: Option<LogFormat>,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives as `info,sluicegate_proxy=debug`. Default info.
+    pub log_level: Option<String>,
+    /// How long running work may go on after a stop was asked for. Default 30s.
+    pub grace_period: Option<Span>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "human" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{text:?} is neither \"human\" nor \"json\"")),
+        }
+    }
+}

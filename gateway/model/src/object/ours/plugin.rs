@@ -1,0 +1,80 @@
+//! `Plugin`: which code decides, and what it may use.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values::{Bytes, Span};
+use crate::plugin::PluginKind;
+
+/// Loads a plugin.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Plugin {
+    /// Name and namespace.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What to load.
+    pub spec: PluginSpec,
+}
+
+/// What to load.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginSpec {
+    /// What it decides.
+    pub kind: PluginKind,
+    /// Where its code is.
+    pub source: PluginSource,
+    /// What its instances may use.
+    #[serde(default)]
+    pub limits: PluginLimits,
+    /// What it may reach.
+    #[serde(default)]
+    pub capabilities: PluginCapabilities,
+    /// What happens to traffic when it fails.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
+}
+
+/// What a plugin may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginCapabilities {
+    /// Hosts a discovery plugin may send HTTP requests to. Default: none.
+    #[serde(default)]
+    pub allowed_hosts: Vec<String>,
+}
+
+/// What happens to traffic when a plugin fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum FailurePolicy {
+    /// The failure ladder: the previous good generation, then a native choice.
+    #[default]
+    Fallback,
+    /// The exchange fails.
+    Fail,
+}
+
+/// Where a plugin's code is: exactly one of `builtin` and `file`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginSource {
+    /// The name of a built-in plugin.
+    pub builtin: Option<String>,
+    /// A `.wasm` file; relative to the folder of this object's own file.
+    pub file: Option<String>,
+    /// Hex SHA-256 the file must have.
+    pub sha256: Option<String>,
+}
+
+/// What a plugin's instances may use.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginLimits {
+    /// Linear memory of one instance, a Kubernetes quantity (`64Mi`). Default 64Mi.
+    pub memory: Option<Bytes>,
+    /// Time of one call on the request path (`20ms`). Default 20ms.
+    pub deadline: Option<Span>,
+    /// Time of one call off the request path. Default 2s.
+    pub configure_deadline: Option<Span>,
+}
