@@ -106,7 +106,7 @@ impl Assembler {
                     Front::Http(hosts.iter().map(|(hostname, to)| VirtualHost { hostname: hostname.clone(), target: target(to) }).collect())
                 }
             };
-            Arc::new(Listener { address: listener.address, name: listener.name.clone(), front })
+            Arc::new(Listener { address: listener.address, name: listener.name.clone(), front, settings: listener.settings.clone() })
         });
         let listeners = listeners.collect();
         self.forget(&index);
@@ -182,8 +182,7 @@ impl Assembler {
             fail_closed: registry.failure_policy(&port.balancer.plugin) == FailurePolicy::Fail,
             hash: port.hash.clone(),
             affinity,
-            connect_timeout: port.connect_timeout,
-            request_timeout: port.request_timeout,
+            settings: port.settings.clone(),
             stats,
         }
     }

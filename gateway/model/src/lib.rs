@@ -13,6 +13,7 @@ pub mod plugin;
 pub mod pool;
 pub mod route;
 pub mod schema;
+pub mod settings;
 pub mod snapshot;
 pub mod stats;
 pub mod status;

@@ -6,6 +6,7 @@ mod compile;
 mod gateways;
 mod policies;
 mod services;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,7 @@ use crate::object::ours::FailurePolicy;
 use crate::plugin::{Limits, PluginKind};
 use crate::pool::{Distribution, Here, TrafficPolicy};
 use crate::route::{ListenerInfo, ServiceRef};
+use crate::settings::{BackendSettings, ClientSettings};
 use crate::snapshot::{AppProtocol, HashKey, Side};
 
 pub use compile::compile;
@@ -118,10 +120,8 @@ pub struct PlannedPort {
     pub distribution: Distribution,
     /// `sessionAffinity: ClientIP`.
     pub affinity: Option<Duration>,
-    /// Of connecting.
-    pub connect_timeout: Duration,
-    /// Until the response's head.
-    pub request_timeout: Option<Duration>,
+    /// What its policy says.
+    pub settings: Arc<BackendSettings>,
 }
 
 /// A plugin and its configuration, JSON.
@@ -153,6 +153,8 @@ pub struct PlannedListener {
     pub name: String,
     /// What to do.
     pub front: PlannedFront,
+    /// What its policy says.
+    pub settings: Arc<ClientSettings>,
 }
 
 /// See [`crate::snapshot::Front`].

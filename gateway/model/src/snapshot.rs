@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
 use crate::pool::Pool;
 use crate::route::{RouteTable, ServiceRef, Transport};
+use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
 
 /// What workers serve.
@@ -32,6 +33,8 @@ pub struct Listener {
     pub name: String,
     /// What to do with what arrives.
     pub front: Front,
+    /// What its policy says.
+    pub settings: Arc<ClientSettings>,
 }
 
 /// What to do with a connection.
@@ -134,10 +137,8 @@ pub struct ServicePort {
     pub hash: Option<HashKey>,
     /// `sessionAffinity: ClientIP`.
     pub affinity: Option<Arc<Affinity>>,
-    /// How long to wait for an endpoint to accept.
-    pub connect_timeout: Duration,
-    /// How long to wait for a response's head; none: for ever.
-    pub request_timeout: Option<Duration>,
+    /// What its policy says.
+    pub settings: Arc<BackendSettings>,
     /// Counters, kept over snapshots.
     pub stats: Arc<ServiceStats>,
 }

@@ -81,7 +81,7 @@ async fn connect(service: &ServicePort, side: Side, client: SocketAddr, shared: 
 /// One connection attempt, within the service's connect time-out.
 pub(crate) async fn dial(service: &ServicePort, to: &Picked, shared: &Shared) -> Option<TcpStream> {
     let begun = Instant::now();
-    let connected = tokio::time::timeout(service.connect_timeout, TcpStream::connect(to.address)).await;
+    let connected = tokio::time::timeout(service.settings.timeouts.connect, TcpStream::connect(to.address)).await;
     let stream = connected.ok().and_then(Result::ok);
     shared.decider.borrow_mut().observe(to, stream.is_some(), begun.elapsed());
     match &stream {

@@ -169,7 +169,7 @@ fn errors_have_their_statuses() {
         let (proxy, none, refused, slow, broken) = (start(1), free(), free(), free(), free());
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut slow_service = service(&[silent.local_addr().unwrap()]);
-        slow_service.request_timeout = Some(Duration::from_millis(50));
+        Arc::make_mut(&mut slow_service.settings).timeouts.request = Some(Duration::from_millis(50));
         let (closing, _) = backend(|_| String::new()).await;
         let listeners = [none, refused, slow, broken].iter().enumerate().map(|(i, at)| listener(*at, http(to(i)))).collect();
         proxy.serve(listeners, vec![service(&[]), service(&[dead(), dead()]), slow_service, service(&[closing])]).await;

@@ -65,6 +65,8 @@ impl Compiler<'_> {
                     namespace: object.key.namespace.clone(),
                 };
                 let target = self.router("Gateway", object, &listener.name, info).map_or(PlannedTarget::Nothing, PlannedTarget::Router);
+                let policy = self.client_policy("Gateway", object, &listener.name);
+                let settings = self.client_settings(policy);
                 for ip in &addresses {
                     let address = SocketAddr::new(*ip, port);
                     let same = self.plan.listeners.iter_mut().find(|l| l.address == address);
@@ -78,7 +80,7 @@ impl Compiler<'_> {
                             } else {
                                 PlannedFront::Tcp(target.clone())
                             };
-                            self.listen(object, &path, PlannedListener { address, name: name.clone(), front });
+                            self.listen(object, &path, PlannedListener { address, name: name.clone(), front, settings: settings.clone() });
                         }
                     }
                 }

@@ -46,7 +46,7 @@ impl Compiler<'_> {
             };
             let port_name = port.name.clone().unwrap_or_default();
             let policy = self.backend_policy(object, &port_name);
-            let (mut balancer, mut discovery, mut hash, mut connect, mut request) = (None, None, None, None, None);
+            let (mut balancer, mut discovery, mut hash) = (None, None, None);
             if let Some((source, policy)) = policy {
                 if let Some(lb) = &policy.spec.load_balancer {
                     let plugin = lb.plugin.as_deref().unwrap_or("least-request");
@@ -56,9 +56,8 @@ impl Compiler<'_> {
                 if let Some(d) = &policy.spec.discovery {
                     discovery = self.plugin(source, "spec.discovery.plugin", &d.plugin, PluginKind::Discovery, &d.config);
                 }
-                connect = policy.spec.timeout.tcp.connect_timeout.map(|s| s.0);
-                request = policy.spec.timeout.http.request_timeout.map(|s| s.0);
             }
+            let settings = self.backend_settings(policy);
             let seconds =
                 spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds).unwrap_or(10_800);
             let affine = spec.session_affinity.as_deref() == Some("ClientIP");
@@ -79,8 +78,7 @@ impl Compiler<'_> {
                     _ => Distribution::Any,
                 },
                 affinity: affine.then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(10_800))),
-                connect_timeout: connect.unwrap_or(Duration::from_secs(5)),
-                request_timeout: request,
+                settings,
             });
         }
         if proxied {
@@ -133,6 +131,8 @@ impl Compiler<'_> {
             namespace: object.key.namespace.clone(),
         };
         let router = self.router("Service", object, &port.name, info);
+        let policy = self.client_policy("Service", object, &port.name);
+        let settings = self.client_settings(policy);
         let front = |side| {
             let target = router.map_or_else(|| PlannedTarget::Service { service: port.service.clone(), side }, PlannedTarget::Router);
             match port.app_protocol {
@@ -155,7 +155,7 @@ impl Compiler<'_> {
             }
         }
         for (address, name, front) in wanted {
-            self.listen(object, "spec.ports", PlannedListener { address, name, front });
+            self.listen(object, "spec.ports", PlannedListener { address, name, front, settings: settings.clone() });
         }
     }
 }

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use http::{Request, Response, Version};
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::body::BodyError;
 use super::closing::Signal;
 use crate::h1::{self, BadHead, Decoder, Framing, Head, Outgoing, Part, Step};
+use crate::stream::Stream;
 
 /// Read at a time: a head,
 const HEAD: usize = 4 << 10;
@@ -24,7 +24,7 @@ const AHEAD: usize = 16 << 10;
 
 /// What reading and writing share. One task, so no locks.
 pub(crate) struct Client {
-    pub(super) stream: RefCell<TcpStream>,
+    pub(super) stream: RefCell<Stream>,
     pub(super) outgoing: RefCell<Outgoing>,
     pub(super) signal: Rc<Signal>,
     /// Where in the request's content reading is.
@@ -32,7 +32,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream, signal: Rc<Signal>) -> Rc<Self> {
+    pub(super) fn new(stream: Stream, signal: Rc<Signal>) -> Rc<Self> {
         let (stream, outgoing) = (RefCell::new(stream), RefCell::default());
         Rc::new(Self { stream, outgoing, signal, decoder: Cell::new(Decoder::Length(0)) })
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use super::answer::Reason;
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
 use crate::h1::{self, Connection, Decoder, Framing, Head};
+use crate::stream::Stream;
 use crate::worker::Shared;
 
 /// So much of a request's content is read and dropped to keep a connection whose request was answered early.
@@ -32,7 +32,7 @@ pub(super) struct Peer {
     pub(super) listener: SocketAddr,
 }
 
-pub(crate) async fn serve(stream: TcpStream, client: SocketAddr, listener: SocketAddr, shared: &Rc<Shared>) {
+pub(crate) async fn serve(stream: Stream, client: SocketAddr, listener: SocketAddr, shared: &Rc<Shared>) {
     let Ok(value) = HeaderValue::from_str(&client.ip().to_canonical().to_string()) else { return };
     let closing = shared.closings.enter(listener);
     let signal = &closing.signal;

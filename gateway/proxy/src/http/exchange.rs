@@ -41,7 +41,7 @@ impl<'v> Routed<'v> {
 
     /// For one try: the rule's, else the service's.
     pub(super) fn try_time(&self) -> Option<Duration> {
-        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout)).or(given(self.service.request_timeout))
+        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout)).or(given(self.service.settings.timeouts.request))
     }
 
     fn whole_time(&self) -> Option<Duration> {

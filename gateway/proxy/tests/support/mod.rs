@@ -143,8 +143,7 @@ pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
         fail_closed: false,
         hash: None,
         affinity: None,
-        connect_timeout: Duration::from_secs(2),
-        request_timeout: None,
+        settings: Arc::default(),
         stats: Arc::new(ServiceStats::default()),
     }
 }
@@ -166,7 +165,7 @@ pub fn http(target: Target) -> Front {
 }
 
 pub fn listener(address: SocketAddr, front: Front) -> Arc<Listener> {
-    Arc::new(Listener { address, name: format!("test {address}"), front })
+    Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::default() })
 }
 
 /// A router over `rules`; all their backends are service 0, all their mirrors service 1.
