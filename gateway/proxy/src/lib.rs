@@ -7,6 +7,7 @@ mod decide;
 mod h1;
 mod http;
 mod listener;
+mod stream;
 mod tcp;
 mod upstream;
 mod worker;

@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::decide::Decider;
 use crate::http::Closings;
 use crate::listener::SocketSet;
+use crate::stream::Stream;
 use crate::upstream::Upstreams;
 use crate::{Published, Serving, http, tcp};
 
@@ -222,7 +223,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, address: SocketAddr, 
         Some(Front::Http(_)) => {
             // A connection outlives snapshots: each request takes the newest.
             drop(view);
-            http::serve(stream, client, address, &shared).await;
+            http::serve(Stream::Tcp(stream), client, address, &shared).await;
         }
     }
 }

@@ -5,11 +5,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use http::{Method, Request, Response};
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::h1::{self, BadHead, Decoder, Encoder, Framing, Head, Outgoing, Part, Step};
 use crate::http::{BodyError, RequestBody};
+use crate::stream::Stream;
 
 /// Read at a time: a head,
 const HEAD: usize = 4 << 10;
@@ -17,7 +17,7 @@ const HEAD: usize = 4 << 10;
 const CONTENT: usize = 64 << 10;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     buffer: BytesMut,
     /// The bytes of a response's head that were looked at in vain.
     seen: usize,
@@ -47,7 +47,7 @@ pub(crate) enum Broken {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),

@@ -12,6 +12,7 @@ use rustc_hash::FxBuildHasher;
 use sluicegate_model::snapshot::{ServicePort, Snapshot};
 
 use crate::decide::Picked;
+use crate::stream::Stream;
 use crate::tcp::dial;
 use crate::worker::Shared;
 
@@ -22,7 +23,7 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Connects to an endpoint.
 pub(crate) async fn open(service: &ServicePort, to: &Picked, shared: &Shared) -> Option<Box<Connection>> {
-    Some(Box::new(Connection::new(dial(service, to, shared).await?)))
+    Some(Box::new(Connection::new(Stream::Tcp(dial(service, to, shared).await?))))
 }
 
 /// A worker's idle connections.
