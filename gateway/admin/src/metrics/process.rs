@@ -1,0 +1,26 @@
+//! The data plane as a whole, and the configuration.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::gauge::ConstGauge;
+use sluicegate_model::fault::Severity;
+use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::status::Status;
+
+use super::family::{counter, family, gauge};
+
+pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: &Status) -> fmt::Result {
+    family(e, "connections_accepted", "Client connections accepted", counter(&proxy.accepted))?;
+    family(e, "connections_open", "Client connections open", gauge(&proxy.open))?;
+    family(e, "requests", "HTTP exchanges begun", counter(&proxy.requests))?;
+    family(e, "own_answers", "HTTP answers made by the gateway itself", counter(&proxy.own_answers))?;
+    family(e, "connections_refused", "Client connections reset at once, since as many were open as may be", counter(&proxy.refused))?;
+    family(e, "accept_errors", "Accepts that failed", counter(&proxy.accept_errors))?;
+    family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;
+    let faults = [Severity::Error, Severity::Warning].into_iter().map(|severity| {
+        let count = status.faults.iter().filter(|f| f.severity == severity).count();
+        (vec![("severity", format!("{severity:?}").to_lowercase())], ConstGauge::new(count as i64))
+    });
+    family(e, "configuration_faults", "Faults of the configuration", faults)
+}

@@ -1,0 +1,48 @@
+//! Each service port.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus, Status};
+
+use super::family::{Labels, and, count, family};
+
+pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let ports = || status.services.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p)));
+    let per_port = |read: fn(&PortStatus) -> u64| ports().map(move |(s, p)| (of(s, p), ConstCounter::new(read(p))));
+    family(e, "service_connections", "TCP connections forwarded", per_port(|p| count(&p.stats.connections)))?;
+    let no_endpoint = per_port(|p| count(&p.stats.no_endpoint));
+    family(e, "service_no_endpoint", "Connections or requests refused for want of an endpoint", no_endpoint)?;
+    let connect_failures = per_port(|p| count(&p.stats.connect_failures));
+    family(e, "service_connect_failures", "Connection attempts to endpoints that failed", connect_failures)?;
+    family(e, "service_pick_fallbacks", "Picks that went down the failure ladder", per_port(|p| count(&p.stats.fallbacks)))?;
+    let picks = per_port(|p| p.endpoints.iter().map(|e| count(&e.stats.picks)).sum());
+    family(e, "service_picks", "Picks of endpoints that are there now", picks)?;
+    let classes = ports().flat_map(|(s, p)| {
+        let classes = p.stats.responses.iter().enumerate();
+        classes.map(move |(class, n)| (and(of(s, p), "class", &format!("{}xx", class + 1)), ConstCounter::new(count(n))))
+    });
+    family(e, "service_responses", "HTTP responses by status class", classes)?;
+    let states = ports().flat_map(|(s, p)| {
+        let count = |which: fn(&EndpointStatus) -> bool| p.endpoints.iter().filter(|e| which(e)).count() as i64;
+        let rows = [
+            ("ready", count(|e| e.ready)),
+            ("serving", count(|e| e.serving)),
+            ("terminating", count(|e| e.terminating)),
+            ("all", count(|_| true)),
+        ];
+        rows.map(|(state, n)| (and(of(s, p), "state", state), ConstGauge::new(n)))
+    });
+    family(e, "service_endpoints", "Endpoints by state", states)
+}
+
+fn of(service: &ServiceStatus, port: &PortStatus) -> Labels {
+    vec![
+        ("namespace", service.namespace.clone()),
+        ("service", service.name.clone()),
+        ("port", port.port.to_string()),
+        ("protocol", port.protocol.clone()),
+    ]
+}
