@@ -2,6 +2,7 @@
 //! affinity tables, counters, each service port's last good balancer.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,14 @@ use std::time::Duration;
 use sluicegate_host::Loaded;
 use sluicegate_host::discovery::{FoundEndpoint, Key};
 use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::limiter::Limiter;
 use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::plan::{Plan, PlannedFront, PlannedPort, PlannedRouter, PlannedTarget, PluginUse};
 use sluicegate_model::plugin::{BalancerGeneration, PluginError, RouterGeneration, Stage};
 use sluicegate_model::pool::{Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{RouteTable, ServiceRef};
 use sluicegate_model::schema::Violation;
+use sluicegate_model::settings::Rate;
 use sluicegate_model::snapshot::{
     Affinity, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Snapshot, Target, VirtualHost,
 };
@@ -32,6 +35,8 @@ pub struct Assembler {
     endpoint_stats: HashMap<(ServiceRef, SocketAddr), Arc<EndpointStats>>,
     service_stats: HashMap<ServiceRef, Arc<ServiceStats>>,
     affinities: HashMap<ServiceRef, Arc<Affinity>>,
+    limiters: HashMap<ServiceRef, Arc<Limiter>>,
+    listener_limiters: HashMap<SocketAddr, Arc<Limiter>>,
     balancers: HashMap<ServiceRef, (Vec<Arc<dyn BalancerGeneration>>, Arc<str>)>,
     routers: HashMap<Use, Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>>,
 }
@@ -106,9 +111,17 @@ impl Assembler {
                     Front::Http(hosts.iter().map(|(hostname, to)| VirtualHost { hostname: hostname.clone(), target: target(to) }).collect())
                 }
             };
-            Arc::new(Listener { address: listener.address, name: listener.name.clone(), front, settings: listener.settings.clone() })
+            let limiter = limiter(&mut self.listener_limiters, &listener.address, &listener.settings.rates);
+            Arc::new(Listener {
+                address: listener.address,
+                name: listener.name.clone(),
+                front,
+                settings: listener.settings.clone(),
+                limiter,
+            })
         });
-        let listeners = listeners.collect();
+        let listeners: Vec<Arc<Listener>> = listeners.collect();
+        self.listener_limiters.retain(|address, _| listeners.iter().any(|l| l.address == *address));
         self.forget(&index);
         self.version += 1;
         Assembled { snapshot: Arc::new(Snapshot { version: self.version, listeners, services }), services: statuses, faults }
@@ -183,6 +196,7 @@ impl Assembler {
             hash: port.hash.clone(),
             affinity,
             settings: port.settings.clone(),
+            limiter: limiter(&mut self.limiters, &port.service, &port.settings.rates),
             stats,
         }
     }
@@ -257,10 +271,24 @@ impl Assembler {
     fn forget(&mut self, live: &HashMap<ServiceRef, ServiceIndex>) {
         self.pools.retain(|(service, _), _| live.contains_key(service));
         self.affinities.retain(|service, _| live.contains_key(service));
+        self.limiters.retain(|service, _| live.contains_key(service));
         self.balancers.retain(|service, _| live.contains_key(service));
         self.endpoint_stats.retain(|(service, _), stats| live.contains_key(service) && Arc::strong_count(stats) > 1);
         self.service_stats.retain(|_, stats| Arc::strong_count(stats) > 1);
     }
+}
+
+/// The limiter that was, if its limits are the same: a snapshot must not give everybody full buckets.
+fn limiter<K: Clone + Eq + Hash>(known: &mut HashMap<K, Arc<Limiter>>, of: &K, rates: &[Rate]) -> Option<Arc<Limiter>> {
+    if let Some(known) = known.get(of).filter(|known| known.is_of(rates)) {
+        return Some(known.clone());
+    }
+    let made = Limiter::new(rates).map(Arc::new);
+    match &made {
+        Some(made) => known.insert(of.clone(), made.clone()),
+        None => known.remove(of),
+    };
+    made
 }
 
 fn missing(service: &ServiceRef) -> Arc<str> {

@@ -5,6 +5,7 @@
 //! [`plan::Allocations`]; [`pool`]s hold the endpoints discovery found; a [`snapshot`] is what the workers serve.
 
 pub mod fault;
+pub mod limiter;
 pub mod manifest;
 pub mod native;
 pub mod object;
@@ -14,6 +15,7 @@ pub mod pool;
 pub mod route;
 pub mod schema;
 pub mod settings;
+pub mod slots;
 pub mod snapshot;
 pub mod stats;
 pub mod status;

@@ -4,6 +4,7 @@
 
 mod compile;
 mod gateways;
+mod limits;
 mod policies;
 mod services;
 mod settings;

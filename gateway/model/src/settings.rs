@@ -1,30 +1,38 @@
 //! What policies say, resolved: defaults filled in, references followed. The plan makes it, the data plane obeys it, and nothing between
 //! needs to know what is in it.
 
-use std::time::Duration;
+mod rate;
+mod retry;
+mod timeouts;
+
+pub use rate::*;
+pub use retry::*;
+pub use timeouts::*;
 
 /// How a service port's endpoints are treated: `BackendTrafficPolicy`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BackendSettings {
     /// Time-outs.
     pub timeouts: BackendTimeouts,
-}
-
-/// See [`BackendSettings`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackendTimeouts {
-    /// How long to wait for an endpoint to accept.
-    pub connect: Duration,
-    /// How long to wait for a response's head; none: for ever.
-    pub request: Option<Duration>,
-}
-
-impl Default for BackendTimeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(5), request: None }
-    }
+    /// When an exchange is tried again; none: what [`Retry`] says of it.
+    pub retry: Option<Retry>,
+    /// When there is enough to do.
+    pub breaker: Breaker,
+    /// How many requests may come.
+    pub rates: Vec<Rate>,
 }
 
 /// How a listener's clients are treated: `ClientTrafficPolicy`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ClientSettings {}
+pub struct ClientSettings {
+    /// Time-outs.
+    pub timeouts: ClientTimeouts,
+    /// How many connections may be open, and how much each may do.
+    pub connections: ConnectionLimits,
+    /// How large a request's head may be.
+    pub head: HeadLimits,
+    /// How many bytes a request's content may have.
+    pub content: Option<u64>,
+    /// How many requests may come.
+    pub rates: Vec<Rate>,
+}

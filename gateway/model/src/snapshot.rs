@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::limiter::Limiter;
 use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
 use crate::pool::Pool;
 use crate::route::{RouteTable, ServiceRef, Transport};
@@ -35,6 +36,8 @@ pub struct Listener {
     pub front: Front,
     /// What its policy says.
     pub settings: Arc<ClientSettings>,
+    /// Its policy's rate limits, kept over snapshots.
+    pub limiter: Option<Arc<Limiter>>,
 }
 
 /// What to do with a connection.
@@ -139,6 +142,8 @@ pub struct ServicePort {
     pub affinity: Option<Arc<Affinity>>,
     /// What its policy says.
     pub settings: Arc<BackendSettings>,
+    /// Its policy's rate limits, kept over snapshots.
+    pub limiter: Option<Arc<Limiter>>,
     /// Counters, kept over snapshots.
     pub stats: Arc<ServiceStats>,
 }

@@ -1,7 +1,10 @@
 //! Counters that workers write and everybody reads. All are relaxed atomics: they are figures, not synchronization.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::slots::Slots;
 
 /// What the host knows of one endpoint, for balancers.
 #[derive(Debug)]
@@ -12,11 +15,19 @@ pub struct EndpointStats {
     success: AtomicU32,
     /// Picks that went to this endpoint.
     pub picks: AtomicU64,
+    /// Connections to it; counted while a breaker limits them.
+    pub connections: Arc<Slots>,
 }
 
 impl Default for EndpointStats {
     fn default() -> Self {
-        Self { in_flight: AtomicU32::new(0), latency_us: AtomicU32::new(0), success: AtomicU32::new(1 << 16), picks: AtomicU64::new(0) }
+        Self {
+            in_flight: AtomicU32::new(0),
+            latency_us: AtomicU32::new(0),
+            success: AtomicU32::new(1 << 16),
+            picks: AtomicU64::new(0),
+            connections: Arc::default(),
+        }
     }
 }
 
@@ -71,6 +82,59 @@ pub struct ServiceStats {
     pub connect_failures: AtomicU64,
     /// Picks that went down the failure ladder.
     pub fallbacks: AtomicU64,
+    /// What is under way.
+    pub load: ServiceLoad,
+    /// What became of further tries.
+    pub retries: RetryStats,
+    /// What breakers and limits refused.
+    pub refused: RefusalStats,
+}
+
+/// What a service port has under way; counted while a breaker or a budget limits it. What began before that is not counted.
+#[derive(Debug, Default)]
+pub struct ServiceLoad {
+    /// Connections to endpoints, idle ones too.
+    pub connections: Arc<Slots>,
+    /// Exchanges.
+    pub requests: Arc<Slots>,
+    /// Tries after the first.
+    pub retries: Arc<Slots>,
+}
+
+/// What became of exchanges that wanted another try.
+#[derive(Debug, Default)]
+pub struct RetryStats {
+    /// Tries after the first.
+    pub tries: AtomicU64,
+    /// Exchanges that one of them saved.
+    pub succeeded: AtomicU64,
+    /// Exchanges for which there was no other try left.
+    pub exhausted: AtomicU64,
+    /// Exchanges for which the budget or the breaker allowed none.
+    pub over_budget: AtomicU64,
+    /// Exchanges that cannot be sent again: not idempotent, or their content was not kept.
+    pub not_replayable: AtomicU64,
+}
+
+/// What breakers and limits of a service port refused.
+#[derive(Debug, Default)]
+pub struct RefusalStats {
+    /// No connection was free, nor a place to wait for one.
+    pub pending: AtomicU64,
+    /// None became free in time.
+    pub pending_timeout: AtomicU64,
+    /// L4 connections, for which nothing waits.
+    pub connections: AtomicU64,
+    /// Too many exchanges.
+    pub requests: AtomicU64,
+    /// Rate limits.
+    pub rate: AtomicU64,
+    /// Buckets of rate limits that were given to another client while in use.
+    pub evicted: AtomicU64,
+    /// Exchanges that took longer than they may, before their response began,
+    pub timeout: AtomicU64,
+    /// and after.
+    pub cut_off: AtomicU64,
 }
 
 /// Counters of the whole data plane.
@@ -90,6 +154,58 @@ pub struct ProxyStats {
     pub accept_errors: AtomicU64,
     /// The newest snapshot version that every worker serves.
     pub serving: AtomicU64,
+    /// What limits of clients refused or ended.
+    pub clients: ClientStats,
+    /// Memory and descriptors.
+    pub overload: OverloadStats,
+}
+
+/// What limits of clients refused or ended.
+#[derive(Debug, Default)]
+pub struct ClientStats {
+    /// Connections beyond a listener's limit,
+    pub over_listener: AtomicU64,
+    /// and beyond a client's.
+    pub over_client: AtomicU64,
+    /// Requests refused by rate limits of listeners.
+    pub rate: AtomicU64,
+    /// Buckets of them that were given to another client while in use.
+    pub evicted: AtomicU64,
+    /// Requests with more content than they may have.
+    pub large_content: AtomicU64,
+    /// Connections ended, by reason: idle,
+    pub idle: AtomicU64,
+    /// a head that did not come in time,
+    pub slow_head: AtomicU64,
+    /// a request that did not,
+    pub slow_request: AtomicU64,
+    /// an exchange in which nothing moved,
+    pub stalled: AtomicU64,
+    /// one that lasted too long,
+    pub long: AtomicU64,
+    /// or a client that sent or read too slowly.
+    pub slow_rate: AtomicU64,
+}
+
+/// Memory and descriptors of the process.
+#[derive(Debug, Default)]
+pub struct OverloadStats {
+    /// 1 while new work is refused.
+    pub refusing: AtomicU64,
+    /// Times it came to that.
+    pub times: AtomicU64,
+    /// Connections refused for it,
+    pub connections: AtomicU64,
+    /// and requests.
+    pub requests: AtomicU64,
+    /// Memory in use, in bytes,
+    pub memory: AtomicU64,
+    /// and its limit; 0: none.
+    pub memory_limit: AtomicU64,
+    /// Descriptors in use,
+    pub descriptors: AtomicU64,
+    /// and their limit.
+    pub descriptor_limit: AtomicU64,
 }
 
 /// Adds one.

@@ -1,6 +1,7 @@
 //! Rules of single objects, with the API server's own texts (SERVICE-SEMANTICS §1, §2, §4, §9).
 
 mod endpoints;
+mod limits;
 mod policies;
 
 use std::net::IpAddr;
@@ -19,8 +20,14 @@ pub fn object(object: &Object) -> Vec<Fault> {
         Body::Pod(_) | Body::EndpointSlice(_) => endpoints::check(object, &mut faults),
         Body::Gateway(gateway) => policies::gateway(object, gateway, &mut faults),
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
-        Body::BackendTrafficPolicy(policy) => policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults),
-        Body::ClientTrafficPolicy(policy) => policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults),
+        Body::BackendTrafficPolicy(policy) => {
+            policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
+            limits::backend(object, policy, &mut faults);
+        }
+        Body::ClientTrafficPolicy(policy) => {
+            policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);
+            limits::client(object, policy, &mut faults);
+        }
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}
     }

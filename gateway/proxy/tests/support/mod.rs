@@ -144,6 +144,7 @@ pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
         hash: None,
         affinity: None,
         settings: Arc::default(),
+        limiter: None,
         stats: Arc::new(ServiceStats::default()),
     }
 }
@@ -165,7 +166,7 @@ pub fn http(target: Target) -> Front {
 }
 
 pub fn listener(address: SocketAddr, front: Front) -> Arc<Listener> {
-    Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::default() })
+    Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::default(), limiter: None })
 }
 
 /// A router over `rules`; all their backends are service 0, all their mirrors service 1.

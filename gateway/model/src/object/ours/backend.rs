@@ -4,8 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::Span;
-use super::{PluginUse, TargetRef};
+use super::{CircuitBreaker, PluginUse, RateLimit, Retry, TargetRef, Timeout};
 
 /// How traffic to Services is balanced, and how their endpoints are found.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +29,13 @@ pub struct BackendTrafficPolicySpec {
     /// Time-outs.
     #[serde(default)]
     pub timeout: Timeout,
+    /// When an exchange is tried again. Default: when no connection was made, and once more when it broke and nothing can have happened.
+    pub retry: Option<Retry>,
+    /// When there is enough to do.
+    #[serde(default)]
+    pub circuit_breaker: CircuitBreaker,
+    /// How many requests may come.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// A balancer, its configuration, and what to hash.
@@ -70,31 +76,4 @@ pub enum Hash {
 pub struct Named {
     /// The name.
     pub name: String,
-}
-
-/// Time-outs towards endpoints.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-pub struct Timeout {
-    /// Of connecting.
-    #[serde(default)]
-    pub tcp: TcpTimeout,
-    /// Of exchanges.
-    #[serde(default)]
-    pub http: HttpTimeout,
-}
-
-/// See [`Timeout`].
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TcpTimeout {
-    /// Default 5s.
-    pub connect_timeout: Option<Span>,
-}
-
-/// See [`Timeout`].
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpTimeout {
-    /// Until the response's head. Default: none.
-    pub request_timeout: Option<Span>,
 }

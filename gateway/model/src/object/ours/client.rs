@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{PluginUse, TargetRef};
+use super::values::{Bytes, Span};
+use super::{ClientTimeout, PluginUse, RateLimit, TargetRef};
 
 /// How clients' traffic is taken.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,4 +25,74 @@ pub struct ClientTrafficPolicySpec {
     pub target_refs: Vec<TargetRef>,
     /// Which router, with which configuration.
     pub router: Option<PluginUse>,
+    /// Time-outs.
+    #[serde(default)]
+    pub timeout: ClientTimeout,
+    /// How many connections, and for how long.
+    #[serde(default)]
+    pub connection: ClientConnection,
+    /// How large a request's head may be.
+    #[serde(default)]
+    pub headers: ClientHeaders,
+    /// How large its content may be.
+    #[serde(default)]
+    pub request_body: RequestBody,
+    /// How slow a client may be. Default: any.
+    pub min_data_rate: Option<MinDataRate>,
+    /// How many requests may come.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Limits of connections.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientConnection {
+    /// Of a listener, over all clients and workers.
+    pub connection_limit: Option<ConnectionLimit>,
+    /// Of a listener, for each client address; of IPv6 for each /64.
+    pub per_client: Option<ConnectionLimit>,
+    /// A connection that is older closes after the running exchange. Default: none.
+    pub max_connection_duration: Option<Span>,
+    /// Exchanges on one connection. Default: no limit.
+    pub max_requests_per_connection: Option<u32>,
+    /// An exchange that lasts longer is ended with its connection. Default: none.
+    pub max_stream_duration: Option<Span>,
+}
+
+/// How many connections may be open.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionLimit {
+    /// More are refused.
+    pub value: u32,
+    /// How long a refused connection is held before it is closed, which slows clients that come again at once. Default: none, and a reset.
+    pub close_delay: Option<Span>,
+}
+
+/// Limits of a request's head.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientHeaders {
+    /// Of the whole head, at most 64Ki, the default.
+    pub max_bytes: Option<Bytes>,
+    /// Of its fields, at most 100, the default.
+    pub max_count: Option<u32>,
+}
+
+/// Limits of a request's content.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestBody {
+    /// Default: no limit.
+    pub max_bytes: Option<Bytes>,
+}
+
+/// How slowly a client may send content, and take a response. Only the time in which the gateway waits for the client counts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MinDataRate {
+    /// On the average of the exchange.
+    pub bytes_per_second: u32,
+    /// Before it counts. Default 5s.
+    pub grace_period: Option<Span>,
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{Network, PortRange, Span};
+use super::values::{Bytes, Network, PortRange, Span};
 
 /// The process's own settings; command-line flags override them.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -42,6 +42,21 @@ pub struct SluicegateConfiguration {
     pub log_level: Option<String>,
     /// How long running work may go on after a stop was asked for. Default 30s.
     pub grace_period: Option<Span>,
+    /// When new work is refused for want of memory or descriptors.
+    #[serde(default)]
+    pub overload: Overload,
+}
+
+/// When new work is refused, so that running work can finish.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Overload {
+    /// Memory this process may use. Default: its control group's limit; without one memory is not watched.
+    pub memory_limit: Option<Bytes>,
+    /// Percent of memory or of file descriptors in use from which on new connections and requests are refused. Default 95.
+    pub refuse_percent: Option<u32>,
+    /// Percent below which they are taken again. Default 90.
+    pub resume_percent: Option<u32>,
 }
 
 /// How log lines look.

@@ -4,6 +4,9 @@ mod backend;
 mod client;
 mod configuration;
 mod plugin;
+mod rate;
+mod retry;
+mod timeout;
 mod values;
 
 use std::collections::BTreeSet;
@@ -17,6 +20,9 @@ pub use backend::*;
 pub use client::*;
 pub use configuration::*;
 pub use plugin::*;
+pub use rate::*;
+pub use retry::*;
+pub use timeout::*;
 pub use values::*;
 
 /// What a policy attaches to.

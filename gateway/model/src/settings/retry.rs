@@ -1,0 +1,127 @@
+//! When an exchange is tried again, and when a service port has enough to do.
+
+use std::time::Duration;
+
+use crate::object::ours::Trigger;
+
+/// When an exchange is tried again. A service port without it has: a failed connect goes to another endpoint, twice at most; an exchange that
+/// broke before its response is sent once more if it is idempotent and has no content, or nothing of it was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Tries after the first.
+    pub times: u32,
+    /// On which conditions.
+    pub on: Triggers,
+    /// The statuses of the trigger `retriable-status-codes`.
+    pub statuses: Vec<u16>,
+    /// Until the response's head, for each try.
+    pub per_try: Option<Duration>,
+    /// The pause before another try.
+    pub back_off: Option<BackOff>,
+    /// Tries after the first under way.
+    pub budget: Option<Budget>,
+    /// So many bytes of content are kept to be sent again.
+    pub buffer: usize,
+}
+
+/// A set of conditions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Triggers(u32);
+
+impl Triggers {
+    /// Whether it is one of them.
+    pub fn has(self, trigger: Trigger) -> bool {
+        self.0 & (1 << trigger as u32) != 0
+    }
+
+    /// Whether one of them is.
+    pub fn has_any(self, triggers: &[Trigger]) -> bool {
+        triggers.iter().any(|t| self.has(*t))
+    }
+}
+
+impl FromIterator<Trigger> for Triggers {
+    fn from_iter<I: IntoIterator<Item = Trigger>>(triggers: I) -> Self {
+        Self(triggers.into_iter().fold(0, |all, trigger| all | 1 << trigger as u32))
+    }
+}
+
+/// A random pause up to a bound that doubles with each try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackOff {
+    /// The first bound.
+    pub base: Duration,
+    /// The last.
+    pub most: Duration,
+}
+
+impl BackOff {
+    /// Before the try with this number, 1 being the first after the first. `random`: 0 to 1.
+    ///
+    /// "Full jitter": M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    pub fn pause(&self, number: u32, random: f64) -> Duration {
+        let bound = self.base.saturating_mul(1 << number.saturating_sub(1).min(20)).min(self.most);
+        bound.mul_f64(random.clamp(0.0, 1.0))
+    }
+}
+
+/// How many tries after the first may be under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Of the exchanges under way.
+    pub percent: u32,
+    /// In any case.
+    pub least: u32,
+}
+
+impl Budget {
+    /// How many, with so many exchanges under way.
+    pub fn most(&self, exchanges: u32) -> u32 {
+        let share = u64::from(exchanges) * u64::from(self.percent) / 100;
+        u32::try_from(share).unwrap_or(u32::MAX).max(self.least)
+    }
+}
+
+/// When a service port has enough to do, over all workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breaker {
+    /// Connections to endpoints.
+    pub connections: Option<u32>,
+    /// Connections to one endpoint.
+    pub endpoint_connections: Option<u32>,
+    /// Requests that wait for a connection.
+    pub pending: u32,
+    /// Exchanges under way.
+    pub requests: Option<u32>,
+    /// Tries after the first under way.
+    pub retries: Option<u32>,
+    /// Exchanges on one connection.
+    pub requests_per_connection: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_up_to_its_bound() {
+        let back_off = BackOff { base: Duration::from_millis(25), most: Duration::from_millis(250) };
+        let bounds: Vec<u128> = (1..=6).map(|n| back_off.pause(n, 1.0).as_millis()).collect();
+        assert_eq!(bounds, [25, 50, 100, 200, 250, 250]);
+        assert_eq!(back_off.pause(u32::MAX, 0.0), Duration::ZERO);
+        assert_eq!(back_off.pause(1, 0.5), Duration::from_micros(12_500));
+    }
+
+    #[test]
+    fn a_budget_is_a_share_but_never_below_its_least() {
+        let budget = Budget { percent: 20, least: 3 };
+        assert_eq!([0, 15, 20, 1000].map(|n| budget.most(n)), [3, 3, 4, 200]);
+        assert_eq!(budget.most(u32::MAX), 858_993_459);
+    }
+
+    #[test]
+    fn triggers_are_a_set() {
+        let on: Triggers = [Trigger::ConnectFailure, Trigger::Unavailable].into_iter().collect();
+        assert!(on.has(Trigger::Unavailable) && !on.has(Trigger::ServerError) && !Triggers::default().has(Trigger::ServerError));
+    }
+}

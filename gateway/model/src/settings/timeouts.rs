@@ -1,0 +1,99 @@
+//! Time-outs and limits of single connections and exchanges.
+
+use std::time::Duration;
+
+/// Towards endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTimeouts {
+    /// How long to wait for an endpoint to accept.
+    pub connect: Duration,
+    /// Of a whole exchange, to the response's last byte; a rule's own counts before it. None: for ever.
+    pub request: Option<Duration>,
+    /// The longest an exchange may last, whatever its rule says.
+    pub stream: Option<Duration>,
+    /// How long a connection may be idle.
+    pub idle: Option<Duration>,
+    /// An older connection takes no other request.
+    pub age: Option<Duration>,
+}
+
+impl Default for BackendTimeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), request: None, stream: None, idle: Some(Duration::from_secs(60)), age: None }
+    }
+}
+
+/// Towards clients, kept to the second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// For a request's head, from its first byte.
+    pub head: Option<Duration>,
+    /// For a whole request, from its first byte.
+    pub request: Option<Duration>,
+    /// Between exchanges.
+    pub idle: Option<Duration>,
+    /// In an exchange in which no byte of a body moves (Envoy's stream idle time-out has the same default).
+    pub stalled: Option<Duration>,
+    /// Of an exchange.
+    pub stream: Option<Duration>,
+    /// An older connection closes after the running exchange.
+    pub age: Option<Duration>,
+    /// How slowly bodies may move.
+    pub rate: Option<MinRate>,
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        let (half, stalled) = (Some(Duration::from_secs(30)), Some(Duration::from_secs(300)));
+        Self { head: half, request: None, idle: half, stalled, stream: None, age: None, rate: None }
+    }
+}
+
+/// How slowly a client may send content, or take a response, on the average of the time it was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinRate {
+    /// At least 1.
+    pub bytes_per_second: u32,
+    /// Waiting that does not count.
+    pub grace: Duration,
+}
+
+/// How large a request's head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// All of it, in bytes.
+    pub bytes: usize,
+    /// Its fields.
+    pub fields: usize,
+}
+
+impl HeadLimits {
+    /// The default, and the most that can be set.
+    pub const MOST: Self = Self { bytes: 64 << 10, fields: 100 };
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self::MOST
+    }
+}
+
+/// Client connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Of the listener.
+    pub listener: Option<ConnectionLimit>,
+    /// Of each client address; of IPv6 of each /64.
+    pub client: Option<ConnectionLimit>,
+    /// Exchanges on one connection.
+    pub requests: Option<u32>,
+}
+
+/// How many may be open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimit {
+    /// More are refused.
+    pub most: u32,
+    /// How long a refused one is held before it is closed; none: it is reset at once.
+    pub close_delay: Option<Duration>,
+}
