@@ -1,8 +1,14 @@
 //! Counters that workers write and everybody reads. All are relaxed atomics: they are figures, not synchronization.
 
+mod histogram;
+mod words;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+
+pub use histogram::{BOUNDS_US, Histogram};
+pub use words::{ByWord, MOST_WORDS};
 
 use crate::slots::Slots;
 
@@ -82,6 +88,16 @@ pub struct ServiceStats {
     pub connect_failures: AtomicU64,
     /// Picks that went down the failure ladder.
     pub fallbacks: AtomicU64,
+    /// HTTP exchanges, from the request's head to the end of the response.
+    pub exchange_time: Histogram,
+    /// Connection attempts to endpoints that succeeded.
+    pub connect_time: Histogram,
+    /// TCP connections (L4), from accept to close.
+    pub connection_time: Histogram,
+    /// Bytes from clients: content of requests (L7), all (L4).
+    pub bytes_in: AtomicU64,
+    /// Bytes to clients, likewise.
+    pub bytes_out: AtomicU64,
     /// What is under way.
     pub load: ServiceLoad,
     /// What became of further tries.
@@ -146,8 +162,8 @@ pub struct ProxyStats {
     pub open: AtomicU64,
     /// HTTP exchanges begun.
     pub requests: AtomicU64,
-    /// Answers the gateway made itself, by status.
-    pub own_answers: AtomicU64,
+    /// Answers the gateway made itself, by reason.
+    pub own_answers: ByWord,
     /// Client connections closed at once, since as many were open as descriptors allow.
     pub refused: AtomicU64,
     /// Accepts that failed.
@@ -211,4 +227,11 @@ pub struct OverloadStats {
 /// Adds one.
 pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Adds so many, if it is any.
+pub fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
 }

@@ -85,7 +85,10 @@ pub(crate) async fn dial(service: &ServicePort, to: &Picked, shared: &Shared) ->
     let stream = connected.ok().and_then(Result::ok);
     shared.decider.borrow_mut().observe(to, stream.is_some(), begun.elapsed());
     match &stream {
-        Some(stream) => drop(stream.set_nodelay(true)),
+        Some(stream) => {
+            service.stats.connect_time.observe(begun.elapsed());
+            drop(stream.set_nodelay(true));
+        }
         None => count(&service.stats.connect_failures),
     }
     stream

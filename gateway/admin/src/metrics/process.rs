@@ -3,6 +3,7 @@
 use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use sluicegate_model::fault::Severity;
 use sluicegate_model::stats::ProxyStats;
@@ -14,7 +15,10 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: 
     family(e, "connections_accepted", "Client connections accepted", counter(&proxy.accepted))?;
     family(e, "connections_open", "Client connections open", gauge(&proxy.open))?;
     family(e, "requests", "HTTP exchanges begun", counter(&proxy.requests))?;
-    family(e, "own_answers", "HTTP answers made by the gateway itself", counter(&proxy.own_answers))?;
+    // A reason that never was has no row.
+    let reasons = proxy.own_answers.rows().filter(|(_, n)| *n > 0);
+    let reasons = reasons.map(|(word, n)| (vec![("reason", word.to_owned())], ConstCounter::new(n)));
+    family(e, "own_answers", "HTTP answers made by the gateway itself, by reason", reasons)?;
     family(e, "connections_refused", "Client connections reset at once, since as many were open as may be", counter(&proxy.refused))?;
     family(e, "accept_errors", "Accepts that failed", counter(&proxy.accept_errors))?;
     family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;

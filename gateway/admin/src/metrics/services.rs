@@ -5,9 +5,10 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use sluicegate_model::stats::{Histogram, ServiceStats};
 use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus, Status};
 
-use super::family::{Labels, and, count, family};
+use super::family::{Labels, and, count, family, times};
 
 pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
     let ports = || status.services.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p)));
@@ -25,6 +26,16 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
         classes.map(move |(class, n)| (and(of(s, p), "class", &format!("{}xx", class + 1)), ConstCounter::new(count(n))))
     });
     family(e, "service_responses", "HTTP responses by status class", classes)?;
+    let times = |read: fn(&ServiceStats) -> &Histogram| ports().filter_map(move |(s, p)| Some((of(s, p), times(read(&p.stats))?)));
+    let exchange = "HTTP exchanges, from the request's head to the end of the response";
+    family(e, "service_request_duration_seconds", exchange, times(|s| &s.exchange_time))?;
+    let connect = "Connection attempts to endpoints that succeeded";
+    family(e, "service_connect_duration_seconds", connect, times(|s| &s.connect_time))?;
+    let connection = "TCP connections forwarded, from accept to close";
+    family(e, "service_connection_duration_seconds", connection, times(|s| &s.connection_time))?;
+    let bytes_in = "Bytes from clients: content of requests (HTTP), all of a connection (TCP)";
+    family(e, "service_bytes_in", bytes_in, per_port(|p| count(&p.stats.bytes_in)))?;
+    family(e, "service_bytes_out", "Bytes to clients, likewise", per_port(|p| count(&p.stats.bytes_out)))?;
     let states = ports().flat_map(|(s, p)| {
         let count = |which: fn(&EndpointStatus) -> bool| p.endpoints.iter().filter(|e| which(e)).count() as i64;
         let rows = [

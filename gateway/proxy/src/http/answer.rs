@@ -8,59 +8,86 @@ use crate::h1::BadHead;
 
 const X_SLUICEGATE_REASON: HeaderName = HeaderName::from_static("x-sluicegate-reason");
 
-/// Why the gateway answers itself.
+/// Why the gateway answers itself: status (RFC 9110 §15), the machine's word, the person's sentence.
+macro_rules! reasons {
+    ($($(#[doc = $about:literal])* $name:ident => ($status:ident, $word:literal, $sentence:literal),)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Reason {
+            $($(#[doc = $about])* $name,)*
+        }
+
+        impl Reason {
+            fn row(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$name => (StatusCode::$status, $word, $sentence),)*
+                }
+            }
+        }
+
+        /// The words of all answers, by which they are counted: first what rules ask for, then the reasons.
+        pub(crate) const WORDS: &[&str] = &["redirect", "preflight", "direct", $($word),*];
+    };
+}
+
+reasons! {
+    BadRequest => (BAD_REQUEST, "bad-request", "the request cannot be read\n"),
+    BadFraming => (BAD_REQUEST, "bad-framing", "the length of the request's content is in doubt\n"),
+    BadCoding => (NOT_IMPLEMENTED, "bad-coding", "of transfer codings only chunked is served here\n"),
+    BadVersion => (HTTP_VERSION_NOT_SUPPORTED, "bad-version", "HTTP/1.0 and HTTP/1.1 are served here\n"),
+    LargeHead => (REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request has more than 64 KiB or 100 header fields\n"),
+    BadContent => (BAD_REQUEST, "bad-content", "the request's content is not framed as it says\n"),
+    /// Nobody reads it; the status is for the log.
+    ClientGone => (BAD_REQUEST, "client-gone", "the client closed the connection\n"),
+    BadHost => (BAD_REQUEST, "bad-host", "the request has no usable Host, or more than one\n"),
+    BadTarget => (BAD_REQUEST, "bad-target", "the request's target cannot be forwarded\n"),
+    Connect => (METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here\n"),
+    NoHost => (NOT_FOUND, "no-host", "nothing serves this host name\n"),
+    NoRoute => (NOT_FOUND, "no-route", "no route takes this request\n"),
+    BadBackend => (INTERNAL_SERVER_ERROR, "bad-backend", "the route has no usable backend\n"),
+    RouterFailed => (SERVICE_UNAVAILABLE, "router-failed", "the router plugin failed\n"),
+    BalancerFailed => (SERVICE_UNAVAILABLE, "balancer-failed", "the balancer plugin failed\n"),
+    NoEndpoint => (SERVICE_UNAVAILABLE, "no-endpoint", "the service has no ready endpoint\n"),
+    ConnectFailed => (BAD_GATEWAY, "connect-failed", "no endpoint accepted a connection\n"),
+    UpstreamBroke => (BAD_GATEWAY, "upstream-broke", "the endpoint broke the connection before its answer\n"),
+    Timeout => (GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),
+}
+
+/// Who has an answer of the gateway's own made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    BadRequest,
-    BadFraming,
-    BadCoding,
-    BadVersion,
-    LargeHead,
-    BadContent,
-    ClientGone,
-    BadHost,
-    BadTarget,
-    Connect,
-    NoHost,
-    NoRoute,
-    BadBackend,
-    RouterFailed,
-    BalancerFailed,
-    NoEndpoint,
-    ConnectFailed,
-    UpstreamBroke,
-    Timeout,
+pub(crate) enum Why {
+    Redirect,
+    Preflight,
+    Direct,
+    Reason(Reason),
+}
+
+impl Why {
+    /// Its place in [`WORDS`].
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Redirect => 0,
+            Self::Preflight => 1,
+            Self::Direct => 2,
+            Self::Reason(reason) => 3 + reason as usize,
+        }
+    }
+}
+
+/// An answer of the gateway's own, and why; boxed, for it is rare and large.
+pub(crate) type Own = Box<OwnAnswer>;
+
+pub(crate) struct OwnAnswer {
+    pub(crate) why: Why,
+    pub(crate) response: Response<ResponseBody<'static>>,
+}
+
+impl From<Reason> for Own {
+    fn from(reason: Reason) -> Self {
+        Self::new(OwnAnswer { why: Why::Reason(reason), response: reason.answer() })
+    }
 }
 
 impl Reason {
-    /// Status (RFC 9110 §15), the machine's word, the person's sentence.
-    fn row(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "the request cannot be read\n"),
-            Self::BadFraming => (StatusCode::BAD_REQUEST, "bad-framing", "the length of the request's content is in doubt\n"),
-            Self::BadCoding => (StatusCode::NOT_IMPLEMENTED, "bad-coding", "of transfer codings only chunked is served here\n"),
-            Self::BadVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "bad-version", "HTTP/1.0 and HTTP/1.1 are served here\n"),
-            Self::LargeHead => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request has more than 64 KiB or 100 header fields\n")
-            }
-            Self::BadContent => (StatusCode::BAD_REQUEST, "bad-content", "the request's content is not framed as it says\n"),
-            // Nobody reads it; the status is for the log.
-            Self::ClientGone => (StatusCode::BAD_REQUEST, "client-gone", "the client closed the connection\n"),
-            Self::BadHost => (StatusCode::BAD_REQUEST, "bad-host", "the request has no usable Host, or more than one\n"),
-            Self::BadTarget => (StatusCode::BAD_REQUEST, "bad-target", "the request's target cannot be forwarded\n"),
-            Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here\n"),
-            Self::NoHost => (StatusCode::NOT_FOUND, "no-host", "nothing serves this host name\n"),
-            Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "no route takes this request\n"),
-            Self::BadBackend => (StatusCode::INTERNAL_SERVER_ERROR, "bad-backend", "the route has no usable backend\n"),
-            Self::RouterFailed => (StatusCode::SERVICE_UNAVAILABLE, "router-failed", "the router plugin failed\n"),
-            Self::BalancerFailed => (StatusCode::SERVICE_UNAVAILABLE, "balancer-failed", "the balancer plugin failed\n"),
-            Self::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "the service has no ready endpoint\n"),
-            Self::ConnectFailed => (StatusCode::BAD_GATEWAY, "connect-failed", "no endpoint accepted a connection\n"),
-            Self::UpstreamBroke => (StatusCode::BAD_GATEWAY, "upstream-broke", "the endpoint broke the connection before its answer\n"),
-            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),
-        }
-    }
-
     pub(crate) fn answer(self) -> Response<ResponseBody<'static>> {
         let (status, word, sentence) = self.row();
         let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
@@ -88,7 +115,7 @@ impl From<BadHead> for Reason {
 
 /// A text of our own.
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody<'static>> {
-    let mut response = Response::new(ResponseBody::Whole(text.into()));
+    let mut response = Response::new(ResponseBody::whole(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
@@ -96,7 +123,24 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Respo
 
 /// No content at all.
 pub(crate) fn empty(status: StatusCode) -> Response<ResponseBody<'static>> {
-    let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
+    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_has_a_counter_and_is_a_reasons_own() {
+        assert!(WORDS.len() <= sluicegate_model::stats::MOST_WORDS);
+        for reason in [Reason::BadRequest, Reason::ClientGone, Reason::Timeout] {
+            assert_eq!(WORDS[Why::Reason(reason).index()], reason.row().1);
+        }
+        let mut sorted = WORDS.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), WORDS.len(), "no word twice");
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
+use sluicegate_model::stats::{ServiceStats, add};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::client::Reader;
@@ -105,6 +107,14 @@ impl RequestBody<'_> {
         }
     }
 
+    /// How many bytes of it were taken from the client.
+    pub(crate) fn taken(&self) -> u64 {
+        match self {
+            Self::Client(reader) | Self::Teed(reader, _) => reader.taken(),
+            Self::Copy(..) | Self::Empty => 0,
+        }
+    }
+
     /// Passes an interim response on to who sent the request.
     pub(crate) fn interim(&mut self, response: &Response<()>, context: &mut Context<'_>) {
         if let Self::Client(reader) | Self::Teed(reader, _) = self {
@@ -113,26 +123,49 @@ impl RequestBody<'_> {
     }
 }
 
+/// What one exchange adds to its service's figures when it has ended.
+pub(crate) struct Tally {
+    pub(crate) stats: Arc<ServiceStats>,
+    /// When the request's head had come.
+    pub(crate) begun: Instant,
+    /// When the last byte of the response came, as far as is known without a look at the clock.
+    pub(crate) ended: Option<Instant>,
+    pub(crate) bytes_out: u64,
+}
+
+impl Tally {
+    /// `bytes_in`: what of the request's content was taken. Returns the end.
+    fn end(self, bytes_in: u64) -> Instant {
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        self.stats.exchange_time.observe(ended - self.begun);
+        add(&self.stats.bytes_in, bytes_in);
+        add(&self.stats.bytes_out, self.bytes_out);
+        ended
+    }
+}
+
 /// Where a connection goes when the response has been read to its end; dropped before that, it is closed.
 pub(crate) struct Returns {
     pub(crate) address: SocketAddr,
     pub(crate) connection: Box<Connection>,
     pub(crate) shared: Rc<Shared>,
-    /// When the response's head came: near enough to when the connection becomes idle, and no second look at the clock.
-    pub(crate) at: Instant,
+    pub(crate) tally: Tally,
     /// The endpoint counts as busy until here.
     pub(crate) busy: Busy,
 }
 
 impl Returns {
-    fn check_in(self) {
-        self.shared.upstreams.check_in(self.address, self.connection, self.at);
+    fn check_in(self, bytes_in: u64) {
+        let ended = self.tally.end(bytes_in);
+        self.shared.upstreams.check_in(self.address, self.connection, ended);
         drop(self.busy);
     }
 }
 
 /// A response's content on its way to the client.
-pub(crate) enum ResponseBody<'c> {
+pub(crate) struct ResponseBody<'c>(Content<'c>);
+
+enum Content<'c> {
     /// As the endpoint sends it, while the rest of the request goes there; none: it has ended.
     Endpoint { returns: Option<Returns>, request: RequestBody<'c>, framing: Framing },
     /// Our own.
@@ -142,41 +175,77 @@ pub(crate) enum ResponseBody<'c> {
 impl<'c> ResponseBody<'c> {
     pub(crate) fn endpoint(framing: Framing, request: RequestBody<'c>, returns: Returns) -> Self {
         if !returns.connection.is_end() {
-            return Self::Endpoint { returns: Some(returns), request, framing };
+            return Self(Content::Endpoint { returns: Some(returns), request, framing });
         }
-        returns.check_in();
-        Self::Endpoint { returns: None, request, framing }
+        returns.check_in(request.taken());
+        Self(Content::Endpoint { returns: None, request, framing })
+    }
+
+    /// One of our own.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self(Content::Whole(bytes))
+    }
+
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.0, Content::Whole(_))
     }
 
     /// How long all of it is.
     pub(crate) fn framing(&self) -> Framing {
-        match self {
-            Self::Endpoint { framing, .. } => *framing,
-            Self::Whole(bytes) => Framing::Length(bytes.len() as u64),
+        match &self.0 {
+            Content::Endpoint { framing, .. } => *framing,
+            Content::Whole(bytes) => Framing::Length(bytes.len() as u64),
         }
     }
 
     pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
-        match self {
-            Self::Endpoint { returns, request, .. } => {
-                let Some(Returns { connection, .. }) = returns else { return Poll::Ready(None) };
+        match &mut self.0 {
+            Content::Endpoint { returns, request, .. } => {
+                let Some(Returns { connection, tally, .. }) = returns else { return Poll::Ready(None) };
                 let polled = connection.poll_part(request, context);
                 match &polled {
-                    Poll::Ready(Some(Ok(_)) | None) if connection.is_end() => {
-                        if let Some(returns) = returns.take() {
-                            returns.check_in();
+                    Poll::Ready(Some(Ok(part))) => {
+                        if let Part::Data(data) = part {
+                            tally.bytes_out += data.len() as u64;
+                        }
+                        if connection.is_end() {
+                            self.end(true);
                         }
                     }
-                    Poll::Ready(Some(Err(_))) => *returns = None,
-                    Poll::Pending if request.poll_gone(context).is_ready() => {
-                        *returns = None;
-                        return Poll::Ready(Some(Err(BodyError::ClientGone)));
+                    Poll::Ready(None) if connection.is_end() => self.end(true),
+                    Poll::Ready(None) => {}
+                    Poll::Ready(Some(Err(_))) => self.end(false),
+                    Poll::Pending => {
+                        tally.ended = None;
+                        if request.poll_gone(context).is_ready() {
+                            self.end(false);
+                            return Poll::Ready(Some(Err(BodyError::ClientGone)));
+                        }
                     }
-                    _ => {}
                 }
                 polled
             }
-            Self::Whole(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(Part::Data(std::mem::take(bytes))))),
+            Content::Whole(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(Part::Data(std::mem::take(bytes))))),
         }
+    }
+
+    /// The endpoint's part is over: its connection serves again if all of the response came, and closes if not.
+    fn end(&mut self, whole: bool) {
+        if let Content::Endpoint { returns, request, .. } = &mut self.0
+            && let Some(returns) = returns.take()
+        {
+            if whole {
+                returns.check_in(request.taken());
+            } else {
+                returns.tally.end(request.taken());
+            }
+        }
+    }
+}
+
+impl Drop for ResponseBody<'_> {
+    /// Nobody reads on.
+    fn drop(&mut self) {
+        self.end(false);
     }
 }

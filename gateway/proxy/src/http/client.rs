@@ -62,12 +62,14 @@ pub(crate) struct Reader {
     seen: usize,
     version: Version,
     framing: Framing,
+    /// So much of the request's content was read.
+    taken: u64,
     ended: bool,
 }
 
 impl Reader {
     pub(super) fn new(client: Rc<Client>) -> Self {
-        Self { client, buffer: BytesMut::new(), seen: 0, version: Version::HTTP_11, framing: Framing::Length(0), ended: false }
+        Self { client, buffer: BytesMut::new(), seen: 0, version: Version::HTTP_11, framing: Framing::Length(0), taken: 0, ended: false }
     }
 
     /// Reads more; 0: the end.
@@ -87,7 +89,7 @@ impl Reader {
             if self.buffer.len() > self.seen {
                 match h1::request(&mut self.buffer, self.seen).map_err(NoRequest::Bad)? {
                     Some(head) => {
-                        self.seen = 0;
+                        (self.seen, self.taken) = (0, 0);
                         (self.version, self.framing) = (head.message.version(), head.framing);
                         self.client.decoder.set(head.framing.into());
                         return Poll::Ready(Ok(head));
@@ -108,6 +110,11 @@ impl Reader {
         self.framing
     }
 
+    /// How many bytes of the request's content were read.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Whether all of the request's content was read.
     pub(super) fn is_end(&self) -> bool {
         self.client.decoder.get().is_end()
@@ -121,6 +128,9 @@ impl Reader {
             self.client.decoder.set(decoder);
             match step {
                 Ok(Step::Part(part)) => {
+                    if let Part::Data(data) = &part {
+                        self.taken += data.len() as u64;
+                    }
                     self.client.signal.moved();
                     return Poll::Ready(Some(Ok(part)));
                 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use tokio::io::AsyncWriteExt as _;
 
-use super::answer::Reason;
+use super::answer::{Own, Reason};
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
@@ -58,7 +58,9 @@ async fn talk(client: Rc<Client>, peer: &Peer, shared: &Rc<Shared>) {
             Err(NoRequest::Bad(why)) => {
                 tracing::debug!(%why, client = %peer.address, "a request was refused");
                 let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
-                let _ = respond(Reason::from(why).answer(), answered, &client, shared).await;
+                let own = Own::from(Reason::from(why));
+                shared.stats.own_answers.count(own.why.index());
+                let _ = respond(own.response, answered, &client, shared).await;
                 return linger(&mut reader, &client).await;
             }
         };
@@ -114,8 +116,8 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
     let close = framing == Framing::UntilClose || response.headers().get(header::CONNECTION).is_some_and(|v| v == "close");
     let connection = to.kept.filter(|_| !close).unwrap_or(Connection::Close);
     let out = &client.outgoing;
-    if let (true, ResponseBody::Whole(bytes)) = (to.head, response.body()) {
-        let length = HeaderValue::from(bytes.len());
+    if let (true, true, Framing::Length(length)) = (to.head, response.body().is_own(), response.body().framing()) {
+        let length = HeaderValue::from(length);
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
     h1::response_head(out.borrow_mut().begin(framing.into()), status, response.headers(), framing, bare, connection, &shared.date.borrow());

@@ -1,16 +1,18 @@
 //! One request and its response, in phases that read top to bottom: check, host, route, static answers, head, mirror, send, stream back.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
 use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Target};
 use sluicegate_model::stats::count;
 
-use super::answer::{Reason, text};
+use super::answer::{Own, OwnAnswer, Reason, Why, text};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
 use super::send::{send, within};
@@ -29,9 +31,25 @@ pub(super) struct Routed<'v> {
     pub(super) service: &'v ServicePort,
     pub(super) side: Side,
     matched: Option<Matched<'v>>,
+    /// When the request's head had come.
+    pub(super) begun: Instant,
+    tries: Cell<u32>,
+    /// The endpoint of the newest try.
+    endpoint: Cell<Option<SocketAddr>>,
 }
 
 impl<'v> Routed<'v> {
+    /// Notes a try at an endpoint.
+    pub(super) fn trying(&self, endpoint: SocketAddr) {
+        self.tries.set(self.tries.get() + 1);
+        self.endpoint.set(Some(endpoint));
+    }
+
+    /// How many there were.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries.get()
+    }
+
     /// The rule's actions, then the backend's.
     fn actions(&self) -> impl Iterator<Item = &'v Actions> + use<'v> {
         let backend = |m: &Matched<'v>| m.choice.backend.and_then(|b| m.rule.backends.get(b)).map(|b| &b.actions);
@@ -59,26 +77,18 @@ pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &
     count(&shared.stats.requests);
     match forward(request, peer, shared).await {
         Ok(response) => response,
-        Err(answer) => {
-            count(&shared.stats.own_answers);
-            *answer
+        Err(own) => {
+            shared.stats.own_answers.count(own.why.index());
+            own.response
         }
     }
 }
 
-/// The gateway's own answer; boxed, for it is rare and large.
-type Own = Box<Response<ResponseBody<'static>>>;
-
-impl From<Reason> for Own {
-    fn from(reason: Reason) -> Self {
-        Box::new(reason.answer())
-    }
-}
-
 async fn forward<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody<'c>>, Own> {
+    let begun = Instant::now();
     let view = shared.view();
     check(request)?;
-    let routed = route(request, peer, &view, shared)?;
+    let routed = route(request, peer, &view, shared, begun)?;
     let hash = routed.service.hash.as_ref();
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
@@ -112,7 +122,7 @@ fn check<B>(request: &Request<B>) -> Result<(), Reason> {
 }
 
 /// Virtual host, rule, static answers, backend.
-fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shared) -> Result<Routed<'v>, Own> {
+fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shared, begun: Instant) -> Result<Routed<'v>, Own> {
     let host = host_of(request).ok_or(Reason::BadHost)?;
     let Some(Front::Http(hosts)) = view.listener(peer.listener).map(|l| &l.front) else { return Err(Reason::NoRoute.into()) };
     let virtual_host = hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?;
@@ -122,14 +132,14 @@ fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shar
         Target::Router(binding) => {
             let matched = decide(request, &host, binding, peer, shared)?;
             if let Some(answer) = static_answer(&matched, request, &host) {
-                return Err(Box::new(answer));
+                return Err(answer);
             }
             let backend = matched.choice.backend.and_then(|b| matched.rung.backends.get(matched.choice.rule)?.get(b)?.as_ref().ok());
             (*backend.ok_or(Reason::BadBackend)?, Side::Internal, Some(matched))
         }
     };
     let service = view.snapshot.services.get(service).ok_or(Reason::BadBackend)?;
-    Ok(Routed { service, side, matched })
+    Ok(Routed { service, side, matched, begun, tries: Cell::new(0), endpoint: Cell::new(None) })
 }
 
 fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, peer: &Peer, shared: &Shared) -> Result<Matched<'v>, Own> {
@@ -147,21 +157,26 @@ fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, p
             let rule = rung.table.rules.get(choice.rule).ok_or(Reason::RouterFailed)?;
             Ok(Matched { rung, rule, choice })
         }
-        Decision::Answer(answer) => Err(Box::new(direct(&answer))),
+        Decision::Answer(answer) => Err(own(Why::Direct, direct(&answer))),
         Decision::NoMatch => Err(Reason::NoRoute.into()),
     }
 }
 
 /// A preflight comes first: browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
-fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> Option<Response<ResponseBody<'static>>> {
+fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> Option<Own> {
     let actions = &matched.rule.actions;
     if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
-        return Some(answer);
+        return Some(own(Why::Preflight, answer));
     }
     if let Some(to) = &actions.redirect {
-        return Some(redirect::redirect(to, request, host, matched.rung.table.listener.port, matched.choice.matched_prefix));
+        let answer = redirect::redirect(to, request, host, matched.rung.table.listener.port, matched.choice.matched_prefix);
+        return Some(own(Why::Redirect, answer));
     }
-    actions.answer.as_ref().map(direct)
+    actions.answer.as_ref().map(|answer| own(Why::Direct, direct(answer)))
+}
+
+fn own(why: Why, response: Response<ResponseBody<'static>>) -> Own {
+    Box::new(OwnAnswer { why, response })
 }
 
 fn direct(answer: &Answer) -> Response<ResponseBody<'static>> {

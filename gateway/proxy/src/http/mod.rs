@@ -16,6 +16,7 @@ mod mirror;
 mod redirect;
 mod send;
 
+pub(crate) use answer::WORDS;
 pub(crate) use body::{BodyError, RequestBody};
 pub(crate) use closing::Closings;
 pub(crate) use connection::serve;

@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use sluicegate_model::stats::count;
 
 use super::answer::Reason;
-use super::body::{BodyError, RequestBody, ResponseBody, Returns};
+use super::body::{BodyError, RequestBody, ResponseBody, Returns, Tally};
 use super::connection::Peer;
 use super::exchange::Routed;
 use crate::decide::NoPick;
@@ -56,6 +56,7 @@ pub(super) async fn send<'c>(
             }
         };
         let busy = Busy::new(&picked);
+        routed.trying(picked.address);
         let idle = if fresh { None } else { shared.upstreams.check_out(picked.address) };
         let reused = idle.is_some();
         let opened = match idle {
@@ -70,7 +71,8 @@ pub(super) async fn send<'c>(
             continue;
         };
         connection.begin(request, request.body().framing());
-        let begun = Instant::now();
+        // At the first try on a connection that was there nothing was waited for: routing and picking count, the clock is not asked.
+        let begun = if reused && routed.tries() == 1 { routed.begun } else { Instant::now() };
         let sent = within(routed.try_time(), pin!(poll_fn(|context| poll_response(&mut connection, request, context)))).await;
         let now = Instant::now();
         let observe = |success| shared.decider.borrow_mut().observe(&picked, success, now - begun);
@@ -85,7 +87,8 @@ pub(super) async fn send<'c>(
                 if head.message.status() == StatusCode::SWITCHING_PROTOCOLS {
                     return Err(Reason::UpstreamBroke);
                 }
-                let returns = Returns { address: picked.address, connection, shared: shared.clone(), at: now, busy };
+                let tally = Tally { stats: service.stats.clone(), begun: routed.begun, ended: Some(now), bytes_out: 0 };
+                let returns = Returns { address: picked.address, connection, shared: shared.clone(), tally, busy };
                 let content = std::mem::replace(request.body_mut(), RequestBody::Empty);
                 return Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns)));
             }
