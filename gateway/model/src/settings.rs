@@ -1,10 +1,16 @@
 //! What policies say, resolved: defaults filled in, references followed. The plan makes it, the data plane obeys it, and nothing between
 //! needs to know what is in it.
 
+mod connection;
 mod rate;
 mod retry;
 mod timeouts;
 
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use connection::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeouts::*;
@@ -20,6 +26,10 @@ pub struct BackendSettings {
     pub breaker: Breaker,
     /// How many requests may come.
     pub rates: Vec<Rate>,
+    /// Of connections to endpoints.
+    pub keepalive: Keepalive,
+    /// Endpoints are told of the client; none: they are not.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// How a listener's clients are treated: `ClientTrafficPolicy`.
@@ -35,4 +45,12 @@ pub struct ClientSettings {
     pub content: Option<u64>,
     /// How many requests may come.
     pub rates: Vec<Rate>,
+    /// Of clients' connections.
+    pub keepalive: Keepalive,
+    /// A forwarded TCP connection in which nothing has moved for so long is closed; none: never.
+    pub tcp_idle: Option<Duration>,
+    /// Clients are believed when they say for whom they speak; none: they say nothing.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Networks that may connect; empty: all. `loadBalancerSourceRanges`.
+    pub sources: Vec<IpNet>,
 }

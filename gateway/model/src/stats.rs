@@ -1,6 +1,7 @@
 //! Counters that workers write and everybody reads. All are relaxed atomics: they are figures, not synchronization.
 
 mod histogram;
+mod reset;
 mod words;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use histogram::{BOUNDS_US, Histogram};
+pub use reset::Reset;
 pub use words::{ByWord, MOST_WORDS};
 
 use crate::slots::Slots;
@@ -84,6 +86,8 @@ pub struct ServiceStats {
     pub responses: [AtomicU64; 5],
     /// Connections refused or answered 503 for want of an endpoint.
     pub no_endpoint: AtomicU64,
+    /// Those of them that would have found an endpoint on another node: the traffic policy is Local.
+    pub no_local_endpoint: AtomicU64,
     /// Connection attempts to endpoints that failed.
     pub connect_failures: AtomicU64,
     /// Picks that went down the failure ladder.
@@ -174,6 +178,8 @@ pub struct ProxyStats {
     pub clients: ClientStats,
     /// Memory and descriptors.
     pub overload: OverloadStats,
+    /// Client connections reset, by [`Reset`].
+    pub resets: [AtomicU64; Reset::ALL.len()],
 }
 
 /// What limits of clients refused or ended.

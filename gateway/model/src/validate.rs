@@ -1,5 +1,6 @@
 //! Rules of single objects, with the API server's own texts (SERVICE-SEMANTICS §1, §2, §4, §9).
 
+mod connections;
 mod endpoints;
 mod limits;
 mod policies;
@@ -23,10 +24,12 @@ pub fn object(object: &Object) -> Vec<Fault> {
         Body::BackendTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
             limits::backend(object, policy, &mut faults);
+            connections::backend(object, policy, &mut faults);
         }
         Body::ClientTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);
             limits::client(object, policy, &mut faults);
+            connections::client(object, policy, &mut faults);
         }
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}
@@ -142,14 +145,7 @@ fn check_service(object: &Object, service: &Service, faults: &mut Vec<Fault>) {
             Ok(_) => {}
         }
     }
-    for (i, range) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
-        if range.trim().parse::<ipnet::IpNet>().is_err() {
-            invalid(
-                &format!("spec.loadBalancerSourceRanges[{i}]"),
-                format!("Invalid value: {range:?}: must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
-            );
-        }
-    }
+    service_load_balancer(service, kind, &mut invalid);
     if kind == "ExternalName" && spec.external_name.as_deref().unwrap_or_default().is_empty() {
         invalid("spec.externalName", "Required value".to_owned());
     }
@@ -161,6 +157,47 @@ fn check_service(object: &Object, service: &Service, faults: &mut Vec<Fault>) {
         );
     }
 }
+
+/// What only Services of type LoadBalancer may say.
+fn service_load_balancer(service: &Service, kind: &str, invalid: &mut impl FnMut(&str, String)) {
+    let spec = service.spec.as_ref();
+    let not_a_cidr = |range: &str| {
+        let wrong = range.trim().parse::<ipnet::IpNet>().is_err();
+        wrong.then(|| format!("Invalid value: {range:?}: must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+    };
+    let only = "Forbidden: may only be used when `type` is 'LoadBalancer'";
+    let ranges = spec.and_then(|s| s.load_balancer_source_ranges.as_deref()).unwrap_or_default();
+    for (i, range) in ranges.iter().enumerate() {
+        if let Some(wrong) = not_a_cidr(range) {
+            invalid(&format!("spec.loadBalancerSourceRanges[{i}]"), wrong);
+        }
+    }
+    if !ranges.is_empty() {
+        if kind != "LoadBalancer" {
+            invalid("spec.loadBalancerSourceRanges", only.to_owned());
+        }
+    } else if let Some(annotation) = service.metadata.annotations.as_ref().and_then(|a| a.get(SOURCE_RANGES)) {
+        let path = format!("metadata.annotations[{SOURCE_RANGES}]");
+        if kind != "LoadBalancer" {
+            invalid(&path, only.to_owned());
+        }
+        for wrong in annotation.split(',').filter(|range| !range.trim().is_empty()).filter_map(not_a_cidr) {
+            invalid(&path, wrong);
+        }
+    }
+    let port = spec.and_then(|s| s.health_check_node_port).unwrap_or(0);
+    let local = spec.and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local");
+    if port < 0 {
+        invalid("spec.healthCheckNodePort", format!("Invalid value: {port}: must be greater than or equal to 0"));
+    }
+    if port != 0 && !(kind == "LoadBalancer" && local) {
+        let what = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        invalid("spec.healthCheckNodePort", format!("Invalid value: {port}: {what}"));
+    }
+}
+
+/// The older way to say `loadBalancerSourceRanges`, a list with commas; the field counts before it.
+pub const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// An RFC 1123 label: at most 63 letters, digits and hyphens.
 fn is_label(name: &str) -> bool {

@@ -10,7 +10,7 @@ use rand::RngExt as _;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::native::random_choice;
 use sluicegate_model::plugin::{Balancer, PickContext, PluginError, Router};
-use sluicegate_model::pool::Pool;
+use sluicegate_model::pool::{EmptyReason, Pool};
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
 use sluicegate_model::stats::{EndpointStats, count};
@@ -41,6 +41,8 @@ struct Report {
 pub(crate) enum NoPick {
     /// The pool is empty, or its balancer will have none.
     Empty,
+    /// There are endpoints, but none on this node, and the traffic policy is Local.
+    NoLocal,
     /// The balancer failed, and its policy wants no other choice.
     Failed,
 }
@@ -129,7 +131,8 @@ impl Decider {
     fn choose(&mut self, service: &ServicePort, side: Side, hash: Option<u64>, tried: &[SocketAddr]) -> Result<Chosen, NoPick> {
         let pool = service.pool(side);
         if pool.endpoints.is_empty() {
-            return Err(NoPick::Empty);
+            let elsewhere = pool.empty == Some(EmptyReason::NoLocalEndpoints);
+            return Err(if elsewhere { NoPick::NoLocal } else { NoPick::Empty });
         }
         let native = |index: Option<usize>| index.map(|i| (i, None)).ok_or(NoPick::Empty);
         let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address));

@@ -1,12 +1,14 @@
 //! The data plane: one thread a worker, each with its own event loop, sockets, idle upstream connections and plugin instances.
 //!
-//! In the order bytes pass: [`listener`] binds; [`worker`] accepts; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by
+//! In the order bytes pass: [`listener`] binds; [`worker`] accepts; [`origin`] lets in, by [`proxy_protocol`] or not; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by
 //! request); both ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
 
 mod decide;
 mod h1;
 mod http;
 mod listener;
+mod origin;
+mod proxy_protocol;
 mod stream;
 mod tcp;
 mod upstream;
@@ -149,7 +151,10 @@ impl Proxy {
         for listener in &snapshot.listeners {
             let address = listener.address;
             match known.get(&address).cloned().map_or_else(|| SocketSet::bind(address, self.count).map(Arc::new), Ok) {
-                Ok(set) => drop(sockets.insert(address, set)),
+                Ok(set) => {
+                    set.apply(&listener.settings);
+                    sockets.insert(address, set);
+                }
                 Err(error) => failures.push(BindFailure { address, listener: listener.name.clone(), error: error.to_string() }),
             }
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use ::http::HeaderValue;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::snapshot::{Front, Listener, Snapshot};
-use sluicegate_model::stats::{ProxyStats, count};
+use sluicegate_model::stats::{ProxyStats, Reset, count};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use crate::http::Closings;
 use crate::listener::SocketSet;
 use crate::stream::Stream;
 use crate::upstream::Upstreams;
-use crate::{Published, Serving, http, tcp};
+use crate::{Published, Serving, http, origin, tcp};
 
 /// After an accept fails for want of descriptors or memory, trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -57,7 +57,9 @@ impl View {
 pub(crate) struct Shared {
     view: RefCell<Rc<View>>,
     pub(crate) decider: RefCell<Decider>,
-    pub(crate) upstreams: Upstreams,
+    pub(crate) upstreams: Rc<Upstreams>,
+    /// For [`tcp`]'s directions.
+    pub(crate) tools: RefCell<tcp::Tools>,
     pub(crate) closings: Closings,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) stopping: Cell<bool>,
@@ -103,7 +105,8 @@ impl Worker {
         let shared = Rc::new(Shared {
             view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default() })),
             decider: RefCell::default(),
-            upstreams: Upstreams::default(),
+            upstreams: Rc::default(),
+            tools: RefCell::default(),
             closings: Closings::default(),
             stats: self.stats.clone(),
             stopping: Cell::new(false),
@@ -117,18 +120,21 @@ impl Worker {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let grace = loop {
             let published = self.published.borrow_and_update().clone();
-            shared.take(published.snapshot.clone());
             // An address is closed only when its set is gone: a listener whose front changed keeps its socket and its queue.
             let gone: Vec<SocketAddr> = accepting
                 .iter()
                 .filter(|(address, (set, _))| !published.sockets.get(*address).is_some_and(|s| Arc::ptr_eq(s, set)))
                 .map(|(address, _)| *address)
                 .collect();
-            for (_, task) in gone.iter().filter_map(|address| accepting.remove(address)) {
+            for (address, (set, task)) in gone.iter().filter_map(|address| accepting.remove_entry(address)) {
                 // Waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
                 task.abort();
                 let _ = task.await;
+                if let Some(socket) = set.close(self.index) {
+                    drain(&socket, address, &shared);
+                }
             }
+            shared.take(published.snapshot.clone());
             for (address, set) in &published.sockets {
                 if let Some(socket) = (!accepting.contains_key(address)).then(|| set.take(self.index)).flatten() {
                     let task = spawn_local(accept(socket, *address, shared.clone()));
@@ -188,22 +194,7 @@ async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<S
     };
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => {
-                count(&shared.stats.accepted);
-                if shared.open.get() >= shared.most_open {
-                    // Early and cheaply, while what runs goes on: without descriptors there would be no endpoint for it either.
-                    count(&shared.stats.refused);
-                    tcp::reset(&stream);
-                    continue;
-                }
-                let open = Open::new(&shared);
-                let shared = shared.clone();
-                // A panic ends this task only; `open` is dropped in unwinding too.
-                spawn_local(async move {
-                    connection(stream, client, address, shared).await;
-                    drop(open);
-                });
-            }
+            Ok((stream, peer)) => enter(stream, peer, address, &shared),
             Err(error) => {
                 count(&shared.stats.accept_errors);
                 tracing::debug!(%error, %address, "accept failed");
@@ -213,17 +204,47 @@ async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<S
     }
 }
 
-async fn connection(stream: TcpStream, client: SocketAddr, address: SocketAddr, shared: Rc<Shared>) {
-    // Fails only on a socket that is gone already; the next read says so.
-    let _ = stream.set_nodelay(true);
-    let view = shared.view();
-    match view.listener(address).map(|l| &l.front) {
-        None => {}
-        Some(Front::Tcp(_)) => tcp::forward(stream, client, address, view, &shared).await,
-        Some(Front::Http(_)) => {
+/// Takes what waits in the queue of a socket that nothing accepts from any more: its close would reset it. What remains is the moment between the
+/// last look and the close, in which the kernel may finish a handshake; a client that came before is served, one that comes later is refused
+/// (only a successor that has the same socket could serve it).
+fn drain(socket: &std::net::TcpListener, address: SocketAddr, shared: &Rc<Shared>) {
+    // Fails for want of descriptors, or, as a rule, because the queue is empty.
+    while let Ok((stream, peer)) = socket.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            enter(stream, peer, address, shared);
+        }
+    }
+}
+
+/// Counts a connection, and begins it if there is room.
+fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<Shared>) {
+    count(&shared.stats.accepted);
+    if shared.open.get() >= shared.most_open {
+        // Early and cheaply, while what runs goes on: without descriptors there would be no endpoint for it either.
+        count(&shared.stats.refused);
+        return tcp::refuse(&stream, Reset::Limit, shared);
+    }
+    let (open, view, shared) = (Open::new(shared), shared.view(), shared.clone());
+    // A panic ends this task only; `open` is dropped in unwinding too.
+    spawn_local(async move {
+        connection(stream, peer, address, view, shared).await;
+        drop(open);
+    });
+}
+
+/// `view`: of the moment it was accepted, when its listener was there.
+async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: Rc<Shared>) {
+    let Some(listener) = view.listener(address) else { return tcp::refuse(&stream, Reset::NoRoute, &shared) };
+    let origin = match origin::admit(&stream, peer, address, &listener.settings).await {
+        Ok(origin) => origin,
+        Err(why) => return tcp::refuse(&stream, why, &shared),
+    };
+    match &listener.front {
+        Front::Tcp(_) => tcp::forward(stream, &origin, address, view, &shared).await,
+        Front::Http(_) => {
             // A connection outlives snapshots: each request takes the newest.
             drop(view);
-            http::serve(Stream::Tcp(stream), client, address, &shared).await;
+            http::serve(Stream::Tcp(stream), origin, address, &shared).await;
         }
     }
 }

@@ -3,9 +3,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use sluicegate_model::pool::{Distribution, Here, Pool, TrafficPolicy, unique};
+use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::Front;
+use sluicegate_model::stats::Reset;
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -154,5 +159,165 @@ fn connections_beyond_the_limit_are_reset_and_the_running_ones_go_on() {
         while exchange(at, "").await.is_err() {
             tokio::task::yield_now().await;
         }
+    });
+}
+
+/// A listener whose connections the test takes itself.
+async fn endpoint() -> (TcpListener, std::net::SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A connection's two ends, with the proxy between.
+async fn pair(proxy: &Running, settings: ClientSettings) -> (TcpStream, TcpStream) {
+    let ((listener, address), at) = (endpoint().await, free());
+    proxy.serve(vec![listener_with(at, Front::Tcp(to(0)), settings)], vec![service(&[address])]).await;
+    let (client, taken) = tokio::join!(TcpStream::connect(at), listener.accept());
+    (client.unwrap(), taken.unwrap().0)
+}
+
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_reset_of_one_side_becomes_one_of_the_other_and_not_an_end() {
+    run(async {
+        let proxy = start(1);
+        let (client, mut server) = pair(&proxy, ClientSettings::default()).await;
+        reset(client);
+        assert_eq!(server.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        let (mut client, mut server) = pair(&proxy, ClientSettings::default()).await;
+        // A reset right after the handshake would be a failed connect.
+        server.write_all(b"x").await.unwrap();
+        client.read_u8().await.unwrap();
+        reset(server);
+        assert_eq!(client.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(proxy.stats.reset(Reset::Endpoint).load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_reset_is_seen_of_a_side_that_is_not_read_from() {
+    run(async {
+        let proxy = start(1);
+        // Half-closed: nothing more is read from the client.
+        let (mut client, mut server) = pair(&proxy, ClientSettings::default()).await;
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        reset(client);
+        // Its end has been read already: what tells of the reset is that nothing can be written any more.
+        while server.write_all(b"x").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        // Stalled: the server reads nothing, so all buffers on the way are full.
+        let (client, server) = pair(&proxy, ClientSettings::default()).await;
+        loop {
+            match tokio::time::timeout(Duration::from_millis(200), client.writable()).await {
+                Ok(ready) => {
+                    ready.unwrap();
+                    let _ = client.try_write(&[0; 65_536]);
+                }
+                Err(_) => break,
+            }
+        }
+        reset(client);
+        while !server.ready(tokio::io::Interest::ERROR).await.unwrap().is_error() {}
+    });
+}
+
+#[test]
+fn bulk_arrives_whole_both_ways_at_once_and_small_messages_after_it() {
+    run(async {
+        let proxy = start(1);
+        let (mut client, mut server) = pair(&proxy, ClientSettings::default()).await;
+        // A pattern with a period that no buffer's size shares.
+        let sent: Arc<Vec<u8>> = Arc::new((0..24_000_000_u32).map(|i| (i % 251) as u8).collect());
+        for round in 0..2 {
+            let mut got = [vec![0; sent.len()], vec![0; sent.len()]];
+            let [from_client, from_server] = &mut got;
+            {
+                let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
+                let (a, b, c, d) =
+                    tokio::join!(cw.write_all(&sent), sw.write_all(&sent), cr.read_exact(from_server), sr.read_exact(from_client));
+                (a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap());
+            }
+            assert!(got.iter().all(|got| *got == *sent), "round {round}");
+            for _ in 0..50 {
+                client.write_all(b"ping").await.unwrap();
+                server.read_exact(&mut [0; 4]).await.unwrap();
+                server.write_all(b"pong").await.unwrap();
+                client.read_exact(&mut [0; 4]).await.unwrap();
+            }
+        }
+        let mut rest = Vec::new();
+        let sending = async {
+            server.write_all(&sent).await.unwrap();
+            drop(server);
+        };
+        let (_, read) = tokio::join!(sending, client.read_to_end(&mut rest));
+        read.unwrap();
+        assert!(rest == *sent, "the end comes after all that was sent");
+    });
+}
+
+#[test]
+fn a_connection_in_which_nothing_moves_is_closed_after_its_time_and_not_before() {
+    run(async {
+        let proxy = start(1);
+        let idle = Duration::from_millis(300);
+        let settings = || ClientSettings { tcp_idle: Some(idle), ..ClientSettings::default() };
+        let (mut client, mut server) = pair(&proxy, settings()).await;
+        let begun = Instant::now();
+        for _ in 0..3 {
+            tokio::time::sleep(idle / 2).await;
+            client.write_all(b"x").await.unwrap();
+            server.read_u8().await.unwrap();
+        }
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "closed, not reset");
+        assert!(begun.elapsed() >= idle / 2 * 3 + idle, "{:?}", begun.elapsed());
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn no_endpoint_on_this_node_is_a_reset_whose_reason_is_counted() {
+    run(async {
+        let (proxy, at, to_echo) = (start(1), free(), echo("a").await);
+        let mut s = service(&[]);
+        let elsewhere = sluicegate_model::pool::Endpoint { node: Some("other".into()), ..support::endpoint(to_echo) };
+        let here = Here { node: Some("here".into()), zone: None };
+        s.external = Arc::new(Pool::select(unique(), &[elsewhere], TrafficPolicy::Local, Distribution::Any, &here));
+        let stats = s.stats.clone();
+        proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![s]).await;
+        assert!(exchange(at, "").await.is_err());
+        assert_eq!(stats.no_local_endpoint.load(Ordering::Relaxed), 1);
+        assert_eq!(proxy.stats.reset(Reset::NoLocalEndpoint).load(Ordering::Relaxed), 1);
+        assert_eq!(proxy.stats.reset(Reset::NoEndpoint).load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn what_waits_in_the_accept_queue_is_served_when_the_proxy_stops() {
+    run(async {
+        let (proxy, at, to_echo) = (start(1), free(), echo("a:").await);
+        proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![service(&[to_echo])]).await;
+        // Std connects at once, many of them before the worker has looked: this test's thread and the worker's race for it.
+        let clients: Vec<std::net::TcpStream> = (0..200).map(|_| std::net::TcpStream::connect(at).unwrap()).collect();
+        let stats = proxy.stats.clone();
+        let stopping = tokio::task::spawn_blocking(move || proxy.proxy.shutdown(DEADLINE));
+        for client in clients {
+            client.set_nonblocking(true).unwrap();
+            let mut client = TcpStream::from_std(client).unwrap();
+            client.write_all(b"x").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut got = String::new();
+            client.read_to_string(&mut got).await.unwrap();
+            assert_eq!(got, "a:x");
+        }
+        stopping.await.unwrap();
+        assert_eq!(stats.accepted.load(Ordering::Relaxed), 200);
+        assert!(TcpStream::connect(at).await.is_err());
     });
 }

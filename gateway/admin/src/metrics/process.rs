@@ -6,10 +6,10 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use sluicegate_model::fault::Severity;
-use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::stats::{ProxyStats, Reset};
 use sluicegate_model::status::Status;
 
-use super::family::{counter, family, gauge};
+use super::family::{count, counter, family, gauge};
 
 pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: &Status) -> fmt::Result {
     family(e, "connections_accepted", "Client connections accepted", counter(&proxy.accepted))?;
@@ -20,6 +20,8 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: 
     let reasons = reasons.map(|(word, n)| (vec![("reason", word.to_owned())], ConstCounter::new(n)));
     family(e, "own_answers", "HTTP answers made by the gateway itself, by reason", reasons)?;
     family(e, "connections_refused", "Client connections reset at once, since as many were open as may be", counter(&proxy.refused))?;
+    let resets = Reset::ALL.into_iter().map(|why| (vec![("reason", why.name().to_owned())], ConstCounter::new(count(proxy.reset(why)))));
+    family(e, "connection_resets", "Client connections that the gateway reset, by reason", resets)?;
     family(e, "accept_errors", "Accepts that failed", counter(&proxy.accept_errors))?;
     family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;
     let faults = [Severity::Error, Severity::Warning].into_iter().map(|severity| {

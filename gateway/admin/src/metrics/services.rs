@@ -16,6 +16,13 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     family(e, "service_connections", "TCP connections forwarded", per_port(|p| count(&p.stats.connections)))?;
     let no_endpoint = per_port(|p| count(&p.stats.no_endpoint));
     family(e, "service_no_endpoint", "Connections or requests refused for want of an endpoint", no_endpoint)?;
+    let no_local = per_port(|p| count(&p.stats.no_local_endpoint));
+    family(
+        e,
+        "service_no_local_endpoint",
+        "Those of them that an endpoint on another node could have served: the policy is Local",
+        no_local,
+    )?;
     let connect_failures = per_port(|p| count(&p.stats.connect_failures));
     family(e, "service_connect_failures", "Connection attempts to endpoints that failed", connect_failures)?;
     family(e, "service_pick_fallbacks", "Picks that went down the failure ladder", per_port(|p| count(&p.stats.fallbacks)))?;

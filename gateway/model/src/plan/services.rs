@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
 use super::compile::Compiler;
@@ -9,6 +10,7 @@ use super::*;
 use crate::object::ours::Hash;
 use crate::object::{error, warning};
 use crate::route::Transport;
+use crate::validate::SOURCE_RANGES;
 
 impl Compiler<'_> {
     pub(super) fn service(&mut self, object: &Arc<Object>, service: &Service) {
@@ -23,7 +25,9 @@ impl Compiler<'_> {
         let proxied = !headless && kind != "ExternalName";
         let id = (namespace.clone(), name.clone());
         let mut external_ips: Vec<IpAddr> = spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).collect();
-        external_ips.extend(self.allocations.load_balancer.get(&id));
+        let balanced = self.allocations.load_balancer.get(&id).copied();
+        external_ips.retain(|ip| balanced != Some(*ip));
+        external_ips.extend(balanced);
         let cluster_ips: Vec<IpAddr> = self.allocations.cluster_ips.get(&id).copied().filter(|_| proxied).into_iter().collect();
         let mut ports = Vec::new();
         for (i, port) in spec.ports.iter().flatten().enumerate() {
@@ -83,7 +87,7 @@ impl Compiler<'_> {
         }
         if proxied {
             for port in ports.iter().filter(|p| p.protocol == "TCP") {
-                self.service_listeners(object, port, &cluster_ips, &external_ips);
+                self.service_listeners(object, port, &cluster_ips, &external_ips, balanced.map(|ip| (ip, source_ranges(service))));
             }
         }
         let type_ = if headless { "Headless".to_owned() } else { kind };
@@ -121,7 +125,15 @@ impl Compiler<'_> {
         })
     }
 
-    pub(super) fn service_listeners(&mut self, object: &Object, port: &PlannedPort, cluster_ips: &[IpAddr], external_ips: &[IpAddr]) {
+    /// `balanced`: which external address is the load balancer's, and who may connect to it.
+    pub(super) fn service_listeners(
+        &mut self,
+        object: &Object,
+        port: &PlannedPort,
+        cluster_ips: &[IpAddr],
+        external_ips: &[IpAddr],
+        balanced: Option<(IpAddr, Vec<IpNet>)>,
+    ) {
         let transport = if port.app_protocol == AppProtocol::Http { Transport::Http } else { Transport::Tcp };
         let info = ListenerInfo {
             name: port.service.to_string(),
@@ -155,9 +167,23 @@ impl Compiler<'_> {
             }
         }
         for (address, name, front) in wanted {
-            self.listen(object, "spec.ports", PlannedListener { address, name, front, settings: settings.clone() });
+            let settings = match &balanced {
+                Some((ip, sources)) if *ip == address.ip() && !sources.is_empty() => {
+                    Arc::new(ClientSettings { sources: sources.clone(), ..ClientSettings::clone(&settings) })
+                }
+                _ => settings.clone(),
+            };
+            self.listen(object, "spec.ports", PlannedListener { address, name, front, settings });
         }
     }
+}
+
+/// Who may connect to the load balancer's address; the field, else the annotation. Both are validated already; what is no CIDR lets nobody in.
+fn source_ranges(service: &Service) -> Vec<IpNet> {
+    let field = service.spec.as_ref().and_then(|s| s.load_balancer_source_ranges.as_deref()).unwrap_or_default();
+    let annotation = service.metadata.annotations.as_ref().and_then(|a| a.get(SOURCE_RANGES)).filter(|_| field.is_empty());
+    let all = field.iter().map(String::as_str).chain(annotation.into_iter().flat_map(|a| a.split(',')));
+    all.filter_map(|range| range.trim().parse().ok()).collect()
 }
 
 pub(super) fn traffic_policy(policy: Option<&str>) -> TrafficPolicy {

@@ -2,8 +2,9 @@
 
 use super::compile::Compiler;
 use super::*;
+use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
-use crate::settings::{BackendSettings, ClientSettings};
+use crate::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion};
 
 impl Compiler<'_> {
     /// `policy`: the one that counts for the service port, and its object.
@@ -15,6 +16,11 @@ impl Compiler<'_> {
             retry: spec.retry.as_ref().map(limits::retry),
             breaker: limits::breaker(spec),
             rates: limits::rates(spec.rate_limit.as_ref()),
+            keepalive: keepalive(spec.tcp_keepalive),
+            proxy_protocol: spec.proxy_protocol.map(|p| match p.version {
+                ProxyProtocolVersion::V1 => ProxyVersion::V1,
+                ProxyProtocolVersion::V2 => ProxyVersion::V2,
+            }),
         })
     }
 
@@ -28,6 +34,22 @@ impl Compiler<'_> {
             head: limits::head(spec),
             content: limits::content(spec),
             rates: limits::rates(spec.rate_limit.as_ref()),
+            keepalive: keepalive(spec.tcp_keepalive),
+            tcp_idle: spec.timeout.tcp.idle_timeout.map(|s| s.0).filter(|s| !s.is_zero()),
+            proxy_protocol: spec
+                .proxy_protocol
+                .as_ref()
+                .map(|p| ProxyProtocol { trusted: p.trusted_cidrs.iter().map(|network| network.0).collect(), optional: p.optional }),
+            sources: Vec::new(),
         })
+    }
+}
+
+fn keepalive(given: Option<TcpKeepalive>) -> Keepalive {
+    let (given, defaults) = (given.unwrap_or_default(), Keepalive::default());
+    Keepalive {
+        idle: given.idle_time.map_or(defaults.idle, |s| s.0),
+        interval: given.interval.map_or(defaults.interval, |s| s.0),
+        probes: given.probes.or(defaults.probes),
     }
 }

@@ -47,6 +47,7 @@ reasons! {
     RouterFailed => (SERVICE_UNAVAILABLE, "router-failed", "the router plugin failed\n"),
     BalancerFailed => (SERVICE_UNAVAILABLE, "balancer-failed", "the balancer plugin failed\n"),
     NoEndpoint => (SERVICE_UNAVAILABLE, "no-endpoint", "the service has no ready endpoint\n"),
+    NoLocalEndpoint => (SERVICE_UNAVAILABLE, "no-local-endpoint", "the service has no ready endpoint on this node\n"),
     ConnectFailed => (BAD_GATEWAY, "connect-failed", "no endpoint accepted a connection\n"),
     UpstreamBroke => (BAD_GATEWAY, "upstream-broke", "the endpoint broke the connection before its answer\n"),
     Timeout => (GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),

@@ -14,8 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use super::client::Reader;
 use crate::h1::{Framing, Malformed, Part};
 use crate::tcp::Busy;
-use crate::upstream::Connection;
-use crate::worker::Shared;
+use crate::upstream::{Connection, Upstreams};
 
 /// Why content ended early.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +147,8 @@ impl Tally {
 pub(crate) struct Returns {
     pub(crate) address: SocketAddr,
     pub(crate) connection: Box<Connection>,
-    pub(crate) shared: Rc<Shared>,
+    /// Where it is kept.
+    pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) tally: Tally,
     /// The endpoint counts as busy until here.
     pub(crate) busy: Busy,
@@ -157,7 +157,7 @@ pub(crate) struct Returns {
 impl Returns {
     fn check_in(self, bytes_in: u64) {
         let ended = self.tally.end(bytes_in);
-        self.shared.upstreams.check_in(self.address, self.connection, ended);
+        self.upstreams.check_in(self.address, self.connection, ended);
         drop(self.busy);
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use sluicegate_model::snapshot::ServicePort;
 use tokio::io::AsyncWriteExt as _;
 
 use super::answer::{Own, Reason};
@@ -15,7 +16,9 @@ use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
 use crate::h1::{self, Connection, Decoder, Framing, Head};
+use crate::origin::Origin;
 use crate::stream::Stream;
+use crate::upstream::Upstreams;
 use crate::worker::Shared;
 
 /// So much of a request's content is read and dropped to keep a connection whose request was answered early.
@@ -30,13 +33,32 @@ pub(super) struct Peer {
     pub(super) value: HeaderValue,
     /// The address it connected to.
     pub(super) listener: SocketAddr,
+    origin: Origin,
+    /// The same address as the socket has it, which may be one of many that the listener has.
+    local: SocketAddr,
+    /// Connections to endpoints that were told of this client.
+    own: Rc<Upstreams>,
 }
 
-pub(crate) async fn serve(stream: Stream, client: SocketAddr, listener: SocketAddr, shared: &Rc<Shared>) {
+impl Peer {
+    /// What endpoints of a service are told of it in the first bytes of a connection.
+    pub(super) fn hello(&self, service: &ServicePort) -> Option<Vec<u8>> {
+        service.settings.proxy_protocol.map(|version| self.origin.announce(version, self.local))
+    }
+
+    /// Where idle connections to a service's endpoints are: those that were told of a client serve nobody else.
+    pub(super) fn upstreams<'a>(&'a self, service: &ServicePort, shared: &'a Shared) -> &'a Rc<Upstreams> {
+        if service.settings.proxy_protocol.is_some() { &self.own } else { &shared.upstreams }
+    }
+}
+
+pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, shared: &Rc<Shared>) {
+    let client = origin.client;
     let Ok(value) = HeaderValue::from_str(&client.ip().to_canonical().to_string()) else { return };
+    let local = if listener.ip().is_unspecified() { stream.socket().local_addr().unwrap_or(listener) } else { listener };
     let closing = shared.closings.enter(listener);
     let signal = &closing.signal;
-    let peer = Peer { address: client, value, listener };
+    let peer = Peer { address: client, value, listener, origin, local, own: Rc::default() };
     let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, shared));
     poll_fn(|context| {
         if signal.is_late() {

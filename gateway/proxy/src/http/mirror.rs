@@ -45,6 +45,7 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody<'_>
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();
         *copy.headers_mut() = request.headers().clone();
+        let hello = view.snapshot.services.get(service).and_then(|service| peer.hello(service));
         let (view, client, shared, under_way) = (view.clone(), peer.address.ip(), shared.clone(), UnderWay::new(shared));
         tokio::task::spawn_local(async move {
             let _under_way = under_way;
@@ -52,9 +53,11 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody<'_>
                 let service = view.snapshot.services.get(service)?;
                 let picked = shared.decider.borrow_mut().pick(service, Side::Internal, client, None, &[]).ok()?;
                 let _busy = Busy::new(&picked);
-                let mut connection = match shared.upstreams.check_out(picked.address) {
+                // One that tells of the client is this copy's alone.
+                let idle = if hello.is_some() { None } else { shared.upstreams.check_out(picked.address) };
+                let mut connection = match idle {
                     Some(connection) => connection,
-                    None => Box::pin(upstream::open(service, &picked, &shared)).await?,
+                    None => Box::pin(upstream::open(service, &picked, hello.as_deref(), &shared)).await?,
                 };
                 connection.begin(&copy, body.framing());
                 let head = poll_fn(|context| connection.poll_head(copy.method(), &mut body, context));

@@ -38,6 +38,7 @@ pub(super) async fn send<'c>(
     shared: &Rc<Shared>,
 ) -> Result<Response<ResponseBody<'c>>, Reason> {
     let service = routed.service;
+    let upstreams = peer.upstreams(service, shared);
     let mut tried = Vec::new();
     let mut once_more = None;
     loop {
@@ -49,6 +50,10 @@ pub(super) async fn send<'c>(
                     count(&service.stats.no_endpoint);
                     match why {
                         NoPick::Empty => Reason::NoEndpoint,
+                        NoPick::NoLocal => {
+                            count(&service.stats.no_local_endpoint);
+                            Reason::NoLocalEndpoint
+                        }
                         NoPick::Failed => Reason::BalancerFailed,
                     }
                 })?;
@@ -57,11 +62,11 @@ pub(super) async fn send<'c>(
         };
         let busy = Busy::new(&picked);
         routed.trying(picked.address);
-        let idle = if fresh { None } else { shared.upstreams.check_out(picked.address) };
+        let idle = if fresh { None } else { upstreams.check_out(picked.address) };
         let reused = idle.is_some();
         let opened = match idle {
             Some(connection) => Some(connection),
-            None => Box::pin(upstream::open(service, &picked, shared)).await,
+            None => Box::pin(upstream::open(service, &picked, peer.hello(service).as_deref(), shared)).await,
         };
         let Some(mut connection) = opened else {
             tried.push(picked.address);
@@ -88,7 +93,7 @@ pub(super) async fn send<'c>(
                     return Err(Reason::UpstreamBroke);
                 }
                 let tally = Tally { stats: service.stats.clone(), begun: routed.begun, ended: Some(now), bytes_out: 0 };
-                let returns = Returns { address: picked.address, connection, shared: shared.clone(), tally, busy };
+                let returns = Returns { address: picked.address, connection, upstreams: upstreams.clone(), tally, busy };
                 let content = std::mem::replace(request.body_mut(), RequestBody::Empty);
                 return Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns)));
             }

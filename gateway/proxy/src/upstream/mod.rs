@@ -21,12 +21,12 @@ pub(crate) use connection::{Broken, Connection};
 const IDLE_PER_ENDPOINT: usize = 128;
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
-/// Connects to an endpoint.
-pub(crate) async fn open(service: &ServicePort, to: &Picked, shared: &Shared) -> Option<Box<Connection>> {
-    Some(Box::new(Connection::new(Stream::Tcp(dial(service, to, shared).await?))))
+/// Connects to an endpoint. `hello`: see [`dial`].
+pub(crate) async fn open(service: &ServicePort, to: &Picked, hello: Option<&[u8]>, shared: &Shared) -> Option<Box<Connection>> {
+    Some(Box::new(Connection::new(Stream::Tcp(dial(service, to, hello, shared).await?))))
 }
 
-/// A worker's idle connections.
+/// Idle connections: a worker's, or one client's where endpoints are told of the client.
 #[derive(Default)]
 pub(crate) struct Upstreams(RefCell<HashMap<SocketAddr, Vec<(Box<Connection>, Instant)>, FxBuildHasher>>);
 

@@ -13,6 +13,7 @@ use sluicegate_model::plugin::{
 };
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{Choice, Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule, ServiceRef, Transport};
+use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::{
     Affinity, AppProtocol, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
 };
@@ -167,6 +168,11 @@ pub fn http(target: Target) -> Front {
 
 pub fn listener(address: SocketAddr, front: Front) -> Arc<Listener> {
     Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::default(), limiter: None })
+}
+
+/// The same with what a policy says.
+pub fn listener_with(address: SocketAddr, front: Front, settings: ClientSettings) -> Arc<Listener> {
+    Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::new(settings), limiter: None })
 }
 
 /// A router over `rules`; all their backends are service 0, all their mirrors service 1.

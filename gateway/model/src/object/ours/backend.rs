@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CircuitBreaker, PluginUse, RateLimit, Retry, TargetRef, Timeout};
+use super::{BackendProxyProtocol, CircuitBreaker, PluginUse, RateLimit, Retry, TargetRef, TcpKeepalive, Timeout};
 
 /// How traffic to Services is balanced, and how their endpoints are found.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +36,10 @@ pub struct BackendTrafficPolicySpec {
     pub circuit_breaker: CircuitBreaker,
     /// How many requests may come.
     pub rate_limit: Option<RateLimit>,
+    /// Of connections to endpoints.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Tell endpoints of the client.
+    pub proxy_protocol: Option<BackendProxyProtocol>,
 }
 
 /// A balancer, its configuration, and what to hash.

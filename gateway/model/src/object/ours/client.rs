@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::values::{Bytes, Span};
-use super::{ClientTimeout, PluginUse, RateLimit, TargetRef};
+use super::{ClientProxyProtocol, ClientTimeout, PluginUse, RateLimit, TargetRef, TcpKeepalive};
 
 /// How clients' traffic is taken.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +41,10 @@ pub struct ClientTrafficPolicySpec {
     pub min_data_rate: Option<MinDataRate>,
     /// How many requests may come.
     pub rate_limit: Option<RateLimit>,
+    /// Of clients' connections.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Believe clients that say for whom they speak.
+    pub proxy_protocol: Option<ClientProxyProtocol>,
 }
 
 /// Limits of connections.

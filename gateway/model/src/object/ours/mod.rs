@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod configuration;
+mod connection;
 mod plugin;
 mod rate;
 mod retry;
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub use backend::*;
 pub use client::*;
 pub use configuration::*;
+pub use connection::*;
 pub use plugin::*;
 pub use rate::*;
 pub use retry::*;

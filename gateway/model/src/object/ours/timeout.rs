@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::ClientTcpTimeout;
 use super::values::Span;
 
 /// Time-outs towards endpoints.
@@ -41,6 +42,9 @@ pub struct HttpTimeout {
 /// Time-outs towards clients.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct ClientTimeout {
+    /// Of forwarded TCP connections.
+    #[serde(default)]
+    pub tcp: ClientTcpTimeout,
     /// Of HTTP.
     #[serde(default)]
     pub http: HttpClientTimeout,

@@ -1,0 +1,132 @@
+//! L4: one connection to one endpoint, bytes untouched. [`connect`] picks and [`dial`]s, [`relay`] passes bytes, ends and resets on both ways,
+//! by copying or, where bulk moves, through a [`pipe`].
+
+mod dial;
+mod direction;
+mod pipe;
+mod relay;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluicegate_model::plugin::hash_ip;
+use sluicegate_model::route::{Decision, RouteView};
+use sluicegate_model::snapshot::{Front, ServicePort, Side, Target};
+use sluicegate_model::stats::{EndpointStats, Reset, count};
+use tokio::net::TcpStream;
+
+use crate::decide::{NoPick, Picked};
+use crate::origin::Origin;
+use crate::worker::{Shared, View};
+
+pub(crate) use dial::dial;
+pub(crate) use direction::Tools;
+use relay::{Relay, relay};
+
+/// Endpoints tried for one connection or request.
+pub(crate) const TRIES: usize = 3;
+
+pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketAddr, view: Rc<View>, shared: &Shared) {
+    let idle = view.listener(address).and_then(|l| l.settings.tcp_idle);
+    let Some((service, side)) = resolve(&view, address, origin, shared) else { return refuse(&client, Reset::NoRoute, shared) };
+    let (begun, stats) = (Instant::now(), service.stats.clone());
+    count(&stats.connections);
+    let hello = service.settings.proxy_protocol.map(|version| origin.announce(version, client.local_addr().unwrap_or(address)));
+    let connected = connect(service, side, origin, hello.as_deref(), shared).await;
+    // A connection outlives its snapshot: an endpoint that is removed keeps it (SERVICE-SEMANTICS §12), the snapshot need not stay.
+    drop(view);
+    match connected {
+        Ok((endpoint, _busy)) => match relay(&client, &endpoint, idle, &stats, shared).await {
+            Relay::Ended | Relay::Idle => {}
+            Relay::ClientReset => reset(&endpoint),
+            Relay::EndpointReset => refuse(&client, Reset::Endpoint, shared),
+        },
+        Err(why) => refuse(&client, why, shared),
+    }
+    stats.connection_time.observe(begun.elapsed());
+}
+
+fn resolve<'v>(view: &'v View, address: SocketAddr, origin: &Origin, shared: &Shared) -> Option<(&'v ServicePort, Side)> {
+    let Some(Front::Tcp(target)) = view.listener(address).map(|l| &l.front) else { return None };
+    match target {
+        Target::Nothing => None,
+        Target::Service(to) => Some((view.snapshot.services.get(to.service)?, to.side)),
+        Target::Router(binding) => {
+            let headers = ::http::HeaderMap::new();
+            let request = RouteView { method: "", host: "", path: "", query: "", headers: &headers, client: origin.client.ip() };
+            let (rung, Decision::Matched(choice)) = shared.decider.borrow_mut().route(binding, &request)? else { return None };
+            let service = rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok()?;
+            Some((view.snapshot.services.get(*service)?, Side::Internal))
+        }
+    }
+}
+
+/// Picks and connects; a failed connect goes to another endpoint.
+async fn connect(
+    service: &ServicePort,
+    side: Side,
+    origin: &Origin,
+    hello: Option<&[u8]>,
+    shared: &Shared,
+) -> Result<(TcpStream, Busy), Reset> {
+    // Without a header, cookie or path to hash, the client's address is what tells connections apart.
+    let client = origin.client.ip();
+    let hash = service.hash.as_ref().map(|_| hash_ip(client));
+    let mut tried = Vec::new();
+    loop {
+        let picked = shared.decider.borrow_mut().pick(service, side, client, hash, &tried);
+        let picked = match picked {
+            Ok(picked) => picked,
+            Err(_) if !tried.is_empty() => return Err(Reset::ConnectFailed),
+            Err(why) => {
+                count(&service.stats.no_endpoint);
+                return Err(match why {
+                    NoPick::Empty => Reset::NoEndpoint,
+                    NoPick::NoLocal => {
+                        count(&service.stats.no_local_endpoint);
+                        Reset::NoLocalEndpoint
+                    }
+                    NoPick::Failed => Reset::BalancerFailed,
+                });
+            }
+        };
+        let busy = Busy::new(&picked);
+        if let Some(stream) = dial(service, &picked, hello, shared).await {
+            return Ok((stream, busy));
+        }
+        tried.push(picked.address);
+        if tried.len() >= TRIES.min(service.pool(side).endpoints.len()) {
+            return Err(Reset::ConnectFailed);
+        }
+    }
+}
+
+/// Resets a client's connection, and counts why: a refused connection must not look like an empty answer (SERVICE-SEMANTICS §14).
+pub(crate) fn refuse(client: &TcpStream, why: Reset, shared: &Shared) {
+    count(shared.stats.reset(why));
+    reset(client);
+}
+
+/// Resets instead of closing, once it is dropped.
+fn reset(stream: &TcpStream) {
+    // Fails only on a socket that is gone already.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Counts an endpoint's work in flight while it lives.
+pub(crate) struct Busy(Arc<EndpointStats>);
+
+impl Busy {
+    pub(crate) fn new(picked: &Picked) -> Self {
+        picked.stats.begin();
+        Self(picked.stats.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
