@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 pub(crate) const MAX_HEAD: usize = 64 << 10;
 /// and so many fields.
 const MAX_FIELDS: usize = 100;
+/// Fields that are added on the way, as a rule: with room for them the map need not grow, which would hash every field again.
+const ADDED: usize = 6;
 
 /// How a message's content ends (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +192,7 @@ impl Noted {
 fn collect(bytes: &Bytes, places: &[Place]) -> Result<(HeaderMap, Noted), BadHead> {
     let token = BadHead::Syntax(httparse::Error::HeaderName);
     let mut noted = Noted::default();
-    let mut headers = HeaderMap::with_capacity(places.len());
+    let mut headers = HeaderMap::with_capacity(places.len() + ADDED);
     for Place { name, value } in places {
         let name = HeaderName::from_bytes(&bytes[name.0 as usize..name.1 as usize]).map_err(|_| token)?;
         let value = &bytes[value.0 as usize..value.1 as usize];
