@@ -21,12 +21,12 @@ test: setup
 bench: build bench-tools
 	target/release/sluicegate-bench
 
-# nginx and HAProxy are the peers, wrk makes the load.
+# nginx and HAProxy are the peers, wrk and h2load make the load.
 bench-tools:
-	@missing=; for tool in nginx haproxy wrk taskset; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for tool in nginx haproxy wrk h2load taskset; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	ls /usr/lib/nginx/modules/ngx_stream_module.so /usr/share/nginx/modules/ngx_stream_module.so 2>/dev/null | grep -q . || missing="$$missing libnginx-mod-stream"; \
 	if [ -n "$$missing" ]; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends nginx libnginx-mod-stream haproxy wrk util-linux; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends nginx libnginx-mod-stream haproxy wrk nghttp2-client util-linux; \
 		else echo "missing:$$missing; install them, or run as root where apt-get is"; exit 1; fi; \
 	fi
 

@@ -1,49 +1,72 @@
-//! `make bench`: CPU time per request, requests a second and p99 of Sluicegate, nginx and HAProxy, in alternating rounds of one run; and what
-//! the wasm calls alone cost.
+//! `make bench`: CPU time, rate and p99 of Sluicegate, nginx and HAProxy for each of the ways traffic takes ([`scenario`]), in alternating
+//! rounds of one run; and what the wasm calls alone cost.
 //!
-//! Each proxy has one worker, bound to core 0; the load generator (wrk) and the backends (nginx, answering from memory) share core 1. CPU
-//! time is the scheduler's own count (`/proc/PID/task/*/schedstat`) of all threads of all processes of the proxy, so that a control thread
-//! counts as well. Ratios are to nginx in the same round; medians over the rounds are reported.
+//! Each proxy has one worker, bound to core 0; the load generator (wrk, h2load, or our own for UDP) and the backends (nginx, our own echo)
+//! share core 1. CPU time is the scheduler's own count (`/proc/PID/task/*/schedstat`) of all threads of all processes of the proxy, so that a
+//! control thread counts as well. Ratios are to the scenario's reference in the same round; medians over the rounds are reported.
 
 mod calls;
+mod load;
 mod peers;
 mod process;
 mod report;
-mod wrk;
+mod scenario;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use peers::Peers;
 use report::{Measured, Report};
+use scenario::Scenario;
 
 /// Compares Sluicegate with its peers.
 #[derive(Parser)]
-pub(crate) struct Arguments {
+struct Arguments {
     /// How often each is measured
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// How long each measurement takes
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// Client connections
+    /// Client connections, or flows
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Only proxies whose name has this in it, as in "L7"; may be repeated
+    /// Only rows whose name has this in it, as in "HTTPS"; may be repeated
     #[arg(long)]
     only: Vec<String>,
+    /// Only this proxy and the references; may be repeated
+    #[arg(long)]
+    proxy: Vec<String>,
     /// The gateway's binary
     #[arg(long, default_value = "target/release/sluicegate")]
     gateway: PathBuf,
     /// Where bench.md and bench.json are written
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What the benchmark starts itself again for.
+#[derive(Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    UdpLoad { address: SocketAddr, flows: usize, seconds: u64 },
+    #[command(hide = true)]
+    UdpEcho { addresses: Vec<SocketAddr> },
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let done = match &arguments.part {
+        None => run(&arguments),
+        Some(Part::UdpLoad { address, flows, seconds }) => load::udp::generate(*address, *flows, *seconds),
+        Some(Part::UdpEcho { addresses }) => load::udp::echo(addresses),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -53,38 +76,38 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
+    let wanted = |name: &str, filter: &[String]| filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()));
+    let scenarios: Vec<&Scenario> = scenario::ALL.iter().filter(|s| wanted(s.name, &arguments.only)).collect();
     println!("The wasm calls alone:");
     let calls = calls::measure()?;
     for call in &calls {
         println!("  {:<40} {:>6.0} ns, {} allocations", call.name, call.nanos, call.allocations);
     }
     println!("Starting the proxies and backends ...");
-    let mut peers = Peers::start(&arguments.gateway)?;
-    peers.all.retain(|peer| arguments.only.is_empty() || arguments.only.iter().any(|name| peer.name.contains(name.as_str())));
-    let mut rounds: Vec<Vec<Measured>> = Vec::new();
-    for peer in &peers.all {
-        // Warm: connections open, plugins instantiated, pages touched.
-        wrk::load(&peer.url, arguments.connections, 1)?;
-    }
-    for round in 1..=arguments.rounds {
-        let mut row = Vec::new();
-        for peer in &peers.all {
-            let before = process::cpu(&peer.processes()?)?;
-            let load = wrk::load(&peer.url, arguments.connections, arguments.seconds)?;
-            let used = process::cpu(&peer.processes()?)?.saturating_sub(before);
-            if load.failures > 0 {
-                return Err(format!("{}: {} of {} requests failed", peer.name, load.failures, load.requests));
-            }
-            let micros = used.as_secs_f64() * 1e6 / load.requests as f64;
-            println!(
-                "  round {round}: {:<18} {micros:>6.2} µs CPU a request, {:>7.0} requests/s, p99 {:.2} ms",
-                peer.name, load.rate, load.p99_ms
-            );
-            row.push(Measured { name: peer.name.clone(), layer: peer.layer, cpu_us: micros, rate: load.rate, p99_ms: load.p99_ms });
+    let peers = Peers::start(&arguments.gateway)?;
+    let mut measured = Vec::new();
+    for scenario in &scenarios {
+        println!("{}:", scenario.name);
+        let there = peers.all.iter().filter(|p| p.doors.contains_key(&scenario.door));
+        let peers: Vec<_> = there.filter(|p| p.name == scenario.reference || wanted(p.name, &arguments.proxy)).collect();
+        for peer in &peers {
+            // Warm: connections open, plugins instantiated, pages touched.
+            scenario.load(peer, arguments.connections, 1)?;
         }
-        rounds.push(row);
+        for round in 1..=arguments.rounds {
+            for peer in &peers {
+                let before = process::cpu(&peer.processes()?)?;
+                let load = scenario.load(peer, arguments.connections, arguments.seconds)?;
+                let used = process::cpu(&peer.processes()?)?.saturating_sub(before);
+                let cpu_us = used.as_secs_f64() * 1e6 / load.done as f64;
+                let p99 = load.p99_ms.map_or_else(String::new, |ms| format!(", p99 {ms:.2} ms"));
+                println!("  round {round}: {:<10} {cpu_us:>8.2} µs CPU a {}, {:>7.0} a second{p99}", peer.name, scenario.unit, load.rate);
+                let (scenario, proxy) = (scenario.name, peer.name);
+                measured.push(Measured { scenario, proxy, round, cpu_us, rate: load.rate, p99_ms: load.p99_ms });
+            }
+        }
     }
-    let report = Report::of(&rounds, calls);
+    let report = Report::of(&scenarios, measured, calls);
     std::fs::create_dir_all(&arguments.out).map_err(|e| format!("{}: {e}", arguments.out.display()))?;
     let write = |name: &str, text: String| std::fs::write(arguments.out.join(name), text).map_err(|e| format!("{name}: {e}"));
     write("bench.md", report.markdown())?;

@@ -5,30 +5,35 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::calls::Call;
+use crate::scenario::Scenario;
 
 /// One measurement of one proxy in one round.
 #[derive(Clone, Serialize)]
 pub(crate) struct Measured {
-    pub(crate) name: String,
-    /// `L7` or `L4`: what it is compared within.
-    pub(crate) layer: &'static str,
-    /// Microseconds of CPU a request.
+    pub(crate) scenario: &'static str,
+    pub(crate) proxy: &'static str,
+    pub(crate) round: usize,
+    /// Microseconds of CPU for each of what the scenario counts.
     pub(crate) cpu_us: f64,
-    /// Requests a second.
+    /// So many of them a second.
     pub(crate) rate: f64,
-    pub(crate) p99_ms: f64,
+    pub(crate) p99_ms: Option<f64>,
 }
 
-/// One proxy over all rounds.
+/// One proxy in one scenario, over all rounds.
 #[derive(Serialize)]
 struct Row {
-    name: String,
-    layer: &'static str,
+    scenario: &'static str,
+    unit: &'static str,
+    proxy: &'static str,
     cpu_us: f64,
-    /// CPU a request, over nginx's in the same layer and round; none if nginx was not measured.
-    ratio_to_nginx: Option<f64>,
+    /// The median, over the rounds, of its CPU time over the reference's in the same round.
+    ratio: Option<f64>,
+    reference: &'static str,
+    /// The most that is wanted of ours.
+    goal: f64,
     rate: f64,
-    p99_ms: f64,
+    p99_ms: Option<f64>,
 }
 
 /// All there is to say.
@@ -38,7 +43,7 @@ pub(crate) struct Report {
     calls: Vec<Call>,
     /// Route and pick over the CPU time of a request at L7; none if that was not measured.
     wasm_share: Option<f64>,
-    rounds: Vec<Vec<Measured>>,
+    measured: Vec<Measured>,
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -48,30 +53,49 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Report {
-    pub(crate) fn of(rounds: &[Vec<Measured>], calls: Vec<Call>) -> Self {
-        let names: Vec<(String, &'static str)> = rounds.first().into_iter().flatten().map(|m| (m.name.clone(), m.layer)).collect();
-        let rows: Vec<Row> = names
-            .into_iter()
-            .filter_map(|(name, layer)| {
-                let of = |round: &[Measured]| round.iter().find(|m| m.name == name).cloned();
-                let each = |value: fn(&Measured) -> f64| median(rounds.iter().filter_map(|round| Some(value(&of(round)?))));
-                let nginx = |round: &[Measured]| Some(round.iter().find(|m| m.layer == layer && m.name.starts_with("nginx"))?.cpu_us);
-                let ratio = |round: &Vec<Measured>| Some(of(round)?.cpu_us / nginx(round)?);
-                let ratio_to_nginx = median(rounds.iter().filter_map(ratio));
-                Some(Row { cpu_us: each(|m| m.cpu_us)?, ratio_to_nginx, rate: each(|m| m.rate)?, p99_ms: each(|m| m.p99_ms)?, name, layer })
-            })
-            .collect();
-        let ours = rows.iter().find(|r| r.name == "sluicegate L7").map(|r| r.cpu_us);
+    pub(crate) fn of(scenarios: &[&Scenario], measured: Vec<Measured>, calls: Vec<Call>) -> Self {
+        let mut rows = Vec::new();
+        for scenario in scenarios {
+            let here: Vec<&Measured> = measured.iter().filter(|m| m.scenario == scenario.name).collect();
+            let mut proxies: Vec<&'static str> = here.iter().map(|m| m.proxy).collect();
+            proxies.sort_unstable();
+            proxies.dedup();
+            for proxy in proxies {
+                let own = || here.iter().filter(|m| m.proxy == proxy);
+                let reference = |round| here.iter().find(|m| m.proxy == scenario.reference && m.round == round);
+                let (Some(cpu_us), Some(rate)) = (median(own().map(|m| m.cpu_us)), median(own().map(|m| m.rate))) else { continue };
+                rows.push(Row {
+                    scenario: scenario.name,
+                    unit: scenario.unit,
+                    proxy,
+                    cpu_us,
+                    ratio: median(own().filter_map(|m| Some(m.cpu_us / reference(m.round)?.cpu_us))),
+                    reference: scenario.reference,
+                    goal: scenario.goal,
+                    rate,
+                    p99_ms: median(own().filter_map(|m| m.p99_ms)),
+                });
+            }
+        }
+        let ours = rows.iter().find(|r| r.proxy == "sluicegate" && r.scenario == crate::scenario::ALL[0].name).map(|r| r.cpu_us);
         let in_path: f64 = calls.iter().filter(|c| c.in_path).map(|c| c.nanos).sum();
-        Self { wasm_share: ours.map(|ours| in_path / 1e3 / ours), rows, calls, rounds: rounds.to_vec() }
+        Self { wasm_share: ours.map(|ours| in_path / 1e3 / ours), rows, calls, measured }
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let mut text = String::from("| proxy | CPU a request | to nginx | requests/s | p99 |\n| --- | ---: | ---: | ---: | ---: |\n");
+        let mut text = String::from(
+            "| what | proxy | CPU for each | ratio | goal | a second | p99 |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
+        );
         for r in &self.rows {
             // Writing to a String cannot fail.
-            let ratio = r.ratio_to_nginx.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(text, "| {} | {:.2} µs | {ratio} | {:.0} | {:.2} ms |", r.name, r.cpu_us, r.rate, r.p99_ms);
+            let ratio = r.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            let goal = if r.proxy == "sluicegate" { format!("{:.2} × {}", r.goal, r.reference) } else { String::new() };
+            let p99 = r.p99_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.2} µs a {} | {ratio} | {goal} | {:.0} | {p99} |",
+                r.scenario, r.proxy, r.cpu_us, r.unit, r.rate
+            );
         }
         text.push_str("\n| wasm call alone | time | allocations |\n| --- | ---: | ---: |\n");
         for c in &self.calls {

@@ -1,0 +1,48 @@
+//! h2load: HTTP/2 by prior knowledge.
+
+use std::process::Command;
+
+use super::Load;
+
+/// So many connections with so many streams each, for so many seconds, from core 1.
+pub(crate) fn load(url: &str, connections: usize, streams: usize, seconds: u64) -> Result<Load, String> {
+    let output = Command::new("taskset")
+        .args(["-c", "1", "h2load", "-t1", "-c", &connections.to_string(), "-m", &streams.to_string(), "-D", &seconds.to_string(), url])
+        .output()
+        .map_err(|e| format!("h2load: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = parse(&text);
+    found.filter(|load| output.status.success() && load.done > 0).ok_or_else(|| format!("h2load on {url} said: {text}"))
+}
+
+fn parse(text: &str) -> Option<Load> {
+    let line = |label: &str| text.lines().find_map(|l| l.strip_prefix(label));
+    // `finished in 5.00s, 45678.20 req/s, 6.12MB/s`
+    let rate = line("finished in ")?.split(", ").nth(1)?.strip_suffix(" req/s")?.parse().ok()?;
+    // `requests: 228391 total, 228391 started, 228391 done, 228391 succeeded, 0 failed, 0 errored, 0 timeout`
+    let requests = line("requests: ")?;
+    let count = |what: &str| requests.split(", ").find_map(|part| part.strip_suffix(what)).and_then(|n| n.parse::<u64>().ok());
+    // What was under way when the time was over counts as neither.
+    Some(Load { done: count(" succeeded")?, failures: count(" errored")? + count(" timeout")? + bad(text)?, rate, p99_ms: None })
+}
+
+/// `status codes: 228391 2xx, 0 3xx, 0 4xx, 0 5xx`
+fn bad(text: &str) -> Option<u64> {
+    let codes = text.lines().find_map(|l| l.strip_prefix("status codes: "))?;
+    codes.split(", ").filter(|code| code.ends_with("4xx") || code.ends_with("5xx")).map(|code| code.split(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_h2load_prints() {
+        let text = "starting benchmark...\n\nfinished in 5.00s, 45678.20 req/s, 6.12MB/s\n\
+                    requests: 228391 total, 228455 started, 228391 done, 228390 succeeded, 1 failed, 2 errored, 3 timeout\n\
+                    status codes: 228390 2xx, 0 3xx, 4 4xx, 5 5xx\n";
+        let load = parse(text).expect("understood");
+        assert_eq!((load.done, load.failures), (228_390, 14));
+        assert!((load.rate - 45_678.2).abs() < 0.01);
+    }
+}

@@ -1,0 +1,25 @@
+//! HAProxy. It forwards no UDP.
+
+use super::{BACKENDS, Door, PROXY_CORE, Peer, Setting, port, text, write};
+use crate::process::Running;
+
+pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, String> {
+    let (http, https, h2, l4) = (port()?, port()?, port()?, port()?);
+    let servers: String = BACKENDS.iter().map(|last| format!("  server s{last} 127.0.0.{last}:{}\n", setting.backend)).collect();
+    let rules: String = (0..10).map(|i| format!("  use_backend pool if {{ path_beg /service-{i} }}\n")).collect();
+    let config = format!(
+        "global\n  nbthread 1\n  maxconn 8192\n\
+         defaults\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
+         frontend web\n  mode http\n  bind 127.0.0.1:{http} backlog 4096\n  bind 127.0.0.1:{h2} proto h2 backlog 4096\n\
+         \x20 bind 127.0.0.1:{https} ssl crt {both} backlog 4096\n  option forwardfor\n\
+         \x20 http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}\n  http-request set-header X-Forwarded-Proto http if !{{ ssl_fc }}\n\
+         \x20 http-request set-header X-Forwarded-Host %[req.hdr(Host)]\n{rules}\
+         backend pool\n  mode http\n  balance leastconn\n  http-reuse always\n{servers}\
+         listen raw\n  mode tcp\n  bind 127.0.0.1:{l4} backlog 4096\n  balance leastconn\n{servers}",
+        both = text(&setting.both)?
+    );
+    let file = setting.folder.join("haproxy.cfg");
+    write(&file, config)?;
+    let running = Running::start(PROXY_CORE, "haproxy", &["-db", "-f", text(&file)?], &setting.folder.join("haproxy.log"))?;
+    Peer::started("haproxy", running, &[(Door::Http, http), (Door::Https, https), (Door::H2, h2), (Door::L4, l4)])
+}
