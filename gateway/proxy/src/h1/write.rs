@@ -28,7 +28,13 @@ pub(crate) fn request_head<B>(out: &mut Vec<u8>, request: &Request<B>, framing: 
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     match request.uri().path_and_query() {
-        Some(target) => out.extend_from_slice(target.as_str().as_bytes()),
+        Some(target) => {
+            // `http://host?query` has an empty path, which the origin form may not have (RFC 9112 §3.2.1).
+            if target.as_str().starts_with('?') {
+                out.push(b'/');
+            }
+            out.extend_from_slice(target.as_str().as_bytes());
+        }
         None => out.push(b'/'),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -159,6 +165,17 @@ mod tests {
             Some("content-length: 18446744073709551615")
         );
         assert_eq!(head(Method::PUT, Framing::Chunked), "PUT /a?b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    }
+
+    #[test]
+    fn an_empty_path_is_a_slash_in_origin_form() {
+        for (uri, line) in
+            [("http://a?b", "GET /?b HTTP/1.1"), ("http://a", "GET / HTTP/1.1"), ("*", "GET * HTTP/1.1"), ("/a", "GET /a HTTP/1.1")]
+        {
+            let mut out = Vec::new();
+            request_head(&mut out, &Request::get(uri).body(()).unwrap(), Framing::Length(0));
+            assert_eq!(String::from_utf8(out).unwrap().lines().next(), Some(line), "{uri}");
+        }
     }
 
     #[test]
