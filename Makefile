@@ -2,7 +2,11 @@
 # Each installs what it needs itself.
 CARGO ?= cargo
 
-.PHONY: setup build demo test bench bench-tools lint
+# Seconds for each fuzz target; a short run is part of `make test`.
+FUZZ_SECONDS ?= 5
+FUZZ_TARGETS = $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+
+.PHONY: setup build demo test bench bench-tools fuzz fuzz-tools lint
 
 # No shell expansion of a toolchain here: rust-toolchain.toml names it, and rustup adds the guests' target to it.
 setup:
@@ -17,6 +21,24 @@ demo: build
 
 test: setup
 	$(CARGO) test --workspace --locked
+	$(MAKE) --no-print-directory fuzz
+
+# Coverage without sanitizers, so that the stable toolchain will do: the code has no `unsafe` of its own.
+fuzz: fuzz-tools
+	$(CARGO) fuzz build --fuzz-dir tests/fuzz --sanitizer none
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p tests/fuzz/corpus/$$target; \
+		$(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
+# libFuzzer is C++.
+fuzz-tools:
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --version 0.13.2 --locked
+	@if ! command -v c++ >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends g++; \
+		else echo "missing: c++; install it, or run as root where apt-get is"; exit 1; fi; \
+	fi
 
 bench: build bench-tools
 	target/release/sluicegate-bench

@@ -4,6 +4,8 @@
 //! request); both ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
 
 mod decide;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod h1;
 mod http;
 mod listener;

@@ -29,7 +29,11 @@ fn parse(text: &str) -> Option<Load> {
 /// `status codes: 228391 2xx, 0 3xx, 0 4xx, 0 5xx`
 fn bad(text: &str) -> Option<u64> {
     let codes = text.lines().find_map(|l| l.strip_prefix("status codes: "))?;
-    codes.split(", ").filter(|code| code.ends_with("4xx") || code.ends_with("5xx")).map(|code| code.split(' ').next()?.parse::<u64>().ok()).sum()
+    codes
+        .split(", ")
+        .filter(|code| code.ends_with("4xx") || code.ends_with("5xx"))
+        .map(|code| code.split(' ').next()?.parse::<u64>().ok())
+        .sum()
 }
 
 #[cfg(test)]

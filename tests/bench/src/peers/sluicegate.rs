@@ -27,18 +27,27 @@ pub(super) fn start(setting: &Setting<'_>, gateway: &Path) -> Result<Peer, Strin
     let target = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "bench"}]);
     let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
     let mut objects = vec![
-        service("bench", json!({"selector": {"app": "bench"}, "ports": [{"port": 80, "targetPort": setting.backend, "appProtocol": "http"}]})),
-        service("raw", json!({"type": "NodePort", "selector": {"app": "bench"}, "ports": [{"port": 81, "targetPort": setting.backend, "nodePort": l4}]})),
-        service("echo", json!({"type": "NodePort", "selector": {"app": "bench"},
-            "ports": [{"port": 82, "targetPort": setting.echo, "nodePort": udp, "protocol": "UDP"}]})),
+        service(
+            "bench",
+            json!({"selector": {"app": "bench"}, "ports": [{"port": 80, "targetPort": setting.backend, "appProtocol": "http"}]}),
+        ),
+        service(
+            "raw",
+            json!({"type": "NodePort", "selector": {"app": "bench"}, "ports": [{"port": 81, "targetPort": setting.backend, "nodePort": l4}]}),
+        ),
+        service(
+            "echo",
+            json!({"type": "NodePort", "selector": {"app": "bench"},
+            "ports": [{"port": 82, "targetPort": setting.echo, "nodePort": udp, "protocol": "UDP"}]}),
+        ),
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bench"}, "type": "kubernetes.io/tls",
             "stringData": {"tls.crt": pem(&setting.certificate)?, "tls.key": pem(&setting.key)?}}),
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "bench"}, "spec": {
-            "gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": "127.0.0.1"}],
-            "listeners": [
-                {"name": "web", "port": http, "protocol": "HTTP"},
-                {"name": "tls", "port": https, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "bench"}]}},
-            ]}}),
+        "gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": "127.0.0.1"}],
+        "listeners": [
+            {"name": "web", "port": http, "protocol": "HTTP"},
+            {"name": "tls", "port": https, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "bench"}]}},
+        ]}}),
         json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "ClientTrafficPolicy", "metadata": {"name": "bench"},
             "spec": {"targetRefs": target, "router": {"plugin": "rules", "config": rules(false)}}}),
     ];

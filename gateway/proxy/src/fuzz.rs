@@ -1,0 +1,65 @@
+//! What the fuzz targets (`tests/fuzz`) call: the parsers of what comes from the network, and what must hold of them. Compiled only there.
+
+use bytes::BytesMut;
+use http::Method;
+
+use crate::h1::{self, Decoder, Framing, Part, Step};
+
+/// A head is read the same in one piece and in two, and the same again after it was written.
+pub fn request_head(data: &[u8]) {
+    let Some((cut, data)) = data.split_first() else { return };
+    let mut whole = BytesMut::from(data);
+    let first = h1::request(&mut whole, 0);
+    let cut = usize::from(*cut).min(data.len());
+    let mut pieces = BytesMut::from(&data[..cut]);
+    if let Ok(None) = h1::request(&mut pieces, 0) {
+        pieces.extend_from_slice(&data[cut..]);
+        let again = h1::request(&mut pieces, cut);
+        // What is malformed may be told later, when its end has come; what is whole must be told now.
+        assert_eq!(matches!(first, Ok(Some(_))), matches!(again, Ok(Some(_))));
+    }
+    let Ok(Some(head)) = first else { return };
+    let mut written = Vec::new();
+    h1::request_head(&mut written, &head.message, head.framing);
+    let mut written = BytesMut::from(&written[..]);
+    if head.message.method() == Method::CONNECT || head.message.uri().path_and_query().is_none() {
+        return;
+    }
+    let Ok(Some(again)) = h1::request(&mut written, 0) else { panic!("what was written cannot be read: {written:?}") };
+    assert!(written.is_empty(), "another request was smuggled behind the first");
+    assert_eq!((head.message.method(), head.framing), (again.message.method(), again.framing));
+}
+
+/// The head of a response.
+pub fn response_head(data: &[u8]) {
+    let Some((flags, data)) = data.split_first() else { return };
+    let to = if flags & 1 == 0 { Method::GET } else { Method::HEAD };
+    let mut whole = BytesMut::from(data);
+    if let Ok(Some(head)) = h1::response(&mut whole, 0, &to) {
+        assert!(data.len() - whole.len() >= "HTTP/1.1 200\n\n".len());
+        assert!(head.message.status().as_u16() >= 100);
+    }
+}
+
+/// Chunked content is decoded the same in whatever pieces it comes.
+pub fn content(data: &[u8]) {
+    let Some((piece, data)) = data.split_first() else { return };
+    assert_eq!(decode(data, data.len().max(1)), decode(data, usize::from(*piece).max(1)));
+}
+
+/// The data, the count of trailers and what is left over; none: it is malformed.
+fn decode(data: &[u8], piece: usize) -> Option<(Vec<u8>, usize, usize)> {
+    let (mut buffer, mut decoder) = (BytesMut::new(), Decoder::from(Framing::Chunked));
+    let (mut decoded, mut trailers) = (Vec::new(), 0);
+    for piece in data.chunks(piece) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match decoder.step(&mut buffer).ok()? {
+                Step::Part(Part::Data(part)) => decoded.extend_from_slice(&part),
+                Step::Part(Part::Trailers(fields)) => trailers += fields.len(),
+                Step::More | Step::End => break,
+            }
+        }
+    }
+    decoder.close().ok().map(|()| (decoded, trailers, buffer.len()))
+}

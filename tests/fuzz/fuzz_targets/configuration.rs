@@ -1,0 +1,28 @@
+//! Files of objects: parsed, typed, validated and compiled into a plan, with faults that can be shown, and without a panic.
+#![no_main]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sluicegate_model::object::{Object, decode};
+use sluicegate_model::plan::{Allocations, Settings, compile};
+use sluicegate_model::{manifest, validate};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let parsed = manifest::parse(Path::new("fuzz.yaml"), text);
+    let mut faults = parsed.faults;
+    let mut objects: Vec<Arc<Object>> = Vec::new();
+    for document in parsed.documents {
+        let (object, found) = decode(document);
+        faults.extend(found);
+        if let Some(object) = object {
+            faults.extend(validate::object(&object));
+            objects.push(Arc::new(object));
+        }
+    }
+    faults.extend(compile(&objects, &Allocations::default(), &Settings::default()).faults);
+    for fault in faults {
+        assert!(!fault.to_string().is_empty());
+    }
+});
