@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const PLUGINS: [(&str, &str); 7] = [
+const PLUGINS: [(&str, &str); 8] = [
     ("round-robin", "balancer"),
     ("random", "balancer"),
     ("least-request", "balancer"),
@@ -15,6 +15,7 @@ const PLUGINS: [(&str, &str); 7] = [
     ("rules", "router"),
     ("kubernetes", "discovery"),
     ("static", "discovery"),
+    ("http", "discovery"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -108,7 +108,13 @@ impl Settled {
 /// Runs the gateway until `shutdown` is ready. `started` is told the admin API's address.
 pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("the control runtime"))?;
-    let loader = Loader::new().map_err(|e| Error::Engine(format!("{e:#}")))?;
+    // Bound first: plugins must be kept from the very address.
+    let admin = std::net::TcpListener::bind(settled.admin_address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok((listener.local_addr()?, listener))
+    });
+    let (admin_address, admin_listener) = admin.map_err(io(format!("admin address {}", settled.admin_address)))?;
+    let loader = Loader::new().map_err(|e| Error::Engine(format!("{e:#}")))?.guarding(admin_address);
     let allocator =
         Allocator::load(&settled.state_dir, settled.ranges.clone()).map_err(io(format!("state folder {}", settled.state_dir.display())))?;
     let stats = Arc::new(ProxyStats::default());
@@ -120,11 +126,9 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let controller = Controller::new(settled.options()?, loader, allocator);
     let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone() };
     let outcome = runtime.block_on(async {
-        let listener =
-            tokio::net::TcpListener::bind(settled.admin_address).await.map_err(io(format!("admin address {}", settled.admin_address)))?;
-        let address = listener.local_addr().map_err(io("admin address"))?;
+        let listener = tokio::net::TcpListener::from_std(admin_listener).map_err(io("admin address"))?;
         let admin = tokio::spawn(sluicegate_admin::serve(listener, view, std::future::pending()));
-        started(address);
+        started(admin_address);
         let published = proxy.clone();
         let publish = move |snapshot| {
             published

@@ -40,6 +40,9 @@ pub mod discovery {
         export_macro_name: "export",
         default_bindings_module: "sluicegate_sdk::__private::discovery",
         runtime_path: "::wit_bindgen::rt",
+        generate_all,
         additional_derives: [PartialEq],
+        // It holds a resource, which is nobody's equal.
+        additional_derives_ignore: ["stream-error"],
     });
 }

@@ -10,12 +10,16 @@ use serde_json::Value;
 use crate::bindings::discovery::exports::sluicegate::plugin::discovering as wit;
 use crate::bindings::discovery::sluicegate::plugin::types::{Description, PluginKind};
 use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
+use crate::clock;
 use crate::config::{self, Named};
 use crate::driver::{Driver, Finding};
 use crate::host;
 use crate::objects::{Object, Objects};
 
 pub use publishing::Endpoint as PublishedEndpoint;
+
+/// How long what was published may be kept from the host while other services are asked.
+const TELL: Duration = Duration::from_millis(50);
 
 /// Finds the endpoints of services. One value serves one service; the SDK opens it, asks it, and publishes what has changed.
 pub trait Discovery: Sized + 'static {
@@ -34,13 +38,13 @@ pub trait Discovery: Sized + 'static {
         true
     }
 
-    /// When to ask for the endpoints again though no object has changed: at the latest after this time, sooner when events come in between.
-    /// At least 100 ms.
+    /// When to ask for the endpoints again though no object has changed, counted from when they were asked for. At least 100 ms.
     fn refresh(&self) -> Option<Duration> {
         None
     }
 
-    /// The service's endpoints. After an error the last ones stay, and its text is shown to the operator.
+    /// The service's endpoints. It may send requests ([`crate::http`]) and look names up ([`crate::resolve`]); other services wait meanwhile. After
+    /// an error the last ones stay, and its text is shown to the operator.
     fn endpoints(&mut self, service: &Service, objects: &Objects) -> Result<Vec<PublishedEndpoint>, String>;
 }
 
@@ -93,16 +97,25 @@ impl<D: Discovery, N: Named> wit::Guest for DiscoveryComponent<D, N> {
         host::report_panics();
         objects::watch(&D::WATCHES.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>());
         let mut driver = Driver::<D>::default();
+        let mut early = Vec::new();
         // Ends when the host drops the task: `next` is where it waits.
         loop {
-            let timeout = driver.timeout_ms();
-            driver.waited(timeout, objects::next(timeout));
-            for (target, finding) in driver.resolve() {
+            let timeout = if early.is_empty() { driver.timeout_ms(clock::monotonic()) } else { Some(0) };
+            early.extend(objects::next(timeout));
+            driver.take(clock::monotonic(), std::mem::take(&mut early));
+            let mut told = clock::monotonic();
+            driver.resolve(clock::monotonic, |target, finding| {
                 match finding {
-                    Finding::Endpoints(endpoints) => publishing::publish(&target, &endpoints),
-                    Finding::Failed(reason) => publishing::fail(&target, &reason),
+                    Some(Finding::Endpoints(endpoints)) => publishing::publish(target, &endpoints),
+                    Some(Finding::Failed(reason)) => publishing::fail(target, &reason),
+                    None => {}
                 }
-            }
+                // The host takes in what was published while the guest waits: a slow source of one service must not keep the others' from it.
+                if clock::monotonic() - told > TELL {
+                    early.extend(objects::next(Some(0)));
+                    told = clock::monotonic();
+                }
+            });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Drives a discovery plugin: events in, findings out. It waits for nothing and calls no host, so it is tested natively.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use crate::host::{Level, log};
 use crate::objects::{Object, Objects};
 
 /// The shortest time between two refreshes, so that a plugin that asks for none at all does not spin.
-const SHORTEST_REFRESH_MS: u64 = 100;
+const SHORTEST_REFRESH: Duration = Duration::from_millis(100);
 
 /// What was found for a service, when it is news.
 #[derive(Debug, PartialEq)]
@@ -26,15 +27,15 @@ pub(crate) struct Driver<D> {
     services: BTreeMap<(String, String), Entry<D>>,
     /// Before all objects have come, every answer would be wrong.
     synced: bool,
-    /// Milliseconds waited so far. A guest has no clock: see [`Driver::waited`].
-    clock_ms: u64,
+    /// The time on the monotonic clock.
+    now: Duration,
 }
 
 struct Entry<D> {
     service: Service,
     plugin: Result<D, String>,
     dirty: bool,
-    due_ms: Option<u64>,
+    due: Option<Duration>,
     /// What was last told to the host.
     published: Option<Vec<PublishedEndpoint>>,
     failed: Option<String>,
@@ -42,21 +43,21 @@ struct Entry<D> {
 
 impl<D> Default for Driver<D> {
     fn default() -> Self {
-        Self { objects: Objects::default(), services: BTreeMap::new(), synced: false, clock_ms: 0 }
+        Self { objects: Objects::default(), services: BTreeMap::new(), synced: false, now: Duration::ZERO }
     }
 }
 
 impl<D: Discovery> Driver<D> {
-    /// How long to wait for events: until the soonest refresh.
-    pub(crate) fn timeout_ms(&self) -> Option<u64> {
-        let soonest = self.services.values().filter_map(|entry| entry.due_ms).min()?;
-        Some(soonest.saturating_sub(self.clock_ms))
+    /// How long to wait for events, in milliseconds: until the soonest refresh.
+    pub(crate) fn timeout_ms(&self, now: Duration) -> Option<u64> {
+        let soonest = self.services.values().filter_map(|entry| entry.due).min()?;
+        // Rounded up: a wait that ends too soon would be repeated at once.
+        Some(u64::try_from(soonest.saturating_sub(now).as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
     }
 
-    /// A wait of at most `timeout` brought these events. Events may have come at once, and nothing says how long they took; the whole wait is
-    /// counted all the same, so that a refresh comes early and never late, whatever the stream of events.
-    pub(crate) fn waited(&mut self, timeout: Option<u64>, events: Vec<Event>) {
-        self.clock_ms = self.clock_ms.saturating_add(timeout.unwrap_or(0));
+    /// Takes in what a wait brought.
+    pub(crate) fn take(&mut self, now: Duration, events: Vec<Event>) {
+        self.now = now;
         for event in events {
             self.apply(event);
         }
@@ -101,7 +102,7 @@ impl<D: Discovery> Driver<D> {
             Some(old) => (old.published, old.failed),
             None => (None, None),
         };
-        self.services.insert((namespace, name), Entry { service, plugin, dirty: true, due_ms: None, published, failed });
+        self.services.insert((namespace, name), Entry { service, plugin, dirty: true, due: None, published, failed });
     }
 
     fn touch(&mut self, object: &Object) {
@@ -110,35 +111,29 @@ impl<D: Discovery> Driver<D> {
         }
     }
 
-    /// Asks for the endpoints of the services that a change concerns or whose refresh is due, and returns what the host does not know yet.
-    pub(crate) fn resolve(&mut self) -> Vec<(Key, Finding)> {
-        let mut findings = Vec::new();
+    /// Asks for the endpoints of the services that a change concerns or whose refresh is due, and tells after each what the host does not know
+    /// yet. Asking may take its time: refreshes count from its end.
+    pub(crate) fn resolve(&mut self, clock: impl Fn() -> Duration, mut tell: impl FnMut(&Key, Option<Finding>)) {
         if !self.synced {
-            return findings;
+            return;
         }
         for ((namespace, name), entry) in &mut self.services {
-            let due = entry.due_ms.is_some_and(|due| due <= self.clock_ms);
-            if !entry.dirty && !due {
-                continue;
-            }
-            if let Some(finding) = entry.resolve(&self.objects, self.clock_ms) {
-                findings.push((Key { namespace: namespace.clone(), name: name.clone() }, finding));
+            let due = entry.due.is_some_and(|due| due <= self.now);
+            if entry.dirty || due {
+                let finding = entry.resolve(&self.objects, &clock);
+                tell(&Key { namespace: namespace.clone(), name: name.clone() }, finding);
             }
         }
-        findings
     }
 }
 
 impl<D: Discovery> Entry<D> {
-    fn resolve(&mut self, objects: &Objects, now_ms: u64) -> Option<Finding> {
+    fn resolve(&mut self, objects: &Objects, clock: impl Fn() -> Duration) -> Option<Finding> {
         self.dirty = false;
         let found = match &mut self.plugin {
             Ok(plugin) => {
                 let found = plugin.endpoints(&self.service, objects);
-                self.due_ms = plugin.refresh().map(|pause| {
-                    let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-                    now_ms.saturating_add(pause.max(SHORTEST_REFRESH_MS))
-                });
+                self.due = plugin.refresh().map(|pause| clock().saturating_add(pause.max(SHORTEST_REFRESH)));
                 found
             }
             Err(reason) => Err(reason.clone()),

@@ -1,7 +1,5 @@
 //! The driver, event by event.
 
-use std::time::Duration;
-
 use super::*;
 use crate::bindings::discovery::sluicegate::plugin::objects as wit;
 
@@ -71,14 +69,21 @@ fn synced(targets: &[(&str, &str)]) -> Driver<Pods> {
     let mut driver = Driver::default();
     let mut events: Vec<_> = targets.iter().map(|(namespace, config)| target(namespace, config)).collect();
     events.push(Event::Synced);
-    driver.waited(None, events);
-    driver.resolve();
+    driver.take(Duration::ZERO, events);
+    news(&mut driver);
     driver
 }
 
+/// What the host is told at the driver's time.
+fn news(driver: &mut Driver<Pods>) -> Vec<(Key, Finding)> {
+    let (now, mut told) = (driver.now, Vec::new());
+    driver.resolve(|| now, |target, finding| told.extend(finding.map(|finding| (target.clone(), finding))));
+    told
+}
+
 fn step(driver: &mut Driver<Pods>, event: Event) -> Vec<(Key, Finding)> {
-    driver.waited(None, vec![event]);
-    driver.resolve()
+    driver.take(driver.now, vec![event]);
+    news(driver)
 }
 
 #[test]
@@ -134,9 +139,9 @@ fn an_object_that_is_no_json_changes_nothing() {
 #[test]
 fn a_removed_service_is_asked_no_more() {
     let mut driver = synced(&[("a", r#"{"refresh_ms": 500}"#)]);
-    assert_eq!(driver.timeout_ms(), Some(500));
+    assert_eq!(driver.timeout_ms(driver.now), Some(500));
     assert_eq!(step(&mut driver, Event::TargetRemoved(key("a", "web"))), []);
-    assert_eq!(driver.timeout_ms(), None);
+    assert_eq!(driver.timeout_ms(driver.now), None);
     assert_eq!(step(&mut driver, pod("a", "10.0.0.1")), []);
 }
 
@@ -144,12 +149,12 @@ fn a_removed_service_is_asked_no_more() {
 fn a_refresh_comes_when_it_is_due() {
     let mut driver = synced(&[("a", r#"{"refresh_ms": 500}"#), ("b", r#"{"refresh_ms": 0}"#)]);
     step(&mut driver, pod("a", "10.0.0.1"));
-    assert_eq!(driver.timeout_ms(), Some(100), "the shortest refresh is bounded");
+    assert_eq!(driver.timeout_ms(driver.now), Some(100), "the shortest refresh is bounded");
     let mut refreshed = 0;
     for _ in 0..5 {
-        let timeout = driver.timeout_ms();
-        driver.waited(timeout, Vec::new());
-        refreshed += driver.resolve().iter().filter(|(target, _)| target.namespace == "a").count();
+        let timeout = driver.timeout_ms(driver.now);
+        driver.take(driver.now + Duration::from_millis(timeout.unwrap_or_default()), Vec::new());
+        refreshed += news(&mut driver).iter().filter(|(target, _)| target.namespace == "a").count();
     }
     assert_eq!(refreshed, 1);
 }

@@ -11,10 +11,13 @@
 
 mod balancer;
 mod bindings;
+pub mod clock;
 mod config;
 mod discovery;
 mod driver;
 mod host;
+pub mod http;
+mod lookup;
 mod objects;
 mod router;
 pub mod testing;
@@ -22,6 +25,7 @@ pub mod testing;
 pub use balancer::{Balancer, Endpoint, Outcome, Pick};
 pub use discovery::{Discovery, PublishedEndpoint, Service};
 pub use host::{Level, log, random};
+pub use lookup::resolve;
 pub use objects::{Object, Objects};
 pub use router::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect,

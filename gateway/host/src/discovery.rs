@@ -1,23 +1,31 @@
 //! Discovery plugins over wasm: one long-running task for each plugin, on control's runtime. The guest waits in `objects.next`; between two
-//! waits it may compute for its configure deadline, and yields to the runtime at every epoch so that it delays nobody.
+//! waits it may compute for its configure deadline, yielding to the runtime at every epoch so that it delays nobody, and it may await answers
+//! from the network, both together for [`LONGEST_STEP`].
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sluicegate_model::plugin::{Generation, Limits, PluginError, Stage};
 use tokio::sync::mpsc;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi_io::IoView;
 
 use crate::bindings::balancer::sluicegate::plugin::{host, types};
 use crate::bindings::discovery as wit;
 use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
+use crate::engine::TICK;
 use crate::state::{State, explain};
+use crate::wasi::Wasi;
+use crate::wasi::egress::{Egress, Network};
 
 /// At most this many events are handed over at a time.
 const BATCH: usize = 1024;
 /// A publication with more endpoints is refused.
 const MAX_ENDPOINTS: usize = 100_000;
+/// From one `objects.next` to the next: enough for an exchange or two with a slow source, which the host's own deadlines end before.
+const LONGEST_STEP: Duration = Duration::from_secs(150);
 
 /// A namespace and a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +68,7 @@ pub struct WasmDiscovery {
     pub(crate) pre: wit::DiscoveryPre<DiscoveryState>,
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
+    pub(crate) egress: Arc<Egress>,
     pub(crate) generation: Arc<Generation>,
 }
 
@@ -70,7 +79,47 @@ pub(crate) struct DiscoveryState {
     kinds: Vec<String>,
     generation: Arc<Generation>,
     pending: Vec<Found>,
-    resumed: Instant,
+    pub(crate) wasi: Wasi,
+    /// Epochs that passed while the guest computed: what it awaits of the host is not its own time.
+    computed: u32,
+    step: Step,
+}
+
+/// Since when the guest has not waited for events; none while it does.
+#[derive(Clone, Default)]
+struct Step(Arc<Mutex<Option<Instant>>>);
+
+impl Step {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Ready when a step has taken longer than [`LONGEST_STEP`].
+    async fn overdue(&self) {
+        loop {
+            let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match since.map(|since| LONGEST_STEP.saturating_sub(since.elapsed())) {
+                Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+                None => tokio::time::sleep(LONGEST_STEP).await,
+            }
+        }
+    }
+}
+
+impl IoView for DiscoveryState {
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.wasi.table
+    }
+}
+
+/// All that a discovery plugin may import.
+pub(crate) fn add_to_linker(linker: &mut Linker<DiscoveryState>) -> wasmtime::Result<()> {
+    types::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
+    host::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
+    objects::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
+    publishing::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
+    crate::wasi::add_to_linker(linker, |state| &mut state.wasi)
 }
 
 impl WasmDiscovery {
@@ -79,7 +128,7 @@ impl WasmDiscovery {
         &self.generation
     }
 
-    fn store(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>) -> Store<DiscoveryState> {
+    fn store(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>, egress: Arc<Egress>) -> Store<DiscoveryState> {
         let state = DiscoveryState {
             base: State::new(self.generation.plugin.clone(), self.limits.clone()),
             events,
@@ -87,14 +136,17 @@ impl WasmDiscovery {
             kinds: Vec::new(),
             generation: self.generation.clone(),
             pending: Vec::new(),
-            resumed: Instant::now(),
+            wasi: Wasi::new(self.generation.plugin.clone(), egress),
+            computed: 0,
+            step: Step::default(),
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.base as &mut dyn ResourceLimiter);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            let state = store.data();
-            if state.resumed.elapsed() > state.base.limits.configure_deadline {
+        store.epoch_deadline_callback(|mut store| {
+            let state = store.data_mut();
+            state.computed += 1;
+            if TICK * state.computed > state.base.limits.configure_deadline {
                 return Err(wasmtime::Trap::Interrupt.into());
             }
             Ok(UpdateDeadline::Yield(1))
@@ -104,27 +156,37 @@ impl WasmDiscovery {
 
     /// Asks the guest what it is. Blocks; not for an async context.
     pub(crate) fn describe(&self) -> Result<(String, String, String), PluginError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let fail = |reason: String| PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Describe, reason };
         let (_, events) = mpsc::unbounded_channel();
         let (found, _) = mpsc::channel(1);
-        let mut store = self.store(events, found);
-        runtime.map_err(|e| fail(e.to_string()))?.block_on(async {
+        // What it is must not depend on what others answer.
+        let egress = Arc::new(Egress { network: Network::Offline, ..Egress::default() });
+        let mut store = self.store(events, found, egress);
+        let described = async {
             let guest = self.pre.instantiate_async(&mut store).await.map_err(|e| explain(&store.data().base, Stage::Instantiate, &e))?;
             let said = guest.sluicegate_plugin_discovering().call_describe(&mut store).await;
             let said = said.map_err(|e| explain(&store.data().base, Stage::Describe, &e))?;
             Ok((said.name, said.version, said.config_schema))
-        })
+        };
+        let deadline = self.limits.configure_deadline;
+        let waited = |_| fail(format!("did not return within its deadline of {deadline:?}"));
+        runtime.map_err(|e| fail(e.to_string()))?.block_on(async { tokio::time::timeout(deadline * 2, described).await.map_err(waited)? })
     }
 
     /// Runs until the guest ends, which is always a failure, or the future is dropped.
     pub async fn run(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>) -> PluginError {
-        let mut store = self.store(events, found);
+        let mut store = self.store(events, found, self.egress.clone());
+        let step = store.data().step.clone();
+        step.set(Some(Instant::now()));
         let guest = match self.pre.instantiate_async(&mut store).await {
             Ok(guest) => guest,
             Err(e) => return explain(&store.data().base, Stage::Instantiate, &e),
         };
-        let ended = guest.sluicegate_plugin_discovering().call_run(&mut store).await;
+        let ended = tokio::select! {
+            ended = guest.sluicegate_plugin_discovering().call_run(&mut store) => ended,
+            () = step.overdue() => Ok(Err(format!("has not waited for events for {LONGEST_STEP:?}"))),
+        };
         let reason = match ended {
             Err(e) => {
                 let error = explain(&store.data().base, Stage::Run, &e);
@@ -153,12 +215,14 @@ impl host::Host for DiscoveryState {
 }
 
 impl objects::Host for DiscoveryState {
-    fn watch(&mut self, kinds: Vec<String>) {
+    fn watch(&mut self, kinds: Vec<String>) -> wasmtime::Result<()> {
         // A Secret's content must never enter a guest (DESIGN §3).
         self.kinds = kinds.into_iter().filter(|kind| kind != "Secret").collect();
+        Ok(())
     }
 
-    async fn next(&mut self, timeout_ms: Option<u64>) -> Vec<objects::Event> {
+    async fn next(&mut self, timeout_ms: Option<u64>) -> wasmtime::Result<Vec<objects::Event>> {
+        self.step.set(None);
         for found in std::mem::take(&mut self.pending) {
             if self.found.send(found).await.is_err() {
                 return std::future::pending().await;
@@ -184,8 +248,9 @@ impl objects::Host for DiscoveryState {
                 }
             }
         }
-        self.resumed = Instant::now();
-        batch
+        self.computed = 0;
+        self.step.set(Some(Instant::now()));
+        Ok(batch)
     }
 }
 
@@ -204,17 +269,21 @@ fn lower(event: Event, kinds: &[String]) -> Option<objects::Event> {
 }
 
 impl publishing::Host for DiscoveryState {
-    fn publish(&mut self, target: objects::Key, endpoints: Vec<publishing::Endpoint>) {
+    fn publish(&mut self, target: objects::Key, endpoints: Vec<publishing::Endpoint>) -> wasmtime::Result<()> {
         let key = Key { namespace: target.namespace, name: target.name };
         self.push(if endpoints.len() > MAX_ENDPOINTS {
             Found::Failed(key, format!("published {} endpoints, more than {MAX_ENDPOINTS}", endpoints.len()))
         } else {
             Found::Endpoints(key, endpoints)
         });
+        Ok(())
     }
 
-    fn fail(&mut self, target: objects::Key, reason: String) {
-        self.push(Found::Failed(Key { namespace: target.namespace, name: target.name }, reason));
+    fn fail(&mut self, target: objects::Key, reason: String) -> wasmtime::Result<()> {
+        let key = Key { namespace: target.namespace, name: target.name };
+        // What could not be asked is not a fault of the configuration that is looked at.
+        self.push(if self.wasi.kept_offline { Found::Endpoints(key, Vec::new()) } else { Found::Failed(key, reason) });
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! From bytes to a generation: componentize, compile, check the world, ask for the description, try it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,9 +11,10 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::balancer::WasmBalancer;
 use crate::bindings;
-use crate::discovery::{DiscoveryState, WasmDiscovery};
+use crate::discovery::{self, DiscoveryState, WasmDiscovery};
 use crate::router::WasmRouter;
 use crate::state::{State, arm_configure, explain};
+use crate::wasi::egress::{Egress, Network};
 
 /// Larger files are refused before they are compiled.
 pub const MAX_PLUGIN_BYTES: usize = 32 << 20;
@@ -59,6 +61,8 @@ pub struct Loader {
     balancers: Arc<Linker<State>>,
     routers: Arc<Linker<State>>,
     discoveries: Arc<Linker<DiscoveryState>>,
+    network: Network,
+    admin: Option<SocketAddr>,
 }
 
 impl Loader {
@@ -70,8 +74,21 @@ impl Loader {
         let mut routers = Linker::new(&engine);
         bindings::router::Router::add_to_linker::<_, HasSelf<State>>(&mut routers, |s| s)?;
         let mut discoveries = Linker::new(&engine);
-        bindings::discovery::Discovery::add_to_linker::<_, HasSelf<DiscoveryState>>(&mut discoveries, |s| s)?;
-        Ok(Self { engine, balancers: balancers.into(), routers: routers.into(), discoveries: discoveries.into() })
+        discovery::add_to_linker(&mut discoveries)?;
+        let (network, admin) = (Network::Online, None);
+        Ok(Self { engine, balancers: balancers.into(), routers: routers.into(), discoveries: discoveries.into(), network, admin })
+    }
+
+    /// The same, whose discovery plugins must not reach the admin API, which listens there.
+    #[must_use]
+    pub fn guarding(self, admin: SocketAddr) -> Self {
+        Self { admin: Some(admin), ..self }
+    }
+
+    /// The same, whose discovery plugins send nothing; what they could not find for that reason is no fault.
+    #[must_use]
+    pub fn offline(self) -> Self {
+        Self { network: Network::Offline, ..self }
     }
 
     /// Loads one version of a plugin. `number` is the generation's, counted by the caller for each plugin. Takes tens of milliseconds of CPU: not on a worker.
@@ -132,6 +149,7 @@ impl Loader {
                     pre,
                     engine: self.engine.clone(),
                     limits: limits.clone(),
+                    egress: Arc::new(Egress { hosts: limits.allowed_hosts.clone(), admin: self.admin, network: self.network }),
                     generation: generation(&Description {
                         name: String::new(),
                         version: String::new(),

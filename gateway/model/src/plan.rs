@@ -29,6 +29,7 @@ pub use compile::compile;
 
 /// Built-in plugins, usable by their name without a `Plugin` object.
 pub const BUILTINS: &[(&str, PluginKind)] = &[
+    ("http", PluginKind::Discovery),
     ("kubernetes", PluginKind::Discovery),
     ("least-request", PluginKind::Balancer),
     ("maglev", PluginKind::Balancer),
@@ -217,8 +218,6 @@ pub struct PlannedPlugin {
     pub source: PluginSource,
     /// Its instances' limits.
     pub limits: Limits,
-    /// Hosts it may reach.
-    pub allowed_hosts: Vec<String>,
     /// What happens to traffic when it fails.
     pub failure_policy: FailurePolicy,
     /// Where it is configured.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::egress::AllowedHost;
 use crate::pool::Pool;
 use crate::route::{Decision, ListenerInfo, RouteTable, RouteView};
 
@@ -232,11 +233,18 @@ pub struct Limits {
     pub deadline: Duration,
     /// Wall-clock time of `describe`, `configure` and `update`, and of a discovery plugin's work between two waits.
     pub configure_deadline: Duration,
+    /// Hosts a discovery plugin may reach.
+    pub allowed_hosts: Vec<AllowedHost>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 64 << 20, deadline: Duration::from_millis(20), configure_deadline: Duration::from_secs(2) }
+        Self {
+            memory: 64 << 20,
+            deadline: Duration::from_millis(20),
+            configure_deadline: Duration::from_secs(2),
+            allowed_hosts: Vec::new(),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn execute(self) -> ExitCode {
         let loader = match Loader::new() {
-            Ok(loader) => loader,
+            Ok(loader) => loader.offline(),
             Err(error) => return fail(format!("{error:#}")),
         };
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -93,7 +93,7 @@ impl Arguments {
             Err(error) => return fail(error),
         };
         let loader = match Loader::new() {
-            Ok(loader) => loader,
+            Ok(loader) => loader.guarding(settled.admin_address),
             Err(error) => return fail(format!("{error:#}")),
         };
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

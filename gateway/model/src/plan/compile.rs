@@ -27,7 +27,6 @@ pub fn compile(objects: &[Arc<Object>], allocations: &Allocations, settings: &Se
                 kind,
                 source,
                 limits: Limits::default(),
-                allowed_hosts: Vec::new(),
                 failure_policy: FailurePolicy::default(),
                 place: None,
             });
@@ -71,6 +70,8 @@ impl<'a> Compiler<'a> {
                 memory: given.memory.map_or(defaults.memory, |m| m.0),
                 deadline: given.deadline.map_or(defaults.deadline, |d| d.0),
                 configure_deadline: given.configure_deadline.map_or(defaults.configure_deadline, |d| d.0),
+                // Those that could not be read are faults of the object, which is then not planned.
+                allowed_hosts: plugin.spec.capabilities.allowed_hosts.iter().filter_map(|host| host.parse().ok()).collect(),
             };
             let place = Some(object.origin.place("spec.source"));
             self.plan.plugins.push(PlannedPlugin {
@@ -78,7 +79,6 @@ impl<'a> Compiler<'a> {
                 kind: plugin.spec.kind,
                 source,
                 limits,
-                allowed_hosts: plugin.spec.capabilities.allowed_hosts.clone(),
                 failure_policy: plugin.spec.failure_policy,
                 place,
             });

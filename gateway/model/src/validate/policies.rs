@@ -2,10 +2,12 @@
 
 use gateway_api::apis::standard::gateways::Gateway;
 
+use crate::egress::AllowedHost;
 use crate::fault::Fault;
 use crate::object::ours::TargetRef;
 use crate::object::{Object, Plugin, SluicegateConfiguration, error};
 use crate::plan::BUILTINS;
+use crate::plugin::PluginKind;
 
 pub(super) fn gateway(object: &Object, gateway: &Gateway, faults: &mut Vec<Fault>) {
     let listeners = &gateway.spec.listeners;
@@ -40,6 +42,14 @@ pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) 
     }
     if let Some(sum) = source.sha256.as_ref().filter(|s| s.len() != 64 || !s.bytes().all(|b| b.is_ascii_hexdigit())) {
         invalid("spec.source.sha256", format!("Invalid value: {sum:?}: must be 64 hexadecimal digits"), None);
+    }
+    let hosts = &plugin.spec.capabilities.allowed_hosts;
+    for (i, wrong) in hosts.iter().enumerate().filter_map(|(i, host)| Some((i, host.parse::<AllowedHost>().err()?))) {
+        invalid(&format!("spec.capabilities.allowedHosts[{i}]"), format!("Invalid value: {wrong}"), None);
+    }
+    if !hosts.is_empty() && plugin.spec.kind != PluginKind::Discovery {
+        let what = format!("Forbidden: a {} has no network", plugin.spec.kind);
+        invalid("spec.capabilities.allowedHosts", what, Some("only discovery plugins may reach hosts".to_owned()));
     }
     for (path, span) in [("spec.limits.deadline", limits.deadline), ("spec.limits.configureDeadline", limits.configure_deadline)] {
         if span.is_some_and(|s| s.0.is_zero()) {

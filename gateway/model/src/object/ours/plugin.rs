@@ -40,7 +40,8 @@ pub struct PluginSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginCapabilities {
-    /// Hosts a discovery plugin may send HTTP requests to. Default: none.
+    /// Hosts a discovery plugin may look up and send HTTP requests to: `sd.example.com`, `*.example.com`, `10.0.0.1:8080`. Without a port: any
+    /// port. Default: none.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
 }

@@ -1,0 +1,125 @@
+//! What a discovery plugin may reach. The name must be among its `capabilities.allowedHosts`; then the address that the name resolved to is
+//! checked, and that very address is connected to, so that a name which resolves to another address the next time (DNS rebinding) gains nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use sluicegate_model::egress::AllowedHost;
+
+/// The rules for one plugin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Egress {
+    pub(crate) hosts: Vec<AllowedHost>,
+    /// Where the admin API listens: whoever reaches it can see all and, in time, change all.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Whether this process lets plugins send anything.
+    pub(crate) network: Network,
+}
+
+/// Whether plugins of this process have a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// They reach what they are allowed to.
+    #[default]
+    Online,
+    /// They reach nothing: what looks at a configuration asks nobody.
+    Offline,
+}
+
+impl Egress {
+    pub(crate) fn allows(&self, host: &str, port: u16) -> Result<(), String> {
+        if self.hosts.iter().any(|allowed| allowed.allows(host, port)) {
+            return Ok(());
+        }
+        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        let hosts = if hosts.is_empty() { "empty".to_owned() } else { hosts.join(", ") };
+        Err(format!("{host}:{port} is not among the plugin's capabilities.allowedHosts ({hosts})"))
+    }
+
+    pub(crate) fn may_look_up(&self, host: &str) -> bool {
+        self.hosts.iter().any(|allowed| allowed.names(host))
+    }
+
+    /// Addresses that nobody means to name by a host's name; whoever does mean them writes the address itself into `allowedHosts`.
+    pub(crate) fn prohibits(&self, address: SocketAddr) -> Option<String> {
+        let ip = address.ip().to_canonical();
+        let named: Vec<Option<u16>> = self.hosts.iter().filter_map(|host| host.literal(ip)).collect();
+        if self.admin.is_some_and(|admin| same_service(admin, SocketAddr::new(ip, address.port()))) {
+            return (!named.contains(&Some(address.port()))).then(|| format!("{address} is this gateway's admin API"));
+        }
+        let named = named.into_iter().any(|port| port.is_none_or(|port| port == address.port()));
+        (link_local(ip) && !named).then(|| format!("{address} is a link-local or metadata address"))
+    }
+}
+
+/// 169.254.0.0/16 (RFC 3927; the metadata services of clouds), fe80::/10, and metadata addresses outside of these: AWS's over IPv6, Alibaba's.
+fn link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    }
+}
+
+/// Whether a connection to `to` reaches what listens on `listens`.
+fn same_service(listens: SocketAddr, to: SocketAddr) -> bool {
+    if listens.port() != to.port() {
+        return false;
+    }
+    let (listens, to) = (listens.ip().to_canonical(), to.ip());
+    if listens == to {
+        return true;
+    }
+    // Connecting to the unspecified address reaches this host; listening on it, every address of this host does.
+    (to.is_unspecified() && (listens.is_loopback() || listens.is_unspecified())) || (listens.is_unspecified() && is_local(to))
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    // Only an address of this host can be bound to.
+    ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn egress(hosts: &[&str], admin: &str) -> Egress {
+        let hosts = hosts.iter().map(|host| host.parse().expect("a host")).collect();
+        Egress { hosts, admin: Some(admin.parse().expect("an address")), network: Network::Online }
+    }
+
+    fn prohibited(egress: &Egress, address: &str) -> bool {
+        egress.prohibits(address.parse().expect("an address")).is_some()
+    }
+
+    #[test]
+    fn link_local_and_metadata_addresses_must_be_named_themselves() {
+        let e = egress(&["metadata.internal", "*.example"], "127.0.0.1:9901");
+        let all = ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80", "100.100.100.200:80"];
+        for address in all {
+            assert!(prohibited(&e, address), "{address}");
+        }
+        assert!(!prohibited(&e, "10.0.0.1:80") && !prohibited(&e, "127.0.0.1:80"));
+        let named = egress(&["169.254.169.254:80", "fe80::1"], "127.0.0.1:9901");
+        assert!(!prohibited(&named, "169.254.169.254:80") && !prohibited(&named, "[fe80::1]:99"));
+        assert!(prohibited(&named, "169.254.169.254:81") && prohibited(&named, "169.254.169.253:80"));
+    }
+
+    #[test]
+    fn the_admin_api_must_be_named_with_its_port() {
+        let e = egress(&["localhost", "127.0.0.1"], "127.0.0.1:9901");
+        assert!(prohibited(&e, "127.0.0.1:9901") && prohibited(&e, "0.0.0.0:9901") && prohibited(&e, "[::ffff:127.0.0.1]:9901"));
+        assert!(!prohibited(&e, "127.0.0.1:9902") && !prohibited(&e, "127.0.0.2:9901"));
+        assert!(!prohibited(&egress(&["127.0.0.1:9901"], "127.0.0.1:9901"), "127.0.0.1:9901"));
+        let everywhere = egress(&["localhost"], "0.0.0.0:9901");
+        assert!(prohibited(&everywhere, "127.0.0.5:9901") && prohibited(&everywhere, "[::1]:9901"));
+        assert!(!prohibited(&everywhere, "192.0.2.1:9901"), "a documentation address is not this host's");
+    }
+
+    #[test]
+    fn a_host_that_is_not_named_is_refused_with_those_that_are() {
+        let e = egress(&["sd.example:80"], "127.0.0.1:9901");
+        assert_eq!(e.allows("sd.example", 80), Ok(()));
+        let refused = e.allows("evil.example", 80).unwrap_err();
+        assert_eq!(refused, "evil.example:80 is not among the plugin's capabilities.allowedHosts (sd.example:80)");
+        assert!(e.may_look_up("sd.example") && !e.may_look_up("evil.example"));
+    }
+}

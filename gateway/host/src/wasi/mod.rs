@@ -1,0 +1,124 @@
+//! What of WASI preview 2 a discovery plugin has: `wasi:http` outgoing ([`fields`], [`request`], [`response`], [`body`]; [`send`] does it),
+//! [`clocks`], random bits and the look-up of names ([`lookup`]), over `wasi:io` of wasmtime. [`egress`] decides what may be reached. There
+//! are no files, no environment and no sockets: these interfaces do not exist here, and a plugin that imports them is refused when loaded.
+
+pub(crate) mod body;
+pub(crate) mod clocks;
+pub(crate) mod egress;
+pub(crate) mod fields;
+pub(crate) mod lookup;
+pub(crate) mod request;
+pub(crate) mod response;
+mod send;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use rand::Rng as _;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi_io::IoView;
+
+use crate::bindings::discovery::wasi;
+use egress::Egress;
+
+/// Resources a guest may hold at once: far above what a plugin needs, far below what would weigh.
+const MAX_RESOURCES: usize = 4096;
+/// Requests and look-ups of one plugin under way at once, the reading of their answers included.
+const MAX_CONNECTIONS: usize = 8;
+/// Random bytes asked for in one call.
+const MAX_RANDOM_BYTES: u64 = 64 << 10;
+
+/// One task's WASI.
+pub(crate) struct Wasi {
+    pub(crate) table: ResourceTable,
+    plugin: Arc<str>,
+    egress: Arc<Egress>,
+    connections: Arc<Semaphore>,
+    started: Instant,
+    /// A request was denied because this process sends none (`check`).
+    pub(crate) kept_offline: bool,
+}
+
+impl Wasi {
+    pub(crate) fn new(plugin: Arc<str>, egress: Arc<Egress>) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Self { table, plugin, egress, connections, started: Instant::now(), kept_offline: false }
+    }
+}
+
+impl IoView for Wasi {
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+}
+
+struct HasWasi;
+
+impl HasData for HasWasi {
+    type Data<'a> = &'a mut Wasi;
+}
+
+/// Adds all of it to a linker; `wasi` finds it in the store's data.
+pub(crate) fn add_to_linker<T: IoView + Send + 'static>(linker: &mut Linker<T>, wasi: fn(&mut T) -> &mut Wasi) -> wasmtime::Result<()> {
+    wasmtime_wasi_io::add_to_linker_async(linker)?;
+    wasi::clocks::monotonic_clock::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    wasi::clocks::wall_clock::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    wasi::random::random::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    wasi::sockets::network::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    wasi::sockets::instance_network::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    wasi::sockets::ip_name_lookup::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    wasi::http::types::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    wasi::http::outgoing_handler::add_to_linker::<T, HasWasi>(linker, wasi)
+}
+
+impl wasi::random::random::Host for Wasi {
+    fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        let len = usize::try_from(len.min(MAX_RANDOM_BYTES + 1)).unwrap_or(usize::MAX);
+        if len as u64 > MAX_RANDOM_BYTES {
+            return Err(wasmtime::Error::msg(format!("asked for more than {MAX_RANDOM_BYTES} random bytes at once")));
+        }
+        let mut bytes = vec![0; len];
+        // Of the thread's generator, which is fit for secrets.
+        rand::rng().fill_bytes(&mut bytes);
+        Ok(bytes)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(rand::rng().next_u64())
+    }
+}
+
+/// Work on control's runtime that ends with its owner: a resource that the guest drops, or the guest's own end.
+pub(crate) struct Work<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> Work<T> {
+    fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+
+    /// None if it panicked, which its panic has logged.
+    async fn ended(&mut self) -> Option<T> {
+        (&mut self.0).await.ok()
+    }
+
+    /// What came of it, if it has ended.
+    fn poll(&mut self) -> Option<Option<T>> {
+        match pin!(&mut self.0).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ended) => Some(ended.ok()),
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl<T> Drop for Work<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

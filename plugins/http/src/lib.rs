@@ -1,0 +1,115 @@
+//! Discovery `http`: the endpoints that a URL lists, in the format of Prometheus' HTTP service discovery
+//! (<https://prometheus.io/docs/prometheus/latest/http_sd/>): a JSON list of `{"targets": ["host:port"], "labels": {…}}`.
+//!
+//! While the source does not answer, or answers something else, the last good set stays.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sluicegate_sdk::http::Request;
+use sluicegate_sdk::{Discovery, Objects, PublishedEndpoint, Service};
+
+mod interval;
+mod targets;
+
+pub use interval::Interval;
+
+/// After a failure the source is asked again after so long, if not sooner.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Where to ask, and how often.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Config {
+    /// `http://` or `https://`. Its host must be among the `capabilities.allowedHosts` of the `Plugin` object.
+    pub url: String,
+    /// How often it is asked, such as `30s`; at least 1s.
+    #[serde(default)]
+    pub refresh_interval: Interval,
+    /// The longest wait for an answer, such as `10s`; at most 30s.
+    #[serde(default = "ten_seconds")]
+    pub timeout: Interval,
+    /// Fields of the request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The name of the service port that the endpoints serve; all ports when absent.
+    pub port_name: Option<String>,
+    /// The label that holds an endpoint's zone.
+    pub zone_label: Option<String>,
+    /// The label that holds an endpoint's weight; 1 without it.
+    pub weight_label: Option<String>,
+}
+
+fn ten_seconds() -> Interval {
+    Interval(Duration::from_secs(10))
+}
+
+/// The endpoints of one service.
+#[derive(Debug)]
+pub struct Http {
+    config: Config,
+    failed: bool,
+}
+
+impl Discovery for Http {
+    type Config = Config;
+
+    fn open(_: &Service, config: Config) -> Result<Self, String> {
+        if !config.url.starts_with("http://") && !config.url.starts_with("https://") {
+            return Err(format!("url: `{}` must begin with http:// or https://", config.url));
+        }
+        if config.refresh_interval.0 < Duration::from_secs(1) {
+            return Err("refreshInterval: must be at least 1s".to_owned());
+        }
+        Ok(Self { config, failed: false })
+    }
+
+    fn concerns(&self, _: &Service, _: &sluicegate_sdk::Object) -> bool {
+        false
+    }
+
+    fn refresh(&self) -> Option<Duration> {
+        let interval = self.config.refresh_interval.0;
+        Some(if self.failed { interval.min(RETRY) } else { interval })
+    }
+
+    fn endpoints(&mut self, _: &Service, _: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
+        let found = self.ask().map_err(|reason| format!("{}: {reason}", self.config.url));
+        self.failed = found.is_err();
+        found
+    }
+}
+
+impl Http {
+    fn ask(&self) -> Result<Vec<PublishedEndpoint>, String> {
+        let seconds = self.config.refresh_interval.0.as_secs().to_string();
+        let mut request = Request::new("GET", &self.config.url)
+            .header("accept", "application/json")
+            .header("user-agent", concat!("sluicegate-http/", env!("CARGO_PKG_VERSION")))
+            // As Prometheus tells its sources.
+            .header("x-prometheus-refresh-interval-seconds", &seconds)
+            .timeout(self.config.timeout.0);
+        for (name, value) in &self.config.headers {
+            request = request.header(name, value);
+        }
+        let response = request.send().map_err(|error| error.to_string())?;
+        if response.status != 200 {
+            return Err(format!("answered {}, and 200 is wanted", response.status));
+        }
+        let json = response.header("content-type").is_some_and(|ty| ty.split(';').next().is_some_and(|ty| ty.trim() == "application/json"));
+        if !json {
+            return Err(format!(
+                "answered {}, and application/json is wanted",
+                response.header("content-type").unwrap_or("no content type")
+            ));
+        }
+        targets::read(&self.config, response.text()?)
+    }
+}
+
+sluicegate_sdk::export_discovery!(Http);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The source's list, and the endpoints it means.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Deserialize;
+use sluicegate_sdk::{PublishedEndpoint, resolve};
+
+use crate::Config;
+
+/// A longer list is refused: it is more likely an error than a service.
+const MOST_ENDPOINTS: usize = 10_000;
+/// Names that are looked up for one list; each may take seconds.
+const MOST_NAMES: usize = 32;
+const LARGEST_WEIGHT: u32 = 1_000_000;
+
+#[derive(Deserialize)]
+struct Group {
+    targets: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// All of it or nothing: half a list would send all traffic to half of the endpoints.
+pub(crate) fn read(config: &Config, text: &str) -> Result<Vec<PublishedEndpoint>, String> {
+    let groups: Vec<Group> = serde_json::from_str(text).map_err(|error| format!("the answer is not in HTTP SD format: {error}"))?;
+    if groups.iter().map(|group| group.targets.len()).sum::<usize>() > MOST_ENDPOINTS {
+        return Err(format!("the answer has more than {MOST_ENDPOINTS} targets"));
+    }
+    let mut names = BTreeMap::new();
+    // In the order of addresses, each once: what changed is what is told.
+    let mut found = BTreeMap::new();
+    for group in &groups {
+        let weight = weight(config, &group.labels)?;
+        for target in &group.targets {
+            for (ip, port) in addresses(target, &mut names)? {
+                found.entry((ip, port)).or_insert_with(|| PublishedEndpoint {
+                    port_name: config.port_name.clone(),
+                    weight,
+                    zone: config.zone_label.as_ref().and_then(|label| group.labels.get(label)).cloned(),
+                    labels: group.labels.clone().into_iter().collect(),
+                    ..PublishedEndpoint::new(ip.to_string(), port)
+                });
+            }
+        }
+    }
+    if found.len() > MOST_ENDPOINTS {
+        return Err(format!("the targets have more than {MOST_ENDPOINTS} addresses"));
+    }
+    Ok(found.into_values().collect())
+}
+
+fn weight(config: &Config, labels: &BTreeMap<String, String>) -> Result<u32, String> {
+    let Some((label, value)) = config.weight_label.as_ref().and_then(|label| Some((label, labels.get(label)?))) else { return Ok(1) };
+    let weight = value.parse().ok().filter(|weight| *weight <= LARGEST_WEIGHT);
+    weight.ok_or_else(|| format!("label {label}: `{value}` must be between 0 and {LARGEST_WEIGHT}, inclusive"))
+}
+
+fn addresses(target: &str, names: &mut BTreeMap<String, Vec<IpAddr>>) -> Result<Vec<(IpAddr, u16)>, String> {
+    if let Ok(address) = target.parse::<SocketAddr>() {
+        return if address.ip().is_unspecified() || address.port() == 0 {
+            Err(format!("target `{target}` must name one address and a port from 1 to 65535"))
+        } else {
+            Ok(vec![(address.ip(), address.port())])
+        };
+    }
+    let split = target.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(':'));
+    let host_port = split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok().filter(|port| *port > 0)?)));
+    let (host, port) = host_port.ok_or_else(|| format!("target `{target}` must be a host and a port, such as 10.0.0.1:9100"))?;
+    if !names.contains_key(host) {
+        if names.len() == MOST_NAMES {
+            return Err(format!("the answer has more than {MOST_NAMES} names to look up"));
+        }
+        names.insert(host.to_owned(), resolve(host).map_err(|error| format!("target `{target}`: {error}"))?);
+    }
+    Ok(names[host].iter().map(|ip| (*ip, port)).collect())
+}

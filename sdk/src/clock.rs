@@ -1,0 +1,27 @@
+//! Clocks, for discovery plugins: balancers and routers are pure, and one that reads a clock does not load.
+
+use std::time::{Duration, SystemTime};
+
+/// The time of day.
+pub fn now() -> SystemTime {
+    #[cfg(target_arch = "wasm32")]
+    {
+        let now = crate::bindings::discovery::wasi::clocks::wall_clock::now();
+        SystemTime::UNIX_EPOCH + Duration::new(now.seconds, now.nanoseconds)
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    SystemTime::now()
+}
+
+/// A clock that never goes back, from an arbitrary beginning.
+pub fn monotonic() -> Duration {
+    #[cfg(target_arch = "wasm32")]
+    {
+        Duration::from_nanos(crate::bindings::discovery::wasi::clocks::monotonic_clock::now())
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed()
+    }
+}

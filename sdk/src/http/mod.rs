@@ -1,0 +1,227 @@
+//! HTTP requests, for discovery plugins. They go to the hosts that the `Plugin` object's `capabilities.allowedHosts` names, and nowhere else;
+//! the gateway bounds their time and size. Natively [`testing::answer`](crate::testing::answer) says what they get.
+
+mod url;
+#[cfg(target_arch = "wasm32")]
+mod wasi;
+
+use std::fmt;
+use std::time::Duration;
+
+pub(crate) use url::Url;
+
+#[cfg(not(target_arch = "wasm32"))]
+use crate::testing as wasi;
+
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 5;
+/// Of a response's body, unless [`Request::limit`] says otherwise.
+const DEFAULT_LIMIT: usize = 4 << 20;
+
+/// A response, whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The first field of this name (in lower case), if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let field = self.headers.iter().find(|(field, _)| field == name)?;
+        std::str::from_utf8(&field.1).ok()
+    }
+
+    /// The body, which has to be UTF-8.
+    ///
+    /// # Errors
+    /// Says at which byte it is not.
+    pub fn text(&self) -> Result<&str, String> {
+        std::str::from_utf8(&self.body).map_err(|error| format!("the response is not UTF-8: {error}"))
+    }
+}
+
+/// Why there is no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The URL, a field or the method cannot be sent.
+    Invalid(String),
+    /// The host is not among `capabilities.allowedHosts`.
+    Refused(String),
+    /// The host resolves to the admin API or to a link-local address, which must be named by the address itself.
+    Prohibited(String),
+    /// The host's name does not resolve.
+    Unresolved(String),
+    /// No connection, or not within the time allowed.
+    Unreachable(String),
+    /// The response did not come, or stopped coming.
+    Timeout,
+    /// The response is larger than this many bytes.
+    TooLarge(usize),
+    /// More than five redirects.
+    Redirects,
+    /// Too many requests at once.
+    Busy,
+    /// Something that is not HTTP, a connection cut, a certificate that is not trusted.
+    Failed(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(what) => write!(f, "{what} cannot be sent"),
+            Self::Refused(host) => write!(f, "{host} is not among the plugin's capabilities.allowedHosts"),
+            Self::Prohibited(host) => write!(f, "{host} resolves to an address that must be named itself in capabilities.allowedHosts"),
+            Self::Unresolved(host) => write!(f, "the name {host} does not resolve"),
+            Self::Unreachable(what) => f.write_str(what),
+            Self::Timeout => f.write_str("the response did not come in time"),
+            Self::TooLarge(limit) => write!(f, "the response is larger than {limit} bytes"),
+            Self::Redirects => write!(f, "more than {MAX_REDIRECTS} redirects"),
+            Self::Busy => f.write_str("too many requests at once"),
+            Self::Failed(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A request that is being made.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub(crate) method: String,
+    url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) limit: usize,
+}
+
+/// Gets a URL. Redirects are followed; each host on the way must be allowed.
+///
+/// # Errors
+/// Says why there is no response. A status like 404 is one.
+pub fn get(url: &str, headers: &[(&str, &str)]) -> Result<Response, Error> {
+    headers.iter().fold(Request::new("GET", url), |request, (name, value)| request.header(name, value)).send()
+}
+
+impl Request {
+    /// A request without fields and body.
+    pub fn new(method: &str, url: &str) -> Self {
+        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: None, timeout: None, limit: DEFAULT_LIMIT }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sends this body; the gateway takes up to 1 MiB.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// The longest wait for the response's head, and for each piece of its body. 10 s unless it is set; the gateway allows at most 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The largest body of a response, in bytes. 4 MiB unless it is set; the gateway allows at most 16 MiB.
+    #[must_use]
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Sends it and reads the response, following redirects.
+    ///
+    /// # Errors
+    /// Says why there is no response.
+    pub fn send(mut self) -> Result<Response, Error> {
+        let mut url = Url::parse(&self.url)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = wasi::exchange(&self, &url)?;
+            // RFC 9110 §15.4: 303 turns everything into GET, and by custom 301 and 302 do so with POST.
+            let again = match (response.status, self.method.as_str()) {
+                (301 | 302 | 303, "POST") | (303, _) => false,
+                (301 | 302 | 307 | 308, _) => true,
+                _ => return Ok(response),
+            };
+            let Some(location) = response.header("location") else { return Ok(response) };
+            let next = url.join(location)?;
+            if !again {
+                self.body = None;
+                if self.method != "HEAD" {
+                    self.method = "GET".into();
+                }
+            }
+            if next.origin() != url.origin() {
+                // What was meant for one host is not for another.
+                self.headers.retain(|(name, _)| !["authorization", "cookie"].contains(&name.to_ascii_lowercase().as_str()));
+            }
+            url = next;
+        }
+        Err(Error::Redirects)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn redirect(status: u16, to: &str) -> Response {
+        Response { status, headers: vec![("location".into(), to.into())], body: Vec::new() }
+    }
+
+    fn ok(body: &str) -> Response {
+        Response { status: 200, headers: Vec::new(), body: body.into() }
+    }
+
+    #[test]
+    fn redirects_are_followed_and_bounded() {
+        testing::answer("http://a/1", redirect(302, "/2?x"));
+        testing::answer("http://a/2?x", redirect(308, "https://b:8443/3"));
+        testing::answer("https://b:8443/3", ok("there"));
+        assert_eq!(get("http://a/1", &[]).map(|response| response.body), Ok(b"there".to_vec()));
+        testing::answer("http://a/loop", redirect(301, "loop"));
+        assert_eq!(get("http://a/loop", &[]), Err(Error::Redirects));
+        testing::answer("http://a/nowhere", redirect(301, "ftp://a/"));
+        assert_eq!(get("http://a/nowhere", &[]), Err(Error::Invalid("\"ftp://a/\"".into())));
+    }
+
+    #[test]
+    fn credentials_do_not_follow_to_another_origin() {
+        testing::answer("http://a/", redirect(307, "http://b/"));
+        testing::answer("http://b/", ok(""));
+        let request = Request::new("GET", "http://a/").header("Authorization", "x").header("accept", "y");
+        request.send().unwrap();
+        assert_eq!(testing::last_request().unwrap().headers, [("accept".to_owned(), "y".to_owned())]);
+    }
+
+    #[test]
+    fn see_other_turns_a_post_into_a_get() {
+        testing::answer("http://a/", redirect(303, "/b"));
+        testing::answer("http://a/b", ok(""));
+        Request::new("POST", "http://a/").body("x").send().unwrap();
+        let last = testing::last_request().unwrap();
+        assert_eq!((last.method.as_str(), last.body), ("GET", None));
+    }
+
+    #[test]
+    fn what_is_not_answered_and_what_is_too_large_are_errors() {
+        assert_eq!(get("http://missing/", &[]), Err(Error::Unreachable("http://missing/ has no answer in this test".into())));
+        testing::answer("http://a/", ok("12345"));
+        assert_eq!(Request::new("GET", "http://a/").limit(4).send(), Err(Error::TooLarge(4)));
+        assert_eq!(Error::Refused("a:80".into()).to_string(), "a:80 is not among the plugin's capabilities.allowedHosts");
+    }
+}
