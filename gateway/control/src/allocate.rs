@@ -1,7 +1,13 @@
 //! Node ports, cluster IPs and load balancer addresses, by the API server's rules (SERVICE-SEMANTICS §2), and kept on disk so that a restart
-//! gives the same ones.
+//! gives the same ones: [`node_ports`] and [`addresses`] decide, here is what they decided before.
+//!
+//! Whoever holds a number or an address keeps it, whatever other objects want, in whatever order files are read: an API server would refuse the
+//! later object, and here the one that did not hold it before is the later one.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod addresses;
+mod node_ports;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -11,10 +17,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
-use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use sluicegate_model::fault::{Fault, Severity};
-use sluicegate_model::object::{Body, Object, error};
+use sluicegate_model::object::{Body, Object};
 use sluicegate_model::plan::Allocations;
 
 /// What may be allocated.
@@ -44,6 +49,9 @@ impl Default for Ranges {
 struct State {
     /// `namespace/name:port/protocol`.
     node_ports: BTreeMap<String, u16>,
+    /// The names of these ports, by the same keys: a port that is renumbered and keeps its name keeps its node port.
+    #[serde(default)]
+    port_names: BTreeMap<String, String>,
     /// `namespace/name`.
     cluster_ips: BTreeMap<String, IpAddr>,
     load_balancer: BTreeMap<String, IpAddr>,
@@ -55,6 +63,8 @@ pub struct Allocator {
     state: State,
     file: Option<PathBuf>,
     unsaved: bool,
+    /// What this process has logged.
+    announced: BTreeMap<String, u16>,
     /// Held as long as the gateway runs: two gateways on one folder would hand out each other's ports.
     _lock: Option<File>,
 }
@@ -62,13 +72,13 @@ pub struct Allocator {
 impl Allocator {
     /// Remembers nothing beyond its own life; for `check` and `explain`.
     pub fn in_memory(ranges: Ranges) -> Self {
-        Self { ranges, state: State::default(), file: None, unsaved: false, _lock: None }
+        Self { ranges, state: State::default(), file: None, unsaved: false, announced: BTreeMap::new(), _lock: None }
     }
 
     /// Reads what was allocated before from `folder`, for looking only.
     pub fn read_only(folder: &Path, ranges: Ranges) -> Self {
         let state = std::fs::read_to_string(folder.join("allocations.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
-        Self { ranges, state: state.unwrap_or_default(), file: None, unsaved: false, _lock: None }
+        Self { ranges, state: state.unwrap_or_default(), file: None, unsaved: false, announced: BTreeMap::new(), _lock: None }
     }
 
     /// Takes the folder for this process. A file that cannot be read is moved aside, never overwritten.
@@ -93,22 +103,23 @@ impl Allocator {
                 }
             },
         };
-        Ok(Self { ranges, state, file: Some(file), unsaved: false, _lock: Some(lock) })
+        Ok(Self { ranges, state, file: Some(file), unsaved: false, announced: BTreeMap::new(), _lock: Some(lock) })
     }
 
-    /// Allocates for all Services and saves. Fixed values come first, then what was allocated before, then new ones, each in the order of names.
-    pub fn allocate(&mut self, objects: &[Arc<Object>]) -> (Allocations, Vec<Fault>) {
+    /// Allocates for all Services and saves. First what is held already is kept, then fixed values are given, then new ones, each in the order of
+    /// names. `complete`: every object could be read, so that one which is not there is gone, and its allocations with it.
+    pub fn allocate(&mut self, objects: &[Arc<Object>], complete: bool) -> (Allocations, Vec<Fault>) {
         let mut faults = Vec::new();
-        let services: Vec<(&Arc<Object>, &Service)> =
-            objects.iter().filter_map(|o| if let Body::Service(s) = &o.body { Some((o, &**s)) } else { None }).collect();
+        let services: Vec<Wanting<'_>> = objects.iter().filter_map(Wanting::new).collect();
         let mut next = State::default();
+        if !complete {
+            self.keep_absent(&services, &mut next);
+        }
         self.node_ports(&services, &mut next, &mut faults);
         self.cluster_ips(&services, &mut next, &mut faults);
         self.load_balancers(&services, &mut next, &mut faults);
         self.unsaved |= next != self.state;
-        for (port, number) in next.node_ports.iter().filter(|(port, number)| self.state.node_ports.get(*port) != Some(*number)) {
-            tracing::info!(port, node_port = number, "a node port is allocated");
-        }
+        self.announce(&services, &next);
         self.state = next;
         if self.unsaved {
             match self.save() {
@@ -126,186 +137,50 @@ impl Allocator {
         (self.allocations(&services), faults)
     }
 
-    fn allocations(&self, services: &[(&Arc<Object>, &Service)]) -> Allocations {
+    /// What belongs to objects that could not be read stays theirs.
+    fn keep_absent(&self, services: &[Wanting<'_>], next: &mut State) {
+        let there: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
+        let absent = |key: &String| !there.contains(key.split(':').next().unwrap_or_default());
+        let ports = |map: &BTreeMap<String, u16>| map.iter().filter(|(k, _)| absent(k)).map(|(k, v)| (k.clone(), *v)).collect();
+        next.node_ports = ports(&self.state.node_ports);
+        let names = self.state.port_names.iter().filter(|(k, _)| absent(k));
+        next.port_names = names.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let addresses = |map: &BTreeMap<String, IpAddr>| map.iter().filter(|(k, _)| absent(k)).map(|(k, v)| (k.clone(), *v)).collect();
+        next.cluster_ips = addresses(&self.state.cluster_ips);
+        next.load_balancer = addresses(&self.state.load_balancer);
+    }
+
+    /// Once a process for each port, so that it is seen at each start; and each change.
+    fn announce(&mut self, services: &[Wanting<'_>], next: &State) {
+        for service in services {
+            for port in &service.ports {
+                let key = port.key(&service.id);
+                let Some(number) = next.node_ports.get(&key) else { continue };
+                if self.announced.insert(key.clone(), *number) != Some(*number) {
+                    if self.state.node_ports.get(&key) == Some(number) {
+                        tracing::info!(port = key, node_port = number, "the node port is kept");
+                    } else {
+                        tracing::info!(port = key, node_port = number, "a node port is allocated");
+                    }
+                }
+            }
+        }
+        self.announced.retain(|key, _| next.node_ports.contains_key(key));
+    }
+
+    fn allocations(&self, services: &[Wanting<'_>]) -> Allocations {
         let mut made = Allocations::default();
-        for (object, service) in services {
-            let (namespace, name) = (&object.key.namespace, &object.key.name);
-            let id = format!("{namespace}/{name}");
-            let key = (namespace.clone(), name.clone());
-            made.cluster_ips.extend(self.state.cluster_ips.get(&id).map(|ip| (key.clone(), *ip)));
-            made.load_balancer.extend(self.state.load_balancer.get(&id).map(|ip| (key, *ip)));
-            for port in ports(service) {
-                if let Some(node_port) = self.state.node_ports.get(&port.id(&id)) {
-                    made.node_ports.insert((namespace.clone(), name.clone(), port.port, port.protocol), *node_port);
+        for service in services {
+            let id = (service.object.key.namespace.clone(), service.object.key.name.clone());
+            made.cluster_ips.extend(self.state.cluster_ips.get(&service.id).map(|ip| (id.clone(), *ip)));
+            made.load_balancer.extend(self.state.load_balancer.get(&service.id).map(|ip| (id.clone(), *ip)));
+            for port in &service.ports {
+                if let Some(node_port) = self.state.node_ports.get(&port.key(&service.id)) {
+                    made.node_ports.insert((id.0.clone(), id.1.clone(), port.port, port.protocol.clone()), *node_port);
                 }
             }
         }
         made
-    }
-
-    fn node_ports(&self, services: &[(&Arc<Object>, &Service)], next: &mut State, faults: &mut Vec<Fault>) {
-        // By number: which Service has it, for which port; TCP and UDP share one only inside one Service with the same port.
-        let mut taken: BTreeMap<u16, (String, u16, Vec<String>)> = BTreeMap::new();
-        let mut take = |number: u16, id: &str, port: &Port| -> bool {
-            let owner = taken.entry(number).or_insert_with(|| (id.to_owned(), port.port, Vec::new()));
-            let free = owner.0 == id && owner.1 == port.port && !owner.2.contains(&port.protocol);
-            if free {
-                owner.2.push(port.protocol.clone());
-            }
-            free
-        };
-        let wanting: Vec<(&Arc<Object>, String, Vec<Port>)> = services
-            .iter()
-            .filter(|(_, s)| wants_node_ports(s))
-            .map(|(o, s)| (*o, format!("{}/{}", o.key.namespace, o.key.name), ports(s)))
-            .collect();
-        let mut refused: HashSet<String> = HashSet::new();
-        for (object, id, ports) in &wanting {
-            for port in ports {
-                let Some(fixed) = port.node_port else { continue };
-                let path = format!("spec.ports[{}].nodePort", port.index);
-                let mut invalid = |what: String| {
-                    let message = format!("Service {:?} is invalid: {path}: Invalid value: {fixed}: {what}", object.key.name);
-                    faults.push(error(&object.origin, &object.key, &path, message, None));
-                };
-                let number = u16::try_from(fixed).ok().filter(|n| self.ranges.node_ports.contains(n));
-                match number {
-                    None => invalid(format!(
-                        "provided port is not in the valid range. The range of valid ports is {}-{}",
-                        self.ranges.node_ports.start(),
-                        self.ranges.node_ports.end()
-                    )),
-                    Some(number) if take(number, id, port) => {
-                        next.node_ports.insert(port.id(id), number);
-                        continue;
-                    }
-                    Some(_) => invalid("provided port is already allocated".to_owned()),
-                }
-                refused.insert(port.id(id));
-            }
-        }
-        for (_, id, ports) in &wanting {
-            for port in ports {
-                let key = port.id(id);
-                if let Some(kept) = self.state.node_ports.get(&key).copied().filter(|_| !next.node_ports.contains_key(&key))
-                    && self.ranges.node_ports.contains(&kept)
-                    && take(kept, id, port)
-                {
-                    next.node_ports.insert(key, kept);
-                }
-            }
-        }
-        for (object, id, ports) in &wanting {
-            for port in ports {
-                let key = port.id(id);
-                if next.node_ports.contains_key(&key) || refused.contains(&key) {
-                    continue;
-                }
-                // TCP and UDP of one port get one number, as the API server gives them.
-                let sibling = ports.iter().filter(|p| p.port == port.port).find_map(|p| next.node_ports.get(&p.id(id)).copied());
-                if let Some(number) = sibling.filter(|n| take(*n, id, port)) {
-                    next.node_ports.insert(key, number);
-                    continue;
-                }
-                match candidates(&self.ranges.node_ports).find(|n| take(*n, id, port)) {
-                    Some(number) => drop(next.node_ports.insert(key, number)),
-                    None => {
-                        let path = format!("spec.ports[{}]", port.index);
-                        faults.push(error(
-                            &object.origin,
-                            &object.key,
-                            &path,
-                            "failed to allocate a nodePort: range is full".to_owned(),
-                            None,
-                        ));
-                    }
-                }
-            }
-        }
-    }
-
-    fn cluster_ips(&self, services: &[(&Arc<Object>, &Service)], next: &mut State, faults: &mut Vec<Fault>) {
-        let mut taken: BTreeSet<IpAddr> = BTreeSet::new();
-        let wanting = services.iter().filter(|(_, s)| {
-            let spec = s.spec.as_ref();
-            spec.and_then(|s| s.type_.as_deref()) != Some("ExternalName") && spec.and_then(|s| s.cluster_ip.as_deref()) != Some("None")
-        });
-        let wanting: Vec<_> = wanting.map(|(o, s)| (o, s, format!("{}/{}", o.key.namespace, o.key.name))).collect();
-        let mut refused = HashSet::new();
-        for (object, service, id) in &wanting {
-            let Some(given) = service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()).filter(|ip| !ip.is_empty()) else { continue };
-            let mut invalid = |what: &str| {
-                let message = format!("Service {:?} is invalid: spec.clusterIPs: Invalid value: [{given:?}]: {what}", object.key.name);
-                faults.push(error(&object.origin, &object.key, "spec.clusterIP", message, None));
-                refused.insert(id.clone());
-            };
-            match given.parse::<IpAddr>() {
-                Err(_) => invalid("must be a valid IP address"),
-                Ok(_) if self.state.cluster_ips.get(id).is_some_and(|known| known.to_string() != given) => {
-                    invalid("may not change once set")
-                }
-                Ok(ip) if !self.ranges.cluster_ips.contains(&ip) => invalid(&format!(
-                    "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
-                    self.ranges.cluster_ips
-                )),
-                Ok(ip) if !taken.insert(ip) => invalid(&format!("failed to allocate IP {ip}: provided IP is already allocated")),
-                Ok(ip) => drop(next.cluster_ips.insert(id.clone(), ip)),
-            }
-        }
-        for (.., id) in &wanting {
-            if let Some(kept) =
-                self.state.cluster_ips.get(id).filter(|ip| self.ranges.cluster_ips.contains(*ip) && !next.cluster_ips.contains_key(id))
-                && taken.insert(*kept)
-            {
-                next.cluster_ips.insert(id.clone(), *kept);
-            }
-        }
-        let mut free = self.ranges.cluster_ips.hosts();
-        for (object, _, id) in &wanting {
-            if next.cluster_ips.contains_key(id) || refused.contains(id) {
-                continue;
-            }
-            match free.find(|ip| taken.insert(*ip)) {
-                Some(ip) => drop(next.cluster_ips.insert(id.clone(), ip)),
-                None => faults.push(error(
-                    &object.origin,
-                    &object.key,
-                    "spec",
-                    "failed to allocate a serviceIP: range is full".to_owned(),
-                    None,
-                )),
-            }
-        }
-    }
-
-    fn load_balancers(&self, services: &[(&Arc<Object>, &Service)], next: &mut State, faults: &mut Vec<Fault>) {
-        let mut taken: BTreeSet<IpAddr> = BTreeSet::new();
-        let wanting = services.iter().filter(|(_, s)| s.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer"));
-        let wanting: Vec<_> = wanting.map(|(o, s)| (o, s, format!("{}/{}", o.key.namespace, o.key.name))).collect();
-        for (_, service, id) in &wanting {
-            let asked = service.spec.as_ref().and_then(|s| s.load_balancer_ip.as_deref()).and_then(|ip| ip.parse().ok());
-            let kept = asked
-                .or_else(|| self.state.load_balancer.get(id).copied())
-                .filter(|ip| self.ranges.load_balancer.iter().any(|net| net.contains(ip)));
-            if let Some(ip) = kept.filter(|ip| taken.insert(*ip)) {
-                next.load_balancer.insert(id.clone(), ip);
-            }
-        }
-        for (object, _, id) in &wanting {
-            if next.load_balancer.contains_key(id) || self.ranges.load_balancer.is_empty() {
-                continue;
-            }
-            match self.ranges.load_balancer.iter().flat_map(IpNet::hosts).find(|ip| taken.insert(*ip)) {
-                Some(ip) => drop(next.load_balancer.insert(id.clone(), ip)),
-                None => faults.push(error(
-                    &object.origin,
-                    &object.key,
-                    "spec",
-                    "failed to allocate a load balancer address: all are taken".to_owned(),
-                    None,
-                )),
-            }
-        }
     }
 
     fn save(&self) -> std::io::Result<()> {
@@ -320,15 +195,37 @@ impl Allocator {
     }
 }
 
+/// A Service, and what of it bears on allocation.
+struct Wanting<'a> {
+    object: &'a Arc<Object>,
+    service: &'a Service,
+    /// `namespace/name`.
+    id: String,
+    ports: Vec<Port>,
+}
+
+impl<'a> Wanting<'a> {
+    fn new(object: &'a Arc<Object>) -> Option<Self> {
+        let Body::Service(service) = &object.body else { return None };
+        let id = format!("{}/{}", object.key.namespace, object.key.name);
+        Some(Self { object, service, id, ports: ports(service) })
+    }
+
+    fn type_(&self) -> &str {
+        self.service.spec.as_ref().and_then(|spec| spec.type_.as_deref()).unwrap_or("ClusterIP")
+    }
+}
+
 struct Port {
     index: usize,
+    name: String,
     port: u16,
     protocol: String,
     node_port: Option<i32>,
 }
 
 impl Port {
-    fn id(&self, service: &str) -> String {
+    fn key(&self, service: &str) -> String {
         format!("{service}:{}/{}", self.port, self.protocol)
     }
 }
@@ -339,37 +236,13 @@ fn ports(service: &Service) -> Vec<Port> {
         .filter_map(|(index, p)| {
             Some(Port {
                 index,
+                name: p.name.clone().unwrap_or_default(),
                 port: u16::try_from(p.port).ok()?,
                 protocol: p.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
                 node_port: p.node_port.filter(|n| *n != 0),
             })
         })
         .collect()
-}
-
-fn wants_node_ports(service: &Service) -> bool {
-    let Some(spec) = &service.spec else { return false };
-    match spec.type_.as_deref() {
-        Some("NodePort") => true,
-        Some("LoadBalancer") => spec.allocate_load_balancer_node_ports.unwrap_or(true),
-        _ => false,
-    }
-}
-
-/// The size of the static band: min(max(16, size/32), 128), and 0 for ranges of at most 16 (KEP-3668).
-fn static_band(size: u16) -> u16 {
-    if size <= 16 { 0 } else { (size / 32).clamp(16, 128) }
-}
-
-/// All ports in the order they are tried: the dynamic band from a random place, with wrap, then the static band likewise.
-fn candidates(range: &RangeInclusive<u16>) -> impl Iterator<Item = u16> {
-    let (start, size) = (*range.start(), (range.end() - range.start()).saturating_add(1));
-    let band = static_band(size);
-    let scan = |from: u16, count: u16| {
-        let offset = if count == 0 { 0 } else { rand::rng().random_range(0..count) };
-        (0..count).map(move |i| from + ((u32::from(offset) + u32::from(i)) % u32::from(count.max(1))) as u16)
-    };
-    scan(start + band, size - band).chain(scan(start, band))
 }
 
 #[cfg(test)]

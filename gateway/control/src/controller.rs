@@ -123,7 +123,7 @@ impl Controller {
     /// Files → objects → plan → plugins → discovery's targets.
     async fn load(&mut self) {
         let (objects, mut faults) = self.store.update(source::read(&self.options.paths));
-        let (allocations, more) = self.allocator.allocate(&objects);
+        let (allocations, more) = self.allocator.allocate(&objects, self.store.complete());
         faults.extend(more);
         self.plan = plan::compile(&objects, &allocations, &self.options.settings);
         faults.append(&mut self.plan.faults.clone());

@@ -15,6 +15,7 @@ use crate::source::File;
 pub struct Store {
     files: HashMap<PathBuf, Parsed>,
     good: BTreeMap<ObjectKey, Arc<Object>>,
+    complete: bool,
 }
 
 struct Parsed {
@@ -28,6 +29,11 @@ struct Parsed {
 }
 
 impl Store {
+    /// Whether every object of the last update is there, if only in an older version: one that is not there is then gone.
+    pub fn complete(&self) -> bool {
+        self.complete
+    }
+
     /// Takes in the files as they are now. Returns all objects and all faults.
     pub fn update(&mut self, files: Vec<File>) -> (Vec<Arc<Object>>, Vec<Fault>) {
         let mut parsed = HashMap::new();
@@ -66,6 +72,7 @@ impl Store {
                 good.insert(key.clone(), object.clone());
             }
         }
+        self.complete = torn.is_empty() && kept.iter().all(|key| good.contains_key(*key));
         self.good = good;
         (self.good.values().cloned().collect(), faults)
     }
@@ -99,7 +106,7 @@ fn parse(path: &std::path::Path, text: Result<String, String>) -> Parsed {
     for document in manifest.documents {
         let (object, mut faults) = object::decode(document);
         if let Some(object) = object {
-            faults.extend(validate::object(&object));
+            faults.extend(validate::object(&object, &faults));
             if faults.iter().any(|f| f.severity == Severity::Error) {
                 made.bad.push(object.key);
             } else {
