@@ -1,6 +1,7 @@
 //! Objects: typed, with the place they came from. Kubernetes kinds are `k8s-openapi`'s and `gateway-api`'s types; ours are in [`mod@ours`].
 
 pub mod ours;
+mod typed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -78,7 +79,8 @@ pub fn warning(origin: &Origin, key: &ObjectKey, path: &str, message: String, ex
     Fault { severity: Severity::Warning, ..error(origin, key, path, message, expected) }
 }
 
-/// Types a document. An object is returned also when it has faults, if its key and type could be told.
+/// Types a document. An object is returned also when it has faults, if its key and type could be told; it is then only good for finding more:
+/// something else stands where its fields are wrong.
 pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
     let Document { value, origin } = document;
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
@@ -202,35 +204,10 @@ fn ours<T: DeserializeOwned>(typed: Typed<'_>, wrap: fn(Box<T>) -> Body, faults:
 }
 
 fn deserialize<T: DeserializeOwned>((value, origin, key): Typed<'_>, faults: &mut Vec<Fault>) -> (Option<T>, Vec<String>) {
-    let mut unknown = Vec::new();
-    let mut track = serde_path_to_error::Track::new();
-    let inner = serde_path_to_error::Deserializer::new(value, &mut track);
-    let made = serde_ignored::deserialize(inner, |path| unknown.push(dotted(&path)));
-    // `apiVersion` and `kind` are read above; generated types know them, ours do not.
-    unknown.retain(|path| path != "apiVersion" && path != "kind");
-    match made {
-        Ok(body) => (Some(body), unknown),
-        Err(e) => {
-            let e: serde_json::Error = e;
-            let path = track.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            let message = if path.is_empty() { e.to_string() } else { format!("{path}: {e}") };
-            faults.push(error(origin, key, &path, message, None));
-            (None, unknown)
-        }
-    }
-}
-
-/// `spec.ports[0].foo`, as kubectl writes it.
-fn dotted(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", dotted(parent)),
-        Path::Map { parent, key } => {
-            let parent = dotted(parent);
-            if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") }
-        }
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => dotted(parent),
-    }
+    let read = typed::read::<T>(value);
+    faults.extend(read.wrong.iter().map(|(path, what)| {
+        let message = if path.is_empty() { what.clone() } else { format!("{path}: {what}") };
+        error(origin, key, path, message, None)
+    }));
+    (read.body, read.unknown)
 }

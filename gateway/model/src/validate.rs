@@ -10,11 +10,18 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Severity};
 use crate::object::{Body, Object, error};
 
-/// All faults of an object by itself.
-pub fn object(object: &Object) -> Vec<Fault> {
+/// All faults of an object by itself. `known` are those found before: a field of these is not judged again, as something else may stand for it.
+pub fn object(object: &Object, known: &[Fault]) -> Vec<Fault> {
+    let mut faults = all(object);
+    let judged = |fault: &Fault| known.iter().any(|known| known.severity == Severity::Error && known.place == fault.place);
+    faults.retain(|fault| !judged(fault));
+    faults
+}
+
+fn all(object: &Object) -> Vec<Fault> {
     let mut faults = Vec::new();
     match &object.body {
         Body::Service(service) => check_service(object, service, &mut faults),

@@ -16,7 +16,7 @@ fn faults(file: &Path, text: &str) -> Vec<Fault> {
     for document in parsed.documents {
         let (decoded, mut found) = object::decode(document);
         if let Some(decoded) = decoded {
-            found.extend(validate::object(&decoded));
+            found.extend(validate::object(&decoded, &found));
             if found.iter().all(|f| f.severity == Severity::Warning) {
                 objects.push(Arc::new(decoded));
             }
