@@ -180,7 +180,7 @@ impl Stage {
         say!("  {PODS} backends run as pods, on 127.{}.{}.2 and up, port {POD_PORT}", net[0], net[1]);
         stage.wait("the pods are endpoints", |s| s.ready() == PODS)?;
         stage.wait("the balancer plugin is loaded", |s| s.plugin()["generation"]["number"] == 1)?;
-        let port = stage.get("services")[0]["ports"][0]["node_port"].as_u64().and_then(|p| u16::try_from(p).ok());
+        let port = stage.get("services")[0]["ports"][0]["nodePort"].as_u64().and_then(|p| u16::try_from(p).ok());
         stage.address.set_port(port.ok_or_else(|| Failed("no node port was allocated".to_owned()))?);
         say!("  Service tomcats has node port {}: curl http://{}/", stage.address.port(), stage.address);
         stage.load = Load::start(stage.address).map_err(cannot("the load"))?;

@@ -114,6 +114,11 @@ impl Gateway {
         )
     }
 
+    /// Where the admin API listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// What the admin API answers; none if it is no success.
     pub fn get(&self, path: &str) -> Option<String> {
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
@@ -133,13 +138,13 @@ impl Gateway {
 
     /// Where the first Service's first port is served.
     pub fn node_port(&self) -> SocketAddr {
-        let port = self.json("services")[0]["ports"][0]["node_port"].as_u64().expect("a node port");
+        let port = self.json("services")[0]["ports"][0]["nodePort"].as_u64().expect("a node port");
         SocketAddr::new(self.ip(1), u16::try_from(port).expect("a port"))
     }
 
     /// The first Service's stable address, with the quickstart's port.
     pub fn cluster_ip(&self) -> SocketAddr {
-        let ip = self.json("services")[0]["cluster_ips"][0].as_str().expect("an address").parse().expect("an address");
+        let ip = self.json("services")[0]["clusterIPs"][0].as_str().expect("an address").parse().expect("an address");
         SocketAddr::new(ip, 8080)
     }
 

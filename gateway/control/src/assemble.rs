@@ -27,6 +27,9 @@ use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus};
 use crate::discovery::Runner;
 use crate::registry::{Registry, Use};
 
+/// Service ports whose counters are kept; beyond that, of those that are gone none.
+const MOST_SERVICE_STATS: usize = 16_384;
+
 /// What outlives a snapshot.
 #[derive(Default)]
 pub struct Assembler {
@@ -72,8 +75,8 @@ impl Assembler {
             let mut ports = Vec::new();
             for port in &service.ports {
                 let key = Key { namespace: port.service.namespace.clone(), name: port.service.name.clone() };
-                let all = self.endpoints(port, found.endpoints(&key).unwrap_or_default());
                 let stats = self.service_stats.entry(port.service.clone()).or_default().clone();
+                let all = self.endpoints(port, found.endpoints(&key).unwrap_or_default(), &stats);
                 ports.push(status(port, &all, &stats));
                 // UDP and SCTP ports may share a number with a TCP port; only TCP is forwarded.
                 if port.protocol != "TCP" || !service.proxied {
@@ -127,7 +130,7 @@ impl Assembler {
         Assembled { snapshot: Arc::new(Snapshot { version: self.version, listeners, services }), services: statuses, faults }
     }
 
-    fn endpoints(&mut self, port: &PlannedPort, found: &[FoundEndpoint]) -> Vec<Endpoint> {
+    fn endpoints(&mut self, port: &PlannedPort, found: &[FoundEndpoint], service: &ServiceStats) -> Vec<Endpoint> {
         let mut all = Vec::new();
         for e in found.iter().filter(|e| e.port_name.as_ref().is_none_or(|name| *name == port.name)) {
             let Ok(ip) = e.address.parse::<IpAddr>() else {
@@ -138,7 +141,12 @@ impl Assembler {
                 continue;
             }
             let address = SocketAddr::new(ip, e.port);
-            let stats = self.endpoint_stats.entry((port.service.clone(), address)).or_default().clone();
+            let stats = self.endpoint_stats.entry((port.service.clone(), address)).or_insert_with(|| {
+                let stats = Arc::<EndpointStats>::default();
+                service.picks.join(stats.clone());
+                stats
+            });
+            let stats = stats.clone();
             all.push(Endpoint {
                 address,
                 ready: e.ready,
@@ -273,8 +281,12 @@ impl Assembler {
         self.affinities.retain(|service, _| live.contains_key(service));
         self.limiters.retain(|service, _| live.contains_key(service));
         self.balancers.retain(|service, _| live.contains_key(service));
-        self.endpoint_stats.retain(|(service, _), stats| live.contains_key(service) && Arc::strong_count(stats) > 1);
-        self.service_stats.retain(|_, stats| Arc::strong_count(stats) > 1);
+        // Here, in its service's sum, and elsewhere.
+        self.endpoint_stats.retain(|(service, _), stats| live.contains_key(service) && Arc::strong_count(stats) > 2);
+        // A Service that comes back, be it that its file was written in two steps, goes on counting.
+        if self.service_stats.len() > MOST_SERVICE_STATS {
+            self.service_stats.retain(|_, stats| Arc::strong_count(stats) > 1);
+        }
     }
 }
 

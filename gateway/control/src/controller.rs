@@ -203,7 +203,7 @@ impl Controller {
         let made = self.assembler.assemble(&self.plan, &self.runner, &mut self.registry, &self.options.settings.here);
         let mut faults = self.faults.clone();
         faults.extend(made.faults);
-        for (planned, error) in self.registry.refused() {
+        for (planned, error, _) in self.registry.refused() {
             let message = error.to_string();
             if !faults.iter().any(|f| f.message == message) {
                 faults.push(Fault { severity: Severity::Error, place: planned.place.clone(), object: None, message, expected: None });

@@ -12,6 +12,10 @@ use sluicegate_model::plugin::{Generation, PluginError, RouterGeneration, Stage}
 use sluicegate_model::route::{ListenerInfo, RouteTable};
 use sluicegate_model::schema::{Violation, violations};
 use sluicegate_model::status::PluginStatus;
+use sluicegate_model::tally::Tally;
+
+/// Plugins whose counters are kept; beyond that, of those that are gone none.
+const MOST_TALLIES: usize = 1024;
 
 /// A configuration some object gives to a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +38,8 @@ pub struct Registry {
     entries: BTreeMap<String, Entry>,
     /// By the generation's id and the use.
     checked: HashMap<(u64, Use), Checked>,
+    /// By the plugin's name, also of plugins that are not there now: one whose object comes back goes on counting.
+    tallies: BTreeMap<String, Arc<Tally<Generation, 4>>>,
     /// Of the last [`Registry::sync`].
     uses: Vec<Use>,
 }
@@ -59,7 +65,7 @@ struct Version {
 impl Registry {
     /// Without plugins.
     pub fn new(loader: Loader, builtins: Builtins) -> Self {
-        Self { loader, builtins, entries: BTreeMap::new(), checked: HashMap::new(), uses: Vec::new() }
+        Self { loader, builtins, entries: BTreeMap::new(), checked: HashMap::new(), tallies: BTreeMap::new(), uses: Vec::new() }
     }
 
     /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the one before it does.
@@ -79,11 +85,7 @@ impl Registry {
             let bytes = match read(plugin, self.builtins) {
                 Ok(bytes) => bytes,
                 Err(reason) => {
-                    let error = PluginError { plugin: plugin.name.as_str().into(), stage: Stage::Read, reason };
-                    if entry.refused.as_ref().is_none_or(|r| r.reason != error.reason) {
-                        tracing::error!(%error, "the plugin is refused");
-                    }
-                    entry.refused = Some(error);
+                    entry.refused = Some(PluginError { plugin: plugin.name.as_str().into(), stage: Stage::Read, reason });
                     entry.tried = None;
                     continue;
                 }
@@ -103,15 +105,17 @@ impl Registry {
                 Ok(version) => {
                     tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, "the plugin is loaded");
                     entry.number = number;
+                    self.tallies.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
                     entry.previous = entry.live.take();
                     entry.live = Some(version);
                     entry.refused = None;
                 }
-                Err(error) => {
-                    tracing::error!(%error, serving = entry.live.as_ref().map(|l| l.loaded.generation().number), "the plugin is refused");
-                    entry.refused = Some(error);
-                }
+                // A fault, which is logged with the others.
+                Err(error) => entry.refused = Some(error),
             }
+        }
+        if self.tallies.len() > MOST_TALLIES {
+            self.tallies.retain(|name, _| self.entries.contains_key(name));
         }
         let live: Vec<u64> =
             self.entries.values().flat_map(|e| [&e.live, &e.previous]).flatten().map(|v| v.loaded.generation().id).collect();
@@ -128,13 +132,10 @@ impl Registry {
             any = true;
             let bad = version.loaded.generation().clone();
             entry.live = entry.previous.take();
-            let serving = entry.live.as_ref().map(|v| v.loaded.generation().number);
             let failures = bad.stats.failures.load(std::sync::atomic::Ordering::Relaxed);
             let Some(why) = bad.stats.quarantined_for() else { continue };
             let reason = format!("generation {} is quarantined after {failures} failures: {}", bad.number, why.reason);
-            let error = PluginError { reason, ..why.clone() };
-            tracing::error!(%error, ?serving, "the plugin is rolled back");
-            entry.refused = Some(error);
+            entry.refused = Some(PluginError { reason, ..why.clone() });
         }
         any
     }
@@ -192,9 +193,10 @@ impl Registry {
         })
     }
 
-    /// Why plugins were refused.
-    pub fn refused(&self) -> impl Iterator<Item = (&PlannedPlugin, &PluginError)> {
-        self.entries.values().filter_map(|e| Some((&e.planned, e.refused.as_ref()?)))
+    /// Why plugins were refused, and which generation serves instead.
+    pub fn refused(&self) -> impl Iterator<Item = (&PlannedPlugin, &PluginError, Option<u64>)> {
+        let serving = |e: &Entry| e.live.as_ref().map(|version| version.loaded.generation().number);
+        self.entries.values().filter_map(move |e| Some((&e.planned, e.refused.as_ref()?, serving(e))))
     }
 
     /// What the admin API shows.
@@ -215,6 +217,7 @@ impl Registry {
                 }
                 .to_owned(),
                 reason: e.refused.as_ref().or(misused).map(ToString::to_string),
+                tally: self.tallies.get(&e.planned.name).cloned().unwrap_or_default(),
                 generation: e.live.as_ref().map(|v| v.loaded.generation().clone()),
             }
         };

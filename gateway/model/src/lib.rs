@@ -20,4 +20,5 @@ pub mod slots;
 pub mod snapshot;
 pub mod stats;
 pub mod status;
+pub mod tally;
 pub mod validate;

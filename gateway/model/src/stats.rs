@@ -13,6 +13,7 @@ pub use reset::Reset;
 pub use words::{ByWord, MOST_WORDS};
 
 use crate::slots::Slots;
+use crate::tally::Tally;
 
 /// What the host knows of one endpoint, for balancers.
 #[derive(Debug)]
@@ -102,6 +103,8 @@ pub struct ServiceStats {
     pub bytes_in: AtomicU64,
     /// Bytes to clients, likewise.
     pub bytes_out: AtomicU64,
+    /// Picks, over all endpoints there have been.
+    pub picks: Tally<EndpointStats, 1>,
     /// What is under way.
     pub load: ServiceLoad,
     /// What became of further tries.

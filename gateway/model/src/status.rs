@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::fault::Fault;
 use crate::plugin::{Generation, PluginKind};
 use crate::stats::{EndpointStats, ServiceStats};
+use crate::tally::Tally;
 
 /// The state of the gateway at one moment.
 #[derive(Clone, Default, Serialize)]
@@ -23,6 +24,7 @@ pub struct Status {
 
 /// One Service.
 #[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
     /// Its namespace.
     pub namespace: String,
@@ -32,8 +34,10 @@ pub struct ServiceStatus {
     #[serde(rename = "type")]
     pub type_: String,
     /// ClusterIPs.
+    #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
     /// External and load balancer addresses.
+    #[serde(rename = "externalIPs")]
     pub external_ips: Vec<String>,
     /// Its ports.
     pub ports: Vec<PortStatus>,
@@ -41,6 +45,7 @@ pub struct ServiceStatus {
 
 /// One port of a Service.
 #[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PortStatus {
     /// Its name, empty if it has none.
     pub name: String,
@@ -61,6 +66,7 @@ pub struct PortStatus {
 
 /// One endpoint.
 #[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EndpointStatus {
     /// Address and port.
     pub address: String,
@@ -83,6 +89,7 @@ pub struct EndpointStatus {
 
 /// One plugin.
 #[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PluginStatus {
     /// The `Plugin` object's name, or the built-in's.
     pub name: String,
@@ -94,6 +101,9 @@ pub struct PluginStatus {
     pub state: String,
     /// Why it is not active: the plugin, the stage, the reason.
     pub reason: Option<String>,
+    /// What all its generations counted.
+    #[serde(skip)]
+    pub tally: Arc<Tally<Generation, 4>>,
     /// The live generation.
     #[serde(serialize_with = "generation")]
     pub generation: Option<Arc<Generation>>,

@@ -88,7 +88,7 @@ fn services(rows: &[Value]) -> Vec<Vec<String>> {
     let mut table = vec![row(["NAMESPACE", "NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "ENDPOINTS"])];
     for service in rows {
         let ports = list(service, "/ports");
-        let shown = ports.iter().map(|p| match p.pointer("/node_port").and_then(Value::as_u64) {
+        let shown = ports.iter().map(|p| match p.pointer("/nodePort").and_then(Value::as_u64) {
             Some(node_port) => format!("{}:{node_port}/{}", text(p, "/port"), text(p, "/protocol")),
             None => format!("{}/{}", text(p, "/port"), text(p, "/protocol")),
         });
@@ -97,7 +97,7 @@ fn services(rows: &[Value]) -> Vec<Vec<String>> {
             format!("{}/{}", all.iter().filter(|e| e["ready"] == true).count(), all.len())
         });
         let (shown, endpoints) = (shown.collect::<Vec<_>>().join(","), endpoints.collect::<Vec<_>>().join(","));
-        let cells = ["/namespace", "/name", "/type", "/cluster_ips", "/external_ips"].map(|p| text(service, p));
+        let cells = ["/namespace", "/name", "/type", "/clusterIPs", "/externalIPs"].map(|p| text(service, p));
         table.push(cells.into_iter().chain([shown, endpoints]).collect());
     }
     table

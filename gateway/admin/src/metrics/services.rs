@@ -26,8 +26,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     let connect_failures = per_port(|p| count(&p.stats.connect_failures));
     family(e, "service_connect_failures", "Connection attempts to endpoints that failed", connect_failures)?;
     family(e, "service_pick_fallbacks", "Picks that went down the failure ladder", per_port(|p| count(&p.stats.fallbacks)))?;
-    let picks = per_port(|p| p.endpoints.iter().map(|e| count(&e.stats.picks)).sum());
-    family(e, "service_picks", "Picks of endpoints that are there now", picks)?;
+    family(e, "service_picks", "Picks of endpoints", per_port(|p| p.stats.picks.counts()[0]))?;
     let classes = ports().flat_map(|(s, p)| {
         let classes = p.stats.responses.iter().enumerate();
         classes.map(move |(class, n)| (and(of(s, p), "class", &format!("{}xx", class + 1)), ConstCounter::new(count(n))))

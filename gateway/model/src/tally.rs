@@ -1,0 +1,94 @@
+//! Sums of counters whose owners come and go, such as endpoints and generations of plugins: a Prometheus counter must only grow.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::plugin::Generation;
+use crate::stats::EndpointStats;
+
+/// What counts.
+pub trait Counted<const N: usize> {
+    /// Its counters now.
+    fn counts(&self) -> [u64; N];
+}
+
+/// The sum over all owners there have been. Written by control and read by scrapes: nothing of it is on a request's path.
+#[derive(Debug)]
+pub struct Tally<T, const N: usize>(Mutex<Inner<T, N>>);
+
+#[derive(Debug)]
+struct Inner<T, const N: usize> {
+    past: [u64; N],
+    owners: Vec<Arc<T>>,
+}
+
+impl<T, const N: usize> Default for Tally<T, N> {
+    fn default() -> Self {
+        Self(Mutex::new(Inner { past: [0; N], owners: Vec::new() }))
+    }
+}
+
+impl<T: Counted<N>, const N: usize> Tally<T, N> {
+    /// Counts one more. Those that nobody else holds count no further, and only their sum is kept.
+    pub fn join(&self, owner: Arc<T>) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { past, owners } = &mut *inner;
+        owners.retain(|owner| {
+            let counts = Arc::strong_count(owner) > 1;
+            if !counts {
+                add(past, owner.counts());
+            }
+            counts
+        });
+        owners.push(owner);
+    }
+
+    /// The sum.
+    pub fn counts(&self) -> [u64; N] {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = inner.past;
+        inner.owners.iter().for_each(|owner| add(&mut sum, owner.counts()));
+        sum
+    }
+}
+
+fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+}
+
+/// Picks.
+impl Counted<1> for EndpointStats {
+    fn counts(&self) -> [u64; 1] {
+        [self.picks.load(std::sync::atomic::Ordering::Relaxed)]
+    }
+}
+
+/// Calls, failures, timed calls, and the nanoseconds of these.
+impl Counted<4> for Generation {
+    fn counts(&self) -> [u64; 4] {
+        let stats = &self.stats;
+        [&stats.calls, &stats.failures, &stats.timed, &stats.nanos].map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_keeps_what_its_owners_counted_and_not_the_owners() {
+        let tally = Tally::<EndpointStats, 1>::default();
+        for round in 1..=100 {
+            let stats = Arc::new(EndpointStats::default());
+            tally.join(stats.clone());
+            stats.begin();
+            assert_eq!(tally.counts(), [round]);
+        }
+        assert!(tally.0.lock().expect("not poisoned").owners.len() <= 2);
+        // One that is still held counts on.
+        let held = Arc::new(EndpointStats::default());
+        tally.join(held.clone());
+        tally.join(Arc::default());
+        held.begin();
+        assert_eq!(tally.counts(), [101]);
+    }
+}
