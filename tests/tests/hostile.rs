@@ -235,8 +235,15 @@ fn a_discovery_plugin_that_misbehaves_leaves_the_last_endpoints() {
         eventually(mode, || reason_has(&gateway, &["plugin mine", "stage run", reason]));
         assert!(published(), "{mode}: the last endpoints stay");
     }
+    // The pauses before it is started anew double. An edit ends them: the next one would take seconds.
+    gateway.write("policy.yaml", &policy("trap"));
+    let failures = || gateway.plugin("mine")["generation"]["failures"].as_u64().expect("a number");
+    let before = failures();
+    eventually("it has trapped six times more", || failures() >= before + 6);
     gateway.write("policy.yaml", &policy("ok"));
+    let begun = Instant::now();
     eventually("recovered", || gateway.plugin("mine")["state"] == "active");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
 #[test]

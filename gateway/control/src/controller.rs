@@ -16,6 +16,7 @@ use sluicegate_model::plan::{self, Plan, Settings};
 use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::status::Status;
+use tokio::time::Instant;
 
 use crate::allocate::Allocator;
 use crate::assemble::{Assembler, balancer_use, refused, router_use};
@@ -28,6 +29,8 @@ use crate::store::Store;
 const FIRST_DISCOVERY: Duration = Duration::from_secs(2);
 /// How often plugins' health is looked at.
 const HEALTH: Duration = Duration::from_millis(100);
+/// How soon an address that could not be bound is tried again.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
 
 /// What control needs to know.
 pub struct Options {
@@ -83,7 +86,7 @@ impl Controller {
         self.load().await;
         self.watch(&mut watcher);
         self.discover(FIRST_DISCOVERY).await;
-        self.publish(&status, &publish);
+        let mut again = self.publish(&status, &publish);
         let mut health = tokio::time::interval(HEALTH);
         loop {
             let plugins = self.discoveries();
@@ -99,8 +102,10 @@ impl Controller {
                     }
                     self.sync_discovery();
                 }
+                // Another process has an address; it may let go of it at any time, and nothing tells.
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
-            self.publish(&status, &publish);
+            again = self.publish(&status, &publish);
         }
     }
 
@@ -188,7 +193,7 @@ impl Controller {
     }
 
     async fn discover(&mut self, patience: Duration) {
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         let plugins = self.discoveries();
         while !self.runner.complete() {
             let next = self.runner.next(|name| plugins.get(name).cloned(), &self.objects);
@@ -203,10 +208,17 @@ impl Controller {
         let made = self.assembler.assemble(&self.plan, &self.runner, &mut self.registry, &self.options.settings.here);
         let mut faults = self.faults.clone();
         faults.extend(made.faults);
-        for (planned, error, _) in self.registry.refused() {
+        for (planned, error, serving) in self.registry.refused() {
             let message = error.to_string();
             if !faults.iter().any(|f| f.message == message) {
-                faults.push(Fault { severity: Severity::Error, place: planned.place.clone(), object: None, message, expected: None });
+                let serving = serving.map_or("no generation serves".to_owned(), |number| format!("generation {number} serves"));
+                faults.push(Fault {
+                    severity: Severity::Error,
+                    place: planned.place.clone(),
+                    object: None,
+                    message,
+                    expected: Some(serving),
+                });
             }
         }
         faults.extend(self.discovery_faults());
@@ -241,9 +253,12 @@ impl Controller {
         faults.collect()
     }
 
-    fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish) {
+    /// When to try again, if an address could not be bound.
+    fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish) -> Option<Instant> {
         let (snapshot, mut now) = self.assemble();
-        for message in publish(snapshot) {
+        let failed = publish(snapshot);
+        let again = (!failed.is_empty()).then(|| Instant::now() + BIND_AGAIN);
+        for message in failed {
             now.faults.push(Fault { severity: Severity::Error, place: None, object: None, message, expected: None });
         }
         for fault in now.faults.iter().filter(|f| !self.reported.contains(f)) {
@@ -254,6 +269,7 @@ impl Controller {
         }
         self.reported.clone_from(&now.faults);
         status.store(Arc::new(now));
+        again
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sluicegate_host::discovery::{Event, Found, FoundEndpoint, Key, WasmDiscovery};
 use sluicegate_model::object::Object;
 use sluicegate_model::plugin::PluginError;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +49,8 @@ struct Task {
     objects: HashMap<(String, Key), Arc<Object>>,
     ended: Option<PluginError>,
     pause: Duration,
+    /// Ends the pause before a task that ended is started anew.
+    hurry: Arc<Notify>,
 }
 
 impl Drop for Task {
@@ -76,11 +78,16 @@ impl Runner {
             let id = plugin.generation().id;
             let fresh = self.tasks.get(name).is_none_or(|task| task.generation != id);
             if fresh {
-                let task = start(name.clone(), plugin.clone(), self.sender.clone(), Duration::ZERO, FIRST_PAUSE);
+                let task = start(name.clone(), plugin.clone(), self.sender.clone(), None, FIRST_PAUSE);
                 self.tasks.insert(name.clone(), task);
             }
             if let Some(task) = self.tasks.get_mut(name) {
-                task.tell(targets, objects);
+                let edited = task.tell(targets, objects);
+                if edited && task.ended.is_some() {
+                    // What made it end may have been mended: no reason to wait.
+                    task.pause = FIRST_PAUSE;
+                    task.hurry.notify_one();
+                }
                 if fresh {
                     task.send(Event::Synced);
                 }
@@ -110,14 +117,6 @@ impl Runner {
                 self.published.insert(key, (name, endpoints));
             }
             Message::Found(Found::Failed(key, reason)) if task.targets.contains_key(&key) => {
-                if self.failures.get(&key) != Some(&reason) {
-                    tracing::warn!(
-                        plugin = name,
-                        service = format!("{}/{}", key.namespace, key.name),
-                        reason,
-                        "endpoints could not be found; the last ones stay"
-                    );
-                }
                 self.failures.insert(key, reason);
             }
             Message::Found(_) => {}
@@ -125,7 +124,7 @@ impl Runner {
                 tracing::error!(%error, pause = ?task.pause, "the discovery task ended; it is started anew after a pause");
                 let Some(plugin) = plugins(&name) else { return };
                 let pause = task.pause;
-                let mut anew = start(name.clone(), plugin, self.sender.clone(), pause, (pause * 2).min(LONGEST_PAUSE));
+                let mut anew = start(name.clone(), plugin, self.sender.clone(), Some(pause), (pause * 2).min(LONGEST_PAUSE));
                 let targets = std::mem::take(&mut task.targets);
                 anew.tell(&targets, objects);
                 anew.send(Event::Synced);
@@ -158,11 +157,21 @@ impl Runner {
     }
 }
 
-fn start(name: String, plugin: Arc<WasmDiscovery>, sender: mpsc::Sender<(String, Message)>, after: Duration, pause: Duration) -> Task {
+fn start(
+    name: String,
+    plugin: Arc<WasmDiscovery>,
+    sender: mpsc::Sender<(String, Message)>,
+    after: Option<Duration>,
+    pause: Duration,
+) -> Task {
     let generation = plugin.generation().id;
     let (events, inbox) = mpsc::unbounded_channel();
+    let hurry = Arc::new(Notify::new());
+    let hurried = hurry.clone();
     let join = tokio::spawn(async move {
-        tokio::time::sleep(after).await;
+        if let Some(after) = after {
+            tokio::select! { () = tokio::time::sleep(after) => {}, () = hurried.notified() => {} }
+        }
         let (found, mut out) = mpsc::channel(64);
         let forward = async {
             while let Some(found) = out.recv().await {
@@ -175,19 +184,21 @@ fn start(name: String, plugin: Arc<WasmDiscovery>, sender: mpsc::Sender<(String,
         // Control is gone only together with the process.
         let _ = sender.send((name.clone(), Message::Ended(error))).await;
     });
-    Task { generation, events, join, targets: HashMap::new(), objects: HashMap::new(), ended: None, pause }
+    Task { generation, events, join, targets: HashMap::new(), objects: HashMap::new(), ended: None, pause, hurry }
 }
 
 impl Task {
-    /// Sends what differs from what was sent.
-    fn tell(&mut self, targets: &HashMap<Key, Target>, objects: &[Arc<Object>]) {
+    /// Sends what differs from what was sent. True if a target does.
+    fn tell(&mut self, targets: &HashMap<Key, Target>, objects: &[Arc<Object>]) -> bool {
         let gone: Vec<Key> = self.targets.keys().filter(|key| !targets.contains_key(*key)).cloned().collect();
+        let mut edited = !gone.is_empty();
         for key in gone {
             self.targets.remove(&key);
             self.send(Event::TargetGone(key));
         }
         for (key, target) in targets {
             if self.targets.get(key) != Some(target) {
+                edited = true;
                 self.targets.insert(key.clone(), target.clone());
                 self.send(Event::Target(key.clone(), target.service.clone(), target.config.clone()));
             }
@@ -207,6 +218,7 @@ impl Task {
         for (kind, key) in gone {
             self.send(Event::ObjectGone(kind, key));
         }
+        edited
     }
 
     fn send(&self, event: Event) {
