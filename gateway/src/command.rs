@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod flags;
 mod get;
+mod lifecycle;
 mod plugin;
 
 use std::io::Write as _;

@@ -10,6 +10,7 @@ pub mod limiter;
 pub mod manifest;
 pub mod native;
 pub mod object;
+pub mod operate;
 pub mod plan;
 pub mod plugin;
 pub mod pool;
