@@ -29,8 +29,10 @@ pub struct Settled {
     pub paths: Vec<PathBuf>,
     /// Data plane threads.
     pub workers: usize,
-    /// Client connections open at a time; none: half of the descriptors the process may have.
+    /// Client connections open at a time; none: as many as three quarters of the process' descriptors allow, two for each.
     pub max_connections: Option<usize>,
+    /// UDP flows at a time; none: a quarter of the process' descriptors, and at most 65,536.
+    pub max_flows: Option<usize>,
     /// Of the admin API; port 0 takes a free one.
     pub admin_address: SocketAddr,
     /// Where allocations are kept.
@@ -56,6 +58,7 @@ impl Default for Settled {
             paths: Vec::new(),
             workers: 1,
             max_connections: None,
+            max_flows: None,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             state_dir: std::env::temp_dir().join(format!("sluicegate-{}", std::process::id())),
             ranges: Ranges::default(),
@@ -118,13 +121,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let allocator =
         Allocator::load(&settled.state_dir, settled.ranges.clone()).map_err(io(format!("state folder {}", settled.state_dir.display())))?;
     let stats = Arc::new(ProxyStats::default());
-    let proxy = Arc::new(
-        Proxy::start(&Config { workers: settled.workers, max_connections: settled.max_connections }, &stats).map_err(io("the workers"))?,
-    );
+    let config = Config { workers: settled.workers, max_connections: settled.max_connections, max_flows: settled.max_flows };
+    let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
     let controller = Controller::new(settled.options()?, loader, allocator);
-    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone(), operate: controller.operate() };
+    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone() };
     let outcome = runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(admin_listener).map_err(io("admin address"))?;
         let admin = tokio::spawn(sluicegate_admin::serve(listener, view, std::future::pending()));

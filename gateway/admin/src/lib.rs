@@ -7,11 +7,8 @@
 //! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
-//! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
-//! | POST `/api/v1/plugins/NAME/rollback`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
 mod metrics;
-mod plugins;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,9 +18,8 @@ use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
-use sluicegate_model::operate::Operate;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 
@@ -36,8 +32,6 @@ pub struct View {
     pub proxy: Arc<ProxyStats>,
     /// Set when the gateway begins to stop.
     pub stopping: Arc<AtomicBool>,
-    /// Takes orders to control.
-    pub operate: Operate,
 }
 
 /// Serves until `shutdown` is ready.
@@ -57,8 +51,6 @@ fn router(view: View) -> Router {
         .route("/api/v1/services", get(|State(v): State<View>| async move { Json(v.status.load().services.clone()) }))
         .route("/api/v1/endpoints", get(endpoints))
         .route("/api/v1/plugins", get(|State(v): State<View>| async move { Json(v.status.load().plugins.clone()) }))
-        .route("/api/v1/plugins/{name}/history", get(plugins::history))
-        .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
         .route("/api/v1/faults", get(|State(v): State<View>| async move { Json(v.status.load().faults.clone()) }))
         .with_state(view)
 }
@@ -86,7 +78,7 @@ async fn endpoints(State(view): State<View>) -> Json<Vec<serde_json::Value>> {
         service.ports.iter().flat_map(move |port| {
             port.endpoints.iter().map(move |e| {
                 serde_json::json!({
-                    "namespace": service.namespace, "service": service.name, "port": port.port, "portName": port.name,
+                    "namespace": service.namespace, "service": service.name, "port": port.port, "portName": port.name, "protocol": port.protocol,
                     "address": e.address, "ready": e.ready, "serving": e.serving, "terminating": e.terminating, "weight": e.weight,
                     "zone": e.zone, "node": e.node, "inFlight": e.stats.in_flight(), "latencyMicroseconds": e.stats.latency_us(),
                     "success": e.stats.success(), "picks": e.stats.picks.load(Ordering::Relaxed),

@@ -1,10 +1,11 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
-//! data plane as a whole, [`services`] each service port, [`plugins`] each plugin; [`family`] writes their rows.
+//! data plane as a whole, [`services`] each service port, [`udp`] what only UDP ports have, [`plugins`] each plugin; [`family`] writes their rows.
 
 mod family;
 mod plugins;
 mod process;
 mod services;
+mod udp;
 
 use std::fmt;
 
@@ -35,6 +36,7 @@ impl Collector for Metrics {
         let status = self.0.status.load();
         process::encode(&mut encoder, &self.0.proxy, &status)?;
         services::encode(&mut encoder, &status)?;
+        udp::encode(&mut encoder, &status)?;
         plugins::encode(&mut encoder, &status)
     }
 }

@@ -15,7 +15,7 @@ use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::plan::{Plan, PlannedFront, PlannedPort, PlannedRouter, PlannedTarget, PluginUse};
 use sluicegate_model::plugin::{BalancerGeneration, PluginError, RouterGeneration, Stage};
 use sluicegate_model::pool::{Endpoint, Here, Pool, TrafficPolicy, unique};
-use sluicegate_model::route::{RouteTable, ServiceRef};
+use sluicegate_model::route::{Protocol, RouteTable, ServiceRef};
 use sluicegate_model::schema::Violation;
 use sluicegate_model::settings::Rate;
 use sluicegate_model::snapshot::{
@@ -29,18 +29,24 @@ use crate::registry::{Registry, Use};
 
 /// Service ports whose counters are kept; beyond that, of those that are gone none.
 const MOST_SERVICE_STATS: usize = 16_384;
+/// A service port, and its protocol: TCP 53 and UDP 53 of one Service are two.
+type PortId = (ServiceRef, Protocol);
+
+fn port_id(port: &PlannedPort) -> PortId {
+    (port.service.clone(), if port.protocol == "UDP" { Protocol::Udp } else { Protocol::Tcp })
+}
 
 /// What outlives a snapshot.
 #[derive(Default)]
 pub struct Assembler {
     version: u64,
-    pools: HashMap<(ServiceRef, bool), (String, Arc<Pool>)>,
-    endpoint_stats: HashMap<(ServiceRef, SocketAddr), Arc<EndpointStats>>,
-    service_stats: HashMap<ServiceRef, Arc<ServiceStats>>,
-    affinities: HashMap<ServiceRef, Arc<Affinity>>,
-    limiters: HashMap<ServiceRef, Arc<Limiter>>,
-    listener_limiters: HashMap<SocketAddr, Arc<Limiter>>,
-    balancers: HashMap<ServiceRef, (Vec<Arc<dyn BalancerGeneration>>, Arc<str>)>,
+    pools: HashMap<(PortId, bool), (String, Arc<Pool>)>,
+    endpoint_stats: HashMap<(PortId, SocketAddr), Arc<EndpointStats>>,
+    service_stats: HashMap<PortId, Arc<ServiceStats>>,
+    affinities: HashMap<PortId, Arc<Affinity>>,
+    limiters: HashMap<PortId, Arc<Limiter>>,
+    listener_limiters: HashMap<(Protocol, SocketAddr), Arc<Limiter>>,
+    balancers: HashMap<PortId, (Vec<Arc<dyn BalancerGeneration>>, Arc<str>)>,
     routers: HashMap<Use, Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>>,
 }
 
@@ -69,21 +75,20 @@ impl Assembler {
     pub fn assemble(&mut self, plan: &Plan, found: &Runner, registry: &mut Registry, here: &Here) -> Assembled {
         let mut faults = Vec::new();
         let mut services = Vec::new();
-        let mut index: HashMap<ServiceRef, ServiceIndex> = HashMap::new();
+        let mut index: HashMap<PortId, ServiceIndex> = HashMap::new();
         let mut statuses = Vec::new();
         for service in &plan.services {
             let mut ports = Vec::new();
             for port in &service.ports {
                 let key = Key { namespace: port.service.namespace.clone(), name: port.service.name.clone() };
-                let stats = self.service_stats.entry(port.service.clone()).or_default().clone();
+                let stats = self.service_stats.entry(port_id(port)).or_default().clone();
                 let all = self.endpoints(port, found.endpoints(&key).unwrap_or_default(), &stats);
                 ports.push(status(port, &all, &stats));
-                // UDP and SCTP ports may share a number with a TCP port; only TCP is forwarded.
-                if port.protocol != "TCP" || !service.proxied {
+                if port.protocol == "SCTP" || !service.proxied {
                     continue;
                 }
                 let made = self.service_port(port, &all, stats, registry, here, &mut faults);
-                index.insert(port.service.clone(), services.len());
+                index.insert(port_id(port), services.len());
                 services.push(Arc::new(made));
             }
             statuses.push(ServiceStatus {
@@ -100,8 +105,9 @@ impl Assembler {
             bindings.push(self.router(router, registry, &index, &mut faults));
         }
         let listeners = plan.listeners.iter().map(|listener| {
+            let protocol = listener.front.protocol();
             let target = |target: &PlannedTarget| match target {
-                PlannedTarget::Service { service, side } => match index.get(service) {
+                PlannedTarget::Service { service, side } => match index.get(&(service.clone(), protocol)) {
                     Some(service) => Target::Service(ServiceSide { service: *service, side: *side }),
                     None => Target::Nothing,
                 },
@@ -110,11 +116,12 @@ impl Assembler {
             };
             let front = match &listener.front {
                 PlannedFront::Tcp(to) => Front::Tcp(target(to)),
+                PlannedFront::Udp(to) => Front::Udp(target(to)),
                 PlannedFront::Http(hosts) => {
                     Front::Http(hosts.iter().map(|(hostname, to)| VirtualHost { hostname: hostname.clone(), target: target(to) }).collect())
                 }
             };
-            let limiter = limiter(&mut self.listener_limiters, &listener.address, &listener.settings.rates);
+            let limiter = limiter(&mut self.listener_limiters, &(protocol, listener.address), &listener.settings.rates);
             Arc::new(Listener {
                 address: listener.address,
                 name: listener.name.clone(),
@@ -124,14 +131,14 @@ impl Assembler {
             })
         });
         let listeners: Vec<Arc<Listener>> = listeners.collect();
-        self.listener_limiters.retain(|address, _| listeners.iter().any(|l| l.address == *address));
+        self.listener_limiters.retain(|of, _| listeners.iter().any(|l| (l.front.protocol(), l.address) == *of));
         self.forget(&index);
         self.version += 1;
         Assembled { snapshot: Arc::new(Snapshot { version: self.version, listeners, services }), services: statuses, faults }
     }
 
     fn endpoints(&mut self, port: &PlannedPort, found: &[FoundEndpoint], service: &ServiceStats) -> Vec<Endpoint> {
-        let mut all = Vec::new();
+        let (id, mut all) = (port_id(port), Vec::new());
         for e in found.iter().filter(|e| e.port_name.as_ref().is_none_or(|name| *name == port.name)) {
             let Ok(ip) = e.address.parse::<IpAddr>() else {
                 tracing::warn!(service = %port.service, address = e.address, "a discovery plugin published what is no IP address");
@@ -141,7 +148,7 @@ impl Assembler {
                 continue;
             }
             let address = SocketAddr::new(ip, e.port);
-            let stats = self.endpoint_stats.entry((port.service.clone(), address)).or_insert_with(|| {
+            let stats = self.endpoint_stats.entry((id.clone(), address)).or_insert_with(|| {
                 let stats = Arc::<EndpointStats>::default();
                 service.picks.join(stats.clone());
                 stats
@@ -182,13 +189,13 @@ impl Assembler {
                         _ => None,
                     })
                     .collect();
-                self.balancers.insert(port.service.clone(), (ladder, port.balancer.config.as_str().into()));
+                self.balancers.insert(port_id(port), (ladder, port.balancer.config.as_str().into()));
             }
             Err(error) => faults.extend(refused(&port.balancer, &error, registry)),
         }
         // Refused: what served last goes on; at first there is nothing, and the native random choice serves.
-        let (balancers, balancer_config) = self.balancers.get(&port.service).cloned().unwrap_or_else(|| (Vec::new(), "{}".into()));
-        let affinity = port.affinity.map(|timeout| self.affinity(&port.service, timeout));
+        let (balancers, balancer_config) = self.balancers.get(&port_id(port)).cloned().unwrap_or_else(|| (Vec::new(), "{}".into()));
+        let affinity = port.affinity.map(|timeout| self.affinity(port_id(port), timeout));
         let internal = self.pool(port, all, port.internal, here, &balancer_config);
         let external =
             if port.internal == port.external { internal.clone() } else { self.pool(port, all, port.external, here, &balancer_config) };
@@ -204,17 +211,17 @@ impl Assembler {
             hash: port.hash.clone(),
             affinity,
             settings: port.settings.clone(),
-            limiter: limiter(&mut self.limiters, &port.service, &port.settings.rates),
+            limiter: limiter(&mut self.limiters, &port_id(port), &port.settings.rates),
             stats,
         }
     }
 
-    fn affinity(&mut self, service: &ServiceRef, timeout: Duration) -> Arc<Affinity> {
-        match self.affinities.get(service) {
+    fn affinity(&mut self, port: PortId, timeout: Duration) -> Arc<Affinity> {
+        match self.affinities.get(&port) {
             Some(table) if table.timeout == timeout => table.clone(),
             _ => {
                 let table = Arc::new(Affinity::new(timeout));
-                self.affinities.insert(service.clone(), table.clone());
+                self.affinities.insert(port, table.clone());
                 table
             }
         }
@@ -222,12 +229,13 @@ impl Assembler {
 
     /// The pool that was, if nothing changed; its id, if only its endpoints did; a new id for a new balancer configuration.
     fn pool(&mut self, port: &PlannedPort, all: &[Endpoint], policy: TrafficPolicy, here: &Here, config: &str) -> Arc<Pool> {
-        let key = (port.service.clone(), policy == TrafficPolicy::Local);
+        let key = (port_id(port), policy == TrafficPolicy::Local);
         let known = self.pools.get(&key).filter(|(known, _)| known == config).map(|(_, pool)| pool.clone());
         let pool = Pool::select(known.as_ref().map_or_else(unique, |pool| pool.id), all, policy, port.distribution, here);
         let pool = match known {
             Some(known)
                 if known.empty == pool.empty
+                    && known.draining == pool.draining
                     && known.endpoints.len() == pool.endpoints.len()
                     && known.endpoints.iter().zip(&pool.endpoints).all(|(a, b)| same(a, b)) =>
             {
@@ -243,7 +251,7 @@ impl Assembler {
         &mut self,
         router: &PlannedRouter,
         registry: &mut Registry,
-        index: &HashMap<ServiceRef, ServiceIndex>,
+        index: &HashMap<PortId, ServiceIndex>,
         faults: &mut Vec<Fault>,
     ) -> Option<Arc<RouterBinding>> {
         let wanted = router_use(router);
@@ -262,21 +270,23 @@ impl Assembler {
         }
         let ladder =
             self.routers.get(&wanted).or_else(|| self.routers.iter().find(|(u, _)| u.listener == wanted.listener).map(|(_, l)| l))?;
+        let protocol = router.listener.transport.protocol();
+        let found = |service: &ServiceRef| index.get(&(service.clone(), protocol)).copied();
         let rung = |(generation, table): &(Arc<dyn RouterGeneration>, Arc<RouteTable>)| RouterRung {
             generation: generation.clone(),
             table: table.clone(),
             backends: table
                 .rules
                 .iter()
-                .map(|rule| rule.backends.iter().map(|b| index.get(&b.service).copied().ok_or_else(|| missing(&b.service))).collect())
+                .map(|rule| rule.backends.iter().map(|b| found(&b.service).ok_or_else(|| missing(&b.service, protocol))).collect())
                 .collect(),
-            mirrors: table.rules.iter().map(|rule| rule.actions.mirrors.iter().map(|m| index.get(&m.service).copied()).collect()).collect(),
+            mirrors: table.rules.iter().map(|rule| rule.actions.mirrors.iter().map(|m| found(&m.service)).collect()).collect(),
         };
         Some(Arc::new(RouterBinding { transport: router.listener.transport, ladder: ladder.iter().map(rung).collect() }))
     }
 
     /// Drops what belongs to service ports that are gone.
-    fn forget(&mut self, live: &HashMap<ServiceRef, ServiceIndex>) {
+    fn forget(&mut self, live: &HashMap<PortId, ServiceIndex>) {
         self.pools.retain(|(service, _), _| live.contains_key(service));
         self.affinities.retain(|service, _| live.contains_key(service));
         self.limiters.retain(|service, _| live.contains_key(service));
@@ -303,8 +313,9 @@ fn limiter<K: Clone + Eq + Hash>(known: &mut HashMap<K, Arc<Limiter>>, of: &K, r
     made
 }
 
-fn missing(service: &ServiceRef) -> Arc<str> {
-    format!("service port {service} does not exist").into()
+fn missing(service: &ServiceRef, protocol: Protocol) -> Arc<str> {
+    let protocol = if protocol == Protocol::Udp { "UDP " } else { "" };
+    format!("{protocol}service port {service} does not exist").into()
 }
 
 /// A fault for each field that does not fit the plugin's schema; else one for the plugin's own words.

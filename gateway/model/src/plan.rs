@@ -21,7 +21,7 @@ use crate::object::Object;
 use crate::object::ours::FailurePolicy;
 use crate::plugin::{Limits, PluginKind};
 use crate::pool::{Distribution, Here, TrafficPolicy};
-use crate::route::{ListenerInfo, ServiceRef};
+use crate::route::{ListenerInfo, Protocol, ServiceRef};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::snapshot::{AppProtocol, HashKey, Side};
 
@@ -64,7 +64,7 @@ pub struct Settings {
 pub struct Plan {
     /// All Services.
     pub services: Vec<PlannedService>,
-    /// No two have the same address.
+    /// No two have the same protocol and address.
     pub listeners: Vec<PlannedListener>,
     /// Routers; listeners hold indices.
     pub routers: Vec<PlannedRouter>,
@@ -164,14 +164,23 @@ pub struct PlannedListener {
 pub enum PlannedFront {
     /// Forward connections.
     Tcp(PlannedTarget),
+    /// Forward datagrams.
+    Udp(PlannedTarget),
     /// Forward requests, by host name.
     Http(Vec<(Option<String>, PlannedTarget)>),
+}
+
+impl PlannedFront {
+    /// What carries it.
+    pub fn protocol(&self) -> Protocol {
+        if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
+    }
 }
 
 /// See [`crate::snapshot::Target`].
 #[derive(Clone, Debug)]
 pub enum PlannedTarget {
-    /// A service port.
+    /// A service port, of the listener's protocol.
     Service {
         /// Which.
         service: ServiceRef,
@@ -180,7 +189,7 @@ pub enum PlannedTarget {
     },
     /// An index in [`Plan::routers`].
     Router(usize),
-    /// 404 or a reset.
+    /// 404, a reset or a drop.
     Nothing,
 }
 

@@ -61,6 +61,8 @@ pub struct Pool {
     pub version: u64,
     /// Those that may be picked, sorted by address.
     pub endpoints: Vec<Endpoint>,
+    /// Those that are not picked any more but still answer, in the same order: UDP flows stay with them (SERVICE-SEMANTICS §12).
+    pub draining: Vec<SocketAddr>,
     /// Why `endpoints` is empty, if it is.
     pub empty: Option<EmptyReason>,
 }
@@ -81,6 +83,11 @@ pub fn unique() -> u64 {
 }
 
 impl Pool {
+    /// Whether a flow may stay with an endpoint: it may be picked, or still answers while it terminates.
+    pub fn serves(&self, address: SocketAddr) -> bool {
+        self.endpoints.binary_search_by_key(&address, |e| e.address).is_ok() || self.draining.binary_search(&address).is_ok()
+    }
+
     /// Selects, from all endpoints of a service port, those that may be picked.
     pub fn select(id: u64, all: &[Endpoint], policy: TrafficPolicy, distribution: Distribution, here: &Here) -> Self {
         let usable = ready_or_draining(all.iter().collect());
@@ -95,7 +102,10 @@ impl Pool {
         chosen.sort_by_key(|e| e.address);
         chosen.dedup_by_key(|e| e.address);
         let endpoints: Vec<Endpoint> = chosen.into_iter().cloned().collect();
-        Self { id, version: unique(), empty: endpoints.is_empty().then_some(empty), endpoints }
+        let mut draining: Vec<SocketAddr> = all.iter().filter(|e| e.serving && e.terminating).map(|e| e.address).collect();
+        draining.retain(|address| endpoints.binary_search_by_key(address, |e| e.address).is_err());
+        draining.sort_unstable();
+        Self { id, version: unique(), empty: endpoints.is_empty().then_some(empty), endpoints, draining }
     }
 }
 

@@ -5,6 +5,7 @@ mod connection;
 mod rate;
 mod retry;
 mod timeouts;
+mod udp;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub use connection::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeouts::*;
+pub use udp::*;
 
 /// How a service port's endpoints are treated: `BackendTrafficPolicy`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +32,8 @@ pub struct BackendSettings {
     pub keepalive: Keepalive,
     /// Endpoints are told of the client; none: they are not.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Of UDP flows.
+    pub udp: UdpSettings,
 }
 
 /// How a listener's clients are treated: `ClientTrafficPolicy`.

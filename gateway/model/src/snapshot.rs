@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::limiter::Limiter;
 use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
 use crate::pool::Pool;
-use crate::route::{RouteTable, ServiceRef, Transport};
+use crate::route::{Protocol, RouteTable, ServiceRef, Transport};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
 
@@ -17,7 +17,7 @@ use crate::stats::ServiceStats;
 pub struct Snapshot {
     /// Counts up by one with each snapshot.
     pub version: u64,
-    /// What to listen on. No two have the same address.
+    /// What to listen on. No two have the same protocol and address.
     pub listeners: Vec<Arc<Listener>>,
     /// All service ports that something may be forwarded to. Listeners and routes hold indices into it.
     pub services: Vec<Arc<ServicePort>>,
@@ -26,7 +26,7 @@ pub struct Snapshot {
 /// An index in [`Snapshot::services`].
 pub type ServiceIndex = usize;
 
-/// One TCP address to listen on.
+/// One address to listen on.
 pub struct Listener {
     /// Where.
     pub address: SocketAddr,
@@ -40,12 +40,21 @@ pub struct Listener {
     pub limiter: Option<Arc<Limiter>>,
 }
 
-/// What to do with a connection.
+/// What to do with what arrives.
 pub enum Front {
-    /// Forward it whole.
+    /// Forward a connection whole.
     Tcp(Target),
+    /// Forward datagrams, flow by flow.
+    Udp(Target),
     /// Take HTTP requests from it. Sorted: exact host names, wildcards (more labels first), then the empty one.
     Http(Vec<VirtualHost>),
+}
+
+impl Front {
+    /// What carries it: a TCP and a UDP listener may have the same address.
+    pub fn protocol(&self) -> Protocol {
+        if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
+    }
 }
 
 /// What serves one host name of an HTTP listener.
@@ -76,7 +85,7 @@ pub enum Target {
     Service(ServiceSide),
     /// To a router.
     Router(Arc<RouterBinding>),
-    /// Nowhere: 404, or a reset for TCP.
+    /// Nowhere: 404, a reset for TCP, a drop for UDP.
     Nothing,
 }
 
@@ -164,6 +173,8 @@ impl ServicePort {
 pub enum AppProtocol {
     /// Bytes, balanced per connection.
     Tcp,
+    /// Datagrams, balanced per flow.
+    Udp,
     /// HTTP/1.1, balanced per request.
     Http,
 }
@@ -203,7 +214,7 @@ pub fn cookie<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
 /// request's path, taken only for services that ask for affinity, and never across an await.
 #[derive(Debug)]
 pub struct Affinity {
-    /// Sliding: each new connection renews it (SERVICE-SEMANTICS §4).
+    /// Sliding: each new connection or flow renews it (SERVICE-SEMANTICS §4).
     pub timeout: Duration,
     clients: Mutex<HashMap<IpAddr, (SocketAddr, Instant)>>,
 }

@@ -2,6 +2,7 @@
 
 mod histogram;
 mod reset;
+mod udp;
 mod words;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use histogram::{BOUNDS_US, Histogram};
 pub use reset::Reset;
+pub use udp::{UdpDrop, UdpStats};
 pub use words::{ByWord, MOST_WORDS};
 
 use crate::slots::Slots;
@@ -111,6 +113,8 @@ pub struct ServiceStats {
     pub retries: RetryStats,
     /// What breakers and limits refused.
     pub refused: RefusalStats,
+    /// Of a UDP port.
+    pub udp: UdpStats,
 }
 
 /// What a service port has under way; counted while a breaker or a budget limits it. What began before that is not counted.
@@ -175,6 +179,8 @@ pub struct ProxyStats {
     pub refused: AtomicU64,
     /// Accepts that failed.
     pub accept_errors: AtomicU64,
+    /// Datagrams for a listener that leads nowhere.
+    pub unrouted_datagrams: AtomicU64,
     /// The newest snapshot version that every worker serves.
     pub serving: AtomicU64,
     /// What limits of clients refused or ended.

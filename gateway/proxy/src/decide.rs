@@ -76,7 +76,7 @@ impl Decider {
             }
         }
         let targets = snapshot.listeners.iter().flat_map(|l| match &l.front {
-            Front::Tcp(target) => vec![target],
+            Front::Tcp(target) | Front::Udp(target) => vec![target],
             Front::Http(hosts) => hosts.iter().map(|h| &h.target).collect(),
         });
         let (mut generations, mut tables) = (Ids::default(), Ids::default());

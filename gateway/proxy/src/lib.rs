@@ -1,7 +1,7 @@
 //! The data plane: one thread a worker, each with its own event loop, sockets, idle upstream connections and plugin instances.
 //!
 //! In the order bytes pass: [`listener`] binds; [`worker`] accepts; [`origin`] lets in, by [`proxy_protocol`] or not; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by
-//! request); both ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
+//! request); datagrams go to [`udp`]; all ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
 
 mod decide;
 #[cfg(fuzzing)]
@@ -13,16 +13,18 @@ mod origin;
 mod proxy_protocol;
 mod stream;
 mod tcp;
+mod udp;
 mod upstream;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalOptions;
@@ -35,8 +37,10 @@ use listener::SocketSet;
 pub struct Config {
     /// Threads, at least 1.
     pub workers: usize,
-    /// Client connections open at a time, over all workers; none: half of the descriptors the process may have.
+    /// Client connections open at a time, over all workers; none: as many as three quarters of the process' descriptors allow.
     pub max_connections: Option<usize>,
+    /// UDP flows at a time, over all workers; none: a quarter of the process' descriptors, and at most 65,536.
+    pub max_flows: Option<usize>,
 }
 
 /// An address that could not be bound.
@@ -51,11 +55,15 @@ pub struct BindFailure {
     pub error: String,
 }
 
+/// Sockets by address. A TCP and a UDP listener may have the same one, so each protocol has its own map.
+pub(crate) type Sockets<S> = BTreeMap<SocketAddr, Arc<SocketSet<S>>>;
+
 /// What workers watch: a snapshot and the sockets for its listeners.
 #[derive(Clone, Default)]
 pub(crate) struct Published {
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) sockets: BTreeMap<SocketAddr, Arc<SocketSet>>,
+    pub(crate) sockets: Sockets<TcpListener>,
+    pub(crate) datagrams: Sockets<UdpSocket>,
     pub(crate) stop: Option<Duration>,
 }
 
@@ -83,8 +91,11 @@ impl Serving {
 /// Descriptors kept for listeners, files and the admin API.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
-/// Client connections each worker may have open: each may need a descriptor towards an endpoint as well. The soft limit is raised to the hard one.
-fn most_open(workers: usize) -> usize {
+/// UDP flows that are kept without being told to.
+const MOST_FLOWS: usize = 65_536;
+
+/// Descriptors for connections and flows. The soft limit is raised to the hard one.
+fn descriptors() -> usize {
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     if limit.current < limit.maximum {
         let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
@@ -93,7 +104,7 @@ fn most_open(workers: usize) -> usize {
         }
     }
     let descriptors = limit.current.unwrap_or(u64::MAX).saturating_sub(RESERVED_DESCRIPTORS).max(16);
-    usize::try_from(descriptors / 2).unwrap_or(usize::MAX).div_ceil(workers)
+    usize::try_from(descriptors).unwrap_or(usize::MAX)
 }
 
 /// The running data plane. Dropped without [`Proxy::shutdown`] it stops at once.
@@ -122,12 +133,15 @@ impl Proxy {
             all: watch::Sender::new(0),
             stats: stats.clone(),
         });
-        let most_open = config.max_connections.map_or_else(|| most_open(count), |most| most.div_ceil(count));
+        // Three quarters are for connections, which may need one towards an endpoint as well; one quarter for flows, which need just that one.
+        let quarter = descriptors() / 4;
+        let most_open = config.max_connections.unwrap_or(quarter / 2 * 3).div_ceil(count);
+        let most_flows = config.max_flows.unwrap_or(quarter.min(MOST_FLOWS)).div_ceil(count);
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
-            let worker =
-                worker::Worker { index, cpu, most_open, published: receiver.clone(), stats: stats.clone(), serving: serving.clone() };
+            let (published, stats, serving) = (receiver.clone(), stats.clone(), serving.clone());
+            let worker = worker::Worker { index, cpu, most_open, most_flows, published, stats, serving };
             // The event loop belongs to its thread; its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
@@ -148,21 +162,25 @@ impl Proxy {
     pub fn publish(&self, snapshot: Arc<Snapshot>) -> Vec<BindFailure> {
         let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failures = Vec::new();
-        let known = self.published.borrow().sockets.clone();
-        let mut sockets = BTreeMap::new();
+        let known = self.published.borrow().clone();
+        let (mut sockets, mut datagrams) = (Sockets::new(), Sockets::new());
         for listener in &snapshot.listeners {
             let address = listener.address;
-            match known.get(&address).cloned().map_or_else(|| SocketSet::bind(address, self.count).map(Arc::new), Ok) {
-                Ok(set) => {
-                    set.apply(&listener.settings);
-                    sockets.insert(address, set);
-                }
-                Err(error) => failures.push(BindFailure { address, listener: listener.name.clone(), error: error.to_string() }),
+            let bound = match listener.front.protocol() {
+                Protocol::Tcp => keep(&known.sockets, &mut sockets, address, || SocketSet::tcp(address, self.count)),
+                Protocol::Udp => keep(&known.datagrams, &mut datagrams, address, || SocketSet::udp(address, self.count)),
+            };
+            if let Some(set) = sockets.get(&address) {
+                set.apply(&listener.settings);
+            }
+            if let Err(error) = bound {
+                failures.push(BindFailure { address, listener: listener.name.clone(), error: error.to_string() });
             }
         }
         self.published.send_modify(|p| {
             p.snapshot = snapshot;
             p.sockets = sockets;
+            p.datagrams = datagrams;
         });
         failures
     }
@@ -173,7 +191,7 @@ impl Proxy {
         let _ = self.serving.all.subscribe().wait_for(|newest| *newest >= version).await;
     }
 
-    /// Stops accepting, lets what runs finish for `grace`, and ends the workers. Blocks until they have ended: call it where that is allowed.
+    /// Stops accepting, lets what runs finish for `grace`, and ends the workers. UDP sockets stay open so long: answers go out through them. Blocks until they have ended: call it where that is allowed.
     pub fn shutdown(&self, grace: Duration) {
         self.published.send_modify(|p| {
             p.stop = Some(grace);
@@ -186,4 +204,16 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Goes on with the sockets of an address, or binds new ones.
+fn keep<S>(
+    known: &Sockets<S>,
+    kept: &mut Sockets<S>,
+    address: SocketAddr,
+    bind: impl FnOnce() -> std::io::Result<SocketSet<S>>,
+) -> std::io::Result<()> {
+    let set = known.get(&address).cloned().map_or_else(|| bind().map(Arc::new), Ok)?;
+    kept.insert(address, set);
+    Ok(())
 }

@@ -1,23 +1,22 @@
-//! Sockets: one a worker for each address, by SO_REUSEPORT, so that the kernel spreads connections and no accept is shared.
+//! Sockets: one a worker for each address, by SO_REUSEPORT, so that the kernel spreads connections and flows and no accept is shared.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
 use sluicegate_model::settings::{ClientSettings, Keepalive};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::udp;
+
 const BACKLOG: i32 = 4096;
 
-/// The sockets of one address; each worker accepts from its own.
-pub(crate) struct SocketSet(Vec<Mutex<Option<TcpListener>>>);
+/// The sockets of one address; each worker has its own.
+pub(crate) struct SocketSet<S>(Vec<Mutex<Option<S>>>);
 
-impl SocketSet {
-    pub(crate) fn bind(address: SocketAddr, workers: usize) -> std::io::Result<Self> {
-        // Without SO_REUSEPORT first: with it, another process on the address would silently share its connections with us.
-        drop(socket(address, false)?);
-        let sockets = (0..workers).map(|_| socket(address, true).map(|s| Mutex::new(Some(s))));
-        sockets.collect::<Result<_, _>>().map(Self)
+impl SocketSet<TcpListener> {
+    pub(crate) fn tcp(address: SocketAddr, workers: usize) -> std::io::Result<Self> {
+        Self::bind(address, workers, listen)
     }
 
     /// Sets what accepted connections inherit (tcp(7) on Linux): no call a connection for it. A changed policy counts for those to come.
@@ -31,13 +30,28 @@ impl SocketSet {
         }
     }
 
-    /// A second descriptor of a worker's socket, which stays open until [`Self::close`].
+    /// A second descriptor of a worker's socket, which stays open until [`Self::close`]: then to be drained and closed.
     pub(crate) fn take(&self, worker: usize) -> Option<TcpListener> {
         self.0.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.try_clone().ok()
     }
+}
 
-    /// A worker's socket, now only the caller's: to be drained and closed.
-    pub(crate) fn close(&self, worker: usize) -> Option<TcpListener> {
+impl SocketSet<UdpSocket> {
+    pub(crate) fn udp(address: SocketAddr, workers: usize) -> std::io::Result<Self> {
+        Self::bind(address, workers, udp::listen)
+    }
+}
+
+impl<S> SocketSet<S> {
+    fn bind(address: SocketAddr, workers: usize, listen: fn(SocketAddr, bool) -> std::io::Result<S>) -> std::io::Result<Self> {
+        // Without SO_REUSEPORT first: with it, another process on the address would silently share its connections with us.
+        drop(listen(address, false)?);
+        let sockets = (0..workers).map(|_| listen(address, true).map(|s| Mutex::new(Some(s))));
+        sockets.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// A worker's socket, now only the caller's.
+    pub(crate) fn close(&self, worker: usize) -> Option<S> {
         self.0.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -48,7 +62,7 @@ pub(crate) fn keep_alive(socket: &impl AsFd, settings: &Keepalive) -> std::io::R
     SockRef::from(socket).set_tcp_keepalive(&settings.probes.map_or_else(|| probes.clone(), |count| probes.clone().with_retries(count)))
 }
 
-fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

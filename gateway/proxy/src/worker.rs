@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use ::http::HeaderValue;
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{Front, Listener, Snapshot};
 use sluicegate_model::stats::{ProxyStats, Reset, count};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +23,7 @@ use crate::http::Closings;
 use crate::listener::SocketSet;
 use crate::stream::Stream;
 use crate::upstream::Upstreams;
-use crate::{Published, Serving, http, origin, tcp};
+use crate::{Published, Serving, http, origin, tcp, udp};
 
 /// After an accept fails for want of descriptors or memory, trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) cpu: Option<usize>,
     pub(crate) most_open: usize,
+    pub(crate) most_flows: usize,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
@@ -44,12 +46,18 @@ pub(crate) struct Worker {
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     listeners: HashMap<SocketAddr, Arc<Listener>, FxBuildHasher>,
+    datagrams: HashMap<SocketAddr, Arc<Listener>, FxBuildHasher>,
 }
 
 impl View {
-    /// The listener of an address.
+    /// The TCP listener of an address.
     pub(crate) fn listener(&self, address: SocketAddr) -> Option<&Listener> {
         self.listeners.get(&address).map(Arc::as_ref)
+    }
+
+    /// The UDP listener of an address.
+    pub(crate) fn datagrams(&self, address: SocketAddr) -> Option<&Listener> {
+        self.datagrams.get(&address).map(Arc::as_ref)
     }
 }
 
@@ -61,6 +69,7 @@ pub(crate) struct Shared {
     /// For [`tcp`]'s directions.
     pub(crate) tools: RefCell<tcp::Tools>,
     pub(crate) closings: Closings,
+    pub(crate) udp: udp::Udp,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) stopping: Cell<bool>,
     /// The `Date` of answers, renewed each second.
@@ -84,10 +93,11 @@ impl Shared {
     }
 
     fn take(&self, snapshot: Arc<Snapshot>) {
-        let listeners = snapshot.listeners.iter().map(|l| (l.address, l.clone())).collect();
+        let of = |protocol| snapshot.listeners.iter().filter(move |l| l.front.protocol() == protocol).map(|l| (l.address, l.clone()));
+        let (listeners, datagrams) = (of(Protocol::Tcp).collect(), of(Protocol::Udp).collect());
         self.decider.borrow_mut().retain(&snapshot);
         self.upstreams.retain(&snapshot);
-        let view = Rc::new(View { snapshot, listeners });
+        let view = Rc::new(View { snapshot, listeners, datagrams });
         *self.view.borrow_mut() = view.clone();
         self.closings.close(|address| !matches!(view.listener(address).map(|l| &l.front), Some(Front::Http(_))));
     }
@@ -103,11 +113,12 @@ impl Worker {
 
     async fn serve(mut self) {
         let shared = Rc::new(Shared {
-            view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default() })),
+            view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default(), datagrams: HashMap::default() })),
             decider: RefCell::default(),
             upstreams: Rc::default(),
             tools: RefCell::default(),
             closings: Closings::default(),
+            udp: udp::Udp::new(self.most_flows),
             stats: self.stats.clone(),
             stopping: Cell::new(false),
             date: RefCell::new(date()),
@@ -115,7 +126,8 @@ impl Worker {
             open: Cell::new(0),
             most_open: self.most_open,
         });
-        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet>, JoinHandle<()>)> = BTreeMap::new();
+        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet<std::net::TcpListener>>, JoinHandle<()>)> = BTreeMap::new();
+        let mut datagrams = udp::Listeners::default();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let grace = loop {
@@ -141,6 +153,7 @@ impl Worker {
                     accepting.insert(*address, (set.clone(), task));
                 }
             }
+            datagrams.sync(&published.datagrams, self.index, &shared).await;
             self.serving.took(self.index, published.snapshot.version);
             if let Some(grace) = published.stop {
                 break grace;
@@ -151,6 +164,7 @@ impl Worker {
                     _ = prune.tick() => shared.upstreams.prune(),
                     _ = second.tick() => {
                         shared.closings.second();
+                        shared.udp.expire();
                         *shared.date.borrow_mut() = date();
                     }
                 }
@@ -162,12 +176,16 @@ impl Worker {
         shared.stopping.set(true);
         shared.closings.close(|_| true);
         let drained = async {
-            while shared.open.get() > 0 {
+            while shared.open.get() > 0 || shared.udp.is_waiting() {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(connections = shared.open.get(), "connections were still open when the grace period ended");
+            tracing::warn!(
+                connections = shared.open.get(),
+                flows = shared.udp.flows(),
+                "connections were still open, or answers awaited, when the grace period ended"
+            );
         }
     }
 }
@@ -240,6 +258,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, vi
         Err(why) => return tcp::refuse(&stream, why, &shared),
     };
     match &listener.front {
+        Front::Udp(_) => tcp::refuse(&stream, Reset::NoRoute, &shared),
         Front::Tcp(_) => tcp::forward(stream, &origin, address, view, &shared).await,
         Front::Http(_) => {
             // A connection outlives snapshots: each request takes the newest.

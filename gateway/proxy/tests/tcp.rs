@@ -143,7 +143,7 @@ fn a_connection_outlives_its_endpoint_and_listener() {
 #[test]
 fn connections_beyond_the_limit_are_reset_and_the_running_ones_go_on() {
     run(async {
-        let proxy = start_with(&Config { workers: 1, max_connections: Some(1) });
+        let proxy = start_with(&Config { workers: 1, max_connections: Some(1), ..Config::default() });
         let (at, to_echo) = (free(), echo("a").await);
         proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![service(&[to_echo])]).await;
         let mut first = TcpStream::connect(at).await.unwrap();

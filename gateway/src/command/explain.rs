@@ -14,8 +14,8 @@ use sluicegate_model::fault::Severity;
 use sluicegate_model::plan::{Plan, Settings};
 use sluicegate_model::plugin::PickContext;
 use sluicegate_model::pool::Endpoint;
-use sluicegate_model::route::{Actions, Choice, Decision, RouteView};
-use sluicegate_model::snapshot::{Front, HashKey, Listener, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
+use sluicegate_model::route::{Actions, Choice, Decision, Protocol, RouteView};
+use sluicegate_model::snapshot::{AppProtocol, Front, HashKey, Listener, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
 use sluicegate_model::status::Status;
 
 use super::{fail, flags, out};
@@ -28,6 +28,9 @@ pub(super) struct Arguments {
     /// The port the request arrives at
     #[arg(long)]
     port: u16,
+    /// What arrives is a UDP flow: of the request, only the client's address counts
+    #[arg(long)]
+    udp: bool,
     /// The local address it arrives at [default: the URL's host if it is one, else any with this port]
     #[arg(long)]
     address: Option<IpAddr>,
@@ -59,6 +62,7 @@ struct Asked {
     headers: HeaderMap,
     client: IpAddr,
     port: u16,
+    protocol: Protocol,
     address: Option<IpAddr>,
 }
 
@@ -142,6 +146,7 @@ impl Arguments {
             headers,
             client: self.client,
             port: self.port,
+            protocol: if self.udp { Protocol::Udp } else { Protocol::Tcp },
             address: self.address.or(literal),
             uri,
         })
@@ -157,10 +162,14 @@ struct World<'a> {
 impl World<'_> {
     fn explain(&self, asked: &Asked, story: &mut Story) -> Result<(), End> {
         let listener = self.listener(asked)?;
-        let kind = if matches!(listener.front, Front::Tcp(_)) { "TCP, by connection" } else { "HTTP, by request" };
+        let kind = match listener.front {
+            Front::Tcp(_) => "TCP, by connection",
+            Front::Udp(_) => "UDP, by flow",
+            Front::Http(_) => "HTTP, by request",
+        };
         story.say("listener", format!("{} on {} ({kind})", listener.name, listener.address));
         let target = match &listener.front {
-            Front::Tcp(target) => target,
+            Front::Tcp(target) | Front::Udp(target) => target,
             Front::Http(hosts) => {
                 let found = hosts.iter().find(|h| h.serves(&asked.host));
                 let found = found.ok_or_else(|| End(format!("404 no-host: no host name of this listener takes {:?}", asked.host)))?;
@@ -185,7 +194,8 @@ impl World<'_> {
     }
 
     fn listener(&self, asked: &Asked) -> Result<&Listener, End> {
-        let on_port: Vec<_> = self.snapshot.listeners.iter().filter(|l| l.address.port() == asked.port).collect();
+        let on_port: Vec<_> =
+            self.snapshot.listeners.iter().filter(|l| l.address.port() == asked.port && l.front.protocol() == asked.protocol).collect();
         let fits = |l: &&std::sync::Arc<Listener>| {
             let ip = l.address.ip();
             asked.address.is_none_or(|wanted| ip == wanted)
@@ -199,7 +209,8 @@ impl World<'_> {
             ([one], _) | ([], [one]) => Ok(one),
             ([], _) if on_port.is_empty() => {
                 let all: Vec<_> = self.snapshot.listeners.iter().collect();
-                Err(End(format!("refused: nothing listens on port {}; what listens:{}", asked.port, list(&all))))
+                let protocol = if asked.protocol == Protocol::Udp { "UDP port" } else { "port" };
+                Err(End(format!("refused: nothing listens on {protocol} {}; what listens:{}", asked.port, list(&all))))
             }
             ([], _) => Err(End(format!("refused: nothing listens on that address; on port {}:{}", asked.port, list(&on_port)))),
             (several, _) => Err(End(format!("unclear: several listen on port {}, choose with --address:{}", asked.port, list(several)))),
@@ -293,7 +304,11 @@ impl World<'_> {
         let pool = service.pool(side);
         story.say("service", format!("{}, seen from {}", service.id, if side == Side::Internal { "inside" } else { "outside" }));
         let all = self.status.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
-        let all = all.and_then(|s| s.ports.iter().find(|p| p.port == service.id.port && p.protocol == "TCP"));
+        let all = all.and_then(|s| {
+            s.ports
+                .iter()
+                .find(|p| p.port == service.id.port && p.protocol == if service.protocol == AppProtocol::Udp { "UDP" } else { "TCP" })
+        });
         let total = all.map_or(pool.endpoints.len(), |p| p.endpoints.len());
         story.say("pool", format!("{} of {total} endpoints", pool.endpoints.len()));
         for endpoint in all.iter().flat_map(|p| &p.endpoints) {
@@ -308,7 +323,7 @@ impl World<'_> {
             story.say("", format!("{} {why}", endpoint.address));
         }
         if pool.endpoints.is_empty() {
-            return Err(End("503 no-endpoint (HTTP) or a reset (TCP)".to_owned()));
+            return Err(End("503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)".to_owned()));
         }
         if let Some(affinity) = &service.affinity {
             let seconds = affinity.timeout.as_secs();
@@ -332,7 +347,7 @@ impl World<'_> {
                 Err(error) => story.say("pick", format!("{who} failed: {error}")),
                 Ok(None) => {
                     story.say("pick", format!("{who} will have none"));
-                    return Err(End("503 no-endpoint (HTTP) or a reset (TCP)".to_owned()));
+                    return Err(End("503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)".to_owned()));
                 }
                 Ok(Some(index)) => return chosen(&who, pool.endpoints.get(index), story),
             }

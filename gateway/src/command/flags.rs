@@ -21,9 +21,12 @@ pub(super) struct Process {
     /// Data plane threads [default: one a core]
     #[arg(long)]
     pub(super) workers: Option<usize>,
-    /// Client connections open at a time [default: half of the file descriptors the process may have]
+    /// Client connections open at a time [default: three eighths of the file descriptors the process may have]
     #[arg(long)]
     pub(super) max_connections: Option<usize>,
+    /// UDP flows at a time [default: a quarter of the file descriptors, and at most 65536]
+    #[arg(long)]
+    pub(super) max_flows: Option<usize>,
     /// Address of the admin API [default: 127.0.0.1:9901]
     #[arg(long)]
     pub(super) admin_address: Option<SocketAddr>,
@@ -72,6 +75,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
     Ok(Settled {
         workers: process.workers.or(object.workers).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1),
         max_connections: process.max_connections.or(object.max_connections),
+        max_flows: process.max_flows.or(object.max_flows),
         admin_address: process.admin_address.or(object.admin_address).unwrap_or_else(default_admin_address),
         state_dir: process.state_dir.or_else(|| object.state_dir.map(PathBuf::from)).unwrap_or_else(default_state_dir),
         ranges: Ranges {

@@ -17,7 +17,7 @@ enum What {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Output {
+enum Output {
     Table,
     Json,
 }
@@ -27,60 +27,44 @@ pub(super) struct Arguments {
     /// What to show
     #[arg(value_enum)]
     what: What,
-    #[command(flatten)]
-    from: From,
-}
-
-/// From which gateway, and how.
-#[derive(Debug, clap::Args)]
-pub(super) struct From {
     /// Address of the gateway's admin API
     #[arg(long, default_value = "127.0.0.1:9901")]
-    pub(super) admin_address: SocketAddr,
+    admin_address: SocketAddr,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub(super) output: Output,
+    output: Output,
 }
 
 impl Arguments {
     pub(super) fn execute(self) -> ExitCode {
-        show(self.what, &self.from)
-    }
-}
-
-/// `plugin list`, which is `get plugins`.
-pub(super) fn list_plugins(from: &From) -> ExitCode {
-    show(What::Plugins, from)
-}
-
-fn show(what: What, from: &From) -> ExitCode {
-    let path = match what {
-        What::Services => "services",
-        What::Endpoints => "endpoints",
-        What::Plugins => "plugins",
-    };
-    let url = format!("http://{}/api/v1/{path}", from.admin_address);
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
-    let text = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
-    let rows = match text.map_err(|e| e.to_string()).and_then(|text| serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())) {
-        Ok(rows) => rows,
-        Err(error) => return fail(format!("{url}: {error}; is the gateway running, and is this its --admin-address?")),
-    };
-    match from.output {
-        Output::Json => out(format!("{rows:#}")),
-        Output::Table => {
-            let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-            out(table(&match what {
-                What::Services => services(rows),
-                What::Endpoints => endpoints(rows),
-                What::Plugins => plugins(rows),
-            }));
+        let path = match self.what {
+            What::Services => "services",
+            What::Endpoints => "endpoints",
+            What::Plugins => "plugins",
+        };
+        let url = format!("http://{}/api/v1/{path}", self.admin_address);
+        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
+        let text = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
+        let rows = match text.map_err(|e| e.to_string()).and_then(|text| serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())) {
+            Ok(rows) => rows,
+            Err(error) => return fail(format!("{url}: {error}; is the gateway running, and is this its --admin-address?")),
+        };
+        match self.output {
+            Output::Json => out(format!("{rows:#}")),
+            Output::Table => {
+                let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+                print_table(&match self.what {
+                    What::Services => services(rows),
+                    What::Endpoints => endpoints(rows),
+                    What::Plugins => plugins(rows),
+                });
+            }
         }
+        ExitCode::SUCCESS
     }
-    ExitCode::SUCCESS
 }
 
-pub(super) fn text(value: &Value, pointer: &str) -> String {
+fn text(value: &Value, pointer: &str) -> String {
     match value.pointer(pointer) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
@@ -120,8 +104,21 @@ fn services(rows: &[Value]) -> Vec<Vec<String>> {
 }
 
 fn endpoints(rows: &[Value]) -> Vec<Vec<String>> {
-    let head = row(["NAMESPACE", "SERVICE", "PORT", "ADDRESS", "READY", "SERVING", "TERMINATING", "WEIGHT", "IN-FLIGHT", "PICKS"]);
-    let fields = ["/namespace", "/service", "/port", "/address", "/ready", "/serving", "/terminating", "/weight", "/inFlight", "/picks"];
+    let head =
+        row(["NAMESPACE", "SERVICE", "PORT", "PROTOCOL", "ADDRESS", "READY", "SERVING", "TERMINATING", "WEIGHT", "IN-FLIGHT", "PICKS"]);
+    let fields = [
+        "/namespace",
+        "/service",
+        "/port",
+        "/protocol",
+        "/address",
+        "/ready",
+        "/serving",
+        "/terminating",
+        "/weight",
+        "/inFlight",
+        "/picks",
+    ];
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
 }
 
@@ -141,13 +138,11 @@ fn plugins(rows: &[Value]) -> Vec<Vec<String>> {
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
 }
 
-/// Columns as wide as their widest cell.
-pub(super) fn table(table: &[Vec<String>]) -> String {
+fn print_table(table: &[Vec<String>]) {
     let columns = table.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns).map(|c| table.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
+    for row in table {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    table.iter().map(line).collect::<Vec<_>>().join("\n")
+        out(cells.join("  ").trim_end());
+    }
 }

@@ -55,7 +55,8 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     family(e, "service_endpoints", "Endpoints by state", states)
 }
 
-fn of(service: &ServiceStatus, port: &PortStatus) -> Labels {
+/// The labels of a service port.
+pub(super) fn of(service: &ServiceStatus, port: &PortStatus) -> Labels {
     vec![
         ("namespace", service.namespace.clone()),
         ("service", service.name.clone()),

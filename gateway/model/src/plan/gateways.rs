@@ -43,6 +43,7 @@ impl Compiler<'_> {
                 let transport = match listener.protocol.as_str() {
                     "HTTP" => Transport::Http,
                     "TCP" => Transport::Tcp,
+                    "UDP" => Transport::Udp,
                     other => {
                         let message = format!("{path}.protocol: {other} is not served by this version");
                         self.plan.faults.push(warning(
@@ -50,7 +51,7 @@ impl Compiler<'_> {
                             &object.key,
                             &format!("{path}.protocol"),
                             message,
-                            Some("HTTP or TCP".to_owned()),
+                            Some("HTTP, TCP or UDP".to_owned()),
                         ));
                         continue;
                     }
@@ -69,16 +70,16 @@ impl Compiler<'_> {
                 let settings = self.client_settings(policy);
                 for ip in &addresses {
                     let address = SocketAddr::new(*ip, port);
-                    let same = self.plan.listeners.iter_mut().find(|l| l.address == address);
+                    let same = self.plan.listeners.iter_mut().find(|l| l.address == address && l.front.protocol() == transport.protocol());
                     match (same.map(|l| &mut l.front), transport) {
                         (Some(PlannedFront::Http(hosts)), Transport::Http) if !hosts.iter().any(|(h, _)| *h == hostname) => {
                             hosts.push((hostname.clone(), target.clone()))
                         }
                         _ => {
-                            let front = if transport == Transport::Http {
-                                PlannedFront::Http(vec![(hostname.clone(), target.clone())])
-                            } else {
-                                PlannedFront::Tcp(target.clone())
+                            let front = match transport {
+                                Transport::Http => PlannedFront::Http(vec![(hostname.clone(), target.clone())]),
+                                Transport::Udp => PlannedFront::Udp(target.clone()),
+                                Transport::Tcp | Transport::Tls => PlannedFront::Tcp(target.clone()),
                             };
                             self.listen(object, &path, PlannedListener { address, name: name.clone(), front, settings: settings.clone() });
                         }

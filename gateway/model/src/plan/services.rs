@@ -34,11 +34,12 @@ impl Compiler<'_> {
             let Ok(number) = u16::try_from(port.port) else { continue };
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
             let at = format!("spec.ports[{i}]");
-            if protocol != "TCP" && proxied {
+            if protocol == "SCTP" && proxied {
                 let message = format!("{at}.protocol: {protocol} is not forwarded by this version");
                 self.plan.faults.push(warning(&object.origin, &object.key, &at, message, None));
             }
             let app_protocol = match port.app_protocol.as_deref() {
+                _ if protocol == "UDP" => AppProtocol::Udp,
                 Some("http") => AppProtocol::Http,
                 Some(other @ ("https" | "grpc" | "kubernetes.io/h2c" | "kubernetes.io/ws" | "kubernetes.io/wss")) => {
                     let path = format!("{at}.appProtocol");
@@ -86,7 +87,7 @@ impl Compiler<'_> {
             });
         }
         if proxied {
-            for port in ports.iter().filter(|p| p.protocol == "TCP") {
+            for port in ports.iter().filter(|p| p.protocol != "SCTP") {
                 self.service_listeners(object, port, &cluster_ips, &external_ips, balanced.map(|ip| (ip, source_ranges(service))));
             }
         }
@@ -134,9 +135,13 @@ impl Compiler<'_> {
         external_ips: &[IpAddr],
         balanced: Option<(IpAddr, Vec<IpNet>)>,
     ) {
-        let transport = if port.app_protocol == AppProtocol::Http { Transport::Http } else { Transport::Tcp };
+        let (transport, name) = match port.app_protocol {
+            AppProtocol::Http => (Transport::Http, port.service.to_string()),
+            AppProtocol::Tcp => (Transport::Tcp, port.service.to_string()),
+            AppProtocol::Udp => (Transport::Udp, format!("{}/UDP", port.service)),
+        };
         let info = ListenerInfo {
-            name: port.service.to_string(),
+            name: name.clone(),
             port: port.service.port,
             transport,
             hostname: None,
@@ -149,21 +154,22 @@ impl Compiler<'_> {
             let target = router.map_or_else(|| PlannedTarget::Service { service: port.service.clone(), side }, PlannedTarget::Router);
             match port.app_protocol {
                 AppProtocol::Tcp => PlannedFront::Tcp(target),
+                AppProtocol::Udp => PlannedFront::Udp(target),
                 AppProtocol::Http => PlannedFront::Http(vec![(None, target)]),
             }
         };
         let mut wanted = Vec::new();
         for ip in cluster_ips {
-            wanted.push((SocketAddr::new(*ip, port.service.port), format!("cluster IP of {}", port.service), front(Side::Internal)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("cluster IP of {name}"), front(Side::Internal)));
         }
         for ip in external_ips {
-            wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {}", port.service), front(Side::External)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {name}"), front(Side::External)));
         }
         if let Some(node_port) = port.node_port {
             let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
             let addresses = if self.settings.node_addresses.is_empty() { &any[..] } else { &self.settings.node_addresses };
             for ip in addresses {
-                wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {}", port.service), front(Side::External)));
+                wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {name}"), front(Side::External)));
             }
         }
         for (address, name, front) in wanted {

@@ -4,7 +4,7 @@ use super::compile::Compiler;
 use super::*;
 use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
-use crate::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion};
+use crate::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings};
 
 impl Compiler<'_> {
     /// `policy`: the one that counts for the service port, and its object.
@@ -21,6 +21,7 @@ impl Compiler<'_> {
                 ProxyProtocolVersion::V1 => ProxyVersion::V1,
                 ProxyProtocolVersion::V2 => ProxyVersion::V2,
             }),
+            udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
         })
     }
 

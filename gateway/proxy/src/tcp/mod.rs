@@ -6,14 +6,14 @@ mod direction;
 mod pipe;
 mod relay;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate_model::plugin::hash_ip;
 use sluicegate_model::route::{Decision, RouteView};
-use sluicegate_model::snapshot::{Front, ServicePort, Side, Target};
+use sluicegate_model::snapshot::{Front, ServiceIndex, ServicePort, Side, Target};
 use sluicegate_model::stats::{EndpointStats, Reset, count};
 use tokio::net::TcpStream;
 
@@ -50,15 +50,21 @@ pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketA
 
 fn resolve<'v>(view: &'v View, address: SocketAddr, origin: &Origin, shared: &Shared) -> Option<(&'v ServicePort, Side)> {
     let Some(Front::Tcp(target)) = view.listener(address).map(|l| &l.front) else { return None };
+    let (service, side) = lead(target, origin.client.ip(), shared)?;
+    Some((view.snapshot.services.get(service)?, side))
+}
+
+/// Where a connection or a flow goes: the client's address is all that is known of it.
+pub(crate) fn lead(target: &Target, client: IpAddr, shared: &Shared) -> Option<(ServiceIndex, Side)> {
     match target {
         Target::Nothing => None,
-        Target::Service(to) => Some((view.snapshot.services.get(to.service)?, to.side)),
+        Target::Service(to) => Some((to.service, to.side)),
         Target::Router(binding) => {
             let headers = ::http::HeaderMap::new();
-            let request = RouteView { method: "", host: "", path: "", query: "", headers: &headers, client: origin.client.ip() };
+            let request = RouteView { method: "", host: "", path: "", query: "", headers: &headers, client };
             let (rung, Decision::Matched(choice)) = shared.decider.borrow_mut().route(binding, &request)? else { return None };
             let service = rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok()?;
-            Some((view.snapshot.services.get(*service)?, Side::Internal))
+            Some((*service, Side::Internal))
         }
     }
 }

@@ -175,6 +175,18 @@ pub fn listener_with(address: SocketAddr, front: Front, settings: ClientSettings
     Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::new(settings), limiter: None })
 }
 
+/// A router of UDP flows over `rules`.
+pub fn udp_router(rules: Vec<Rule>) -> Target {
+    let Target::Router(http) = router(rules) else { unreachable!("it makes a router") };
+    let ladder = http.ladder.iter().map(|rung| RouterRung {
+        generation: rung.generation.clone(),
+        table: rung.table.clone(),
+        backends: rung.backends.clone(),
+        mirrors: rung.mirrors.clone(),
+    });
+    Target::Router(Arc::new(RouterBinding { transport: Transport::Udp, ladder: ladder.collect() }))
+}
+
 /// A router over `rules`; all their backends are service 0, all their mirrors service 1.
 pub fn router(rules: Vec<Rule>) -> Target {
     let backends = rules.iter().map(|r| r.backends.iter().map(|_| Ok(0)).collect()).collect();

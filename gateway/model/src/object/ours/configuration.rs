@@ -14,8 +14,10 @@ use super::values::{Bytes, Network, PortRange, Span};
 pub struct SluicegateConfiguration {
     /// Data plane threads. Default: one a core.
     pub workers: Option<usize>,
-    /// Client connections open at a time. Default: half of the file descriptors the process may have.
+    /// Client connections open at a time. Default: three eighths of the file descriptors the process may have.
     pub max_connections: Option<usize>,
+    /// UDP flows at a time. Default: a quarter of the file descriptors, and at most 65536.
+    pub max_flows: Option<usize>,
     /// Of the admin API. Default 127.0.0.1:9901.
     pub admin_address: Option<std::net::SocketAddr>,
     /// Where allocated ports and addresses are kept.

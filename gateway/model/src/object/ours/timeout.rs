@@ -12,6 +12,9 @@ pub struct Timeout {
     /// Of connecting.
     #[serde(default)]
     pub tcp: TcpTimeout,
+    /// Of flows.
+    #[serde(default)]
+    pub udp: UdpTimeout,
     /// Of exchanges.
     #[serde(default)]
     pub http: HttpTimeout,
@@ -23,6 +26,14 @@ pub struct Timeout {
 pub struct TcpTimeout {
     /// Default 5s.
     pub connect_timeout: Option<Span>,
+}
+
+/// See [`Timeout`].
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UdpTimeout {
+    /// Without a datagram in either direction. Default 60s.
+    pub idle_timeout: Option<Span>,
 }
 
 /// See [`Timeout`]. `0s` means none.
