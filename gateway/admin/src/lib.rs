@@ -7,8 +7,11 @@
 //! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
+//! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
+//! | POST `/api/v1/plugins/NAME/rollback`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
 mod metrics;
+mod plugins;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,8 +21,9 @@ use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use sluicegate_model::operate::Operate;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 
@@ -32,6 +36,8 @@ pub struct View {
     pub proxy: Arc<ProxyStats>,
     /// Set when the gateway begins to stop.
     pub stopping: Arc<AtomicBool>,
+    /// Takes orders to control.
+    pub operate: Operate,
 }
 
 /// Serves until `shutdown` is ready.
@@ -51,6 +57,8 @@ fn router(view: View) -> Router {
         .route("/api/v1/services", get(|State(v): State<View>| async move { Json(v.status.load().services.clone()) }))
         .route("/api/v1/endpoints", get(endpoints))
         .route("/api/v1/plugins", get(|State(v): State<View>| async move { Json(v.status.load().plugins.clone()) }))
+        .route("/api/v1/plugins/{name}/history", get(plugins::history))
+        .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
         .route("/api/v1/faults", get(|State(v): State<View>| async move { Json(v.status.load().faults.clone()) }))
         .with_state(view)
 }

@@ -12,10 +12,12 @@ use sluicegate_host::discovery::{Key, WasmDiscovery};
 use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::object::{Body, Object};
+use sluicegate_model::operate::{Action, Done, Operate};
 use sluicegate_model::plan::{self, Plan, Settings};
 use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::status::Status;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::allocate::Allocator;
@@ -45,6 +47,9 @@ pub struct Options {
 /// Hands a snapshot to the workers; returns what could not be bound.
 pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<String> + Send>;
 
+/// An order about the plugin of this name, and where the answer goes.
+type Ordered = (String, Action, oneshot::Sender<Done>);
+
 /// Control's whole state.
 pub struct Controller {
     options: Options,
@@ -57,6 +62,8 @@ pub struct Controller {
     plan: Plan,
     faults: Vec<Fault>,
     reported: Vec<Fault>,
+    orders: mpsc::Receiver<Ordered>,
+    order: mpsc::Sender<Ordered>,
     /// The process's own configuration as it was at the start; none before the first load.
     started_with: Option<Vec<Arc<Value>>>,
 }
@@ -64,7 +71,10 @@ pub struct Controller {
 impl Controller {
     /// Reads nothing yet.
     pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
+        let (order, orders) = mpsc::channel(16);
         Self {
+            orders,
+            order,
             registry: Registry::new(loader, options.builtins),
             options,
             store: Store::default(),
@@ -79,6 +89,26 @@ impl Controller {
         }
     }
 
+    /// Looks at the configuration instead of serving it: see [`Store::judging`].
+    #[must_use]
+    pub fn judging(self) -> Self {
+        Self { store: Store::judging(), ..self }
+    }
+
+    /// Takes orders while this runs.
+    pub fn operate(&self) -> Operate {
+        let order = self.order.clone();
+        Arc::new(move |plugin, action| {
+            let order = order.clone();
+            Box::pin(async move {
+                let gone = || "the gateway is stopping".to_owned();
+                let (answer, answered) = oneshot::channel();
+                order.send((plugin, action, answer)).await.map_err(|_| gone())?;
+                answered.await.map_err(|_| gone())?
+            })
+        })
+    }
+
     /// Runs until the future is dropped.
     pub async fn run(mut self, status: Arc<ArcSwap<Status>>, publish: Publish) -> Result<(), notify::Error> {
         let mut watcher = Watcher::new()?;
@@ -90,14 +120,23 @@ impl Controller {
         let mut health = tokio::time::interval(HEALTH);
         loop {
             let plugins = self.discoveries();
+            let mut answer = None;
             tokio::select! {
+                Some((plugin, action, to)) = self.orders.recv() => {
+                    answer = Some((to, self.registry.order(&plugin, action, &self.plan.plugins).await));
+                    self.sync_discovery();
+                }
                 () = watcher.changed() => {
                     self.load().await;
                     self.watch(&mut watcher);
                 }
                 () = self.runner.next(|name| plugins.get(name).cloned(), &self.objects) => {}
                 _ = health.tick() => {
-                    if !self.registry.roll_back() {
+                    let revive = self.registry.revive();
+                    if revive {
+                        self.registry.again(&self.plan.plugins).await;
+                    }
+                    if !self.registry.roll_back() && !revive {
                         continue;
                     }
                     self.sync_discovery();
@@ -106,6 +145,10 @@ impl Controller {
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
             again = self.publish(&status, &publish);
+            if let Some((to, done)) = answer {
+                // Who asked may be gone.
+                let _ = to.send(done);
+            }
         }
     }
 
@@ -176,18 +219,16 @@ impl Controller {
     }
 
     fn sync_discovery(&mut self) {
-        let mut tasks: BTreeMap<String, (Arc<WasmDiscovery>, HashMap<Key, Target>)> =
-            self.discoveries().into_iter().map(|(name, plugin)| (name, (plugin, HashMap::new()))).collect();
+        let live = self.discoveries();
+        let mut tasks: BTreeMap<String, (Option<Arc<WasmDiscovery>>, HashMap<Key, Target>)> = BTreeMap::new();
         for service in self.plan.services.iter().filter(|s| s.proxied) {
             // One discovery serves all ports of a Service: a policy's `sectionName` does not reach it.
             let Some(port) = service.ports.first() else { continue };
-            if let Some((_, targets)) = tasks.get_mut(&port.discovery.plugin) {
-                let key = Key { namespace: service.namespace.clone(), name: service.name.clone() };
-                targets.insert(
-                    key,
-                    Target { service: service.object.value.to_string().into(), config: port.discovery.config.as_str().into() },
-                );
-            }
+            let name = &port.discovery.plugin;
+            let (_, targets) = tasks.entry(name.clone()).or_insert_with(|| (live.get(name).cloned(), HashMap::new()));
+            let key = Key { namespace: service.namespace.clone(), name: service.name.clone() };
+            let target = Target { service: service.object.value.to_string().into(), config: port.discovery.config.as_str().into() };
+            targets.insert(key, target);
         }
         self.runner.sync(tasks, &self.objects);
     }

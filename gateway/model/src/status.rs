@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::fault::Fault;
+use crate::operate::PluginEvent;
 use crate::plugin::{Generation, PluginKind};
 use crate::stats::{EndpointStats, ServiceStats};
 use crate::tally::Tally;
@@ -97,10 +98,15 @@ pub struct PluginStatus {
     pub kind: PluginKind,
     /// `builtin` or the file.
     pub source: String,
-    /// `active`, `degraded` (an older generation serves, or a configuration is refused), `failed` (none serves).
+    /// `active`, `degraded` (an older generation serves, or a configuration is refused), `failed` (none serves), `disabled`.
     pub state: String,
     /// Why it is not active: the plugin, the stage, the reason.
     pub reason: Option<String>,
+    /// Generations that a rollback would bring back, the newest first.
+    pub kept: Vec<u64>,
+    /// What happened to it, the newest last.
+    #[serde(skip)]
+    pub history: Vec<PluginEvent>,
     /// What all its generations counted.
     #[serde(skip)]
     pub tally: Arc<Tally<Generation, 4>>,
