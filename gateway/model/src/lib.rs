@@ -4,6 +4,7 @@
 //! In the order of a change: [`manifest`] text becomes [`object`]s, checked by [`validate`]; [`plan`] joins them, given
 //! [`plan::Allocations`]; [`pool`]s hold the endpoints discovery found; a [`snapshot`] is what the workers serve.
 
+pub mod access_log;
 pub mod crd;
 pub mod egress;
 pub mod fault;

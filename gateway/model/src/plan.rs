@@ -3,6 +3,7 @@
 //! Here is what comes of it; [`compile()`] makes it, of [`services`], [`gateways`] and the [`policies`] that attach to both.
 
 mod compile;
+mod forwarding;
 mod gateways;
 mod limits;
 mod policies;

@@ -152,7 +152,7 @@ pub struct Actions {
 }
 
 /// Set, then add, then remove (HTTPHeaderFilter).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderChanges {
     /// Replaces.
     pub set: Vec<(HeaderName, HeaderValue)>,

@@ -2,6 +2,7 @@
 //! needs to know what is in it.
 
 mod connection;
+mod forwarding;
 mod rate;
 mod retry;
 mod timeouts;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use connection::*;
+pub use forwarding::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeouts::*;
@@ -57,4 +59,10 @@ pub struct ClientSettings {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Networks that may connect; empty: all. `loadBalancerSourceRanges`.
     pub sources: Vec<IpNet>,
+    /// Who is believed about the client's address.
+    pub trust: Trust,
+    /// What becomes of header fields.
+    pub headers: HeaderSettings,
+    /// How paths are read.
+    pub path: PathSettings,
 }

@@ -2,6 +2,7 @@
 
 mod connections;
 mod endpoints;
+mod forwarding;
 mod limits;
 mod policies;
 
@@ -37,6 +38,7 @@ fn all(object: &Object) -> Vec<Fault> {
             policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);
             limits::client(object, policy, &mut faults);
             connections::client(object, policy, &mut faults);
+            forwarding::client(object, policy, &mut faults);
         }
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}

@@ -57,12 +57,9 @@ fn hop_by_hop_fields_stay_on_their_hop() {
         for gone in ["upgrade", "x-secret", "te:"] {
             assert!(!answer.body.contains(gone), "{gone} in {}", answer.body);
         }
-        for there in [
-            "x-forwarded-for: 192.0.2.1, 127.0.0.1\r\n",
-            "x-forwarded-proto: http\r\n",
-            "x-forwarded-host: a.example\r\n",
-            "host: a.example\r\n",
-        ] {
+        for there in
+            ["x-forwarded-for: 127.0.0.1\r\n", "x-forwarded-proto: http\r\n", "x-forwarded-host: a.example\r\n", "host: a.example\r\n"]
+        {
             assert!(answer.body.contains(there), "{there} not in {}", answer.body);
         }
         assert_eq!((answer.field("x-own"), answer.field("keep-alive"), answer.field("x-kept")), (None, None, Some("1")));

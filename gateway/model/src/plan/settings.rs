@@ -42,6 +42,9 @@ impl Compiler<'_> {
                 .as_ref()
                 .map(|p| ProxyProtocol { trusted: p.trusted_cidrs.iter().map(|network| network.0).collect(), optional: p.optional }),
             sources: Vec::new(),
+            trust: forwarding::trust(spec),
+            headers: forwarding::headers(spec),
+            path: forwarding::path(spec),
         })
     }
 }

@@ -70,7 +70,8 @@ pub(crate) fn response_head(
     status_line(out, status);
     fields(out, headers);
     match headers.get(header::CONTENT_LENGTH) {
-        Some(length) if bare => field(out, &header::CONTENT_LENGTH, length),
+        // RFC 9110 §8.6: not with 204.
+        Some(length) if bare && status != StatusCode::NO_CONTENT => field(out, &header::CONTENT_LENGTH, length),
         _ if bare => {}
         _ => framing_field(out, framing),
     }

@@ -40,6 +40,11 @@ reasons! {
     ClientGone => (BAD_REQUEST, "client-gone", "the client closed the connection\n"),
     BadHost => (BAD_REQUEST, "bad-host", "the request has no usable Host, or more than one\n"),
     BadTarget => (BAD_REQUEST, "bad-target", "the request's target cannot be forwarded\n"),
+    BadPath => (BAD_REQUEST, "bad-path", "the request's path can be read in more than one way\n"),
+    BadName => (BAD_REQUEST, "bad-name", "a header field's name has an underscore\n"),
+    Expectation => (EXPECTATION_FAILED, "expectation", "of expectations only 100-continue is met here\n"),
+    Loop => (LOOP_DETECTED, "loop", "the request has come by here before\n"),
+    Trace => (METHOD_NOT_ALLOWED, "trace", "TRACE is not served here\n"),
     Connect => (METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here\n"),
     NoHost => (NOT_FOUND, "no-host", "nothing serves this host name\n"),
     NoRoute => (NOT_FOUND, "no-route", "no route takes this request\n"),
@@ -93,6 +98,10 @@ impl Reason {
         let (status, word, sentence) = self.row();
         let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
         response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(word));
+        // RFC 9110 §15.5.6: it says what is.
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
         // Where the target is in doubt, so is what follows on the connection.
         if matches!(self, Self::BadHost | Self::BadTarget | Self::Connect | Self::BadContent | Self::ClientGone) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

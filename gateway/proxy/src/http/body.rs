@@ -12,6 +12,7 @@ use sluicegate_model::stats::{ServiceStats, add};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::client::Reader;
+use super::headers::strip_hop_by_hop;
 use crate::h1::{Framing, Malformed, Part};
 use crate::tcp::Busy;
 use crate::upstream::{Connection, Upstreams};
@@ -117,7 +118,9 @@ impl RequestBody<'_> {
     /// Passes an interim response on to who sent the request.
     pub(crate) fn interim(&mut self, response: &Response<()>, context: &mut Context<'_>) {
         if let Self::Client(reader) | Self::Teed(reader, _) = self {
-            reader.interim(response, context);
+            let mut passed = response.clone();
+            strip_hop_by_hop(passed.headers_mut());
+            reader.interim(&passed, context);
         }
     }
 }

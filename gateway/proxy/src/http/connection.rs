@@ -27,12 +27,18 @@ const DISCARD: u64 = 64 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The client, and what is said of it in every request.
+#[derive(Clone)]
 pub(super) struct Peer {
+    /// Who connected; or whom a trusted proxy names.
     pub(super) address: SocketAddr,
-    /// Its address as a field value, written once for the connection.
+    /// The address of who connected as a field value, written once for the connection.
     pub(super) value: HeaderValue,
-    /// The address it connected to.
+    /// The address it connected to,
     pub(super) listener: SocketAddr,
+    /// and its port, likewise.
+    pub(super) port: HeaderValue,
+    /// The scheme that a trusted proxy names.
+    pub(super) claimed_scheme: Option<&'static str>,
     origin: Origin,
     /// The same address as the socket has it, which may be one of many that the listener has.
     local: SocketAddr,
@@ -41,6 +47,19 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// `local`: the address it reached, as far as the socket knows.
+    pub(super) fn new(origin: Origin, listener: SocketAddr, local: SocketAddr) -> Option<Self> {
+        let address = origin.client;
+        let value = HeaderValue::from_str(&address.ip().to_canonical().to_string()).ok()?;
+        let port = HeaderValue::from(listener.port());
+        Some(Self { address, value, listener, port, claimed_scheme: None, origin, local, own: Rc::default() })
+    }
+
+    /// The scheme it came by.
+    pub(super) fn scheme(&self) -> &'static str {
+        self.claimed_scheme.unwrap_or("http")
+    }
+
     /// What endpoints of a service are told of it in the first bytes of a connection.
     pub(super) fn hello(&self, service: &ServicePort) -> Option<Vec<u8>> {
         service.settings.proxy_protocol.map(|version| self.origin.announce(version, self.local))
@@ -53,12 +72,10 @@ impl Peer {
 }
 
 pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, shared: &Rc<Shared>) {
-    let client = origin.client;
-    let Ok(value) = HeaderValue::from_str(&client.ip().to_canonical().to_string()) else { return };
     let local = if listener.ip().is_unspecified() { stream.socket().local_addr().unwrap_or(listener) } else { listener };
+    let Some(peer) = Peer::new(origin, listener, local) else { return };
     let closing = shared.closings.enter(listener);
     let signal = &closing.signal;
-    let peer = Peer { address: client, value, listener, origin, local, own: Rc::default() };
     let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, shared));
     poll_fn(|context| {
         if signal.is_late() {

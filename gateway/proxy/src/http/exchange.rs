@@ -16,7 +16,7 @@ use super::answer::{Own, OwnAnswer, Reason, Why, text};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
 use super::send::{send, within};
-use super::{cors, headers, mirror, redirect};
+use super::{arrival, cors, headers, mirror, redirect};
 use crate::worker::{Shared, View};
 
 /// A rule that takes the request, and the rung of the router's ladder it stands on.
@@ -87,18 +87,24 @@ pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &
 async fn forward<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody<'c>>, Own> {
     let begun = Instant::now();
     let view = shared.view();
+    let settings = view.listener(peer.listener).map(|l| &*l.settings).ok_or(Reason::NoRoute)?;
     check(request)?;
+    let arrived = arrival::arrive(request, peer, settings)?;
+    let peer = arrived.as_ref();
     let routed = route(request, peer, &view, shared, begun)?;
     let hash = routed.service.hash.as_ref();
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
-    head(request, &routed, peer)?;
+    head(request, &routed)?;
     if let Some(matched) = routed.matched.as_ref().filter(|m| !m.rule.actions.mirrors.is_empty()) {
         mirror::start(matched, request, &view, peer, shared);
     }
     let sending = pin!(send(request, &routed, hash, peer, shared));
     let mut response = within(routed.whole_time(), sending).await.ok_or(Reason::Timeout)??;
     headers::strip_hop_by_hop(response.headers_mut());
+    if let Some(via) = settings.headers.extras.as_ref().and_then(|extras| extras.via.as_ref()) {
+        response.headers_mut().append(header::VIA, via.element.clone());
+    }
     for actions in routed.actions() {
         actions.response_headers.apply(response.headers_mut());
         if let (Some(cors), Some(origin)) = (&actions.cors, &origin) {
@@ -192,7 +198,7 @@ fn direct(answer: &Answer) -> Response<ResponseBody<'static>> {
 }
 
 /// Makes the head ready for the next hop: hop-by-hop fields, origin form, rewrite, header changes.
-fn head<B>(request: &mut Request<B>, routed: &Routed<'_>, peer: &Peer) -> Result<(), Reason> {
+fn head<B>(request: &mut Request<B>, routed: &Routed<'_>) -> Result<(), Reason> {
     if request.uri().authority().is_some() {
         // RFC 9112 §3.2.2: the target's authority replaces Host, and an origin server gets the origin form.
         if let Some(value) = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
@@ -202,7 +208,6 @@ fn head<B>(request: &mut Request<B>, routed: &Routed<'_>, peer: &Peer) -> Result
     }
     *request.version_mut() = Version::HTTP_11;
     headers::strip_hop_by_hop(request.headers_mut());
-    headers::forwarded(request.headers_mut(), &peer.value);
     if let Some(matched) = &routed.matched {
         for actions in routed.actions() {
             if let Some(change) = &actions.rewrite {
@@ -227,15 +232,9 @@ fn host_of<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
         // Names and passwords in a target are deprecated and a trap (RFC 9110 §4.2.4).
         (Some(authority), _) if authority.as_str().contains('@') => return None,
         (Some(authority), _) => authority.host(),
-        (None, Some(field)) => match field.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            _ => field,
-        },
+        (None, Some(field)) => super::host::split(field)?,
         (None, None) => "",
     };
-    if host.bytes().any(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'?' | b'#' | b'@' | b',')) {
-        return None;
-    }
     Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 

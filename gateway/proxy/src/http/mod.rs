@@ -5,16 +5,21 @@
 //! gateway answers itself stands in [`answer`].
 
 mod answer;
+mod arrival;
 mod body;
 mod client;
 mod closing;
 mod connection;
 mod cors;
 mod exchange;
+mod forwarded;
 mod headers;
+mod host;
+mod identify;
 mod mirror;
 mod redirect;
 mod send;
+mod target;
 
 pub(crate) use answer::WORDS;
 pub(crate) use body::{BodyError, RequestBody};
