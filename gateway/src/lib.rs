@@ -20,7 +20,7 @@ use sluicegate_model::plan::Settings;
 use sluicegate_model::pool::Here;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
-use sluicegate_proxy::{Config, Proxy};
+use sluicegate_proxy::{AccessLog, Config, Proxy};
 
 /// Everything the process needs to know.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Settled {
     pub here: Here,
     /// How long running work may go on after a stop was asked for.
     pub grace: Duration,
+    /// A line for each exchange and connection; none: no log.
+    pub access_log: Option<AccessLog>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged: directives of `tracing_subscriber::EnvFilter`.
@@ -65,6 +67,7 @@ impl Default for Settled {
             nodeport_addresses: Vec::new(),
             here: Here::default(),
             grace: Duration::from_secs(30),
+            access_log: None,
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
@@ -121,7 +124,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let allocator =
         Allocator::load(&settled.state_dir, settled.ranges.clone()).map_err(io(format!("state folder {}", settled.state_dir.display())))?;
     let stats = Arc::new(ProxyStats::default());
-    let config = Config { workers: settled.workers, max_connections: settled.max_connections, max_flows: settled.max_flows };
+    let config = Config {
+        workers: settled.workers,
+        max_connections: settled.max_connections,
+        max_flows: settled.max_flows,
+        access_log: settled.access_log.clone(),
+    };
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
@@ -139,6 +147,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
                 .map(|f| format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error))
                 .collect()
         };
+        let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
         let control = tokio::spawn(controller.run(status, Box::new(publish)));
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
@@ -149,6 +158,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             },
         };
         stopping.store(true, Ordering::Relaxed);
+        rotated.abort();
         let grace = settled.grace;
         // Blocks until the workers have drained; the admin API goes on meanwhile.
         let drained = tokio::task::spawn_blocking(move || proxy.shutdown(grace)).await;
@@ -158,4 +168,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// SIGHUP says that the access log's file was renamed, as logrotate does.
+async fn reopen_on_hangup(proxy: Arc<Proxy>) {
+    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        proxy.reopen_access_log();
+    }
 }

@@ -164,6 +164,15 @@ pub struct RefusalStats {
     pub cut_off: AtomicU64,
 }
 
+/// Lines of the access log.
+#[derive(Debug, Default)]
+pub struct AccessLogStats {
+    /// That were written.
+    pub lines: AtomicU64,
+    /// For which the writer had no room, or its file none.
+    pub dropped: AtomicU64,
+}
+
 /// Counters of the whole data plane.
 #[derive(Debug, Default)]
 pub struct ProxyStats {
@@ -183,6 +192,8 @@ pub struct ProxyStats {
     pub unrouted_datagrams: AtomicU64,
     /// The newest snapshot version that every worker serves.
     pub serving: AtomicU64,
+    /// Lines of the access log.
+    pub access_log: AccessLogStats,
     /// What limits of clients refused or ended.
     pub clients: ClientStats,
     /// Memory and descriptors.

@@ -3,6 +3,7 @@
 //! In the order bytes pass: [`listener`] binds; [`worker`] accepts; [`origin`] lets in, by [`proxy_protocol`] or not; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by
 //! request); datagrams go to [`udp`]; all ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
 
+mod access;
 mod decide;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -30,6 +31,7 @@ use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
+pub use access::{AccessLog, AccessLogTarget};
 use listener::SocketSet;
 
 /// How the data plane runs.
@@ -41,6 +43,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// UDP flows at a time, over all workers; none: a quarter of the process' descriptors, and at most 65,536.
     pub max_flows: Option<usize>,
+    /// None: there is none.
+    pub access_log: Option<AccessLog>,
 }
 
 /// An address that could not be bound.
@@ -114,6 +118,7 @@ pub struct Proxy {
     publishing: Mutex<()>,
     serving: Arc<Serving>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    access_log: Mutex<Option<access::Writer>>,
     count: usize,
 }
 
@@ -137,11 +142,13 @@ impl Proxy {
         let quarter = descriptors() / 4;
         let most_open = config.max_connections.unwrap_or(quarter / 2 * 3).div_ceil(count);
         let most_flows = config.max_flows.unwrap_or(quarter.min(MOST_FLOWS)).div_ceil(count);
+        let access_log = config.access_log.as_ref().map(|log| access::Writer::start(log, stats)).transpose()?;
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             let (published, stats, serving) = (receiver.clone(), stats.clone(), serving.clone());
-            let worker = worker::Worker { index, cpu, most_open, most_flows, published, stats, serving };
+            let log = access_log.as_ref().map(|writer| writer.log(&stats));
+            let worker = worker::Worker { index, cpu, most_open, most_flows, log, published, stats, serving };
             // The event loop belongs to its thread; its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
@@ -154,7 +161,14 @@ impl Proxy {
             workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
             outcome.recv().unwrap_or_else(|_| Err(std::io::Error::other("a worker ended at its start")))?;
         }
-        Ok(Self { published, publishing: Mutex::default(), serving, workers: Mutex::new(workers), count })
+        Ok(Self {
+            published,
+            publishing: Mutex::default(),
+            serving,
+            workers: Mutex::new(workers),
+            access_log: Mutex::new(access_log),
+            count,
+        })
     }
 
     /// Serves a snapshot: new addresses are bound, gone ones closed, kept ones stay open. What could not be bound is returned; the rest
@@ -191,6 +205,13 @@ impl Proxy {
         let _ = self.serving.all.subscribe().wait_for(|newest| *newest >= version).await;
     }
 
+    /// Has the access log's file opened anew, within a second: its name was given to another one.
+    pub fn reopen_access_log(&self) {
+        if let Some(writer) = &*self.access_log.lock().unwrap_or_else(PoisonError::into_inner) {
+            writer.reopen();
+        }
+    }
+
     /// Stops accepting, lets what runs finish for `grace`, and ends the workers. UDP sockets stay open so long: answers go out through them. Blocks until they have ended: call it where that is allowed.
     pub fn shutdown(&self, grace: Duration) {
         self.published.send_modify(|p| {
@@ -202,6 +223,9 @@ impl Proxy {
             if worker.join().is_err() {
                 tracing::error!("a worker ended by a panic");
             }
+        }
+        if let Some(writer) = self.access_log.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            writer.end();
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
+use crate::access::{FLUSH_EVERY, Log};
 use crate::decide::Decider;
 use crate::http::Closings;
 use crate::listener::SocketSet;
@@ -37,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) cpu: Option<usize>,
     pub(crate) most_open: usize,
     pub(crate) most_flows: usize,
+    pub(crate) log: Option<Log>,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
@@ -74,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: Cell<bool>,
     /// The `Date` of answers, renewed each second.
     pub(crate) date: RefCell<HeaderValue>,
+    /// The access log.
+    pub(crate) log: Option<Rc<Log>>,
     /// Copies of requests under way, see [`crate::http`]'s mirror.
     pub(crate) mirrors: Cell<usize>,
     open: Cell<usize>,
@@ -90,6 +94,12 @@ impl Shared {
     /// Whether HTTP requests are still taken at an address.
     pub(crate) fn serves_http(&self, address: SocketAddr) -> bool {
         matches!(self.view.borrow().listener(address).map(|l| &l.front), Some(Front::Http(_)))
+    }
+
+    fn hand_over_log(&self) {
+        if let Some(log) = &self.log {
+            log.hand_over();
+        }
     }
 
     fn take(&self, snapshot: Arc<Snapshot>) {
@@ -122,6 +132,7 @@ impl Worker {
             stats: self.stats.clone(),
             stopping: Cell::new(false),
             date: RefCell::new(date()),
+            log: self.log.take().map(Rc::new),
             mirrors: Cell::new(0),
             open: Cell::new(0),
             most_open: self.most_open,
@@ -130,6 +141,7 @@ impl Worker {
         let mut datagrams = udp::Listeners::default();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
         let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut flush = tokio::time::interval(FLUSH_EVERY);
         let grace = loop {
             let published = self.published.borrow_and_update().clone();
             // An address is closed only when its set is gone: a listener whose front changed keeps its socket and its queue.
@@ -161,6 +173,7 @@ impl Worker {
             let changed = loop {
                 tokio::select! {
                     changed = self.published.changed() => break changed,
+                    _ = flush.tick(), if shared.log.is_some() => shared.hand_over_log(),
                     _ = prune.tick() => shared.upstreams.prune(),
                     _ = second.tick() => {
                         shared.closings.second();
@@ -177,6 +190,7 @@ impl Worker {
         shared.closings.close(|_| true);
         let drained = async {
             while shared.open.get() > 0 || shared.udp.is_waiting() {
+                shared.hand_over_log();
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };

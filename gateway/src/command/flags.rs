@@ -8,10 +8,12 @@ use ipnet::IpNet;
 use sluicegate_control::allocate::Ranges;
 use sluicegate_control::source;
 use sluicegate_control::store::Store;
+use sluicegate_model::access_log::AccessLogFormat;
 use sluicegate_model::fault::Severity;
-use sluicegate_model::object::ours::{LogFormat, Network as Addresses, PortRange};
+use sluicegate_model::object::ours::{AccessLog as AccessLogSpec, LogFormat, Network as Addresses, PortRange};
 use sluicegate_model::object::{Body, SluicegateConfiguration};
 use sluicegate_model::pool::Here;
+use sluicegate_proxy::{AccessLog, AccessLogTarget};
 
 use crate::Settled;
 
@@ -36,6 +38,12 @@ pub(super) struct Process {
     /// How long running work may go on after SIGTERM, in seconds [default: 30]
     #[arg(long)]
     pub(super) grace_seconds: Option<u64>,
+    /// A line for each exchange and connection: off, text or json [default: off]
+    #[arg(long)]
+    pub(super) access_log: Option<AccessLogFormat>,
+    /// The file it is appended to, or stdout [default: stdout]
+    #[arg(long)]
+    pub(super) access_log_path: Option<String>,
     /// How log lines look: human or json [default: human]
     #[arg(long)]
     pub(super) log_format: Option<LogFormat>,
@@ -86,10 +94,21 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
         nodeport_addresses: given(network.nodeport_addresses).or(object.node_port_addresses).unwrap_or_default(),
         here: Here { node: network.node_name.or(object.node_name), zone: network.zone.or(object.zone) },
         grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(Duration::from_secs(30)),
+        access_log: access_log(process.access_log, process.access_log_path, &object.access_log),
         log_format: process.log_format.or(object.log_format).unwrap_or_default(),
         log_level: process.log_level.or(object.log_level).unwrap_or_else(|| "info".to_owned()),
         paths,
     })
+}
+
+/// Format and path, each the flag's or the object's; what a line has is the object's.
+fn access_log(format: Option<AccessLogFormat>, path: Option<String>, object: &AccessLogSpec) -> Option<AccessLog> {
+    let line = object.line(format.or(object.format).unwrap_or_default())?;
+    let to = match path.as_deref().or(object.path.as_deref()) {
+        None | Some("stdout" | "-") => AccessLogTarget::Stdout,
+        Some(path) => AccessLogTarget::File(path.into()),
+    };
+    Some(AccessLog { line, to })
 }
 
 fn given<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -136,6 +155,8 @@ fn configuration(paths: &[PathBuf]) -> Result<SluicegateConfiguration, String> {
 
 #[cfg(test)]
 mod tests {
+    use sluicegate_model::access_log::{AccessLogField, Line, Piece};
+
     use super::*;
 
     fn folder(text: &str) -> tempfile::TempDir {
@@ -163,6 +184,19 @@ mod tests {
         let settled = settle(paths, process, network).expect("settled");
         assert_eq!((settled.workers, settled.log_format, settled.here.zone.as_deref()), (5, LogFormat::Human, Some("z2")));
         assert_eq!(settled.here.node.as_deref(), Some("n1"));
+    }
+
+    #[test]
+    fn the_access_log_is_the_flags_or_the_objects() {
+        let text = "apiVersion: sluicegate.dev/v1alpha1\nkind: SluicegateConfiguration\naccessLog: {format: Text, path: /tmp/a, text: \"%status%\"}\n";
+        let folder = folder(text);
+        let settled = |process| settle(vec![folder.path().to_owned()], process, Network::default()).expect("settled").access_log;
+        let log = settled(Process::default()).expect("a log");
+        assert_eq!(log.to, AccessLogTarget::File("/tmp/a".into()));
+        assert_eq!(log.line, Line::Text(vec![Piece::Field(AccessLogField::Status)]));
+        let json = Process { access_log: Some(AccessLogFormat::Json), access_log_path: Some("-".to_owned()), ..Process::default() };
+        assert_eq!(settled(json), Some(AccessLog { line: Line::Json(AccessLogField::ALL.to_vec()), to: AccessLogTarget::Stdout }));
+        assert_eq!(settled(Process { access_log: Some(AccessLogFormat::Off), ..Process::default() }), None);
     }
 
     #[test]

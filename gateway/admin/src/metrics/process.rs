@@ -24,6 +24,9 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: 
     family(e, "connection_resets", "Client connections that the gateway reset, by reason", resets)?;
     family(e, "accept_errors", "Accepts and receives that failed", counter(&proxy.accept_errors))?;
     family(e, "unrouted_datagrams", "UDP datagrams for a listener that leads nowhere", counter(&proxy.unrouted_datagrams))?;
+    family(e, "access_log_lines", "Lines of the access log that were written", counter(&proxy.access_log.lines))?;
+    let dropped = "Lines of the access log that the writer, or its file, had no room for";
+    family(e, "access_log_dropped", dropped, counter(&proxy.access_log.dropped))?;
     family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;
     let faults = [Severity::Error, Severity::Warning].into_iter().map(|severity| {
         let count = status.faults.iter().filter(|f| f.severity == severity).count();

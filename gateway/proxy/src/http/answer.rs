@@ -68,6 +68,11 @@ pub(crate) enum Why {
 }
 
 impl Why {
+    /// For the access log.
+    pub(crate) fn word(self) -> &'static str {
+        WORDS[self.index()]
+    }
+
     /// Its place in [`WORDS`].
     pub(crate) fn index(self) -> usize {
         match self {

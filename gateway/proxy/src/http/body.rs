@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::client::Reader;
 use super::headers::strip_hop_by_hop;
+use crate::access::Entry;
 use crate::h1::{Framing, Malformed, Part};
 use crate::tcp::Busy;
 use crate::upstream::{Connection, Upstreams};
@@ -31,6 +32,17 @@ pub(crate) enum BodyError {
     /// A mirror's copy fell behind, or the original was cut off: a shortened copy must not look whole.
     #[error("the copy of the request was cut off")]
     Copy,
+}
+
+impl BodyError {
+    /// For the access log.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::ClientGone => "client-gone",
+            Self::Client(_) => "bad-content",
+            Self::Endpoint(_) | Self::Io(_) | Self::Copy => "upstream-broke",
+        }
+    }
 }
 
 /// A part of a mirrored body.
@@ -166,7 +178,11 @@ impl Returns {
 }
 
 /// A response's content on its way to the client.
-pub(crate) struct ResponseBody<'c>(Content<'c>);
+pub(crate) struct ResponseBody<'c> {
+    content: Content<'c>,
+    /// Of the access log; its line is written when the response is over.
+    entry: Option<Box<Entry>>,
+}
 
 enum Content<'c> {
     /// As the endpoint sends it, while the rest of the request goes there; none: it has ended.
@@ -178,31 +194,48 @@ enum Content<'c> {
 impl<'c> ResponseBody<'c> {
     pub(crate) fn endpoint(framing: Framing, request: RequestBody<'c>, returns: Returns) -> Self {
         if !returns.connection.is_end() {
-            return Self(Content::Endpoint { returns: Some(returns), request, framing });
+            return Self { content: Content::Endpoint { returns: Some(returns), request, framing }, entry: None };
         }
         returns.check_in(request.taken());
-        Self(Content::Endpoint { returns: None, request, framing })
+        Self { content: Content::Endpoint { returns: None, request, framing }, entry: None }
     }
 
     /// One of our own.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self(Content::Whole(bytes))
+        Self { content: Content::Whole(bytes), entry: None }
+    }
+
+    /// Has a line written when it is over.
+    pub(crate) fn log(&mut self, entry: Box<Entry>) {
+        self.entry = Some(entry);
     }
 
     pub(crate) fn is_own(&self) -> bool {
-        matches!(self.0, Content::Whole(_))
+        matches!(self.content, Content::Whole(_))
     }
 
     /// How long all of it is.
     pub(crate) fn framing(&self) -> Framing {
-        match &self.0 {
+        match &self.content {
             Content::Endpoint { framing, .. } => *framing,
             Content::Whole(bytes) => Framing::Length(bytes.len() as u64),
         }
     }
 
     pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
-        match &mut self.0 {
+        let polled = self.poll_content(context);
+        if let Some(entry) = &mut self.entry {
+            match &polled {
+                Poll::Ready(Some(Ok(Part::Data(data)))) => entry.bytes_out += data.len() as u64,
+                Poll::Ready(Some(Err(error))) => entry.reason = Some(error.word()),
+                _ => {}
+            }
+        }
+        polled
+    }
+
+    fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        match &mut self.content {
             Content::Endpoint { returns, request, .. } => {
                 let Some(Returns { connection, tally, .. }) = returns else { return Poll::Ready(None) };
                 let polled = connection.poll_part(request, context);
@@ -234,7 +267,7 @@ impl<'c> ResponseBody<'c> {
 
     /// The endpoint's part is over: its connection serves again if all of the response came, and closes if not.
     fn end(&mut self, whole: bool) {
-        if let Content::Endpoint { returns, request, .. } = &mut self.0
+        if let Content::Endpoint { returns, request, .. } = &mut self.content
             && let Some(returns) = returns.take()
         {
             if whole {
@@ -249,6 +282,12 @@ impl<'c> ResponseBody<'c> {
 impl Drop for ResponseBody<'_> {
     /// Nobody reads on.
     fn drop(&mut self) {
+        if let (Some(entry), Content::Endpoint { returns, request, .. }) = (&mut self.entry, &self.content) {
+            entry.bytes_in = request.taken();
+            if returns.is_some() {
+                entry.reason.get_or_insert("client-gone");
+            }
+        }
         self.end(false);
     }
 }

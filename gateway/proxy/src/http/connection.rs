@@ -15,6 +15,7 @@ use super::answer::{Own, Reason};
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
+use crate::access::Entry;
 use crate::h1::{self, Connection, Decoder, Framing, Head};
 use crate::origin::Origin;
 use crate::stream::Stream;
@@ -97,8 +98,15 @@ async fn talk(client: Rc<Client>, peer: &Peer, shared: &Rc<Shared>) {
             Err(NoRequest::Bad(why)) => {
                 tracing::debug!(%why, client = %peer.address, "a request was refused");
                 let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
-                let own = Own::from(Reason::from(why));
+                let mut own = Own::from(Reason::from(why));
                 shared.stats.own_answers.count(own.why.index());
+                if let Some(log) = &shared.log {
+                    let view = shared.view();
+                    let listener = view.listener(peer.listener).map_or("", |l| &l.name);
+                    let mut entry = Entry::new(log, "http", peer.address.ip(), listener);
+                    (entry.status, entry.reason) = (Some(own.response.status()), Some(own.why.word()));
+                    own.response.body_mut().log(entry);
+                }
                 let _ = respond(own.response, answered, &client, shared).await;
                 return linger(&mut reader, &client).await;
             }

@@ -16,7 +16,8 @@ use super::answer::{Own, OwnAnswer, Reason, Why, text};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
 use super::send::{send, within};
-use super::{arrival, cors, headers, mirror, redirect};
+use super::{arrival, cors, headers, identify, mirror, redirect};
+use crate::access::Entry;
 use crate::worker::{Shared, View};
 
 /// A rule that takes the request, and the rung of the router's ladder it stands on.
@@ -75,23 +76,46 @@ fn given(time: Option<Duration>) -> Option<Duration> {
 /// The request stays with the caller until its content is sent, and is lent to all below.
 pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Response<ResponseBody<'c>> {
     count(&shared.stats.requests);
-    match forward(request, peer, shared).await {
+    let mut entry = None;
+    let mut response = match forward(request, peer, shared, &mut entry).await {
         Ok(response) => response,
         Err(own) => {
             shared.stats.own_answers.count(own.why.index());
+            if let Some(entry) = &mut entry {
+                (entry.reason, entry.bytes_in) = (Some(own.why.word()), request.body().taken());
+            }
             own.response
         }
+    };
+    if let Some(mut entry) = entry {
+        entry.status = Some(response.status());
+        response.body_mut().log(entry);
     }
+    response
 }
 
-async fn forward<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody<'c>>, Own> {
+/// `entry`: where what the access log wants to know is put, if there is one.
+async fn forward<'c>(
+    request: &mut Request<RequestBody<'c>>,
+    peer: &Peer,
+    shared: &Rc<Shared>,
+    entry: &mut Option<Box<Entry>>,
+) -> Result<Response<ResponseBody<'c>>, Own> {
     let begun = Instant::now();
     let view = shared.view();
-    let settings = view.listener(peer.listener).map(|l| &*l.settings).ok_or(Reason::NoRoute)?;
+    let listener = view.listener(peer.listener).ok_or(Reason::NoRoute)?;
+    let settings = &*listener.settings;
+    *entry = shared.log.as_ref().map(|log| Entry::of(log, request, peer.address.ip(), &listener.name));
     check(request)?;
     let arrived = arrival::arrive(request, peer, settings)?;
     let peer = arrived.as_ref();
+    if let Some(entry) = entry {
+        (entry.client, entry.request_id) = (peer.address.ip(), request.headers().get(identify::X_REQUEST_ID).cloned());
+    }
     let routed = route(request, peer, &view, shared, begun)?;
+    if let Some(entry) = entry {
+        entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
+    }
     let hash = routed.service.hash.as_ref();
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
@@ -100,7 +124,12 @@ async fn forward<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared
         mirror::start(matched, request, &view, peer, shared);
     }
     let sending = pin!(send(request, &routed, hash, peer, shared));
-    let mut response = within(routed.whole_time(), sending).await.ok_or(Reason::Timeout)??;
+    let sent = within(routed.whole_time(), sending).await;
+    if let Some(entry) = entry {
+        (entry.attempts, entry.endpoint) = (routed.tries.get(), routed.endpoint.get());
+        entry.answered();
+    }
+    let mut response = sent.ok_or(Reason::Timeout)??;
     headers::strip_hop_by_hop(response.headers_mut());
     if let Some(via) = settings.headers.extras.as_ref().and_then(|extras| extras.via.as_ref()) {
         response.headers_mut().append(header::VIA, via.element.clone());

@@ -17,6 +17,7 @@ use sluicegate_model::snapshot::{Front, ServiceIndex, ServicePort, Side, Target}
 use sluicegate_model::stats::{EndpointStats, Reset, count};
 use tokio::net::TcpStream;
 
+use crate::access::Entry;
 use crate::decide::{NoPick, Picked};
 use crate::origin::Origin;
 use crate::worker::{Shared, View};
@@ -29,23 +30,50 @@ use relay::{Relay, relay};
 pub(crate) const TRIES: usize = 3;
 
 pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketAddr, view: Rc<View>, shared: &Shared) {
-    let idle = view.listener(address).and_then(|l| l.settings.tcp_idle);
-    let Some((service, side)) = resolve(&view, address, origin, shared) else { return refuse(&client, Reset::NoRoute, shared) };
+    let listener = view.listener(address);
+    let idle = listener.and_then(|l| l.settings.tcp_idle);
+    // Its line is written when it is dropped, wherever this ends.
+    let mut entry = shared.log.as_ref().map(|log| Entry::new(log, "tcp", origin.client.ip(), listener.map_or("", |l| &l.name)));
+    let Some((service, side)) = resolve(&view, address, origin, shared) else {
+        note(&mut entry, |entry| entry.reason = Some(Reset::NoRoute.name()));
+        return refuse(&client, Reset::NoRoute, shared);
+    };
+    note(&mut entry, |entry| entry.routed(&service.id, None));
     let (begun, stats) = (Instant::now(), service.stats.clone());
     count(&stats.connections);
     let hello = service.settings.proxy_protocol.map(|version| origin.announce(version, client.local_addr().unwrap_or(address)));
-    let connected = connect(service, side, origin, hello.as_deref(), shared).await;
+    let connected = connect(service, side, origin, hello.as_deref(), &mut entry, shared).await;
     // A connection outlives its snapshot: an endpoint that is removed keeps it (SERVICE-SEMANTICS §12), the snapshot need not stay.
     drop(view);
     match connected {
-        Ok((endpoint, _busy)) => match relay(&client, &endpoint, idle, &stats, shared).await {
-            Relay::Ended | Relay::Idle => {}
-            Relay::ClientReset => reset(&endpoint),
-            Relay::EndpointReset => refuse(&client, Reset::Endpoint, shared),
-        },
-        Err(why) => refuse(&client, why, shared),
+        Ok((endpoint, _busy)) => {
+            let (end, [bytes_in, bytes_out]) = relay(&client, &endpoint, idle, &stats, shared).await;
+            let reason = match end {
+                Relay::Ended => None,
+                Relay::Idle => Some("idle"),
+                Relay::ClientReset => {
+                    reset(&endpoint);
+                    Some("client-reset")
+                }
+                Relay::EndpointReset => {
+                    refuse(&client, Reset::Endpoint, shared);
+                    Some(Reset::Endpoint.name())
+                }
+            };
+            note(&mut entry, |entry| (entry.reason, entry.bytes_in, entry.bytes_out) = (reason, bytes_in, bytes_out));
+        }
+        Err(why) => {
+            note(&mut entry, |entry| entry.reason = Some(why.name()));
+            refuse(&client, why, shared);
+        }
     }
     stats.connection_time.observe(begun.elapsed());
+}
+
+fn note(entry: &mut Option<Box<Entry>>, what: impl FnOnce(&mut Entry)) {
+    if let Some(entry) = entry {
+        what(entry);
+    }
 }
 
 fn resolve<'v>(view: &'v View, address: SocketAddr, origin: &Origin, shared: &Shared) -> Option<(&'v ServicePort, Side)> {
@@ -75,6 +103,7 @@ async fn connect(
     side: Side,
     origin: &Origin,
     hello: Option<&[u8]>,
+    entry: &mut Option<Box<Entry>>,
     shared: &Shared,
 ) -> Result<(TcpStream, Busy), Reset> {
     // Without a header, cookie or path to hash, the client's address is what tells connections apart.
@@ -99,6 +128,7 @@ async fn connect(
             }
         };
         let busy = Busy::new(&picked);
+        note(entry, |entry| (entry.endpoint, entry.attempts) = (Some(picked.address), entry.attempts + 1));
         if let Some(stream) = dial(service, &picked, hello, shared).await {
             return Ok((stream, busy));
         }

@@ -22,14 +22,14 @@ pub(crate) enum Relay {
     EndpointReset,
 }
 
-/// The bytes are counted in `stats` when it ends.
+/// The bytes, from and to the client, are counted in `stats` when it ends.
 pub(crate) async fn relay(
     client: &TcpStream,
     endpoint: &TcpStream,
     idle: Option<Duration>,
     stats: &ServiceStats,
     shared: &Shared,
-) -> Relay {
+) -> (Relay, [u64; 2]) {
     let (mut up, mut down) = (Direction::default(), Direction::default());
     let (mut client_breaks, mut endpoint_breaks) = (Breaks::default(), Breaks::default());
     let mut idle = idle.map(Idle::new);
@@ -61,7 +61,7 @@ pub(crate) async fn relay(
     .await;
     add(&stats.bytes_in, up.bytes);
     add(&stats.bytes_out, down.bytes);
-    end
+    (end, [up.bytes, down.bytes])
 }
 
 /// Tells of the reset of a socket that is not read from. Made when it is needed first: most connections never do.
