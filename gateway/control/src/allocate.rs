@@ -141,8 +141,8 @@ impl Allocator {
     fn keep_absent(&self, services: &[Wanting<'_>], next: &mut State) {
         let there: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
         let absent = |key: &String| !there.contains(key.split(':').next().unwrap_or_default());
-        let ports = |map: &BTreeMap<String, u16>| map.iter().filter(|(k, _)| absent(k)).map(|(k, v)| (k.clone(), *v)).collect();
-        next.node_ports = ports(&self.state.node_ports);
+        let ports = self.state.node_ports.iter().filter(|(k, _)| absent(k));
+        next.node_ports = ports.map(|(k, v)| (k.clone(), *v)).collect();
         let names = self.state.port_names.iter().filter(|(k, _)| absent(k));
         next.port_names = names.map(|(k, v)| (k.clone(), v.clone())).collect();
         let addresses = |map: &BTreeMap<String, IpAddr>| map.iter().filter(|(k, _)| absent(k)).map(|(k, v)| (k.clone(), *v)).collect();

@@ -21,7 +21,7 @@ pub enum Answer {
     /// Under way.
     Pending(Work<Result<Response, ErrorCode>>),
     /// There, or failed.
-    Ready(Result<Response, ErrorCode>),
+    Ready(Box<Result<Response, ErrorCode>>),
     /// Handed to the guest.
     Taken,
 }
@@ -50,7 +50,7 @@ impl Pollable for Answer {
 
 impl Answer {
     fn of(ended: Option<Result<Response, ErrorCode>>) -> Self {
-        Self::Ready(ended.unwrap_or_else(|| Err(ErrorCode::InternalError(None))))
+        Self::Ready(Box::new(ended.unwrap_or_else(|| Err(ErrorCode::InternalError(None)))))
     }
 }
 
@@ -106,8 +106,10 @@ impl HostFutureIncomingResponse for Wasi {
             }
         }
         Ok(Some(match std::mem::replace(answer, Answer::Taken) {
-            Answer::Ready(Ok(response)) => Ok(Ok(self.table.push(response)?)),
-            Answer::Ready(Err(code)) => Ok(Err(code)),
+            Answer::Ready(ready) => match *ready {
+                Ok(response) => Ok(Ok(self.table.push(response)?)),
+                Err(code) => Ok(Err(code)),
+            },
             Answer::Taken | Answer::Pending(_) => Err(()),
         }))
     }
