@@ -320,13 +320,11 @@ fn missing(service: &ServiceRef, protocol: Protocol) -> Arc<str> {
 
 /// A fault for each field that does not fit the plugin's schema; else one for the plugin's own words.
 pub(crate) fn refused(plugin: &PluginUse, error: &PluginError, registry: &Registry) -> Vec<Fault> {
-    let fault = |place, message| Fault {
-        severity: Severity::Error,
-        place,
-        object: None,
-        message,
-        expected: Some("what served before goes on serving".to_owned()),
+    let serves = match registry.live(&plugin.plugin) {
+        Some(_) => "what served before goes on serving",
+        None => "no generation of it serves: balancers choose at random, routers answer 503, discovered endpoints stay",
     };
+    let fault = |place, message| Fault { severity: Severity::Error, place, object: None, message, expected: Some(serves.to_owned()) };
     let violations = if error.stage == Stage::Configure { registry.violations(&plugin.plugin, &plugin.config) } else { Vec::new() };
     if violations.is_empty() {
         return vec![fault(plugin.place(""), error.to_string())];
