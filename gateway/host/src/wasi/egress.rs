@@ -1,7 +1,9 @@
 //! What a discovery plugin may reach. The name must be among its `capabilities.allowedHosts`; then the address that the name resolved to is
 //! checked, and that very address is connected to, so that a name which resolves to another address the next time (DNS rebinding) gains nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sluicegate_model::egress::AllowedHost;
 
@@ -23,6 +25,29 @@ pub enum Network {
     Online,
     /// They reach nothing: what looks at a configuration asks nobody.
     Offline,
+}
+
+/// What was refused to one task, each thing told once: a plugin asks again and again.
+#[derive(Clone)]
+pub(crate) struct Refusals {
+    plugin: Arc<str>,
+    told: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Refusals that are remembered; beyond that they are told no more.
+const MAX_REFUSALS: usize = 64;
+
+impl Refusals {
+    pub(crate) fn of(plugin: Arc<str>) -> Self {
+        Self { plugin, told: Arc::default() }
+    }
+
+    pub(crate) fn tell(&self, reason: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < MAX_REFUSALS && told.insert(reason.clone()) {
+            tracing::warn!(plugin = %self.plugin, reason, "the plugin asks for what it may not reach");
+        }
+    }
 }
 
 impl Egress {
@@ -112,6 +137,13 @@ mod tests {
         let everywhere = egress(&["localhost"], "0.0.0.0:9901");
         assert!(prohibited(&everywhere, "127.0.0.5:9901") && prohibited(&everywhere, "[::1]:9901"));
         assert!(!prohibited(&everywhere, "192.0.2.1:9901"), "a documentation address is not this host's");
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_and_not_without_end() {
+        let refusals = Refusals::of("x".into());
+        (0..1000).for_each(|i| refusals.tell(format!("{}", i % 100)));
+        assert_eq!(refusals.told.lock().expect("not poisoned").len(), MAX_REFUSALS);
     }
 
     #[test]

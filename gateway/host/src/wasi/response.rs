@@ -82,12 +82,12 @@ impl outgoing_handler::Host for Wasi {
             Err(code) => return Ok(Err(code)),
         };
         if let Err(reason) = self.egress.allows(&target.host, target.port) {
-            tracing::warn!(plugin = %self.plugin, reason, "a request is refused");
+            self.refusals.tell(reason);
             return Ok(Err(ErrorCode::HttpRequestDenied));
         }
         let Ok(permit) = self.connections.clone().try_acquire_owned() else { return Ok(Err(ErrorCode::ConnectionLimitReached)) };
-        let (plugin, egress) = (self.plugin.clone(), self.egress.clone());
-        let work = Work::spawn(send::send(plugin, egress, request, target, options, permit));
+        let (refusals, egress) = (self.refusals.clone(), self.egress.clone());
+        let work = Work::spawn(send::send(refusals, egress, request, target, options, permit));
         Ok(Ok(self.table.push(Answer::Pending(work))?))
     }
 }
