@@ -150,7 +150,7 @@ fn odd_requests_are_tolerated_and_go_on_as_they_should_be() {
         let table: Vec<(String, Vec<&str>, Vec<&str>)> = vec![
             (format!("\r\nGET / HTTP/1.1\r\n{HOST}\r\n"), vec!["GET / HTTP/1.1\r\n"], vec![]),
             (
-                format!("GET http://A.example:81/x?y HTTP/1.1\r\nhost: other\r\n\r\n"),
+                "GET http://A.example:81/x?y HTTP/1.1\r\nhost: other\r\n\r\n".to_owned(),
                 vec!["GET /x?y HTTP/1.1\r\n", "host: A.example:81\r\n"],
                 vec!["other"],
             ),

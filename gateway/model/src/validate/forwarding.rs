@@ -15,7 +15,7 @@ pub(super) fn client(object: &Object, policy: &ClientTrafficPolicy, faults: &mut
         invalid("spec.clientIPDetection.xForwardedFor", "exactly one of `numTrustedHops` and `trustedCIDRs` is wanted".to_owned());
     }
     if let Some(via) = &spec.headers.via
-        && !(!via.is_empty() && via.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:".contains(&b)))
+        && (via.is_empty() || !via.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:".contains(&b)))
     {
         invalid("spec.headers.via", format!("Invalid value: {via:?}: must be a host name or a token, such as \"edge-1\""));
     }

@@ -1,5 +1,5 @@
-//! The access log: a line for each exchange and each connection, when it has ended. An [`entry`] gathers what a [`line`] says; each worker
-//! collects lines in a [`buffer`] of its own and hands it, full or every tenth of a second, to the one thread that writes ([`file`]). No
+//! The access log: a line for each exchange and each connection, when it has ended. An [`entry`] gathers what a [`mod@line`] says; each worker
+//! collects lines in a [`buffer`] of its own and hands it, full or every tenth of a second, to the one thread that writes ([`mod@file`]). No
 //! worker ever waits for that: what the writer has no room for is dropped, and counted. Without a log there is nothing of it but an empty
 //! option.
 
