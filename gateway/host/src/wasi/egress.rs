@@ -80,6 +80,11 @@ impl Egress {
 fn link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200),
+        // NAT64's well-known prefix leads to the IPv4 address in it (RFC 6052 §2.1).
+        IpAddr::V6(ip) if ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [.., a, b, c, d] = ip.octets();
+            link_local(Ipv4Addr::new(a, b, c, d).into())
+        }
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     }
 }
@@ -119,7 +124,7 @@ mod tests {
     fn link_local_and_metadata_addresses_must_be_named_themselves() {
         let e = egress(&["metadata.internal", "*.example"], "127.0.0.1:9901");
         let all = ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80", "100.100.100.200:80"];
-        for address in all {
+        for address in all.into_iter().chain(["[64:ff9b::169.254.169.254]:80"]) {
             assert!(prohibited(&e, address), "{address}");
         }
         assert!(!prohibited(&e, "10.0.0.1:80") && !prohibited(&e, "127.0.0.1:80"));
