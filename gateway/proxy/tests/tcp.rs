@@ -213,14 +213,9 @@ fn a_reset_is_seen_of_a_side_that_is_not_read_from() {
         }
         // Stalled: the server reads nothing, so all buffers on the way are full.
         let (client, server) = pair(&proxy, ClientSettings::default()).await;
-        loop {
-            match tokio::time::timeout(Duration::from_millis(200), client.writable()).await {
-                Ok(ready) => {
-                    ready.unwrap();
-                    let _ = client.try_write(&[0; 65_536]);
-                }
-                Err(_) => break,
-            }
+        while let Ok(ready) = tokio::time::timeout(Duration::from_millis(200), client.writable()).await {
+            ready.unwrap();
+            let _ = client.try_write(&[0; 65_536]);
         }
         reset(client);
         while !server.ready(tokio::io::Interest::ERROR).await.unwrap().is_error() {}
@@ -241,7 +236,8 @@ fn bulk_arrives_whole_both_ways_at_once_and_small_messages_after_it() {
                 let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
                 let (a, b, c, d) =
                     tokio::join!(cw.write_all(&sent), sw.write_all(&sent), cr.read_exact(from_server), sr.read_exact(from_client));
-                (a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap());
+                a.and(b).unwrap();
+                c.and(d).unwrap();
             }
             assert!(got.iter().all(|got| *got == *sent), "round {round}");
             for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! L4: one connection to one endpoint, bytes untouched. [`connect`] picks and [`dial`]s, [`relay`] passes bytes, ends and resets on both ways,
+//! L4: one connection to one endpoint, bytes untouched. [`connect`] picks and [`mod@dial`]s, [`mod@relay`] passes bytes, ends and resets on both ways,
 //! by copying or, where bulk moves, through a [`pipe`].
 
 mod dial;
