@@ -20,7 +20,7 @@ use sluicegate_model::plan::Settings;
 use sluicegate_model::pool::Here;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
-use sluicegate_proxy::{AccessLog, Config, Proxy};
+use sluicegate_proxy::{AccessLog, Config, Overload, Proxy};
 
 /// Everything the process needs to know.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct Settled {
     pub grace: Duration,
     /// A line for each exchange and connection; none: no log.
     pub access_log: Option<AccessLog>,
+    /// When new work is refused for want of memory or descriptors.
+    pub overload: Overload,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged: directives of `tracing_subscriber::EnvFilter`.
@@ -68,6 +70,7 @@ impl Default for Settled {
             here: Here::default(),
             grace: Duration::from_secs(30),
             access_log: None,
+            overload: Overload::default(),
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
@@ -129,6 +132,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         max_connections: settled.max_connections,
         max_flows: settled.max_flows,
         access_log: settled.access_log.clone(),
+        overload: settled.overload,
     };
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));

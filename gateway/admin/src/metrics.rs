@@ -1,7 +1,9 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
-//! data plane as a whole, [`services`] each service port, [`udp`] what only UDP ports have, [`plugins`] each plugin; [`family`] writes their rows.
+//! data plane as a whole, [`services`] each service port, [`udp`] what only UDP ports have, [`limits`] what was refused, [`plugins`] each plugin;
+//! [`family`] writes their rows.
 
 mod family;
+mod limits;
 mod plugins;
 mod process;
 mod services;
@@ -37,6 +39,7 @@ impl Collector for Metrics {
         process::encode(&mut encoder, &self.0.proxy, &status)?;
         services::encode(&mut encoder, &status)?;
         udp::encode(&mut encoder, &status)?;
+        limits::encode(&mut encoder, &self.0.proxy, &status)?;
         plugins::encode(&mut encoder, &status)
     }
 }

@@ -1,9 +1,12 @@
 //! The data plane: one thread a worker, each with its own event loop, sockets, idle upstream connections and plugin instances.
 //!
-//! In the order bytes pass: [`listener`] binds; [`worker`] accepts; [`origin`] lets in, by [`proxy_protocol`] or not; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by
-//! request); datagrams go to [`udp`]; all ask [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
+//! In the order bytes pass: [`listener`] binds; each [`worker`] [`accept`]s what [`admission`] and [`overload`] let in; [`origin`] says whose it
+//! is, by [`proxy_protocol`] or not; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by request); datagrams go to [`udp`]; all ask
+//! [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
 
+mod accept;
 mod access;
+mod admission;
 mod decide;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -11,6 +14,7 @@ mod h1;
 mod http;
 mod listener;
 mod origin;
+mod overload;
 mod proxy_protocol;
 mod stream;
 mod tcp;
@@ -32,7 +36,11 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
 pub use access::{AccessLog, AccessLogTarget};
+use admission::Admission;
 use listener::SocketSet;
+use overload::Watcher;
+
+pub use overload::Overload;
 
 /// How the data plane runs.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +53,8 @@ pub struct Config {
     pub max_flows: Option<usize>,
     /// None: there is none.
     pub access_log: Option<AccessLog>,
+    /// When new work is refused for want of memory or descriptors.
+    pub overload: Overload,
 }
 
 /// An address that could not be bound.
@@ -120,6 +130,7 @@ pub struct Proxy {
     workers: Mutex<Vec<JoinHandle<()>>>,
     access_log: Mutex<Option<access::Writer>>,
     count: usize,
+    _watcher: Watcher,
 }
 
 impl Proxy {
@@ -140,15 +151,16 @@ impl Proxy {
         });
         // Three quarters are for connections, which may need one towards an endpoint as well; one quarter for flows, which need just that one.
         let quarter = descriptors() / 4;
-        let most_open = config.max_connections.unwrap_or(quarter / 2 * 3).div_ceil(count);
+        let most_open = config.max_connections.unwrap_or(quarter / 2 * 3);
+        let admission = Arc::new(Admission::default());
         let most_flows = config.max_flows.unwrap_or(quarter.min(MOST_FLOWS)).div_ceil(count);
         let access_log = config.access_log.as_ref().map(|log| access::Writer::start(log, stats)).transpose()?;
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
-            let (published, stats, serving) = (receiver.clone(), stats.clone(), serving.clone());
+            let (published, stats, serving, admission) = (receiver.clone(), stats.clone(), serving.clone(), admission.clone());
             let log = access_log.as_ref().map(|writer| writer.log(&stats));
-            let worker = worker::Worker { index, cpu, most_open, most_flows, log, published, stats, serving };
+            let worker = worker::Worker { index, cpu, most_open, most_flows, log, admission, published, stats, serving };
             // The event loop belongs to its thread; its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
@@ -161,6 +173,7 @@ impl Proxy {
             workers.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
             outcome.recv().unwrap_or_else(|_| Err(std::io::Error::other("a worker ended at its start")))?;
         }
+        let watcher = Watcher::start(config.overload, stats)?;
         Ok(Self {
             published,
             publishing: Mutex::default(),
@@ -168,6 +181,7 @@ impl Proxy {
             workers: Mutex::new(workers),
             access_log: Mutex::new(access_log),
             count,
+            _watcher: watcher,
         })
     }
 

@@ -5,29 +5,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use ::http::HeaderValue;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{Front, Listener, Snapshot};
-use sluicegate_model::stats::{ProxyStats, Reset, count};
-use tokio::net::{TcpListener, TcpStream};
+use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::access::{FLUSH_EVERY, Log};
+use crate::accept::{Reserve, accept, drain};
+use crate::admission::Admission;
 use crate::decide::Decider;
 use crate::http::Closings;
 use crate::listener::SocketSet;
-use crate::stream::Stream;
 use crate::upstream::Upstreams;
-use crate::{Published, Serving, http, origin, tcp, udp};
+use crate::{Published, Serving, tcp, udp};
 
-/// After an accept fails for want of descriptors or memory, trying again at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often idle upstream connections are looked over.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// How often a stopping worker looks whether its connections have ended.
@@ -36,9 +33,11 @@ const DRAIN_LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) cpu: Option<usize>,
+    /// Client connections that may be open, over all workers.
     pub(crate) most_open: usize,
     pub(crate) most_flows: usize,
     pub(crate) log: Option<Log>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
@@ -80,9 +79,13 @@ pub(crate) struct Shared {
     pub(crate) log: Option<Rc<Log>>,
     /// Copies of requests under way, see [`crate::http`]'s mirror.
     pub(crate) mirrors: Cell<usize>,
-    open: Cell<usize>,
-    /// Client connections this worker may have open.
-    most_open: usize,
+    /// Client connections of this worker.
+    pub(crate) open: Cell<usize>,
+    /// Client connections that may be open, over all workers.
+    pub(crate) most_open: usize,
+    pub(crate) admission: Arc<Admission>,
+    /// For sending clients away.
+    pub(crate) reserve: Reserve,
 }
 
 impl Shared {
@@ -136,7 +139,10 @@ impl Worker {
             mirrors: Cell::new(0),
             open: Cell::new(0),
             most_open: self.most_open,
+            admission: self.admission.clone(),
+            reserve: Reserve::default(),
         });
+        shared.reserve.fill();
         let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet<std::net::TcpListener>>, JoinHandle<()>)> = BTreeMap::new();
         let mut datagrams = udp::Listeners::default();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
@@ -216,85 +222,5 @@ fn pin(cpu: usize) {
     }
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!(%error, cpu, "a worker could not be bound to its CPU; it runs on any");
-    }
-}
-
-async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<Shared>) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, %address, "cannot listen"),
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => enter(stream, peer, address, &shared),
-            Err(error) => {
-                count(&shared.stats.accept_errors);
-                tracing::debug!(%error, %address, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Takes what waits in the queue of a socket that nothing accepts from any more: its close would reset it. What remains is the moment between the
-/// last look and the close, in which the kernel may finish a handshake; a client that came before is served, one that comes later is refused
-/// (only a successor that has the same socket could serve it).
-fn drain(socket: &std::net::TcpListener, address: SocketAddr, shared: &Rc<Shared>) {
-    // Fails for want of descriptors, or, as a rule, because the queue is empty.
-    while let Ok((stream, peer)) = socket.accept() {
-        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            enter(stream, peer, address, shared);
-        }
-    }
-}
-
-/// Counts a connection, and begins it if there is room.
-fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<Shared>) {
-    count(&shared.stats.accepted);
-    if shared.open.get() >= shared.most_open {
-        // Early and cheaply, while what runs goes on: without descriptors there would be no endpoint for it either.
-        count(&shared.stats.refused);
-        return tcp::refuse(&stream, Reset::Limit, shared);
-    }
-    let (open, view, shared) = (Open::new(shared), shared.view(), shared.clone());
-    // A panic ends this task only; `open` is dropped in unwinding too.
-    spawn_local(async move {
-        connection(stream, peer, address, view, shared).await;
-        drop(open);
-    });
-}
-
-/// `view`: of the moment it was accepted, when its listener was there.
-async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: Rc<Shared>) {
-    let Some(listener) = view.listener(address) else { return tcp::refuse(&stream, Reset::NoRoute, &shared) };
-    let origin = match origin::admit(&stream, peer, address, &listener.settings).await {
-        Ok(origin) => origin,
-        Err(why) => return tcp::refuse(&stream, why, &shared),
-    };
-    match &listener.front {
-        Front::Udp(_) => tcp::refuse(&stream, Reset::NoRoute, &shared),
-        Front::Tcp(_) => tcp::forward(stream, &origin, address, view, &shared).await,
-        Front::Http(_) => {
-            // A connection outlives snapshots: each request takes the newest.
-            drop(view);
-            http::serve(Stream::Tcp(stream), origin, address, &shared).await;
-        }
-    }
-}
-
-struct Open(Rc<Shared>);
-
-impl Open {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.open.set(shared.open.get() + 1);
-        count(&shared.stats.open);
-        Self(shared.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.stats.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

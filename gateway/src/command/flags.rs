@@ -13,7 +13,7 @@ use sluicegate_model::fault::Severity;
 use sluicegate_model::object::ours::{AccessLog as AccessLogSpec, LogFormat, Network as Addresses, PortRange};
 use sluicegate_model::object::{Body, SluicegateConfiguration};
 use sluicegate_model::pool::Here;
-use sluicegate_proxy::{AccessLog, AccessLogTarget};
+use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 
 use crate::Settled;
 
@@ -79,6 +79,7 @@ pub(super) struct Network {
 pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) -> Result<Settled, String> {
     let object = configuration(&paths)?;
     let defaults = Ranges::default();
+    let refuse_percent = object.overload.refuse_percent.unwrap_or(Overload::default().refuse_percent);
     let load_balancer = given(network.load_balancer_addresses).or(object.load_balancer_addresses);
     Ok(Settled {
         workers: process.workers.or(object.workers).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1),
@@ -95,6 +96,11 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
         here: Here { node: network.node_name.or(object.node_name), zone: network.zone.or(object.zone) },
         grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(Duration::from_secs(30)),
         access_log: access_log(process.access_log, process.access_log_path, &object.access_log),
+        overload: Overload {
+            memory_limit: object.overload.memory_limit.map(|b| b.0 as u64),
+            refuse_percent,
+            resume_percent: object.overload.resume_percent.unwrap_or(refuse_percent.saturating_sub(5)),
+        },
         log_format: process.log_format.or(object.log_format).unwrap_or_default(),
         log_level: process.log_level.or(object.log_level).unwrap_or_else(|| "info".to_owned()),
         paths,

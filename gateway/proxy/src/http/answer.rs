@@ -56,6 +56,11 @@ reasons! {
     ConnectFailed => (BAD_GATEWAY, "connect-failed", "no endpoint accepted a connection\n"),
     UpstreamBroke => (BAD_GATEWAY, "upstream-broke", "the endpoint broke the connection before its answer\n"),
     Timeout => (GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),
+    SlowRequest => (REQUEST_TIMEOUT, "slow-request", "the request did not come in time\n"),
+    LargeContent => (PAYLOAD_TOO_LARGE, "large-content", "the request has more content than is taken here\n"),
+    RateLimited => (TOO_MANY_REQUESTS, "rate-limited", "too many requests\n"),
+    CircuitBreaker => (SERVICE_UNAVAILABLE, "circuit-breaker", "the service has as much to do as it may have\n"),
+    Overloaded => (SERVICE_UNAVAILABLE, "overloaded", "the gateway has too much to do\n"),
 }
 
 /// Who has an answer of the gateway's own made.
@@ -107,8 +112,8 @@ impl Reason {
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        // Where the target is in doubt, so is what follows on the connection.
-        if matches!(self, Self::BadHost | Self::BadTarget | Self::Connect | Self::BadContent | Self::ClientGone) {
+        // Where the target is in doubt, so is what follows on the connection. A gateway that is short of descriptors is better off without it.
+        if matches!(self, Self::BadHost | Self::BadTarget | Self::Connect | Self::BadContent | Self::ClientGone | Self::Overloaded) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -18,6 +18,7 @@ use super::connection::Peer;
 use super::send::{send, within};
 use super::{arrival, cors, headers, identify, mirror, redirect};
 use crate::access::Entry;
+use crate::overload;
 use crate::worker::{Shared, View};
 
 /// A rule that takes the request, and the rung of the router's ladder it stands on.
@@ -101,6 +102,10 @@ async fn forward<'c>(
     shared: &Rc<Shared>,
     entry: &mut Option<Box<Entry>>,
 ) -> Result<Response<ResponseBody<'c>>, Own> {
+    if overload::is_refusing(&shared.stats) {
+        count(&shared.stats.overload.requests);
+        return Err(Reason::Overloaded.into());
+    }
     let begun = Instant::now();
     let view = shared.view();
     let listener = view.listener(peer.listener).ok_or(Reason::NoRoute)?;

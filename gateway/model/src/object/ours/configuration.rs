@@ -62,7 +62,7 @@ pub struct Overload {
     pub memory_limit: Option<Bytes>,
     /// Percent of memory or of file descriptors in use from which on new connections and requests are refused. Default 95.
     pub refuse_percent: Option<u32>,
-    /// Percent below which they are taken again. Default 90.
+    /// Percent below which they are taken again. Default: 5 less than the other.
     pub resume_percent: Option<u32>,
 }
 
