@@ -135,8 +135,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, vi
         Err(why) => return Box::pin(admission.refuse(stream, why, &shared)).await,
     };
     match &listener.front {
-        // Datagrams have no connection.
-        Front::Udp(_) => {}
+        Front::Udp(_) => tcp::refuse(&stream, Reset::NoRoute, &shared),
         Front::Tcp(_) => tcp::forward(stream, &origin, address, view, &shared).await,
         Front::Http(_) => {
             // A connection outlives snapshots: each request takes the newest.

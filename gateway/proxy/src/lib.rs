@@ -7,6 +7,7 @@
 mod accept;
 mod access;
 mod admission;
+mod breaker;
 mod decide;
 #[cfg(fuzzing)]
 pub mod fuzz;

@@ -16,8 +16,8 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::access::{FLUSH_EVERY, Log};
 use crate::accept::{Reserve, accept, drain};
+use crate::access::{FLUSH_EVERY, Log};
 use crate::admission::Admission;
 use crate::decide::Decider;
 use crate::http::Closings;
@@ -182,8 +182,9 @@ impl Worker {
                     _ = flush.tick(), if shared.log.is_some() => shared.hand_over_log(),
                     _ = prune.tick() => shared.upstreams.prune(),
                     _ = second.tick() => {
-                        shared.closings.second();
                         shared.udp.expire();
+                        shared.closings.second(&shared.stats.clients);
+                        shared.upstreams.relieve();
                         *shared.date.borrow_mut() = date();
                     }
                 }

@@ -23,7 +23,7 @@ fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
     setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) }).unwrap();
     let overload = Overload { refuse_percent: if role == "watched" { 60 } else { 101 }, resume_percent: 50, ..Overload::default() };
-    let config = Config { workers: 1, max_connections: Some(10_000), overload };
+    let config = Config { workers: 1, max_connections: Some(10_000), overload, ..Config::default() };
     let proxy = start_with(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let at = runtime.block_on(async {

@@ -12,7 +12,7 @@ const MAX_TRAILERS: usize = 16 << 10;
 const MAX_TRAILER_FIELDS: usize = 32;
 
 /// A part of a message's content.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Part {
     Data(Bytes),
     /// After the last data.

@@ -6,6 +6,8 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use super::body::ResponseBody;
 use crate::h1::BadHead;
 
+/// Who is asked for less may come again later, or go elsewhere: what `x-envoy-overloaded` says.
+const X_SLUICEGATE_OVERLOADED: HeaderName = HeaderName::from_static("x-sluicegate-overloaded");
 const X_SLUICEGATE_REASON: HeaderName = HeaderName::from_static("x-sluicegate-reason");
 
 /// Why the gateway answers itself: status (RFC 9110 §15), the machine's word, the person's sentence.
@@ -34,7 +36,7 @@ reasons! {
     BadFraming => (BAD_REQUEST, "bad-framing", "the length of the request's content is in doubt\n"),
     BadCoding => (NOT_IMPLEMENTED, "bad-coding", "of transfer codings only chunked is served here\n"),
     BadVersion => (HTTP_VERSION_NOT_SUPPORTED, "bad-version", "HTTP/1.0 and HTTP/1.1 are served here\n"),
-    LargeHead => (REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request has more than 64 KiB or 100 header fields\n"),
+    LargeHead => (REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request's head is larger than is taken here\n"),
     BadContent => (BAD_REQUEST, "bad-content", "the request's content is not framed as it says\n"),
     /// Nobody reads it; the status is for the log.
     ClientGone => (BAD_REQUEST, "client-gone", "the client closed the connection\n"),
@@ -112,8 +114,22 @@ impl Reason {
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        // Where the target is in doubt, so is what follows on the connection. A gateway that is short of descriptors is better off without it.
-        if matches!(self, Self::BadHost | Self::BadTarget | Self::Connect | Self::BadContent | Self::ClientGone | Self::Overloaded) {
+        if self == Self::CircuitBreaker {
+            response.headers_mut().insert(X_SLUICEGATE_OVERLOADED, HeaderValue::from_static("true"));
+        }
+        // Where the target is in doubt, so is what follows on the connection; what is too slow or too large is not read to its end. A gateway that
+        // is short of descriptors is better off without it.
+        if matches!(
+            self,
+            Self::BadHost
+                | Self::BadTarget
+                | Self::Connect
+                | Self::BadContent
+                | Self::ClientGone
+                | Self::SlowRequest
+                | Self::LargeContent
+                | Self::Overloaded
+        ) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -8,11 +8,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
-use sluicegate_model::stats::{ServiceStats, add};
+use sluicegate_model::slots::Slot;
+use sluicegate_model::stats::{ServiceStats, add, count};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::client::Reader;
+use super::deadline::Deadline;
 use super::headers::strip_hop_by_hop;
+use super::kept::Kept;
+use super::limit::Limited;
 use crate::access::Entry;
 use crate::h1::{Framing, Malformed, Part};
 use crate::tcp::Busy;
@@ -29,6 +33,12 @@ pub(crate) enum BodyError {
     Endpoint(Malformed),
     #[error("the endpoint's connection: {0}")]
     Io(#[from] std::io::Error),
+    #[error("the request did not come in time")]
+    Late,
+    #[error("the request has more content than it may have")]
+    TooLarge,
+    #[error("the exchange took longer than it may")]
+    TooLong,
     /// A mirror's copy fell behind, or the original was cut off: a shortened copy must not look whole.
     #[error("the copy of the request was cut off")]
     Copy,
@@ -40,6 +50,9 @@ impl BodyError {
         match self {
             Self::ClientGone => "client-gone",
             Self::Client(_) => "bad-content",
+            Self::Late => "slow-request",
+            Self::TooLarge => "large-content",
+            Self::TooLong => "timeout",
             Self::Endpoint(_) | Self::Io(_) | Self::Copy => "upstream-broke",
         }
     }
@@ -55,8 +68,12 @@ pub(crate) enum Copied {
 pub(crate) enum RequestBody<'c> {
     /// As the client sends it.
     Client(&'c mut Reader),
-    /// The same, with copies going to mirrors.
-    Teed(&'c mut Reader, Vec<Sender<Copied>>),
+    /// One of these, with copies going to mirrors.
+    Teed(Box<(RequestBody<'c>, Vec<Sender<Copied>>)>),
+    /// One that may not be too long.
+    Limited(Box<Limited<'c>>),
+    /// One that can be sent again.
+    Kept(Box<Kept<'c>>),
     /// Such a copy, and how long the original says it is.
     Copy(Receiver<Copied>, Framing),
     Empty,
@@ -66,15 +83,18 @@ impl RequestBody<'_> {
     pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         match self {
             Self::Client(reader) => reader.poll_part(context),
-            Self::Teed(reader, copies) => {
-                let polled = reader.poll_part(context);
+            Self::Limited(limited) => limited.poll_part(context),
+            Self::Kept(kept) => kept.poll_part(context),
+            Self::Teed(teed) => {
+                let (original, copies) = &mut **teed;
+                let polled = original.poll_part(context);
                 match &polled {
                     Poll::Ready(Some(Ok(part))) => {
                         // A full queue drops its sender: a slow mirror never slows the request.
                         if let Part::Data(data) = part {
                             copies.retain(|to| to.try_send(Copied::Part(data.clone())).is_ok());
                         }
-                        if reader.is_end() {
+                        if original.is_end() {
                             copies.drain(..).for_each(|to| drop(to.try_send(Copied::End)));
                         }
                     }
@@ -96,7 +116,10 @@ impl RequestBody<'_> {
     /// Whether there is no more of it.
     pub(crate) fn is_end(&self) -> bool {
         match self {
-            Self::Client(reader) | Self::Teed(reader, _) => reader.is_end(),
+            Self::Client(reader) => reader.is_end(),
+            Self::Teed(teed) => teed.0.is_end(),
+            Self::Limited(limited) => limited.of.is_end(),
+            Self::Kept(kept) => kept.is_end(),
             Self::Copy(..) => false,
             Self::Empty => true,
         }
@@ -105,7 +128,10 @@ impl RequestBody<'_> {
     /// How long all of it is.
     pub(crate) fn framing(&self) -> Framing {
         match self {
-            Self::Client(reader) | Self::Teed(reader, _) => reader.framing(),
+            Self::Client(reader) => reader.framing(),
+            Self::Teed(teed) => teed.0.framing(),
+            Self::Limited(limited) => limited.of.framing(),
+            Self::Kept(kept) => kept.of().framing(),
             Self::Copy(_, framing) => *framing,
             Self::Empty => Framing::Length(0),
         }
@@ -114,7 +140,10 @@ impl RequestBody<'_> {
     /// Ready when nobody waits for the answer any more.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Client(reader) | Self::Teed(reader, _) => reader.poll_gone(context),
+            Self::Client(reader) => reader.poll_gone(context),
+            Self::Teed(teed) => teed.0.poll_gone(context),
+            Self::Limited(limited) => limited.of.poll_gone(context),
+            Self::Kept(kept) => kept.of_mut().poll_gone(context),
             Self::Copy(..) | Self::Empty => Poll::Pending,
         }
     }
@@ -122,18 +151,49 @@ impl RequestBody<'_> {
     /// How many bytes of it were taken from the client.
     pub(crate) fn taken(&self) -> u64 {
         match self {
-            Self::Client(reader) | Self::Teed(reader, _) => reader.taken(),
+            Self::Client(reader) => reader.taken(),
+            Self::Teed(teed) => teed.0.taken(),
+            Self::Limited(limited) => limited.of.taken(),
+            Self::Kept(kept) => kept.of().taken(),
             Self::Copy(..) | Self::Empty => 0,
         }
     }
 
     /// Passes an interim response on to who sent the request.
     pub(crate) fn interim(&mut self, response: &Response<()>, context: &mut Context<'_>) {
-        if let Self::Client(reader) | Self::Teed(reader, _) = self {
-            let mut passed = response.clone();
-            strip_hop_by_hop(passed.headers_mut());
-            reader.interim(&passed, context);
+        match self {
+            Self::Client(reader) => {
+                let mut passed = response.clone();
+                strip_hop_by_hop(passed.headers_mut());
+                reader.interim(&passed, context);
+            }
+            Self::Teed(teed) => teed.0.interim(response, context),
+            Self::Limited(limited) => limited.of.interim(response, context),
+            Self::Kept(kept) => kept.of_mut().interim(response, context),
+            Self::Copy(..) | Self::Empty => {}
         }
+    }
+
+    /// Whether it can be sent from its beginning.
+    pub(super) fn can_rewind(&self) -> bool {
+        match self {
+            Self::Kept(kept) => kept.is_whole(),
+            Self::Empty => true,
+            // Nothing of it has been taken, or there is nothing.
+            other => other.framing() == Framing::Length(0) || (other.taken() == 0 && !other.is_end()),
+        }
+    }
+
+    /// From the beginning again.
+    pub(super) fn rewind(&mut self) {
+        if let Self::Kept(kept) = self {
+            kept.rewind();
+        }
+    }
+
+    /// It will not be sent again.
+    pub(super) fn release(self) -> Self {
+        if let Self::Kept(kept) = self { kept.release() } else { self }
     }
 }
 
@@ -165,8 +225,12 @@ pub(crate) struct Returns {
     /// Where it is kept.
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) tally: Tally,
-    /// The endpoint counts as busy until here.
+    /// When all of the response must have come.
+    pub(crate) deadline: Option<Deadline>,
+    /// The endpoint counts as busy until here,
     pub(crate) busy: Busy,
+    /// and the exchange as under way, where a breaker counts it.
+    pub(crate) _place: Option<Slot>,
 }
 
 impl Returns {
@@ -210,6 +274,13 @@ impl<'c> ResponseBody<'c> {
         self.entry = Some(entry);
     }
 
+    /// All of it must have come by then.
+    pub(super) fn until(&mut self, by: Option<Deadline>) {
+        if let Content::Endpoint { returns: Some(returns), .. } = &mut self.content {
+            returns.deadline = by;
+        }
+    }
+
     pub(crate) fn is_own(&self) -> bool {
         matches!(self.content, Content::Whole(_))
     }
@@ -237,7 +308,12 @@ impl<'c> ResponseBody<'c> {
     fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         match &mut self.content {
             Content::Endpoint { returns, request, .. } => {
-                let Some(Returns { connection, tally, .. }) = returns else { return Poll::Ready(None) };
+                let Some(Returns { connection, tally, deadline, .. }) = returns else { return Poll::Ready(None) };
+                if deadline.as_mut().is_some_and(|d| d.has_passed(context)) {
+                    count(&tally.stats.refused.cut_off);
+                    self.end(false);
+                    return Poll::Ready(Some(Err(BodyError::TooLong)));
+                }
                 let polled = connection.poll_part(request, context);
                 match &polled {
                     Poll::Ready(Some(Ok(part))) => {

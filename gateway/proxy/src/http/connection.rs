@@ -4,10 +4,11 @@ use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::ServicePort;
 use tokio::io::AsyncWriteExt as _;
 
@@ -75,11 +76,12 @@ impl Peer {
 pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, shared: &Rc<Shared>) {
     let local = if listener.ip().is_unspecified() { stream.socket().local_addr().unwrap_or(listener) } else { listener };
     let Some(peer) = Peer::new(origin, listener, local) else { return };
-    let closing = shared.closings.enter(listener);
+    let settings = shared.view().listener(listener).map(|l| l.settings.clone()).unwrap_or_default();
+    let closing = shared.closings.enter(listener, &settings.timeouts);
     let signal = &closing.signal;
-    let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, shared));
+    let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, &settings, shared));
     poll_fn(|context| {
-        if signal.is_late() {
+        if signal.is_over() {
             return Poll::Ready(());
         }
         signal.wake_with(context.waker());
@@ -88,17 +90,22 @@ pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, 
     .await;
 }
 
-async fn talk(client: Rc<Client>, peer: &Peer, shared: &Rc<Shared>) {
-    let mut reader = Reader::new(client.clone());
+async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared: &Rc<Shared>) {
+    let mut reader = Reader::new(client.clone(), settings.head);
+    let mut left = settings.connections.requests.unwrap_or(u32::MAX);
     loop {
         let closing = || client.signal.is_closing() || shared.stopping.get();
         let Head { message, framing: _, keep_alive } = match poll_fn(|context| reader.poll_request(context, closing())).await {
             Ok(head) => head,
             Err(NoRequest::Ended) => return,
-            Err(NoRequest::Bad(why)) => {
-                tracing::debug!(%why, client = %peer.address, "a request was refused");
+            Err(refused @ (NoRequest::Bad(_) | NoRequest::Late)) => {
+                let reason = match refused {
+                    NoRequest::Bad(why) => Reason::from(why),
+                    _ => Reason::SlowRequest,
+                };
+                tracing::debug!(?reason, client = %peer.address, "a request was refused");
                 let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
-                let mut own = Own::from(Reason::from(why));
+                let mut own = Own::from(reason);
                 shared.stats.own_answers.count(own.why.index());
                 if let Some(log) = &shared.log {
                     let view = shared.view();
@@ -111,13 +118,14 @@ async fn talk(client: Rc<Client>, peer: &Peer, shared: &Rc<Shared>) {
                 return linger(&mut reader, &client).await;
             }
         };
-        client.signal.begin();
+        client.signal.begin(!client.unread().is_end());
+        left = left.saturating_sub(1);
         let (head, version) = (*message.method() == Method::HEAD, message.version());
         let expects = message.headers().contains_key(header::EXPECT);
         let mut request = message.map(|()| RequestBody::Client(&mut reader));
         let response = exchange(&mut request, peer, shared).await;
         // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
-        let close = !keep_alive || closing() || !shared.serves_http(peer.listener) || too_much(client.unread(), expects);
+        let close = !keep_alive || left == 0 || closing() || !shared.serves_http(peer.listener) || too_much(client.unread(), expects);
         let kept = (!close).then(|| if version == Version::HTTP_10 { Connection::KeptAsAsked } else { Connection::Kept });
         match respond(response, Answered { head, version, kept }, &client, shared).await {
             Sent::Kept if discard(&mut reader, &client).await => {}
@@ -176,7 +184,7 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
             while !ended && !waiting && out.borrow().has_room() {
                 match body.poll_part(context) {
                     Poll::Ready(Some(Ok(part))) => {
-                        client.signal.moved();
+                        client.signal.moved(if let h1::Part::Data(data) = &part { data.len() } else { 0 });
                         out.borrow_mut().push(part).map_err(|_| ())?;
                     }
                     Poll::Ready(Some(Err(error))) => {
@@ -192,8 +200,13 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
                     Poll::Pending => waiting = true,
                 }
             }
-            if ready!(client.poll_flush(context)).is_err() {
-                return Poll::Ready(Err(()));
+            match client.poll_flush(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => {
+                    client.signal.awaits();
+                    return Poll::Pending;
+                }
             }
             if ended {
                 return Poll::Ready(Ok(()));

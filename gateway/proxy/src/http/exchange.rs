@@ -3,20 +3,20 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
-use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Target};
+use sluicegate_model::snapshot::{Front, Listener, RouterBinding, RouterRung, ServicePort, Side, Target};
 use sluicegate_model::stats::count;
 
 use super::answer::{Own, OwnAnswer, Reason, Why, text};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
-use super::send::{send, within};
-use super::{arrival, cors, headers, identify, mirror, redirect};
+use super::deadline::{self, Deadline};
+use super::send::send;
+use super::{arrival, cors, headers, identify, limit, mirror, redirect};
 use crate::access::Entry;
 use crate::overload;
 use crate::worker::{Shared, View};
@@ -61,15 +61,19 @@ impl<'v> Routed<'v> {
 
     /// For one try: the rule's, else the service's.
     pub(super) fn try_time(&self) -> Option<Duration> {
-        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout)).or(given(self.service.settings.timeouts.request))
+        let of_service = || self.service.settings.retry.as_ref().and_then(|r| r.per_try);
+        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout).or_else(of_service))
     }
 
+    /// For the whole exchange: the rule's, else the service's; and never more than the service allows.
     fn whole_time(&self) -> Option<Duration> {
-        given(self.matched.as_ref().and_then(|m| m.rule.request_timeout))
+        let of = &self.service.settings.timeouts;
+        let time = given(self.matched.as_ref().and_then(|m| m.rule.request_timeout).or(of.request));
+        time.into_iter().chain(of.stream).min()
     }
 }
 
-/// Gateway API's `0s` means none.
+/// Gateway API's `0s` means none, also where the service has one.
 fn given(time: Option<Duration>) -> Option<Duration> {
     time.filter(|t| !t.is_zero())
 }
@@ -117,9 +121,22 @@ async fn forward<'c>(
     if let Some(entry) = entry {
         (entry.client, entry.request_id) = (peer.address.ip(), request.headers().get(identify::X_REQUEST_ID).cloned());
     }
-    let routed = route(request, peer, &view, shared, begun)?;
+    if let Some(most) = settings.content {
+        limit::length(request, most, shared)?;
+    }
+    let mut verdict = None;
+    if let Some(limiter) = &listener.limiter {
+        let stats = &shared.stats.clients;
+        verdict = limit::rate(limiter, request, peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
+    }
+    let routed = route(request, peer, listener, &view, shared, begun)?;
     if let Some(entry) = entry {
         entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
+    }
+    if let Some(limiter) = &routed.service.limiter {
+        let stats = &routed.service.stats.refused;
+        let of_service = limit::rate(limiter, request, peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
+        verdict = limit::stricter(verdict, of_service);
     }
     let hash = routed.service.hash.as_ref();
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
@@ -128,13 +145,22 @@ async fn forward<'c>(
     if let Some(matched) = routed.matched.as_ref().filter(|m| !m.rule.actions.mirrors.is_empty()) {
         mirror::start(matched, request, &view, peer, shared);
     }
-    let sending = pin!(send(request, &routed, hash, peer, shared));
-    let sent = within(routed.whole_time(), sending).await;
+    if let Some(most) = settings.content {
+        limit::watch(request, most);
+    }
+    let mut deadline = Deadline::new(begun, routed.whole_time());
+    let sent = deadline::by(&mut deadline, send(request, &routed, hash, peer, shared)).await;
     if let Some(entry) = entry {
         (entry.attempts, entry.endpoint) = (routed.tries.get(), routed.endpoint.get());
         entry.answered();
     }
-    let mut response = sent.ok_or(Reason::Timeout)??;
+    let mut response = sent.ok_or_else(|| {
+        count(&routed.service.stats.refused.timeout);
+        Reason::Timeout
+    })??;
+    if deadline.is_some() {
+        response.body_mut().until(deadline);
+    }
     headers::strip_hop_by_hop(response.headers_mut());
     if let Some(via) = settings.headers.extras.as_ref().and_then(|extras| extras.via.as_ref()) {
         response.headers_mut().append(header::VIA, via.element.clone());
@@ -144,6 +170,9 @@ async fn forward<'c>(
         if let (Some(cors), Some(origin)) = (&actions.cors, &origin) {
             cors::mark(cors, origin, response.headers_mut());
         }
+    }
+    if let Some(verdict) = &verdict {
+        limit::tell(verdict, &mut response);
     }
     count(&routed.service.stats.responses[class(response.status())]);
     Ok(response)
@@ -162,9 +191,16 @@ fn check<B>(request: &Request<B>) -> Result<(), Reason> {
 }
 
 /// Virtual host, rule, static answers, backend.
-fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shared, begun: Instant) -> Result<Routed<'v>, Own> {
+fn route<'v, B>(
+    request: &Request<B>,
+    peer: &Peer,
+    listener: &'v Listener,
+    view: &'v View,
+    shared: &Shared,
+    begun: Instant,
+) -> Result<Routed<'v>, Own> {
     let host = host_of(request).ok_or(Reason::BadHost)?;
-    let Some(Front::Http(hosts)) = view.listener(peer.listener).map(|l| &l.front) else { return Err(Reason::NoRoute.into()) };
+    let Front::Http(hosts) = &listener.front else { return Err(Reason::NoRoute.into()) };
     let virtual_host = hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?;
     let (service, side, matched) = match &virtual_host.target {
         Target::Nothing => return Err(Reason::NoRoute.into()),

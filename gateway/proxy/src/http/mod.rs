@@ -11,13 +11,17 @@ mod client;
 mod closing;
 mod connection;
 mod cors;
+mod deadline;
 mod exchange;
 mod forwarded;
 mod headers;
 mod host;
 mod identify;
+mod kept;
+mod limit;
 mod mirror;
 mod redirect;
+mod retry;
 mod send;
 mod target;
 

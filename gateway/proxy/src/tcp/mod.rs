@@ -18,6 +18,7 @@ use sluicegate_model::stats::{EndpointStats, Reset, count};
 use tokio::net::TcpStream;
 
 use crate::access::Entry;
+use crate::breaker::{self, Full, Places};
 use crate::decide::{NoPick, Picked};
 use crate::origin::Origin;
 use crate::worker::{Shared, View};
@@ -105,7 +106,7 @@ async fn connect(
     hello: Option<&[u8]>,
     entry: &mut Option<Box<Entry>>,
     shared: &Shared,
-) -> Result<(TcpStream, Busy), Reset> {
+) -> Result<(TcpStream, (Busy, Option<Box<Places>>)), Reset> {
     // Without a header, cookie or path to hash, the client's address is what tells connections apart.
     let client = origin.client.ip();
     let hash = service.hash.as_ref().map(|_| hash_ip(client));
@@ -129,11 +130,23 @@ async fn connect(
         };
         let busy = Busy::new(&picked);
         note(entry, |entry| (entry.endpoint, entry.attempts) = (Some(picked.address), entry.attempts + 1));
+        let endpoints = service.pool(side).endpoints.len();
+        let places = match breaker::connection(service, &picked) {
+            Ok(places) => places,
+            Err(Full::Endpoint) if tried.len() + 1 < endpoints => {
+                tried.push(picked.address);
+                continue;
+            }
+            Err(_) => {
+                count(&service.stats.refused.connections);
+                return Err(Reset::CircuitBreaker);
+            }
+        };
         if let Some(stream) = dial(service, &picked, hello, shared).await {
-            return Ok((stream, busy));
+            return Ok((stream, (busy, places)));
         }
         tried.push(picked.address);
-        if tried.len() >= TRIES.min(service.pool(side).endpoints.len()) {
+        if tried.len() >= TRIES.min(endpoints) {
             return Err(Reset::ConnectFailed);
         }
     }

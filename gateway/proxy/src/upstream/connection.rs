@@ -2,11 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use http::{Method, Request, Response};
 use tokio_util::io::poll_read_buf;
 
+use super::terms::Terms;
+use crate::breaker::Places;
 use crate::h1::{self, BadHead, Decoder, Encoder, Framing, Head, Outgoing, Part, Step};
 use crate::http::{BodyError, RequestBody};
 use crate::stream::Stream;
@@ -30,6 +33,7 @@ pub(crate) struct Connection {
     /// or some of its content taken from the client: in both cases it cannot be sent to another endpoint.
     taken: bool,
     keep_alive: bool,
+    terms: Terms,
 }
 
 /// Why there is no response.
@@ -46,8 +50,15 @@ pub(crate) enum Broken {
     Head(#[from] BadHead),
 }
 
+impl Broken {
+    /// Whether the endpoint said that it did nothing with the request. HTTP/1.1 has no word for it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        false
+    }
+}
+
 impl Connection {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, terms: Terms) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -58,6 +69,7 @@ impl Connection {
             written: false,
             taken: false,
             keep_alive: true,
+            terms,
         }
     }
 
@@ -66,9 +78,24 @@ impl Connection {
         self.poll_fill(&mut Context::from_waker(Waker::noop()), 1).is_pending()
     }
 
+    /// What it was opened on.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// What it takes up, if that is counted.
+    pub(super) fn places(&self) -> Option<&Places> {
+        self.stream.places()
+    }
+
     /// Whether it can take another request, now that a response has ended.
-    pub(super) fn is_reusable(&self) -> bool {
-        self.keep_alive && !self.sending && self.outgoing.is_empty() && self.decoder.is_end() && self.buffer.is_empty()
+    pub(super) fn is_reusable(&self, now: Instant) -> bool {
+        self.terms.allow(now)
+            && self.keep_alive
+            && !self.sending
+            && self.outgoing.is_empty()
+            && self.decoder.is_end()
+            && self.buffer.is_empty()
     }
 
     /// Whether the response has ended.
@@ -83,6 +110,7 @@ impl Connection {
 
     /// A request begins. [`poll_head`](Self::poll_head) sends it.
     pub(crate) fn begin<B>(&mut self, request: &Request<B>, framing: Framing) {
+        self.terms.begin();
         h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing);
         (self.sending, self.written, self.taken) = (framing != Framing::Length(0), false, false);
         self.seen = 0;

@@ -322,3 +322,25 @@ pub fn dead() -> SocketAddr {
 pub fn loopback() -> IpAddr {
     Ipv4Addr::LOCALHOST.into()
 }
+
+/// A backend that reads requests and never says anything.
+pub async fn silent() -> SocketAddr {
+    stalling("").await
+}
+
+/// A backend that answers with these bytes and then neither says anything nor closes.
+pub async fn stalling(bytes: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = message(&mut stream).await;
+                let _ = stream.write_all(bytes.as_bytes()).await;
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+            });
+        }
+    });
+    address
+}
