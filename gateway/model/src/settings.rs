@@ -3,6 +3,7 @@
 
 mod connection;
 mod forwarding;
+mod http2;
 mod rate;
 mod retry;
 mod timeouts;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 
 pub use connection::*;
 pub use forwarding::*;
+pub use http2::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeouts::*;
@@ -36,6 +38,10 @@ pub struct BackendSettings {
     pub proxy_protocol: Option<ProxyVersion>,
     /// Of UDP flows.
     pub udp: UdpSettings,
+    /// HTTP/2 towards endpoints.
+    pub http2: BackendHttp2,
+    /// What an HTTP/1.1 connection may become.
+    pub upgrades: Upgrades,
 }
 
 /// How a listener's clients are treated: `ClientTrafficPolicy`.
@@ -65,4 +71,6 @@ pub struct ClientSettings {
     pub headers: HeaderSettings,
     /// How paths are read.
     pub path: PathSettings,
+    /// HTTP/2 from clients.
+    pub http2: ClientHttp2,
 }

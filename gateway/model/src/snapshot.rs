@@ -177,6 +177,19 @@ pub enum AppProtocol {
     Udp,
     /// HTTP/1.1, balanced per request.
     Http,
+    /// HTTP/2 with prior knowledge, likewise.
+    H2c,
+    /// gRPC, over HTTP/2 with prior knowledge: its outcome is in the trailers.
+    Grpc,
+    /// HTTP/1.1 that may become a WebSocket.
+    Ws,
+}
+
+impl AppProtocol {
+    /// Whether endpoints are spoken to in HTTP/2, as many exchanges at a time on one connection as they take.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::Grpc)
+    }
 }
 
 /// What the host hashes for a consistent-hash balancer.

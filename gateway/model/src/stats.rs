@@ -186,6 +186,12 @@ pub struct ProxyStats {
     pub own_answers: ByWord,
     /// Client connections closed at once, since as many were open as descriptors allow.
     pub refused: AtomicU64,
+    /// Client connections that spoke HTTP/2.
+    pub http2_connections: AtomicU64,
+    /// Those among them that were ended because they sent more control frames than any purpose needs.
+    pub http2_floods: AtomicU64,
+    /// Exchanges that became another protocol, WebSockets for the most part.
+    pub upgrades: AtomicU64,
     /// Accepts that failed.
     pub accept_errors: AtomicU64,
     /// Datagrams for a listener that leads nowhere.

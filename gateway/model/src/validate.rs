@@ -3,6 +3,7 @@
 mod connections;
 mod endpoints;
 mod forwarding;
+mod http2;
 mod limits;
 mod policies;
 
@@ -33,12 +34,14 @@ fn all(object: &Object) -> Vec<Fault> {
             policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
             limits::backend(object, policy, &mut faults);
             connections::backend(object, policy, &mut faults);
+            http2::backend(object, &policy.spec, &mut faults);
         }
         Body::ClientTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);
             limits::client(object, policy, &mut faults);
             connections::client(object, policy, &mut faults);
             forwarding::client(object, policy, &mut faults);
+            http2::client(object, &policy.spec.http2, &mut faults);
         }
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}

@@ -11,7 +11,7 @@ use sluicegate_model::snapshot::ServicePort;
 use sluicegate_model::stats::count;
 
 use crate::decide::Picked;
-use crate::upstream::{Idle, Upstreams};
+use crate::upstream::{Link, Upstreams};
 
 /// What a connection to an endpoint takes up, until it is closed.
 pub(crate) struct Places {
@@ -73,8 +73,8 @@ pub(crate) fn exchange(service: &ServicePort) -> Result<Option<Slot>, Tripped> {
 pub(crate) enum Got {
     /// Places for a connection.
     Places(Option<Box<Places>>),
-    /// A connection that another exchange of this worker has left.
-    Idle(Idle),
+    /// A connection that another exchange of this worker has left, or a stream on one that has room again.
+    Link(Link),
 }
 
 /// Waits for a place, or for a connection that serves as well, as long as connecting may take. The queue is bounded; it is one for all workers,
@@ -94,8 +94,8 @@ pub(crate) async fn wait(service: &ServicePort, to: &Picked, upstreams: &Rc<Upst
         if let Some(queue) = &for_endpoint {
             queue.register(context.waker());
         }
-        if let Some(idle) = upstreams.check_out(to.address) {
-            return Poll::Ready(Got::Idle(idle));
+        if let Some(link) = upstreams.check_out(service, to.address) {
+            return Poll::Ready(Got::Link(link));
         }
         match connection(service, to) {
             Ok(places) => Poll::Ready(Got::Places(places)),

@@ -13,6 +13,7 @@ mod decide;
 pub mod fuzz;
 mod h1;
 mod http;
+mod http2;
 mod listener;
 mod origin;
 mod overload;

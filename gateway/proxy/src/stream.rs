@@ -28,6 +28,15 @@ impl Stream {
         }
     }
 
+    /// Whether both sides have agreed on HTTP/2 (ALPN, RFC 7301).
+    pub(crate) fn is_http2(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::Counted(counted) => counted.0.is_http2(),
+        }
+    }
+
     /// The same, counted while it is open.
     pub(crate) fn counted(self, places: Option<Box<Places>>) -> Self {
         match places {

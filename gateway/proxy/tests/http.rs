@@ -52,7 +52,7 @@ fn hop_by_hop_fields_stay_on_their_hop() {
         .await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[to_backend])]).await;
         let mut stream = TcpStream::connect(at).await.unwrap();
-        let request = "GET /x HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade, x-secret\r\nupgrade: websocket\r\nx-secret: 1\r\nte: trailers\r\nx-forwarded-for: 192.0.2.1\r\nx-forwarded-host: evil\r\n\r\n";
+        let request = "GET /x HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade, x-secret\r\nupgrade: h2c\r\nx-secret: 1\r\nte: trailers\r\nx-forwarded-for: 192.0.2.1\r\nx-forwarded-host: evil\r\n\r\n";
         let answer = ask(&mut stream, request).await;
         for gone in ["upgrade", "x-secret", "te:"] {
             assert!(!answer.body.contains(gone), "{gone} in {}", answer.body);

@@ -41,7 +41,10 @@ impl Compiler<'_> {
             let app_protocol = match port.app_protocol.as_deref() {
                 _ if protocol == "UDP" => AppProtocol::Udp,
                 Some("http") => AppProtocol::Http,
-                Some(other @ ("https" | "grpc" | "kubernetes.io/h2c" | "kubernetes.io/ws" | "kubernetes.io/wss")) => {
+                Some("kubernetes.io/h2c") => AppProtocol::H2c,
+                Some("grpc") => AppProtocol::Grpc,
+                Some("kubernetes.io/ws") => AppProtocol::Ws,
+                Some(other @ ("https" | "kubernetes.io/wss")) => {
                     let path = format!("{at}.appProtocol");
                     let message = format!("{path}: {other:?} is forwarded at L4, per connection, by this version");
                     self.plan.faults.push(warning(&object.origin, &object.key, &path, message, None));
@@ -136,9 +139,9 @@ impl Compiler<'_> {
         balanced: Option<(IpAddr, Vec<IpNet>)>,
     ) {
         let (transport, name) = match port.app_protocol {
-            AppProtocol::Http => (Transport::Http, port.service.to_string()),
             AppProtocol::Tcp => (Transport::Tcp, port.service.to_string()),
             AppProtocol::Udp => (Transport::Udp, format!("{}/UDP", port.service)),
+            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => (Transport::Http, port.service.to_string()),
         };
         let info = ListenerInfo {
             name: name.clone(),
@@ -155,7 +158,7 @@ impl Compiler<'_> {
             match port.app_protocol {
                 AppProtocol::Tcp => PlannedFront::Tcp(target),
                 AppProtocol::Udp => PlannedFront::Udp(target),
-                AppProtocol::Http => PlannedFront::Http(vec![(None, target)]),
+                AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => PlannedFront::Http(vec![(None, target)]),
             }
         };
         let mut wanted = Vec::new();

@@ -4,7 +4,9 @@ use super::compile::Compiler;
 use super::*;
 use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
-use crate::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings};
+use crate::settings::{
+    BackendHttp2, BackendSettings, ClientHttp2, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings, Upgrades,
+};
 
 impl Compiler<'_> {
     /// `policy`: the one that counts for the service port, and its object.
@@ -22,6 +24,8 @@ impl Compiler<'_> {
                 ProxyProtocolVersion::V2 => ProxyVersion::V2,
             }),
             udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
+            http2: BackendHttp2::from(&spec.http2),
+            upgrades: Upgrades::new(spec.http_upgrade.as_deref(), spec.timeout.http.upgrade_idle_timeout),
         })
     }
 
@@ -45,6 +49,7 @@ impl Compiler<'_> {
             trust: forwarding::trust(spec),
             headers: forwarding::headers(spec),
             path: forwarding::path(spec),
+            http2: ClientHttp2::from(&spec.http2),
         })
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
+use super::grpc;
 use crate::h1::BadHead;
 
 /// Who is asked for less may come again later, or go elsewhere: what `x-envoy-overloaded` says.
@@ -58,6 +59,10 @@ reasons! {
     ConnectFailed => (BAD_GATEWAY, "connect-failed", "no endpoint accepted a connection\n"),
     UpstreamBroke => (BAD_GATEWAY, "upstream-broke", "the endpoint broke the connection before its answer\n"),
     Timeout => (GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),
+    Deadline => (GATEWAY_TIMEOUT, "deadline", "the deadline of the call has passed\n"),
+    /// RFC 9220 §3 has this status for a protocol that is not known.
+    NoUpgrade => (NOT_IMPLEMENTED, "no-upgrade", "the protocol of this CONNECT is not served here\n"),
+    NotUpgraded => (BAD_GATEWAY, "not-upgraded", "the endpoint does not speak the protocol of this CONNECT\n"),
     SlowRequest => (REQUEST_TIMEOUT, "slow-request", "the request did not come in time\n"),
     LargeContent => (PAYLOAD_TOO_LARGE, "large-content", "the request has more content than is taken here\n"),
     RateLimited => (TOO_MANY_REQUESTS, "rate-limited", "too many requests\n"),
@@ -110,6 +115,9 @@ impl Reason {
         let (status, word, sentence) = self.row();
         let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
         response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(word));
+        if self == Self::Deadline {
+            response.extensions_mut().insert(grpc::Status::DEADLINE_EXCEEDED);
+        }
         // RFC 9110 §15.5.6: it says what is.
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

@@ -6,14 +6,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Version};
 use sluicegate_model::settings::HeadLimits;
+use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::body::BodyError;
 use super::closing::Signal;
 use crate::h1::{self, BadHead, Decoder, Framing, Head, Outgoing, Part, Step};
+use crate::http2::PREFACE;
 use crate::stream::Stream;
 
 /// Read at a time: a head,
@@ -42,6 +44,17 @@ impl Client {
         self.outgoing.borrow_mut().poll_flush(&mut *self.stream.borrow_mut(), context)
     }
 
+    /// What the client sends from here on are the bytes of another protocol.
+    pub(super) fn tunnel(&self) {
+        self.decoder.set(Decoder::UntilClose);
+    }
+
+    /// Tells the client that nothing follows, once all was written.
+    pub(super) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(context))?;
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)
+    }
+
     /// What is left of the request's content; `Length(0)`: nothing.
     pub(super) fn unread(&self) -> Decoder {
         self.decoder.get()
@@ -54,6 +67,8 @@ pub(super) enum NoRequest {
     Ended,
     /// It did not come in time.
     Late,
+    /// The client speaks HTTP/2, as it knows that we do (RFC 9113 §3.3).
+    Http2,
     Bad(BadHead),
 }
 
@@ -70,6 +85,8 @@ pub(crate) struct Reader {
     /// So much of the request's content was read.
     taken: u64,
     ended: bool,
+    /// No request has come yet: what comes may be HTTP/2.
+    first: bool,
 }
 
 impl Reader {
@@ -83,7 +100,13 @@ impl Reader {
             framing: Framing::Length(0),
             taken: 0,
             ended: false,
+            first: true,
         }
+    }
+
+    /// The connection, and what was read from it; none: somebody else reads or writes it.
+    pub(super) fn into_parts(self) -> Option<(Stream, Bytes)> {
+        Some((Rc::into_inner(self.client)?.stream.into_inner(), self.buffer.freeze()))
     }
 
     /// Reads more; 0: the end.
@@ -100,7 +123,13 @@ impl Reader {
     /// The next request's head. `closing`: no request is taken that has not arrived by now.
     pub(super) fn poll_request(&mut self, context: &mut Context<'_>, closing: bool) -> Poll<Result<Head<Request<()>>, NoRequest>> {
         loop {
-            if self.buffer.len() > self.seen {
+            if self.first && !self.buffer.is_empty() {
+                if self.buffer.starts_with(PREFACE) {
+                    return Poll::Ready(Err(NoRequest::Http2));
+                }
+                self.first = PREFACE.starts_with(&self.buffer);
+            }
+            if self.buffer.len() > self.seen && !self.first {
                 let before = self.buffer.len();
                 match h1::request(&mut self.buffer, self.seen).map_err(NoRequest::Bad)? {
                     Some(head) if before - self.buffer.len() > self.limits.bytes || head.message.headers().len() > self.limits.fields => {
@@ -172,6 +201,7 @@ impl Reader {
                         return Poll::Pending;
                     }
                     Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0)) if decoder.close().is_ok() => self.client.decoder.set(decoder),
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
                 },
                 Err(malformed) => return Poll::Ready(Some(Err(BodyError::Client(malformed)))),

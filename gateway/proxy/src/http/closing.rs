@@ -68,6 +68,8 @@ enum Phase {
     Receiving,
     /// or all has come.
     Received,
+    /// Streams, each with a signal of its own; or another protocol, with the seconds that it may be silent.
+    Carrying(u64),
 }
 
 /// The time-outs of a connection in seconds, none being as good as for ever.
@@ -154,6 +156,12 @@ impl Signal {
         self.moved(0);
     }
 
+    /// The connection carries streams, or another protocol, which may be silent for so long; none: for ever.
+    pub(crate) fn carry(&self, silent: Option<Duration>) {
+        self.phase.set(Phase::Carrying(silent.map_or(u64::MAX, |s| s.as_secs().max(1))));
+        self.moved(0);
+    }
+
     /// All of the request has come.
     pub(crate) fn received(&self) {
         if self.phase.get() == Phase::Receiving {
@@ -201,6 +209,7 @@ impl Signal {
             Phase::Head if since > limits.head => Some(Late::Head),
             Phase::Head | Phase::Receiving if since > limits.request => Some(Late::Request),
             Phase::Head => None,
+            Phase::Carrying(silent) => (moved > silent).then_some(Late::Stalled),
             Phase::Receiving | Phase::Received => {
                 if let Some((rate, grace)) = limits.rate
                     && self.awaited.get()
@@ -224,6 +233,11 @@ pub(crate) struct Entered<'a> {
 }
 
 impl Closings {
+    /// Seconds since the worker's start.
+    pub(crate) fn clock(&self) -> Rc<Cell<u64>> {
+        self.clock.clone()
+    }
+
     pub(crate) fn enter(&self, listener: SocketAddr, timeouts: &ClientTimeouts) -> Entered<'_> {
         let id = self.next.get();
         self.next.set(id + 1);

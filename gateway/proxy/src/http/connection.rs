@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::ServicePort;
 use tokio::io::AsyncWriteExt as _;
@@ -16,6 +17,8 @@ use super::answer::{Own, Reason};
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
+use super::tunnel::{self, End, Idle};
+use super::{grpc, streams};
 use crate::access::Entry;
 use crate::h1::{self, Connection, Decoder, Framing, Head};
 use crate::origin::Origin;
@@ -73,31 +76,61 @@ impl Peer {
     }
 }
 
+/// Serves HTTP, of the version that was agreed on, or that the client's first bytes tell.
 pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, shared: &Rc<Shared>) {
     let local = if listener.ip().is_unspecified() { stream.socket().local_addr().unwrap_or(listener) } else { listener };
     let Some(peer) = Peer::new(origin, listener, local) else { return };
     let settings = shared.view().listener(listener).map(|l| l.settings.clone()).unwrap_or_default();
     let closing = shared.closings.enter(listener, &settings.timeouts);
     let signal = &closing.signal;
+    if stream.is_http2() {
+        return Box::pin(streams::serve(stream, Bytes::new(), Rc::new(peer), &settings, signal, shared)).await;
+    }
     let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, &settings, shared));
-    poll_fn(|context| {
+    let handed_over = poll_fn(|context| {
         if signal.is_over() {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         signal.wake_with(context.waker());
         talking.as_mut().poll(context)
     })
     .await;
+    if let Some((stream, ahead)) = handed_over {
+        Box::pin(streams::serve(stream, ahead, Rc::new(peer.clone()), &settings, signal, shared)).await;
+    }
 }
 
-async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared: &Rc<Shared>) {
+/// The answer to what is no request, or none that an exchange could begin with: its fields, if they are known.
+pub(super) fn refuse(reason: Reason, fields: Option<&HeaderMap>, peer: &Peer, shared: &Shared) -> Response<ResponseBody<'static>> {
+    let own = Own::from(reason);
+    shared.stats.own_answers.count(own.why.index());
+    let status = own.response.status();
+    let mut response = if fields.is_some_and(grpc::is_call) { grpc::answer(own.response) } else { own.response };
+    if let Some(log) = &shared.log {
+        let view = shared.view();
+        let listener = view.listener(peer.listener).map_or("", |l| &l.name);
+        let mut entry = Entry::new(log, "http", peer.address.ip(), listener);
+        (entry.status, entry.reason) = (Some(status), Some(own.why.word()));
+        response.body_mut().log(entry);
+    }
+    response
+}
+
+/// What was read from a connection that speaks HTTP/2, and the connection.
+type HandedOver = Option<(Stream, Bytes)>;
+
+async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared: &Rc<Shared>) -> HandedOver {
     let mut reader = Reader::new(client.clone(), settings.head);
     let mut left = settings.connections.requests.unwrap_or(u32::MAX);
     loop {
         let closing = || client.signal.is_closing() || shared.stopping.get();
         let Head { message, framing: _, keep_alive } = match poll_fn(|context| reader.poll_request(context, closing())).await {
             Ok(head) => head,
-            Err(NoRequest::Ended) => return,
+            Err(NoRequest::Ended) => return None,
+            Err(NoRequest::Http2) => {
+                drop(client);
+                return reader.into_parts();
+            }
             Err(refused @ (NoRequest::Bad(_) | NoRequest::Late)) => {
                 let reason = match refused {
                     NoRequest::Bad(why) => Reason::from(why),
@@ -105,17 +138,9 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
                 };
                 tracing::debug!(?reason, client = %peer.address, "a request was refused");
                 let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
-                let mut own = Own::from(reason);
-                shared.stats.own_answers.count(own.why.index());
-                if let Some(log) = &shared.log {
-                    let view = shared.view();
-                    let listener = view.listener(peer.listener).map_or("", |l| &l.name);
-                    let mut entry = Entry::new(log, "http", peer.address.ip(), listener);
-                    (entry.status, entry.reason) = (Some(own.response.status()), Some(own.why.word()));
-                    own.response.body_mut().log(entry);
-                }
-                let _ = respond(own.response, answered, &client, shared).await;
-                return linger(&mut reader, &client).await;
+                let _ = respond(refuse(reason, None, peer, shared), answered, &client, shared).await;
+                linger(&mut reader, &client).await;
+                return None;
             }
         };
         client.signal.begin(!client.unread().is_end());
@@ -124,17 +149,21 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
         let expects = message.headers().contains_key(header::EXPECT);
         let mut request = message.map(|()| RequestBody::Client(&mut reader));
         let response = exchange(&mut request, peer, shared).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            Box::pin(switch(response, &client, shared)).await;
+            return None;
+        }
         // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
         let close = !keep_alive || left == 0 || closing() || !shared.serves_http(peer.listener) || too_much(client.unread(), expects);
         let kept = (!close).then(|| if version == Version::HTTP_10 { Connection::KeptAsAsked } else { Connection::Kept });
         match respond(response, Answered { head, version, kept }, &client, shared).await {
             Sent::Kept if discard(&mut reader, &client).await => {}
-            Sent::Broken => return,
+            Sent::Broken => return None,
             Sent::Kept | Sent::Last => {
                 if !client.unread().is_end() {
                     linger(&mut reader, &client).await;
                 }
-                return;
+                return None;
             }
         }
         client.signal.end();
@@ -205,7 +234,8 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {
                     client.signal.awaits();
-                    return Poll::Pending;
+                    let sending = body.poll_request(context);
+                    return if let Poll::Ready(Err(_)) = sending { Poll::Ready(Err(())) } else { Poll::Pending };
                 }
             }
             if ended {
@@ -222,6 +252,19 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
         (Ok(()), Connection::Close) => Sent::Last,
         (Ok(()), _) => Sent::Kept,
     }
+}
+
+/// The endpoint has agreed to another protocol: the connection ends with it.
+async fn switch(response: Response<ResponseBody<'_>>, client: &Client, shared: &Shared) {
+    let idle = response.extensions().get::<Idle>().copied().unwrap_or(Idle(None));
+    let (head, body) = response.into_parts();
+    let (framing, connection) = (Framing::UntilClose, h1::Connection::Upgrade);
+    {
+        let (mut out, date) = (client.outgoing.borrow_mut(), shared.date.borrow());
+        h1::response_head(out.begin(framing.into()), head.status, &head.headers, framing, true, connection, &date);
+    }
+    client.tunnel();
+    tunnel::run(body, End::Connection(client), idle, &client.signal).await;
 }
 
 /// Whether more of a request is unread than is worth reading for the sake of the connection. A client that expects 100 may send its content

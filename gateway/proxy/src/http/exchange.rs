@@ -16,7 +16,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
 use super::deadline::{self, Deadline};
 use super::send::send;
-use super::{arrival, cors, headers, identify, limit, mirror, redirect};
+use super::{arrival, cors, grpc, headers, identify, limit, mirror, redirect, upgrade};
 use crate::access::Entry;
 use crate::overload;
 use crate::worker::{Shared, View};
@@ -38,6 +38,8 @@ pub(super) struct Routed<'v> {
     tries: Cell<u32>,
     /// The endpoint of the newest try.
     endpoint: Cell<Option<SocketAddr>>,
+    /// What a gRPC call asks for.
+    pub(super) call: Option<grpc::Asked>,
 }
 
 impl<'v> Routed<'v> {
@@ -65,11 +67,16 @@ impl<'v> Routed<'v> {
         given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout).or_else(of_service))
     }
 
-    /// For the whole exchange: the rule's, else the service's; and never more than the service allows.
-    fn whole_time(&self) -> Option<Duration> {
+    /// For the whole exchange: the rule's, else the service's; and never more than the service allows, nor than a call asks for. Then what has
+    /// happened when it has passed.
+    fn whole_time(&self) -> (Option<Duration>, Reason) {
         let of = &self.service.settings.timeouts;
         let time = given(self.matched.as_ref().and_then(|m| m.rule.request_timeout).or(of.request));
-        time.into_iter().chain(of.stream).min()
+        let time = time.into_iter().chain(of.stream).min();
+        match self.call.and_then(|call| call.timeout) {
+            Some(call) if time.is_none_or(|time| call <= time) => (Some(call), Reason::Deadline),
+            _ => (time, Reason::Timeout),
+        }
     }
 }
 
@@ -89,7 +96,7 @@ pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &
             if let Some(entry) = &mut entry {
                 (entry.reason, entry.bytes_in) = (Some(own.why.word()), request.body().taken());
             }
-            own.response
+            if grpc::is_call(request.headers()) { grpc::answer(own.response) } else { own.response }
         }
     };
     if let Some(mut entry) = entry {
@@ -129,7 +136,10 @@ async fn forward<'c>(
         let stats = &shared.stats.clients;
         verdict = limit::rate(limiter, request, peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
     }
-    let routed = route(request, peer, listener, &view, shared, begun)?;
+    let mut routed = route(request, peer, listener, &view, shared, begun)?;
+    if routed.service.protocol.is_http2() && grpc::is_call(request.headers()) {
+        routed.call = Some(grpc::Asked::new(request.headers()));
+    }
     if let Some(entry) = entry {
         entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
     }
@@ -141,14 +151,19 @@ async fn forward<'c>(
     let hash = routed.service.hash.as_ref();
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
-    head(request, &routed)?;
+    let asked = head(request, &routed)?;
+    if asked.trailers && routed.service.protocol.is_http2() {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    upgrade::note(asked.upgrade, request, routed.service)?;
     if let Some(matched) = routed.matched.as_ref().filter(|m| !m.rule.actions.mirrors.is_empty()) {
         mirror::start(matched, request, &view, peer, shared);
     }
     if let Some(most) = settings.content {
         limit::watch(request, most);
     }
-    let mut deadline = Deadline::new(begun, routed.whole_time());
+    let (time, passed) = routed.whole_time();
+    let mut deadline = Deadline::new(begun, time);
     let sent = deadline::by(&mut deadline, send(request, &routed, hash, peer, shared)).await;
     if let Some(entry) = entry {
         (entry.attempts, entry.endpoint) = (routed.tries.get(), routed.endpoint.get());
@@ -156,12 +171,14 @@ async fn forward<'c>(
     }
     let mut response = sent.ok_or_else(|| {
         count(&routed.service.stats.refused.timeout);
-        Reason::Timeout
+        passed
     })??;
-    if deadline.is_some() {
+    let asked = headers::strip_hop_by_hop(response.headers_mut());
+    if upgrade::is_agreed(asked.upgrade, request, &mut response, routed.service)? {
+        count(&shared.stats.upgrades);
+    } else if deadline.is_some() {
         response.body_mut().until(deadline);
     }
-    headers::strip_hop_by_hop(response.headers_mut());
     if let Some(via) = settings.headers.extras.as_ref().and_then(|extras| extras.via.as_ref()) {
         response.headers_mut().append(header::VIA, via.element.clone());
     }
@@ -215,7 +232,7 @@ fn route<'v, B>(
         }
     };
     let service = view.snapshot.services.get(service).ok_or(Reason::BadBackend)?;
-    Ok(Routed { service, side, matched, begun, tries: Cell::new(0), endpoint: Cell::new(None) })
+    Ok(Routed { service, side, matched, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
 }
 
 fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, peer: &Peer, shared: &Shared) -> Result<Matched<'v>, Own> {
@@ -268,7 +285,7 @@ fn direct(answer: &Answer) -> Response<ResponseBody<'static>> {
 }
 
 /// Makes the head ready for the next hop: hop-by-hop fields, origin form, rewrite, header changes.
-fn head<B>(request: &mut Request<B>, routed: &Routed<'_>) -> Result<(), Reason> {
+fn head<B>(request: &mut Request<B>, routed: &Routed<'_>) -> Result<headers::Asked, Reason> {
     if request.uri().authority().is_some() {
         // RFC 9112 §3.2.2: the target's authority replaces Host, and an origin server gets the origin form.
         if let Some(value) = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
@@ -277,7 +294,7 @@ fn head<B>(request: &mut Request<B>, routed: &Routed<'_>) -> Result<(), Reason> 
         *request.uri_mut() = request.uri().path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
     }
     *request.version_mut() = Version::HTTP_11;
-    headers::strip_hop_by_hop(request.headers_mut());
+    let asked = headers::strip_hop_by_hop(request.headers_mut());
     if let Some(matched) = &routed.matched {
         for actions in routed.actions() {
             if let Some(change) = &actions.rewrite {
@@ -286,7 +303,7 @@ fn head<B>(request: &mut Request<B>, routed: &Routed<'_>) -> Result<(), Reason> 
             actions.request_headers.apply(request.headers_mut());
         }
     }
-    Ok(())
+    Ok(asked)
 }
 
 /// The one Host, lower case, without its port; copied only if it has capitals. None: missing, doubled or not a host.

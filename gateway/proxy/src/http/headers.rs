@@ -1,20 +1,39 @@
 //! Header fields that belong to one hop.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HOP_BY_HOP: [HeaderName; 6] =
     [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
+/// Bits of [`hop_by_hop`].
+const CONNECTION: u8 = 1;
+const TE: u8 = 1 << 3;
+const UPGRADE: u8 = 1 << 5;
+
+/// What a sender asked of this hop.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// To become another protocol: the Upgrade that Connection nominates.
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// To be sent trailers.
+    pub(crate) trailers: bool,
+}
+
 /// RFC 9110 §7.6.1: removes the fields of one hop, and those that `Connection` nominates. Most heads have few of them: one look at the names
 /// is cheaper than six removals. `Trailer` is none of them (§6.6.2): trailers pass, and so does what announces them.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Asked {
     let found = headers.keys().fold(0_u8, |found, name| found | hop_by_hop(name));
+    let mut asked = Asked::default();
     if found == 0 {
-        return;
+        return asked;
     }
-    if found & 1 != 0 {
+    if found & UPGRADE != 0 && lists(headers, header::CONNECTION, "upgrade") {
+        asked.upgrade = headers.get(header::UPGRADE).cloned();
+    }
+    asked.trailers = found & TE != 0 && lists(headers, header::TE, "trailers");
+    if found & CONNECTION != 0 {
         let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
         let nominated = values.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !common_option(name));
         let nominated: Vec<HeaderName> = nominated.filter_map(|name| name.parse().ok()).collect();
@@ -27,6 +46,13 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+    asked
+}
+
+/// Whether a field's list has a member, of which parameters are not looked at.
+fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
+    let mut members = headers.get_all(name).into_iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    members.any(|m| m.split(';').next().is_some_and(|m| m.trim().eq_ignore_ascii_case(wanted)))
 }
 
 /// What a sender cannot have removed by nominating it: where the request goes, where it ends, and what the gateway says of it.
@@ -43,20 +69,18 @@ fn common_option(option: &str) -> bool {
 /// The bit of its place in [`HOP_BY_HOP`], else 0; told by the length first, as most are none.
 fn hop_by_hop(name: &HeaderName) -> u8 {
     match name.as_str() {
-        "connection" => 1,
+        "connection" => CONNECTION,
         "keep-alive" => 1 << 1,
         "proxy-connection" => 1 << 2,
-        "te" => 1 << 3,
+        "te" => TE,
         "transfer-encoding" => 1 << 4,
-        "upgrade" => 1 << 5,
+        "upgrade" => UPGRADE,
         _ => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -66,8 +90,20 @@ mod tests {
         headers.insert("x-secret", HeaderValue::from_static("1"));
         headers.insert("x-kept", HeaderValue::from_static("1"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        strip_hop_by_hop(&mut headers);
+        let asked = strip_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        assert!(asked.trailers && asked.upgrade.is_none());
+    }
+
+    #[test]
+    fn an_upgrade_counts_if_it_is_nominated() {
+        for (connection, counts) in [("keep-alive, Upgrade", true), ("upgrades", false), ("close", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            assert_eq!(strip_hop_by_hop(&mut headers).upgrade.is_some(), counts, "{connection}");
+            assert!(headers.is_empty());
+        }
     }
 
     #[test]

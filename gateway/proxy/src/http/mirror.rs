@@ -54,19 +54,19 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody<'_>
                 let picked = shared.decider.borrow_mut().pick(service, Side::Internal, client, None, &[]).ok()?;
                 let _busy = Busy::new(&picked);
                 // One that tells of the client is this copy's alone.
-                let idle = if hello.is_some() { None } else { shared.upstreams.check_out(picked.address) };
-                let mut connection = match idle {
-                    Some(connection) => connection,
+                let upstreams = if hello.is_some() { Rc::default() } else { shared.upstreams.clone() };
+                let mut link = match upstreams.check_out(service, picked.address) {
+                    Some(link) => link,
                     None => {
                         let places = breaker::connection(service, &picked).ok()?;
-                        Box::pin(upstream::open(service, &picked, hello.as_deref(), places, &shared)).await?
+                        Box::pin(upstream::open(service, &picked, hello.as_deref(), places, &upstreams, &shared)).await?
                     }
                 };
-                connection.begin(&copy, body.framing());
-                let head = poll_fn(|context| connection.poll_head(copy.method(), &mut body, context));
+                link.begin(&copy, body.framing());
+                let head = poll_fn(|context| link.poll_head(copy.method(), &mut body, context));
                 // Interim responses are responses too, as far as a mirror cares.
                 head.await.ok()?;
-                while let Some(part) = poll_fn(|context| connection.poll_part(&mut body, context)).await {
+                while let Some(part) = poll_fn(|context| link.poll_part(&mut body, context)).await {
                     part.ok()?;
                 }
                 Some(())

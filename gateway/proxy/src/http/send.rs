@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use sluicegate_model::slots::Slot;
@@ -14,12 +14,14 @@ use super::body::{BodyError, RequestBody, ResponseBody, Returns, Tally};
 use super::connection::Peer;
 use super::deadline::{self, Deadline};
 use super::exchange::Routed;
+use super::grpc::{self, Call};
 use super::retry::{Outcome, Tries};
+use super::upgrade::Upgrade;
 use crate::breaker::{self, Full, Got};
 use crate::decide::{NoPick, Picked};
 use crate::h1::Head;
 use crate::tcp::Busy;
-use crate::upstream::{self, Broken, Connection};
+use crate::upstream::{self, Broken, Link};
 use crate::worker::Shared;
 
 /// Parts of a response that is not wanted which are read for the sake of its connection, if they are there already.
@@ -49,9 +51,12 @@ enum Try {
 /// A response's head, and where the rest of it comes from.
 struct Answered {
     head: Head<Response<()>>,
-    connection: Box<Connection>,
+    link: Link,
     busy: Busy,
     at: Instant,
+    latency: Duration,
+    /// Whether the outcome of the call is known.
+    told: bool,
 }
 
 /// One try after another, each at another endpoint.
@@ -125,15 +130,15 @@ impl Sender<'_> {
         let mut fresh = false;
         loop {
             self.routed.trying(to.address);
-            let (mut connection, reused) = match self.connection(to, fresh, has_others).await? {
-                Ok(connection) => connection,
+            let (mut link, reused) = match self.link(to, fresh, has_others).await? {
+                Ok(link) => link,
                 Err(none) => return Ok(none),
             };
-            connection.begin(request, request.body().framing());
+            link.begin(request, request.body().framing());
             // At the first try on a connection that was there nothing was waited for: routing and picking count, the clock is not asked.
             let begun = if reused && self.routed.tries() == 1 { self.routed.begun } else { Instant::now() };
             let mut limit = Deadline::new(begun, self.routed.try_time());
-            let sent = deadline::by(&mut limit, poll_fn(|context| poll_response(&mut connection, request, context))).await;
+            let sent = deadline::by(&mut limit, poll_fn(|context| poll_response(&mut link, request, context))).await;
             let at = Instant::now();
             let observe = |success| self.shared.decider.borrow_mut().observe(to, success, at - begun);
             return Ok(match sent {
@@ -142,8 +147,15 @@ impl Sender<'_> {
                     Try::TimedOut
                 }
                 Some(Ok(head)) => {
-                    observe(!head.message.status().is_server_error());
-                    Try::Response(Box::new(Answered { head, connection, busy, at }))
+                    // What a call comes to is told at its end, as a rule.
+                    let success = match self.routed.call {
+                        None => Some(!head.message.status().is_server_error()),
+                        Some(_) => grpc::outcome(&head.message),
+                    };
+                    if let Some(success) = success {
+                        observe(success);
+                    }
+                    Try::Response(Box::new(Answered { head, link, busy, at, latency: at - begun, told: success.is_some() }))
                 }
                 Some(Err(Broken::Client(why))) => {
                     return Err(match why {
@@ -157,7 +169,7 @@ impl Sender<'_> {
                     });
                 }
                 Some(Err(error)) => {
-                    let unsent = connection.is_unsent();
+                    let unsent = link.is_unsent();
                     let broke = Outcome::Broke { unsent, refused: error.is_refusal() };
                     if reused && Tries::new(self.routed.service).can_repeat(request, broke) {
                         request.body_mut().rewind();
@@ -171,23 +183,28 @@ impl Sender<'_> {
         }
     }
 
-    /// A connection, and whether it was there. `has_others`: no need to wait for this endpoint.
-    async fn connection(&self, to: &Picked, fresh: bool, has_others: bool) -> Result<Result<(Box<Connection>, bool), Try>, Reason> {
+    /// A connection or a stream on one, and whether that was there. `has_others`: no need to wait for this endpoint.
+    async fn link(&self, to: &Picked, fresh: bool, has_others: bool) -> Result<Result<(Link, bool), Try>, Reason> {
         let (service, peer) = (self.routed.service, self.peer);
         let upstreams = peer.upstreams(service, self.shared);
-        if let Some(idle) = if fresh { None } else { upstreams.check_out(to.address) } {
-            return Ok(Ok((idle, true)));
+        if let Some(link) = if fresh { None } else { upstreams.check_out(service, to.address) } {
+            return Ok(Ok((link, true)));
+        }
+        if service.protocol.is_http2()
+            && let Some(joined) = Box::pin(upstreams.join(service, to.address)).await
+        {
+            return Ok(joined.map(|link| (link, false)).ok_or(Try::NoConnection));
         }
         let places = match breaker::connection(service, to) {
             Ok(places) => places,
             Err(Full::Endpoint) if has_others => return Ok(Err(Try::Full)),
             Err(_) => match Box::pin(breaker::wait(service, to, upstreams)).await.map_err(|_| Reason::CircuitBreaker)? {
                 Got::Places(places) => places,
-                Got::Idle(idle) => return Ok(Ok((idle, true))),
+                Got::Link(link) => return Ok(Ok((link, true))),
             },
         };
-        let opened = Box::pin(upstream::open(service, to, peer.hello(service).as_deref(), places, self.shared)).await;
-        Ok(opened.map(|connection| (connection, false)).ok_or(Try::NoConnection))
+        let opened = Box::pin(upstream::open(service, to, peer.hello(service).as_deref(), places, upstreams, self.shared)).await;
+        Ok(opened.map(|link| (link, false)).ok_or(Try::NoConnection))
     }
 
     /// The response for the client; its content follows.
@@ -199,47 +216,51 @@ impl Sender<'_> {
         place: Option<Slot>,
         tries: &Tries<'_>,
     ) -> Result<Response<ResponseBody<'c>>, Reason> {
-        let Answered { head, connection, busy, at } = answered;
-        // No upgrade was asked for: a 101 is no response to what was sent.
+        let Answered { head, mut link, busy, at, latency, told } = answered;
         if head.message.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Reason::UpstreamBroke);
+            // Where no upgrade was asked for, it is no response to what was sent.
+            if request.extensions().get::<Upgrade>().is_none() {
+                return Err(Reason::UpstreamBroke);
+            }
+            link.tunnel();
         }
         tries.succeeded();
         let service = self.routed.service;
         let tally = Tally { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0 };
         let upstreams = self.peer.upstreams(service, self.shared).clone();
-        let returns = Returns { address: from.address, connection, upstreams, tally, deadline: None, busy, _place: place };
+        let returns = Returns { address: from.address, link, upstreams, tally, deadline: None, busy, _place: place };
         let content = std::mem::replace(request.body_mut(), RequestBody::Empty).release();
-        Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns)))
+        let call = self.routed.call.map(|_| Box::new(Call::new((!told).then(|| from.clone()), latency, self.shared)));
+        Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns, call)))
     }
 
     /// A response that is not wanted: its connection may serve again if all of it is there already.
     fn leave(&self, answered: Answered, from: &Picked) {
-        let Answered { mut connection, at, .. } = answered;
+        let Answered { mut link, at, .. } = answered;
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..UNWANTED_PARTS {
-            if connection.is_end() {
+            if link.is_end() {
                 break;
             }
-            if !matches!(connection.poll_part(&mut RequestBody::Empty, &mut context), Poll::Ready(Some(Ok(_)))) {
+            if !matches!(link.poll_part(&mut RequestBody::Empty, &mut context), Poll::Ready(Some(Ok(_)))) {
                 break;
             }
         }
-        if connection.is_end() {
-            self.peer.upstreams(self.routed.service, self.shared).check_in(from.address, connection, at);
+        if link.is_end() {
+            self.peer.upstreams(self.routed.service, self.shared).check_in(from.address, link, at);
         }
     }
 }
 
 /// Sends, passes interim responses on, and waits for the final one's head, as long as the client does.
 fn poll_response(
-    connection: &mut Connection,
+    link: &mut Link,
     request: &mut Request<RequestBody<'_>>,
     context: &mut Context<'_>,
 ) -> Poll<Result<Head<Response<()>>, Broken>> {
     let method = request.method().clone();
     loop {
-        let polled = connection.poll_head(&method, request.body_mut(), context);
+        let polled = link.poll_head(&method, request.body_mut(), context);
         match &polled {
             Poll::Ready(Ok(head))
                 if head.message.status().is_informational() && head.message.status() != StatusCode::SWITCHING_PROTOCOLS =>

@@ -1,6 +1,8 @@
 //! Native plugins, snapshots, backends and a client for the proxy's tests. No wasm, no sleeps: every wait ends by an event or a deadline.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod http2;
+
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

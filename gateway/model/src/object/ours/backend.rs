@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BackendProxyProtocol, CircuitBreaker, PluginUse, RateLimit, Retry, TargetRef, TcpKeepalive, Timeout};
+use super::{
+    BackendHttp2Policy, BackendProxyProtocol, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, TargetRef, TcpKeepalive, Timeout,
+};
 
 /// How traffic to Services is balanced, and how their endpoints are found.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,6 +42,11 @@ pub struct BackendTrafficPolicySpec {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Tell endpoints of the client.
     pub proxy_protocol: Option<BackendProxyProtocol>,
+    /// HTTP/2 towards endpoints.
+    #[serde(default)]
+    pub http2: BackendHttp2Policy,
+    /// What an HTTP/1.1 connection may become. Default: a WebSocket.
+    pub http_upgrade: Option<Vec<HttpUpgrade>>,
 }
 
 /// A balancer, its configuration, and what to hash.

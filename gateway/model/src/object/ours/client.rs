@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::values::{Bytes, Span};
 use super::{
-    ClientIpDetection, ClientProxyProtocol, ClientTimeout, ForwardedAction, HeaderFilter, PathOptions, PluginUse, RateLimit,
-    RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
+    ClientHttp2Policy, ClientIpDetection, ClientProxyProtocol, ClientTimeout, ForwardedAction, HeaderFilter, PathOptions, PluginUse,
+    RateLimit, RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
 };
 
 /// How clients' traffic is taken.
@@ -54,6 +54,9 @@ pub struct ClientTrafficPolicySpec {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Believe clients that say for whom they speak.
     pub proxy_protocol: Option<ClientProxyProtocol>,
+    /// HTTP/2 from clients.
+    #[serde(default)]
+    pub http2: ClientHttp2Policy,
 }
 
 /// Limits of connections.

@@ -48,6 +48,8 @@ pub struct HttpTimeout {
     pub connection_idle_timeout: Option<Span>,
     /// A connection to an endpoint that is older takes no other request. Default: none.
     pub max_connection_duration: Option<Span>,
+    /// How long an upgraded connection may be silent. Default: none.
+    pub upgrade_idle_timeout: Option<Span>,
 }
 
 /// Time-outs towards clients.
