@@ -10,6 +10,7 @@
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
+mod health_check;
 mod metrics;
 mod plugins;
 
@@ -26,6 +27,8 @@ use axum::{Json, Router};
 use sluicegate_model::operate::Operate;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
+
+pub use health_check::HealthChecks;
 
 /// What the admin API shows.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! From the plan, the endpoints and the plugins to a snapshot. What must outlive a snapshot is kept here: pool ids, endpoint statistics,
 //! affinity tables, counters, each service port's last good balancer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use sluicegate_host::discovery::{FoundEndpoint, Key};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::limiter::Limiter;
 use sluicegate_model::object::ours::FailurePolicy;
-use sluicegate_model::plan::{Plan, PlannedFront, PlannedPort, PlannedRouter, PlannedTarget, PluginUse};
+use sluicegate_model::plan::{Plan, PlannedFront, PlannedHealthCheck, PlannedPort, PlannedRouter, PlannedTarget, PluginUse};
 use sluicegate_model::plugin::{BalancerGeneration, PluginError, RouterGeneration, Stage};
 use sluicegate_model::pool::{Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{Protocol, RouteTable, ServiceRef};
 use sluicegate_model::schema::Violation;
 use sluicegate_model::settings::Rate;
 use sluicegate_model::snapshot::{
-    Affinity, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Snapshot, Target, VirtualHost,
+    Affinity, Front, HealthCheck, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Snapshot, Target,
+    VirtualHost,
 };
 use sluicegate_model::stats::{EndpointStats, ServiceStats};
 use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus};
@@ -134,7 +135,8 @@ impl Assembler {
         self.listener_limiters.retain(|of, _| listeners.iter().any(|l| (l.front.protocol(), l.address) == *of));
         self.forget(&index);
         self.version += 1;
-        Assembled { snapshot: Arc::new(Snapshot { version: self.version, listeners, services }), services: statuses, faults }
+        let health_checks = plan.health_checks.iter().map(|check| health_check(check, &statuses, here)).collect();
+        Assembled { snapshot: Arc::new(Snapshot { version: self.version, listeners, services, health_checks }), services: statuses, faults }
     }
 
     fn endpoints(&mut self, port: &PlannedPort, found: &[FoundEndpoint], service: &ServiceStats) -> Vec<Endpoint> {
@@ -311,6 +313,20 @@ fn limiter<K: Clone + Eq + Hash>(known: &mut HashMap<K, Arc<Limiter>>, of: &K, r
         None => known.remove(of),
     };
     made
+}
+
+/// Counts addresses as kube-proxy does: an endpoint of several ports is one, and one that terminates is none.
+fn health_check(check: &PlannedHealthCheck, services: &[ServiceStatus], here: &Here) -> HealthCheck {
+    let service = services.iter().find(|s| s.namespace == check.namespace && s.name == check.name);
+    let endpoints = service.into_iter().flat_map(|s| &s.ports).flat_map(|p| &p.endpoints);
+    let local = endpoints.filter(|e| e.ready && here.node.is_some() && e.node == here.node);
+    let addresses: HashSet<Option<IpAddr>> = local.map(|e| e.address.parse::<SocketAddr>().ok().map(|a| a.ip())).collect();
+    HealthCheck {
+        namespace: check.namespace.clone(),
+        name: check.name.clone(),
+        addresses: check.addresses.clone(),
+        local_endpoints: addresses.len(),
+    }
 }
 
 fn missing(service: &ServiceRef, protocol: Protocol) -> Arc<str> {

@@ -42,6 +42,17 @@ pub struct Options {
     pub settings: Settings,
     /// Finds built-in plugins.
     pub builtins: Builtins,
+    /// Held while a change is worked on: whoever holds it keeps the configuration as it is.
+    pub turns: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the loop waits for.
+enum Event<O> {
+    Order(O),
+    Files,
+    Found,
+    Health,
+    Again,
 }
 
 /// Hands a snapshot to the workers; returns what could not be bound.
@@ -113,25 +124,38 @@ impl Controller {
     pub async fn run(mut self, status: Arc<ArcSwap<Status>>, publish: Publish) -> Result<(), notify::Error> {
         let mut watcher = Watcher::new()?;
         watcher.watch(self.options.paths.iter().map(PathBuf::as_path));
-        self.load().await;
-        self.watch(&mut watcher);
-        self.discover(FIRST_DISCOVERY).await;
-        let mut again = self.publish(&status, &publish);
+        let turns = self.options.turns.clone();
+        let mut again = {
+            let _turn = turns.lock().await;
+            self.load().await;
+            self.watch(&mut watcher);
+            self.discover(FIRST_DISCOVERY).await;
+            self.publish(&status, &publish)
+        };
         let mut health = tokio::time::interval(HEALTH);
         loop {
             let plugins = self.discoveries();
+            let event = tokio::select! {
+                Some(order) = self.orders.recv() => Event::Order(order),
+                () = watcher.changed() => Event::Files,
+                () = self.runner.next(|name| plugins.get(name).cloned(), &self.objects) => Event::Found,
+                _ = health.tick() => Event::Health,
+                // Another process has an address; it may let go of it at any time, and nothing tells.
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
+            };
+            let _turn = turns.lock().await;
             let mut answer = None;
-            tokio::select! {
-                Some((plugin, action, to)) = self.orders.recv() => {
+            match event {
+                Event::Order((plugin, action, to)) => {
                     answer = Some((to, self.registry.order(&plugin, action, &self.plan.plugins).await));
                     self.sync_discovery();
                 }
-                () = watcher.changed() => {
+                Event::Files => {
                     self.load().await;
                     self.watch(&mut watcher);
                 }
-                () = self.runner.next(|name| plugins.get(name).cloned(), &self.objects) => {}
-                _ = health.tick() => {
+                Event::Found | Event::Again => {}
+                Event::Health => {
                     let revive = self.registry.revive();
                     if revive {
                         self.registry.again(&self.plan.plugins).await;
@@ -141,8 +165,6 @@ impl Controller {
                     }
                     self.sync_discovery();
                 }
-                // Another process has an address; it may let go of it at any time, and nothing tells.
-                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
             again = self.publish(&status, &publish);
             if let Some((to, done)) = answer {

@@ -49,6 +49,8 @@ pub struct Allocations {
     pub cluster_ips: BTreeMap<(String, String), IpAddr>,
     /// By namespace, name.
     pub load_balancer: BTreeMap<(String, String), IpAddr>,
+    /// By namespace, name.
+    pub health_check_node_ports: BTreeMap<(String, String), u16>,
 }
 
 /// What the plan depends on besides the objects.
@@ -69,6 +71,8 @@ pub struct Plan {
     pub listeners: Vec<PlannedListener>,
     /// Routers; listeners hold indices.
     pub routers: Vec<PlannedRouter>,
+    /// For load balancers in front.
+    pub health_checks: Vec<PlannedHealthCheck>,
     /// Every plugin named by an object or used.
     pub plugins: Vec<PlannedPlugin>,
     /// What is wrong.
@@ -94,6 +98,17 @@ pub struct PlannedService {
     pub ports: Vec<PlannedPort>,
     /// The Service.
     pub object: Arc<Object>,
+}
+
+/// Where a load balancer in front asks whether this node has endpoints of a Service: its `healthCheckNodePort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedHealthCheck {
+    /// Of the Service.
+    pub namespace: String,
+    /// Of the Service.
+    pub name: String,
+    /// Where it is answered.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// A service port.

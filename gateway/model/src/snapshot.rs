@@ -21,6 +21,21 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// All service ports that something may be forwarded to. Listeners and routes hold indices into it.
     pub services: Vec<Arc<ServicePort>>,
+    /// What load balancers in front are told.
+    pub health_checks: Vec<HealthCheck>,
+}
+
+/// A Service's `healthCheckNodePort`, and what is to be answered there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Of the Service.
+    pub namespace: String,
+    /// Of the Service.
+    pub name: String,
+    /// Where it is answered.
+    pub addresses: Vec<SocketAddr>,
+    /// Ready endpoints on this node, each address once.
+    pub local_endpoints: usize,
 }
 
 /// An index in [`Snapshot::services`].

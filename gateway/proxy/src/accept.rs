@@ -99,6 +99,8 @@ pub(crate) fn drain(socket: &std::net::TcpListener, address: SocketAddr, shared:
 
 /// Counts a connection, and begins it if there is room.
 fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<Shared>) {
+    // A socket for all addresses of both families, which only a service manager makes, shows IPv4 clients in IPv6's clothes.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     count(&shared.stats.accepted);
     if overload::is_refusing(&shared.stats) {
         count(&shared.stats.overload.connections);

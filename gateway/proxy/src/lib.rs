@@ -80,7 +80,16 @@ pub(crate) struct Published {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) sockets: Sockets<TcpListener>,
     pub(crate) datagrams: Sockets<UdpSocket>,
-    pub(crate) stop: Option<Duration>,
+    pub(crate) stop: Option<Stop>,
+}
+
+/// How workers stop.
+#[derive(Clone, Copy)]
+pub(crate) struct Stop {
+    /// For what runs.
+    pub(crate) grace: Duration,
+    /// What waits in the queues of sockets is served here; else a successor has the same sockets.
+    pub(crate) drain_queues: bool,
 }
 
 /// Which snapshot each worker serves.
@@ -126,8 +135,8 @@ fn descriptors() -> usize {
 /// The running data plane. Dropped without [`Proxy::shutdown`] it stops at once.
 pub struct Proxy {
     published: watch::Sender<Published>,
-    /// Publishing is one at a time, so that no two bind the same address.
-    publishing: Mutex<()>,
+    /// Sockets that were handed to this process and have no listener yet. Publishing is one at a time, so that no two bind the same address.
+    adopted: Mutex<BTreeMap<SocketAddr, Vec<TcpListener>>>,
     serving: Arc<Serving>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     access_log: Mutex<Option<access::Writer>>,
@@ -178,7 +187,7 @@ impl Proxy {
         let watcher = Watcher::start(config.overload, stats)?;
         Ok(Self {
             published,
-            publishing: Mutex::default(),
+            adopted: Mutex::default(),
             serving,
             workers: Mutex::new(workers),
             access_log: Mutex::new(access_log),
@@ -190,14 +199,17 @@ impl Proxy {
     /// Serves a snapshot: new addresses are bound, gone ones closed, kept ones stay open. What could not be bound is returned; the rest
     /// serves. An address that failed is tried again with the next snapshot.
     pub fn publish(&self, snapshot: Arc<Snapshot>) -> Vec<BindFailure> {
-        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failures = Vec::new();
         let known = self.published.borrow().clone();
         let (mut sockets, mut datagrams) = (Sockets::new(), Sockets::new());
         for listener in &snapshot.listeners {
             let address = listener.address;
             let bound = match listener.front.protocol() {
-                Protocol::Tcp => keep(&known.sockets, &mut sockets, address, || SocketSet::tcp(address, self.count)),
+                Protocol::Tcp => keep(&known.sockets, &mut sockets, address, || match adopted.remove(&address) {
+                    Some(sockets) => SocketSet::adopt(sockets, self.count),
+                    None => SocketSet::tcp(address, self.count),
+                }),
                 Protocol::Udp => keep(&known.datagrams, &mut datagrams, address, || SocketSet::udp(address, self.count)),
             };
             if let Some(set) = sockets.get(&address) {
@@ -215,6 +227,37 @@ impl Proxy {
         failures
     }
 
+    /// Takes sockets that listen already, each to be used when a snapshot has a listener for its address.
+    pub fn adopt(&self, sockets: impl IntoIterator<Item = TcpListener>) {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        for socket in sockets {
+            match listener::address_of(&socket) {
+                Ok(address) => adopted.entry(address).or_default().push(socket),
+                Err(error) => tracing::warn!(%error, "a socket that was handed over is none that listens"),
+            }
+        }
+    }
+
+    /// Gives one of them away, for something that is no listener of a snapshot.
+    pub fn give(&self, address: SocketAddr) -> Option<TcpListener> {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).remove(&address)?.pop()
+    }
+
+    /// Those for which there is no listener. With `close`, they are closed, with whatever waits in their queues.
+    pub fn unused(&self, close: bool) -> Vec<SocketAddr> {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = adopted.keys().copied().collect();
+        if close {
+            adopted.clear();
+        }
+        addresses
+    }
+
+    /// A second descriptor of each socket, for a successor.
+    pub fn sockets(&self) -> Vec<TcpListener> {
+        self.published.borrow().sockets.values().flat_map(|set| set.all()).collect()
+    }
+
     /// Waits until every worker serves the snapshot `version` or a newer one. The caller sets the deadline.
     pub async fn served(&self, version: u64) {
         // The sender lives in `self`, so this cannot end early.
@@ -228,10 +271,20 @@ impl Proxy {
         }
     }
 
-    /// Stops accepting, lets what runs finish for `grace`, and ends the workers. UDP sockets stay open so long: answers go out through them. Blocks until they have ended: call it where that is allowed.
+    /// Takes what has connected already, stops accepting, lets what runs finish for `grace`, and ends the workers. UDP sockets stay open so long:
+    /// answers go out through them. Blocks until they have ended: call it where that is allowed.
     pub fn shutdown(&self, grace: Duration) {
+        self.stop(Stop { grace, drain_queues: true });
+    }
+
+    /// The same where a successor accepts from the same sockets: what waits in their queues is left to it.
+    pub fn leave(&self, grace: Duration) {
+        self.stop(Stop { grace, drain_queues: false });
+    }
+
+    fn stop(&self, stop: Stop) {
         self.published.send_modify(|p| {
-            p.stop = Some(grace);
+            p.stop = Some(stop);
             p.sockets.clear();
         });
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));

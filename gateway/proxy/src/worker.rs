@@ -143,7 +143,7 @@ impl Worker {
             reserve: Reserve::default(),
         });
         shared.reserve.fill();
-        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet<std::net::TcpListener>>, JoinHandle<()>)> = BTreeMap::new();
+        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet<std::net::TcpListener>>, Vec<JoinHandle<()>>)> = BTreeMap::new();
         let mut datagrams = udp::Listeners::default();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -156,25 +156,29 @@ impl Worker {
                 .filter(|(address, (set, _))| !published.sockets.get(*address).is_some_and(|s| Arc::ptr_eq(s, set)))
                 .map(|(address, _)| *address)
                 .collect();
-            for (address, (set, task)) in gone.iter().filter_map(|address| accepting.remove_entry(address)) {
-                // Waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
-                task.abort();
-                let _ = task.await;
-                if let Some(socket) = set.close(self.index) {
-                    drain(&socket, address, &shared);
+            for (address, (set, tasks)) in gone.iter().filter_map(|address| accepting.remove_entry(address)) {
+                for task in tasks {
+                    // Waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
+                    task.abort();
+                    let _ = task.await;
+                }
+                for socket in set.close(self.index) {
+                    if published.stop.is_none_or(|stop| stop.drain_queues) {
+                        drain(&socket, address, &shared);
+                    }
                 }
             }
             shared.take(published.snapshot.clone());
             for (address, set) in &published.sockets {
-                if let Some(socket) = (!accepting.contains_key(address)).then(|| set.take(self.index)).flatten() {
-                    let task = spawn_local(accept(socket, *address, shared.clone()));
-                    accepting.insert(*address, (set.clone(), task));
+                if !accepting.contains_key(address) {
+                    let tasks = set.take(self.index).into_iter().map(|socket| spawn_local(accept(socket, *address, shared.clone())));
+                    accepting.insert(*address, (set.clone(), tasks.collect()));
                 }
             }
             datagrams.sync(&published.datagrams, self.index, &shared).await;
             self.serving.took(self.index, published.snapshot.version);
-            if let Some(grace) = published.stop {
-                break grace;
+            if let Some(stop) = published.stop {
+                break stop.grace;
             }
             let changed = loop {
                 tokio::select! {
@@ -194,11 +198,18 @@ impl Worker {
             }
         };
         shared.stopping.set(true);
-        shared.closings.close(|_| true);
+        shared.closings.drain();
         let drained = async {
             while shared.open.get() > 0 || shared.udp.is_waiting() {
                 shared.hand_over_log();
-                tokio::time::sleep(DRAIN_LOOK).await;
+                tokio::select! {
+                    () = tokio::time::sleep(DRAIN_LOOK) => {}
+                    _ = second.tick() => {
+                        shared.closings.second(&shared.stats.clients);
+                        shared.udp.expire();
+                        *shared.date.borrow_mut() = date();
+                    }
+                }
             }
         };
         if tokio::time::timeout(grace, drained).await.is_err() {

@@ -441,7 +441,12 @@ fn what_cannot_be_bound_is_said_and_the_rest_serves() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (to_backend, _) = backend(|_| ok("x")).await;
         let listeners = vec![listener(taken.local_addr().unwrap(), http(to(0))), listener(at, http(to(0)))];
-        let failures = proxy.proxy.publish(Arc::new(Snapshot { version: 1, listeners, services: vec![Arc::new(service(&[to_backend]))] }));
+        let failures = proxy.proxy.publish(Arc::new(Snapshot {
+            version: 1,
+            listeners,
+            services: vec![Arc::new(service(&[to_backend]))],
+            ..Snapshot::default()
+        }));
         assert_eq!(failures.len(), 1);
         assert_eq!(failures[0].address, taken.local_addr().unwrap());
         assert!(failures[0].error.contains("in use"), "{}", failures[0]);

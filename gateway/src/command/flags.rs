@@ -35,6 +35,9 @@ pub(super) struct Process {
     /// Where allocated ports and addresses are kept [default: $XDG_STATE_HOME/sluicegate, or ~/.local/state/sluicegate]
     #[arg(long)]
     pub(super) state_dir: Option<PathBuf>,
+    /// Take the place of the gateway that runs with the same state folder, if one does: its sockets go on here, and it drains and ends
+    #[arg(long)]
+    pub(super) take_over: bool,
     /// How long running work may go on after SIGTERM, in seconds [default: 30]
     #[arg(long)]
     pub(super) grace_seconds: Option<u64>,
@@ -94,6 +97,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
         },
         nodeport_addresses: given(network.nodeport_addresses).or(object.node_port_addresses).unwrap_or_default(),
         here: Here { node: network.node_name.or(object.node_name), zone: network.zone.or(object.zone) },
+        take_over: process.take_over,
         grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(Duration::from_secs(30)),
         access_log: access_log(process.access_log, process.access_log_path, &object.access_log),
         overload: Overload {

@@ -94,6 +94,10 @@ impl Compiler<'_> {
                 self.service_listeners(object, port, &cluster_ips, &external_ips, balanced.map(|ip| (ip, source_ranges(service))));
             }
         }
+        if let Some(port) = self.allocations.health_check_node_ports.get(&id).filter(|_| proxied) {
+            let addresses = self.node_addresses().iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+            self.plan.health_checks.push(PlannedHealthCheck { namespace: namespace.clone(), name: name.clone(), addresses });
+        }
         let type_ = if headless { "Headless".to_owned() } else { kind };
         self.plan.services.push(PlannedService {
             namespace: namespace.clone(),
@@ -169,9 +173,7 @@ impl Compiler<'_> {
             wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {name}"), front(Side::External)));
         }
         if let Some(node_port) = port.node_port {
-            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-            let addresses = if self.settings.node_addresses.is_empty() { &any[..] } else { &self.settings.node_addresses };
-            for ip in addresses {
+            for ip in self.node_addresses() {
                 wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {name}"), front(Side::External)));
             }
         }
@@ -184,6 +186,14 @@ impl Compiler<'_> {
             };
             self.listen(object, "spec.ports", PlannedListener { address, name, front, settings });
         }
+    }
+}
+
+impl Compiler<'_> {
+    /// Where node ports are.
+    fn node_addresses(&self) -> &[IpAddr] {
+        const ANY: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        if self.settings.node_addresses.is_empty() { ANY } else { &self.settings.node_addresses }
     }
 }
 

@@ -13,6 +13,9 @@ use rustc_hash::FxBuildHasher;
 use sluicegate_model::settings::ClientTimeouts;
 use sluicegate_model::stats::{ClientStats, count};
 
+/// A silent connection is kept so long when the worker stops.
+const DRAIN_SECONDS: u64 = 1;
+
 /// The worker's HTTP connections. A flag and a waker for each: looking at it costs a load, not a lock.
 #[derive(Default)]
 pub(crate) struct Closings {
@@ -20,6 +23,8 @@ pub(crate) struct Closings {
     signals: RefCell<HashMap<u64, Rc<Signal>, FxBuildHasher>>,
     /// Seconds since the worker's start.
     clock: Rc<Cell<u64>>,
+    /// Since when the worker stops.
+    draining: Cell<Option<u64>>,
 }
 
 /// Why a connection's time is up.
@@ -108,6 +113,8 @@ pub(crate) struct Signal {
     phase: Cell<Phase>,
     /// Since when the connection is idle, or when the first byte of the request came.
     since: Cell<u64>,
+    /// It closes although another request may come.
+    ending: Cell<bool>,
     /// When a part of a body last moved, or the exchange began.
     moved_at: Cell<u64>,
     /// Bytes of bodies that have moved in this exchange; the client is waited for; for so many seconds of it in all.
@@ -126,6 +133,11 @@ impl Signal {
     /// The connection is to close after the running exchange.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.get()
+    }
+
+    /// It is to close now, if no exchange runs.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
     /// It is to close at once.
@@ -246,7 +258,7 @@ impl Closings {
             listener,
             limits: timeouts.into(),
             opened: now,
-            closing: Cell::new(false),
+            closing: Cell::new(self.draining.get().is_some()),
             phase: Cell::new(Phase::Idle),
             since: Cell::new(now),
             moved_at: Cell::new(now),
@@ -255,6 +267,7 @@ impl Closings {
             waited: Cell::new(0),
             late: Cell::new(None),
             over: Cell::new(false),
+            ending: Cell::new(false),
             clock: self.clock.clone(),
             waker: RefCell::default(),
         });
@@ -280,13 +293,30 @@ impl Closings {
                 signal.wake();
             }
         }
+        if let Some(since) = self.draining.get() {
+            let silent = |s: &&Rc<Signal>| s.phase.get() == Phase::Idle && now - s.since.get().max(since) > DRAIN_SECONDS;
+            for signal in self.signals.borrow().values().filter(silent) {
+                signal.ending.set(true);
+                signal.wake();
+            }
+        }
     }
 
     /// Tells the connections of the listeners that `which` names.
     pub(crate) fn close(&self, which: impl Fn(SocketAddr) -> bool) {
         for signal in self.signals.borrow().values().filter(|s| which(s.listener)) {
             signal.closing.set(true);
+            signal.ending.set(true);
             signal.wake();
+        }
+    }
+
+    /// The worker stops. A client may be sending its next request this very moment, which a close would lose: so a connection that is used gets
+    /// `Connection: close` with its next response, and only one that stays silent is closed without it.
+    pub(crate) fn drain(&self) {
+        self.draining.set(Some(self.clock.get()));
+        for signal in self.signals.borrow().values() {
+            signal.closing.set(true);
         }
     }
 }

@@ -124,7 +124,7 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
     let mut left = settings.connections.requests.unwrap_or(u32::MAX);
     loop {
         let closing = || client.signal.is_closing() || shared.stopping.get();
-        let Head { message, framing: _, keep_alive } = match poll_fn(|context| reader.poll_request(context, closing())).await {
+        let Head { message, framing: _, keep_alive } = match poll_fn(|context| reader.poll_request(context, client.signal.is_ending())).await {
             Ok(head) => head,
             Err(NoRequest::Ended) => return None,
             Err(NoRequest::Http2) => {

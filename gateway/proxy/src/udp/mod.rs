@@ -99,7 +99,7 @@ impl Listeners {
             }
         }
         for (address, set) in sockets {
-            if let Some(socket) = (!self.0.contains_key(address)).then(|| set.close(worker)).flatten() {
+            if let Some(socket) = (!self.0.contains_key(address)).then(|| set.close(worker).pop()).flatten() {
                 let task = spawn_local(receive(socket, *address, shared.clone()));
                 self.0.insert(*address, (set.clone(), task));
             }

@@ -218,7 +218,7 @@ impl Running {
     pub async fn serve(&self, listeners: Vec<Arc<Listener>>, services: Vec<ServicePort>) {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let services = services.into_iter().map(Arc::new).collect();
-        let failures = self.proxy.publish(Arc::new(Snapshot { version, listeners, services }));
+        let failures = self.proxy.publish(Arc::new(Snapshot { version, listeners, services, ..Snapshot::default() }));
         assert!(failures.is_empty(), "{failures:?}");
         self.proxy.served(version).await;
         assert!(self.stats.serving.load(Ordering::Relaxed) >= version);
