@@ -124,25 +124,26 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
     let mut left = settings.connections.requests.unwrap_or(u32::MAX);
     loop {
         let closing = || client.signal.is_closing() || shared.stopping.get();
-        let Head { message, framing: _, keep_alive } = match poll_fn(|context| reader.poll_request(context, client.signal.is_ending())).await {
-            Ok(head) => head,
-            Err(NoRequest::Ended) => return None,
-            Err(NoRequest::Http2) => {
-                drop(client);
-                return reader.into_parts();
-            }
-            Err(refused @ (NoRequest::Bad(_) | NoRequest::Late)) => {
-                let reason = match refused {
-                    NoRequest::Bad(why) => Reason::from(why),
-                    _ => Reason::SlowRequest,
-                };
-                tracing::debug!(?reason, client = %peer.address, "a request was refused");
-                let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
-                let _ = respond(refuse(reason, None, peer, shared), answered, &client, shared).await;
-                linger(&mut reader, &client).await;
-                return None;
-            }
-        };
+        let Head { message, framing: _, keep_alive } =
+            match poll_fn(|context| reader.poll_request(context, client.signal.is_ending())).await {
+                Ok(head) => head,
+                Err(NoRequest::Ended) => return None,
+                Err(NoRequest::Http2) => {
+                    drop(client);
+                    return reader.into_parts();
+                }
+                Err(refused @ (NoRequest::Bad(_) | NoRequest::Late)) => {
+                    let reason = match refused {
+                        NoRequest::Bad(why) => Reason::from(why),
+                        _ => Reason::SlowRequest,
+                    };
+                    tracing::debug!(?reason, client = %peer.address, "a request was refused");
+                    let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
+                    let _ = respond(refuse(reason, None, peer, shared), answered, &client, shared).await;
+                    linger(&mut reader, &client).await;
+                    return None;
+                }
+            };
         client.signal.begin(!client.unread().is_end());
         left = left.saturating_sub(1);
         let (head, version) = (*message.method() == Method::HEAD, message.version());
