@@ -317,6 +317,8 @@ impl Closings {
         self.draining.set(Some(self.clock.get()));
         for signal in self.signals.borrow().values() {
             signal.closing.set(true);
+            // HTTP/2 says goodbye at once; HTTP/1.1 with its next response.
+            signal.wake();
         }
     }
 }
