@@ -88,9 +88,11 @@ async fn endpoints(State(view): State<View>) -> Json<Vec<serde_json::Value>> {
     let rows = status.services.iter().flat_map(|service| {
         service.ports.iter().flat_map(move |port| {
             port.endpoints.iter().map(move |e| {
+                let (state, reason) = e.state();
                 serde_json::json!({
                     "namespace": service.namespace, "service": service.name, "port": port.port, "portName": port.name, "protocol": port.protocol,
                     "address": e.address, "ready": e.ready, "serving": e.serving, "terminating": e.terminating, "weight": e.weight,
+                    "state": state, "reason": reason, "panic": port.stats.health.panic.load(Ordering::Relaxed),
                     "zone": e.zone, "node": e.node, "inFlight": e.stats.in_flight(), "latencyMicroseconds": e.stats.latency_us(),
                     "success": e.stats.success(), "picks": e.stats.picks.load(Ordering::Relaxed),
                 })

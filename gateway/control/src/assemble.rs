@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use sluicegate_host::Loaded;
 use sluicegate_host::discovery::{FoundEndpoint, Key};
@@ -14,24 +15,25 @@ use sluicegate_model::limiter::Limiter;
 use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::plan::{Plan, PlannedFront, PlannedHealthCheck, PlannedPort, PlannedRouter, PlannedTarget, PluginUse};
 use sluicegate_model::plugin::{BalancerGeneration, PluginError, RouterGeneration, Stage};
-use sluicegate_model::pool::{Endpoint, Here, Pool, TrafficPolicy, unique};
+use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{Protocol, RouteTable, ServiceRef};
 use sluicegate_model::schema::Violation;
 use sluicegate_model::settings::Rate;
 use sluicegate_model::snapshot::{
-    Affinity, Front, HealthCheck, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Snapshot, Target,
-    VirtualHost,
+    Affinity, AppProtocol, Front, HealthCheck, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Snapshot,
+    Target, VirtualHost,
 };
 use sluicegate_model::stats::{EndpointStats, ServiceStats};
 use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus};
 
 use crate::discovery::Runner;
+use crate::health::Health;
 use crate::registry::{Registry, Use};
 
 /// Service ports whose counters are kept; beyond that, of those that are gone none.
 const MOST_SERVICE_STATS: usize = 16_384;
 /// A service port, and its protocol: TCP 53 and UDP 53 of one Service are two.
-type PortId = (ServiceRef, Protocol);
+pub(crate) type PortId = (ServiceRef, Protocol);
 
 fn port_id(port: &PlannedPort) -> PortId {
     (port.service.clone(), if port.protocol == "UDP" { Protocol::Udp } else { Protocol::Tcp })
@@ -49,6 +51,19 @@ pub struct Assembler {
     listener_limiters: HashMap<(Protocol, SocketAddr), Arc<Limiter>>,
     balancers: HashMap<PortId, (Vec<Arc<dyn BalancerGeneration>>, Arc<str>)>,
     routers: HashMap<Use, Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>>,
+    /// Of service ports whose endpoints' health is watched: what their pools are selected from.
+    watched: HashMap<PortId, Candidates>,
+    last: Arc<Snapshot>,
+}
+
+/// What a service port's pools are selected from, and how.
+#[derive(Clone)]
+struct Candidates {
+    all: Arc<[Endpoint]>,
+    internal: TrafficPolicy,
+    external: TrafficPolicy,
+    distribution: Distribution,
+    panic_threshold: u8,
 }
 
 /// A snapshot and what there is to say of it.
@@ -73,7 +88,7 @@ pub fn router_use(router: &PlannedRouter) -> Use {
 
 impl Assembler {
     /// Makes the next snapshot.
-    pub fn assemble(&mut self, plan: &Plan, found: &Runner, registry: &mut Registry, here: &Here) -> Assembled {
+    pub fn assemble(&mut self, plan: &Plan, found: &Runner, registry: &mut Registry, health: &mut Health, here: &Here) -> Assembled {
         let mut faults = Vec::new();
         let mut services = Vec::new();
         let mut index: HashMap<PortId, ServiceIndex> = HashMap::new();
@@ -88,7 +103,7 @@ impl Assembler {
                 if port.protocol == "SCTP" || !service.proxied {
                     continue;
                 }
-                let made = self.service_port(port, &all, stats, registry, here, &mut faults);
+                let made = self.service_port(port, all, stats, registry, health, here, &mut faults);
                 index.insert(port_id(port), services.len());
                 services.push(Arc::new(made));
             }
@@ -134,9 +149,34 @@ impl Assembler {
         let listeners: Vec<Arc<Listener>> = listeners.collect();
         self.listener_limiters.retain(|of, _| listeners.iter().any(|l| (l.front.protocol(), l.address) == *of));
         self.forget(&index);
+        health.retain(|service| index.contains_key(service));
         self.version += 1;
         let health_checks = plan.health_checks.iter().map(|check| health_check(check, &statuses, here)).collect();
-        Assembled { snapshot: Arc::new(Snapshot { version: self.version, listeners, services, health_checks }), services: statuses, faults }
+        self.last = Arc::new(Snapshot { version: self.version, listeners, services, health_checks });
+        Assembled { snapshot: self.last.clone(), services: statuses, faults }
+    }
+
+    /// The last snapshot with new pools for service ports whose endpoints' health has changed; none if all came out the same. Everything else
+    /// is shared with the last one, so this costs by the size of these pools only.
+    pub(crate) fn refresh(&mut self, changed: &HashSet<PortId>, here: &Here) -> Option<Arc<Snapshot>> {
+        let last = self.last.clone();
+        let mut next: Option<Snapshot> = None;
+        for (index, port) in last.services.iter().enumerate() {
+            let protocol = if port.protocol == AppProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
+            let id = (port.id.clone(), protocol);
+            let Some(candidates) = self.watched.get(&id).filter(|_| changed.contains(&id)).cloned() else { continue };
+            let (internal, external) = self.pools(&id, &candidates, here, &port.balancer_config, &port.stats);
+            if Arc::ptr_eq(&internal, &port.internal) && Arc::ptr_eq(&external, &port.external) {
+                continue;
+            }
+            let port = ServicePort { internal, external, ..ServicePort::clone(port) };
+            next.get_or_insert_with(|| Snapshot::clone(&last)).services[index] = Arc::new(port);
+        }
+        let mut next = next?;
+        self.version += 1;
+        next.version = self.version;
+        self.last = Arc::new(next);
+        Some(self.last.clone())
     }
 
     fn endpoints(&mut self, port: &PlannedPort, found: &[FoundEndpoint], service: &ServiceStats) -> Vec<Endpoint> {
@@ -176,9 +216,10 @@ impl Assembler {
     fn service_port(
         &mut self,
         port: &PlannedPort,
-        all: &[Endpoint],
+        all: Vec<Endpoint>,
         stats: Arc<ServiceStats>,
         registry: &mut Registry,
+        health: &mut Health,
         here: &Here,
         faults: &mut Vec<Fault>,
     ) -> ServicePort {
@@ -198,9 +239,20 @@ impl Assembler {
         // Refused: what served last goes on; at first there is nothing, and the native random choice serves.
         let (balancers, balancer_config) = self.balancers.get(&port_id(port)).cloned().unwrap_or_else(|| (Vec::new(), "{}".into()));
         let affinity = port.affinity.map(|timeout| self.affinity(port_id(port), timeout));
-        let internal = self.pool(port, all, port.internal, here, &balancer_config);
-        let external =
-            if port.internal == port.external { internal.clone() } else { self.pool(port, all, port.external, here, &balancer_config) };
+        health.admit(&port_id(port), &port.settings, &stats, &all, Instant::now());
+        let candidates = Candidates {
+            all: all.into(),
+            internal: port.internal,
+            external: port.external,
+            distribution: port.distribution,
+            panic_threshold: port.settings.health.panic_threshold,
+        };
+        let (internal, external) = self.pools(&port_id(port), &candidates, here, &balancer_config, &stats);
+        if port.settings.health.is_on() {
+            self.watched.insert(port_id(port), candidates);
+        } else {
+            self.watched.remove(&port_id(port));
+        }
         ServicePort {
             id: port.service.clone(),
             port_name: port.name.clone(),
@@ -229,15 +281,37 @@ impl Assembler {
         }
     }
 
+    /// The pools for traffic from inside and outside. A panic is said when it begins and when it ends.
+    fn pools(&mut self, port: &PortId, candidates: &Candidates, here: &Here, config: &str, stats: &ServiceStats) -> (Arc<Pool>, Arc<Pool>) {
+        let internal = self.pool(port, candidates, candidates.internal, here, config);
+        let external = if candidates.internal == candidates.external {
+            internal.clone()
+        } else {
+            self.pool(port, candidates, candidates.external, here, config)
+        };
+        let panic = internal.panic || external.panic;
+        if stats.health.panic.swap(panic, Ordering::Relaxed) != panic {
+            let (service, threshold) = (&port.0, candidates.panic_threshold);
+            if panic {
+                tracing::error!(%service, "less than {threshold} % of the endpoints are healthy: all of them are used");
+            } else {
+                tracing::info!(%service, "enough endpoints are healthy again: only they are used");
+            }
+        }
+        (internal, external)
+    }
+
     /// The pool that was, if nothing changed; its id, if only its endpoints did; a new id for a new balancer configuration.
-    fn pool(&mut self, port: &PlannedPort, all: &[Endpoint], policy: TrafficPolicy, here: &Here, config: &str) -> Arc<Pool> {
-        let key = (port_id(port), policy == TrafficPolicy::Local);
+    fn pool(&mut self, port: &PortId, from: &Candidates, policy: TrafficPolicy, here: &Here, config: &str) -> Arc<Pool> {
+        let key = (port.clone(), policy == TrafficPolicy::Local);
         let known = self.pools.get(&key).filter(|(known, _)| known == config).map(|(_, pool)| pool.clone());
-        let pool = Pool::select(known.as_ref().map_or_else(unique, |pool| pool.id), all, policy, port.distribution, here);
+        let id = known.as_ref().map_or_else(unique, |pool| pool.id);
+        let pool = Pool::select(id, &from.all, policy, from.distribution, here, from.panic_threshold);
         let pool = match known {
             Some(known)
                 if known.empty == pool.empty
                     && known.draining == pool.draining
+                    && known.panic == pool.panic
                     && known.endpoints.len() == pool.endpoints.len()
                     && known.endpoints.iter().zip(&pool.endpoints).all(|(a, b)| same(a, b)) =>
             {
@@ -290,6 +364,7 @@ impl Assembler {
     /// Drops what belongs to service ports that are gone.
     fn forget(&mut self, live: &HashMap<PortId, ServiceIndex>) {
         self.pools.retain(|(service, _), _| live.contains_key(service));
+        self.watched.retain(|service, _| live.contains_key(service));
         self.affinities.retain(|service, _| live.contains_key(service));
         self.limiters.retain(|service, _| live.contains_key(service));
         self.balancers.retain(|service, _| live.contains_key(service));

@@ -1,6 +1,6 @@
 //! The loop: wait for a change of a file, of what discovery found, or of a plugin's health; then compile, load, assemble, publish.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,16 +21,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::allocate::Allocator;
-use crate::assemble::{Assembler, balancer_use, refused, router_use};
+use crate::assemble::{Assembler, PortId, balancer_use, refused, router_use};
 use crate::discovery::{Runner, Target};
+use crate::health::Health;
 use crate::registry::{Builtins, Registry, Use};
 use crate::source::{self, Watcher};
 use crate::store::Store;
 
 /// How long the first snapshot waits for discovery, so that the first connection finds endpoints.
 const FIRST_DISCOVERY: Duration = Duration::from_secs(2);
-/// How often plugins' health is looked at.
-const HEALTH: Duration = Duration::from_millis(100);
+/// How often plugins' failures are looked at.
+const PLUGINS: Duration = Duration::from_millis(100);
 /// How soon an address that could not be bound is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,11 +48,12 @@ pub struct Options {
 }
 
 /// What the loop waits for.
-enum Event<O> {
+enum Event<O, H> {
     Order(O),
     Files,
     Found,
-    Health,
+    Health(H),
+    Plugins,
     Again,
 }
 
@@ -69,12 +71,15 @@ pub struct Controller {
     registry: Registry,
     runner: Runner,
     assembler: Assembler,
+    health: Health,
     objects: Vec<Arc<Object>>,
     plan: Plan,
     faults: Vec<Fault>,
     reported: Vec<Fault>,
     orders: mpsc::Receiver<Ordered>,
     order: mpsc::Sender<Ordered>,
+    /// What could not be bound last.
+    unbound: Vec<String>,
     /// The process's own configuration as it was at the start; none before the first load.
     started_with: Option<Vec<Arc<Value>>>,
 }
@@ -92,10 +97,12 @@ impl Controller {
             allocator,
             runner: Runner::default(),
             assembler: Assembler::default(),
+            health: Health::default(),
             objects: Vec::new(),
             plan: Plan::default(),
             faults: Vec::new(),
             reported: Vec::new(),
+            unbound: Vec::new(),
             started_with: None,
         }
     }
@@ -132,14 +139,15 @@ impl Controller {
             self.discover(FIRST_DISCOVERY).await;
             self.publish(&status, &publish)
         };
-        let mut health = tokio::time::interval(HEALTH);
+        let mut plugins_tick = tokio::time::interval(PLUGINS);
         loop {
             let plugins = self.discoveries();
             let event = tokio::select! {
                 Some(order) = self.orders.recv() => Event::Order(order),
                 () = watcher.changed() => Event::Files,
                 () = self.runner.next(|name| plugins.get(name).cloned(), &self.objects) => Event::Found,
-                _ = health.tick() => Event::Health,
+                changed = self.health.next() => Event::Health(changed),
+                _ = plugins_tick.tick() => Event::Plugins,
                 // Another process has an address; it may let go of it at any time, and nothing tells.
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
             };
@@ -155,7 +163,12 @@ impl Controller {
                     self.watch(&mut watcher);
                 }
                 Event::Found | Event::Again => {}
-                Event::Health => {
+                Event::Health(changed) => {
+                    if !self.publish_health(&changed, &publish) {
+                        continue;
+                    }
+                }
+                Event::Plugins => {
                     let revive = self.registry.revive();
                     if revive {
                         self.registry.again(&self.plan.plugins).await;
@@ -268,7 +281,7 @@ impl Controller {
     }
 
     fn assemble(&mut self) -> (Arc<Snapshot>, Status) {
-        let made = self.assembler.assemble(&self.plan, &self.runner, &mut self.registry, &self.options.settings.here);
+        let made = self.assembler.assemble(&self.plan, &self.runner, &mut self.registry, &mut self.health, &self.options.settings.here);
         let mut faults = self.faults.clone();
         faults.extend(made.faults);
         for (planned, error, serving) in self.registry.refused() {
@@ -316,12 +329,20 @@ impl Controller {
         faults.collect()
     }
 
+    /// New pools where endpoints' health has changed; nothing else is compiled or assembled. True if there is more to say: other addresses
+    /// than before could not be bound.
+    fn publish_health(&mut self, changed: &HashSet<PortId>, publish: &Publish) -> bool {
+        let snapshot = self.assembler.refresh(changed, &self.options.settings.here);
+        snapshot.is_some_and(|snapshot| publish(snapshot) != self.unbound)
+    }
+
     /// When to try again, if an address could not be bound.
     fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish) -> Option<Instant> {
         let (snapshot, mut now) = self.assemble();
-        let failed = publish(snapshot);
-        let again = (!failed.is_empty()).then(|| Instant::now() + BIND_AGAIN);
-        for message in failed {
+        self.health.sync_probes();
+        self.unbound = publish(snapshot);
+        let again = (!self.unbound.is_empty()).then(|| Instant::now() + BIND_AGAIN);
+        for message in self.unbound.iter().cloned() {
             now.faults.push(Fault { severity: Severity::Error, place: None, object: None, message, expected: None });
         }
         for fault in now.faults.iter().filter(|f| !self.reported.contains(f)) {

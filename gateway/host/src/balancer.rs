@@ -60,6 +60,7 @@ impl WasmBalancer {
                 version: unique(),
                 endpoints: (0..size).map(|i| generated(i, weight)).collect(),
                 draining: vec![],
+                panic: false,
                 empty: None,
             });
             for pick in 0..64_u64 {

@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod crd;
 pub mod egress;
 pub mod fault;
+pub mod health;
 pub mod limiter;
 pub mod manifest;
 pub mod native;

@@ -5,6 +5,7 @@
 mod compile;
 mod forwarding;
 mod gateways;
+mod health;
 mod limits;
 mod policies;
 mod services;

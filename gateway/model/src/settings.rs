@@ -3,6 +3,7 @@
 
 mod connection;
 mod forwarding;
+mod health;
 mod http2;
 mod rate;
 mod retry;
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 
 pub use connection::*;
 pub use forwarding::*;
+pub use health::*;
 pub use http2::*;
 pub use rate::*;
 pub use retry::*;
@@ -42,6 +44,8 @@ pub struct BackendSettings {
     pub http2: BackendHttp2,
     /// What an HTTP/1.1 connection may become.
     pub upgrades: Upgrades,
+    /// What decides whether an endpoint is used.
+    pub health: HealthSettings,
 }
 
 /// How a listener's clients are treated: `ClientTrafficPolicy`.

@@ -13,7 +13,7 @@ use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
 
 /// What workers serve.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot {
     /// Counts up by one with each snapshot.
     pub version: u64,
@@ -143,6 +143,7 @@ pub struct RouterRung {
 }
 
 /// One port of one Service.
+#[derive(Clone)]
 pub struct ServicePort {
     /// Its namespace, name and port.
     pub id: ServiceRef,

@@ -14,6 +14,8 @@ pub use reset::Reset;
 pub use udp::{UdpDrop, UdpStats};
 pub use words::{ByWord, MOST_WORDS};
 
+use crate::health::{EndpointHealth, Outcome, ServiceHealth};
+use crate::settings::Passive;
 use crate::slots::Slots;
 use crate::tally::Tally;
 
@@ -28,6 +30,8 @@ pub struct EndpointStats {
     pub picks: AtomicU64,
     /// Connections to it; counted while a breaker limits them.
     pub connections: Arc<Slots>,
+    /// Whether it is used.
+    pub health: EndpointHealth,
 }
 
 impl Default for EndpointStats {
@@ -38,6 +42,7 @@ impl Default for EndpointStats {
             success: AtomicU32::new(1 << 16),
             picks: AtomicU64::new(0),
             connections: Arc::default(),
+            health: EndpointHealth::default(),
         }
     }
 }
@@ -115,6 +120,21 @@ pub struct ServiceStats {
     pub refused: RefusalStats,
     /// Of a UDP port.
     pub udp: UdpStats,
+    /// Of its endpoints together.
+    pub health: ServiceHealth,
+}
+
+impl ServiceStats {
+    /// Notes what came of a pick: always for balancers, and by the rules of ejection where there are some.
+    pub fn observe(&self, rules: Option<&Passive>, endpoint: &EndpointStats, outcome: Outcome, latency: Duration) {
+        // A connection alone says nothing of how the endpoint serves.
+        if outcome != Outcome::Connected {
+            endpoint.observe(outcome.is_success(), latency);
+        }
+        if let Some(rules) = rules {
+            self.health.note(rules, &endpoint.health, outcome, latency);
+        }
+    }
 }
 
 /// What a service port has under way; counted while a breaker or a budget limits it. What began before that is not counted.

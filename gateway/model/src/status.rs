@@ -1,10 +1,12 @@
 //! What the admin API shows: one immutable value, swapped whole by control.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::fault::Fault;
+use crate::health::Condition;
 use crate::operate::PluginEvent;
 use crate::plugin::{Generation, PluginKind};
 use crate::stats::{EndpointStats, ServiceStats};
@@ -86,6 +88,35 @@ pub struct EndpointStatus {
     /// Counters.
     #[serde(skip)]
     pub stats: Arc<EndpointStats>,
+}
+
+impl EndpointStatus {
+    /// Whether it is ready by discovery, and of this condition.
+    pub fn is(&self, condition: Condition) -> bool {
+        self.ready && self.stats.health.condition() == condition
+    }
+
+    /// What it is now, in a word, and why, in some more: `ready`, `warming`, `pending`, `ejected`, `unhealthy`; `terminating` and `not-ready`
+    /// are discovery's words.
+    pub fn state(&self) -> (&'static str, Option<String>) {
+        if !self.ready {
+            return (if self.terminating { "terminating" } else { "not-ready" }, None);
+        }
+        let health = &self.stats.health;
+        match health.condition() {
+            Condition::Healthy => ("ready", None),
+            Condition::Warming => ("warming", Some(format!("takes {} % of its weight", health.share()))),
+            Condition::Pending => ("pending", Some("its first probe is not back".to_owned())),
+            Condition::Unhealthy => ("unhealthy", Some(health.detail().why.clone())),
+            Condition::Ejected => {
+                let until = health.detail().until;
+                let rest = until.map(|until| until.saturating_duration_since(Instant::now()).as_secs());
+                let rest = rest.map(|seconds| format!(", for {} s more", seconds + 1)).unwrap_or_default();
+                let why = health.ejected_for().map(|reason| reason.to_string()).unwrap_or_default();
+                ("ejected", Some(format!("{why}{rest}")))
+            }
+        }
+    }
 }
 
 /// One plugin.

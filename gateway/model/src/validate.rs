@@ -3,6 +3,7 @@
 mod connections;
 mod endpoints;
 mod forwarding;
+mod health;
 mod http2;
 mod limits;
 mod policies;
@@ -32,6 +33,7 @@ fn all(object: &Object) -> Vec<Fault> {
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
         Body::BackendTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
+            health::check(object, &policy.spec, &mut faults);
             limits::backend(object, policy, &mut faults);
             connections::backend(object, policy, &mut faults);
             http2::backend(object, &policy.spec, &mut faults);

@@ -284,7 +284,7 @@ fn no_endpoint_on_this_node_is_a_reset_whose_reason_is_counted() {
         let mut s = service(&[]);
         let elsewhere = sluicegate_model::pool::Endpoint { node: Some("other".into()), ..support::endpoint(to_echo) };
         let here = Here { node: Some("here".into()), zone: None };
-        s.external = Arc::new(Pool::select(unique(), &[elsewhere], TrafficPolicy::Local, Distribution::Any, &here));
+        s.external = Arc::new(Pool::select(unique(), &[elsewhere], TrafficPolicy::Local, Distribution::Any, &here, 50));
         let stats = s.stats.clone();
         proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![s]).await;
         assert!(exchange(at, "").await.is_err());

@@ -91,7 +91,7 @@ fn udp(at: SocketAddr) -> Arc<Listener> {
 
 /// A service that keeps its counters over snapshots, as control does.
 fn of(stats: &Arc<ServiceStats>, endpoints: &[Endpoint]) -> ServicePort {
-    let pool = Arc::new(Pool::select(unique(), endpoints, TrafficPolicy::Cluster, Distribution::Any, &Here::default()));
+    let pool = Arc::new(Pool::select(unique(), endpoints, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50));
     ServicePort { internal: pool.clone(), external: pool, stats: stats.clone(), ..service(&[]) }
 }
 

@@ -1,5 +1,7 @@
 //! `sluicegate explain`: what would become of a request, by the very plugins that decide it, without sending anything.
 
+mod health;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -323,6 +325,7 @@ impl World<'_> {
             };
             story.say("", format!("{} {why}", endpoint.address));
         }
+        health::explain(service, story);
         if pool.endpoints.is_empty() {
             return Err(End("503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)".to_owned()));
         }

@@ -120,21 +120,9 @@ fn services(rows: &[Value]) -> Vec<Vec<String>> {
 }
 
 fn endpoints(rows: &[Value]) -> Vec<Vec<String>> {
-    let head =
-        row(["NAMESPACE", "SERVICE", "PORT", "PROTOCOL", "ADDRESS", "READY", "SERVING", "TERMINATING", "WEIGHT", "IN-FLIGHT", "PICKS"]);
-    let fields = [
-        "/namespace",
-        "/service",
-        "/port",
-        "/protocol",
-        "/address",
-        "/ready",
-        "/serving",
-        "/terminating",
-        "/weight",
-        "/inFlight",
-        "/picks",
-    ];
+    let head = row(["NAMESPACE", "SERVICE", "PORT", "PROTOCOL", "ADDRESS", "STATE", "SERVING", "WEIGHT", "IN-FLIGHT", "PICKS", "REASON"]);
+    let fields =
+        ["/namespace", "/service", "/port", "/protocol", "/address", "/state", "/serving", "/weight", "/inFlight", "/picks", "/reason"];
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
 }
 

@@ -26,6 +26,7 @@ impl Compiler<'_> {
             udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
             http2: BackendHttp2::from(&spec.http2),
             upgrades: Upgrades::new(spec.http_upgrade.as_deref(), spec.timeout.http.upgrade_idle_timeout),
+            health: health::resolve(spec),
         })
     }
 

@@ -1,11 +1,16 @@
 //! gRPC (grpc.io, "gRPC over HTTP2"): its deadline, its outcome, and our own answers in its words.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use sluicegate_model::health::Outcome;
+use sluicegate_model::settings::BackendSettings;
+use sluicegate_model::snapshot::ServicePort;
+use sluicegate_model::stats::ServiceStats;
 
 use super::body::{BodyError, ResponseBody};
 use crate::decide::Picked;
@@ -94,31 +99,38 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// Whether the head of a response tells a success or a failure; none: the trailers will.
-pub(super) fn outcome(head: &Response<()>) -> Option<bool> {
+pub(super) fn outcome(head: &Response<()>) -> Option<Outcome> {
     if head.status() != StatusCode::OK {
-        return Some(!head.status().is_server_error());
+        return Some(Outcome::of(head.status()));
     }
     // Trailers-Only.
-    Status::said(head.headers()).map(|status| !status.is_failure())
+    Status::said(head.headers()).map(|status| told(!status.is_failure()))
+}
+
+/// A call that failed for the endpoint's reasons counts as a 5xx of its own does.
+fn told(success: bool) -> Outcome {
+    if success { Outcome::Served } else { Outcome::ServerError }
 }
 
 /// A call whose response's head has come: its outcome is told of its endpoint when its trailers come.
 pub(crate) struct Call {
     /// Of whom it is still to be told.
     picked: Option<Picked>,
+    settings: Arc<BackendSettings>,
+    stats: Arc<ServiceStats>,
     latency: Duration,
     shared: Rc<Shared>,
 }
 
 impl Call {
     /// `latency`: until the head.
-    pub(super) fn new(picked: Option<Picked>, latency: Duration, shared: &Rc<Shared>) -> Self {
-        Self { picked, latency, shared: shared.clone() }
+    pub(super) fn new(picked: Option<Picked>, service: &ServicePort, latency: Duration, shared: &Rc<Shared>) -> Self {
+        Self { picked, settings: service.settings.clone(), stats: service.stats.clone(), latency, shared: shared.clone() }
     }
 
     fn settle(&mut self, success: bool) {
         if let Some(picked) = self.picked.take() {
-            self.shared.decider.borrow_mut().observe(&picked, success, self.latency);
+            self.shared.decider.borrow_mut().observe(&self.settings, &self.stats, &picked, told(success), self.latency);
         }
     }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
+use sluicegate_model::health::Outcome as Observed;
 use sluicegate_model::slots::Slot;
 use sluicegate_model::stats::count;
 
@@ -140,22 +141,23 @@ impl Sender<'_> {
             let mut limit = Deadline::new(begun, self.routed.try_time());
             let sent = deadline::by(&mut limit, poll_fn(|context| poll_response(&mut link, request, context))).await;
             let at = Instant::now();
-            let observe = |success| self.shared.decider.borrow_mut().observe(to, success, at - begun);
+            let service = self.routed.service;
+            let observe = |outcome| self.shared.decider.borrow_mut().observe(&service.settings, &service.stats, to, outcome, at - begun);
             return Ok(match sent {
                 None => {
-                    observe(false);
+                    observe(Observed::Unreachable);
                     Try::TimedOut
                 }
                 Some(Ok(head)) => {
                     // What a call comes to is told at its end, as a rule.
-                    let success = match self.routed.call {
-                        None => Some(!head.message.status().is_server_error()),
+                    let outcome = match self.routed.call {
+                        None => Some(Observed::of(head.message.status())),
                         Some(_) => grpc::outcome(&head.message),
                     };
-                    if let Some(success) = success {
-                        observe(success);
+                    if let Some(outcome) = outcome {
+                        observe(outcome);
                     }
-                    Try::Response(Box::new(Answered { head, link, busy, at, latency: at - begun, told: success.is_some() }))
+                    Try::Response(Box::new(Answered { head, link, busy, at, latency: at - begun, told: outcome.is_some() }))
                 }
                 Some(Err(Broken::Client(why))) => {
                     return Err(match why {
@@ -176,7 +178,7 @@ impl Sender<'_> {
                         fresh = true;
                         continue;
                     }
-                    observe(false);
+                    observe(Observed::Unreachable);
                     Try::Broke { unsent, error }
                 }
             });
@@ -230,7 +232,7 @@ impl Sender<'_> {
         let upstreams = self.peer.upstreams(service, self.shared).clone();
         let returns = Returns { address: from.address, link, upstreams, tally, deadline: None, busy, _place: place };
         let content = std::mem::replace(request.body_mut(), RequestBody::Empty).release();
-        let call = self.routed.call.map(|_| Box::new(Call::new((!told).then(|| from.clone()), latency, self.shared)));
+        let call = self.routed.call.map(|_| Box::new(Call::new((!told).then(|| from.clone()), service, latency, self.shared)));
         Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns, call)))
     }
 

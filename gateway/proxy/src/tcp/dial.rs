@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use sluicegate_model::health::Outcome;
 use sluicegate_model::snapshot::ServicePort;
 use sluicegate_model::stats::count;
 use tokio::io::AsyncWriteExt as _;
@@ -25,7 +26,8 @@ pub(crate) async fn dial(service: &ServicePort, to: &Picked, hello: Option<&[u8]
         std::io::Result::Ok(stream)
     };
     let stream = tokio::time::timeout(service.settings.timeouts.connect, connecting).await.ok().and_then(Result::ok);
-    shared.decider.borrow_mut().observe(to, stream.is_some(), begun.elapsed());
+    let outcome = if stream.is_some() { Outcome::Connected } else { Outcome::Unreachable };
+    shared.decider.borrow_mut().observe(&service.settings, &service.stats, to, outcome, begun.elapsed());
     match &stream {
         Some(_) => service.stats.connect_time.observe(begun.elapsed()),
         None => count(&service.stats.connect_failures),

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sluicegate_model::health::Outcome;
 use sluicegate_model::plugin::hash_ip;
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::snapshot::{Front, ServiceIndex, ServicePort, Side, Target};
@@ -40,15 +41,19 @@ pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketA
         return refuse(&client, Reset::NoRoute, shared);
     };
     note(&mut entry, |entry| entry.routed(&service.id, None));
-    let (begun, stats) = (Instant::now(), service.stats.clone());
+    let (begun, stats, settings) = (Instant::now(), service.stats.clone(), service.settings.clone());
     count(&stats.connections);
     let hello = service.settings.proxy_protocol.map(|version| origin.announce(version, client.local_addr().unwrap_or(address)));
     let connected = connect(service, side, origin, hello.as_deref(), &mut entry, shared).await;
     // A connection outlives its snapshot: an endpoint that is removed keeps it (SERVICE-SEMANTICS §12), the snapshot need not stay.
     drop(view);
     match connected {
-        Ok((endpoint, _busy)) => {
+        Ok((endpoint, (busy, _places), took)) => {
             let (end, [bytes_in, bytes_out]) = relay(&client, &endpoint, idle, &stats, shared).await;
+            if let Some(rules) = &settings.health.passive {
+                let outcome = if end == Relay::EndpointRefused { Outcome::Unreachable } else { Outcome::Served };
+                stats.health.note(rules, &busy.0.health, outcome, took);
+            }
             let reason = match end {
                 Relay::Ended => None,
                 Relay::Idle => Some("idle"),
@@ -56,7 +61,7 @@ pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketA
                     reset(&endpoint);
                     Some("client-reset")
                 }
-                Relay::EndpointReset => {
+                Relay::EndpointReset | Relay::EndpointRefused => {
                     refuse(&client, Reset::Endpoint, shared);
                     Some(Reset::Endpoint.name())
                 }
@@ -98,7 +103,7 @@ pub(crate) fn lead(target: &Target, client: IpAddr, shared: &Shared) -> Option<(
     }
 }
 
-/// Picks and connects; a failed connect goes to another endpoint.
+/// Picks and connects, and says how long the endpoint took to accept; a failed connect goes to another endpoint.
 async fn connect(
     service: &ServicePort,
     side: Side,
@@ -106,7 +111,7 @@ async fn connect(
     hello: Option<&[u8]>,
     entry: &mut Option<Box<Entry>>,
     shared: &Shared,
-) -> Result<(TcpStream, (Busy, Option<Box<Places>>)), Reset> {
+) -> Result<(TcpStream, (Busy, Option<Box<Places>>), Duration), Reset> {
     // Without a header, cookie or path to hash, the client's address is what tells connections apart.
     let client = origin.client.ip();
     let hash = service.hash.as_ref().map(|_| hash_ip(client));
@@ -142,8 +147,11 @@ async fn connect(
                 return Err(Reset::CircuitBreaker);
             }
         };
+        let begun = Instant::now();
         if let Some(stream) = dial(service, &picked, hello, shared).await {
-            return Ok((stream, (busy, places)));
+            let took = begun.elapsed();
+            shared.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Accepted, took);
+            return Ok((stream, (busy, places), took));
         }
         tried.push(picked.address);
         if tried.len() >= TRIES.min(endpoints) {

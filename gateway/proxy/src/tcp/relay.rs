@@ -20,6 +20,8 @@ pub(crate) enum Relay {
     Idle,
     ClientReset,
     EndpointReset,
+    /// The endpoint did so before it had sent anything.
+    EndpointRefused,
 }
 
 /// The bytes, from and to the client, are counted in `stats` when it ends.
@@ -61,6 +63,7 @@ pub(crate) async fn relay(
     .await;
     add(&stats.bytes_in, up.bytes);
     add(&stats.bytes_out, down.bytes);
+    let end = if end == Relay::EndpointReset && down.bytes == 0 { Relay::EndpointRefused } else { end };
     (end, [up.bytes, down.bytes])
 }
 

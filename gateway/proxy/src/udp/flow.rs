@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use sluicegate_model::health::Outcome;
 use sluicegate_model::plugin::hash_ip;
+use sluicegate_model::settings::BackendSettings;
 use sluicegate_model::snapshot::{ServicePort, Side};
 use sluicegate_model::stats::{ServiceStats, UdpDrop, count};
 use tokio::net::UdpSocket;
@@ -91,6 +93,7 @@ impl Drop for Leg {
 pub(super) struct Upstream {
     socket: UdpSocket,
     picked: Picked,
+    settings: Arc<BackendSettings>,
     _busy: Busy,
     begun: Instant,
     /// When the client last sent something that has not been answered.
@@ -113,7 +116,7 @@ impl Upstream {
     /// The kernel knows it by ICMP: port, host or network unreachable.
     pub(super) fn refuse(&self, stats: &ServiceStats, shared: &Shared) {
         count(&stats.connect_failures);
-        shared.decider.borrow_mut().observe(&self.picked, false, self.begun.elapsed());
+        shared.decider.borrow_mut().observe(&self.settings, stats, &self.picked, Outcome::Unreachable, self.begun.elapsed());
         self.refused.set(true);
     }
 }
@@ -136,7 +139,8 @@ pub(super) fn connect(
         match socket::connect(picked.address) {
             Ok(socket) => {
                 let (asked, answered, refused) = (Cell::new(None), Cell::new(false), Cell::new(false));
-                let upstream = Rc::new(Upstream { _busy: Busy::new(&picked), socket, picked, begun, asked, answered, refused });
+                let (_busy, settings) = (Busy::new(&picked), service.settings.clone());
+                let upstream = Rc::new(Upstream { _busy, settings, socket, picked, begun, asked, answered, refused });
                 let (listening, stats) = (Rc::downgrade(listening), service.stats.clone());
                 let answers = spawn_local(answers(upstream.clone(), key, listening, stats, shared.clone()));
                 return Ok(Leg { upstream, answers });
@@ -145,7 +149,8 @@ pub(super) fn connect(
             // There is no route to it.
             Err(_) => {
                 count(&service.stats.connect_failures);
-                shared.decider.borrow_mut().observe(&picked, false, begun.elapsed());
+                let took = begun.elapsed();
+                shared.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Unreachable, took);
                 tried.push(picked.address);
                 if tried.len() >= TRIES.min(service.pool(side).endpoints.len()) {
                     return Err(UdpDrop::Refused);
@@ -181,7 +186,7 @@ async fn answers(upstream: Rc<Upstream>, key: Key, listening: Weak<Listening>, s
                 let Some(listening) = listening.upgrade() else { return };
                 answer(&upstream, key, &listening, &stats, &mut batch);
                 drop(batch);
-                answered(&upstream, key, &shared);
+                answered(&upstream, key, &stats, &shared);
             }
             if !more {
                 break;
@@ -203,9 +208,10 @@ fn answer(upstream: &Upstream, key: Key, listening: &Listening, stats: &ServiceS
     upstream.asked.set(None);
 }
 
-fn answered(upstream: &Upstream, key: Key, shared: &Shared) {
+fn answered(upstream: &Upstream, key: Key, stats: &ServiceStats, shared: &Shared) {
     shared.udp.table.borrow_mut().touch(&key, Instant::now());
     if !upstream.answered.replace(true) {
-        shared.decider.borrow_mut().observe(&upstream.picked, true, upstream.begun.elapsed());
+        let took = upstream.begun.elapsed();
+        shared.decider.borrow_mut().observe(&upstream.settings, stats, &upstream.picked, Outcome::Served, took);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::health::Outcome as Observed;
 use sluicegate_model::slots::Slots;
 use sluicegate_model::snapshot::ServicePort;
 use sluicegate_model::stats::count;
@@ -161,7 +162,7 @@ async fn greet(
     let carrier = Carrier::new(stream, service, places, (upstreams, to.address), shared.closings.clock()).await;
     if carrier.is_none() {
         count(&service.stats.connect_failures);
-        shared.decider.borrow_mut().observe(to, false, begun.elapsed());
+        shared.decider.borrow_mut().observe(&service.settings, &service.stats, to, Observed::Unreachable, begun.elapsed());
     }
     carrier
 }

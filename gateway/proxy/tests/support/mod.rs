@@ -134,7 +134,7 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
 
 pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
     let all: Vec<Endpoint> = endpoints.iter().map(|a| endpoint(*a)).collect();
-    let pool = Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default()));
+    let pool = Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50));
     ServicePort {
         id: reference(),
         port_name: String::new(),

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::health::{HealthCheck, SlowStart};
 use super::{
     BackendHttp2Policy, BackendProxyProtocol, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, TargetRef, TcpKeepalive, Timeout,
 };
@@ -47,6 +48,9 @@ pub struct BackendTrafficPolicySpec {
     pub http2: BackendHttp2Policy,
     /// What an HTTP/1.1 connection may become. Default: a WebSocket.
     pub http_upgrade: Option<Vec<HttpUpgrade>>,
+    /// Which endpoints are used.
+    #[serde(default)]
+    pub health_check: HealthCheck,
 }
 
 /// A balancer, its configuration, and what to hash.
@@ -60,6 +64,8 @@ pub struct LoadBalancer {
     pub config: serde_json::Value,
     /// What consistent-hash balancers hash.
     pub hash: Option<Hash>,
+    /// How an endpoint that joins gets its share.
+    pub slow_start: Option<SlowStart>,
 }
 
 /// What to hash.
