@@ -18,7 +18,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    pub(crate) fn of(peer: SocketAddr) -> Self {
+    fn of(peer: SocketAddr) -> Self {
         Self { client: peer, header: None }
     }
 

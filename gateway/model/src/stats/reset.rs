@@ -19,8 +19,6 @@ pub enum Reset {
     ConnectFailed,
     /// The endpoint reset its side.
     Endpoint,
-    /// The service has as many connections as it may have.
-    CircuitBreaker,
     /// As many connections are open as may be.
     Limit,
     /// `loadBalancerSourceRanges` has not the client's address.
@@ -33,14 +31,13 @@ pub enum Reset {
 
 impl Reset {
     /// All, in the order of [`ProxyStats::resets`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::NoRoute,
         Self::NoEndpoint,
         Self::NoLocalEndpoint,
         Self::BalancerFailed,
         Self::ConnectFailed,
         Self::Endpoint,
-        Self::CircuitBreaker,
         Self::Limit,
         Self::SourceRange,
         Self::Untrusted,
@@ -56,7 +53,6 @@ impl Reset {
             Self::BalancerFailed => "balancer-failed",
             Self::ConnectFailed => "connect-failed",
             Self::Endpoint => "endpoint",
-            Self::CircuitBreaker => "circuit-breaker",
             Self::Limit => "limit",
             Self::SourceRange => "source-range",
             Self::Untrusted => "untrusted",
