@@ -2,7 +2,7 @@
 # Each installs what it needs itself.
 CARGO ?= cargo
 
-# Seconds for each fuzz target; a short run is part of `make test`.
+# Seconds for each fuzz target.
 FUZZ_SECONDS ?= 5
 FUZZ_TARGETS = $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
@@ -21,7 +21,6 @@ demo: build
 
 test: setup
 	$(CARGO) test --workspace --locked
-	$(MAKE) --no-print-directory fuzz
 
 # Coverage without sanitizers, so that the stable toolchain will do: the code has no `unsafe` of its own.
 fuzz: fuzz-tools

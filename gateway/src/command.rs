@@ -1,9 +1,11 @@
 //! The command line: raw arguments here, checked and joined with the configuration object in [`Settled`].
 
 mod check;
+mod crds;
 mod explain;
 mod flags;
 mod get;
+mod lifecycle;
 mod plugin;
 
 use std::io::Write as _;
@@ -48,6 +50,8 @@ enum Action {
         #[arg(long, default_value_t = 2000)]
         step_ms: u64,
     },
+    /// Print the CustomResourceDefinitions of Sluicegate's kinds, for `kubectl apply -f -`
+    Crds,
     /// Print a shell's completion script
     Completions {
         /// Which shell
@@ -85,6 +89,7 @@ impl Command {
                     Err(error) => fail(error),
                 }
             }
+            Action::Crds => crds::execute(),
             Action::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "sluicegate", &mut script);

@@ -2,25 +2,31 @@
 
 pub mod command;
 pub mod demo;
+mod takeover;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use sluicegate_admin::View;
+use sd_notify::NotifyState;
+use sluicegate_admin::{HealthChecks, View};
 use sluicegate_control::allocate::{Allocator, Ranges};
 use sluicegate_control::controller::{Controller, Options, node_addresses};
 use sluicegate_host::Loader;
 use sluicegate_model::object::ours::LogFormat;
 use sluicegate_model::plan::Settings;
 use sluicegate_model::pool::Here;
+use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
-use sluicegate_proxy::{Config, Proxy};
+use sluicegate_proxy::{AccessLog, Config, Overload, Proxy};
+
+use takeover::{Estate, Succession, Successor};
 
 /// Everything the process needs to know.
 #[derive(Clone, Debug)]
@@ -29,8 +35,10 @@ pub struct Settled {
     pub paths: Vec<PathBuf>,
     /// Data plane threads.
     pub workers: usize,
-    /// Client connections open at a time; none: half of the descriptors the process may have.
+    /// Client connections open at a time; none: as many as three quarters of the process' descriptors allow, two for each.
     pub max_connections: Option<usize>,
+    /// UDP flows at a time; none: a quarter of the process' descriptors, and at most 65,536.
+    pub max_flows: Option<usize>,
     /// Of the admin API; port 0 takes a free one.
     pub admin_address: SocketAddr,
     /// Where allocations are kept.
@@ -41,8 +49,14 @@ pub struct Settled {
     pub nodeport_addresses: Vec<IpNet>,
     /// This node, for traffic policies and topology.
     pub here: Here,
+    /// Take the place of the gateway that runs with the same state folder, if one does.
+    pub take_over: bool,
     /// How long running work may go on after a stop was asked for.
     pub grace: Duration,
+    /// A line for each exchange and connection; none: no log.
+    pub access_log: Option<AccessLog>,
+    /// When new work is refused for want of memory or descriptors.
+    pub overload: Overload,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged: directives of `tracing_subscriber::EnvFilter`.
@@ -56,12 +70,16 @@ impl Default for Settled {
             paths: Vec::new(),
             workers: 1,
             max_connections: None,
+            max_flows: None,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             state_dir: std::env::temp_dir().join(format!("sluicegate-{}", std::process::id())),
             ranges: Ranges::default(),
             nodeport_addresses: Vec::new(),
             here: Here::default(),
+            take_over: false,
             grace: Duration::from_secs(30),
+            access_log: None,
+            overload: Overload::default(),
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
@@ -101,59 +119,193 @@ impl Settled {
     /// What control needs.
     pub fn options(&self) -> Result<Options, Error> {
         let node_addresses = node_addresses(&self.nodeport_addresses).map_err(io("--nodeport-addresses"))?;
-        Ok(Options { paths: self.paths.clone(), settings: Settings { node_addresses, here: self.here.clone() }, builtins: builtin })
+        Ok(Options {
+            paths: self.paths.clone(),
+            settings: Settings { node_addresses, here: self.here.clone() },
+            builtins: builtin,
+            turns: Arc::default(),
+        })
     }
 }
 
-/// Runs the gateway until `shutdown` is ready. `started` is told the admin API's address.
+/// Sockets that a service manager opened for this process (sd_listen_fds(3)), found by their addresses.
+fn activated() -> Vec<TcpListener> {
+    let mut handed = listenfd::ListenFd::from_env();
+    let sockets = (0..handed.len()).filter_map(|i| match handed.take_tcp_listener(i) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "socket {i} of the service manager is no TCP socket; it is left alone");
+            None
+        }
+    });
+    sockets.collect()
+}
+
+/// Tells the service manager, if there is one that listens (sd_notify(3)).
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Why the gateway stops.
+enum Stop {
+    Asked,
+    /// Another one has its place.
+    Succeeded(Successor),
+    /// That did not come to serve in the other one's place, which goes on.
+    InVain,
+}
+
+/// Runs the gateway until `shutdown` is ready, or a successor serves. `started` is told the admin API's address.
 pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("the control runtime"))?;
+    let activated = activated();
+    let handed = if settled.take_over { runtime.block_on(takeover::ask(&settled.state_dir)).map_err(io("taking over"))? } else { None };
+    let (handed, lock, predecessor) = handed.map(takeover::Handed::split).map_or_else(Default::default, |(s, l, p)| (s, Some(l), Some(p)));
+    let mut sockets: Vec<TcpListener> = activated.into_iter().chain(handed).collect();
     // Bound first: plugins must be kept from the very address.
-    let admin = std::net::TcpListener::bind(settled.admin_address).and_then(|listener| {
+    let known = sockets.iter().position(|socket| socket.local_addr().is_ok_and(|address| address == settled.admin_address));
+    let admin = known.map_or_else(|| TcpListener::bind(settled.admin_address), |at| Ok(sockets.swap_remove(at)));
+    let admin = admin.and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok((listener.local_addr()?, listener))
     });
     let (admin_address, admin_listener) = admin.map_err(io(format!("admin address {}", settled.admin_address)))?;
     let loader = Loader::new().map_err(|e| Error::Engine(format!("{e:#}")))?.guarding(admin_address);
-    let allocator =
-        Allocator::load(&settled.state_dir, settled.ranges.clone()).map_err(io(format!("state folder {}", settled.state_dir.display())))?;
+    let folder = || io(format!("state folder {}", settled.state_dir.display()));
+    let ranges = settled.ranges.clone();
+    let allocator = match lock {
+        Some(lock) => Allocator::take_over(&settled.state_dir, ranges, lock),
+        None => Allocator::load(&settled.state_dir, ranges),
+    };
+    let allocator = allocator.map_err(folder())?;
+    let lock = allocator.lock().map_err(folder())?;
     let stats = Arc::new(ProxyStats::default());
-    let proxy = Arc::new(
-        Proxy::start(&Config { workers: settled.workers, max_connections: settled.max_connections }, &stats).map_err(io("the workers"))?,
-    );
+    let config = Config {
+        workers: settled.workers,
+        max_connections: settled.max_connections,
+        max_flows: settled.max_flows,
+        access_log: settled.access_log.clone(),
+        overload: settled.overload,
+    };
+    let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
+    proxy.adopt(sockets);
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
-    let controller = Controller::new(settled.options()?, loader, allocator);
-    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone() };
+    let options = settled.options()?;
+    let turns = options.turns.clone();
+    let controller = Controller::new(options, loader, allocator);
+    let operate = controller.operate();
+    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone(), operate };
+    let health_checks = Arc::new(HealthChecks::new(stopping.clone()));
     let outcome = runtime.block_on(async {
+        let mut shutdown = pin!(shutdown);
+        let own = admin_listener.try_clone().map_err(io("admin address"))?;
         let listener = tokio::net::TcpListener::from_std(admin_listener).map_err(io("admin address"))?;
-        let admin = tokio::spawn(sluicegate_admin::serve(listener, view, std::future::pending()));
-        started(admin_address);
-        let published = proxy.clone();
-        let publish = move |snapshot| {
-            published
-                .publish(snapshot)
-                .into_iter()
-                .map(|f| format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error))
-                .collect()
+        let admin = sluicegate_admin::serve(listener, view, std::future::pending());
+
+        let (published, checks) = (proxy.clone(), health_checks.clone());
+        let publish = move |snapshot: Arc<Snapshot>| {
+            let failures = published.publish(snapshot.clone()).into_iter();
+            let failures = failures.map(|f| format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error));
+            let bind = |address| published.give(address).map_or_else(|| TcpListener::bind(address), Ok);
+            failures.chain(checks.update(&snapshot.health_checks, bind)).collect()
         };
-        let control = tokio::spawn(controller.run(status, Box::new(publish)));
-        let outcome = tokio::select! {
-            () = shutdown => Ok(()),
-            ended = control => match ended {
-                Ok(Err(e)) => Err(Error::Watch(e.to_string())),
-                Ok(Ok(())) => Ok(()),
-                Err(e) => Err(Error::Watch(format!("control ended: {e}"))),
+        let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
+        let mut control = tokio::spawn(controller.run(status, Box::new(publish)));
+        // The predecessor answers on the same address until it has left.
+        let predecessor = match predecessor {
+            None => None,
+            Some(predecessor) => tokio::select! {
+                () = proxy.served(1) => Some(predecessor),
+                () = &mut shutdown => return stop(Stop::InVain, settled, proxy, &health_checks).await,
+                ended = &mut control => return Err(control_ended(ended)),
             },
         };
+        let took_over = predecessor.is_some();
+        if let Some(predecessor) = predecessor {
+            if let Err(error) = takeover::Handed::serving(predecessor).await {
+                tracing::warn!(%error, "the predecessor does not say that it has left; it may have ended");
+            }
+            tracing::info!("the place of the predecessor is taken");
+        }
+        for address in proxy.unused(took_over) {
+            tracing::warn!(%address, "a socket that was handed over has no listener");
+        }
+        let mut admin = tokio::spawn(admin);
+        started(admin_address);
+        let ready = proxy.clone();
+        tokio::spawn(async move {
+            ready.served(1).await;
+            notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+        });
+
+        let (sockets, checks) = (proxy.clone(), health_checks.clone());
+        let sockets = move || sockets.sockets().into_iter().chain(checks.sockets()).chain(own.try_clone()).collect();
+        let estate = Estate { sockets: Box::new(sockets), lock, turns };
+        let succeeded = async {
+            match Succession::open(&settled.state_dir) {
+                Ok(succession) => succession.succeeded(estate).await,
+                Err(error) => {
+                    tracing::warn!(%error, "no successor will be able to take over without a pause");
+                    std::future::pending().await
+                }
+            }
+        };
+        let outcome = tokio::select! {
+            () = shutdown => Ok(Stop::Asked),
+            successor = succeeded => Ok(Stop::Succeeded(successor)),
+            ended = &mut control => Err(control_ended(ended)),
+        };
+        // Nothing new is published: the sockets of what is published now are about to close.
+        control.abort();
         stopping.store(true, Ordering::Relaxed);
-        let grace = settled.grace;
-        // Blocks until the workers have drained; the admin API goes on meanwhile.
-        let drained = tokio::task::spawn_blocking(move || proxy.shutdown(grace)).await;
+        rotated.abort();
+        notify(&[NotifyState::Stopping]);
+        if matches!(outcome, Ok(Stop::Succeeded(_))) {
+            // Waited for: what connects from now on is the successor's to answer.
+            admin.abort();
+            let _ = (&mut admin).await;
+        }
+        let drained = match outcome {
+            Ok(why) => stop(why, settled, proxy, &health_checks).await,
+            Err(error) => stop(Stop::Asked, settled, proxy, &health_checks).await.and(Err(error)),
+        };
         admin.abort();
-        drained.map_err(|e| Error::Io { what: "stopping".to_owned(), error: std::io::Error::other(e) })?;
-        outcome
+        drained
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// SIGHUP says that the access log's file was renamed, as logrotate does.
+async fn reopen_on_hangup(proxy: Arc<Proxy>) {
+    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        proxy.reopen_access_log();
+    }
+}
+
+/// Waits until the workers have drained; meanwhile the admin API and health checks go on, unless another gateway answers there.
+async fn stop(why: Stop, settled: &Settled, proxy: Arc<Proxy>, health_checks: &HealthChecks) -> Result<(), Error> {
+    let grace = settled.grace;
+    let leaves = !matches!(why, Stop::Asked);
+    if leaves {
+        health_checks.leave();
+    }
+    let drained = tokio::task::spawn_blocking(move || if leaves { proxy.leave(grace) } else { proxy.shutdown(grace) });
+    if let Stop::Succeeded(successor) = why {
+        tracing::info!("a successor serves; what runs here is brought to its end");
+        successor.left().await;
+    }
+    drained.await.map_err(|e| Error::Io { what: "stopping".to_owned(), error: std::io::Error::other(e) })
+}
+
+fn control_ended<E: std::fmt::Display>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> Error {
+    Error::Watch(match ended {
+        Ok(Ok(())) => "control ended".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => format!("control ended: {error}"),
+    })
 }

@@ -93,9 +93,11 @@ fn check_shows_every_fault_with_its_place_and_a_plugins_configuration_is_checked
     let (code, out, _) = run(folder.path(), &["check", "all.yaml"]);
     assert_eq!(code, Some(1));
     assert!(out.contains("unknown field \"spec.targetRefz\""), "{out}");
+    assert!(out.contains("plugin rules: config.rules[1].filters[0].requestRedirect.statusCode:"), "in the same object:\n{out}");
+    assert!(out.ends_with("2 errors, 0 warnings\n"), "{out}");
     let (_, out, _) = run(self::folder(&GATEWAY.replace("statusCode: 301", "statusCode: x")).path(), &["check", "all.yaml"]);
     assert!(out.contains("all.yaml:34:96: error: plugin rules: config.rules[1].filters[0].requestRedirect.statusCode:"), "{out}");
-    assert!(out.ends_with("1 errors, 0 warnings\n"), "{out}");
+    assert!(out.ends_with("1 error, 0 warnings\n"), "{out}");
     let folder = self::folder(GATEWAY);
     let (code, out, _) = run(folder.path(), &["check", "--format", "json", "all.yaml"]);
     assert_eq!((code, out.trim()), (Some(0), "[]"));
@@ -130,6 +132,15 @@ fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
     assert_eq!(code, Some(0));
     assert!(out.contains("\"least-request\"") && out.contains("\"kubernetes\""), "{out}");
     assert!(run(folder.path(), &["get", "endpoints", "--admin-address", &admin]).1.contains("127.0.0.2:80"));
+    assert!(run(folder.path(), &["plugin", "list", "--admin-address", &admin]).1.contains("least-request"));
+    let (code, out, _) = run(folder.path(), &["plugin", "history", "least-request", "--admin-address", &admin]);
+    assert_eq!((code, out.lines().count(), out.contains("loaded  1           0.1.0")), (Some(0), 2, true), "{out}");
+    let (code, _, err) = run(folder.path(), &["plugin", "rollback", "least-request", "--admin-address", &admin]);
+    assert_eq!((code, err.as_str()), (Some(1), "sluicegate: plugin least-request has no generation before 1\n"));
+    let (code, out, _) = run(folder.path(), &["plugin", "reload", "least-request", "--admin-address", &admin]);
+    assert_eq!((code, out.as_str()), (Some(0), "plugin least-request: generation 2 serves\n"));
+    let (code, _, err) = run(folder.path(), &["plugin", "disable", "nobody", "--admin-address", &admin]);
+    assert_eq!((code, err.as_str()), (Some(1), "sluicegate: there is no plugin \"nobody\" in use\n"));
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("sent");
     assert!(child.wait().expect("ends").success(), "a stop that was asked for is a success");
     drain.join().expect("read");

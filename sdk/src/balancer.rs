@@ -13,6 +13,22 @@ use crate::host;
 
 pub use wit::Endpoint;
 
+/// Whether an endpoint is fit. The pool holds healthy and warming ones; the others only where nothing better is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing is known against it.
+    #[default]
+    Healthy,
+    /// It joined a moment ago, or is healthy again: its weight still grows.
+    Warming,
+    /// It joined, and its first health check is not back.
+    Pending,
+    /// Exchanges with it failed.
+    Ejected,
+    /// Health checks of it fail.
+    Unhealthy,
+}
+
 /// Chooses the endpoint of a pool that serves. One value holds the state of one pool.
 pub trait Balancer: Sized + 'static {
     /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
@@ -24,7 +40,9 @@ pub trait Balancer: Sized + 'static {
     /// Begins a pool. The error's text is shown to the operator.
     fn open(config: Self::Config) -> Result<Self, String>;
 
-    /// The pool's endpoints have changed; indices of later picks are indices into this list. Called before the first pick.
+    /// The pool's endpoints have changed, or their weights; indices of later picks are indices into this list. Called before the first pick.
+    /// Endpoints that are unhealthy or ejected are not among them, and the weight of one that warms up is a share of its own: a balancer needs
+    /// no code for either.
     fn update(&mut self, endpoints: &[Endpoint]);
 
     /// The index of the endpoint to use, or none when none will do. On the way of every request: allocate nothing here.
@@ -76,7 +94,7 @@ impl Pick {
 // An index that does not fit the host's `u32` is out of range there too, and reads as no statistics.
 #[cfg(target_arch = "wasm32")]
 mod statistics {
-    use super::Pick;
+    use super::{Condition, Pick};
     use crate::bindings::balancer::sluicegate::plugin::statistics;
 
     impl Pick {
@@ -94,12 +112,23 @@ mod statistics {
         pub fn success(&self, endpoint: usize) -> f32 {
             statistics::success(endpoint as u32)
         }
+
+        /// Whether an endpoint is fit; healthy or warming unless the pool is in a panic.
+        pub fn condition(&self, endpoint: usize) -> Condition {
+            match statistics::condition_of(endpoint as u32) {
+                statistics::Condition::Healthy => Condition::Healthy,
+                statistics::Condition::Warming => Condition::Warming,
+                statistics::Condition::Pending => Condition::Pending,
+                statistics::Condition::Ejected => Condition::Ejected,
+                statistics::Condition::Unhealthy => Condition::Unhealthy,
+            }
+        }
     }
 }
 
 #[cfg(not(target_arch = "wasm32"))]
 mod statistics {
-    use super::Pick;
+    use super::{Condition, Pick};
 
     impl Pick {
         /// Exchanges or connections under way at an endpoint, counted over all workers.
@@ -115,6 +144,11 @@ mod statistics {
         /// Share of successes from 0 to 1; 1 before the first.
         pub fn success(&self, endpoint: usize) -> f32 {
             self.host.success.get(endpoint).copied().unwrap_or(1.0)
+        }
+
+        /// Whether an endpoint is fit; healthy or warming unless the pool is in a panic.
+        pub fn condition(&self, endpoint: usize) -> Condition {
+            self.host.conditions.get(endpoint).copied().unwrap_or_default()
         }
     }
 }
@@ -216,10 +250,12 @@ mod tests {
     fn a_balancer_reads_the_statistics_of_the_fake_host() {
         let mut fewest = Fewest::open(NoConfig {}).unwrap();
         fewest.update(&[Endpoint::new("10.0.0.1:80"), Endpoint::new("10.0.0.2:80")]);
-        let pick = Pick::fake(&FakeHost { in_flight: vec![3, 1], latency_us: vec![9], success: vec![0.5] });
+        let pick =
+            Pick::fake(&FakeHost { in_flight: vec![3, 1], latency_us: vec![9], success: vec![0.5], conditions: vec![Condition::Ejected] });
         assert_eq!(fewest.pick(&pick), Some(1));
         assert_eq!((pick.latency_us(0), pick.latency_us(1)), (9, 0));
         assert_eq!((pick.success(0), pick.success(1)), (0.5, 1.0));
+        assert_eq!((pick.condition(0), pick.condition(1)), (Condition::Ejected, Condition::Healthy));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod objects;
 mod router;
 pub mod testing;
 
-pub use balancer::{Balancer, Endpoint, Outcome, Pick};
+pub use balancer::{Balancer, Condition, Endpoint, Outcome, Pick};
 pub use discovery::{Discovery, PublishedEndpoint, Service};
 pub use host::{Level, log, random};
 pub use lookup::resolve;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::http::{Error, Request, Response, Url};
 
 /// The statistics that a [`Pick`](crate::Pick) made by [`Pick::fake`](crate::Pick::fake) reads. Endpoints past the end of a list read as on the
-/// host before their first exchange: nothing in flight, latency 0, success 1.
+/// host before their first exchange: nothing in flight, latency 0, success 1, healthy.
 #[derive(Clone, Debug, Default)]
 pub struct FakeHost {
     /// Exchanges under way, by endpoint.
@@ -17,6 +17,8 @@ pub struct FakeHost {
     pub latency_us: Vec<u32>,
     /// Share of successes from 0 to 1, by endpoint.
     pub success: Vec<f32>,
+    /// Whether it is fit, by endpoint.
+    pub conditions: Vec<crate::Condition>,
 }
 
 thread_local! {

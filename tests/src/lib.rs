@@ -33,11 +33,17 @@ pub struct Gateway {
     _claim: TcpListener,
     running: Option<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>)>,
     admin: SocketAddr,
+    adjust: fn(&mut Settled, [u8; 2]),
 }
 
 impl Gateway {
     /// Starts one on a folder with these files.
     pub fn new(files: &[(&str, &str)]) -> Self {
+        Self::with(files, |_, _| {})
+    }
+
+    /// The same with other settings; `adjust` is given the B and C of its addresses.
+    pub fn with(files: &[(&str, &str)], adjust: fn(&mut Settled, [u8; 2])) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("written");
@@ -50,6 +56,7 @@ impl Gateway {
             _claim: claim,
             running: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            adjust,
         };
         gateway.start();
         gateway
@@ -57,7 +64,7 @@ impl Gateway {
 
     /// Starts it again after [`Self::stop`], with the same folders.
     pub fn start(&mut self) {
-        let settled = Settled {
+        let mut settled = Settled {
             paths: vec![self.folder.path().to_owned()],
             workers: 2,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -67,6 +74,7 @@ impl Gateway {
             grace: Duration::from_secs(5),
             ..Settled::default()
         };
+        (self.adjust)(&mut settled, self.net);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (started, admin) = mpsc::channel();
         let thread = std::thread::spawn(move || {

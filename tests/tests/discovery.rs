@@ -1,12 +1,12 @@
 //! Discovery over HTTP: the built-in plugin `http` and a real source. What it may not reach is refused by the gateway, whatever the source says.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sluicegate_tests::{Gateway, PATIENCE, SERVICE, connect, echo, eventually};
+use sluicegate_tests::{Gateway, HOSTILE_DISCOVERY, PATIENCE, SERVICE, connect, echo, eventually};
 
 /// What the source does with a request for a path: writes an answer, or nothing.
 type Answer = Box<dyn FnMut(&str, &mut TcpStream) -> std::io::Result<()> + Send>;
@@ -16,17 +16,23 @@ struct Source {
     address: SocketAddr,
     answer: Arc<Mutex<Answer>>,
     asked: Arc<AtomicUsize>,
+    /// The last request: head and content.
+    last: Arc<Mutex<(String, Vec<u8>)>>,
 }
 
 impl Source {
     fn new(answer: Answer) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
-        let source =
-            Self { address: listener.local_addr().expect("an address"), answer: Arc::new(Mutex::new(answer)), asked: Arc::default() };
-        let (answer, asked) = (source.answer.clone(), source.asked.clone());
+        let source = Self {
+            address: listener.local_addr().expect("an address"),
+            answer: Arc::new(Mutex::new(answer)),
+            asked: Arc::default(),
+            last: Arc::default(),
+        };
+        let (answer, asked, last) = (source.answer.clone(), source.asked.clone(), source.last.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (answer, asked) = (answer.clone(), asked.clone());
+                let (answer, asked, last) = (answer.clone(), asked.clone(), last.clone());
                 std::thread::spawn(move || -> std::io::Result<()> {
                     stream.set_read_timeout(Some(PATIENCE))?;
                     let mut reader = BufReader::new(stream.try_clone()?);
@@ -37,6 +43,10 @@ impl Source {
                         }
                     }
                     asked.fetch_add(1, Ordering::Relaxed);
+                    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                    let mut content = vec![0; length.unwrap_or(0)];
+                    reader.read_exact(&mut content)?;
+                    *last.lock().expect("not poisoned") = (head.clone(), content);
                     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                     let mut stream = stream;
                     (answer.lock().expect("not poisoned"))(&path, &mut stream)
@@ -214,4 +224,44 @@ fn slow_and_huge_answers_are_cut_and_other_services_do_not_wait_for_them() {
     assert_eq!(gateway.plugin("sd")["state"], "active", "it is the source that is faulty");
     source.does(json("[]".to_owned()));
     eventually("recovered", || no_fault(&gateway));
+}
+
+#[test]
+fn names_of_targets_are_looked_up_if_they_are_allowed() {
+    let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
+    let source = Source::new(json(r#"[{"targets": ["localhost:4711", "127.0.0.3:80"]}]"#.to_owned()));
+    let url = format!("http://{}/targets", source.address);
+    gateway.write("policy.yaml", &policy(&url, "127.0.0.1", ""));
+    eventually("refused", || fault(&gateway, &["target `localhost:4711`: localhost is not among the plugin's capabilities.allowedHosts"]));
+    // With any port: it is the name that is looked up.
+    gateway.write("policy.yaml", &policy(&url, "127.0.0.1, \"localhost:1\"", ""));
+    let found = |wanted: &str| gateway.json("endpoints").as_array().is_some_and(|all| all.iter().any(|e| e["address"] == wanted));
+    eventually("looked up", || (found("127.0.0.1:4711") || found("[::1]:4711")) && found("127.0.0.3:80") && no_fault(&gateway));
+}
+
+#[test]
+fn a_plugin_of_ones_own_posts_and_tells_the_time_and_cannot_forge_a_request() {
+    let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
+    let source = Source::new(Box::new(|_, to| write!(to, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n127.0.0.7")));
+    std::fs::write(gateway.path("mine.wasm"), HOSTILE_DISCOVERY).expect("written");
+    let of = |mode: &str| {
+        let url = format!("http://{}/", source.address);
+        let config = format!("config: {{mode: {mode}, url: \"{url}\"}}");
+        let text = policy(&url, &format!("\"{}\"", source.address), "").replace("{builtin: http}", "{file: mine.wasm}");
+        let (before, _) = text.split_once("config: ").expect("a configuration");
+        format!("{before}{config}}}\n")
+    };
+    gateway.write("policy.yaml", &of("post"));
+    let endpoints = || gateway.json("endpoints");
+    eventually("answered", || endpoints().as_array().is_some_and(|all| all.len() == 1 && all[0]["address"] == "127.0.0.7:9"));
+    let (head, content) = source.last.lock().expect("not poisoned").clone();
+    assert!(head.starts_with("POST / HTTP/1.1\r\n") && content == vec![b'x'; 100_000], "{head}");
+    assert!(head.contains(&format!("host: {}\r\n", source.address)), "{head}");
+    let days = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() / 86_400;
+    assert!((days - 1..=days).any(|days| head.contains(&format!("x-days: {days}\r\n"))), "{head}");
+
+    let asked = source.asked();
+    gateway.write("policy.yaml", &of("forbidden"));
+    eventually("refused", || fault(&gateway, &["\"CONNECT http://", "a field that the gateway sets itself"]));
+    assert_eq!(source.asked(), asked, "nothing was sent");
 }

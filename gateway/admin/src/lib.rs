@@ -6,9 +6,13 @@
 //! | `/healthz` | 200 while the process runs |
 //! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops |
 //! | `/metrics` | Prometheus text format |
-//! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
+//! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
+//! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
+//! | POST `/api/v1/plugins/NAME/rollback`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
+mod health_check;
 mod metrics;
+mod plugins;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,10 +22,13 @@ use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use sluicegate_model::operate::Operate;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
+
+pub use health_check::HealthChecks;
 
 /// What the admin API shows.
 #[derive(Clone)]
@@ -32,6 +39,8 @@ pub struct View {
     pub proxy: Arc<ProxyStats>,
     /// Set when the gateway begins to stop.
     pub stopping: Arc<AtomicBool>,
+    /// Takes orders to control.
+    pub operate: Operate,
 }
 
 /// Serves until `shutdown` is ready.
@@ -50,8 +59,9 @@ fn router(view: View) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/services", get(|State(v): State<View>| async move { Json(v.status.load().services.clone()) }))
         .route("/api/v1/endpoints", get(endpoints))
-        .route("/api/v1/listeners", get(|State(v): State<View>| async move { Json(v.status.load().listeners.clone()) }))
         .route("/api/v1/plugins", get(|State(v): State<View>| async move { Json(v.status.load().plugins.clone()) }))
+        .route("/api/v1/plugins/{name}/history", get(plugins::history))
+        .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
         .route("/api/v1/faults", get(|State(v): State<View>| async move { Json(v.status.load().faults.clone()) }))
         .with_state(view)
 }
@@ -78,9 +88,11 @@ async fn endpoints(State(view): State<View>) -> Json<Vec<serde_json::Value>> {
     let rows = status.services.iter().flat_map(|service| {
         service.ports.iter().flat_map(move |port| {
             port.endpoints.iter().map(move |e| {
+                let (state, reason) = e.state();
                 serde_json::json!({
-                    "namespace": service.namespace, "service": service.name, "port": port.port, "portName": port.name,
+                    "namespace": service.namespace, "service": service.name, "port": port.port, "portName": port.name, "protocol": port.protocol,
                     "address": e.address, "ready": e.ready, "serving": e.serving, "terminating": e.terminating, "weight": e.weight,
+                    "state": state, "reason": reason, "panic": port.stats.health.panic.load(Ordering::Relaxed),
                     "zone": e.zone, "node": e.node, "inFlight": e.stats.in_flight(), "latencyMicroseconds": e.stats.latency_us(),
                     "success": e.stats.success(), "picks": e.stats.picks.load(Ordering::Relaxed),
                 })

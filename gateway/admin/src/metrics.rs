@@ -1,11 +1,14 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
-//! data plane as a whole, [`tls`] TLS with clients, [`services`] each service port, [`plugins`] each plugin; [`family`] writes their rows.
+//! data plane as a whole, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
+//! [`plugins`] each plugin; [`family`] writes their rows.
 
 mod family;
+mod health;
+mod limits;
 mod plugins;
 mod process;
 mod services;
-mod tls;
+mod udp;
 
 use std::fmt;
 
@@ -35,8 +38,10 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.0.status.load();
         process::encode(&mut encoder, &self.0.proxy, &status)?;
-        tls::encode(&mut encoder, &self.0.proxy.tls, &status)?;
         services::encode(&mut encoder, &status)?;
+        health::encode(&mut encoder, &status)?;
+        udp::encode(&mut encoder, &status)?;
+        limits::encode(&mut encoder, &self.0.proxy, &status)?;
         plugins::encode(&mut encoder, &status)
     }
 }

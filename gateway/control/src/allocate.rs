@@ -5,6 +5,7 @@
 //! later object, and here the one that did not hold it before is the later one.
 
 mod addresses;
+mod health_checks;
 mod node_ports;
 
 use std::collections::{BTreeMap, HashSet};
@@ -55,6 +56,8 @@ struct State {
     /// `namespace/name`.
     cluster_ips: BTreeMap<String, IpAddr>,
     load_balancer: BTreeMap<String, IpAddr>,
+    #[serde(default)]
+    health_check_node_ports: BTreeMap<String, u16>,
 }
 
 /// Allocates, and remembers.
@@ -66,19 +69,19 @@ pub struct Allocator {
     /// What this process has logged.
     announced: BTreeMap<String, u16>,
     /// Held as long as the gateway runs: two gateways on one folder would hand out each other's ports.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Allocator {
     /// Remembers nothing beyond its own life; for `check` and `explain`.
     pub fn in_memory(ranges: Ranges) -> Self {
-        Self { ranges, state: State::default(), file: None, unsaved: false, announced: BTreeMap::new(), _lock: None }
+        Self { ranges, state: State::default(), file: None, unsaved: false, announced: BTreeMap::new(), lock: None }
     }
 
     /// Reads what was allocated before from `folder`, for looking only.
     pub fn read_only(folder: &Path, ranges: Ranges) -> Self {
         let state = std::fs::read_to_string(folder.join("allocations.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
-        Self { ranges, state: state.unwrap_or_default(), file: None, unsaved: false, announced: BTreeMap::new(), _lock: None }
+        Self { ranges, state: state.unwrap_or_default(), file: None, unsaved: false, announced: BTreeMap::new(), lock: None }
     }
 
     /// Takes the folder for this process. A file that cannot be read is moved aside, never overwritten.
@@ -86,6 +89,12 @@ impl Allocator {
         std::fs::create_dir_all(folder)?;
         let lock = File::create(folder.join("lock"))?;
         lock.try_lock().map_err(|_| std::io::Error::other(format!("{}: another gateway uses this state folder", folder.display())))?;
+        Self::take_over(folder, ranges, lock)
+    }
+
+    /// The same with the folder's lock from a predecessor, which allocates no more. Both hold it until the predecessor ends: a lock belongs to
+    /// the open file, not to the process (flock(2)).
+    pub fn take_over(folder: &Path, ranges: Ranges, lock: File) -> std::io::Result<Self> {
         let file = folder.join("allocations.json");
         let state = match std::fs::read_to_string(&file) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => State::default(),
@@ -103,7 +112,12 @@ impl Allocator {
                 }
             },
         };
-        Ok(Self { ranges, state, file: Some(file), unsaved: false, announced: BTreeMap::new(), _lock: Some(lock) })
+        Ok(Self { ranges, state, file: Some(file), unsaved: false, announced: BTreeMap::new(), lock: Some(lock) })
+    }
+
+    /// A second descriptor of the lock, for a successor.
+    pub fn lock(&self) -> std::io::Result<File> {
+        self.lock.as_ref().ok_or_else(|| std::io::Error::other("this allocator has no folder"))?.try_clone()
     }
 
     /// Allocates for all Services and saves. First what is held already is kept, then fixed values are given, then new ones, each in the order of
@@ -148,6 +162,7 @@ impl Allocator {
         let addresses = |map: &BTreeMap<String, IpAddr>| map.iter().filter(|(k, _)| absent(k)).map(|(k, v)| (k.clone(), *v)).collect();
         next.cluster_ips = addresses(&self.state.cluster_ips);
         next.load_balancer = addresses(&self.state.load_balancer);
+        next.health_check_node_ports = ports(&self.state.health_check_node_ports);
     }
 
     /// Once a process for each port, so that it is seen at each start; and each change.
@@ -174,6 +189,7 @@ impl Allocator {
             let id = (service.object.key.namespace.clone(), service.object.key.name.clone());
             made.cluster_ips.extend(self.state.cluster_ips.get(&service.id).map(|ip| (id.clone(), *ip)));
             made.load_balancer.extend(self.state.load_balancer.get(&service.id).map(|ip| (id.clone(), *ip)));
+            made.health_check_node_ports.extend(self.state.health_check_node_ports.get(&service.id).map(|port| (id.clone(), *port)));
             for port in &service.ports {
                 if let Some(node_port) = self.state.node_ports.get(&port.key(&service.id)) {
                     made.node_ports.insert((id.0.clone(), id.1.clone(), port.port, port.protocol.clone()), *node_port);

@@ -1,6 +1,6 @@
 //! The loop: wait for a change of a file, of what discovery found, or of a plugin's health; then compile, load, assemble, publish.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,23 +12,26 @@ use sluicegate_host::discovery::{Key, WasmDiscovery};
 use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::object::{Body, Object};
+use sluicegate_model::operate::{Action, Done, Operate};
 use sluicegate_model::plan::{self, Plan, Settings};
 use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::snapshot::Snapshot;
-use sluicegate_model::status::{ListenerStatus, Status};
+use sluicegate_model::status::Status;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::allocate::Allocator;
-use crate::assemble::{Assembler, balancer_use, refused, router_use};
+use crate::assemble::{Assembler, PortId, balancer_use, refused, router_use};
 use crate::discovery::{Runner, Target};
+use crate::health::Health;
 use crate::registry::{Builtins, Registry, Use};
 use crate::source::{self, Watcher};
 use crate::store::Store;
 
 /// How long the first snapshot waits for discovery, so that the first connection finds endpoints.
 const FIRST_DISCOVERY: Duration = Duration::from_secs(2);
-/// How often plugins' health is looked at.
-const HEALTH: Duration = Duration::from_millis(100);
+/// How often plugins' failures are looked at.
+const PLUGINS: Duration = Duration::from_millis(100);
 /// How soon an address that could not be bound is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
@@ -40,10 +43,25 @@ pub struct Options {
     pub settings: Settings,
     /// Finds built-in plugins.
     pub builtins: Builtins,
+    /// Held while a change is worked on: whoever holds it keeps the configuration as it is.
+    pub turns: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the loop waits for.
+enum Event<O, H> {
+    Order(O),
+    Files,
+    Found,
+    Health(H),
+    Plugins,
+    Again,
 }
 
 /// Hands a snapshot to the workers; returns what could not be bound.
 pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<String> + Send>;
+
+/// An order about the plugin of this name, and where the answer goes.
+type Ordered = (String, Action, oneshot::Sender<Done>);
 
 /// Control's whole state.
 pub struct Controller {
@@ -53,10 +71,15 @@ pub struct Controller {
     registry: Registry,
     runner: Runner,
     assembler: Assembler,
+    health: Health,
     objects: Vec<Arc<Object>>,
     plan: Plan,
     faults: Vec<Fault>,
     reported: Vec<Fault>,
+    orders: mpsc::Receiver<Ordered>,
+    order: mpsc::Sender<Ordered>,
+    /// What could not be bound last.
+    unbound: Vec<String>,
     /// The process's own configuration as it was at the start; none before the first load.
     started_with: Option<Vec<Arc<Value>>>,
 }
@@ -64,48 +87,103 @@ pub struct Controller {
 impl Controller {
     /// Reads nothing yet.
     pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
+        let (order, orders) = mpsc::channel(16);
         Self {
+            orders,
+            order,
             registry: Registry::new(loader, options.builtins),
             options,
             store: Store::default(),
             allocator,
             runner: Runner::default(),
             assembler: Assembler::default(),
+            health: Health::default(),
             objects: Vec::new(),
             plan: Plan::default(),
             faults: Vec::new(),
             reported: Vec::new(),
+            unbound: Vec::new(),
             started_with: None,
         }
+    }
+
+    /// Looks at the configuration instead of serving it: see [`Store::judging`].
+    #[must_use]
+    pub fn judging(self) -> Self {
+        Self { store: Store::judging(), ..self }
+    }
+
+    /// Takes orders while this runs.
+    pub fn operate(&self) -> Operate {
+        let order = self.order.clone();
+        Arc::new(move |plugin, action| {
+            let order = order.clone();
+            Box::pin(async move {
+                let gone = || "the gateway is stopping".to_owned();
+                let (answer, answered) = oneshot::channel();
+                order.send((plugin, action, answer)).await.map_err(|_| gone())?;
+                answered.await.map_err(|_| gone())?
+            })
+        })
     }
 
     /// Runs until the future is dropped.
     pub async fn run(mut self, status: Arc<ArcSwap<Status>>, publish: Publish) -> Result<(), notify::Error> {
         let mut watcher = Watcher::new()?;
         watcher.watch(self.options.paths.iter().map(PathBuf::as_path));
-        self.load().await;
-        self.watch(&mut watcher);
-        self.discover(FIRST_DISCOVERY).await;
-        let mut again = self.publish(&status, &publish);
-        let mut health = tokio::time::interval(HEALTH);
+        let turns = self.options.turns.clone();
+        let mut again = {
+            let _turn = turns.lock().await;
+            self.load().await;
+            self.watch(&mut watcher);
+            self.discover(FIRST_DISCOVERY).await;
+            self.publish(&status, &publish)
+        };
+        let mut plugins_tick = tokio::time::interval(PLUGINS);
         loop {
             let plugins = self.discoveries();
-            tokio::select! {
-                () = watcher.changed() => {
+            let event = tokio::select! {
+                Some(order) = self.orders.recv() => Event::Order(order),
+                () = watcher.changed() => Event::Files,
+                () = self.runner.next(|name| plugins.get(name).cloned(), &self.objects) => Event::Found,
+                changed = self.health.next() => Event::Health(changed),
+                _ = plugins_tick.tick() => Event::Plugins,
+                // Another process has an address; it may let go of it at any time, and nothing tells.
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
+            };
+            let _turn = turns.lock().await;
+            let mut answer = None;
+            match event {
+                Event::Order((plugin, action, to)) => {
+                    answer = Some((to, self.registry.order(&plugin, action, &self.plan.plugins).await));
+                    self.sync_discovery();
+                }
+                Event::Files => {
                     self.load().await;
                     self.watch(&mut watcher);
                 }
-                () = self.runner.next(|name| plugins.get(name).cloned(), &self.objects) => {}
-                _ = health.tick() => {
-                    if !self.registry.roll_back() {
+                Event::Found | Event::Again => {}
+                Event::Health(changed) => {
+                    if !self.publish_health(&changed, &publish) {
+                        continue;
+                    }
+                }
+                Event::Plugins => {
+                    let revive = self.registry.revive();
+                    if revive {
+                        self.registry.again(&self.plan.plugins).await;
+                    }
+                    if !self.registry.roll_back() && !revive {
                         continue;
                     }
                     self.sync_discovery();
                 }
-                // Another process has an address; it may let go of it at any time, and nothing tells.
-                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
             again = self.publish(&status, &publish);
+            if let Some((to, done)) = answer {
+                // Who asked may be gone.
+                let _ = to.send(done);
+            }
         }
     }
 
@@ -176,18 +254,16 @@ impl Controller {
     }
 
     fn sync_discovery(&mut self) {
-        let mut tasks: BTreeMap<String, (Arc<WasmDiscovery>, HashMap<Key, Target>)> =
-            self.discoveries().into_iter().map(|(name, plugin)| (name, (plugin, HashMap::new()))).collect();
+        let live = self.discoveries();
+        let mut tasks: BTreeMap<String, (Option<Arc<WasmDiscovery>>, HashMap<Key, Target>)> = BTreeMap::new();
         for service in self.plan.services.iter().filter(|s| s.proxied) {
             // One discovery serves all ports of a Service: a policy's `sectionName` does not reach it.
             let Some(port) = service.ports.first() else { continue };
-            if let Some((_, targets)) = tasks.get_mut(&port.discovery.plugin) {
-                let key = Key { namespace: service.namespace.clone(), name: service.name.clone() };
-                targets.insert(
-                    key,
-                    Target { service: service.object.value.to_string().into(), config: port.discovery.config.as_str().into() },
-                );
-            }
+            let name = &port.discovery.plugin;
+            let (_, targets) = tasks.entry(name.clone()).or_insert_with(|| (live.get(name).cloned(), HashMap::new()));
+            let key = Key { namespace: service.namespace.clone(), name: service.name.clone() };
+            let target = Target { service: service.object.value.to_string().into(), config: port.discovery.config.as_str().into() };
+            targets.insert(key, target);
         }
         self.runner.sync(tasks, &self.objects);
     }
@@ -205,7 +281,7 @@ impl Controller {
     }
 
     fn assemble(&mut self) -> (Arc<Snapshot>, Status) {
-        let made = self.assembler.assemble(&self.plan, &self.runner, &mut self.registry, &self.options.settings.here);
+        let made = self.assembler.assemble(&self.plan, &self.runner, &mut self.registry, &mut self.health, &self.options.settings.here);
         let mut faults = self.faults.clone();
         faults.extend(made.faults);
         for (planned, error, serving) in self.registry.refused() {
@@ -231,8 +307,7 @@ impl Controller {
         }
         faults.sort_by(|a, b| (&a.place, &a.message).cmp(&(&b.place, &b.message)));
         faults.dedup();
-        let listeners = made.snapshot.listeners.iter().map(|l| ListenerStatus::of(l)).collect();
-        let status = Status { snapshot: made.snapshot.version, services: made.services, listeners, plugins, faults };
+        let status = Status { snapshot: made.snapshot.version, services: made.services, plugins, faults };
         (made.snapshot, status)
     }
 
@@ -254,12 +329,20 @@ impl Controller {
         faults.collect()
     }
 
+    /// New pools where endpoints' health has changed; nothing else is compiled or assembled. True if there is more to say: other addresses
+    /// than before could not be bound.
+    fn publish_health(&mut self, changed: &HashSet<PortId>, publish: &Publish) -> bool {
+        let snapshot = self.assembler.refresh(changed, &self.options.settings.here);
+        snapshot.is_some_and(|snapshot| publish(snapshot) != self.unbound)
+    }
+
     /// When to try again, if an address could not be bound.
     fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish) -> Option<Instant> {
         let (snapshot, mut now) = self.assemble();
-        let failed = publish(snapshot);
-        let again = (!failed.is_empty()).then(|| Instant::now() + BIND_AGAIN);
-        for message in failed {
+        self.health.sync_probes();
+        self.unbound = publish(snapshot);
+        let again = (!self.unbound.is_empty()).then(|| Instant::now() + BIND_AGAIN);
+        for message in self.unbound.iter().cloned() {
             now.faults.push(Fault { severity: Severity::Error, place: None, object: None, message, expected: None });
         }
         for fault in now.faults.iter().filter(|f| !self.reported.contains(f)) {

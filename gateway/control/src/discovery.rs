@@ -67,14 +67,16 @@ impl Default for Runner {
 }
 
 impl Runner {
-    /// Brings the tasks up to date: `plugins` are those in use with their targets, `objects` all there are.
-    pub fn sync(&mut self, plugins: BTreeMap<String, (Arc<WasmDiscovery>, HashMap<Key, Target>)>, objects: &[Arc<Object>]) {
-        self.tasks.retain(|name, _| plugins.contains_key(name));
+    /// Brings the tasks up to date: `plugins` are those in use with their targets, `objects` all there are. One of which no generation serves has
+    /// no task; what it published stays.
+    pub fn sync(&mut self, plugins: BTreeMap<String, (Option<Arc<WasmDiscovery>>, HashMap<Key, Target>)>, objects: &[Arc<Object>]) {
+        self.tasks.retain(|name, _| plugins.get(name).is_some_and(|(plugin, _)| plugin.is_some()));
         let owners: HashMap<&Key, &String> =
             plugins.iter().flat_map(|(name, (_, targets))| targets.keys().map(move |key| (key, name))).collect();
         self.published.retain(|key, (owner, _)| owners.get(key).is_some_and(|name| *name == owner));
         self.failures.retain(|key, _| owners.contains_key(key));
-        for (name, (plugin, targets)) in &plugins {
+        let running = plugins.iter().filter_map(|(name, (plugin, targets))| Some((name, plugin.as_ref()?, targets)));
+        for (name, plugin, targets) in running {
             let id = plugin.generation().id;
             let fresh = self.tasks.get(name).is_none_or(|task| task.generation != id);
             if fresh {

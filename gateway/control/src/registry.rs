@@ -1,18 +1,23 @@
 //! The plugins of a plan: reads their files, loads each new version off the workers, tries it with the configurations in use, and keeps the
-//! version that serves when the new one is refused.
+//! version that serves when the new one is refused. What becomes of them then is in [`lifecycle`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod lifecycle;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use sluicegate_host::load::sha256;
 use sluicegate_host::{Description, Loaded, Loader};
 use sluicegate_model::object::ours::FailurePolicy;
+use sluicegate_model::operate::PluginEvent;
 use sluicegate_model::plan::{PlannedPlugin, PluginSource};
 use sluicegate_model::plugin::{Generation, PluginError, RouterGeneration, Stage};
 use sluicegate_model::route::{ListenerInfo, RouteTable};
 use sluicegate_model::schema::{Violation, violations};
 use sluicegate_model::status::PluginStatus;
 use sluicegate_model::tally::Tally;
+
+use lifecycle::Revival;
 
 /// Plugins whose counters are kept; beyond that, of those that are gone none.
 const MOST_TALLIES: usize = 1024;
@@ -51,9 +56,15 @@ struct Entry {
     /// Of the bytes last tried, with their limits.
     tried: Option<String>,
     live: Option<Version>,
-    previous: Option<Version>,
+    /// Generations before it, the newest first.
+    kept: Vec<Version>,
     number: u64,
     refused: Option<PluginError>,
+    /// What an operator ordered that lasts.
+    held: Option<String>,
+    disabled: bool,
+    history: VecDeque<PluginEvent>,
+    revival: Revival,
 }
 
 #[derive(Clone)]
@@ -77,20 +88,28 @@ impl Registry {
                 planned: plugin.clone(),
                 tried: None,
                 live: None,
-                previous: None,
+                kept: Vec::new(),
                 number: 0,
                 refused: None,
+                held: None,
+                disabled: false,
+                history: VecDeque::new(),
+                revival: Revival::default(),
             });
             entry.planned = plugin.clone();
+            if entry.disabled {
+                continue;
+            }
             let bytes = match read(plugin, self.builtins) {
                 Ok(bytes) => bytes,
                 Err(reason) => {
-                    entry.refused = Some(PluginError { plugin: plugin.name.as_str().into(), stage: Stage::Read, reason });
+                    entry.refuse(PluginError { plugin: plugin.name.as_str().into(), stage: Stage::Read, reason }, None);
                     entry.tried = None;
                     continue;
                 }
             };
-            let tried = format!("{} {:?}", sha256(&bytes), plugin.limits);
+            let sum = sha256(&bytes);
+            let tried = format!("{sum} {:?}", plugin.limits);
             if entry.tried.as_ref() == Some(&tried) {
                 continue;
             }
@@ -104,40 +123,20 @@ impl Registry {
             match load(self.loader.clone(), plugin.clone(), number, bytes, uses).await {
                 Ok(version) => {
                     tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, "the plugin is loaded");
-                    entry.number = number;
                     self.tallies.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
-                    entry.previous = entry.live.take();
-                    entry.live = Some(version);
-                    entry.refused = None;
+                    entry.accept(version);
                 }
                 // A fault, which is logged with the others.
-                Err(error) => entry.refused = Some(error),
+                Err(error) => entry.refuse(error, Some(sum)),
             }
         }
         if self.tallies.len() > MOST_TALLIES {
             self.tallies.retain(|name, _| self.entries.contains_key(name));
         }
-        let live: Vec<u64> =
-            self.entries.values().flat_map(|e| [&e.live, &e.previous]).flatten().map(|v| v.loaded.generation().id).collect();
+        let live: Vec<u64> = self.entries.values().flat_map(|e| e.live.iter().chain(&e.kept)).map(|v| v.loaded.generation().id).collect();
         let current: HashSet<&Use> = uses.iter().collect();
         self.checked.retain(|(id, wanted), _| live.contains(id) && current.contains(wanted));
         self.uses = uses.to_vec();
-    }
-
-    /// Takes quarantined generations out of service. True if there were some.
-    pub fn roll_back(&mut self) -> bool {
-        let mut any = false;
-        for entry in self.entries.values_mut() {
-            let Some(version) = entry.live.take_if(|v| v.loaded.generation().stats.quarantined()) else { continue };
-            any = true;
-            let bad = version.loaded.generation().clone();
-            entry.live = entry.previous.take();
-            let failures = bad.stats.failures.load(std::sync::atomic::Ordering::Relaxed);
-            let Some(why) = bad.stats.quarantined_for() else { continue };
-            let reason = format!("generation {} is quarantined after {failures} failures: {}", bad.number, why.reason);
-            entry.refused = Some(PluginError { reason, ..why.clone() });
-        }
-        any
     }
 
     /// The generations that may serve a use, best first, each checked with the use's configuration. The error is the best one's.
@@ -149,10 +148,13 @@ impl Registry {
                 reason: "there is no such plugin".to_owned(),
             });
         };
+        if entry.disabled {
+            return Ok(Vec::new());
+        }
         let mut ladder = Vec::new();
         let mut failed = None;
         // Who would rather fail than be served otherwise wants no older generation either.
-        let previous = entry.previous.as_ref().filter(|_| entry.planned.failure_policy == FailurePolicy::Fallback);
+        let previous = entry.kept.first().filter(|_| entry.planned.failure_policy == FailurePolicy::Fallback);
         for version in entry.live.iter().chain(previous) {
             match checked(&mut self.checked, version, wanted) {
                 Ok(table) => ladder.push((version.loaded.clone(), table.clone())),
@@ -169,9 +171,10 @@ impl Registry {
         }
     }
 
-    /// A plugin's live version.
+    /// A plugin's live version; none if it is disabled.
     pub fn live(&self, plugin: &str) -> Option<&Loaded> {
-        Some(&self.entries.get(plugin)?.live.as_ref()?.loaded)
+        let entry = self.entries.get(plugin).filter(|entry| !entry.disabled)?;
+        Some(&entry.live.as_ref()?.loaded)
     }
 
     /// Where a configuration does not fit the schema of the plugin's live version.
@@ -211,12 +214,15 @@ impl Registry {
                     PluginSource::File { path, .. } => path.display().to_string(),
                 },
                 state: match (&e.live, e.refused.as_ref().or(misused)) {
-                    (Some(_), None) => "active",
-                    (Some(_), Some(_)) => "degraded",
+                    _ if e.disabled => "disabled",
+                    (Some(_), None) if e.held.is_none() => "active",
+                    (Some(_), _) => "degraded",
                     (None, _) => "failed",
                 }
                 .to_owned(),
-                reason: e.refused.as_ref().or(misused).map(ToString::to_string),
+                reason: e.refused.as_ref().or(misused).map(ToString::to_string).or_else(|| e.held.clone()),
+                kept: e.kept.iter().map(|version| version.loaded.generation().number).collect(),
+                history: e.history.iter().cloned().collect(),
                 tally: self.tallies.get(&e.planned.name).cloned().unwrap_or_default(),
                 generation: e.live.as_ref().map(|v| v.loaded.generation().clone()),
             }

@@ -16,6 +16,7 @@ pub struct Store {
     files: HashMap<PathBuf, Parsed>,
     good: BTreeMap<ObjectKey, Arc<Object>>,
     complete: bool,
+    judging: bool,
 }
 
 struct Parsed {
@@ -29,6 +30,12 @@ struct Parsed {
 }
 
 impl Store {
+    /// One for looking at a configuration, not for serving it: an object whose only fault is a field too many is among the others, so that what
+    /// is wrong with its references is found as well.
+    pub fn judging() -> Self {
+        Self { judging: true, ..Self::default() }
+    }
+
     /// Whether every object of the last update is there, if only in an older version: one that is not there is then gone.
     pub fn complete(&self) -> bool {
         self.complete
@@ -40,7 +47,7 @@ impl Store {
         let mut order = Vec::new();
         for (path, text) in files {
             let known = self.files.get_mut(&path).filter(|p| p.text == text).map(std::mem::take);
-            parsed.insert(path.clone(), known.unwrap_or_else(|| parse(&path, text)));
+            parsed.insert(path.clone(), known.unwrap_or_else(|| parse(&path, text, self.judging)));
             order.push(path);
         }
         self.files = parsed;
@@ -84,7 +91,7 @@ impl Default for Parsed {
     }
 }
 
-fn parse(path: &std::path::Path, text: Result<String, String>) -> Parsed {
+fn parse(path: &std::path::Path, text: Result<String, String>, judging: bool) -> Parsed {
     let mut made = Parsed { text, ..Parsed::default() };
     let text = match &made.text {
         Ok(text) => text,
@@ -107,9 +114,12 @@ fn parse(path: &std::path::Path, text: Result<String, String>) -> Parsed {
         let (object, mut faults) = object::decode(document);
         if let Some(object) = object {
             faults.extend(validate::object(&object, &faults));
-            if faults.iter().any(|f| f.severity == Severity::Error) {
-                made.bad.push(object.key);
-            } else {
+            let mut errors = faults.iter().filter(|f| f.severity == Severity::Error).peekable();
+            let faulty = errors.peek().is_some();
+            if faulty {
+                made.bad.push(object.key.clone());
+            }
+            if !faulty || (judging && errors.all(|f| f.message.starts_with("unknown field"))) {
                 made.good.push(Arc::new(object));
             }
         } else if faults.iter().any(|f| f.severity == Severity::Error) {

@@ -55,7 +55,14 @@ impl WasmBalancer {
         let config: Arc<str> = config.into();
         let id = unique();
         for (size, weight) in [(0_usize, 1), (1, 1), (3, 1), (3, 0), (200, 7), (2, 1)] {
-            let pool = Arc::new(Pool { id, version: unique(), endpoints: (0..size).map(|i| generated(i, weight)).collect(), empty: None });
+            let pool = Arc::new(Pool {
+                id,
+                version: unique(),
+                endpoints: (0..size).map(|i| generated(i, weight)).collect(),
+                draining: vec![],
+                panic: false,
+                empty: None,
+            });
             for pick in 0..64_u64 {
                 let hash = (pick % 2 == 0).then_some(pick.wrapping_mul(0x9E37_79B9_7F4A_7C15));
                 let context = PickContext { hash, attempt: u32::from(pick % 7 == 0) };

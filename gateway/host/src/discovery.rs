@@ -296,3 +296,23 @@ impl DiscoveryState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_overdue_only_while_the_guest_does_not_wait_for_events() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let overdue = |step: Step| async move { tokio::time::timeout(Duration::from_millis(20), step.overdue()).await.is_ok() };
+            let step = Step::default();
+            assert!(!overdue(step.clone()).await, "it waits");
+            step.set(Some(Instant::now()));
+            assert!(!overdue(step.clone()).await, "it has just begun");
+            step.set(Instant::now().checked_sub(LONGEST_STEP));
+            // A machine that was started just now has no such past.
+            assert!(Instant::now().checked_sub(LONGEST_STEP).is_none() || overdue(step).await);
+        });
+    }
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use sluicegate_model::health::Condition;
 use sluicegate_model::plugin::{Limits, PluginError, Stage};
 use sluicegate_model::pool::Pool;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
@@ -180,6 +181,16 @@ impl State {
 }
 
 impl statistics::Host for State {
+    fn condition_of(&mut self, endpoint: u32) -> statistics::Condition {
+        match self.endpoint(endpoint, |s| s.health.condition()) {
+            None | Some(Condition::Healthy) => statistics::Condition::Healthy,
+            Some(Condition::Warming) => statistics::Condition::Warming,
+            Some(Condition::Pending) => statistics::Condition::Pending,
+            Some(Condition::Ejected) => statistics::Condition::Ejected,
+            Some(Condition::Unhealthy) => statistics::Condition::Unhealthy,
+        }
+    }
+
     fn in_flight(&mut self, endpoint: u32) -> u32 {
         self.endpoint(endpoint, |s| s.in_flight()).unwrap_or(0)
     }

@@ -4,12 +4,16 @@
 //! In the order of a change: [`manifest`] text becomes [`object`]s, checked by [`validate`]; [`plan`] joins them, given
 //! [`plan::Allocations`]; [`pool`]s hold the endpoints discovery found; a [`snapshot`] is what the workers serve.
 
+pub mod access_log;
+pub mod crd;
 pub mod egress;
 pub mod fault;
+pub mod health;
 pub mod limiter;
 pub mod manifest;
 pub mod native;
 pub mod object;
+pub mod operate;
 pub mod plan;
 pub mod plugin;
 pub mod pool;
@@ -21,5 +25,4 @@ pub mod snapshot;
 pub mod stats;
 pub mod status;
 pub mod tally;
-pub mod tls;
 pub mod validate;

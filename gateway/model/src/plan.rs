@@ -3,12 +3,13 @@
 //! Here is what comes of it; [`compile()`] makes it, of [`services`], [`gateways`] and the [`policies`] that attach to both.
 
 mod compile;
+mod forwarding;
 mod gateways;
+mod health;
 mod limits;
 mod policies;
 mod services;
 mod settings;
-mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,10 +23,9 @@ use crate::object::Object;
 use crate::object::ours::FailurePolicy;
 use crate::plugin::{Limits, PluginKind};
 use crate::pool::{Distribution, Here, TrafficPolicy};
-use crate::route::{ListenerInfo, ServiceRef};
+use crate::route::{ListenerInfo, Protocol, ServiceRef};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::snapshot::{AppProtocol, HashKey, Side};
-use crate::tls::{ServerSettings, UpstreamSettings};
 
 pub use compile::compile;
 
@@ -50,6 +50,8 @@ pub struct Allocations {
     pub cluster_ips: BTreeMap<(String, String), IpAddr>,
     /// By namespace, name.
     pub load_balancer: BTreeMap<(String, String), IpAddr>,
+    /// By namespace, name.
+    pub health_check_node_ports: BTreeMap<(String, String), u16>,
 }
 
 /// What the plan depends on besides the objects.
@@ -66,10 +68,12 @@ pub struct Settings {
 pub struct Plan {
     /// All Services.
     pub services: Vec<PlannedService>,
-    /// No two have the same address.
+    /// No two have the same protocol and address.
     pub listeners: Vec<PlannedListener>,
     /// Routers; listeners hold indices.
     pub routers: Vec<PlannedRouter>,
+    /// For load balancers in front.
+    pub health_checks: Vec<PlannedHealthCheck>,
     /// Every plugin named by an object or used.
     pub plugins: Vec<PlannedPlugin>,
     /// What is wrong.
@@ -95,6 +99,17 @@ pub struct PlannedService {
     pub ports: Vec<PlannedPort>,
     /// The Service.
     pub object: Arc<Object>,
+}
+
+/// Where a load balancer in front asks whether this node has endpoints of a Service: its `healthCheckNodePort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedHealthCheck {
+    /// Of the Service.
+    pub namespace: String,
+    /// Of the Service.
+    pub name: String,
+    /// Where it is answered.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// A service port.
@@ -126,22 +141,6 @@ pub struct PlannedPort {
     pub affinity: Option<Duration>,
     /// What its policy says.
     pub settings: Arc<BackendSettings>,
-    /// Whether its endpoints speak TLS.
-    pub tls: PlannedEndpointTls,
-}
-
-/// See [`crate::snapshot::EndpointTls`].
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum PlannedEndpointTls {
-    /// They speak plain text.
-    #[default]
-    Off,
-    /// They speak TLS.
-    On(Arc<UpstreamSettings>),
-    /// They do, and nobody says how to verify them.
-    Untold,
-    /// They do, and what is said of it is broken, which is among the faults.
-    Broken,
 }
 
 /// A plugin and its configuration, JSON.
@@ -182,38 +181,23 @@ pub struct PlannedListener {
 pub enum PlannedFront {
     /// Forward connections.
     Tcp(PlannedTarget),
+    /// Forward datagrams.
+    Udp(PlannedTarget),
     /// Forward requests, by host name.
     Http(Vec<(Option<String>, PlannedTarget)>),
-    /// TLS, by server name.
-    Tls(Vec<PlannedTlsHost>),
 }
 
-/// See [`crate::snapshot::TlsHost`].
-#[derive(Clone, Debug)]
-pub struct PlannedTlsHost {
-    /// The server name.
-    pub hostname: Option<String>,
-    /// What becomes of the TLS.
-    pub mode: PlannedTlsMode,
-    /// Where it leads.
-    pub target: PlannedTarget,
-}
-
-/// See [`crate::snapshot::TlsMode`].
-#[derive(Clone, Debug)]
-pub enum PlannedTlsMode {
-    /// Left as it is.
-    Passthrough,
-    /// Ended, and its bytes forwarded.
-    Tcp(Arc<ServerSettings>),
-    /// Ended, and requests taken from it.
-    Http(Arc<ServerSettings>),
+impl PlannedFront {
+    /// What carries it.
+    pub fn protocol(&self) -> Protocol {
+        if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
+    }
 }
 
 /// See [`crate::snapshot::Target`].
 #[derive(Clone, Debug)]
 pub enum PlannedTarget {
-    /// A service port.
+    /// A service port, of the listener's protocol.
     Service {
         /// Which.
         service: ServiceRef,
@@ -222,7 +206,7 @@ pub enum PlannedTarget {
     },
     /// An index in [`Plan::routers`].
     Router(usize),
-    /// 404 or a reset.
+    /// 404, a reset or a drop.
     Nothing,
 }
 

@@ -1,9 +1,11 @@
-//! Endpoints and pools, and which endpoints of a service port may be picked (SERVICE-SEMANTICS §5, §7; KEP-1669, KEP-2433).
+//! Endpoints and pools, and which endpoints of a service port may be picked (SERVICE-SEMANTICS §5, §7; KEP-1669, KEP-2433): those that are
+//! ready, of them the healthy ones, of them the near ones.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::health::Checked;
 use crate::stats::EndpointStats;
 
 /// One address and port that serves a service port.
@@ -59,8 +61,12 @@ pub struct Pool {
     pub id: u64,
     /// Changes, process-wide unique, whenever `endpoints` does.
     pub version: u64,
-    /// Those that may be picked, sorted by address.
+    /// Those that may be picked, sorted by address. Weights are what counts now: of an endpoint that warms up, a share of its own.
     pub endpoints: Vec<Endpoint>,
+    /// Those that are not picked any more but still answer, in the same order: UDP flows stay with them (SERVICE-SEMANTICS §12).
+    pub draining: Vec<SocketAddr>,
+    /// So few endpoints are healthy that the others are in it too.
+    pub panic: bool,
     /// Why `endpoints` is empty, if it is.
     pub empty: Option<EmptyReason>,
 }
@@ -72,6 +78,8 @@ pub enum EmptyReason {
     NoEndpoints,
     /// It has, but none on this node, and the policy is Local.
     NoLocalEndpoints,
+    /// It has, but none is healthy, and there is no panic threshold.
+    NoHealthyEndpoints,
 }
 
 /// A process-wide unique number.
@@ -81,21 +89,70 @@ pub fn unique() -> u64 {
 }
 
 impl Pool {
-    /// Selects, from all endpoints of a service port, those that may be picked.
-    pub fn select(id: u64, all: &[Endpoint], policy: TrafficPolicy, distribution: Distribution, here: &Here) -> Self {
+    /// Whether a flow may stay with an endpoint: it may be picked, or still answers while it terminates.
+    pub fn serves(&self, address: SocketAddr) -> bool {
+        self.endpoints.binary_search_by_key(&address, |e| e.address).is_ok() || self.draining.binary_search(&address).is_ok()
+    }
+
+    /// Selects, from all endpoints of a service port, those that may be picked. `panic_threshold`: see
+    /// [`crate::settings::HealthSettings::panic_threshold`].
+    pub fn select(id: u64, all: &[Endpoint], policy: TrafficPolicy, distribution: Distribution, here: &Here, panic_threshold: u8) -> Self {
         let usable = ready_or_draining(all.iter().collect());
-        let (mut chosen, empty) = match policy {
-            TrafficPolicy::Cluster => (near(usable, distribution, here), EmptyReason::NoEndpoints),
+        let (candidates, empty) = match policy {
+            TrafficPolicy::Cluster => (usable, EmptyReason::NoEndpoints),
             TrafficPolicy::Local => {
                 let local = all.iter().filter(|e| here.node.is_some() && e.node == here.node).collect();
                 let reason = if usable.is_empty() { EmptyReason::NoEndpoints } else { EmptyReason::NoLocalEndpoints };
                 (ready_or_draining(local), reason)
             }
         };
+        let empty = if candidates.is_empty() { empty } else { EmptyReason::NoHealthyEndpoints };
+        let (healthy, panic) = healthy(candidates, panic_threshold);
+        // After health: where all near endpoints fail, the far ones serve.
+        let mut chosen = if policy == TrafficPolicy::Cluster { near(healthy, distribution, here) } else { healthy };
         chosen.sort_by_key(|e| e.address);
         chosen.dedup_by_key(|e| e.address);
-        let endpoints: Vec<Endpoint> = chosen.into_iter().cloned().collect();
-        Self { id, version: unique(), empty: endpoints.is_empty().then_some(empty), endpoints }
+        let mut endpoints: Vec<Endpoint> = chosen.into_iter().cloned().collect();
+        warm(&mut endpoints);
+        let mut draining: Vec<SocketAddr> = all.iter().filter(|e| e.serving && e.terminating).map(|e| e.address).collect();
+        draining.retain(|address| endpoints.binary_search_by_key(address, |e| e.address).is_err());
+        draining.sort_unstable();
+        Self { id, version: unique(), empty: endpoints.is_empty().then_some(empty), endpoints, draining, panic }
+    }
+}
+
+/// Those that neither probes nor exchanges speak against; all, if they are fewer than the threshold wants. An endpoint that waits for its first
+/// probe counts for neither side, and serves where nothing better does.
+fn healthy(all: Vec<&Endpoint>, panic_threshold: u8) -> (Vec<&Endpoint>, bool) {
+    let verdict = |e: &Endpoint| {
+        let health = &e.stats.health;
+        if health.is_ejected() { Checked::Failing } else { health.checked() }
+    };
+    let count = |which| all.iter().filter(|e| verdict(e) == which).count();
+    let (passing, failing) = (count(Checked::Passing), count(Checked::Failing));
+    if passing == all.len() {
+        return (all, false);
+    }
+    // Without a failing one there is nothing to panic about: pending ones are left out, or are all there is.
+    let panic = failing > 0 && passing * 100 < usize::from(panic_threshold) * (passing + failing);
+    let wanted = if passing > 0 { Checked::Passing } else { Checked::Pending };
+    if panic { (all, true) } else { (all.into_iter().filter(|e| verdict(e) == wanted).collect(), false) }
+}
+
+/// Gives endpoints that warm up their share of their weight. Weights are small numbers, so all are first made a hundred times as large, or as
+/// much as fits.
+fn warm(endpoints: &mut [Endpoint]) {
+    let share = |e: &Endpoint| u64::from(e.stats.health.share());
+    if endpoints.iter().all(|e| share(e) >= 100) {
+        return;
+    }
+    let most = endpoints.iter().map(|e| u64::from(e.weight) * 100).max().unwrap_or(0);
+    let divisor = most.div_ceil(u64::from(u32::MAX)).max(1);
+    for endpoint in endpoints {
+        let weight = u64::from(endpoint.weight) * share(endpoint) / divisor;
+        // One that has a weight keeps one: 0 would take it out.
+        let least = u32::from(endpoint.weight > 0);
+        endpoint.weight = u32::try_from(weight).unwrap_or(u32::MAX).max(least);
     }
 }
 
@@ -137,4 +194,99 @@ fn near<'a>(all: Vec<&'a Endpoint>, distribution: Distribution, here: &Here) -> 
         Distribution::SameNode => by_node().or_else(by_zone),
     }
     .unwrap_or(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::{Reason, ServiceHealth};
+
+    fn endpoints(n: u8) -> Vec<Endpoint> {
+        let endpoint = |i| Endpoint {
+            address: SocketAddr::from(([10, 0, 0, i], 80)),
+            ready: true,
+            serving: true,
+            terminating: false,
+            weight: 1,
+            zone: None,
+            node: None,
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+            labels: Vec::new(),
+            stats: Arc::default(),
+        };
+        (0..n).map(endpoint).collect()
+    }
+
+    fn select(all: &[Endpoint], panic_threshold: u8) -> (Vec<u8>, bool) {
+        let pool = Pool::select(1, all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), panic_threshold);
+        let last = |e: &Endpoint| if let std::net::IpAddr::V4(ip) = e.address.ip() { ip.octets()[3] } else { 0 };
+        (pool.endpoints.iter().map(last).collect(), pool.panic)
+    }
+
+    fn eject(endpoint: &Endpoint) {
+        let service = ServiceHealth::default();
+        service.set_ejected(0, 1);
+        assert!(service.eject(&endpoint.stats.health, Reason::Latency));
+    }
+
+    #[test]
+    fn unhealthy_and_ejected_endpoints_are_left_out_until_too_few_are_left() {
+        let all = endpoints(4);
+        all[0].stats.health.set_checked(Checked::Failing);
+        assert_eq!(select(&all, 50), (vec![1, 2, 3], false));
+        eject(&all[1]);
+        assert_eq!(select(&all, 50), (vec![2, 3], false), "a half is not below a half");
+        eject(&all[2]);
+        assert_eq!(select(&all, 50), (vec![0, 1, 2, 3], true));
+        assert_eq!(select(&all, 0), (vec![3], false));
+        eject(&all[3]);
+        assert_eq!(select(&all, 0), (vec![], false));
+        let pool = Pool::select(1, &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 0);
+        assert_eq!(pool.empty, Some(EmptyReason::NoHealthyEndpoints));
+    }
+
+    #[test]
+    fn pending_endpoints_wait_while_others_serve() {
+        let all = endpoints(3);
+        all[0].stats.health.set_checked(Checked::Pending);
+        assert_eq!(select(&all, 50), (vec![1, 2], false));
+        all[1].stats.health.set_checked(Checked::Pending);
+        assert_eq!(select(&all, 50), (vec![2], false), "what is not known is no reason to panic");
+        all[2].stats.health.set_checked(Checked::Failing);
+        assert_eq!(select(&all, 50), (vec![0, 1, 2], true));
+        assert_eq!(select(&all, 0), (vec![0, 1], false), "rather what is not known than what fails");
+        all[2].stats.health.set_checked(Checked::Pending);
+        assert_eq!(select(&all, 50), (vec![0, 1, 2], false));
+    }
+
+    #[test]
+    fn traffic_leaves_the_zone_when_all_of_it_fails() {
+        let mut all = endpoints(4);
+        for (i, e) in all.iter_mut().enumerate() {
+            e.hint_zones = vec![if i == 0 { "here" } else { "there" }.to_owned()];
+        }
+        let here = Here { node: None, zone: Some("here".to_owned()) };
+        let near = |all: &[Endpoint]| Pool::select(1, all, TrafficPolicy::Cluster, Distribution::SameZone, &here, 50).endpoints.len();
+        assert_eq!(near(&all), 1);
+        eject(&all[0]);
+        assert_eq!(near(&all), 3);
+    }
+
+    #[test]
+    fn a_warming_endpoint_has_its_share_of_the_weight() {
+        let mut all = endpoints(3);
+        (all[1].weight, all[2].weight) = (4, 0);
+        let weights = |all: &[Endpoint]| {
+            let pool = Pool::select(1, all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50);
+            pool.endpoints.iter().map(|e| e.weight).collect::<Vec<_>>()
+        };
+        assert_eq!(weights(&all), [1, 4, 0]);
+        all[0].stats.health.set_share(25);
+        assert_eq!(weights(&all), [25, 400, 0]);
+        all[1].weight = u32::MAX;
+        let large = weights(&all);
+        assert_eq!((large[0], large[2]), (1, 0), "as much as fits, but not nothing");
+        assert!(large[1] > u32::MAX / 101 * 100, "{large:?}");
+    }
 }

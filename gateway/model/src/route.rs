@@ -36,6 +36,24 @@ pub enum Transport {
     Udp,
 }
 
+impl Transport {
+    /// What carries it.
+    pub fn protocol(self) -> Protocol {
+        if self == Self::Udp { Protocol::Udp } else { Protocol::Tcp }
+    }
+}
+
+/// What carries bytes to a listener and to a service port. Ports of the two are apart: TCP 53 and UDP 53 may be one Service's, or two's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub enum Protocol {
+    /// Connections.
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// Datagrams.
+    #[serde(rename = "UDP")]
+    Udp,
+}
+
 /// The static part of one configured router.
 #[derive(Debug)]
 pub struct RouteTable {
@@ -134,7 +152,7 @@ pub struct Actions {
 }
 
 /// Set, then add, then remove (HTTPHeaderFilter).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderChanges {
     /// Replaces.
     pub set: Vec<(HeaderName, HeaderValue)>,

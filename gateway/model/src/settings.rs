@@ -2,18 +2,26 @@
 //! needs to know what is in it.
 
 mod connection;
+mod forwarding;
+mod health;
+mod http2;
 mod rate;
 mod retry;
 mod timeouts;
+mod udp;
 
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 pub use connection::*;
+pub use forwarding::*;
+pub use health::*;
+pub use http2::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeouts::*;
+pub use udp::*;
 
 /// How a service port's endpoints are treated: `BackendTrafficPolicy`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +38,14 @@ pub struct BackendSettings {
     pub keepalive: Keepalive,
     /// Endpoints are told of the client; none: they are not.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Of UDP flows.
+    pub udp: UdpSettings,
+    /// HTTP/2 towards endpoints.
+    pub http2: BackendHttp2,
+    /// What an HTTP/1.1 connection may become.
+    pub upgrades: Upgrades,
+    /// What decides whether an endpoint is used.
+    pub health: HealthSettings,
 }
 
 /// How a listener's clients are treated: `ClientTrafficPolicy`.
@@ -53,4 +69,12 @@ pub struct ClientSettings {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Networks that may connect; empty: all. `loadBalancerSourceRanges`.
     pub sources: Vec<IpNet>,
+    /// Who is believed about the client's address.
+    pub trust: Trust,
+    /// What becomes of header fields.
+    pub headers: HeaderSettings,
+    /// How paths are read.
+    pub path: PathSettings,
+    /// HTTP/2 from clients.
+    pub http2: ClientHttp2,
 }

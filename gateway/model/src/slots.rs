@@ -57,6 +57,13 @@ impl Slots {
 #[derive(Debug)]
 pub struct Slot(Arc<Slots>);
 
+impl Slot {
+    /// What it is one of.
+    pub fn of(&self) -> &Arc<Slots> {
+        &self.0
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.used.fetch_sub(1, Ordering::SeqCst);
@@ -72,19 +79,16 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Takes a place, or is woken when there may be one. Those who came before are not overtaken by those who were woken.
-    pub fn poll(&self, most: u32, waker: &Waker) -> Option<Slot> {
-        {
-            let mut queue = self.slots.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            match queue.iter_mut().find(|(id, _)| *id == self.id) {
-                Some((_, known)) => known.clone_from(waker),
-                None => {
-                    let at = queue.iter().position(|(id, _)| *id > self.id).unwrap_or(queue.len());
-                    queue.insert(at, (self.id, waker.clone()));
-                }
+    /// Is woken when there may be a place: to be called before looking whether there is one. Who was woken in vain keeps its turn.
+    pub fn register(&self, waker: &Waker) {
+        let mut queue = self.slots.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match queue.iter_mut().find(|(id, _)| *id == self.id) {
+            Some((_, known)) => known.clone_from(waker),
+            None => {
+                let at = queue.iter().position(|(id, _)| *id > self.id).unwrap_or(queue.len());
+                queue.insert(at, (self.id, waker.clone()));
             }
         }
-        self.slots.take(most)
     }
 }
 
@@ -150,13 +154,15 @@ mod tests {
         assert!(slots.wait(2).is_none(), "the queue is full");
         let woken = [Arc::new(Woken::default()), Arc::new(Woken::default())];
         let is_woken = |which: usize| woken[which].0.load(Ordering::SeqCst);
-        assert!(second.poll(1, &woken[1].clone().into()).is_none());
-        assert!(first.poll(1, &woken[0].clone().into()).is_none());
+        second.register(&woken[1].clone().into());
+        first.register(&woken[0].clone().into());
+        assert!(slots.take(1).is_none());
         drop(place);
         assert!(is_woken(0) && !is_woken(1), "it came first, whenever it was polled");
         drop(first);
         assert!(is_woken(1), "the first went away with its turn");
-        assert!(second.poll(1, Waker::noop()).is_some());
+        second.register(Waker::noop());
+        assert!(slots.take(1).is_some());
         drop(second);
         assert_eq!((slots.waiting(), slots.queue.lock().unwrap().len()), (0, 0));
     }

@@ -8,26 +8,40 @@ use std::time::{Duration, Instant};
 use crate::limiter::Limiter;
 use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
 use crate::pool::Pool;
-use crate::route::{RouteTable, ServiceRef, Transport};
+use crate::route::{Protocol, RouteTable, ServiceRef, Transport};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
-use crate::tls::{ServerTls, UpstreamTls};
 
 /// What workers serve.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot {
     /// Counts up by one with each snapshot.
     pub version: u64,
-    /// What to listen on. No two have the same address.
+    /// What to listen on. No two have the same protocol and address.
     pub listeners: Vec<Arc<Listener>>,
     /// All service ports that something may be forwarded to. Listeners and routes hold indices into it.
     pub services: Vec<Arc<ServicePort>>,
+    /// What load balancers in front are told.
+    pub health_checks: Vec<HealthCheck>,
+}
+
+/// A Service's `healthCheckNodePort`, and what is to be answered there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Of the Service.
+    pub namespace: String,
+    /// Of the Service.
+    pub name: String,
+    /// Where it is answered.
+    pub addresses: Vec<SocketAddr>,
+    /// Ready endpoints on this node, each address once.
+    pub local_endpoints: usize,
 }
 
 /// An index in [`Snapshot::services`].
 pub type ServiceIndex = usize;
 
-/// One TCP address to listen on.
+/// One address to listen on.
 pub struct Listener {
     /// Where.
     pub address: SocketAddr,
@@ -41,69 +55,21 @@ pub struct Listener {
     pub limiter: Option<Arc<Limiter>>,
 }
 
-/// What to do with a connection.
+/// What to do with what arrives.
 pub enum Front {
-    /// Forward it whole.
+    /// Forward a connection whole.
     Tcp(Target),
+    /// Forward datagrams, flow by flow.
+    Udp(Target),
     /// Take HTTP requests from it. Sorted: exact host names, wildcards (more labels first), then the empty one.
     Http(Vec<VirtualHost>),
-    /// It is TLS: look at the server name it asks for. Sorted likewise.
-    Tls(Vec<TlsHost>),
 }
 
 impl Front {
-    /// Whether HTTP requests are taken from some of its connections.
-    pub fn serves_http(&self) -> bool {
-        match self {
-            Self::Tcp(_) => false,
-            Self::Http(_) => true,
-            Self::Tls(hosts) => hosts.iter().any(|h| matches!(h.mode, TlsMode::Http(_))),
-        }
+    /// What carries it: a TCP and a UDP listener may have the same address.
+    pub fn protocol(&self) -> Protocol {
+        if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
     }
-
-    /// All it leads to.
-    pub fn targets(&self) -> Vec<&Target> {
-        match self {
-            Self::Tcp(target) => vec![target],
-            Self::Http(hosts) => hosts.iter().map(|h| &h.target).collect(),
-            Self::Tls(hosts) => hosts.iter().map(|h| &h.target).collect(),
-        }
-    }
-}
-
-/// What serves one server name of a TLS listener.
-pub struct TlsHost {
-    /// As [`VirtualHost::hostname`]; a client that sends no name gets the one without any.
-    pub hostname: Option<String>,
-    /// What becomes of the TLS.
-    pub mode: TlsMode,
-    /// What serves it.
-    pub target: Target,
-}
-
-impl TlsHost {
-    /// As [`VirtualHost::serves`].
-    pub fn serves(&self, host: &str) -> bool {
-        serves(self.hostname.as_deref(), host)
-    }
-
-    /// How its TLS is ended, if it is ended here.
-    pub fn server(&self) -> Option<&Arc<ServerTls>> {
-        match &self.mode {
-            TlsMode::Passthrough => None,
-            TlsMode::Tcp(tls) | TlsMode::Http(tls) => Some(tls),
-        }
-    }
-}
-
-/// What becomes of a TLS connection.
-pub enum TlsMode {
-    /// Forwarded as it is.
-    Passthrough,
-    /// Ended, and its bytes forwarded.
-    Tcp(Arc<ServerTls>),
-    /// Ended, and HTTP requests taken from it.
-    Http(Arc<ServerTls>),
 }
 
 /// What serves one host name of an HTTP listener.
@@ -117,17 +83,13 @@ pub struct VirtualHost {
 impl VirtualHost {
     /// Whether it serves a host name, given in lower case and without a port. A wildcard spans dots, but not nothing.
     pub fn serves(&self, host: &str) -> bool {
-        serves(self.hostname.as_deref(), host)
-    }
-}
-
-fn serves(hostname: Option<&str>, host: &str) -> bool {
-    match hostname {
-        None => true,
-        Some(wanted) => match wanted.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => wanted == host,
-        },
+        match self.hostname.as_deref() {
+            None => true,
+            Some(wanted) => match wanted.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+                None => wanted == host,
+            },
+        }
     }
 }
 
@@ -138,7 +100,7 @@ pub enum Target {
     Service(ServiceSide),
     /// To a router.
     Router(Arc<RouterBinding>),
-    /// Nowhere: 404, or a reset for TCP.
+    /// Nowhere: 404, a reset for TCP, a drop for UDP.
     Nothing,
 }
 
@@ -181,6 +143,7 @@ pub struct RouterRung {
 }
 
 /// One port of one Service.
+#[derive(Clone)]
 pub struct ServicePort {
     /// Its namespace, name and port.
     pub id: ServiceRef,
@@ -206,8 +169,6 @@ pub struct ServicePort {
     pub settings: Arc<BackendSettings>,
     /// Its policy's rate limits, kept over snapshots.
     pub limiter: Option<Arc<Limiter>>,
-    /// Whether its endpoints speak TLS.
-    pub tls: EndpointTls,
     /// Counters, kept over snapshots.
     pub stats: Arc<ServiceStats>,
 }
@@ -222,36 +183,29 @@ impl ServicePort {
     }
 }
 
-/// Whether endpoints speak TLS.
-#[derive(Clone, Debug, Default)]
-pub enum EndpointTls {
-    /// They speak plain text.
-    #[default]
-    Off,
-    /// They speak TLS, by these rules.
-    On(Arc<UpstreamTls>),
-    /// They speak TLS (`appProtocol: https`), and nobody says how to verify them: bytes of clients that speak TLS with them themselves are
-    /// forwarded, and nothing else is.
-    Untold,
-    /// They speak TLS, and the rules are broken: nothing is forwarded, least of all plain text.
-    Broken,
-}
-
-impl EndpointTls {
-    /// Tells connections apart that must not be used for one another; 0: plain text.
-    pub fn id(&self) -> u64 {
-        if let Self::On(tls) = self { tls.id } else { 0 }
-    }
-}
-
 /// What a service port speaks, as far as the gateway cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AppProtocol {
     /// Bytes, balanced per connection.
     Tcp,
+    /// Datagrams, balanced per flow.
+    Udp,
     /// HTTP/1.1, balanced per request.
     Http,
+    /// HTTP/2 with prior knowledge, likewise.
+    H2c,
+    /// gRPC, over HTTP/2 with prior knowledge: its outcome is in the trailers.
+    Grpc,
+    /// HTTP/1.1 that may become a WebSocket.
+    Ws,
+}
+
+impl AppProtocol {
+    /// Whether endpoints are spoken to in HTTP/2, as many exchanges at a time on one connection as they take.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::Grpc)
+    }
 }
 
 /// What the host hashes for a consistent-hash balancer.
@@ -289,7 +243,7 @@ pub fn cookie<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
 /// request's path, taken only for services that ask for affinity, and never across an await.
 #[derive(Debug)]
 pub struct Affinity {
-    /// Sliding: each new connection renews it (SERVICE-SEMANTICS §4).
+    /// Sliding: each new connection or flow renews it (SERVICE-SEMANTICS §4).
     pub timeout: Duration,
     clients: Mutex<HashMap<IpAddr, (SocketAddr, Instant)>>,
 }

@@ -2,7 +2,7 @@
 
 mod histogram;
 mod reset;
-mod tls;
+mod udp;
 mod words;
 
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use std::time::Duration;
 
 pub use histogram::{BOUNDS_US, Histogram};
 pub use reset::Reset;
-pub use tls::{TlsFailure, TlsStats};
+pub use udp::{UdpDrop, UdpStats};
 pub use words::{ByWord, MOST_WORDS};
 
+use crate::health::{EndpointHealth, Outcome, ServiceHealth};
+use crate::settings::Passive;
 use crate::slots::Slots;
 use crate::tally::Tally;
 
@@ -28,6 +30,8 @@ pub struct EndpointStats {
     pub picks: AtomicU64,
     /// Connections to it; counted while a breaker limits them.
     pub connections: Arc<Slots>,
+    /// Whether it is used.
+    pub health: EndpointHealth,
 }
 
 impl Default for EndpointStats {
@@ -38,6 +42,7 @@ impl Default for EndpointStats {
             success: AtomicU32::new(1 << 16),
             picks: AtomicU64::new(0),
             connections: Arc::default(),
+            health: EndpointHealth::default(),
         }
     }
 }
@@ -113,8 +118,23 @@ pub struct ServiceStats {
     pub retries: RetryStats,
     /// What breakers and limits refused.
     pub refused: RefusalStats,
-    /// TLS handshakes with endpoints that failed.
-    pub tls_failures: AtomicU64,
+    /// Of a UDP port.
+    pub udp: UdpStats,
+    /// Of its endpoints together.
+    pub health: ServiceHealth,
+}
+
+impl ServiceStats {
+    /// Notes what came of a pick: always for balancers, and by the rules of ejection where there are some.
+    pub fn observe(&self, rules: Option<&Passive>, endpoint: &EndpointStats, outcome: Outcome, latency: Duration) {
+        // A connection alone says nothing of how the endpoint serves.
+        if outcome != Outcome::Connected {
+            endpoint.observe(outcome.is_success(), latency);
+        }
+        if let Some(rules) = rules {
+            self.health.note(rules, &endpoint.health, outcome, latency);
+        }
+    }
 }
 
 /// What a service port has under way; counted while a breaker or a budget limits it. What began before that is not counted.
@@ -164,6 +184,15 @@ pub struct RefusalStats {
     pub cut_off: AtomicU64,
 }
 
+/// Lines of the access log.
+#[derive(Debug, Default)]
+pub struct AccessLogStats {
+    /// That were written.
+    pub lines: AtomicU64,
+    /// For which the writer had no room, or its file none.
+    pub dropped: AtomicU64,
+}
+
 /// Counters of the whole data plane.
 #[derive(Debug, Default)]
 pub struct ProxyStats {
@@ -177,18 +206,26 @@ pub struct ProxyStats {
     pub own_answers: ByWord,
     /// Client connections closed at once, since as many were open as descriptors allow.
     pub refused: AtomicU64,
+    /// Client connections that spoke HTTP/2.
+    pub http2_connections: AtomicU64,
+    /// Those among them that were ended because they sent more control frames than any purpose needs.
+    pub http2_floods: AtomicU64,
+    /// Exchanges that became another protocol, WebSockets for the most part.
+    pub upgrades: AtomicU64,
     /// Accepts that failed.
     pub accept_errors: AtomicU64,
+    /// Datagrams for a listener that leads nowhere.
+    pub unrouted_datagrams: AtomicU64,
     /// The newest snapshot version that every worker serves.
     pub serving: AtomicU64,
+    /// Lines of the access log.
+    pub access_log: AccessLogStats,
     /// What limits of clients refused or ended.
     pub clients: ClientStats,
     /// Memory and descriptors.
     pub overload: OverloadStats,
     /// Client connections reset, by [`Reset`].
     pub resets: [AtomicU64; Reset::ALL.len()],
-    /// TLS with clients.
-    pub tls: TlsStats,
 }
 
 /// What limits of clients refused or ended.

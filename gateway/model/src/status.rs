@@ -1,15 +1,16 @@
 //! What the admin API shows: one immutable value, swapped whole by control.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::fault::Fault;
+use crate::health::Condition;
+use crate::operate::PluginEvent;
 use crate::plugin::{Generation, PluginKind};
-use crate::snapshot::{Front, Listener, TlsHost, TlsMode};
 use crate::stats::{EndpointStats, ServiceStats};
 use crate::tally::Tally;
-use crate::tls::{Certificate, Demand};
 
 /// The state of the gateway at one moment.
 #[derive(Clone, Default, Serialize)]
@@ -18,91 +19,10 @@ pub struct Status {
     pub snapshot: u64,
     /// All services, also those that are not proxied.
     pub services: Vec<ServiceStatus>,
-    /// What is listened on.
-    pub listeners: Vec<ListenerStatus>,
     /// All plugins: the built-in ones in use, and all `Plugin` objects.
     pub plugins: Vec<PluginStatus>,
     /// What is wrong with the configuration.
     pub faults: Vec<Fault>,
-}
-
-/// One address that is listened on.
-#[derive(Clone, Serialize)]
-pub struct ListenerStatus {
-    /// Where.
-    pub address: String,
-    /// What it is for.
-    pub name: String,
-    /// `TCP`, `HTTP` or `TLS`.
-    pub protocol: &'static str,
-    /// Its host names.
-    pub hosts: Vec<HostStatus>,
-}
-
-/// One host name of a listener.
-#[derive(Clone, Serialize)]
-pub struct HostStatus {
-    /// None: any.
-    pub hostname: Option<String>,
-    /// What becomes of its TLS: `HTTPS`, `Terminate`, `Passthrough`; empty without TLS.
-    pub tls: &'static str,
-    /// `Required`, `Optional` or `Fallback`, where clients are asked for certificates.
-    pub client_certificates: Option<&'static str>,
-    /// What it shows to clients. None of a TLS listener that ends TLS: it refuses handshakes.
-    pub certificates: Vec<CertificateStatus>,
-}
-
-/// A certificate.
-#[derive(Clone, Serialize)]
-pub struct CertificateStatus {
-    /// The namespace and name of its Secret.
-    pub secret: String,
-    /// Its host names.
-    pub names: Vec<String>,
-    /// When it runs out, in seconds since 1970.
-    pub not_after: i64,
-}
-
-impl ListenerStatus {
-    /// Of a listener.
-    pub fn of(listener: &Listener) -> Self {
-        let plain = |hostname: &Option<String>| HostStatus {
-            hostname: hostname.clone(),
-            tls: "",
-            client_certificates: None,
-            certificates: Vec::new(),
-        };
-        let (protocol, hosts) = match &listener.front {
-            Front::Tcp(_) => ("TCP", Vec::new()),
-            Front::Http(hosts) => ("HTTP", hosts.iter().map(|h| plain(&h.hostname)).collect()),
-            Front::Tls(hosts) => ("TLS", hosts.iter().map(HostStatus::of).collect()),
-        };
-        Self { address: listener.address.to_string(), name: listener.name.clone(), protocol, hosts }
-    }
-}
-
-impl HostStatus {
-    fn of(host: &TlsHost) -> Self {
-        let tls = match &host.mode {
-            TlsMode::Passthrough => "Passthrough",
-            TlsMode::Tcp(_) => "Terminate",
-            TlsMode::Http(_) => "HTTPS",
-        };
-        let settings = host.server().map(|s| &s.settings);
-        let demand = |d| match d {
-            Demand::Required => "Required",
-            Demand::Optional => "Optional",
-            Demand::Fallback => "Fallback",
-        };
-        let certificate =
-            |c: &Arc<Certificate>| CertificateStatus { secret: c.from().to_string(), names: c.names().to_vec(), not_after: c.not_after() };
-        Self {
-            hostname: host.hostname.clone(),
-            tls,
-            client_certificates: settings.and_then(|s| s.client.as_ref()).map(|c| demand(c.demand)),
-            certificates: settings.iter().flat_map(|s| &s.certificates).map(certificate).collect(),
-        }
-    }
 }
 
 /// One Service.
@@ -170,6 +90,35 @@ pub struct EndpointStatus {
     pub stats: Arc<EndpointStats>,
 }
 
+impl EndpointStatus {
+    /// Whether it is ready by discovery, and of this condition.
+    pub fn is(&self, condition: Condition) -> bool {
+        self.ready && self.stats.health.condition() == condition
+    }
+
+    /// What it is now, in a word, and why, in some more: `ready`, `warming`, `pending`, `ejected`, `unhealthy`; `terminating` and `not-ready`
+    /// are discovery's words.
+    pub fn state(&self) -> (&'static str, Option<String>) {
+        if !self.ready {
+            return (if self.terminating { "terminating" } else { "not-ready" }, None);
+        }
+        let health = &self.stats.health;
+        match health.condition() {
+            Condition::Healthy => ("ready", None),
+            Condition::Warming => ("warming", Some(format!("takes {} % of its weight", health.share()))),
+            Condition::Pending => ("pending", Some("its first probe is not back".to_owned())),
+            Condition::Unhealthy => ("unhealthy", Some(health.detail().why.clone())),
+            Condition::Ejected => {
+                let until = health.detail().until;
+                let rest = until.map(|until| until.saturating_duration_since(Instant::now()).as_secs());
+                let rest = rest.map(|seconds| format!(", for {} s more", seconds + 1)).unwrap_or_default();
+                let why = health.ejected_for().map(|reason| reason.to_string()).unwrap_or_default();
+                ("ejected", Some(format!("{why}{rest}")))
+            }
+        }
+    }
+}
+
 /// One plugin.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -180,10 +129,15 @@ pub struct PluginStatus {
     pub kind: PluginKind,
     /// `builtin` or the file.
     pub source: String,
-    /// `active`, `degraded` (an older generation serves, or a configuration is refused), `failed` (none serves).
+    /// `active`, `degraded` (an older generation serves, or a configuration is refused), `failed` (none serves), `disabled`.
     pub state: String,
     /// Why it is not active: the plugin, the stage, the reason.
     pub reason: Option<String>,
+    /// Generations that a rollback would bring back, the newest first.
+    pub kept: Vec<u64>,
+    /// What happened to it, the newest last.
+    #[serde(skip)]
+    pub history: Vec<PluginEvent>,
     /// What all its generations counted.
     #[serde(skip)]
     pub tally: Arc<Tally<Generation, 4>>,

@@ -2,9 +2,11 @@
 
 mod connections;
 mod endpoints;
+mod forwarding;
+mod health;
+mod http2;
 mod limits;
 mod policies;
-mod tls;
 
 use std::net::IpAddr;
 
@@ -28,20 +30,20 @@ fn all(object: &Object) -> Vec<Fault> {
         Body::Service(service) => check_service(object, service, &mut faults),
         Body::Pod(_) | Body::EndpointSlice(_) => endpoints::check(object, &mut faults),
         Body::Gateway(gateway) => policies::gateway(object, gateway, &mut faults),
-        Body::Secret(secret) => tls::secret(object, secret, &mut faults),
-        Body::BackendTlsPolicy(policy) => tls::backend_tls_policy(object, policy, &mut faults),
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
         Body::BackendTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
+            health::check(object, &policy.spec, &mut faults);
             limits::backend(object, policy, &mut faults);
             connections::backend(object, policy, &mut faults);
-            tls::backend(object, policy.spec.tls.as_ref(), &mut faults);
+            http2::backend(object, &policy.spec, &mut faults);
         }
         Body::ClientTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);
             limits::client(object, policy, &mut faults);
             connections::client(object, policy, &mut faults);
-            tls::client(object, policy.spec.tls.as_ref(), &mut faults);
+            forwarding::client(object, policy, &mut faults);
+            http2::client(object, &policy.spec.http2, &mut faults);
         }
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::health::Outcome;
 use sluicegate_model::native::random_choice;
 use sluicegate_model::plugin::{Balancer, PickContext, PluginError, Router};
-use sluicegate_model::pool::{EmptyReason, Pool};
+use sluicegate_model::pool::{EmptyReason, Endpoint, Pool};
 use sluicegate_model::route::{Decision, RouteView};
-use sluicegate_model::snapshot::{RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
-use sluicegate_model::stats::{EndpointStats, count};
+use sluicegate_model::settings::BackendSettings;
+use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
+use sluicegate_model::stats::{EndpointStats, ServiceStats, count};
 
 /// How often a balancer is asked again when it names an endpoint that was tried already.
 const ASK_AGAIN: u32 = 3;
@@ -56,6 +58,11 @@ fn untried(endpoints: usize, tried: impl Fn(usize) -> bool) -> Option<usize> {
     (0..endpoints).map(|i| (start + i) % endpoints).find(|i| !tried(*i))
 }
 
+/// Whether an endpoint was ejected after its pool was made, which takes control up to a second. In a panic all are used.
+fn just_ejected(pool: &Pool, endpoint: &Endpoint) -> bool {
+    !pool.panic && endpoint.stats.health.is_ejected()
+}
+
 /// A worker's plugin instances.
 #[derive(Default)]
 pub(crate) struct Decider {
@@ -75,7 +82,10 @@ impl Decider {
                 balancer.retain(&|id| pools.contains(&id));
             }
         }
-        let targets = snapshot.listeners.iter().flat_map(|l| l.front.targets());
+        let targets = snapshot.listeners.iter().flat_map(|l| match &l.front {
+            Front::Tcp(target) | Front::Udp(target) => vec![target],
+            Front::Http(hosts) => hosts.iter().map(|h| &h.target).collect(),
+        });
         let (mut generations, mut tables) = (Ids::default(), Ids::default());
         for rung in targets.filter_map(|t| if let Target::Router(r) = t { Some(&r.ladder) } else { None }).flatten() {
             generations.insert(rung.generation.generation().id);
@@ -106,6 +116,7 @@ impl Decider {
         if tried.is_empty()
             && let Some(bound) = affinity.lookup(client, Instant::now())
             && let Ok(at) = pool.endpoints.binary_search_by_key(&bound, |e| e.address)
+            && !just_ejected(pool, &pool.endpoints[at])
         {
             return picked((at, None));
         }
@@ -114,12 +125,20 @@ impl Decider {
         Ok(picked)
     }
 
-    /// Counts what came of a pick, and tells the balancer if it wants to know.
-    pub(crate) fn observe(&mut self, picked: &Picked, success: bool, latency: Duration) {
-        picked.stats.observe(success, latency);
+    /// Counts what came of a pick, ejects the endpoint if the rules want it, and tells the balancer if it wants to know.
+    pub(crate) fn observe(
+        &mut self,
+        settings: &BackendSettings,
+        stats: &ServiceStats,
+        picked: &Picked,
+        outcome: Outcome,
+        latency: Duration,
+    ) {
+        stats.observe(settings.health.passive.as_ref(), &picked.stats, outcome, latency);
         if let Some(Report { generation, pool, endpoint }) = &picked.report
+            && outcome != Outcome::Connected
             && let Some(balancer) = self.balancers.get_mut(generation)
-            && let Err(error) = balancer.report(pool, *endpoint, success, latency)
+            && let Err(error) = balancer.report(pool, *endpoint, outcome.is_success(), latency)
         {
             self.warn(&error);
         }
@@ -132,7 +151,7 @@ impl Decider {
             return Err(if elsewhere { NoPick::NoLocal } else { NoPick::Empty });
         }
         let native = |index: Option<usize>| index.map(|i| (i, None)).ok_or(NoPick::Empty);
-        let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address));
+        let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address) || just_ejected(pool, e));
         let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
         for (rung, generation) in service.balancers.iter().enumerate() {
             // A pick that goes down the ladder is counted once, at its second rung.

@@ -1,9 +1,13 @@
 //! What the fuzz targets (`tests/fuzz`) call: the parsers of what comes from the network, and what must hold of them. Compiled only there.
 
+use std::net::SocketAddr;
+
 use bytes::BytesMut;
 use http::Method;
+use sluicegate_model::settings::ProxyVersion;
 
 use crate::h1::{self, Decoder, Framing, Part, Step};
+use crate::proxy_protocol::{self, Parsed};
 
 /// A head is read the same in one piece and in two, and the same again after it was written.
 pub fn request_head(data: &[u8]) {
@@ -20,7 +24,7 @@ pub fn request_head(data: &[u8]) {
     }
     let Ok(Some(head)) = first else { return };
     let mut written = Vec::new();
-    h1::request_head(&mut written, &head.message, head.framing);
+    h1::request_head(&mut written, &head.message, head.framing, None);
     let mut written = BytesMut::from(&written[..]);
     if head.message.method() == Method::CONNECT || head.message.uri().path_and_query().is_none() {
         return;
@@ -45,6 +49,23 @@ pub fn response_head(data: &[u8]) {
 pub fn content(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
     assert_eq!(decode(data, data.len().max(1)), decode(data, usize::from(*piece).max(1)));
+}
+
+/// A PROXY header is told as soon as its last byte is there and no sooner, and says the same again after it was written.
+pub fn proxy_header(data: &[u8]) {
+    let Ok(Parsed::Header(header, length)) = proxy_protocol::parse(data) else { return };
+    assert!((0..length).all(|cut| proxy_protocol::parse(&data[..cut]) == Ok(Parsed::More)));
+    let socket = SocketAddr::from(([127, 0, 0, 1], 80));
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let written = proxy_protocol::write(version, socket, socket, Some(&header));
+        let Ok(Parsed::Header(again, all)) = proxy_protocol::parse(&written) else {
+            panic!("what was written cannot be read: {written:?}")
+        };
+        assert_eq!(all, written.len());
+        if version == ProxyVersion::V2 {
+            assert_eq!((&again.tlvs, again.checksum), (&header.tlvs, header.checksum));
+        }
+    }
 }
 
 /// The data, the count of trailers and what is left over; none: it is malformed.

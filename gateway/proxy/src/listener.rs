@@ -1,29 +1,43 @@
-//! Sockets: one a worker for each address, by SO_REUSEPORT, so that the kernel spreads connections and no accept is shared.
+//! Sockets: one a worker for each address, by SO_REUSEPORT, so that the kernel spreads connections and flows and no accept is shared; or those
+//! that were handed to this process, by a predecessor or a service manager.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sluicegate_model::settings::{ClientSettings, Keepalive};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::udp;
+
 const BACKLOG: i32 = 4096;
 
-/// The sockets of one address; each worker accepts from its own.
-pub(crate) struct SocketSet(Vec<Mutex<Option<TcpListener>>>);
+/// The sockets of one address; each worker has its own, which are several when more were handed over than there are workers.
+pub(crate) struct SocketSet<S>(Vec<Mutex<Vec<S>>>);
 
-impl SocketSet {
-    pub(crate) fn bind(address: SocketAddr, workers: usize) -> std::io::Result<Self> {
-        // Without SO_REUSEPORT first: with it, another process on the address would silently share its connections with us.
-        drop(socket(address, false)?);
-        let sockets = (0..workers).map(|_| socket(address, true).map(|s| Mutex::new(Some(s))));
-        sockets.collect::<Result<_, _>>().map(Self)
+impl SocketSet<TcpListener> {
+    pub(crate) fn tcp(address: SocketAddr, workers: usize) -> std::io::Result<Self> {
+        Self::bind(address, workers, listen)
+    }
+
+    /// Of sockets that listen already. Each goes to a worker, or what the kernel puts into its queue would wait for ever; workers for which there
+    /// is none share one. `sockets` is not empty.
+    pub(crate) fn adopt(sockets: Vec<TcpListener>, workers: usize) -> std::io::Result<Self> {
+        let mut own: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        for worker in sockets.len()..workers {
+            own[worker].push(sockets[worker % sockets.len()].try_clone()?);
+        }
+        for (i, socket) in sockets.into_iter().enumerate() {
+            socket.set_nonblocking(true)?;
+            own[i % workers].push(socket);
+        }
+        Ok(Self(own.into_iter().map(Mutex::new).collect()))
     }
 
     /// Sets what accepted connections inherit (tcp(7) on Linux): no call a connection for it. A changed policy counts for those to come.
     pub(crate) fn apply(&self, settings: &ClientSettings) {
-        for socket in &self.0 {
-            if let Some(socket) = &*socket.lock().unwrap_or_else(PoisonError::into_inner) {
+        for worker in 0..self.0.len() {
+            for socket in &*self.of(worker) {
                 // Both fail on no socket that listens.
                 let _ = SockRef::from(socket).set_tcp_nodelay(true);
                 let _ = keep_alive(socket, &settings.keepalive);
@@ -31,15 +45,46 @@ impl SocketSet {
         }
     }
 
-    /// A second descriptor of a worker's socket, which stays open until [`Self::close`].
-    pub(crate) fn take(&self, worker: usize) -> Option<TcpListener> {
-        self.0.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.try_clone().ok()
+    /// A second descriptor of each of a worker's sockets, which stay open until [`Self::close`]: then to be drained and closed.
+    pub(crate) fn take(&self, worker: usize) -> Vec<TcpListener> {
+        self.of(worker).iter().filter_map(|socket| socket.try_clone().ok()).collect()
     }
 
-    /// A worker's socket, now only the caller's: to be drained and closed.
-    pub(crate) fn close(&self, worker: usize) -> Option<TcpListener> {
-        self.0.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// A second descriptor of each, for a successor.
+    pub(crate) fn all(&self) -> impl Iterator<Item = TcpListener> {
+        (0..self.0.len()).flat_map(|worker| self.take(worker))
     }
+}
+
+impl SocketSet<UdpSocket> {
+    pub(crate) fn udp(address: SocketAddr, workers: usize) -> std::io::Result<Self> {
+        Self::bind(address, workers, udp::listen)
+    }
+}
+
+impl<S> SocketSet<S> {
+    fn bind(address: SocketAddr, workers: usize, listen: fn(SocketAddr, bool) -> std::io::Result<S>) -> std::io::Result<Self> {
+        // Without SO_REUSEPORT first: with it, another process on the address would silently share its connections with us.
+        drop(listen(address, false)?);
+        let sockets = (0..workers).map(|_| listen(address, true).map(|s| Mutex::new(vec![s])));
+        sockets.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// A worker's sockets, now only the caller's.
+    pub(crate) fn close(&self, worker: usize) -> Vec<S> {
+        std::mem::take(&mut *self.of(worker))
+    }
+
+    fn of(&self, worker: usize) -> MutexGuard<'_, Vec<S>> {
+        self.0[worker].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Under which address a socket that was handed over is to be found: one for all IPv6 addresses that takes IPv4 too stands for all IPv4 addresses.
+pub(crate) fn address_of(socket: &TcpListener) -> std::io::Result<SocketAddr> {
+    let address = socket.local_addr()?;
+    let both = address.is_ipv6() && address.ip().is_unspecified() && !SockRef::from(socket).only_v6()?;
+    Ok(if both { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()) } else { address })
 }
 
 /// Sets the probes that find dead peers.
@@ -48,7 +93,7 @@ pub(crate) fn keep_alive(socket: &impl AsFd, settings: &Keepalive) -> std::io::R
     SockRef::from(socket).set_tcp_keepalive(&settings.probes.map_or_else(|| probes.clone(), |count| probes.clone().with_retries(count)))
 }
 
-fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

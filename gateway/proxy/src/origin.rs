@@ -18,7 +18,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    fn of(peer: SocketAddr) -> Self {
+    pub(crate) fn of(peer: SocketAddr) -> Self {
         Self { client: peer, header: None }
     }
 

@@ -8,10 +8,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::breaker::Places;
+
 pub(crate) enum Stream {
     Tcp(TcpStream),
     /// After the handshake. Boxed: it holds rustls' whole state.
+    #[expect(dead_code, reason = "neither listeners nor endpoints speak TLS yet")]
     Tls(Box<TlsStream<TcpStream>>),
+    /// One that a breaker counts as long as it is open.
+    Counted(Box<(Stream, Box<Places>)>),
 }
 
 impl Stream {
@@ -20,7 +25,30 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
+            Self::Counted(counted) => counted.0.socket(),
         }
+    }
+
+    /// Whether both sides have agreed on HTTP/2 (ALPN, RFC 7301).
+    pub(crate) fn is_http2(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::Counted(counted) => counted.0.is_http2(),
+        }
+    }
+
+    /// The same, counted while it is open.
+    pub(crate) fn counted(self, places: Option<Box<Places>>) -> Self {
+        match places {
+            Some(places) => Self::Counted(Box::new((self, places))),
+            None => self,
+        }
+    }
+
+    /// What it takes up, if that is counted.
+    pub(crate) fn places(&self) -> Option<&Places> {
+        if let Self::Counted(counted) = self { Some(&counted.1) } else { None }
     }
 }
 
@@ -29,6 +57,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_read(context, buffer),
         }
     }
 }
@@ -38,6 +67,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_write(context, bytes),
         }
     }
 
@@ -45,6 +75,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_write_vectored(context, pieces),
         }
     }
 
@@ -56,6 +87,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_flush(context),
         }
     }
 
@@ -63,6 +95,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_shutdown(context),
         }
     }
 }

@@ -5,29 +5,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use ::http::HeaderValue;
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{Front, Listener, Snapshot};
-use sluicegate_model::stats::{ProxyStats, Reset, count};
-use tokio::net::{TcpListener, TcpStream};
+use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
+use crate::accept::{Reserve, accept, drain};
+use crate::access::{FLUSH_EVERY, Log};
+use crate::admission::Admission;
 use crate::decide::Decider;
 use crate::http::Closings;
 use crate::listener::SocketSet;
-use crate::stream::Stream;
-use crate::tcp::{Asked, Speak};
-use crate::tls::Sessions;
 use crate::upstream::Upstreams;
-use crate::{Published, Serving, http, origin, tcp, tls};
+use crate::{Published, Serving, tcp, udp};
 
-/// After an accept fails for want of descriptors or memory, trying again at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often idle upstream connections are looked over.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// How often a stopping worker looks whether its connections have ended.
@@ -36,7 +33,11 @@ const DRAIN_LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) cpu: Option<usize>,
+    /// Client connections that may be open, over all workers.
     pub(crate) most_open: usize,
+    pub(crate) most_flows: usize,
+    pub(crate) log: Option<Log>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
@@ -46,12 +47,18 @@ pub(crate) struct Worker {
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     listeners: HashMap<SocketAddr, Arc<Listener>, FxBuildHasher>,
+    datagrams: HashMap<SocketAddr, Arc<Listener>, FxBuildHasher>,
 }
 
 impl View {
-    /// The listener of an address.
+    /// The TCP listener of an address.
     pub(crate) fn listener(&self, address: SocketAddr) -> Option<&Listener> {
         self.listeners.get(&address).map(Arc::as_ref)
+    }
+
+    /// The UDP listener of an address.
+    pub(crate) fn datagrams(&self, address: SocketAddr) -> Option<&Listener> {
+        self.datagrams.get(&address).map(Arc::as_ref)
     }
 }
 
@@ -63,19 +70,22 @@ pub(crate) struct Shared {
     /// For [`tcp`]'s directions.
     pub(crate) tools: RefCell<tcp::Tools>,
     pub(crate) closings: Closings,
+    pub(crate) udp: udp::Udp,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) stopping: Cell<bool>,
     /// The `Date` of answers, renewed each second.
     pub(crate) date: RefCell<HeaderValue>,
+    /// The access log.
+    pub(crate) log: Option<Rc<Log>>,
     /// Copies of requests under way, see [`crate::http`]'s mirror.
     pub(crate) mirrors: Cell<usize>,
-    /// TLS sessions with endpoints.
-    pub(crate) sessions: Sessions,
-    /// TLS handshakes with clients under way.
-    pub(crate) handshakes: Cell<usize>,
-    open: Cell<usize>,
-    /// Client connections this worker may have open.
-    most_open: usize,
+    /// Client connections of this worker.
+    pub(crate) open: Cell<usize>,
+    /// Client connections that may be open, over all workers.
+    pub(crate) most_open: usize,
+    pub(crate) admission: Arc<Admission>,
+    /// For sending clients away.
+    pub(crate) reserve: Reserve,
 }
 
 impl Shared {
@@ -86,17 +96,23 @@ impl Shared {
 
     /// Whether HTTP requests are still taken at an address.
     pub(crate) fn serves_http(&self, address: SocketAddr) -> bool {
-        self.view.borrow().listener(address).is_some_and(|l| l.front.serves_http())
+        matches!(self.view.borrow().listener(address).map(|l| &l.front), Some(Front::Http(_)))
+    }
+
+    fn hand_over_log(&self) {
+        if let Some(log) = &self.log {
+            log.hand_over();
+        }
     }
 
     fn take(&self, snapshot: Arc<Snapshot>) {
-        let listeners = snapshot.listeners.iter().map(|l| (l.address, l.clone())).collect();
+        let of = |protocol| snapshot.listeners.iter().filter(move |l| l.front.protocol() == protocol).map(|l| (l.address, l.clone()));
+        let (listeners, datagrams) = (of(Protocol::Tcp).collect(), of(Protocol::Udp).collect());
         self.decider.borrow_mut().retain(&snapshot);
         self.upstreams.retain(&snapshot);
-        self.sessions.retain(&snapshot);
-        let view = Rc::new(View { snapshot, listeners });
+        let view = Rc::new(View { snapshot, listeners, datagrams });
         *self.view.borrow_mut() = view.clone();
-        self.closings.close(|address| !view.listener(address).is_some_and(|l| l.front.serves_http()));
+        self.closings.close(|address| !matches!(view.listener(address).map(|l| &l.front), Some(Front::Http(_))));
     }
 }
 
@@ -110,23 +126,28 @@ impl Worker {
 
     async fn serve(mut self) {
         let shared = Rc::new(Shared {
-            view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default() })),
+            view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default(), datagrams: HashMap::default() })),
             decider: RefCell::default(),
             upstreams: Rc::default(),
             tools: RefCell::default(),
             closings: Closings::default(),
+            udp: udp::Udp::new(self.most_flows),
             stats: self.stats.clone(),
             stopping: Cell::new(false),
             date: RefCell::new(date()),
+            log: self.log.take().map(Rc::new),
             mirrors: Cell::new(0),
-            sessions: Sessions::default(),
-            handshakes: Cell::new(0),
             open: Cell::new(0),
             most_open: self.most_open,
+            admission: self.admission.clone(),
+            reserve: Reserve::default(),
         });
-        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet>, JoinHandle<()>)> = BTreeMap::new();
+        shared.reserve.fill();
+        let mut accepting: BTreeMap<SocketAddr, (Arc<SocketSet<std::net::TcpListener>>, Vec<JoinHandle<()>>)> = BTreeMap::new();
+        let mut datagrams = udp::Listeners::default();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
         let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut flush = tokio::time::interval(FLUSH_EVERY);
         let grace = loop {
             let published = self.published.borrow_and_update().clone();
             // An address is closed only when its set is gone: a listener whose front changed keeps its socket and its queue.
@@ -135,31 +156,39 @@ impl Worker {
                 .filter(|(address, (set, _))| !published.sockets.get(*address).is_some_and(|s| Arc::ptr_eq(s, set)))
                 .map(|(address, _)| *address)
                 .collect();
-            for (address, (set, task)) in gone.iter().filter_map(|address| accepting.remove_entry(address)) {
-                // Waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
-                task.abort();
-                let _ = task.await;
-                if let Some(socket) = set.close(self.index) {
-                    drain(&socket, address, &shared);
+            for (address, (set, tasks)) in gone.iter().filter_map(|address| accepting.remove_entry(address)) {
+                for task in tasks {
+                    // Waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
+                    task.abort();
+                    let _ = task.await;
+                }
+                for socket in set.close(self.index) {
+                    if published.stop.is_none_or(|stop| stop.drain_queues) {
+                        drain(&socket, address, &shared);
+                    }
                 }
             }
             shared.take(published.snapshot.clone());
             for (address, set) in &published.sockets {
-                if let Some(socket) = (!accepting.contains_key(address)).then(|| set.take(self.index)).flatten() {
-                    let task = spawn_local(accept(socket, *address, shared.clone()));
-                    accepting.insert(*address, (set.clone(), task));
+                if !accepting.contains_key(address) {
+                    let tasks = set.take(self.index).into_iter().map(|socket| spawn_local(accept(socket, *address, shared.clone())));
+                    accepting.insert(*address, (set.clone(), tasks.collect()));
                 }
             }
+            datagrams.sync(&published.datagrams, self.index, &shared).await;
             self.serving.took(self.index, published.snapshot.version);
-            if let Some(grace) = published.stop {
-                break grace;
+            if let Some(stop) = published.stop {
+                break stop.grace;
             }
             let changed = loop {
                 tokio::select! {
                     changed = self.published.changed() => break changed,
+                    _ = flush.tick(), if shared.log.is_some() => shared.hand_over_log(),
                     _ = prune.tick() => shared.upstreams.prune(),
                     _ = second.tick() => {
-                        shared.closings.second();
+                        shared.udp.expire();
+                        shared.closings.second(&shared.stats.clients);
+                        shared.upstreams.relieve();
                         *shared.date.borrow_mut() = date();
                     }
                 }
@@ -169,14 +198,26 @@ impl Worker {
             }
         };
         shared.stopping.set(true);
-        shared.closings.close(|_| true);
+        shared.closings.drain();
         let drained = async {
-            while shared.open.get() > 0 {
-                tokio::time::sleep(DRAIN_LOOK).await;
+            while shared.open.get() > 0 || shared.udp.is_waiting() {
+                shared.hand_over_log();
+                tokio::select! {
+                    () = tokio::time::sleep(DRAIN_LOOK) => {}
+                    _ = second.tick() => {
+                        shared.closings.second(&shared.stats.clients);
+                        shared.udp.expire();
+                        *shared.date.borrow_mut() = date();
+                    }
+                }
             }
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(connections = shared.open.get(), "connections were still open when the grace period ended");
+            tracing::warn!(
+                connections = shared.open.get(),
+                flows = shared.udp.flows(),
+                "connections were still open, or answers awaited, when the grace period ended"
+            );
         }
     }
 }
@@ -193,91 +234,5 @@ fn pin(cpu: usize) {
     }
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!(%error, cpu, "a worker could not be bound to its CPU; it runs on any");
-    }
-}
-
-async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<Shared>) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, %address, "cannot listen"),
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => enter(stream, peer, address, &shared),
-            Err(error) => {
-                count(&shared.stats.accept_errors);
-                tracing::debug!(%error, %address, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Takes what waits in the queue of a socket that nothing accepts from any more: its close would reset it. What remains is the moment between the
-/// last look and the close, in which the kernel may finish a handshake; a client that came before is served, one that comes later is refused
-/// (only a successor that has the same socket could serve it).
-fn drain(socket: &std::net::TcpListener, address: SocketAddr, shared: &Rc<Shared>) {
-    // Fails for want of descriptors, or, as a rule, because the queue is empty.
-    while let Ok((stream, peer)) = socket.accept() {
-        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            enter(stream, peer, address, shared);
-        }
-    }
-}
-
-/// Counts a connection, and begins it if there is room.
-fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<Shared>) {
-    count(&shared.stats.accepted);
-    if shared.open.get() >= shared.most_open {
-        // Early and cheaply, while what runs goes on: without descriptors there would be no endpoint for it either.
-        count(&shared.stats.refused);
-        return tcp::refuse(&stream, Reset::Limit, shared);
-    }
-    let (open, view, shared) = (Open::new(shared), shared.view(), shared.clone());
-    // A panic ends this task only; `open` is dropped in unwinding too.
-    spawn_local(async move {
-        connection(stream, peer, address, view, shared).await;
-        drop(open);
-    });
-}
-
-/// `view`: of the moment it was accepted, when its listener was there.
-async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: Rc<Shared>) {
-    let Some(listener) = view.listener(address) else { return tcp::refuse(&stream, Reset::NoRoute, &shared) };
-    let origin = match origin::admit(&stream, peer, address, &listener.settings).await {
-        Ok(origin) => origin,
-        Err(why) => return tcp::refuse(&stream, why, &shared),
-    };
-    match &listener.front {
-        Front::Tcp(_) => {
-            let asked = Asked { origin: &origin, listener: address, host: "", alpn: &[], speak: Speak::Tcp };
-            tcp::forward(Stream::Tcp(stream), &[], &asked, view, &shared).await;
-        }
-        Front::Http(_) => {
-            // A connection outlives snapshots: each request takes the newest.
-            drop(view);
-            http::serve(Stream::Tcp(stream), origin, address, None, &shared).await;
-        }
-        Front::Tls(_) => {
-            drop(view);
-            tls::serve(stream, origin, address, &shared).await;
-        }
-    }
-}
-
-struct Open(Rc<Shared>);
-
-impl Open {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.open.set(shared.open.get() + 1);
-        count(&shared.stats.open);
-        Self(shared.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.stats.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -52,17 +52,14 @@ fn hop_by_hop_fields_stay_on_their_hop() {
         .await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[to_backend])]).await;
         let mut stream = TcpStream::connect(at).await.unwrap();
-        let request = "GET /x HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade, x-secret\r\nupgrade: websocket\r\nx-secret: 1\r\nte: trailers\r\nx-forwarded-for: 192.0.2.1\r\nx-forwarded-host: evil\r\n\r\n";
+        let request = "GET /x HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade, x-secret\r\nupgrade: h2c\r\nx-secret: 1\r\nte: trailers\r\nx-forwarded-for: 192.0.2.1\r\nx-forwarded-host: evil\r\n\r\n";
         let answer = ask(&mut stream, request).await;
         for gone in ["upgrade", "x-secret", "te:"] {
             assert!(!answer.body.contains(gone), "{gone} in {}", answer.body);
         }
-        for there in [
-            "x-forwarded-for: 192.0.2.1, 127.0.0.1\r\n",
-            "x-forwarded-proto: http\r\n",
-            "x-forwarded-host: a.example\r\n",
-            "host: a.example\r\n",
-        ] {
+        for there in
+            ["x-forwarded-for: 127.0.0.1\r\n", "x-forwarded-proto: http\r\n", "x-forwarded-host: a.example\r\n", "host: a.example\r\n"]
+        {
             assert!(answer.body.contains(there), "{there} not in {}", answer.body);
         }
         assert_eq!((answer.field("x-own"), answer.field("keep-alive"), answer.field("x-kept")), (None, None, Some("1")));
@@ -444,7 +441,12 @@ fn what_cannot_be_bound_is_said_and_the_rest_serves() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (to_backend, _) = backend(|_| ok("x")).await;
         let listeners = vec![listener(taken.local_addr().unwrap(), http(to(0))), listener(at, http(to(0)))];
-        let failures = proxy.proxy.publish(Arc::new(Snapshot { version: 1, listeners, services: vec![Arc::new(service(&[to_backend]))] }));
+        let failures = proxy.proxy.publish(Arc::new(Snapshot {
+            version: 1,
+            listeners,
+            services: vec![Arc::new(service(&[to_backend]))],
+            ..Snapshot::default()
+        }));
         assert_eq!(failures.len(), 1);
         assert_eq!(failures[0].address, taken.local_addr().unwrap());
         assert!(failures[0].error.contains("in use"), "{}", failures[0]);

@@ -143,7 +143,7 @@ fn a_connection_outlives_its_endpoint_and_listener() {
 #[test]
 fn connections_beyond_the_limit_are_reset_and_the_running_ones_go_on() {
     run(async {
-        let proxy = start_with(&Config { workers: 1, max_connections: Some(1) });
+        let proxy = start_with(&Config { workers: 1, max_connections: Some(1), ..Config::default() });
         let (at, to_echo) = (free(), echo("a").await);
         proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![service(&[to_echo])]).await;
         let mut first = TcpStream::connect(at).await.unwrap();
@@ -213,14 +213,9 @@ fn a_reset_is_seen_of_a_side_that_is_not_read_from() {
         }
         // Stalled: the server reads nothing, so all buffers on the way are full.
         let (client, server) = pair(&proxy, ClientSettings::default()).await;
-        loop {
-            match tokio::time::timeout(Duration::from_millis(200), client.writable()).await {
-                Ok(ready) => {
-                    ready.unwrap();
-                    let _ = client.try_write(&[0; 65_536]);
-                }
-                Err(_) => break,
-            }
+        while let Ok(ready) = tokio::time::timeout(Duration::from_millis(200), client.writable()).await {
+            ready.unwrap();
+            let _ = client.try_write(&[0; 65_536]);
         }
         reset(client);
         while !server.ready(tokio::io::Interest::ERROR).await.unwrap().is_error() {}
@@ -241,7 +236,8 @@ fn bulk_arrives_whole_both_ways_at_once_and_small_messages_after_it() {
                 let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
                 let (a, b, c, d) =
                     tokio::join!(cw.write_all(&sent), sw.write_all(&sent), cr.read_exact(from_server), sr.read_exact(from_client));
-                (a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap());
+                a.and(b).unwrap();
+                c.and(d).unwrap();
             }
             assert!(got.iter().all(|got| *got == *sent), "round {round}");
             for _ in 0..50 {
@@ -288,7 +284,7 @@ fn no_endpoint_on_this_node_is_a_reset_whose_reason_is_counted() {
         let mut s = service(&[]);
         let elsewhere = sluicegate_model::pool::Endpoint { node: Some("other".into()), ..support::endpoint(to_echo) };
         let here = Here { node: Some("here".into()), zone: None };
-        s.external = Arc::new(Pool::select(unique(), &[elsewhere], TrafficPolicy::Local, Distribution::Any, &here));
+        s.external = Arc::new(Pool::select(unique(), &[elsewhere], TrafficPolicy::Local, Distribution::Any, &here, 50));
         let stats = s.stats.clone();
         proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![s]).await;
         assert!(exchange(at, "").await.is_err());

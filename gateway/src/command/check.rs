@@ -45,8 +45,8 @@ impl Arguments {
         let settled = flags::settle(self.paths.clone(), flags::Process::default(), self.network).unwrap_or_default();
         let allocator = Allocator::in_memory(settled.ranges);
         let settings = Settings { node_addresses: Vec::new(), here: settled.here };
-        let options = Options { paths: self.paths, settings, builtins: crate::builtin };
-        let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).once(Duration::from_secs(2)));
+        let options = Options { paths: self.paths, settings, builtins: crate::builtin, turns: Default::default() };
+        let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).judging().once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         match self.format {
             Format::Json => out(serde_json::json!(status.faults)),
@@ -54,7 +54,9 @@ impl Arguments {
                 for fault in &status.faults {
                     out(fault);
                 }
-                out(format!("{errors} errors, {} warnings", status.faults.len() - errors));
+                let warnings = status.faults.len() - errors;
+                let plural = |count: usize| if count == 1 { "" } else { "s" };
+                out(format!("{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings)));
             }
         }
         if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }

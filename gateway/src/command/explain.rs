@@ -1,5 +1,7 @@
 //! `sluicegate explain`: what would become of a request, by the very plugins that decide it, without sending anything.
 
+mod health;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,12 +16,9 @@ use sluicegate_model::fault::Severity;
 use sluicegate_model::plan::{Plan, Settings};
 use sluicegate_model::plugin::PickContext;
 use sluicegate_model::pool::Endpoint;
-use sluicegate_model::route::{Actions, Choice, Decision, RouteView};
-use sluicegate_model::snapshot::{
-    Front, HashKey, Listener, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target, TlsHost, TlsMode,
-};
+use sluicegate_model::route::{Actions, Choice, Decision, Protocol, RouteView};
+use sluicegate_model::snapshot::{AppProtocol, Front, HashKey, Listener, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
 use sluicegate_model::status::Status;
-use sluicegate_model::tls::Demand;
 
 use super::{fail, flags, out};
 
@@ -31,6 +30,9 @@ pub(super) struct Arguments {
     /// The port the request arrives at
     #[arg(long)]
     port: u16,
+    /// What arrives is a UDP flow: of the request, only the client's address counts
+    #[arg(long)]
+    udp: bool,
     /// The local address it arrives at [default: the URL's host if it is one, else any with this port]
     #[arg(long)]
     address: Option<IpAddr>,
@@ -62,6 +64,7 @@ struct Asked {
     headers: HeaderMap,
     client: IpAddr,
     port: u16,
+    protocol: Protocol,
     address: Option<IpAddr>,
 }
 
@@ -106,7 +109,8 @@ impl Arguments {
         let allocator = Allocator::read_only(&settled.state_dir, settled.ranges.clone());
         // Without node addresses: a machine that lacks them can be asked too.
         let settings = Settings { node_addresses: Vec::new(), here: settled.here.clone() };
-        let mut controller = Controller::new(Options { paths, settings, builtins: crate::builtin }, loader, allocator);
+        let mut controller =
+            Controller::new(Options { paths, settings, builtins: crate::builtin, turns: Default::default() }, loader, allocator);
         let (snapshot, status) = runtime.block_on(controller.once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         let mut story = Story::default();
@@ -145,6 +149,7 @@ impl Arguments {
             headers,
             client: self.client,
             port: self.port,
+            protocol: if self.udp { Protocol::Udp } else { Protocol::Tcp },
             address: self.address.or(literal),
             uri,
         })
@@ -160,14 +165,14 @@ struct World<'a> {
 impl World<'_> {
     fn explain(&self, asked: &Asked, story: &mut Story) -> Result<(), End> {
         let listener = self.listener(asked)?;
-        let kind = match &listener.front {
+        let kind = match listener.front {
             Front::Tcp(_) => "TCP, by connection",
+            Front::Udp(_) => "UDP, by flow",
             Front::Http(_) => "HTTP, by request",
-            Front::Tls(_) => "TLS, by server name",
         };
         story.say("listener", format!("{} on {} ({kind})", listener.name, listener.address));
         let target = match &listener.front {
-            Front::Tcp(target) => target,
+            Front::Tcp(target) | Front::Udp(target) => target,
             Front::Http(hosts) => {
                 let found = hosts.iter().find(|h| h.serves(&asked.host));
                 let found = found.ok_or_else(|| End(format!("404 no-host: no host name of this listener takes {:?}", asked.host)))?;
@@ -175,7 +180,6 @@ impl World<'_> {
                 story.say("host", format!("{:?} is taken by {name:?}, of {} here", asked.host, hosts.len()));
                 &found.target
             }
-            Front::Tls(hosts) => self.tls(asked, hosts, story)?,
         };
         let (service, side) = match target {
             Target::Nothing => return Err(End("404 no-route: no router is attached to this listener (ClientTrafficPolicy)".to_owned())),
@@ -192,37 +196,9 @@ impl World<'_> {
         self.pick(asked, service, side, story)
     }
 
-    /// By the server name a client would ask for, which is the URL's host.
-    fn tls<'h>(&self, asked: &Asked, hosts: &'h [TlsHost], story: &mut Story) -> Result<&'h Target, End> {
-        let found = hosts.iter().find(|h| h.serves(&asked.host));
-        let found =
-            found.ok_or_else(|| End(format!("no handshake: no host name of this listener takes the server name {:?}", asked.host)))?;
-        let name = found.hostname.as_deref().unwrap_or("*");
-        story.say("host", format!("server name {:?} is taken by {name:?}, of {} here", asked.host, hosts.len()));
-        let Some(server) = found.server() else {
-            story.say("tls", "passed through to the endpoint as it is");
-            return Ok(&found.target);
-        };
-        let settings = &server.settings;
-        if server.config.is_none() {
-            return Err(End("no handshake: the listener has no usable certificate, or no authorities for its clients'".to_owned()));
-        }
-        story.say("tls", format!("ended here: {}", settings.versions));
-        for certificate in &settings.certificates {
-            let fits = if certificate.fits(&asked.host) > 0 { "" } else { ", which do not fit the name" };
-            story.say("", format!("Secret {}, for {}{fits}", certificate.from(), certificate.names().join(", ")));
-        }
-        match settings.client.as_ref().map(|c| c.demand) {
-            None => {}
-            Some(Demand::Required) => story.say("", "the client must show a certificate"),
-            Some(Demand::Optional) => story.say("", "the client may show a certificate"),
-            Some(Demand::Fallback) => story.say("", "the client may show a certificate; a bad one counts as none"),
-        }
-        Ok(&found.target)
-    }
-
     fn listener(&self, asked: &Asked) -> Result<&Listener, End> {
-        let on_port: Vec<_> = self.snapshot.listeners.iter().filter(|l| l.address.port() == asked.port).collect();
+        let on_port: Vec<_> =
+            self.snapshot.listeners.iter().filter(|l| l.address.port() == asked.port && l.front.protocol() == asked.protocol).collect();
         let fits = |l: &&std::sync::Arc<Listener>| {
             let ip = l.address.ip();
             asked.address.is_none_or(|wanted| ip == wanted)
@@ -236,7 +212,8 @@ impl World<'_> {
             ([one], _) | ([], [one]) => Ok(one),
             ([], _) if on_port.is_empty() => {
                 let all: Vec<_> = self.snapshot.listeners.iter().collect();
-                Err(End(format!("refused: nothing listens on port {}; what listens:{}", asked.port, list(&all))))
+                let protocol = if asked.protocol == Protocol::Udp { "UDP port" } else { "port" };
+                Err(End(format!("refused: nothing listens on {protocol} {}; what listens:{}", asked.port, list(&all))))
             }
             ([], _) => Err(End(format!("refused: nothing listens on that address; on port {}:{}", asked.port, list(&on_port)))),
             (several, _) => Err(End(format!("unclear: several listen on port {}, choose with --address:{}", asked.port, list(several)))),
@@ -245,14 +222,10 @@ impl World<'_> {
 
     /// The backend's service; none if the answer is made here.
     fn route(&self, asked: &Asked, binding: &RouterBinding, front: &Front, story: &mut Story) -> Result<Option<usize>, End> {
-        let http = match front {
-            Front::Tcp(_) => false,
-            Front::Http(_) => true,
-            Front::Tls(hosts) => hosts.iter().find(|h| h.serves(&asked.host)).is_some_and(|h| matches!(h.mode, TlsMode::Http(_))),
-        };
+        let http = matches!(front, Front::Http(_));
         let view = RouteView {
             method: if http { asked.method.as_str() } else { "" },
-            host: if matches!(front, Front::Tcp(_)) { "" } else { &asked.host },
+            host: if http { &asked.host } else { "" },
             path: if http { asked.uri.path() } else { "" },
             query: if http { asked.uri.query().unwrap_or("") } else { "" },
             headers: &asked.headers,
@@ -334,7 +307,11 @@ impl World<'_> {
         let pool = service.pool(side);
         story.say("service", format!("{}, seen from {}", service.id, if side == Side::Internal { "inside" } else { "outside" }));
         let all = self.status.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
-        let all = all.and_then(|s| s.ports.iter().find(|p| p.port == service.id.port && p.protocol == "TCP"));
+        let all = all.and_then(|s| {
+            s.ports
+                .iter()
+                .find(|p| p.port == service.id.port && p.protocol == if service.protocol == AppProtocol::Udp { "UDP" } else { "TCP" })
+        });
         let total = all.map_or(pool.endpoints.len(), |p| p.endpoints.len());
         story.say("pool", format!("{} of {total} endpoints", pool.endpoints.len()));
         for endpoint in all.iter().flat_map(|p| &p.endpoints) {
@@ -348,8 +325,9 @@ impl World<'_> {
             };
             story.say("", format!("{} {why}", endpoint.address));
         }
+        health::explain(service, story);
         if pool.endpoints.is_empty() {
-            return Err(End("503 no-endpoint (HTTP) or a reset (TCP)".to_owned()));
+            return Err(End("503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)".to_owned()));
         }
         if let Some(affinity) = &service.affinity {
             let seconds = affinity.timeout.as_secs();
@@ -373,7 +351,7 @@ impl World<'_> {
                 Err(error) => story.say("pick", format!("{who} failed: {error}")),
                 Ok(None) => {
                     story.say("pick", format!("{who} will have none"));
-                    return Err(End("503 no-endpoint (HTTP) or a reset (TCP)".to_owned()));
+                    return Err(End("503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)".to_owned()));
                 }
                 Ok(Some(index)) => return chosen(&who, pool.endpoints.get(index), story),
             }

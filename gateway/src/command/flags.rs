@@ -8,10 +8,12 @@ use ipnet::IpNet;
 use sluicegate_control::allocate::Ranges;
 use sluicegate_control::source;
 use sluicegate_control::store::Store;
+use sluicegate_model::access_log::AccessLogFormat;
 use sluicegate_model::fault::Severity;
-use sluicegate_model::object::ours::{LogFormat, Network as Addresses, PortRange};
+use sluicegate_model::object::ours::{AccessLog as AccessLogSpec, LogFormat, Network as Addresses, PortRange};
 use sluicegate_model::object::{Body, SluicegateConfiguration};
 use sluicegate_model::pool::Here;
+use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 
 use crate::Settled;
 
@@ -21,18 +23,30 @@ pub(super) struct Process {
     /// Data plane threads [default: one a core]
     #[arg(long)]
     pub(super) workers: Option<usize>,
-    /// Client connections open at a time [default: half of the file descriptors the process may have]
+    /// Client connections open at a time [default: three eighths of the file descriptors the process may have]
     #[arg(long)]
     pub(super) max_connections: Option<usize>,
+    /// UDP flows at a time [default: a quarter of the file descriptors, and at most 65536]
+    #[arg(long)]
+    pub(super) max_flows: Option<usize>,
     /// Address of the admin API [default: 127.0.0.1:9901]
     #[arg(long)]
     pub(super) admin_address: Option<SocketAddr>,
     /// Where allocated ports and addresses are kept [default: $XDG_STATE_HOME/sluicegate, or ~/.local/state/sluicegate]
     #[arg(long)]
     pub(super) state_dir: Option<PathBuf>,
+    /// Take the place of the gateway that runs with the same state folder, if one does: its sockets go on here, and it drains and ends
+    #[arg(long)]
+    pub(super) take_over: bool,
     /// How long running work may go on after SIGTERM, in seconds [default: 30]
     #[arg(long)]
     pub(super) grace_seconds: Option<u64>,
+    /// A line for each exchange and connection: off, text or json [default: off]
+    #[arg(long)]
+    pub(super) access_log: Option<AccessLogFormat>,
+    /// The file it is appended to, or stdout [default: stdout]
+    #[arg(long)]
+    pub(super) access_log_path: Option<String>,
     /// How log lines look: human or json [default: human]
     #[arg(long)]
     pub(super) log_format: Option<LogFormat>,
@@ -68,10 +82,12 @@ pub(super) struct Network {
 pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) -> Result<Settled, String> {
     let object = configuration(&paths)?;
     let defaults = Ranges::default();
+    let refuse_percent = object.overload.refuse_percent.unwrap_or(Overload::default().refuse_percent);
     let load_balancer = given(network.load_balancer_addresses).or(object.load_balancer_addresses);
     Ok(Settled {
         workers: process.workers.or(object.workers).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1),
         max_connections: process.max_connections.or(object.max_connections),
+        max_flows: process.max_flows.or(object.max_flows),
         admin_address: process.admin_address.or(object.admin_address).unwrap_or_else(default_admin_address),
         state_dir: process.state_dir.or_else(|| object.state_dir.map(PathBuf::from)).unwrap_or_else(default_state_dir),
         ranges: Ranges {
@@ -81,11 +97,28 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
         },
         nodeport_addresses: given(network.nodeport_addresses).or(object.node_port_addresses).unwrap_or_default(),
         here: Here { node: network.node_name.or(object.node_name), zone: network.zone.or(object.zone) },
+        take_over: process.take_over,
         grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(Duration::from_secs(30)),
+        access_log: access_log(process.access_log, process.access_log_path, &object.access_log),
+        overload: Overload {
+            memory_limit: object.overload.memory_limit.map(|b| b.0 as u64),
+            refuse_percent,
+            resume_percent: object.overload.resume_percent.unwrap_or(refuse_percent.saturating_sub(5)),
+        },
         log_format: process.log_format.or(object.log_format).unwrap_or_default(),
         log_level: process.log_level.or(object.log_level).unwrap_or_else(|| "info".to_owned()),
         paths,
     })
+}
+
+/// Format and path, each the flag's or the object's; what a line has is the object's.
+fn access_log(format: Option<AccessLogFormat>, path: Option<String>, object: &AccessLogSpec) -> Option<AccessLog> {
+    let line = object.line(format.or(object.format).unwrap_or_default())?;
+    let to = match path.as_deref().or(object.path.as_deref()) {
+        None | Some("stdout" | "-") => AccessLogTarget::Stdout,
+        Some(path) => AccessLogTarget::File(path.into()),
+    };
+    Some(AccessLog { line, to })
 }
 
 fn given<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -132,6 +165,8 @@ fn configuration(paths: &[PathBuf]) -> Result<SluicegateConfiguration, String> {
 
 #[cfg(test)]
 mod tests {
+    use sluicegate_model::access_log::{AccessLogField, Line, Piece};
+
     use super::*;
 
     fn folder(text: &str) -> tempfile::TempDir {
@@ -159,6 +194,19 @@ mod tests {
         let settled = settle(paths, process, network).expect("settled");
         assert_eq!((settled.workers, settled.log_format, settled.here.zone.as_deref()), (5, LogFormat::Human, Some("z2")));
         assert_eq!(settled.here.node.as_deref(), Some("n1"));
+    }
+
+    #[test]
+    fn the_access_log_is_the_flags_or_the_objects() {
+        let text = "apiVersion: sluicegate.dev/v1alpha1\nkind: SluicegateConfiguration\naccessLog: {format: Text, path: /tmp/a, text: \"%status%\"}\n";
+        let folder = folder(text);
+        let settled = |process| settle(vec![folder.path().to_owned()], process, Network::default()).expect("settled").access_log;
+        let log = settled(Process::default()).expect("a log");
+        assert_eq!(log.to, AccessLogTarget::File("/tmp/a".into()));
+        assert_eq!(log.line, Line::Text(vec![Piece::Field(AccessLogField::Status)]));
+        let json = Process { access_log: Some(AccessLogFormat::Json), access_log_path: Some("-".to_owned()), ..Process::default() };
+        assert_eq!(settled(json), Some(AccessLog { line: Line::Json(AccessLogField::ALL.to_vec()), to: AccessLogTarget::Stdout }));
+        assert_eq!(settled(Process { access_log: Some(AccessLogFormat::Off), ..Process::default() }), None);
     }
 
     #[test]

@@ -13,12 +13,11 @@ use super::{fail, out};
 enum What {
     Services,
     Endpoints,
-    Listeners,
     Plugins,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Table,
     Json,
 }
@@ -28,46 +27,60 @@ pub(super) struct Arguments {
     /// What to show
     #[arg(value_enum)]
     what: What,
+    #[command(flatten)]
+    from: From,
+}
+
+/// From which gateway, and how.
+#[derive(Debug, clap::Args)]
+pub(super) struct From {
     /// Address of the gateway's admin API
     #[arg(long, default_value = "127.0.0.1:9901")]
-    admin_address: SocketAddr,
+    pub(super) admin_address: SocketAddr,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Arguments {
     pub(super) fn execute(self) -> ExitCode {
-        let path = match self.what {
-            What::Services => "services",
-            What::Endpoints => "endpoints",
-            What::Listeners => "listeners",
-            What::Plugins => "plugins",
-        };
-        let url = format!("http://{}/api/v1/{path}", self.admin_address);
-        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
-        let text = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
-        let rows = match text.map_err(|e| e.to_string()).and_then(|text| serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())) {
-            Ok(rows) => rows,
-            Err(error) => return fail(format!("{url}: {error}; is the gateway running, and is this its --admin-address?")),
-        };
-        match self.output {
-            Output::Json => out(format!("{rows:#}")),
-            Output::Table => {
-                let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-                print_table(&match self.what {
-                    What::Services => services(rows),
-                    What::Endpoints => endpoints(rows),
-                    What::Listeners => listeners(rows),
-                    What::Plugins => plugins(rows),
-                });
-            }
-        }
-        ExitCode::SUCCESS
+        show(self.what, &self.from)
     }
 }
 
-fn text(value: &Value, pointer: &str) -> String {
+/// `plugin list`, which is `get plugins`.
+pub(super) fn list_plugins(from: &From) -> ExitCode {
+    show(What::Plugins, from)
+}
+
+fn show(what: What, from: &From) -> ExitCode {
+    let path = match what {
+        What::Services => "services",
+        What::Endpoints => "endpoints",
+        What::Plugins => "plugins",
+    };
+    let url = format!("http://{}/api/v1/{path}", from.admin_address);
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
+    let text = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
+    let rows = match text.map_err(|e| e.to_string()).and_then(|text| serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())) {
+        Ok(rows) => rows,
+        Err(error) => return fail(format!("{url}: {error}; is the gateway running, and is this its --admin-address?")),
+    };
+    match from.output {
+        Output::Json => out(format!("{rows:#}")),
+        Output::Table => {
+            let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+            out(table(&match what {
+                What::Services => services(rows),
+                What::Endpoints => endpoints(rows),
+                What::Plugins => plugins(rows),
+            }));
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+pub(super) fn text(value: &Value, pointer: &str) -> String {
     match value.pointer(pointer) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
@@ -107,36 +120,10 @@ fn services(rows: &[Value]) -> Vec<Vec<String>> {
 }
 
 fn endpoints(rows: &[Value]) -> Vec<Vec<String>> {
-    let head = row(["NAMESPACE", "SERVICE", "PORT", "ADDRESS", "READY", "SERVING", "TERMINATING", "WEIGHT", "IN-FLIGHT", "PICKS"]);
-    let fields = ["/namespace", "/service", "/port", "/address", "/ready", "/serving", "/terminating", "/weight", "/inFlight", "/picks"];
+    let head = row(["NAMESPACE", "SERVICE", "PORT", "PROTOCOL", "ADDRESS", "STATE", "SERVING", "WEIGHT", "IN-FLIGHT", "PICKS", "REASON"]);
+    let fields =
+        ["/namespace", "/service", "/port", "/protocol", "/address", "/state", "/serving", "/weight", "/inFlight", "/picks", "/reason"];
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
-}
-
-/// A row for each host name, or one for the listener.
-fn listeners(rows: &[Value]) -> Vec<Vec<String>> {
-    let mut table = vec![row(["ADDRESS", "PROTOCOL", "HOSTNAME", "TLS", "CLIENT-CERTIFICATES", "SECRETS", "LISTENER"])];
-    for listener in rows {
-        let hosts = list(listener, "/hosts");
-        for host in hosts.iter().chain(hosts.is_empty().then_some(&Value::Null)) {
-            let secrets: Vec<String> = list(host, "/certificates").iter().map(|c| text(c, "/secret")).collect();
-            let secrets = if secrets.is_empty() { "-".to_owned() } else { secrets.join(",") };
-            let tls = match text(host, "/tls") {
-                none if none.is_empty() => "-".to_owned(),
-                mode => mode,
-            };
-            let (address, name) = (text(listener, "/address"), text(listener, "/name"));
-            table.push(vec![
-                address,
-                text(listener, "/protocol"),
-                text(host, "/hostname"),
-                tls,
-                text(host, "/client_certificates"),
-                secrets,
-                name,
-            ]);
-        }
-    }
-    table
 }
 
 fn plugins(rows: &[Value]) -> Vec<Vec<String>> {
@@ -155,11 +142,13 @@ fn plugins(rows: &[Value]) -> Vec<Vec<String>> {
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
 }
 
-fn print_table(table: &[Vec<String>]) {
+/// Columns as wide as their widest cell.
+pub(super) fn table(table: &[Vec<String>]) -> String {
     let columns = table.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns).map(|c| table.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
-    for row in table {
+    let line = |row: &Vec<String>| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        out(cells.join("  ").trim_end());
-    }
+        cells.join("  ").trim_end().to_owned()
+    };
+    table.iter().map(line).collect::<Vec<_>>().join("\n")
 }

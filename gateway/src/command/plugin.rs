@@ -1,4 +1,4 @@
-//! `sluicegate plugin new | build | inspect`.
+//! `sluicegate plugin`: new, build and inspect here; a running gateway's plugins in [`super::lifecycle`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +7,9 @@ use clap::Subcommand;
 use sluicegate_host::Loader;
 use sluicegate_host::load::componentize;
 
-use super::{fail, out};
+use sluicegate_model::operate::Action as Order;
+
+use super::{fail, get, lifecycle, out};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -30,6 +32,36 @@ pub(super) enum Action {
         /// A .wasm file
         file: PathBuf,
     },
+    /// Show a running gateway's plugins, as `get plugins` does
+    List(get::From),
+    /// Show what happened to a running gateway's plugin: loaded, refused, quarantined, rolled back, disabled
+    History {
+        /// The plugin's name
+        name: String,
+        #[command(flatten)]
+        from: get::From,
+    },
+    /// Serve the generation before the live one, until the plugin's file changes
+    Rollback {
+        /// The plugin's name
+        name: String,
+        #[command(flatten)]
+        at: lifecycle::At,
+    },
+    /// Serve without the plugin: balancers by a random choice, routers by 503, discovery with the last endpoints
+    Disable {
+        /// The plugin's name
+        name: String,
+        #[command(flatten)]
+        at: lifecycle::At,
+    },
+    /// Load the plugin from its source anew, also when nothing has changed; ends `disable` and `rollback`
+    Reload {
+        /// The plugin's name
+        name: String,
+        #[command(flatten)]
+        at: lifecycle::At,
+    },
 }
 
 impl Action {
@@ -38,6 +70,11 @@ impl Action {
             Self::New { name, kind } => new(&name, &kind),
             Self::Build { folder } => build(&folder),
             Self::Inspect { file } => inspect(&file),
+            Self::List(from) => return get::list_plugins(&from),
+            Self::History { name, from } => lifecycle::history(&lifecycle::At { admin_address: from.admin_address }, &name, from.output),
+            Self::Rollback { name, at } => lifecycle::order(&at, &name, Order::Rollback),
+            Self::Disable { name, at } => lifecycle::order(&at, &name, Order::Disable),
+            Self::Reload { name, at } => lifecycle::order(&at, &name, Order::Reload),
         };
         match done {
             Ok(text) => {

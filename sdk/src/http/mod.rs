@@ -152,7 +152,7 @@ impl Request {
             let response = wasi::exchange(&self, &url)?;
             // RFC 9110 §15.4: 303 turns everything into GET, and by custom 301 and 302 do so with POST.
             let again = match (response.status, self.method.as_str()) {
-                (301 | 302 | 303, "POST") | (303, _) => false,
+                (301..=303, "POST") | (303, _) => false,
                 (301 | 302 | 307 | 308, _) => true,
                 _ => return Ok(response),
             };

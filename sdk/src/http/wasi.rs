@@ -4,7 +4,7 @@ use super::url::Url;
 use super::{Error, Request, Response};
 use crate::bindings::discovery::wasi::http::outgoing_handler;
 use crate::bindings::discovery::wasi::http::types::{
-    ErrorCode, Fields, IncomingBody, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme, http_error_code,
+    ErrorCode, Fields, HeaderError, IncomingBody, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme, http_error_code,
 };
 use crate::bindings::discovery::wasi::io::streams::StreamError;
 
@@ -15,7 +15,12 @@ const WRITE: usize = 4096;
 
 pub(super) fn exchange(request: &Request, url: &Url) -> Result<Response, Error> {
     let fields: Vec<_> = request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
-    let fields = Fields::from_list(&fields).map_err(|error| Error::Invalid(format!("the fields ({error})")))?;
+    let fields = Fields::from_list(&fields).map_err(|error| {
+        Error::Invalid(match error {
+            HeaderError::Forbidden => "a field that the gateway sets itself, or as many fields".to_owned(),
+            HeaderError::InvalidSyntax | HeaderError::Immutable => "a field with such a name or value".to_owned(),
+        })
+    })?;
     let outgoing = OutgoingRequest::new(fields);
     let method = match request.method.as_str() {
         "GET" => Method::Get,

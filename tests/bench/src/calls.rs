@@ -57,7 +57,7 @@ fn pool(size: usize) -> Arc<Pool> {
             stats: Arc::new(EndpointStats::default()),
         })
         .collect();
-    Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default()))
+    Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50))
 }
 
 pub(crate) fn measure() -> Result<Vec<Call>, String> {

@@ -22,7 +22,14 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: 
     family(e, "connections_refused", "Client connections reset at once, since as many were open as may be", counter(&proxy.refused))?;
     let resets = Reset::ALL.into_iter().map(|why| (vec![("reason", why.name().to_owned())], ConstCounter::new(count(proxy.reset(why)))));
     family(e, "connection_resets", "Client connections that the gateway reset, by reason", resets)?;
-    family(e, "accept_errors", "Accepts that failed", counter(&proxy.accept_errors))?;
+    family(e, "http2_connections", "Client connections that spoke HTTP/2", counter(&proxy.http2_connections))?;
+    family(e, "http2_floods", "HTTP/2 connections ended for too many control frames", counter(&proxy.http2_floods))?;
+    family(e, "upgrades", "Exchanges that became another protocol", counter(&proxy.upgrades))?;
+    family(e, "accept_errors", "Accepts and receives that failed", counter(&proxy.accept_errors))?;
+    family(e, "unrouted_datagrams", "UDP datagrams for a listener that leads nowhere", counter(&proxy.unrouted_datagrams))?;
+    family(e, "access_log_lines", "Lines of the access log that were written", counter(&proxy.access_log.lines))?;
+    let dropped = "Lines of the access log that the writer, or its file, had no room for";
+    family(e, "access_log_dropped", dropped, counter(&proxy.access_log.dropped))?;
     family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;
     let faults = [Severity::Error, Severity::Warning].into_iter().map(|severity| {
         let count = status.faults.iter().filter(|f| f.severity == severity).count();

@@ -11,9 +11,18 @@ use super::{Allocator, Port, State, Wanting};
 
 /// By number: which Service has it, for which port, with which protocols. TCP and UDP share one only inside one Service with the same port.
 #[derive(Default)]
-struct Taken(BTreeMap<u16, (String, u16, Vec<String>)>);
+pub(super) struct Taken(BTreeMap<u16, (String, u16, Vec<String>)>);
 
 impl Taken {
+    /// A number for one thing alone, which is no port of a Service.
+    pub(super) fn take_whole(&mut self, number: u16, id: &str) -> bool {
+        let free = !self.0.contains_key(&number);
+        if free {
+            self.0.insert(number, (id.to_owned(), 0, vec![String::new()]));
+        }
+        free
+    }
+
     fn take(&mut self, number: u16, id: &str, port: &Port) -> bool {
         let owner = self.0.entry(number).or_insert_with(|| (id.to_owned(), port.port, Vec::new()));
         let free = owner.0 == id && owner.1 == port.port && !owner.2.contains(&port.protocol);
@@ -40,6 +49,7 @@ impl Allocator {
             // Of Services that could not be read: nobody else's.
             taken.0.insert(*number, (key.split(':').next().unwrap_or_default().to_owned(), 0, vec![String::new()]));
         }
+        self.held_health_checks(services, &mut taken, next);
         let wanting: Vec<&Wanting<'_>> = services.iter().filter(|service| wants_node_ports(service)).collect();
         for service in &wanting {
             for (port, number) in service.ports.iter().zip(self.held(service)) {
@@ -71,6 +81,8 @@ impl Allocator {
             let message = format!("Service {:?} is invalid: {path}: Invalid value: {wanted}: {what}", service.object.key.name);
             faults.push(error(&service.object.origin, &service.object.key, &path, message, None));
         }
+        self.wanted_health_checks(services, &mut taken, next, faults);
+        self.new_health_checks(services, &mut taken, next, faults);
         for service in &wanting {
             for port in &service.ports {
                 let key = port.key(&service.id);
@@ -156,7 +168,7 @@ pub(super) fn static_band(size: u16) -> u16 {
 }
 
 /// All ports in the order they are tried: the dynamic band from a random place, with wrap, then the static band likewise.
-fn candidates(range: &RangeInclusive<u16>) -> impl Iterator<Item = u16> {
+pub(super) fn candidates(range: &RangeInclusive<u16>) -> impl Iterator<Item = u16> {
     let (start, size) = (*range.start(), (range.end() - range.start()).saturating_add(1));
     let band = static_band(size);
     let scan = |from: u16, count: u16| {

@@ -167,3 +167,34 @@ fn a_cluster_ip_stays_with_its_holder_and_does_not_change() {
     assert_eq!(allocations.cluster_ips, first.cluster_ips, "what it holds serves on");
     assert!(faults[0].message.ends_with("may not change once set"), "{faults:?}");
 }
+
+#[test]
+fn the_port_for_health_checks_is_a_node_port_that_is_kept_and_freed() {
+    let local = |policy: &str, more: &str| {
+        services(
+            &service("a", "LoadBalancer", "{port: 80}").replace("selector:", &format!("externalTrafficPolicy: {policy}, {more}selector:")),
+        )
+    };
+    let check = |allocations: &Allocations| allocations.health_check_node_ports.values().next().copied();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut allocator = Allocator::load(folder.path(), Ranges::default()).expect("loads");
+    assert_eq!(check(&allocator.allocate(&local("Cluster", ""), true).0), None);
+    let (made, faults) = allocator.allocate(&local("Local", ""), true);
+    let first = check(&made).expect("one is given");
+    assert!(faults.is_empty() && (30086..=32767).contains(&first) && !node_ports(&made).contains(&first), "{made:?}");
+    drop(allocator);
+    let mut allocator = Allocator::load(folder.path(), Ranges::default()).expect("loads");
+    assert_eq!(check(&allocator.allocate(&local("Local", ""), true).0), Some(first), "kept over a restart");
+    assert_eq!(check(&allocator.allocate(&local("Cluster", ""), true).0), None);
+    let (made, faults) = allocator.allocate(&services(&service("b", "NodePort", &format!("{{port: 80, nodePort: {first}}}"))), true);
+    assert_eq!((node_ports(&made), faults), (vec![first], Vec::new()), "freed");
+    let both = format!("{}{}", service("b", "NodePort", "{port: 80, nodePort: 30010}"), service("c", "LoadBalancer", "{port: 80}"));
+    let both = both.replace("LoadBalancer,", "LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 30010,");
+    let (made, faults) = allocator.allocate(&services(&both), true);
+    assert_eq!(check(&made), None);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(
+        faults[0].to_string().contains("failed to allocate requested HealthCheck NodePort 30010: provided port is already allocated"),
+        "{faults:?}"
+    );
+}

@@ -1,7 +1,9 @@
 //! What a discovery plugin may reach. The name must be among its `capabilities.allowedHosts`; then the address that the name resolved to is
 //! checked, and that very address is connected to, so that a name which resolves to another address the next time (DNS rebinding) gains nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sluicegate_model::egress::AllowedHost;
 
@@ -23,6 +25,29 @@ pub enum Network {
     Online,
     /// They reach nothing: what looks at a configuration asks nobody.
     Offline,
+}
+
+/// What was refused to one task, each thing told once: a plugin asks again and again.
+#[derive(Clone)]
+pub(crate) struct Refusals {
+    plugin: Arc<str>,
+    told: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Refusals that are remembered; beyond that they are told no more.
+const MAX_REFUSALS: usize = 64;
+
+impl Refusals {
+    pub(crate) fn of(plugin: Arc<str>) -> Self {
+        Self { plugin, told: Arc::default() }
+    }
+
+    pub(crate) fn tell(&self, reason: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < MAX_REFUSALS && told.insert(reason.clone()) {
+            tracing::warn!(plugin = %self.plugin, reason, "the plugin asks for what it may not reach");
+        }
+    }
 }
 
 impl Egress {
@@ -55,6 +80,11 @@ impl Egress {
 fn link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200),
+        // NAT64's well-known prefix leads to the IPv4 address in it (RFC 6052 §2.1).
+        IpAddr::V6(ip) if ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [.., a, b, c, d] = ip.octets();
+            link_local(Ipv4Addr::new(a, b, c, d).into())
+        }
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     }
 }
@@ -94,7 +124,7 @@ mod tests {
     fn link_local_and_metadata_addresses_must_be_named_themselves() {
         let e = egress(&["metadata.internal", "*.example"], "127.0.0.1:9901");
         let all = ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80", "100.100.100.200:80"];
-        for address in all {
+        for address in all.into_iter().chain(["[64:ff9b::169.254.169.254]:80"]) {
             assert!(prohibited(&e, address), "{address}");
         }
         assert!(!prohibited(&e, "10.0.0.1:80") && !prohibited(&e, "127.0.0.1:80"));
@@ -112,6 +142,13 @@ mod tests {
         let everywhere = egress(&["localhost"], "0.0.0.0:9901");
         assert!(prohibited(&everywhere, "127.0.0.5:9901") && prohibited(&everywhere, "[::1]:9901"));
         assert!(!prohibited(&everywhere, "192.0.2.1:9901"), "a documentation address is not this host's");
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_and_not_without_end() {
+        let refusals = Refusals::of("x".into());
+        (0..1000).for_each(|i| refusals.tell(format!("{}", i % 100)));
+        assert_eq!(refusals.told.lock().expect("not poisoned").len(), MAX_REFUSALS);
     }
 
     #[test]

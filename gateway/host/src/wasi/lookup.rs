@@ -83,7 +83,7 @@ impl ip_name_lookup::Host for Wasi {
             return Ok(Err(ErrorCode::AccessDenied));
         }
         if !self.egress.may_look_up(&name) {
-            tracing::warn!(plugin = %self.plugin, name, "a look-up is refused: the name is not among the plugin's capabilities.allowedHosts");
+            self.refusals.tell(format!("a look-up of {name:?}, which is not among the plugin's capabilities.allowedHosts"));
             return Ok(Err(ErrorCode::AccessDenied));
         }
         let Ok(permit) = self.connections.clone().try_acquire_owned() else { return Ok(Err(ErrorCode::NewSocketLimit)) };

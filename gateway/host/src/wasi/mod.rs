@@ -24,7 +24,7 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi_io::IoView;
 
 use crate::bindings::discovery::wasi;
-use egress::Egress;
+use egress::{Egress, Refusals};
 
 /// Resources a guest may hold at once: far above what a plugin needs, far below what would weigh.
 const MAX_RESOURCES: usize = 4096;
@@ -36,7 +36,7 @@ const MAX_RANDOM_BYTES: u64 = 64 << 10;
 /// One task's WASI.
 pub(crate) struct Wasi {
     pub(crate) table: ResourceTable,
-    plugin: Arc<str>,
+    refusals: Refusals,
     egress: Arc<Egress>,
     connections: Arc<Semaphore>,
     started: Instant,
@@ -49,7 +49,7 @@ impl Wasi {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { table, plugin, egress, connections, started: Instant::now(), kept_offline: false }
+        Self { table, refusals: Refusals::of(plugin), egress, connections, started: Instant::now(), kept_offline: false }
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Answer {
     /// Under way.
     Pending(Work<Result<Response, ErrorCode>>),
     /// There, or failed.
-    Ready(Result<Response, ErrorCode>),
+    Ready(Box<Result<Response, ErrorCode>>),
     /// Handed to the guest.
     Taken,
 }
@@ -50,7 +50,7 @@ impl Pollable for Answer {
 
 impl Answer {
     fn of(ended: Option<Result<Response, ErrorCode>>) -> Self {
-        Self::Ready(ended.unwrap_or_else(|| Err(ErrorCode::InternalError(None))))
+        Self::Ready(Box::new(ended.unwrap_or_else(|| Err(ErrorCode::InternalError(None)))))
     }
 }
 
@@ -82,12 +82,12 @@ impl outgoing_handler::Host for Wasi {
             Err(code) => return Ok(Err(code)),
         };
         if let Err(reason) = self.egress.allows(&target.host, target.port) {
-            tracing::warn!(plugin = %self.plugin, reason, "a request is refused");
+            self.refusals.tell(reason);
             return Ok(Err(ErrorCode::HttpRequestDenied));
         }
         let Ok(permit) = self.connections.clone().try_acquire_owned() else { return Ok(Err(ErrorCode::ConnectionLimitReached)) };
-        let (plugin, egress) = (self.plugin.clone(), self.egress.clone());
-        let work = Work::spawn(send::send(plugin, egress, request, target, options, permit));
+        let (refusals, egress) = (self.refusals.clone(), self.egress.clone());
+        let work = Work::spawn(send::send(refusals, egress, request, target, options, permit));
         Ok(Ok(self.table.push(Answer::Pending(work))?))
     }
 }
@@ -106,8 +106,10 @@ impl HostFutureIncomingResponse for Wasi {
             }
         }
         Ok(Some(match std::mem::replace(answer, Answer::Taken) {
-            Answer::Ready(Ok(response)) => Ok(Ok(self.table.push(response)?)),
-            Answer::Ready(Err(code)) => Ok(Err(code)),
+            Answer::Ready(ready) => match *ready {
+                Ok(response) => Ok(Ok(self.table.push(response)?)),
+                Err(code) => Ok(Err(code)),
+            },
             Answer::Taken | Answer::Pending(_) => Err(()),
         }))
     }

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Work;
 use super::body::{IncomingBody, MAX_BODY, Reader};
-use super::egress::Egress;
+use super::egress::{Egress, Refusals};
 use super::lookup::look_up;
 use super::request::{Options, Request};
 use super::response::Response;
@@ -66,7 +66,7 @@ pub(super) fn target(request: &Request) -> Result<Target, ErrorCode> {
 
 /// Sends a request that is allowed by its host's name, and returns with the response's head.
 pub(super) async fn send(
-    plugin: Arc<str>,
+    refusals: Refusals,
     egress: Arc<Egress>,
     request: Request,
     target: Target,
@@ -85,7 +85,7 @@ pub(super) async fn send(
     let prohibited = addresses.iter().find_map(|address| egress.prohibits(*address));
     let addresses: Vec<SocketAddr> = addresses.into_iter().filter(|address| egress.prohibits(*address).is_none()).collect();
     if let (true, Some(reason)) = (addresses.is_empty(), prohibited) {
-        tracing::warn!(plugin = %plugin, host = target.host, reason, "a request is refused");
+        refusals.tell(format!("{}: {reason}", target.host));
         return Err(ErrorCode::DestinationIpProhibited);
     }
     let (mut sender, connection) = connect(&addresses, &target, options.connect.unwrap_or(CONNECT).min(CONNECT)).await?;

@@ -92,10 +92,13 @@ fn mend<T: DeserializeOwned>(value: &Value, failure: &Failure, required: bool) -
     let mut quoted = message.split('`').skip(1).step_by(2);
     let given = message.starts_with("unknown variant").then(|| quoted.next()).flatten().unwrap_or_default();
     let like = |word: &&str| strsim::jaro_winkler(given, word);
-    let named = quoted.max_by(|a, b| like(a).total_cmp(&like(b))).map(Value::from);
+    let named = quoted.min_by(|a, b| like(b).total_cmp(&like(a))).map(Value::from);
     let stand_ins = [Value::from(""), Value::from(0), serde_json::json!([]), serde_json::json!({}), Value::from(false)];
     let notations = ["1s", "1", "1-1", "127.0.0.1", "127.0.0.0/8", "127.0.0.1:1", "1970-01-01T00:00:00Z"].map(Value::from);
-    let all = (!required).then_some(None).into_iter().chain(named.into_iter().chain(stand_ins).chain(notations).map(Some));
+    // Left out, if it may be; but of a misspelt value the right one says more.
+    let misspelt = named.clone().filter(|_| failure.message.starts_with("unknown variant"));
+    let left_out = (!required).then_some(None);
+    let all = misspelt.map(Some).into_iter().chain(left_out).chain(named.into_iter().chain(stand_ins).chain(notations).map(Some));
     all.into_iter().find_map(|stand_in| {
         let mut mended = value.clone();
         put(&mut mended, &failure.at, stand_in)?;

@@ -115,7 +115,8 @@ impl<'a> Compiler<'a> {
     }
 
     pub(super) fn listen(&mut self, object: &Object, path: &str, listener: PlannedListener) {
-        if let Some(other) = self.plan.listeners.iter().find(|l| l.address == listener.address) {
+        let protocol = listener.front.protocol();
+        if let Some(other) = self.plan.listeners.iter().find(|l| l.address == listener.address && l.front.protocol() == protocol) {
             let message = format!("{}: {} is already taken by the {}", listener.name, listener.address, other.name);
             self.plan.faults.push(error(&object.origin, &object.key, path, message, None));
         } else {

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
 use super::compile::Compiler;
-use super::gateways::ALPN;
 use super::*;
 use crate::object::ours::Hash;
 use crate::object::{error, warning};
@@ -35,13 +34,17 @@ impl Compiler<'_> {
             let Ok(number) = u16::try_from(port.port) else { continue };
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
             let at = format!("spec.ports[{i}]");
-            if protocol != "TCP" && proxied {
+            if protocol == "SCTP" && proxied {
                 let message = format!("{at}.protocol: {protocol} is not forwarded by this version");
                 self.plan.faults.push(warning(&object.origin, &object.key, &at, message, None));
             }
             let app_protocol = match port.app_protocol.as_deref() {
-                Some("http" | "https") => AppProtocol::Http,
-                Some(other @ ("grpc" | "kubernetes.io/h2c" | "kubernetes.io/ws" | "kubernetes.io/wss")) => {
+                _ if protocol == "UDP" => AppProtocol::Udp,
+                Some("http") => AppProtocol::Http,
+                Some("kubernetes.io/h2c") => AppProtocol::H2c,
+                Some("grpc") => AppProtocol::Grpc,
+                Some("kubernetes.io/ws") => AppProtocol::Ws,
+                Some(other @ ("https" | "kubernetes.io/wss")) => {
                     let path = format!("{at}.appProtocol");
                     let message = format!("{path}: {other:?} is forwarded at L4, per connection, by this version");
                     self.plan.faults.push(warning(&object.origin, &object.key, &path, message, None));
@@ -63,9 +66,6 @@ impl Compiler<'_> {
                 }
             }
             let settings = self.backend_settings(policy);
-            let tls = self.endpoint_tls(object, &port_name, port.app_protocol.as_deref() == Some("https"), policy);
-            // Requests cannot be taken from a connection whose TLS is the endpoint's own affair.
-            let app_protocol = if tls == PlannedEndpointTls::Untold { AppProtocol::Tcp } else { app_protocol };
             let seconds =
                 spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds).unwrap_or(10_800);
             let affine = spec.session_affinity.as_deref() == Some("ClientIP");
@@ -87,13 +87,16 @@ impl Compiler<'_> {
                 },
                 affinity: affine.then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(10_800))),
                 settings,
-                tls,
             });
         }
         if proxied {
-            for port in ports.iter().filter(|p| p.protocol == "TCP") {
+            for port in ports.iter().filter(|p| p.protocol != "SCTP") {
                 self.service_listeners(object, port, &cluster_ips, &external_ips, balanced.map(|ip| (ip, source_ranges(service))));
             }
+        }
+        if let Some(port) = self.allocations.health_check_node_ports.get(&id).filter(|_| proxied) {
+            let addresses = self.node_addresses().iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+            self.plan.health_checks.push(PlannedHealthCheck { namespace: namespace.clone(), name: name.clone(), addresses });
         }
         let type_ = if headless { "Headless".to_owned() } else { kind };
         self.plan.services.push(PlannedService {
@@ -139,44 +142,39 @@ impl Compiler<'_> {
         external_ips: &[IpAddr],
         balanced: Option<(IpAddr, Vec<IpNet>)>,
     ) {
-        let policy = self.client_policy("Service", object, &port.name);
-        let http = port.app_protocol == AppProtocol::Http;
-        let tls = self.service_tls(policy, if http { ALPN } else { &[] });
-        let transport = match (http, &tls) {
-            (true, _) => Transport::Http,
-            (false, Some(_)) => Transport::Tls,
-            (false, None) => Transport::Tcp,
+        let (transport, name) = match port.app_protocol {
+            AppProtocol::Tcp => (Transport::Tcp, port.service.to_string()),
+            AppProtocol::Udp => (Transport::Udp, format!("{}/UDP", port.service)),
+            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => (Transport::Http, port.service.to_string()),
         };
         let info = ListenerInfo {
-            name: port.service.to_string(),
+            name: name.clone(),
             port: port.service.port,
             transport,
             hostname: None,
             namespace: object.key.namespace.clone(),
         };
         let router = self.router("Service", object, &port.name, info);
+        let policy = self.client_policy("Service", object, &port.name);
         let settings = self.client_settings(policy);
         let front = |side| {
             let target = router.map_or_else(|| PlannedTarget::Service { service: port.service.clone(), side }, PlannedTarget::Router);
-            let tls = tls.clone().map(|tls| if http { PlannedTlsMode::Http(tls) } else { PlannedTlsMode::Tcp(tls) });
-            match (tls, port.app_protocol) {
-                (Some(mode), _) => PlannedFront::Tls(vec![PlannedTlsHost { hostname: None, mode, target }]),
-                (None, AppProtocol::Tcp) => PlannedFront::Tcp(target),
-                (None, AppProtocol::Http) => PlannedFront::Http(vec![(None, target)]),
+            match port.app_protocol {
+                AppProtocol::Tcp => PlannedFront::Tcp(target),
+                AppProtocol::Udp => PlannedFront::Udp(target),
+                AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => PlannedFront::Http(vec![(None, target)]),
             }
         };
         let mut wanted = Vec::new();
         for ip in cluster_ips {
-            wanted.push((SocketAddr::new(*ip, port.service.port), format!("cluster IP of {}", port.service), front(Side::Internal)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("cluster IP of {name}"), front(Side::Internal)));
         }
         for ip in external_ips {
-            wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {}", port.service), front(Side::External)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {name}"), front(Side::External)));
         }
         if let Some(node_port) = port.node_port {
-            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-            let addresses = if self.settings.node_addresses.is_empty() { &any[..] } else { &self.settings.node_addresses };
-            for ip in addresses {
-                wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {}", port.service), front(Side::External)));
+            for ip in self.node_addresses() {
+                wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {name}"), front(Side::External)));
             }
         }
         for (address, name, front) in wanted {
@@ -188,6 +186,14 @@ impl Compiler<'_> {
             };
             self.listen(object, "spec.ports", PlannedListener { address, name, front, settings });
         }
+    }
+}
+
+impl Compiler<'_> {
+    /// Where node ports are.
+    fn node_addresses(&self) -> &[IpAddr] {
+        const ANY: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        if self.settings.node_addresses.is_empty() { ANY } else { &self.settings.node_addresses }
     }
 }
 

@@ -4,7 +4,9 @@ use super::compile::Compiler;
 use super::*;
 use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
-use crate::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion};
+use crate::settings::{
+    BackendHttp2, BackendSettings, ClientHttp2, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings, Upgrades,
+};
 
 impl Compiler<'_> {
     /// `policy`: the one that counts for the service port, and its object.
@@ -21,6 +23,10 @@ impl Compiler<'_> {
                 ProxyProtocolVersion::V1 => ProxyVersion::V1,
                 ProxyProtocolVersion::V2 => ProxyVersion::V2,
             }),
+            udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
+            http2: BackendHttp2::from(&spec.http2),
+            upgrades: Upgrades::new(spec.http_upgrade.as_deref(), spec.timeout.http.upgrade_idle_timeout),
+            health: health::resolve(spec),
         })
     }
 
@@ -41,6 +47,10 @@ impl Compiler<'_> {
                 .as_ref()
                 .map(|p| ProxyProtocol { trusted: p.trusted_cidrs.iter().map(|network| network.0).collect(), optional: p.optional }),
             sources: Vec::new(),
+            trust: forwarding::trust(spec),
+            headers: forwarding::headers(spec),
+            path: forwarding::path(spec),
+            http2: ClientHttp2::from(&spec.http2),
         })
     }
 }

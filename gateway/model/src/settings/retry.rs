@@ -34,6 +34,11 @@ impl Triggers {
         self.0 & (1 << trigger as u32) != 0
     }
 
+    /// Whether there is one that the others have not.
+    pub fn has_more_than(self, others: Self) -> bool {
+        self.0 & !others.0 != 0
+    }
+
     /// Whether one of them is.
     pub fn has_any(self, triggers: &[Trigger]) -> bool {
         triggers.iter().any(|t| self.has(*t))

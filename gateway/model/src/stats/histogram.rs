@@ -20,7 +20,7 @@ pub struct Histogram {
 impl Histogram {
     /// One more that took so long.
     pub fn observe(&self, time: Duration) {
-        let us = time.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(time.subsec_nanos() / 1_000));
+        let us = time.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(time.subsec_micros()));
         let cell = BOUNDS_US.partition_point(|bound| *bound < us);
         self.cells[cell].fetch_add(1, Ordering::Relaxed);
         self.sum_us.fetch_add(us, Ordering::Relaxed);
@@ -50,7 +50,7 @@ mod tests {
         }
         let filled: Vec<(f64, u64)> = histogram.buckets().into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(filled, [(0.000_25, 2), (0.000_5, 1), (60.0, 1), (f64::INFINITY, 2)]);
-        assert!((histogram.sum() - 3720.000_502).abs() < 1e-6, "{}", histogram.sum());
+        assert!((histogram.sum() - 3_720.000_502).abs() < 1e-6, "{}", histogram.sum());
         assert!(BOUNDS_US.is_sorted());
     }
 }

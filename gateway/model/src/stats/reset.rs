@@ -19,6 +19,8 @@ pub enum Reset {
     ConnectFailed,
     /// The endpoint reset its side.
     Endpoint,
+    /// The service has as many connections as it may have.
+    CircuitBreaker,
     /// As many connections are open as may be.
     Limit,
     /// `loadBalancerSourceRanges` has not the client's address.
@@ -31,13 +33,14 @@ pub enum Reset {
 
 impl Reset {
     /// All, in the order of [`ProxyStats::resets`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoRoute,
         Self::NoEndpoint,
         Self::NoLocalEndpoint,
         Self::BalancerFailed,
         Self::ConnectFailed,
         Self::Endpoint,
+        Self::CircuitBreaker,
         Self::Limit,
         Self::SourceRange,
         Self::Untrusted,
@@ -53,6 +56,7 @@ impl Reset {
             Self::BalancerFailed => "balancer-failed",
             Self::ConnectFailed => "connect-failed",
             Self::Endpoint => "endpoint",
+            Self::CircuitBreaker => "circuit-breaker",
             Self::Limit => "limit",
             Self::SourceRange => "source-range",
             Self::Untrusted => "untrusted",

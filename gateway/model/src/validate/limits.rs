@@ -38,6 +38,9 @@ pub(super) fn backend(object: &Object, policy: &BackendTrafficPolicy, faults: &m
     if spec.timeout.tcp.connect_timeout.is_some_and(|s| s.0.is_zero()) {
         check.invalid("spec.timeout.tcp.connectTimeout", "must be greater than 0");
     }
+    if spec.timeout.udp.idle_timeout.is_some_and(|s| s.0.is_zero()) {
+        check.invalid("spec.timeout.udp.idleTimeout", "must be greater than 0");
+    }
     let breaker = &spec.circuit_breaker;
     check.within("spec.circuitBreaker.maxRequestsPerConnection", breaker.max_requests_per_connection.map(u64::from), 1, u32::MAX.into());
     if breaker.max_pending_requests.is_some() && breaker.max_connections.or(breaker.per_endpoint.max_connections).is_none() {

@@ -62,7 +62,8 @@ pub(super) fn configuration(object: &Object, configuration: &SluicegateConfigura
     if configuration.workers == Some(0) {
         faults.push(error(&object.origin, &object.key, "workers", "workers: Invalid value: 0: must be greater than 0".to_owned(), None));
     }
-    let (refuse, resume) = (configuration.overload.refuse_percent.unwrap_or(95), configuration.overload.resume_percent.unwrap_or(90));
+    let refuse = configuration.overload.refuse_percent.unwrap_or(95);
+    let resume = configuration.overload.resume_percent.unwrap_or(0);
     if !(1..=100).contains(&refuse) {
         let message = format!("overload.refusePercent: Invalid value: {refuse}: must be between 1 and 100, inclusive");
         faults.push(error(&object.origin, &object.key, "overload.refusePercent", message, None));

@@ -12,7 +12,7 @@ const MAX_TRAILERS: usize = 16 << 10;
 const MAX_TRAILER_FIELDS: usize = 32;
 
 /// A part of a message's content.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Part {
     Data(Bytes),
     /// After the last data.
@@ -142,7 +142,7 @@ fn size(line: &[u8]) -> Result<u64, Malformed> {
     Ok(number.iter().fold(0, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default())))
 }
 
-/// The trailer section, if all of it is here. Fields that frame, route or authenticate are left out (RFC 9110 §6.5.1).
+/// The trailer section, if all of it is here; without fields that frame, route or authenticate.
 fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
     if buffer.starts_with(b"\r\n") {
         buffer.advance(2);
@@ -156,12 +156,18 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
-        if !FORBIDDEN.contains(&name) {
-            trailers.append(name, value);
-        }
+        trailers.append(name, value);
     }
+    forbid_in_trailers(&mut trailers);
     buffer.advance(length);
     Ok(Some(trailers))
+}
+
+/// Removes what has no business in a trailer section (RFC 9110 §6.5.1).
+pub(crate) fn forbid_in_trailers(trailers: &mut HeaderMap) {
+    for name in FORBIDDEN {
+        trailers.remove(name);
+    }
 }
 
 const FORBIDDEN: [HeaderName; 10] = [

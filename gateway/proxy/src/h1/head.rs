@@ -76,7 +76,12 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize) -> Result<Option<Head<
         return Err(BadHead::BareNewline);
     }
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| BadHead::Syntax(httparse::Error::Token))?;
-    let target = span(buffer, parsed.path.unwrap_or_default().as_bytes());
+    let target = parsed.path.unwrap_or_default().as_bytes();
+    // A fragment is the client's own (RFC 9110 §7.1); what ignores it and what does not would see two paths.
+    if memchr::memchr(b'#', target).is_some() {
+        return Err(BadHead::Target);
+    }
+    let target = span(buffer, target);
     let version = version(parsed.version);
     let mut places = [Place::default(); MAX_FIELDS];
     let count = note(buffer, parsed.headers, &mut places);

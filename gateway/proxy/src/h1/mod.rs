@@ -9,7 +9,7 @@ mod head;
 mod outgoing;
 mod write;
 
-pub(crate) use content::{Decoder, Malformed, Part, Step};
+pub(crate) use content::{Decoder, Malformed, Part, Step, forbid_in_trailers};
 pub(crate) use head::{BadHead, Framing, Head, request, response};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use write::{Connection, Encoder, interim_head, request_head, response_head};

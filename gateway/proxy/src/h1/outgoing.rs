@@ -24,14 +24,12 @@ pub(crate) struct Outgoing {
     tail: &'static [u8],
     /// So many bytes of them have been written.
     written: usize,
-    /// All were, and the stream may still hold some of them: TLS takes more than the socket does.
-    held: bool,
     encoder: Encoder,
 }
 
 impl Default for Outgoing {
     fn default() -> Self {
-        Self { bytes: Vec::new(), data: Bytes::new(), tail: b"", written: 0, held: false, encoder: Encoder::Length(0) }
+        Self { bytes: Vec::new(), data: Bytes::new(), tail: b"", written: 0, encoder: Encoder::Length(0) }
     }
 }
 
@@ -48,11 +46,6 @@ impl Outgoing {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.is_taken() && !self.held
-    }
-
-    /// Whether the stream has taken all.
-    fn is_taken(&self) -> bool {
         self.bytes.is_empty() && self.data.is_empty() && self.tail.is_empty()
     }
 
@@ -110,7 +103,7 @@ impl Outgoing {
 
     /// Writes all there is.
     pub(crate) fn poll_flush<W: AsyncWrite + Unpin>(&mut self, to: &mut W, context: &mut Context<'_>) -> Poll<Result<()>> {
-        while !self.is_taken() {
+        while !self.is_empty() {
             let (head, data) = (self.bytes.len(), self.data.len());
             let rest = |piece: usize| self.written.saturating_sub(piece);
             let to = Pin::new(&mut *to);
@@ -133,12 +126,7 @@ impl Outgoing {
                 (self.data, self.tail, self.written) = (Bytes::new(), b"", 0);
                 self.bytes.clear();
                 self.bytes.shrink_to(KEPT);
-                self.held = true;
             }
-        }
-        if self.held {
-            ready!(Pin::new(to).poll_flush(context))?;
-            self.held = false;
         }
         Poll::Ready(Ok(()))
     }

@@ -23,8 +23,8 @@ impl From<Framing> for Encoder {
     }
 }
 
-/// A request in origin form (RFC 9112 §3.2.1), as HTTP/1.1, on a connection that is to be kept.
-pub(crate) fn request_head<B>(out: &mut Vec<u8>, request: &Request<B>, framing: Framing) {
+/// A request in origin form (RFC 9112 §3.2.1), as HTTP/1.1, on a connection that is to be kept, or to become what `upgrade` names.
+pub(crate) fn request_head<B>(out: &mut Vec<u8>, request: &Request<B>, framing: Framing, upgrade: Option<&HeaderValue>) {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     match request.uri().path_and_query() {
@@ -44,6 +44,10 @@ pub(crate) fn request_head<B>(out: &mut Vec<u8>, request: &Request<B>, framing: 
         Framing::Length(0) if !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) => {}
         other => framing_field(out, other),
     }
+    if let Some(protocol) = upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        field(out, &header::UPGRADE, protocol);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -55,6 +59,8 @@ pub(crate) enum Connection {
     /// HTTP/1.0 must be told.
     KeptAsAsked,
     Close,
+    /// It becomes what the response's Upgrade names.
+    Upgrade,
 }
 
 /// A final response. `bare`: it has no content by its nature (RFC 9110 §6.4.1), and what its fields say of a length is of another response.
@@ -70,7 +76,8 @@ pub(crate) fn response_head(
     status_line(out, status);
     fields(out, headers);
     match headers.get(header::CONTENT_LENGTH) {
-        Some(length) if bare => field(out, &header::CONTENT_LENGTH, length),
+        // RFC 9110 §8.6: not with 204.
+        Some(length) if bare && status != StatusCode::NO_CONTENT => field(out, &header::CONTENT_LENGTH, length),
         _ if bare => {}
         _ => framing_field(out, framing),
     }
@@ -78,6 +85,7 @@ pub(crate) fn response_head(
         Connection::Kept => {}
         Connection::KeptAsAsked => out.extend_from_slice(b"connection: keep-alive\r\n"),
         Connection::Close => out.extend_from_slice(b"connection: close\r\n"),
+        Connection::Upgrade => out.extend_from_slice(b"connection: upgrade\r\n"),
     }
     // RFC 9110 §6.6.1: a recipient with a clock adds it where it is missing.
     if !headers.contains_key(header::DATE) {
@@ -155,7 +163,7 @@ mod tests {
         let head = |method: Method, framing| {
             let request = Request::builder().method(method).uri("/a?b").header("host", "x").header("content-length", "9").body(()).unwrap();
             let mut out = Vec::new();
-            request_head(&mut out, &request, framing);
+            request_head(&mut out, &request, framing, None);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(head(Method::GET, Framing::Length(0)), "GET /a?b HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -173,7 +181,7 @@ mod tests {
             [("http://a?b", "GET /?b HTTP/1.1"), ("http://a", "GET / HTTP/1.1"), ("*", "GET * HTTP/1.1"), ("/a", "GET /a HTTP/1.1")]
         {
             let mut out = Vec::new();
-            request_head(&mut out, &Request::get(uri).body(()).unwrap(), Framing::Length(0));
+            request_head(&mut out, &Request::get(uri).body(()).unwrap(), Framing::Length(0), None);
             assert_eq!(String::from_utf8(out).unwrap().lines().next(), Some(line), "{uri}");
         }
     }

@@ -4,8 +4,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
+use super::grpc;
 use crate::h1::BadHead;
 
+/// Who is asked for less may come again later, or go elsewhere: what `x-envoy-overloaded` says.
+const X_SLUICEGATE_OVERLOADED: HeaderName = HeaderName::from_static("x-sluicegate-overloaded");
 const X_SLUICEGATE_REASON: HeaderName = HeaderName::from_static("x-sluicegate-reason");
 
 /// Why the gateway answers itself: status (RFC 9110 §15), the machine's word, the person's sentence.
@@ -34,14 +37,18 @@ reasons! {
     BadFraming => (BAD_REQUEST, "bad-framing", "the length of the request's content is in doubt\n"),
     BadCoding => (NOT_IMPLEMENTED, "bad-coding", "of transfer codings only chunked is served here\n"),
     BadVersion => (HTTP_VERSION_NOT_SUPPORTED, "bad-version", "HTTP/1.0 and HTTP/1.1 are served here\n"),
-    LargeHead => (REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request has more than 64 KiB or 100 header fields\n"),
+    LargeHead => (REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request's head is larger than is taken here\n"),
     BadContent => (BAD_REQUEST, "bad-content", "the request's content is not framed as it says\n"),
     /// Nobody reads it; the status is for the log.
     ClientGone => (BAD_REQUEST, "client-gone", "the client closed the connection\n"),
     BadHost => (BAD_REQUEST, "bad-host", "the request has no usable Host, or more than one\n"),
     BadTarget => (BAD_REQUEST, "bad-target", "the request's target cannot be forwarded\n"),
+    BadPath => (BAD_REQUEST, "bad-path", "the request's path can be read in more than one way\n"),
+    BadName => (BAD_REQUEST, "bad-name", "a header field's name has an underscore\n"),
+    Expectation => (EXPECTATION_FAILED, "expectation", "of expectations only 100-continue is met here\n"),
+    Loop => (LOOP_DETECTED, "loop", "the request has come by here before\n"),
+    Trace => (METHOD_NOT_ALLOWED, "trace", "TRACE is not served here\n"),
     Connect => (METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here\n"),
-    Misdirected => (MISDIRECTED_REQUEST, "misdirected", "another listener serves this host name\n"),
     NoHost => (NOT_FOUND, "no-host", "nothing serves this host name\n"),
     NoRoute => (NOT_FOUND, "no-route", "no route takes this request\n"),
     BadBackend => (INTERNAL_SERVER_ERROR, "bad-backend", "the route has no usable backend\n"),
@@ -50,9 +57,17 @@ reasons! {
     NoEndpoint => (SERVICE_UNAVAILABLE, "no-endpoint", "the service has no ready endpoint\n"),
     NoLocalEndpoint => (SERVICE_UNAVAILABLE, "no-local-endpoint", "the service has no ready endpoint on this node\n"),
     ConnectFailed => (BAD_GATEWAY, "connect-failed", "no endpoint accepted a connection\n"),
-    EndpointTls => (BAD_GATEWAY, "endpoint-tls", "it is not settled how the service's endpoints are verified\n"),
     UpstreamBroke => (BAD_GATEWAY, "upstream-broke", "the endpoint broke the connection before its answer\n"),
     Timeout => (GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),
+    Deadline => (GATEWAY_TIMEOUT, "deadline", "the deadline of the call has passed\n"),
+    /// RFC 9220 §3 has this status for a protocol that is not known.
+    NoUpgrade => (NOT_IMPLEMENTED, "no-upgrade", "the protocol of this CONNECT is not served here\n"),
+    NotUpgraded => (BAD_GATEWAY, "not-upgraded", "the endpoint does not speak the protocol of this CONNECT\n"),
+    SlowRequest => (REQUEST_TIMEOUT, "slow-request", "the request did not come in time\n"),
+    LargeContent => (PAYLOAD_TOO_LARGE, "large-content", "the request has more content than is taken here\n"),
+    RateLimited => (TOO_MANY_REQUESTS, "rate-limited", "too many requests\n"),
+    CircuitBreaker => (SERVICE_UNAVAILABLE, "circuit-breaker", "the service has as much to do as it may have\n"),
+    Overloaded => (SERVICE_UNAVAILABLE, "overloaded", "the gateway has too much to do\n"),
 }
 
 /// Who has an answer of the gateway's own made.
@@ -65,6 +80,11 @@ pub(crate) enum Why {
 }
 
 impl Why {
+    /// For the access log.
+    pub(crate) fn word(self) -> &'static str {
+        WORDS[self.index()]
+    }
+
     /// Its place in [`WORDS`].
     pub(crate) fn index(self) -> usize {
         match self {
@@ -95,8 +115,29 @@ impl Reason {
         let (status, word, sentence) = self.row();
         let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
         response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(word));
-        // Where the target is in doubt, so is what follows on the connection.
-        if matches!(self, Self::BadHost | Self::BadTarget | Self::Connect | Self::BadContent | Self::ClientGone) {
+        if self == Self::Deadline {
+            response.extensions_mut().insert(grpc::Status::DEADLINE_EXCEEDED);
+        }
+        // RFC 9110 §15.5.6: it says what is.
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        if self == Self::CircuitBreaker {
+            response.headers_mut().insert(X_SLUICEGATE_OVERLOADED, HeaderValue::from_static("true"));
+        }
+        // Where the target is in doubt, so is what follows on the connection; what is too slow or too large is not read to its end. A gateway that
+        // is short of descriptors is better off without it.
+        if matches!(
+            self,
+            Self::BadHost
+                | Self::BadTarget
+                | Self::Connect
+                | Self::BadContent
+                | Self::ClientGone
+                | Self::SlowRequest
+                | Self::LargeContent
+                | Self::Overloaded
+        ) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -6,13 +6,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Version};
+use sluicegate_model::settings::HeadLimits;
+use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::body::BodyError;
 use super::closing::Signal;
 use crate::h1::{self, BadHead, Decoder, Framing, Head, Outgoing, Part, Step};
+use crate::http2::PREFACE;
 use crate::stream::Stream;
 
 /// Read at a time: a head,
@@ -41,6 +44,17 @@ impl Client {
         self.outgoing.borrow_mut().poll_flush(&mut *self.stream.borrow_mut(), context)
     }
 
+    /// What the client sends from here on are the bytes of another protocol.
+    pub(super) fn tunnel(&self) {
+        self.decoder.set(Decoder::UntilClose);
+    }
+
+    /// Tells the client that nothing follows, once all was written.
+    pub(super) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(context))?;
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)
+    }
+
     /// What is left of the request's content; `Length(0)`: nothing.
     pub(super) fn unread(&self) -> Decoder {
         self.decoder.get()
@@ -51,6 +65,10 @@ impl Client {
 pub(super) enum NoRequest {
     /// The connection has ended, or is to end before another.
     Ended,
+    /// It did not come in time.
+    Late,
+    /// The client speaks HTTP/2, as it knows that we do (RFC 9113 §3.3).
+    Http2,
     Bad(BadHead),
 }
 
@@ -62,14 +80,33 @@ pub(crate) struct Reader {
     seen: usize,
     version: Version,
     framing: Framing,
+    /// How large a request's head may be.
+    limits: HeadLimits,
     /// So much of the request's content was read.
     taken: u64,
     ended: bool,
+    /// No request has come yet: what comes may be HTTP/2.
+    first: bool,
 }
 
 impl Reader {
-    pub(super) fn new(client: Rc<Client>) -> Self {
-        Self { client, buffer: BytesMut::new(), seen: 0, version: Version::HTTP_11, framing: Framing::Length(0), taken: 0, ended: false }
+    pub(super) fn new(client: Rc<Client>, limits: HeadLimits) -> Self {
+        Self {
+            limits,
+            client,
+            buffer: BytesMut::new(),
+            seen: 0,
+            version: Version::HTTP_11,
+            framing: Framing::Length(0),
+            taken: 0,
+            ended: false,
+            first: true,
+        }
+    }
+
+    /// The connection, and what was read from it; none: somebody else reads or writes it.
+    pub(super) fn into_parts(self) -> Option<(Stream, Bytes)> {
+        Some((Rc::into_inner(self.client)?.stream.into_inner(), self.buffer.freeze()))
     }
 
     /// Reads more; 0: the end.
@@ -86,8 +123,19 @@ impl Reader {
     /// The next request's head. `closing`: no request is taken that has not arrived by now.
     pub(super) fn poll_request(&mut self, context: &mut Context<'_>, closing: bool) -> Poll<Result<Head<Request<()>>, NoRequest>> {
         loop {
-            if self.buffer.len() > self.seen {
+            if self.first && !self.buffer.is_empty() {
+                if self.buffer.starts_with(PREFACE) {
+                    return Poll::Ready(Err(NoRequest::Http2));
+                }
+                self.first = PREFACE.starts_with(&self.buffer);
+            }
+            if self.buffer.len() > self.seen && !self.first {
+                let before = self.buffer.len();
                 match h1::request(&mut self.buffer, self.seen).map_err(NoRequest::Bad)? {
+                    Some(head) if before - self.buffer.len() > self.limits.bytes || head.message.headers().len() > self.limits.fields => {
+                        return Poll::Ready(Err(NoRequest::Bad(BadHead::TooLarge)));
+                    }
+                    None if before > self.limits.bytes => return Poll::Ready(Err(NoRequest::Bad(BadHead::TooLarge))),
                     Some(head) => {
                         (self.seen, self.taken) = (0, 0);
                         (self.version, self.framing) = (head.message.version(), head.framing);
@@ -101,7 +149,13 @@ impl Reader {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoRequest::Ended)),
                 Poll::Pending if closing && self.buffer.is_empty() => return Poll::Ready(Err(NoRequest::Ended)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending if self.client.signal.is_request_late() => return Poll::Ready(Err(NoRequest::Late)),
+                Poll::Pending => {
+                    if !self.buffer.is_empty() {
+                        self.client.signal.head();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -128,17 +182,27 @@ impl Reader {
             self.client.decoder.set(decoder);
             match step {
                 Ok(Step::Part(part)) => {
-                    if let Part::Data(data) = &part {
-                        self.taken += data.len() as u64;
+                    let size = if let Part::Data(data) = &part { data.len() } else { 0 };
+                    self.taken += size as u64;
+                    self.client.signal.moved(size);
+                    if decoder.is_end() {
+                        self.client.signal.received();
                     }
-                    self.client.signal.moved();
                     return Poll::Ready(Some(Ok(part)));
                 }
-                Ok(Step::End) => return Poll::Ready(None),
-                Ok(Step::More) => match ready!(self.poll_fill(context, CONTENT)) {
-                    Ok(1..) => {}
-                    Ok(0) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
-                    Err(_) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
+                Ok(Step::End) => {
+                    self.client.signal.received();
+                    return Poll::Ready(None);
+                }
+                Ok(Step::More) if self.client.signal.is_request_late() => return Poll::Ready(Some(Err(BodyError::Late))),
+                Ok(Step::More) => match self.poll_fill(context, CONTENT) {
+                    Poll::Pending => {
+                        self.client.signal.awaits();
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0)) if decoder.close().is_ok() => self.client.decoder.set(decoder),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
                 },
                 Err(malformed) => return Poll::Ready(Some(Err(BodyError::Client(malformed)))),
             }

@@ -4,10 +4,12 @@ use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::ServicePort;
 use tokio::io::AsyncWriteExt as _;
 
@@ -15,10 +17,12 @@ use super::answer::{Own, Reason};
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
+use super::tunnel::{self, End, Idle};
+use super::{grpc, streams};
+use crate::access::Entry;
 use crate::h1::{self, Connection, Decoder, Framing, Head};
 use crate::origin::Origin;
 use crate::stream::Stream;
-use crate::tls::Secured;
 use crate::upstream::Upstreams;
 use crate::worker::Shared;
 
@@ -28,25 +32,37 @@ const DISCARD: u64 = 64 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The client, and what is said of it in every request.
+#[derive(Clone)]
 pub(super) struct Peer {
+    /// Who connected; or whom a trusted proxy names.
     pub(super) address: SocketAddr,
-    /// Its address as a field value, written once for the connection.
+    /// The address of who connected as a field value, written once for the connection.
     pub(super) value: HeaderValue,
-    /// The address it connected to.
+    /// The address it connected to,
     pub(super) listener: SocketAddr,
+    /// and its port, likewise.
+    pub(super) port: HeaderValue,
+    /// The scheme that a trusted proxy names.
+    pub(super) claimed_scheme: Option<&'static str>,
     origin: Origin,
     /// The same address as the socket has it, which may be one of many that the listener has.
     local: SocketAddr,
     /// Connections to endpoints that were told of this client.
     own: Rc<Upstreams>,
-    /// What TLS told of it; none without TLS.
-    pub(super) tls: Option<Secured>,
 }
 
 impl Peer {
+    /// `local`: the address it reached, as far as the socket knows.
+    pub(super) fn new(origin: Origin, listener: SocketAddr, local: SocketAddr) -> Option<Self> {
+        let address = origin.client;
+        let value = HeaderValue::from_str(&address.ip().to_canonical().to_string()).ok()?;
+        let port = HeaderValue::from(listener.port());
+        Some(Self { address, value, listener, port, claimed_scheme: None, origin, local, own: Rc::default() })
+    }
+
     /// The scheme it came by.
     pub(super) fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+        self.claimed_scheme.unwrap_or("http")
     }
 
     /// What endpoints of a service are told of it in the first bytes of a connection.
@@ -60,58 +76,95 @@ impl Peer {
     }
 }
 
-pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, tls: Option<Secured>, shared: &Rc<Shared>) {
-    let client = origin.client;
-    let Ok(value) = HeaderValue::from_str(&client.ip().to_canonical().to_string()) else { return };
+/// Serves HTTP, of the version that was agreed on, or that the client's first bytes tell.
+pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, shared: &Rc<Shared>) {
     let local = if listener.ip().is_unspecified() { stream.socket().local_addr().unwrap_or(listener) } else { listener };
-    let closing = shared.closings.enter(listener);
+    let Some(peer) = Peer::new(origin, listener, local) else { return };
+    let settings = shared.view().listener(listener).map(|l| l.settings.clone()).unwrap_or_default();
+    let closing = shared.closings.enter(listener, &settings.timeouts);
     let signal = &closing.signal;
-    let peer = Peer { address: client, value, listener, origin, local, own: Rc::default(), tls };
-    let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, shared));
-    poll_fn(|context| {
-        if signal.is_late() {
-            return Poll::Ready(());
+    if stream.is_http2() {
+        return Box::pin(streams::serve(stream, Bytes::new(), Rc::new(peer), &settings, signal, shared)).await;
+    }
+    let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, &settings, shared));
+    let handed_over = poll_fn(|context| {
+        if signal.is_over() {
+            return Poll::Ready(None);
         }
         signal.wake_with(context.waker());
         talking.as_mut().poll(context)
     })
     .await;
+    if let Some((stream, ahead)) = handed_over {
+        Box::pin(streams::serve(stream, ahead, Rc::new(peer.clone()), &settings, signal, shared)).await;
+    }
 }
 
-async fn talk(client: Rc<Client>, peer: &Peer, shared: &Rc<Shared>) {
-    let mut reader = Reader::new(client.clone());
+/// The answer to what is no request, or none that an exchange could begin with: its fields, if they are known.
+pub(super) fn refuse(reason: Reason, fields: Option<&HeaderMap>, peer: &Peer, shared: &Shared) -> Response<ResponseBody<'static>> {
+    let own = Own::from(reason);
+    shared.stats.own_answers.count(own.why.index());
+    let status = own.response.status();
+    let mut response = if fields.is_some_and(grpc::is_call) { grpc::answer(own.response) } else { own.response };
+    if let Some(log) = &shared.log {
+        let view = shared.view();
+        let listener = view.listener(peer.listener).map_or("", |l| &l.name);
+        let mut entry = Entry::new(log, "http", peer.address.ip(), listener);
+        (entry.status, entry.reason) = (Some(status), Some(own.why.word()));
+        response.body_mut().log(entry);
+    }
+    response
+}
+
+/// What was read from a connection that speaks HTTP/2, and the connection.
+type HandedOver = Option<(Stream, Bytes)>;
+
+async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared: &Rc<Shared>) -> HandedOver {
+    let mut reader = Reader::new(client.clone(), settings.head);
+    let mut left = settings.connections.requests.unwrap_or(u32::MAX);
     loop {
         let closing = || client.signal.is_closing() || shared.stopping.get();
-        let Head { message, framing: _, keep_alive } = match poll_fn(|context| reader.poll_request(context, closing())).await {
-            Ok(head) => head,
-            Err(NoRequest::Ended) => return farewell(peer, &client).await,
-            Err(NoRequest::Bad(why)) => {
-                tracing::debug!(%why, client = %peer.address, "a request was refused");
-                let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
-                let own = Own::from(Reason::from(why));
-                shared.stats.own_answers.count(own.why.index());
-                let _ = respond(own.response, answered, &client, shared).await;
-                return linger(&mut reader, &client).await;
-            }
-        };
-        client.signal.begin();
+        let Head { message, framing: _, keep_alive } =
+            match poll_fn(|context| reader.poll_request(context, client.signal.is_ending())).await {
+                Ok(head) => head,
+                Err(NoRequest::Ended) => return None,
+                Err(NoRequest::Http2) => {
+                    drop(client);
+                    return reader.into_parts();
+                }
+                Err(refused @ (NoRequest::Bad(_) | NoRequest::Late)) => {
+                    let reason = match refused {
+                        NoRequest::Bad(why) => Reason::from(why),
+                        _ => Reason::SlowRequest,
+                    };
+                    tracing::debug!(?reason, client = %peer.address, "a request was refused");
+                    let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
+                    let _ = respond(refuse(reason, None, peer, shared), answered, &client, shared).await;
+                    linger(&mut reader, &client).await;
+                    return None;
+                }
+            };
+        client.signal.begin(!client.unread().is_end());
+        left = left.saturating_sub(1);
         let (head, version) = (*message.method() == Method::HEAD, message.version());
         let expects = message.headers().contains_key(header::EXPECT);
         let mut request = message.map(|()| RequestBody::Client(&mut reader));
         let response = exchange(&mut request, peer, shared).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            Box::pin(switch(response, &client, shared)).await;
+            return None;
+        }
         // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
-        let close = !keep_alive || closing() || !shared.serves_http(peer.listener) || too_much(client.unread(), expects);
+        let close = !keep_alive || left == 0 || closing() || !shared.serves_http(peer.listener) || too_much(client.unread(), expects);
         let kept = (!close).then(|| if version == Version::HTTP_10 { Connection::KeptAsAsked } else { Connection::Kept });
         match respond(response, Answered { head, version, kept }, &client, shared).await {
             Sent::Kept if discard(&mut reader, &client).await => {}
-            Sent::Broken => return,
+            Sent::Broken => return None,
             Sent::Kept | Sent::Last => {
-                if client.unread().is_end() {
-                    farewell(peer, &client).await;
-                } else {
+                if !client.unread().is_end() {
                     linger(&mut reader, &client).await;
                 }
-                return;
+                return None;
             }
         }
         client.signal.end();
@@ -161,7 +214,7 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
             while !ended && !waiting && out.borrow().has_room() {
                 match body.poll_part(context) {
                     Poll::Ready(Some(Ok(part))) => {
-                        client.signal.moved();
+                        client.signal.moved(if let h1::Part::Data(data) = &part { data.len() } else { 0 });
                         out.borrow_mut().push(part).map_err(|_| ())?;
                     }
                     Poll::Ready(Some(Err(error))) => {
@@ -177,8 +230,14 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
                     Poll::Pending => waiting = true,
                 }
             }
-            if ready!(client.poll_flush(context)).is_err() {
-                return Poll::Ready(Err(()));
+            match client.poll_flush(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => {
+                    client.signal.awaits();
+                    let sending = body.poll_request(context);
+                    return if let Poll::Ready(Err(_)) = sending { Poll::Ready(Err(())) } else { Poll::Pending };
+                }
             }
             if ended {
                 return Poll::Ready(Ok(()));
@@ -194,6 +253,19 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
         (Ok(()), Connection::Close) => Sent::Last,
         (Ok(()), _) => Sent::Kept,
     }
+}
+
+/// The endpoint has agreed to another protocol: the connection ends with it.
+async fn switch(response: Response<ResponseBody<'_>>, client: &Client, shared: &Shared) {
+    let idle = response.extensions().get::<Idle>().copied().unwrap_or(Idle(None));
+    let (head, body) = response.into_parts();
+    let (framing, connection) = (Framing::UntilClose, h1::Connection::Upgrade);
+    {
+        let (mut out, date) = (client.outgoing.borrow_mut(), shared.date.borrow());
+        h1::response_head(out.begin(framing.into()), head.status, &head.headers, framing, true, connection, &date);
+    }
+    client.tunnel();
+    tunnel::run(body, End::Connection(client), idle, &client.signal).await;
 }
 
 /// Whether more of a request is unread than is worth reading for the sake of the connection. A client that expects 100 may send its content
@@ -218,14 +290,6 @@ async fn discard(reader: &mut Reader, client: &Client) -> bool {
         }
     }
     true
-}
-
-/// Says that the end is the end: without TLS' `close_notify` a client cannot tell it from a cut (RFC 8446 §6.1).
-async fn farewell(peer: &Peer, client: &Client) {
-    if peer.tls.is_some() {
-        let closing = poll_fn(|context| pin!(client.stream.borrow_mut().shutdown()).poll(context));
-        let _ = tokio::time::timeout(LINGER, closing).await;
-    }
 }
 
 async fn linger(reader: &mut Reader, client: &Client) {

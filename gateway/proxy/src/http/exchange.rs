@@ -3,21 +3,22 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
-use sluicegate_model::snapshot::{EndpointTls, Front, RouterBinding, RouterRung, ServicePort, Side, Target, TlsHost, TlsMode};
+use sluicegate_model::snapshot::{Front, Listener, RouterBinding, RouterRung, ServicePort, Side, Target};
 use sluicegate_model::stats::count;
 
 use super::answer::{Own, OwnAnswer, Reason, Why, text};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
-use super::send::{send, within};
-use super::{cors, headers, mirror, redirect};
-use crate::tls::identity::X_FORWARDED_CLIENT_CERT;
+use super::deadline::{self, Deadline};
+use super::send::send;
+use super::{arrival, cors, grpc, headers, identify, limit, mirror, redirect, upgrade};
+use crate::access::Entry;
+use crate::overload;
 use crate::worker::{Shared, View};
 
 /// A rule that takes the request, and the rung of the router's ladder it stands on.
@@ -37,6 +38,8 @@ pub(super) struct Routed<'v> {
     tries: Cell<u32>,
     /// The endpoint of the newest try.
     endpoint: Cell<Option<SocketAddr>>,
+    /// What a gRPC call asks for.
+    pub(super) call: Option<grpc::Asked>,
 }
 
 impl<'v> Routed<'v> {
@@ -60,15 +63,24 @@ impl<'v> Routed<'v> {
 
     /// For one try: the rule's, else the service's.
     pub(super) fn try_time(&self) -> Option<Duration> {
-        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout)).or(given(self.service.settings.timeouts.request))
+        let of_service = || self.service.settings.retry.as_ref().and_then(|r| r.per_try);
+        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout).or_else(of_service))
     }
 
-    fn whole_time(&self) -> Option<Duration> {
-        given(self.matched.as_ref().and_then(|m| m.rule.request_timeout))
+    /// For the whole exchange: the rule's, else the service's; and never more than the service allows, nor than a call asks for. Then what has
+    /// happened when it has passed.
+    fn whole_time(&self) -> (Option<Duration>, Reason) {
+        let of = &self.service.settings.timeouts;
+        let time = given(self.matched.as_ref().and_then(|m| m.rule.request_timeout).or(of.request));
+        let time = time.into_iter().chain(of.stream).min();
+        match self.call.and_then(|call| call.timeout) {
+            Some(call) if time.is_none_or(|time| call <= time) => (Some(call), Reason::Deadline),
+            _ => (time, Reason::Timeout),
+        }
     }
 }
 
-/// Gateway API's `0s` means none.
+/// Gateway API's `0s` means none, also where the service has one.
 fn given(time: Option<Duration>) -> Option<Duration> {
     time.filter(|t| !t.is_zero())
 }
@@ -76,38 +88,108 @@ fn given(time: Option<Duration>) -> Option<Duration> {
 /// The request stays with the caller until its content is sent, and is lent to all below.
 pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Response<ResponseBody<'c>> {
     count(&shared.stats.requests);
-    match forward(request, peer, shared).await {
+    let mut entry = None;
+    let mut response = match forward(request, peer, shared, &mut entry).await {
         Ok(response) => response,
         Err(own) => {
             shared.stats.own_answers.count(own.why.index());
-            own.response
+            if let Some(entry) = &mut entry {
+                (entry.reason, entry.bytes_in) = (Some(own.why.word()), request.body().taken());
+            }
+            if grpc::is_call(request.headers()) { grpc::answer(own.response) } else { own.response }
         }
+    };
+    if let Some(mut entry) = entry {
+        entry.status = Some(response.status());
+        response.body_mut().log(entry);
     }
+    response
 }
 
-async fn forward<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Result<Response<ResponseBody<'c>>, Own> {
+/// `entry`: where what the access log wants to know is put, if there is one.
+async fn forward<'c>(
+    request: &mut Request<RequestBody<'c>>,
+    peer: &Peer,
+    shared: &Rc<Shared>,
+    entry: &mut Option<Box<Entry>>,
+) -> Result<Response<ResponseBody<'c>>, Own> {
+    if overload::is_refusing(&shared.stats) {
+        count(&shared.stats.overload.requests);
+        return Err(Reason::Overloaded.into());
+    }
     let begun = Instant::now();
     let view = shared.view();
+    let listener = view.listener(peer.listener).ok_or(Reason::NoRoute)?;
+    let settings = &*listener.settings;
+    *entry = shared.log.as_ref().map(|log| Entry::of(log, request, peer.address.ip(), &listener.name));
     check(request)?;
-    // Before the router sees it: nobody but the gateway says who a client is.
-    request.headers_mut().remove(X_FORWARDED_CLIENT_CERT);
-    identify(request, peer);
-    let routed = route(request, peer, &view, shared, begun)?;
+    let arrived = arrival::arrive(request, peer, settings)?;
+    let peer = arrived.as_ref();
+    if let Some(entry) = entry {
+        (entry.client, entry.request_id) = (peer.address.ip(), request.headers().get(identify::X_REQUEST_ID).cloned());
+    }
+    if let Some(most) = settings.content {
+        limit::length(request, most, shared)?;
+    }
+    let mut verdict = None;
+    if let Some(limiter) = &listener.limiter {
+        let stats = &shared.stats.clients;
+        verdict = limit::rate(limiter, request, peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
+    }
+    let mut routed = route(request, peer, listener, &view, shared, begun)?;
+    if routed.service.protocol.is_http2() && grpc::is_call(request.headers()) {
+        routed.call = Some(grpc::Asked::new(request.headers()));
+    }
+    if let Some(entry) = entry {
+        entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
+    }
+    if let Some(limiter) = &routed.service.limiter {
+        let stats = &routed.service.stats.refused;
+        let of_service = limit::rate(limiter, request, peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
+        verdict = limit::stricter(verdict, of_service);
+    }
     let hash = routed.service.hash.as_ref();
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
-    head(request, &routed, peer)?;
+    let asked = head(request, &routed)?;
+    if asked.trailers && routed.service.protocol.is_http2() {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    upgrade::note(asked.upgrade, request, routed.service)?;
     if let Some(matched) = routed.matched.as_ref().filter(|m| !m.rule.actions.mirrors.is_empty()) {
         mirror::start(matched, request, &view, peer, shared);
     }
-    let sending = pin!(send(request, &routed, hash, peer, shared));
-    let mut response = within(routed.whole_time(), sending).await.ok_or(Reason::Timeout)??;
-    headers::strip_hop_by_hop(response.headers_mut());
+    if let Some(most) = settings.content {
+        limit::watch(request, most);
+    }
+    let (time, passed) = routed.whole_time();
+    let mut deadline = Deadline::new(begun, time);
+    let sent = deadline::by(&mut deadline, send(request, &routed, hash, peer, shared)).await;
+    if let Some(entry) = entry {
+        (entry.attempts, entry.endpoint) = (routed.tries.get(), routed.endpoint.get());
+        entry.answered();
+    }
+    let mut response = sent.ok_or_else(|| {
+        count(&routed.service.stats.refused.timeout);
+        passed
+    })??;
+    let asked = headers::strip_hop_by_hop(response.headers_mut());
+    if upgrade::is_agreed(asked.upgrade, request, &mut response, routed.service)? {
+        count(&shared.stats.upgrades);
+    } else if deadline.is_some() {
+        response.body_mut().until(deadline);
+    }
+    if let Some(via) = settings.headers.extras.as_ref().and_then(|extras| extras.via.as_ref()) {
+        response.headers_mut().append(header::VIA, via.element.clone());
+    }
     for actions in routed.actions() {
         actions.response_headers.apply(response.headers_mut());
         if let (Some(cors), Some(origin)) = (&actions.cors, &origin) {
             cors::mark(cors, origin, response.headers_mut());
         }
+    }
+    if let Some(verdict) = &verdict {
+        limit::tell(verdict, &mut response);
     }
     count(&routed.service.stats.responses[class(response.status())]);
     Ok(response)
@@ -125,26 +207,24 @@ fn check<B>(request: &Request<B>) -> Result<(), Reason> {
     Ok(())
 }
 
-fn identify<B>(request: &mut Request<B>, peer: &Peer) {
-    if let Some(value) = peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
-        request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, value.clone());
-    }
-}
-
 /// Virtual host, rule, static answers, backend.
-fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shared, begun: Instant) -> Result<Routed<'v>, Own> {
+fn route<'v, B>(
+    request: &Request<B>,
+    peer: &Peer,
+    listener: &'v Listener,
+    view: &'v View,
+    shared: &Shared,
+    begun: Instant,
+) -> Result<Routed<'v>, Own> {
     let host = host_of(request).ok_or(Reason::BadHost)?;
-    let target = match view.listener(peer.listener).map(|l| &l.front) {
-        Some(Front::Http(hosts)) => &hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?.target,
-        Some(Front::Tls(hosts)) => secured(hosts, &host, peer)?,
-        Some(Front::Tcp(_)) | None => return Err(Reason::NoRoute.into()),
-    };
-    let (service, side, matched) = match target {
+    let Front::Http(hosts) = &listener.front else { return Err(Reason::NoRoute.into()) };
+    let virtual_host = hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?;
+    let (service, side, matched) = match &virtual_host.target {
         Target::Nothing => return Err(Reason::NoRoute.into()),
         Target::Service(to) => (to.service, to.side, None),
         Target::Router(binding) => {
             let matched = decide(request, &host, binding, peer, shared)?;
-            if let Some(answer) = static_answer(&matched, request, &host, peer) {
+            if let Some(answer) = static_answer(&matched, request, &host) {
                 return Err(answer);
             }
             let backend = matched.choice.backend.and_then(|b| matched.rung.backends.get(matched.choice.rule)?.get(b)?.as_ref().ok());
@@ -152,21 +232,7 @@ fn route<'v, B>(request: &Request<B>, peer: &Peer, view: &'v View, shared: &Shar
         }
     };
     let service = view.snapshot.services.get(service).ok_or(Reason::BadBackend)?;
-    if matches!(service.tls, EndpointTls::Untold | EndpointTls::Broken) {
-        return Err(Reason::EndpointTls.into());
-    }
-    Ok(Routed { service, side, matched, begun, tries: Cell::new(0), endpoint: Cell::new(None) })
-}
-
-/// The listener of a host name among those of a TLS port. It must be the one that the connection's server name chose: another one may have
-/// asked for another certificate of the client (RFC 9110 §7.4, Gateway API's misdirected requests).
-fn secured<'v>(hosts: &'v [TlsHost], host: &str, peer: &Peer) -> Result<&'v Target, Reason> {
-    let serving = |name: &str| hosts.iter().position(|h| h.serves(name));
-    let found = serving(host).ok_or(Reason::NoHost)?;
-    // Without TLS: the listener was another one when the connection began.
-    let name = peer.tls.as_ref().ok_or(Reason::Misdirected)?.server_name.as_deref().unwrap_or("");
-    let same = name == host || serving(name) == Some(found);
-    if same && matches!(hosts[found].mode, TlsMode::Http(_)) { Ok(&hosts[found].target) } else { Err(Reason::Misdirected) }
+    Ok(Routed { service, side, matched, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
 }
 
 fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, peer: &Peer, shared: &Shared) -> Result<Matched<'v>, Own> {
@@ -190,14 +256,13 @@ fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, p
 }
 
 /// A preflight comes first: browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
-fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str, peer: &Peer) -> Option<Own> {
+fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> Option<Own> {
     let actions = &matched.rule.actions;
     if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
         return Some(own(Why::Preflight, answer));
     }
     if let Some(to) = &actions.redirect {
-        let listener = (peer.scheme(), matched.rung.table.listener.port);
-        let answer = redirect::redirect(to, request, host, listener, matched.choice.matched_prefix);
+        let answer = redirect::redirect(to, request, host, matched.rung.table.listener.port, matched.choice.matched_prefix);
         return Some(own(Why::Redirect, answer));
     }
     actions.answer.as_ref().map(|answer| own(Why::Direct, direct(answer)))
@@ -220,7 +285,7 @@ fn direct(answer: &Answer) -> Response<ResponseBody<'static>> {
 }
 
 /// Makes the head ready for the next hop: hop-by-hop fields, origin form, rewrite, header changes.
-fn head<B>(request: &mut Request<B>, routed: &Routed<'_>, peer: &Peer) -> Result<(), Reason> {
+fn head<B>(request: &mut Request<B>, routed: &Routed<'_>) -> Result<headers::Asked, Reason> {
     if request.uri().authority().is_some() {
         // RFC 9112 §3.2.2: the target's authority replaces Host, and an origin server gets the origin form.
         if let Some(value) = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
@@ -229,10 +294,7 @@ fn head<B>(request: &mut Request<B>, routed: &Routed<'_>, peer: &Peer) -> Result
         *request.uri_mut() = request.uri().path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
     }
     *request.version_mut() = Version::HTTP_11;
-    headers::strip_hop_by_hop(request.headers_mut());
-    headers::forwarded(request.headers_mut(), &peer.value, peer.scheme());
-    // Once more: `Connection` may have nominated it.
-    identify(request, peer);
+    let asked = headers::strip_hop_by_hop(request.headers_mut());
     if let Some(matched) = &routed.matched {
         for actions in routed.actions() {
             if let Some(change) = &actions.rewrite {
@@ -241,7 +303,7 @@ fn head<B>(request: &mut Request<B>, routed: &Routed<'_>, peer: &Peer) -> Result
             actions.request_headers.apply(request.headers_mut());
         }
     }
-    Ok(())
+    Ok(asked)
 }
 
 /// The one Host, lower case, without its port; copied only if it has capitals. None: missing, doubled or not a host.
@@ -257,15 +319,9 @@ fn host_of<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
         // Names and passwords in a target are deprecated and a trap (RFC 9110 §4.2.4).
         (Some(authority), _) if authority.as_str().contains('@') => return None,
         (Some(authority), _) => authority.host(),
-        (None, Some(field)) => match field.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            _ => field,
-        },
+        (None, Some(field)) => super::host::split(field)?,
         (None, None) => "",
     };
-    if host.bytes().any(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'?' | b'#' | b'@' | b',')) {
-        return None;
-    }
     Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 

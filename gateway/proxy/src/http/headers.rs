@@ -1,28 +1,43 @@
-//! Header fields that belong to one hop, and those that tell the next hop of this one.
+//! Header fields that belong to one hop.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HOP_BY_HOP: [HeaderName; 7] =
-    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE];
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const HOP_BY_HOP: [HeaderName; 6] =
+    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
+
+/// Bits of [`hop_by_hop`].
+const CONNECTION: u8 = 1;
+const TE: u8 = 1 << 3;
+const UPGRADE: u8 = 1 << 5;
+
+/// What a sender asked of this hop.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// To become another protocol: the Upgrade that Connection nominates.
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// To be sent trailers.
+    pub(crate) trailers: bool,
+}
 
 /// RFC 9110 §7.6.1: removes the fields of one hop, and those that `Connection` nominates. Most heads have few of them: one look at the names
-/// is cheaper than seven removals.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// is cheaper than six removals. `Trailer` is none of them (§6.6.2): trailers pass, and so does what announces them.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Asked {
     let found = headers.keys().fold(0_u8, |found, name| found | hop_by_hop(name));
+    let mut asked = Asked::default();
     if found == 0 {
-        return;
+        return asked;
     }
-    if found & 1 != 0 {
+    if found & UPGRADE != 0 && lists(headers, header::CONNECTION, "upgrade") {
+        asked.upgrade = headers.get(header::UPGRADE).cloned();
+    }
+    asked.trailers = found & TE != 0 && lists(headers, header::TE, "trailers");
+    if found & CONNECTION != 0 {
         let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
         let nominated = values.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !common_option(name));
         let nominated: Vec<HeaderName> = nominated.filter_map(|name| name.parse().ok()).collect();
-        // A client must not be able to remove what says where the request goes and where it ends.
-        for name in nominated.into_iter().filter(|n| *n != header::HOST && *n != header::CONTENT_LENGTH) {
+        for name in nominated.into_iter().filter(|name| !is_end_to_end(name)) {
             headers.remove(name);
         }
     }
@@ -31,6 +46,19 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+    asked
+}
+
+/// Whether a field's list has a member, of which parameters are not looked at.
+fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
+    let mut members = headers.get_all(name).into_iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    members.any(|m| m.split(';').next().is_some_and(|m| m.trim().eq_ignore_ascii_case(wanted)))
+}
+
+/// What a sender cannot have removed by nominating it: where the request goes, where it ends, and what the gateway says of it.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    let ours = [header::HOST, header::CONTENT_LENGTH, header::FORWARDED, header::VIA, super::identify::X_REQUEST_ID];
+    ours.contains(name) || name.as_str().starts_with("x-forwarded-")
 }
 
 /// What `Connection` mostly says: no field of another hop, so nothing to look for.
@@ -41,37 +69,13 @@ fn common_option(option: &str) -> bool {
 /// The bit of its place in [`HOP_BY_HOP`], else 0; told by the length first, as most are none.
 fn hop_by_hop(name: &HeaderName) -> u8 {
     match name.as_str() {
-        "connection" => 1,
+        "connection" => CONNECTION,
         "keep-alive" => 1 << 1,
         "proxy-connection" => 1 << 2,
-        "te" => 1 << 3,
-        "trailer" => 1 << 4,
-        "transfer-encoding" => 1 << 5,
-        "upgrade" => 1 << 6,
+        "te" => TE,
+        "transfer-encoding" => 1 << 4,
+        "upgrade" => UPGRADE,
         _ => 0,
-    }
-}
-
-/// Appends the client to `X-Forwarded-For`, and says how and for what host it came: an edge does not believe what clients claim there.
-pub(crate) fn forwarded(headers: &mut HeaderMap, client: &HeaderValue, scheme: &'static str) {
-    let value = match headers.get(&X_FORWARDED_FOR) {
-        None => client.clone(),
-        Some(_) => {
-            let mut joined = Vec::new();
-            for known in headers.get_all(&X_FORWARDED_FOR) {
-                joined.extend_from_slice(known.as_bytes());
-                joined.extend_from_slice(b", ");
-            }
-            joined.extend_from_slice(client.as_bytes());
-            // Cannot fail: values joined by a comma and a space. If it did, the client alone is still true.
-            HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).unwrap_or_else(|_| client.clone())
-        }
-    };
-    headers.insert(X_FORWARDED_FOR, value);
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    match headers.get(header::HOST).cloned() {
-        Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
-        None => drop(headers.remove(X_FORWARDED_HOST)),
     }
 }
 
@@ -86,32 +90,36 @@ mod tests {
         headers.insert("x-secret", HeaderValue::from_static("1"));
         headers.insert("x-kept", HeaderValue::from_static("1"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        strip_hop_by_hop(&mut headers);
+        let asked = strip_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        assert!(asked.trailers && asked.upgrade.is_none());
+    }
+
+    #[test]
+    fn an_upgrade_counts_if_it_is_nominated() {
+        for (connection, counts) in [("keep-alive, Upgrade", true), ("upgrades", false), ("close", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            assert_eq!(strip_hop_by_hop(&mut headers).upgrade.is_some(), counts, "{connection}");
+            assert!(headers.is_empty());
+        }
     }
 
     #[test]
     fn the_quick_look_knows_them_all() {
         assert!(HOP_BY_HOP.iter().enumerate().all(|(bit, name)| hop_by_hop(name) == 1 << bit));
-        assert!([header::HOST, header::CONTENT_LENGTH, X_FORWARDED_FOR].iter().all(|name| hop_by_hop(name) == 0));
+        assert!([header::HOST, header::CONTENT_LENGTH, header::VIA].iter().all(|name| hop_by_hop(name) == 0));
     }
 
     #[test]
-    fn host_and_framing_cannot_be_nominated() {
+    fn host_framing_and_what_the_gateway_says_cannot_be_nominated() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Host, Content-Length"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Host, Content-Length, X-Forwarded-For"));
         headers.insert(header::HOST, HeaderValue::from_static("h"));
+        headers.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("3"));
         strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.len(), 2);
-    }
-
-    #[test]
-    fn the_client_is_appended() {
-        let mut headers = HeaderMap::new();
-        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
-        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.2"));
-        forwarded(&mut headers, &HeaderValue::from_static("127.0.0.1"), "http");
-        assert_eq!(headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>(), ["192.0.2.1, 192.0.2.2, 127.0.0.1"]);
+        assert_eq!(headers.len(), 3);
     }
 }

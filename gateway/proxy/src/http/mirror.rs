@@ -14,8 +14,8 @@ use super::body::{Copied, RequestBody};
 use super::connection::Peer;
 use super::exchange::Matched;
 use crate::tcp::Busy;
-use crate::upstream;
 use crate::worker::{Shared, View};
+use crate::{breaker, upstream};
 
 /// For a copy from its first byte to the end of its response.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -54,16 +54,19 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody<'_>
                 let picked = shared.decider.borrow_mut().pick(service, Side::Internal, client, None, &[]).ok()?;
                 let _busy = Busy::new(&picked);
                 // One that tells of the client is this copy's alone.
-                let idle = if hello.is_some() { None } else { shared.upstreams.check_out(service, picked.address) };
-                let mut connection = match idle {
-                    Some(connection) => connection,
-                    None => Box::pin(upstream::open(service, &picked, hello.as_deref(), &shared)).await?,
+                let upstreams = if hello.is_some() { Rc::default() } else { shared.upstreams.clone() };
+                let mut link = match upstreams.check_out(service, picked.address) {
+                    Some(link) => link,
+                    None => {
+                        let places = breaker::connection(service, &picked).ok()?;
+                        Box::pin(upstream::open(service, &picked, hello.as_deref(), places, &upstreams, &shared)).await?
+                    }
                 };
-                connection.begin(&copy, body.framing());
-                let head = poll_fn(|context| connection.poll_head(copy.method(), &mut body, context));
+                link.begin(&copy, body.framing());
+                let head = poll_fn(|context| link.poll_head(copy.method(), &mut body, context));
                 // Interim responses are responses too, as far as a mirror cares.
                 head.await.ok()?;
-                while let Some(part) = poll_fn(|context| connection.poll_part(&mut body, context)).await {
+                while let Some(part) = poll_fn(|context| link.poll_part(&mut body, context)).await {
                     part.ok()?;
                 }
                 Some(())
@@ -72,10 +75,9 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody<'_>
             let _ = tokio::time::timeout(DEADLINE, sending).await;
         });
     }
-    if !copies.is_empty()
-        && let RequestBody::Client(reader) = std::mem::replace(request.body_mut(), RequestBody::Empty)
-    {
-        *request.body_mut() = RequestBody::Teed(reader, copies);
+    if !copies.is_empty() {
+        let original = std::mem::replace(request.body_mut(), RequestBody::Empty);
+        *request.body_mut() = RequestBody::Teed(Box::new((original, copies)));
     }
 }
 

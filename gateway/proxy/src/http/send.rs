@@ -1,35 +1,66 @@
-//! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where that is safe.
+//! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where [`retry`](super::retry) says so.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
+use sluicegate_model::health::Outcome as Observed;
+use sluicegate_model::slots::Slot;
 use sluicegate_model::stats::count;
 
 use super::answer::Reason;
 use super::body::{BodyError, RequestBody, ResponseBody, Returns, Tally};
 use super::connection::Peer;
+use super::deadline::{self, Deadline};
 use super::exchange::Routed;
-use crate::decide::NoPick;
-use crate::h1::{Framing, Head};
-use crate::tcp::{Busy, TRIES};
-use crate::upstream::{self, Broken, Connection};
+use super::grpc::{self, Call};
+use super::retry::{Outcome, Tries};
+use super::upgrade::Upgrade;
+use crate::breaker::{self, Full, Got};
+use crate::decide::{NoPick, Picked};
+use crate::h1::Head;
+use crate::tcp::Busy;
+use crate::upstream::{self, Broken, Link};
 use crate::worker::Shared;
 
-/// Waits no longer than `time`, if it is given; no timer is armed otherwise.
-pub(super) async fn within<F: Future>(time: Option<Duration>, future: Pin<&mut F>) -> Option<F::Output> {
-    match time {
-        None => Some(future.await),
-        Some(time) => Box::pin(tokio::time::timeout(time, future)).await.ok(),
-    }
+/// Parts of a response that is not wanted which are read for the sake of its connection, if they are there already.
+const UNWANTED_PARTS: usize = 4;
+
+/// Who sends what where.
+struct Sender<'e> {
+    routed: &'e Routed<'e>,
+    hash: Option<u64>,
+    peer: &'e Peer,
+    shared: &'e Rc<Shared>,
 }
 
-/// A failed connect goes to another endpoint: nothing was sent. When a connection breaks before the response's head, what was not sent, or
-/// what is idempotent and has no content (RFC 9110 §9.2.2), goes once more: to the same endpoint on a fresh connection if it was a reused one,
-/// which had, as a rule, been closed while idle; else to another endpoint.
+/// What came of a try.
+enum Try {
+    /// The endpoint has as many connections as it may have.
+    Full,
+    NoConnection,
+    Broke {
+        unsent: bool,
+        error: Broken,
+    },
+    TimedOut,
+    Response(Box<Answered>),
+}
+
+/// A response's head, and where the rest of it comes from.
+struct Answered {
+    head: Head<Response<()>>,
+    link: Link,
+    busy: Busy,
+    at: Instant,
+    latency: Duration,
+    /// Whether the outcome of the call is known.
+    told: bool,
+}
+
+/// One try after another, each at another endpoint.
 pub(super) async fn send<'c>(
     request: &mut Request<RequestBody<'c>>,
     routed: &Routed<'_>,
@@ -37,94 +68,201 @@ pub(super) async fn send<'c>(
     peer: &Peer,
     shared: &Rc<Shared>,
 ) -> Result<Response<ResponseBody<'c>>, Reason> {
-    let service = routed.service;
-    let upstreams = peer.upstreams(service, shared);
-    let mut tried = Vec::new();
-    let mut once_more = None;
+    let sender = Sender { routed, hash, peer, shared };
+    let endpoints = routed.service.pool(routed.side).endpoints.len();
+    let place = breaker::exchange(routed.service).map_err(|_| Reason::CircuitBreaker)?;
+    let mut tries = Tries::new(routed.service);
+    tries.keep(request);
     loop {
-        let (picked, fresh) = match once_more.take() {
-            Some(picked) => (picked, true),
-            None => {
-                let picked = shared.decider.borrow_mut().pick(service, routed.side, peer.address.ip(), hash, &tried);
-                let picked = picked.map_err(|why| {
-                    count(&service.stats.no_endpoint);
-                    match why {
-                        NoPick::Empty => Reason::NoEndpoint,
-                        NoPick::NoLocal => {
-                            count(&service.stats.no_local_endpoint);
-                            Reason::NoLocalEndpoint
-                        }
-                        NoPick::Failed => Reason::BalancerFailed,
-                    }
-                })?;
-                (picked, false)
+        let picked = sender.pick(&tries)?;
+        let made = sender.attempt(request, &picked, tries.tried.len() + 1 < endpoints).await?;
+        let outcome = match &made {
+            Try::Full => {
+                tries.tried.push(picked.address);
+                continue;
             }
+            Try::NoConnection => Outcome::NoConnection,
+            Try::Broke { unsent, error } => Outcome::Broke { unsent: *unsent, refused: error.is_refusal() },
+            Try::TimedOut => Outcome::TimedOut,
+            Try::Response(answered) => Outcome::Response(&answered.head.message),
         };
-        let busy = Busy::new(&picked);
-        routed.trying(picked.address);
-        let idle = if fresh { None } else { upstreams.check_out(service, picked.address) };
-        let reused = idle.is_some();
-        let opened = match idle {
-            Some(connection) => Some(connection),
-            None => Box::pin(upstream::open(service, &picked, peer.hello(service).as_deref(), shared)).await,
-        };
-        let Some(mut connection) = opened else {
-            tried.push(picked.address);
-            if tried.len() >= TRIES.min(service.pool(routed.side).endpoints.len()) {
-                return Err(Reason::ConnectFailed);
-            }
-            continue;
-        };
-        connection.begin(request, request.body().framing());
-        // At the first try on a connection that was there nothing was waited for: routing and picking count, the clock is not asked.
-        let begun = if reused && routed.tries() == 1 { routed.begun } else { Instant::now() };
-        let sent = within(routed.try_time(), pin!(poll_fn(|context| poll_response(&mut connection, request, context)))).await;
-        let now = Instant::now();
-        let observe = |success| shared.decider.borrow_mut().observe(&picked, success, now - begun);
-        match sent {
-            None => {
-                observe(false);
-                return Err(Reason::Timeout);
-            }
-            Some(Ok(head)) => {
-                observe(!head.message.status().is_server_error());
-                // No upgrade was asked for: a 101 is no response to what was sent.
-                if head.message.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    return Err(Reason::UpstreamBroke);
-                }
-                let tally = Tally { stats: service.stats.clone(), begun: routed.begun, ended: Some(now), bytes_out: 0 };
-                let returns = Returns { address: picked.address, connection, upstreams: upstreams.clone(), tally, busy };
-                let content = std::mem::replace(request.body_mut(), RequestBody::Empty);
-                return Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns)));
-            }
-            Some(Err(Broken::Client(BodyError::Client(_)))) => return Err(Reason::BadContent),
-            Some(Err(Broken::Client(_))) => return Err(Reason::ClientGone),
-            Some(Err(error)) => {
-                let again = connection.is_unsent() || (request.method().is_idempotent() && request.body().framing() == Framing::Length(0));
-                if again && reused {
-                    once_more = Some(picked);
-                    continue;
-                }
-                observe(false);
-                if !again || tried.len() + 1 >= TRIES.min(service.pool(routed.side).endpoints.len()) {
+        let Some(pause) = tries.again(picked.address, request, outcome, endpoints) else {
+            return match made {
+                Try::Full | Try::NoConnection => Err(Reason::ConnectFailed),
+                Try::TimedOut => Err(Reason::Timeout),
+                Try::Broke { error, .. } => {
                     tracing::debug!(%error, endpoint = %picked.address, "an exchange broke");
-                    return Err(Reason::UpstreamBroke);
+                    Err(Reason::UpstreamBroke)
                 }
-                tried.push(picked.address);
+                Try::Response(answered) => sender.respond(*answered, &picked, request, place, &tries),
+            };
+        };
+        if let Try::Response(answered) = made {
+            sender.leave(*answered, &picked);
+        }
+        if let Some(pause) = pause {
+            Box::pin(tokio::time::sleep(pause)).await;
+        }
+        request.body_mut().rewind();
+    }
+}
+
+impl Sender<'_> {
+    fn pick(&self, tries: &Tries<'_>) -> Result<Picked, Reason> {
+        let Routed { service, side, .. } = *self.routed;
+        let picked = self.shared.decider.borrow_mut().pick(service, side, self.peer.address.ip(), self.hash, &tries.tried);
+        picked.map_err(|why| {
+            count(&service.stats.no_endpoint);
+            match why {
+                NoPick::Empty => Reason::NoEndpoint,
+                NoPick::NoLocal => {
+                    count(&service.stats.no_local_endpoint);
+                    Reason::NoLocalEndpoint
+                }
+                NoPick::Failed => Reason::BalancerFailed,
             }
+        })
+    }
+
+    /// One try at one endpoint. A connection that was kept has, as a rule, been closed while idle if it breaks: then the request goes once more,
+    /// on a fresh one, if it can. Errors: reasons that no other endpoint can help.
+    async fn attempt(&self, request: &mut Request<RequestBody<'_>>, to: &Picked, has_others: bool) -> Result<Try, Reason> {
+        let busy = Busy::new(to);
+        let mut fresh = false;
+        loop {
+            self.routed.trying(to.address);
+            let (mut link, reused) = match self.link(to, fresh, has_others).await? {
+                Ok(link) => link,
+                Err(none) => return Ok(none),
+            };
+            link.begin(request, request.body().framing());
+            // At the first try on a connection that was there nothing was waited for: routing and picking count, the clock is not asked.
+            let begun = if reused && self.routed.tries() == 1 { self.routed.begun } else { Instant::now() };
+            let mut limit = Deadline::new(begun, self.routed.try_time());
+            let sent = deadline::by(&mut limit, poll_fn(|context| poll_response(&mut link, request, context))).await;
+            let at = Instant::now();
+            let service = self.routed.service;
+            let observe = |outcome| self.shared.decider.borrow_mut().observe(&service.settings, &service.stats, to, outcome, at - begun);
+            return Ok(match sent {
+                None => {
+                    observe(Observed::Unreachable);
+                    Try::TimedOut
+                }
+                Some(Ok(head)) => {
+                    // What a call comes to is told at its end, as a rule.
+                    let outcome = match self.routed.call {
+                        None => Some(Observed::of(head.message.status())),
+                        Some(_) => grpc::outcome(&head.message),
+                    };
+                    if let Some(outcome) = outcome {
+                        observe(outcome);
+                    }
+                    Try::Response(Box::new(Answered { head, link, busy, at, latency: at - begun, told: outcome.is_some() }))
+                }
+                Some(Err(Broken::Client(why))) => {
+                    return Err(match why {
+                        BodyError::Client(_) => Reason::BadContent,
+                        BodyError::Late => Reason::SlowRequest,
+                        BodyError::TooLarge => {
+                            count(&self.shared.stats.clients.large_content);
+                            Reason::LargeContent
+                        }
+                        _ => Reason::ClientGone,
+                    });
+                }
+                Some(Err(error)) => {
+                    let unsent = link.is_unsent();
+                    let broke = Outcome::Broke { unsent, refused: error.is_refusal() };
+                    if reused && Tries::new(self.routed.service).can_repeat(request, broke) {
+                        request.body_mut().rewind();
+                        fresh = true;
+                        continue;
+                    }
+                    observe(Observed::Unreachable);
+                    Try::Broke { unsent, error }
+                }
+            });
+        }
+    }
+
+    /// A connection or a stream on one, and whether that was there. `has_others`: no need to wait for this endpoint.
+    async fn link(&self, to: &Picked, fresh: bool, has_others: bool) -> Result<Result<(Link, bool), Try>, Reason> {
+        let (service, peer) = (self.routed.service, self.peer);
+        let upstreams = peer.upstreams(service, self.shared);
+        if let Some(link) = if fresh { None } else { upstreams.check_out(service, to.address) } {
+            return Ok(Ok((link, true)));
+        }
+        if service.protocol.is_http2()
+            && let Some(joined) = Box::pin(upstreams.join(service, to.address)).await
+        {
+            return Ok(joined.map(|link| (link, false)).ok_or(Try::NoConnection));
+        }
+        let places = match breaker::connection(service, to) {
+            Ok(places) => places,
+            Err(Full::Endpoint) if has_others => return Ok(Err(Try::Full)),
+            Err(_) => match Box::pin(breaker::wait(service, to, upstreams)).await.map_err(|_| Reason::CircuitBreaker)? {
+                Got::Places(places) => places,
+                Got::Link(link) => return Ok(Ok((link, true))),
+            },
+        };
+        let opened = Box::pin(upstream::open(service, to, peer.hello(service).as_deref(), places, upstreams, self.shared)).await;
+        Ok(opened.map(|link| (link, false)).ok_or(Try::NoConnection))
+    }
+
+    /// The response for the client; its content follows.
+    fn respond<'c>(
+        &self,
+        answered: Answered,
+        from: &Picked,
+        request: &mut Request<RequestBody<'c>>,
+        place: Option<Slot>,
+        tries: &Tries<'_>,
+    ) -> Result<Response<ResponseBody<'c>>, Reason> {
+        let Answered { head, mut link, busy, at, latency, told } = answered;
+        if head.message.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Where no upgrade was asked for, it is no response to what was sent.
+            if request.extensions().get::<Upgrade>().is_none() {
+                return Err(Reason::UpstreamBroke);
+            }
+            link.tunnel();
+        }
+        tries.succeeded();
+        let service = self.routed.service;
+        let tally = Tally { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0 };
+        let upstreams = self.peer.upstreams(service, self.shared).clone();
+        let returns = Returns { address: from.address, link, upstreams, tally, deadline: None, busy, _place: place };
+        let content = std::mem::replace(request.body_mut(), RequestBody::Empty).release();
+        let call = self.routed.call.map(|_| Box::new(Call::new((!told).then(|| from.clone()), service, latency, self.shared)));
+        Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns, call)))
+    }
+
+    /// A response that is not wanted: its connection may serve again if all of it is there already.
+    fn leave(&self, answered: Answered, from: &Picked) {
+        let Answered { mut link, at, .. } = answered;
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..UNWANTED_PARTS {
+            if link.is_end() {
+                break;
+            }
+            if !matches!(link.poll_part(&mut RequestBody::Empty, &mut context), Poll::Ready(Some(Ok(_)))) {
+                break;
+            }
+        }
+        if link.is_end() {
+            self.peer.upstreams(self.routed.service, self.shared).check_in(from.address, link, at);
         }
     }
 }
 
 /// Sends, passes interim responses on, and waits for the final one's head, as long as the client does.
 fn poll_response(
-    connection: &mut Connection,
+    link: &mut Link,
     request: &mut Request<RequestBody<'_>>,
     context: &mut Context<'_>,
 ) -> Poll<Result<Head<Response<()>>, Broken>> {
     let method = request.method().clone();
     loop {
-        let polled = connection.poll_head(&method, request.body_mut(), context);
+        let polled = link.poll_head(&method, request.body_mut(), context);
         match &polled {
             Poll::Ready(Ok(head))
                 if head.message.status().is_informational() && head.message.status() != StatusCode::SWITCHING_PROTOCOLS =>

@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2 (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>): how a proxy tells the next hop for
-//! whom it speaks. [`parse()`] and [`write()`] are pure; [`receive`] waits for a header on a connection.
+//! whom it speaks. [`parse()`] and [`write()`] are pure; [`receive()`] waits for a header on a connection.
 //!
 //! Written here and not taken from the `ppp` crate, which reads and writes both versions well, but knows no checksum and, as a header may come
 //! in pieces, would have to be asked twice, once a version, at each piece.

@@ -20,18 +20,19 @@ pub(crate) enum Relay {
     Idle,
     ClientReset,
     EndpointReset,
+    /// The endpoint did so before it had sent anything.
+    EndpointRefused,
 }
 
-/// The bytes are counted in `stats` when it ends. `first` was read of the client already.
+/// The bytes, from and to the client, are counted in `stats` when it ends.
 pub(crate) async fn relay(
     client: &TcpStream,
-    first: &[u8],
     endpoint: &TcpStream,
     idle: Option<Duration>,
     stats: &ServiceStats,
     shared: &Shared,
-) -> Relay {
-    let (mut up, mut down) = (Direction::after(first), Direction::default());
+) -> (Relay, [u64; 2]) {
+    let (mut up, mut down) = (Direction::default(), Direction::default());
     let (mut client_breaks, mut endpoint_breaks) = (Breaks::default(), Breaks::default());
     let mut idle = idle.map(Idle::new);
     let end = poll_fn(|context| {
@@ -62,7 +63,8 @@ pub(crate) async fn relay(
     .await;
     add(&stats.bytes_in, up.bytes);
     add(&stats.bytes_out, down.bytes);
-    end
+    let end = if end == Relay::EndpointReset && down.bytes == 0 { Relay::EndpointRefused } else { end };
+    (end, [up.bytes, down.bytes])
 }
 
 /// Tells of the reset of a socket that is not read from. Made when it is needed first: most connections never do.

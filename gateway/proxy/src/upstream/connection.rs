@@ -2,13 +2,17 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use http::{Method, Request, Response};
+use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
+use super::terms::Terms;
+use crate::breaker::Places;
 use crate::h1::{self, BadHead, Decoder, Encoder, Framing, Head, Outgoing, Part, Step};
-use crate::http::{BodyError, RequestBody};
+use crate::http::{BodyError, RequestBody, Upgrade};
 use crate::stream::Stream;
 
 /// Read at a time: a head,
@@ -30,7 +34,9 @@ pub(crate) struct Connection {
     /// or some of its content taken from the client: in both cases it cannot be sent to another endpoint.
     taken: bool,
     keep_alive: bool,
-    tls: u64,
+    /// The bytes are another protocol's: the end of those to the endpoint is told it.
+    tunnel: bool,
+    terms: Terms,
 }
 
 /// Why there is no response.
@@ -45,11 +51,23 @@ pub(crate) enum Broken {
     Io(std::io::Error),
     #[error("the endpoint's response: {0}")]
     Head(#[from] BadHead),
+    #[error("the endpoint's stream: {0}")]
+    Stream(h2::Error),
+    #[error("the endpoint refused the stream: {0}")]
+    Refused(h2::Error),
+    #[error("the endpoint does not take extended CONNECT")]
+    NoConnect,
+}
+
+impl Broken {
+    /// Whether the endpoint said that it did nothing with the request (RFC 9113 §8.7). HTTP/1.1 has no word for it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
 }
 
 impl Connection {
-    /// `tls`: by which rules the endpoint was met.
-    pub(super) fn new(stream: Stream, tls: u64) -> Self {
+    pub(super) fn new(stream: Stream, terms: Terms) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -60,13 +78,9 @@ impl Connection {
             written: false,
             taken: false,
             keep_alive: true,
-            tls,
+            tunnel: false,
+            terms,
         }
-    }
-
-    /// By which rules the endpoint was met; 0: in plain text.
-    pub(super) fn tls(&self) -> u64 {
-        self.tls
     }
 
     /// Whether nothing has come since the last response: neither its end nor what nobody asked for.
@@ -74,24 +88,41 @@ impl Connection {
         self.poll_fill(&mut Context::from_waker(Waker::noop()), 1).is_pending()
     }
 
+    /// What it was opened on.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// What it takes up, if that is counted.
+    pub(super) fn places(&self) -> Option<&Places> {
+        self.stream.places()
+    }
+
     /// Whether it can take another request, now that a response has ended.
-    pub(super) fn is_reusable(&self) -> bool {
-        self.keep_alive && !self.sending && self.outgoing.is_empty() && self.decoder.is_end() && self.buffer.is_empty()
+    pub(super) fn is_reusable(&self, now: Instant) -> bool {
+        self.terms.allow(now)
+            && self.keep_alive
+            && !self.sending
+            && self.outgoing.is_empty()
+            && self.decoder.is_end()
+            && self.buffer.is_empty()
     }
 
     /// Whether the response has ended.
-    pub(crate) fn is_end(&self) -> bool {
-        self.decoder.is_end()
+    pub(super) fn is_end(&self) -> bool {
+        self.decoder.is_end() && !self.tunnel
     }
 
     /// Whether nothing of the request has left.
-    pub(crate) fn is_unsent(&self) -> bool {
+    pub(super) fn is_unsent(&self) -> bool {
         !self.written && !self.taken
     }
 
     /// A request begins. [`poll_head`](Self::poll_head) sends it.
-    pub(crate) fn begin<B>(&mut self, request: &Request<B>, framing: Framing) {
-        h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing);
+    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing) {
+        self.terms.begin();
+        let upgrade = request.extensions().get::<Upgrade>().map(|Upgrade(protocol)| protocol);
+        h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing, upgrade);
         (self.sending, self.written, self.taken) = (framing != Framing::Length(0), false, false);
         self.seen = 0;
         if self.buffer.capacity() > HEAD * 2 {
@@ -104,8 +135,15 @@ impl Connection {
         poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
     }
 
+    /// The endpoint has agreed to another protocol: all that comes is its, and all that the client sends.
+    pub(super) fn tunnel(&mut self) {
+        (self.tunnel, self.sending, self.keep_alive) = (true, true, false);
+        self.decoder = Decoder::UntilClose;
+        self.outgoing.begin(Encoder::UntilClose);
+    }
+
     /// Sends as much of the request as it can. An endpoint that takes no more may have answered nevertheless: that is no error.
-    fn poll_send(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    pub(super) fn poll_send(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         loop {
             let mut waiting = false;
             while self.sending && !waiting && self.outgoing.has_room() {
@@ -122,7 +160,12 @@ impl Connection {
                 }
             }
             if self.outgoing.is_empty() {
-                return if waiting { Poll::Pending } else { Poll::Ready(Ok(())) };
+                return match waiting {
+                    true => Poll::Pending,
+                    // Half-close: the other direction goes on. Fails only where there is nothing left to close.
+                    false if self.tunnel => Pin::new(&mut self.stream).poll_shutdown(context).map(|_| Ok(())),
+                    false => Poll::Ready(Ok(())),
+                };
             }
             match self.outgoing.poll_flush(&mut self.stream, context) {
                 Poll::Ready(Ok(())) => self.written = true,
@@ -139,7 +182,7 @@ impl Connection {
     }
 
     /// The head of the response, which may be an interim one: then another is to be asked for.
-    pub(crate) fn poll_head(
+    pub(super) fn poll_head(
         &mut self,
         to: &Method,
         content: &mut RequestBody<'_>,
@@ -169,7 +212,7 @@ impl Connection {
     }
 
     /// The next part of the response's content, while the rest of the request is sent.
-    pub(crate) fn poll_part(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+    pub(super) fn poll_part(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         if (self.sending || !self.outgoing.is_empty())
             && let Poll::Ready(Err(error)) = self.poll_send(content, context)
         {

@@ -1,80 +1,164 @@
-//! HTTP connections to endpoints ([`connection`]), and the idle ones among them: a stack for each endpoint, so that the warmest is used first
-//! and the coldest times out.
+//! HTTP to endpoints. An exchange has a [`link`]: an HTTP/1.1 [`connection`] of its own, or a [`stream`] of an HTTP/2 connection ([`carrier`]) that
+//! it shares. Idle HTTP/1.1 connections are kept here: a stack for each endpoint, so that the warmest is used first and the coldest times out;
+//! HTTP/2 connections in [`shared`].
 
+mod carrier;
 mod connection;
+mod link;
+mod shared;
+mod stream;
+mod terms;
+mod waiting;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 use rustc_hash::FxBuildHasher;
-#[cfg(doc)]
-use sluicegate_model::snapshot::EndpointTls;
+use sluicegate_model::slots::Slots;
 use sluicegate_model::snapshot::{ServicePort, Snapshot};
 
+use crate::breaker::Places;
 use crate::decide::Picked;
-use crate::tcp::{Speak, dial};
+use crate::stream::Stream as Bytes;
+use crate::tcp::dial;
 use crate::worker::Shared;
 
-pub(crate) use connection::{Broken, Connection};
+pub(crate) use connection::Broken;
+use connection::Connection;
+pub(crate) use link::Link;
+use terms::Terms;
+use waiting::Queues;
+pub(crate) use waiting::Waiting;
 
 const IDLE_PER_ENDPOINT: usize = 128;
-const IDLE_TIME: Duration = Duration::from_secs(60);
 
-/// Connects to an endpoint. `hello`: see [`dial`].
-pub(crate) async fn open(service: &ServicePort, to: &Picked, hello: Option<&[u8]>, shared: &Shared) -> Option<Box<Connection>> {
-    Some(Box::new(Connection::new(dial(service, to, hello, Speak::Http, shared).await?, service.tls.id())))
+/// Connects to an endpoint, or finds a place on a connection that is being made for `upstreams`. `hello`: see [`dial`]; `places`: what the
+/// connection takes up.
+pub(crate) async fn open(
+    service: &ServicePort,
+    to: &Picked,
+    hello: Option<&[u8]>,
+    places: Option<Box<Places>>,
+    upstreams: &Rc<Upstreams>,
+    shared: &Shared,
+) -> Option<Link> {
+    if service.protocol.is_http2() {
+        return shared::open(service, to, hello, places, upstreams, shared).await.map(|stream| Link::Stream(Box::new(stream)));
+    }
+    let stream = connect(service, to, hello, shared).await?.counted(places);
+    Some(Link::Alone(Box::new(Connection::new(stream, Terms::new(service)))))
 }
 
-/// An endpoint, and the rules of TLS it was met by ([`EndpointTls::id`]): a connection met by others is not used.
-type Key = (SocketAddr, u64);
+/// The bytes of a connection.
+async fn connect(service: &ServicePort, to: &Picked, hello: Option<&[u8]>, shared: &Shared) -> Option<Bytes> {
+    Some(Bytes::Tcp(dial(service, to, hello, shared).await?))
+}
 
-/// Idle connections: a worker's, or one client's where endpoints are told of the client.
+/// A connection of HTTP/1.1 that has been used.
+type Idle = Box<Connection>;
+
+/// Connections: idle ones of HTTP/1.1, and all of HTTP/2; a worker's, or one client's where endpoints are told of the client.
 #[derive(Default)]
-pub(crate) struct Upstreams(RefCell<HashMap<Key, Vec<(Box<Connection>, Instant)>, FxBuildHasher>>);
+pub(crate) struct Upstreams {
+    idle: RefCell<HashMap<SocketAddr, Vec<(Idle, Instant)>, FxBuildHasher>>,
+    carriers: shared::Carriers,
+    queues: Queues,
+    /// The next number of one who waits.
+    next: Cell<u64>,
+}
 
 impl Upstreams {
-    /// A connection that its endpoint has not closed, as far as is known.
-    pub(crate) fn check_out(&self, service: &ServicePort, address: SocketAddr) -> Option<Box<Connection>> {
-        let mut idle = self.0.borrow_mut();
-        let stack = idle.get_mut(&(address, service.tls.id()))?;
-        while let Some((mut connection, _)) = stack.pop() {
-            if connection.is_idle() {
-                return Some(connection);
+    /// A place on a connection that its endpoint has not closed, as far as is known.
+    pub(crate) fn check_out(&self, service: &ServicePort, address: SocketAddr) -> Option<Link> {
+        if service.protocol.is_http2() {
+            return self.carriers.check_out(address).map(|stream| Link::Stream(Box::new(stream)));
+        }
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.get_mut(&address)?;
+        while let Some((mut connection, since)) = stack.pop() {
+            let terms = *connection.terms();
+            if (!terms.is_strict() || terms.allow_idle(since, Instant::now())) && connection.is_idle() {
+                return Some(Link::Alone(connection));
             }
         }
         None
     }
 
-    /// One that cannot take another request is closed.
-    pub(crate) fn check_in(&self, address: SocketAddr, connection: Box<Connection>, now: Instant) {
-        if !connection.is_reusable() {
+    /// A place on a connection that is being made: many exchanges that begin at once share one. None: nothing is being made; within: it failed.
+    pub(crate) async fn join(&self, service: &ServicePort, address: SocketAddr) -> Option<Option<Link>> {
+        if !service.protocol.is_http2() {
+            return None;
+        }
+        self.carriers.join(address).await.map(|joined| joined.map(|stream| Link::Stream(Box::new(stream))))
+    }
+
+    /// One that cannot take another request is closed; so is one that another worker, or another endpoint's exchange, waits for. A stream has
+    /// ended.
+    pub(crate) fn check_in(&self, address: SocketAddr, link: Link, now: Instant) {
+        let Link::Alone(connection) = link else { return };
+        if !connection.is_reusable(now) {
             return;
         }
-        let mut idle = self.0.borrow_mut();
-        let stack = idle.entry((address, connection.tls())).or_default();
+        let counted = connection.places().map(Places::is_wanted);
+        if counted == Some(true) && !self.queues.wake(address) {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.entry(address).or_default();
         if stack.len() < IDLE_PER_ENDPOINT {
             stack.push((connection, now));
         }
     }
 
+    /// Joins those who wait in this worker for a connection to the endpoint.
+    pub(crate) fn wait(this: &Rc<Self>, address: SocketAddr) -> Waiting {
+        Waiting::new(this, address)
+    }
+
+    /// Closes one idle connection that takes up a place of these.
+    pub(crate) fn shed(&self, slots: &Arc<Slots>) {
+        let mut idle = self.idle.borrow_mut();
+        let counted = |(connection, _): &(Idle, Instant)| connection.places().is_some_and(|p| p.is_of(slots));
+        let found = idle.values_mut().find_map(|stack| stack.iter().position(&counted).map(|at| stack.remove(at)));
+        drop(idle);
+        if found.is_none() {
+            self.carriers.shed(slots);
+        }
+    }
+
+    /// Closes the idle connections that somebody waits for, in whichever worker.
+    pub(crate) fn relieve(&self) {
+        let wanted = |(connection, _): &(Idle, Instant)| connection.places().is_some_and(Places::is_wanted);
+        let mut idle = self.idle.borrow_mut();
+        let closing: Vec<_> = idle.values_mut().flat_map(|stack| stack.extract_if(.., |c| wanted(c))).collect();
+        drop(idle);
+        drop(closing);
+        self.carriers.relieve();
+    }
+
     /// Closes idle connections to endpoints that are gone.
     pub(crate) fn retain(&self, snapshot: &Snapshot) {
-        let mut idle = self.0.borrow_mut();
-        if idle.is_empty() {
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() && self.carriers.is_empty() {
             return;
         }
-        let pools = snapshot.services.iter().flat_map(|s| [(s.tls.id(), &s.internal), (s.tls.id(), &s.external)]);
-        let live: HashSet<Key, FxBuildHasher> = pools.flat_map(|(tls, p)| p.endpoints.iter().map(move |e| (e.address, tls))).collect();
-        idle.retain(|key, _| live.contains(key));
+        let pools = snapshot.services.iter().flat_map(|s| [&s.internal, &s.external]);
+        let live: HashSet<SocketAddr, FxBuildHasher> = pools.flat_map(|p| &p.endpoints).map(|e| e.address).collect();
+        idle.retain(|address, _| live.contains(address));
+        self.carriers.retain(&live);
     }
 
     /// Closes connections that were idle for too long, or that their endpoints have closed.
     pub(crate) fn prune(&self) {
-        self.0.borrow_mut().retain(|_, stack| {
-            stack.retain_mut(|(connection, since)| since.elapsed() < IDLE_TIME && connection.is_idle());
+        let now = Instant::now();
+        self.idle.borrow_mut().retain(|_, stack| {
+            stack.retain_mut(|(connection, since)| connection.terms().allow_idle(*since, now) && connection.is_idle());
             !stack.is_empty()
         });
+        self.carriers.prune(now);
     }
 }

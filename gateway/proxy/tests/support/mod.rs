@@ -1,6 +1,8 @@
 //! Native plugins, snapshots, backends and a client for the proxy's tests. No wasm, no sleeps: every wait ends by an event or a deadline.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod http2;
+
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,13 +17,12 @@ use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, 
 use sluicegate_model::route::{Choice, Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule, ServiceRef, Transport};
 use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::{
-    Affinity, AppProtocol, EndpointTls, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target,
-    VirtualHost,
+    Affinity, AppProtocol, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
 };
 use sluicegate_model::stats::{EndpointStats, ProxyStats, ServiceStats};
 pub use sluicegate_proxy::Config;
 use sluicegate_proxy::Proxy;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// For every wait of a test.
@@ -133,7 +134,7 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
 
 pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
     let all: Vec<Endpoint> = endpoints.iter().map(|a| endpoint(*a)).collect();
-    let pool = Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default()));
+    let pool = Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50));
     ServicePort {
         id: reference(),
         port_name: String::new(),
@@ -147,7 +148,6 @@ pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
         affinity: None,
         settings: Arc::default(),
         limiter: None,
-        tls: EndpointTls::Off,
         stats: Arc::new(ServiceStats::default()),
     }
 }
@@ -175,6 +175,18 @@ pub fn listener(address: SocketAddr, front: Front) -> Arc<Listener> {
 /// The same with what a policy says.
 pub fn listener_with(address: SocketAddr, front: Front, settings: ClientSettings) -> Arc<Listener> {
     Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::new(settings), limiter: None })
+}
+
+/// A router of UDP flows over `rules`.
+pub fn udp_router(rules: Vec<Rule>) -> Target {
+    let Target::Router(http) = router(rules) else { unreachable!("it makes a router") };
+    let ladder = http.ladder.iter().map(|rung| RouterRung {
+        generation: rung.generation.clone(),
+        table: rung.table.clone(),
+        backends: rung.backends.clone(),
+        mirrors: rung.mirrors.clone(),
+    });
+    Target::Router(Arc::new(RouterBinding { transport: Transport::Udp, ladder: ladder.collect() }))
 }
 
 /// A router over `rules`; all their backends are service 0, all their mirrors service 1.
@@ -206,7 +218,7 @@ impl Running {
     pub async fn serve(&self, listeners: Vec<Arc<Listener>>, services: Vec<ServicePort>) {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let services = services.into_iter().map(Arc::new).collect();
-        let failures = self.proxy.publish(Arc::new(Snapshot { version, listeners, services }));
+        let failures = self.proxy.publish(Arc::new(Snapshot { version, listeners, services, ..Snapshot::default() }));
         assert!(failures.is_empty(), "{failures:?}");
         self.proxy.served(version).await;
         assert!(self.stats.serving.load(Ordering::Relaxed) >= version);
@@ -232,7 +244,7 @@ impl Seen {
 }
 
 /// Reads a message with a Content-Length or none, or in chunks.
-pub async fn message(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Seen>> {
+pub async fn message(from: &mut TcpStream) -> io::Result<Option<Seen>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match from.read_u8().await {
@@ -294,9 +306,8 @@ pub async fn mirror_back() -> (SocketAddr, Log) {
     backend(|seen| ok(&format!("{}{}", seen.head, seen.body))).await
 }
 
-pub async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> Seen {
+pub async fn ask(stream: &mut TcpStream, request: &str) -> Seen {
     stream.write_all(request.as_bytes()).await.unwrap();
-    stream.flush().await.unwrap();
     message(stream).await.unwrap().expect("an answer")
 }
 
@@ -312,4 +323,26 @@ pub fn dead() -> SocketAddr {
 
 pub fn loopback() -> IpAddr {
     Ipv4Addr::LOCALHOST.into()
+}
+
+/// A backend that reads requests and never says anything.
+pub async fn silent() -> SocketAddr {
+    stalling("").await
+}
+
+/// A backend that answers with these bytes and then neither says anything nor closes.
+pub async fn stalling(bytes: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = message(&mut stream).await;
+                let _ = stream.write_all(bytes.as_bytes()).await;
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+            });
+        }
+    });
+    address
 }

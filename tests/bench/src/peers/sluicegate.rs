@@ -1,4 +1,4 @@
-//! Ourselves: a Gateway with the `rules` router in front of an HTTP service, and node ports for the others; balanced by `least-request`.
+//! Ourselves, without a door for HTTPS, since listeners do not terminate TLS yet: a Gateway with the `rules` router in front of an HTTP service, and node ports for the others; balanced by `least-request`.
 
 use std::path::Path;
 
@@ -20,10 +20,9 @@ pub(crate) fn rules(with_header: bool) -> Value {
 }
 
 pub(super) fn start(setting: &Setting<'_>, gateway: &Path) -> Result<Peer, String> {
-    let (http, https, l4, udp) = (port()?, port()?, port()?, port()?);
+    let (http, l4, udp) = (port()?, port()?, port()?);
     let folder = setting.folder.join("sluicegate");
     std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-    let pem = |path: &Path| std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
     let target = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "bench"}]);
     let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
     let mut objects = vec![
@@ -40,14 +39,9 @@ pub(super) fn start(setting: &Setting<'_>, gateway: &Path) -> Result<Peer, Strin
             json!({"type": "NodePort", "selector": {"app": "bench"},
             "ports": [{"port": 82, "targetPort": setting.echo, "nodePort": udp, "protocol": "UDP"}]}),
         ),
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bench"}, "type": "kubernetes.io/tls",
-            "stringData": {"tls.crt": pem(&setting.certificate)?, "tls.key": pem(&setting.key)?}}),
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "bench"}, "spec": {
         "gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": "127.0.0.1"}],
-        "listeners": [
-            {"name": "web", "port": http, "protocol": "HTTP"},
-            {"name": "tls", "port": https, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "bench"}]}},
-        ]}}),
+        "listeners": [{"name": "web", "port": http, "protocol": "HTTP"}]}}),
         json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "ClientTrafficPolicy", "metadata": {"name": "bench"},
             "spec": {"targetRefs": target, "router": {"plugin": "rules", "config": rules(false)}}}),
     ];
@@ -64,5 +58,5 @@ pub(super) fn start(setting: &Setting<'_>, gateway: &Path) -> Result<Peer, Strin
         ["--nodeport-addresses", "127.0.0.1/32", "--node-port-range", "1024-65535", "--service-cluster-ip-range", "127.215.0.0/24"];
     let log = setting.folder.join("sluicegate.log");
     let running = Running::start(PROXY_CORE, text(gateway)?, &[&arguments[..], &network[..]].concat(), &log)?;
-    Peer::started("sluicegate", running, &[(Door::Http, http), (Door::Https, https), (Door::H2, http), (Door::L4, l4), (Door::Udp, udp)])
+    Peer::started("sluicegate", running, &[(Door::Http, http), (Door::H2, http), (Door::L4, l4), (Door::Udp, udp)])
 }

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluicegate_sdk::{Discovery, Objects, PublishedEndpoint, Service};
+use sluicegate_sdk::{Discovery, Objects, PublishedEndpoint, Service, clock, http};
 
 /// What to do wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -17,6 +17,10 @@ pub enum Mode {
     Loop,
     /// Allocate without end.
     Memory,
+    /// Not hostile: POST the wall clock's year and a body of 100,000 bytes to `url`, and publish the address that is answered.
+    Post,
+    /// Wait for a tunnel, and for another host's fields: what the host must refuse.
+    Forbidden,
 }
 
 /// What to do wrong.
@@ -25,6 +29,8 @@ pub enum Mode {
 pub struct Config {
     /// What to do wrong when asked for endpoints.
     pub mode: Mode,
+    /// Whom to ask.
+    pub url: String,
 }
 
 /// One service.
@@ -40,6 +46,18 @@ impl Discovery for Hostile {
     fn endpoints(&mut self, _: &Service, _: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
         match self.0.mode {
             Mode::Ok => Ok(vec![PublishedEndpoint::new("127.0.0.1", 9)]),
+            Mode::Post => {
+                let days = clock::now().duration_since(std::time::UNIX_EPOCH).map_err(|e| e.to_string())?.as_secs() / 86_400;
+                let request = http::Request::new("POST", &self.0.url).header("x-days", &days.to_string()).body(vec![b'x'; 100_000]);
+                let response = request.send().map_err(|error| error.to_string())?;
+                Ok(vec![PublishedEndpoint::new(response.text()?, 9)])
+            }
+            Mode::Forbidden => {
+                let said = |request: http::Request| request.send().err().map_or_else(|| "sent".to_owned(), |error| error.to_string());
+                let get = || http::Request::new("GET", &self.0.url);
+                let all = [http::Request::new("CONNECT", &self.0.url), get().header("host", "other.example"), get().header("te", "x")];
+                Err(all.map(said).join("; "))
+            }
             Mode::Trap => panic!("hostile: endpoints"),
             Mode::Loop => loop {
                 std::hint::black_box(());

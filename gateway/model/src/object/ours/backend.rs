@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BackendProxyProtocol, BackendTls, CircuitBreaker, PluginUse, RateLimit, Retry, TargetRef, TcpKeepalive, Timeout};
+use super::health::{HealthCheck, SlowStart};
+use super::{
+    BackendHttp2Policy, BackendProxyProtocol, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, TargetRef, TcpKeepalive, Timeout,
+};
 
 /// How traffic to Services is balanced, and how their endpoints are found.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,8 +43,14 @@ pub struct BackendTrafficPolicySpec {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Tell endpoints of the client.
     pub proxy_protocol: Option<BackendProxyProtocol>,
-    /// TLS towards endpoints.
-    pub tls: Option<BackendTls>,
+    /// HTTP/2 towards endpoints.
+    #[serde(default)]
+    pub http2: BackendHttp2Policy,
+    /// What an HTTP/1.1 connection may become. Default: a WebSocket.
+    pub http_upgrade: Option<Vec<HttpUpgrade>>,
+    /// Which endpoints are used.
+    #[serde(default)]
+    pub health_check: HealthCheck,
 }
 
 /// A balancer, its configuration, and what to hash.
@@ -55,6 +64,8 @@ pub struct LoadBalancer {
     pub config: serde_json::Value,
     /// What consistent-hash balancers hash.
     pub hash: Option<Hash>,
+    /// How an endpoint that joins gets its share.
+    pub slow_start: Option<SlowStart>,
 }
 
 /// What to hash.

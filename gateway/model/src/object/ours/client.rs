@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::values::{Bytes, Span};
-use super::{ClientProxyProtocol, ClientTimeout, ClientTls, PluginUse, RateLimit, TargetRef, TcpKeepalive};
+use super::{
+    ClientHttp2Policy, ClientIpDetection, ClientProxyProtocol, ClientTimeout, ForwardedAction, HeaderFilter, PathOptions, PluginUse,
+    RateLimit, RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
+};
 
 /// How clients' traffic is taken.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,9 +34,15 @@ pub struct ClientTrafficPolicySpec {
     /// How many connections, and for how long.
     #[serde(default)]
     pub connection: ClientConnection,
-    /// How large a request's head may be.
+    /// How large a request's head may be, and what is done with its fields.
     #[serde(default)]
     pub headers: ClientHeaders,
+    /// How its path is read.
+    #[serde(default)]
+    pub path: PathOptions,
+    /// Who is believed about the client's address.
+    #[serde(default, rename = "clientIPDetection")]
+    pub client_ip_detection: ClientIpDetection,
     /// How large its content may be.
     #[serde(default)]
     pub request_body: RequestBody,
@@ -45,8 +54,9 @@ pub struct ClientTrafficPolicySpec {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Believe clients that say for whom they speak.
     pub proxy_protocol: Option<ClientProxyProtocol>,
-    /// TLS towards clients.
-    pub tls: Option<ClientTls>,
+    /// HTTP/2 from clients.
+    #[serde(default)]
+    pub http2: ClientHttp2Policy,
 }
 
 /// Limits of connections.
@@ -75,7 +85,7 @@ pub struct ConnectionLimit {
     pub close_delay: Option<Span>,
 }
 
-/// Limits of a request's head.
+/// Limits of a request's head, and what is done with its fields.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientHeaders {
@@ -83,6 +93,21 @@ pub struct ClientHeaders {
     pub max_bytes: Option<Bytes>,
     /// Of its fields, at most 100, the default.
     pub max_count: Option<u32>,
+    /// What becomes of fields with underscores in their names.
+    #[serde(default)]
+    pub with_underscores_action: WithUnderscoresAction,
+    /// Changes before the request is routed.
+    pub early_request_headers: Option<HeaderFilter>,
+    /// What becomes of `X-Request-Id`.
+    #[serde(default, rename = "requestID")]
+    pub request_id: RequestIdAction,
+    /// What becomes of `Forwarded`.
+    #[serde(default)]
+    pub forwarded: ForwardedAction,
+    /// The name under which this gateway adds itself to `Via`, and knows requests that came round in a loop. Default: none.
+    pub via: Option<String>,
+    /// Whether `traceparent` is made. Default: what comes is passed on, and none is made.
+    pub trace_context: Option<TraceContext>,
 }
 
 /// Limits of a request's content.

@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::access_log::{AccessLogField, AccessLogFormat, DEFAULT_PATTERN, Line, Pattern, Piece};
+
 use super::values::{Bytes, Network, PortRange, Span};
 
 /// The process's own settings; command-line flags override them.
@@ -14,8 +16,10 @@ use super::values::{Bytes, Network, PortRange, Span};
 pub struct SluicegateConfiguration {
     /// Data plane threads. Default: one a core.
     pub workers: Option<usize>,
-    /// Client connections open at a time. Default: half of the file descriptors the process may have.
+    /// Client connections open at a time. Default: three eighths of the file descriptors the process may have.
     pub max_connections: Option<usize>,
+    /// UDP flows at a time. Default: a quarter of the file descriptors, and at most 65536.
+    pub max_flows: Option<usize>,
     /// Of the admin API. Default 127.0.0.1:9901.
     pub admin_address: Option<std::net::SocketAddr>,
     /// Where allocated ports and addresses are kept.
@@ -42,6 +46,9 @@ pub struct SluicegateConfiguration {
     pub log_level: Option<String>,
     /// How long running work may go on after a stop was asked for. Default 30s.
     pub grace_period: Option<Span>,
+    /// A line for each exchange and connection.
+    #[serde(default)]
+    pub access_log: AccessLog,
     /// When new work is refused for want of memory or descriptors.
     #[serde(default)]
     pub overload: Overload,
@@ -55,7 +62,7 @@ pub struct Overload {
     pub memory_limit: Option<Bytes>,
     /// Percent of memory or of file descriptors in use from which on new connections and requests are refused. Default 95.
     pub refuse_percent: Option<u32>,
-    /// Percent below which they are taken again. Default 90.
+    /// Percent below which they are taken again. Default: 5 less than the other.
     pub resume_percent: Option<u32>,
 }
 
@@ -78,6 +85,38 @@ impl FromStr for LogFormat {
             "human" => Ok(Self::Human),
             "json" => Ok(Self::Json),
             _ => Err(format!("{text:?} is neither \"human\" nor \"json\"")),
+        }
+    }
+}
+
+/// A line for each exchange and connection.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessLog {
+    /// Default `Off`.
+    pub format: Option<AccessLogFormat>,
+    /// A file to append to, or `stdout`, the default.
+    pub path: Option<String>,
+    /// What a JSON line has, in this order; of a text line without `text`, what stands in it. Default: all.
+    pub fields: Option<Vec<AccessLogField>>,
+    /// What a text line looks like, `%field%` for each field.
+    pub text: Option<Pattern>,
+}
+
+impl AccessLog {
+    /// What a line says in `format`; none: there is no log.
+    pub fn line(&self, format: AccessLogFormat) -> Option<Line> {
+        match format {
+            AccessLogFormat::Off => None,
+            AccessLogFormat::Json => Some(Line::Json(self.fields.clone().unwrap_or_else(|| AccessLogField::ALL.to_vec()))),
+            AccessLogFormat::Text => Some(Line::Text(match (&self.text, &self.fields) {
+                (Some(pattern), _) => pattern.0.clone(),
+                (None, Some(fields)) => {
+                    let pieces = fields.iter().flat_map(|field| [Piece::Literal(" ".to_owned()), Piece::Field(*field)]);
+                    pieces.skip(1).collect()
+                }
+                (None, None) => DEFAULT_PATTERN.parse::<Pattern>().unwrap_or(Pattern(Vec::new())).0,
+            })),
         }
     }
 }

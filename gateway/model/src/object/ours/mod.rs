@@ -4,11 +4,13 @@ mod backend;
 mod client;
 mod configuration;
 mod connection;
+mod forwarding;
+mod health;
+mod http2;
 mod plugin;
 mod rate;
 mod retry;
 mod timeout;
-mod tls;
 mod values;
 
 use std::collections::BTreeSet;
@@ -22,11 +24,13 @@ pub use backend::*;
 pub use client::*;
 pub use configuration::*;
 pub use connection::*;
+pub use forwarding::*;
+pub use health::*;
+pub use http2::*;
 pub use plugin::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeout::*;
-pub use tls::*;
 pub use values::*;
 
 /// What a policy attaches to.

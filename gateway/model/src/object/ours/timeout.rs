@@ -12,6 +12,9 @@ pub struct Timeout {
     /// Of connecting.
     #[serde(default)]
     pub tcp: TcpTimeout,
+    /// Of flows.
+    #[serde(default)]
+    pub udp: UdpTimeout,
     /// Of exchanges.
     #[serde(default)]
     pub http: HttpTimeout,
@@ -23,6 +26,14 @@ pub struct Timeout {
 pub struct TcpTimeout {
     /// Default 5s.
     pub connect_timeout: Option<Span>,
+}
+
+/// See [`Timeout`].
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UdpTimeout {
+    /// Without a datagram in either direction. Default 60s.
+    pub idle_timeout: Option<Span>,
 }
 
 /// See [`Timeout`]. `0s` means none.
@@ -37,6 +48,8 @@ pub struct HttpTimeout {
     pub connection_idle_timeout: Option<Span>,
     /// A connection to an endpoint that is older takes no other request. Default: none.
     pub max_connection_duration: Option<Span>,
+    /// How long an upgraded connection may be silent. Default: none.
+    pub upgrade_idle_timeout: Option<Span>,
 }
 
 /// Time-outs towards clients.

@@ -1,0 +1,35 @@
+//! What became of a plugin, and orders about it.
+
+use std::str::FromStr as _;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use sluicegate_model::operate::{Action, PluginEvent};
+
+use crate::View;
+
+/// An order must carry this field. A page in a browser cannot send it to another origin without being asked first (CORS preflight), which is never
+/// answered: without it, any page could give orders to a gateway on the visitor's machine.
+const ORDER: &str = "x-sluicegate-order";
+
+type Refused = (StatusCode, String);
+
+pub(super) async fn history(State(view): State<View>, Path(name): Path<String>) -> Result<Json<Vec<PluginEvent>>, Refused> {
+    let status = view.status.load();
+    let plugin = status.plugins.iter().find(|plugin| plugin.name == name);
+    plugin.map(|plugin| Json(plugin.history.clone())).ok_or((StatusCode::NOT_FOUND, format!("there is no plugin {name:?} in use\n")))
+}
+
+pub(super) async fn order(
+    State(view): State<View>,
+    Path((name, action)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<String, Refused> {
+    if !headers.contains_key(ORDER) {
+        return Err((StatusCode::FORBIDDEN, format!("an order needs the field {ORDER}, with any value\n")));
+    }
+    let action = Action::from_str(&action).map_err(|error| (StatusCode::NOT_FOUND, format!("{error}\n")))?;
+    let done = (view.operate)(name, action).await;
+    done.map(|said| said + "\n").map_err(|error| (StatusCode::CONFLICT, error + "\n"))
+}

@@ -1,0 +1,73 @@
+//! One probe of one endpoint: a connection of its own each time, since that it accepts is part of what is asked. The caller sets the deadline.
+
+mod grpc;
+mod http;
+mod tcp;
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use sluicegate_model::health::Probed;
+use sluicegate_model::settings::Probe;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// What is read of an answer to find the expected in it.
+const MOST_READ: usize = 16 << 10;
+
+/// Why a probe did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: Probed,
+    /// For the operator.
+    pub(super) why: String,
+}
+
+fn unreachable(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure { kind: Probed::Unreachable, why: format!("{what}: {error}") }
+}
+
+fn wrong(why: String) -> Failure {
+    Failure { kind: Probed::Wrong, why }
+}
+
+/// Asks an endpoint.
+pub(super) async fn probe(address: SocketAddr, probe: &Probe) -> Result<(), Failure> {
+    let stream = TcpStream::connect(address).await.map_err(|e| unreachable("connect", e))?;
+    // Fails only on a socket that is gone already; the next write says so.
+    let _ = stream.set_nodelay(true);
+    match probe {
+        Probe::Tcp { send, receive } => tcp::probe(stream, send, receive).await,
+        Probe::Http { method, path, host, statuses, receive } => {
+            let host = host.clone().unwrap_or_else(|| address.to_string());
+            http::probe(stream, method, path, &host, statuses, receive).await
+        }
+        Probe::Grpc { service, host } => {
+            let host = host.clone().unwrap_or_else(|| address.to_string());
+            grpc::probe(stream, service, &host).await
+        }
+    }
+}
+
+/// Whether `wanted` is among `bytes`.
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// The task that drives a connection, for as long as its probe lasts.
+struct Driver(JoinHandle<()>);
+
+impl Driver {
+    fn start<F: Future<Output: Send> + Send + 'static>(connection: F) -> Self {
+        Self(tokio::spawn(async { drop(connection.await) }))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! Whether an endpoint is used, and what workers note to decide it. Workers write counters and, when errors follow each other, eject; probes,
+//! comparisons and ends of ejections are control's. All atomics are relaxed: each is a figure or a verdict by itself.
+
+mod service;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use crate::settings::Passive;
+
+pub use service::{Probed, ServiceHealth};
+
+/// What came of a pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The endpoint accepted a connection; whether it serves is yet to be seen.
+    Connected,
+    /// At L4, the same: good news for balancers; for ejection, the connection's end will tell.
+    Accepted,
+    /// It served: an answer that is no error of its own; at L4, a connection that it did not reset at once.
+    Served,
+    /// It answered 500 or another 5xx that is no gateway's.
+    ServerError,
+    /// It answered 502, 503 or 504.
+    GatewayError,
+    /// It could not be connected to, reset the connection, or did not answer in time.
+    Unreachable,
+}
+
+impl Outcome {
+    /// Of an answer.
+    pub fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            502..=504 => Self::GatewayError,
+            500..=599 => Self::ServerError,
+            _ => Self::Served,
+        }
+    }
+
+    /// Whether the endpoint did what was asked of it.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Connected | Self::Accepted | Self::Served)
+    }
+}
+
+/// Why an endpoint was ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Reason {
+    /// Responses 5xx in a row.
+    Consecutive5xx = 1,
+    /// Responses 502, 503, 504 in a row.
+    ConsecutiveGatewayErrors,
+    /// Failures to reach it in a row.
+    ConsecutiveLocalOriginFailures,
+    /// Its success rate is far below the mean of all.
+    SuccessRate,
+    /// Too large a share of failures.
+    FailurePercentage,
+    /// Its latency is far above the median of all.
+    Latency,
+}
+
+impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Consecutive5xx,
+        Self::ConsecutiveGatewayErrors,
+        Self::ConsecutiveLocalOriginFailures,
+        Self::SuccessRate,
+        Self::FailurePercentage,
+        Self::Latency,
+    ];
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    /// As metrics have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Consecutive5xx => "consecutive_5xx",
+            Self::ConsecutiveGatewayErrors => "consecutive_gateway_errors",
+            Self::ConsecutiveLocalOriginFailures => "consecutive_local_origin_failures",
+            Self::SuccessRate => "success_rate",
+            Self::FailurePercentage => "failure_percentage",
+            Self::Latency => "latency",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Consecutive5xx => "5xx responses in a row",
+            Self::ConsecutiveGatewayErrors => "502, 503 or 504 in a row",
+            Self::ConsecutiveLocalOriginFailures => "could not be reached several times in a row",
+            Self::SuccessRate => "its success rate is far below the others'",
+            Self::FailurePercentage => "too large a share of failures",
+            Self::Latency => "its latency is far above the others'",
+        })
+    }
+}
+
+/// What probes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Checked {
+    /// Nothing against it; also of endpoints that are not probed.
+    Passing = 0,
+    /// It joined, and its first probe is not back.
+    Pending = 1,
+    /// It failed so many probes as the threshold wants.
+    Failing = 2,
+}
+
+/// An endpoint's condition, the worst one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Probes fail.
+    Unhealthy,
+    /// Exchanges failed.
+    Ejected,
+    /// It waits for its first probe.
+    Pending,
+    /// It is used, and its weight still grows.
+    Warming,
+    /// It is used.
+    Healthy,
+}
+
+/// What is known of one endpoint, shared by all workers and control.
+#[derive(Debug)]
+pub struct EndpointHealth {
+    checked: AtomicU8,
+    /// A [`Reason`]'s number, or 0.
+    ejected: AtomicU8,
+    /// Of its weight, in percent.
+    share: AtomicU8,
+    errors_in_row: AtomicU32,
+    gateway_errors_in_row: AtomicU32,
+    unreached_in_row: AtomicU32,
+    /// What it answered.
+    answers: Tally,
+    /// Whether it could be reached; only where this is counted apart.
+    reached: Tally,
+    /// Of what it served, in microseconds.
+    latency: AtomicU64,
+    detail: Mutex<Detail>,
+}
+
+/// Exchanges of an interval.
+#[derive(Debug, Default)]
+struct Tally {
+    all: AtomicU32,
+    failed: AtomicU32,
+}
+
+/// For those who look; never read on a request's path.
+#[derive(Clone, Debug, Default)]
+pub struct Detail {
+    /// What the last failed probe saw, or what the ejection was for.
+    pub why: String,
+    /// The end of the ejection.
+    pub until: Option<Instant>,
+}
+
+/// What an interval brought to one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Answers, and failures among them; failures to reach it are among them unless they are counted apart.
+    pub answers: (u32, u32),
+    /// Attempts to reach it, and failures among them, if counted apart.
+    pub reached: (u32, u32),
+    /// The sum of the latencies of those that did not fail, in microseconds.
+    pub latency_us: u64,
+}
+
+impl Default for EndpointHealth {
+    fn default() -> Self {
+        Self {
+            checked: AtomicU8::new(Checked::Passing as u8),
+            ejected: AtomicU8::new(0),
+            share: AtomicU8::new(100),
+            errors_in_row: AtomicU32::new(0),
+            gateway_errors_in_row: AtomicU32::new(0),
+            unreached_in_row: AtomicU32::new(0),
+            answers: Tally::default(),
+            reached: Tally::default(),
+            latency: AtomicU64::new(0),
+            detail: Mutex::default(),
+        }
+    }
+}
+
+impl EndpointHealth {
+    /// What probes say.
+    pub fn checked(&self) -> Checked {
+        match self.checked.load(Ordering::Relaxed) {
+            0 => Checked::Passing,
+            1 => Checked::Pending,
+            _ => Checked::Failing,
+        }
+    }
+
+    /// Sets what probes say.
+    pub fn set_checked(&self, checked: Checked) {
+        self.checked.store(checked as u8, Ordering::Relaxed);
+    }
+
+    /// Whether exchanges are kept from it.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed) != 0
+    }
+
+    /// What it was ejected for.
+    pub fn ejected_for(&self) -> Option<Reason> {
+        Reason::from_number(self.ejected.load(Ordering::Relaxed))
+    }
+
+    /// Ends an ejection, and forgets the errors before it. True if there was one.
+    pub fn readmit(&self) -> bool {
+        for counter in [&self.errors_in_row, &self.gateway_errors_in_row, &self.unreached_in_row] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.ejected.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// The share of its weight it takes now, in percent.
+    pub fn share(&self) -> u8 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Sets the share of its weight. True if it was another.
+    pub fn set_share(&self, percent: u8) -> bool {
+        self.share.swap(percent, Ordering::Relaxed) != percent
+    }
+
+    /// Its condition now.
+    pub fn condition(&self) -> Condition {
+        match self.checked() {
+            Checked::Failing => Condition::Unhealthy,
+            _ if self.is_ejected() => Condition::Ejected,
+            Checked::Pending => Condition::Pending,
+            Checked::Passing if self.share() < 100 => Condition::Warming,
+            Checked::Passing => Condition::Healthy,
+        }
+    }
+
+    /// What there is to say of it.
+    pub fn detail(&self) -> MutexGuard<'_, Detail> {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was counted since the last call.
+    pub fn take_sample(&self) -> Sample {
+        let take = |tally: &Tally| (tally.all.swap(0, Ordering::Relaxed), tally.failed.swap(0, Ordering::Relaxed));
+        Sample { answers: take(&self.answers), reached: take(&self.reached), latency_us: self.latency.swap(0, Ordering::Relaxed) }
+    }
+
+    /// Notes an outcome by the rules, and says what to eject the endpoint for, if it is to be ejected. Failures to reach an endpoint count
+    /// as errors 503 and 504 of its own unless they are split off (Envoy, "Outlier detection", §"Error types").
+    fn note(&self, rules: &Passive, outcome: Outcome, latency: Duration) -> Option<Reason> {
+        if outcome == Outcome::Accepted {
+            return None;
+        }
+        if rules.split_local_errors {
+            let unreachable = outcome == Outcome::Unreachable;
+            // An answer over a kept connection is no new attempt to reach it, but it was reached.
+            if matches!(outcome, Outcome::Connected | Outcome::Unreachable) {
+                self.reached.add(unreachable);
+            }
+            if unreachable {
+                let crossed = in_row(&self.unreached_in_row, rules.consecutive_local_failures);
+                return crossed.then_some(Reason::ConsecutiveLocalOriginFailures);
+            }
+            clear(&self.unreached_in_row);
+        }
+        if outcome == Outcome::Connected {
+            return None;
+        }
+        self.answers.add(!outcome.is_success());
+        if outcome.is_success() {
+            self.latency.fetch_add(u64::try_from(latency.as_micros()).unwrap_or(0), Ordering::Relaxed);
+            clear(&self.errors_in_row);
+            clear(&self.gateway_errors_in_row);
+            return None;
+        }
+        let errors = in_row(&self.errors_in_row, rules.consecutive_5xx);
+        if outcome == Outcome::ServerError {
+            clear(&self.gateway_errors_in_row);
+        } else if in_row(&self.gateway_errors_in_row, rules.consecutive_gateway_errors) {
+            return Some(Reason::ConsecutiveGatewayErrors);
+        }
+        errors.then_some(Reason::Consecutive5xx)
+    }
+}
+
+impl Tally {
+    fn add(&self, failed: bool) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts one more, and says whether there are as many as wanted; then it begins anew. 0 is off.
+fn in_row(counter: &AtomicU32, wanted: u32) -> bool {
+    let crossed = wanted > 0 && counter.fetch_add(1, Ordering::Relaxed) + 1 >= wanted;
+    if crossed {
+        counter.store(0, Ordering::Relaxed);
+    }
+    crossed
+}
+
+/// Reads first: as a rule it is 0 already, and a read leaves the cache line shared.
+fn clear(counter: &AtomicU32) {
+    if counter.load(Ordering::Relaxed) != 0 {
+        counter.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! How the endpoints of a service port are checked, ejected and warmed up: `healthCheck` and `loadBalancer.slowStart`.
+
+use std::time::Duration;
+
+use http::Method;
+
+/// What decides whether an endpoint is used. All of it is off by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthSettings {
+    /// While a smaller share of the endpoints than this is usable, in percent, all of them are used: the rest could not carry the load.
+    /// 0: never.
+    pub panic_threshold: u8,
+    /// Probes.
+    pub active: Option<ActiveCheck>,
+    /// Ejection by what comes of exchanges.
+    pub passive: Option<Passive>,
+    /// For endpoints that join.
+    pub slow_start: Option<SlowStart>,
+}
+
+impl Default for HealthSettings {
+    /// Nothing is checked; the threshold is Envoy's.
+    fn default() -> Self {
+        Self { panic_threshold: 50, active: None, passive: None, slow_start: None }
+    }
+}
+
+impl HealthSettings {
+    /// Whether anything is to be watched.
+    pub fn is_on(&self) -> bool {
+        self.active.is_some() || self.passive.is_some() || self.slow_start.is_some()
+    }
+}
+
+/// A probe and how its results are judged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ActiveCheck {
+    /// What is asked, and what the right answer is.
+    pub probe: Probe,
+    /// For one probe, the connection included.
+    pub timeout: Duration,
+    /// From the end of one probe to the next.
+    pub interval: Duration,
+    /// The first probe waits for a random part of this, so that the endpoints of a gateway that starts are not probed at once.
+    pub initial_jitter: Duration,
+    /// A random part of this is added to each interval, so that gateways and endpoints do not fall into step.
+    pub interval_jitter: Duration,
+    /// Failures in a row that make an endpoint unhealthy.
+    pub unhealthy_threshold: u32,
+    /// Successes in a row that make it healthy again.
+    pub healthy_threshold: u32,
+}
+
+/// What is asked of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// A connection.
+    Tcp {
+        /// Sent at once; may be empty.
+        send: Vec<u8>,
+        /// Must be among what comes back; empty: connecting is enough.
+        receive: Vec<u8>,
+    },
+    /// An HTTP request.
+    Http {
+        /// Its method.
+        method: Method,
+        /// Its path and query.
+        path: String,
+        /// Its host; none: the endpoint's address.
+        host: Option<String>,
+        /// Statuses that are right.
+        statuses: Vec<u16>,
+        /// Must be among the content; empty: any content.
+        receive: Vec<u8>,
+    },
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// The service asked about; empty: the server.
+        service: String,
+        /// The authority; none: the endpoint's address.
+        host: Option<String>,
+    },
+}
+
+/// Outlier detection, after Envoy's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passive {
+    /// Failures to reach the endpoint are counted apart from errors that it answers.
+    pub split_local_errors: bool,
+    /// How often the endpoints are compared.
+    pub interval: Duration,
+    /// Responses 5xx in a row that eject; 0: off. Failures to reach it count as such unless they are split off.
+    pub consecutive_5xx: u32,
+    /// The same of 502, 503 and 504.
+    pub consecutive_gateway_errors: u32,
+    /// Failures to connect, resets and time-outs in a row, where they are split off.
+    pub consecutive_local_failures: u32,
+    /// An ejection lasts as many times this as there were lately.
+    pub base_ejection_time: Duration,
+    /// And not longer than this.
+    pub max_ejection_time: Duration,
+    /// The share of the endpoints that may be ejected at a time, in percent.
+    pub max_ejection_percent: u8,
+    /// One endpoint may be ejected even if that is a larger share, while another is left.
+    pub always_eject_one: bool,
+    /// Ejects an endpoint whose failures are at least so many percent within an interval.
+    pub failure_percentage: Option<u8>,
+    /// Ejects an endpoint whose success rate is below the mean of all by more than so many thousandths of a standard deviation.
+    pub success_rate_stdev_factor: Option<u32>,
+    /// Ejects an endpoint whose mean latency is at least so many percent of the median of all.
+    pub latency_percentage: Option<u32>,
+    /// Endpoints that must have had enough exchanges for a comparison.
+    pub minimum_endpoints: usize,
+    /// Exchanges within an interval that are enough.
+    pub request_volume: u32,
+}
+
+/// How an endpoint that joins, or is healthy again, gets its share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// How long its weight grows.
+    pub window: Duration,
+    /// Where it begins, in percent of its weight.
+    pub min_weight_percent: u8,
+}
+
+impl SlowStart {
+    /// The share of its weight, in percent, of an endpoint that has been there for `age`; 100 when it has grown. In steps of five, since
+    /// each step tells the balancers of the whole pool. Linear, as Envoy's `slow_start_config` with an aggression of 1.
+    pub fn share(&self, age: Duration) -> u8 {
+        if age >= self.window {
+            return 100;
+        }
+        let percent = age.as_nanos().saturating_mul(100) / self.window.as_nanos().max(1);
+        let step = u8::try_from(percent).unwrap_or(100) / 5 * 5;
+        step.max(self.min_weight_percent).min(100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_grows_from_its_minimum_to_the_whole() {
+        let slow = SlowStart { window: Duration::from_secs(10), min_weight_percent: 10 };
+        let at = |ms| slow.share(Duration::from_millis(ms));
+        assert_eq!([at(0), at(500), at(1_499), at(1_500), at(5_000), at(9_999), at(10_000)], [10, 10, 10, 15, 50, 95, 100]);
+        let never = SlowStart { window: Duration::ZERO, min_weight_percent: 10 };
+        assert_eq!(never.share(Duration::ZERO), 100);
+    }
+}

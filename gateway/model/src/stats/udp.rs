@@ -1,0 +1,111 @@
+//! Counters of UDP.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of one UDP service port.
+#[derive(Debug, Default)]
+pub struct UdpStats {
+    /// Flows begun.
+    pub flows: AtomicU64,
+    /// Flows under way.
+    pub open: AtomicU64,
+    /// Flows that went on to another endpoint, since theirs stopped serving or refused.
+    pub moved: AtomicU64,
+    /// Flows forgotten early, since the table was full.
+    pub evicted: AtomicU64,
+    /// Datagrams sent to endpoints.
+    pub datagrams_in: AtomicU64,
+    /// Their content, in bytes.
+    pub bytes_in: AtomicU64,
+    /// Datagrams sent to clients.
+    pub datagrams_out: AtomicU64,
+    /// Their content, in bytes.
+    pub bytes_out: AtomicU64,
+    /// Datagrams that went nowhere, by [`UdpDrop`].
+    drops: [AtomicU64; UdpDrop::ALL.len()],
+}
+
+/// Why a datagram went nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpDrop {
+    /// There is no endpoint.
+    NoEndpoint,
+    /// There are endpoints, but none on this node, and the policy is Local.
+    NoLocalEndpoint,
+    /// The client is not in `loadBalancerSourceRanges`.
+    SourceRange,
+    /// The endpoint, and others tried after it, are unreachable (ICMP).
+    Refused,
+    /// The kernel had no room on the way to the endpoint.
+    EndpointSlow,
+    /// The kernel had no room on the way to the client.
+    ClientSlow,
+    /// Larger than the way to where it was to go takes.
+    TooLarge,
+    /// It did not arrive whole.
+    Truncated,
+    /// No socket could be had for a new flow.
+    NoSocket,
+    /// A new flow while the gateway stops.
+    Stopping,
+    /// Another error of the kernel.
+    Failed,
+}
+
+impl UdpDrop {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 11] = [
+        Self::NoEndpoint,
+        Self::NoLocalEndpoint,
+        Self::SourceRange,
+        Self::Refused,
+        Self::EndpointSlow,
+        Self::ClientSlow,
+        Self::TooLarge,
+        Self::Truncated,
+        Self::NoSocket,
+        Self::Stopping,
+        Self::Failed,
+    ];
+
+    /// For metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoEndpoint => "no_endpoint",
+            Self::NoLocalEndpoint => "no_local_endpoint",
+            Self::SourceRange => "source_range",
+            Self::Refused => "refused",
+            Self::EndpointSlow => "endpoint_slow",
+            Self::ClientSlow => "client_slow",
+            Self::TooLarge => "too_large",
+            Self::Truncated => "truncated",
+            Self::NoSocket => "no_socket",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl UdpStats {
+    /// Datagrams went nowhere.
+    pub fn drop(&self, why: UdpDrop, datagrams: usize) {
+        self.drops[why as usize].fetch_add(datagrams as u64, Ordering::Relaxed);
+    }
+
+    /// How many did.
+    pub fn dropped(&self, why: UdpDrop) -> u64 {
+        self.drops[why as usize].load(Ordering::Relaxed)
+    }
+
+    /// Datagrams went to an endpoint.
+    pub fn sent_in(&self, datagrams: usize, bytes: usize) {
+        self.datagrams_in.fetch_add(datagrams as u64, Ordering::Relaxed);
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Datagrams went to a client.
+    pub fn sent_out(&self, datagrams: usize, bytes: usize) {
+        self.datagrams_out.fetch_add(datagrams as u64, Ordering::Relaxed);
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}

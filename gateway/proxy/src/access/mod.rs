@@ -1,0 +1,35 @@
+//! The access log: a line for each exchange and each connection, when it has ended. An [`entry`] gathers what a [`mod@line`] says; each worker
+//! collects lines in a [`buffer`] of its own and hands it, full or every tenth of a second, to the one thread that writes ([`mod@file`]). No
+//! worker ever waits for that: what the writer has no room for is dropped, and counted. Without a log there is nothing of it but an empty
+//! option.
+
+mod buffer;
+mod entry;
+mod file;
+mod line;
+
+use std::path::PathBuf;
+
+use sluicegate_model::access_log::Line;
+
+pub(crate) use buffer::{FLUSH_EVERY, Log};
+pub(crate) use entry::Entry;
+pub(crate) use file::Writer;
+
+/// What the access log says, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// A line.
+    pub line: Line,
+    /// Where lines go.
+    pub to: AccessLogTarget,
+}
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// To the process's standard output.
+    Stdout,
+    /// To the end of a file, which is opened anew when it was renamed or removed, or when that is asked for.
+    File(PathBuf),
+}

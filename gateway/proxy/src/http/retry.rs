@@ -1,0 +1,257 @@
+//! When an exchange is tried again, and where: the rules, apart from sending. What [`send`](super::send) makes of a try is an [`Outcome`]; [`Tries`] says
+//! whether there is another.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use rand::RngExt as _;
+use sluicegate_model::object::ours::Trigger;
+use sluicegate_model::settings::{Retry, Triggers};
+use sluicegate_model::slots::Slot;
+use sluicegate_model::snapshot::ServicePort;
+use sluicegate_model::stats::count;
+
+use super::body::RequestBody;
+use super::kept::Kept;
+use crate::h1::Framing;
+use crate::tcp::TRIES;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Before a try at an endpoint that was tried already, where no pause is configured: it has just failed.
+const SAME_ENDPOINT_PAUSE: Duration = Duration::from_millis(25);
+
+/// What came of a try that may be followed by another.
+#[derive(Clone, Copy)]
+pub(super) enum Outcome<'h> {
+    /// No connection.
+    NoConnection,
+    /// It broke before the response's head.
+    Broke {
+        /// Nothing of the request had left.
+        unsent: bool,
+        /// The endpoint said that it did nothing with it (RFC 9113 §8.7).
+        refused: bool,
+    },
+    /// No head in the time of a try.
+    TimedOut,
+    /// A head.
+    Response(&'h Response<()>),
+}
+
+impl Outcome<'_> {
+    /// Whether another try is wanted, by configured conditions. A response that says when to come again is not overridden: it is the
+    /// service's word, and goes to the client.
+    fn is_wanted(self, policy: &Retry) -> bool {
+        use Trigger::{
+            ConnectFailure, GatewayError, RefusedStream, Reset, ResetBeforeRequest, RetriableClientError, RetriableStatusCodes, ServerError,
+        };
+        let on = policy.on;
+        match self {
+            Self::NoConnection => on.has_any(&[ConnectFailure, ServerError]),
+            Self::Broke { refused: true, .. } => on.has_any(&[RefusedStream, Reset, ServerError]),
+            Self::Broke { unsent: true, .. } => on.has_any(&[ResetBeforeRequest, Reset, ServerError]),
+            Self::Broke { .. } => on.has_any(&[Reset, ServerError]),
+            Self::TimedOut => on.has_any(&[Reset, GatewayError, ServerError]),
+            Self::Response(head) if head.headers().contains_key(header::RETRY_AFTER) => false,
+            Self::Response(head) => {
+                let status = head.status().as_u16();
+                (on.has(ServerError) && status >= 500)
+                    || (on.has(GatewayError) && matches!(status, 502..=504))
+                    || (on.has(RetriableClientError) && status == 409)
+                    || (on.has(RetriableStatusCodes) && policy.statuses.contains(&status))
+                    || grpc_trigger(head.headers()).is_some_and(|trigger| on.has(trigger))
+            }
+        }
+    }
+
+    /// Whether the endpoint cannot have done anything with the request.
+    fn is_untouched(self) -> bool {
+        matches!(self, Self::NoConnection | Self::Broke { unsent: true, .. } | Self::Broke { refused: true, .. })
+    }
+}
+
+/// The condition that a response's `grpc-status` is (Trailers-Only: it stands in the head).
+fn grpc_trigger(headers: &HeaderMap) -> Option<Trigger> {
+    match headers.get(GRPC_STATUS)?.as_bytes() {
+        b"1" => Some(Trigger::Cancelled),
+        b"4" => Some(Trigger::DeadlineExceeded),
+        b"8" => Some(Trigger::ResourceExhausted),
+        b"13" => Some(Trigger::Internal),
+        b"14" => Some(Trigger::Unavailable),
+        _ => None,
+    }
+}
+
+const GRPC_TRIGGERS: [Trigger; 5] =
+    [Trigger::Cancelled, Trigger::DeadlineExceeded, Trigger::ResourceExhausted, Trigger::Internal, Trigger::Unavailable];
+
+/// Whether a request may be sent again although an endpoint may have acted on it: its method is idempotent (RFC 9110 §9.2.2: a proxy must
+/// not repeat others); or it is a gRPC call, always a POST, and the service's owner has named gRPC statuses on which it did nothing.
+fn may_repeat(method: &Method, headers: &HeaderMap, on: Triggers) -> bool {
+    let grpc = || headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+    method.is_idempotent() || (on.has_any(&GRPC_TRIGGERS) && grpc())
+}
+
+/// The tries of one exchange.
+pub(super) struct Tries<'s> {
+    service: &'s ServicePort,
+    policy: Option<&'s Retry>,
+    /// Endpoints that failed.
+    pub(super) tried: Vec<SocketAddr>,
+    made: u32,
+    /// Of the try under way, if it is not the first and something limits them.
+    place: Option<Slot>,
+}
+
+impl<'s> Tries<'s> {
+    pub(super) fn new(service: &'s ServicePort) -> Self {
+        Self { service, policy: service.settings.retry.as_ref(), tried: Vec::new(), made: 1, place: None }
+    }
+
+    /// Keeps the request's content if another try may want it: not where only untouched requests are tried again, nor where it is too long.
+    pub(super) fn keep(&self, request: &mut Request<RequestBody<'_>>) {
+        let Some(policy) = self.policy.filter(|p| p.times > 0 && p.buffer > 0) else { return };
+        let untouched = [Trigger::ConnectFailure, Trigger::ResetBeforeRequest].into_iter().collect::<Triggers>();
+        let fits = match request.body().framing() {
+            Framing::Length(0) => return,
+            Framing::Length(length) => length <= policy.buffer as u64,
+            Framing::Chunked | Framing::UntilClose => true,
+        };
+        if fits && policy.on.has_more_than(untouched) && may_repeat(request.method(), request.headers(), policy.on) {
+            let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
+            *request.body_mut() = RequestBody::Kept(Box::new(Kept::new(body, policy.buffer)));
+        }
+    }
+
+    /// Whether the request can be sent once more after this outcome, whatever is wanted.
+    pub(super) fn can_repeat(&self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
+        let on = self.policy.map_or_else(Triggers::default, |p| p.on);
+        (outcome.is_untouched() || may_repeat(request.method(), request.headers(), on)) && request.body().can_rewind()
+    }
+
+    /// Whether there is another try, and the pause before it. `endpoint`: where the last one went.
+    pub(super) fn again(
+        &mut self,
+        endpoint: SocketAddr,
+        request: &Request<RequestBody<'_>>,
+        outcome: Outcome<'_>,
+        endpoints: usize,
+    ) -> Option<Option<Duration>> {
+        let stats = &self.service.stats.retries;
+        let wanted = match self.policy {
+            Some(policy) => outcome.is_wanted(policy),
+            // Without a policy what broke is repeated if it can be; that it can not is no news.
+            None => match outcome {
+                Outcome::NoConnection => true,
+                Outcome::Broke { .. } => self.can_repeat(request, outcome),
+                Outcome::TimedOut | Outcome::Response(_) => false,
+            },
+        };
+        if !wanted {
+            return None;
+        }
+        if !self.can_repeat(request, outcome) {
+            count(&stats.not_replayable);
+            return None;
+        }
+        self.tried.push(endpoint);
+        let most = self.policy.map_or(TRIES.min(endpoints), |p| p.times as usize + 1);
+        if self.made as usize >= most {
+            count(&stats.exhausted);
+            return None;
+        }
+        let Ok(place) = self.place() else {
+            count(&stats.over_budget);
+            return None;
+        };
+        let pause = self.pause(endpoints);
+        self.place = place;
+        self.made += 1;
+        count(&stats.tries);
+        Some(pause)
+    }
+
+    /// A place among the tries under way; none: nothing limits them.
+    fn place(&self) -> Result<Option<Slot>, ()> {
+        let load = &self.service.stats.load;
+        let budget = self.policy.and_then(|p| p.budget).map(|b| b.most(load.requests.used()));
+        let breaker = self.service.settings.breaker.retries;
+        match budget.into_iter().chain(breaker).min() {
+            None => Ok(None),
+            // A place that is held already is this exchange's own.
+            Some(most) => load.retries.take(most.saturating_add(self.place.is_some().into())).map(Some).ok_or(()),
+        }
+    }
+
+    fn pause(&self, endpoints: usize) -> Option<Duration> {
+        match self.policy.and_then(|p| p.back_off) {
+            Some(back_off) => Some(back_off.pause(self.made, rand::rng().random())),
+            None => (self.tried.len() >= endpoints).then_some(SAME_ENDPOINT_PAUSE),
+        }
+    }
+
+    /// The exchange has its response.
+    pub(super) fn succeeded(&self) {
+        if self.made > 1 {
+            count(&self.service.stats.retries.succeeded);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn policy(triggers: &[Trigger]) -> Retry {
+        let on = triggers.iter().copied().collect();
+        Retry { times: 2, on, statuses: vec![429], per_try: None, back_off: None, budget: None, buffer: 0 }
+    }
+
+    #[test]
+    fn each_condition_wants_what_its_name_says() {
+        use Trigger::*;
+        let wants = |trigger, outcome: Outcome<'_>| outcome.is_wanted(&policy(&[trigger]));
+        let response = |status: u16, field: Option<(&'static str, &'static str)>| {
+            let mut response = Response::builder().status(status);
+            if let Some((name, value)) = field {
+                response = response.header(name, value);
+            }
+            response.body(()).unwrap()
+        };
+        let status = |trigger, status| wants(trigger, Outcome::Response(&response(status, None)));
+        let grpc = |trigger, value| wants(trigger, Outcome::Response(&response(200, Some(("grpc-status", value)))));
+        let broke = |unsent, refused| Outcome::Broke { unsent, refused };
+        assert!(wants(ConnectFailure, Outcome::NoConnection) && wants(ServerError, Outcome::NoConnection));
+        assert!(!wants(Reset, Outcome::NoConnection) && !wants(GatewayError, Outcome::NoConnection));
+        assert!(wants(Reset, broke(false, false)) && !wants(ConnectFailure, broke(false, false)));
+        assert!(wants(ResetBeforeRequest, broke(true, false)) && !wants(ResetBeforeRequest, broke(false, false)));
+        assert!(wants(RefusedStream, broke(false, true)) && !wants(RefusedStream, broke(true, false)));
+        assert!(wants(GatewayError, Outcome::TimedOut) && wants(Reset, Outcome::TimedOut) && !wants(ConnectFailure, Outcome::TimedOut));
+        assert!([502, 503, 504].into_iter().all(|s| status(GatewayError, s)) && !status(GatewayError, 500));
+        assert!(status(ServerError, 500) && !status(ServerError, 429));
+        assert!(status(RetriableStatusCodes, 429) && !status(RetriableStatusCodes, 503));
+        assert!(status(RetriableClientError, 409) && !status(RetriableClientError, 404));
+        let named = [(Cancelled, "1"), (DeadlineExceeded, "4"), (ResourceExhausted, "8"), (Internal, "13"), (Unavailable, "14")];
+        for (trigger, value) in named {
+            assert!(grpc(trigger, value) && !grpc(trigger, "0") && !grpc(ServerError, value));
+        }
+        let later = response(503, Some(("retry-after", "5")));
+        assert!(!wants(GatewayError, Outcome::Response(&later)), "the service's word is not overridden");
+    }
+
+    #[test]
+    fn only_what_is_safe_is_repeated() {
+        let repeat = |method, content_type: &'static str, on: &[Trigger]| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())]);
+            may_repeat(&method, &headers, on.iter().copied().collect())
+        };
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+            assert!(repeat(method, "text/plain", &[]));
+        }
+        assert!(!repeat(Method::POST, "text/plain", &[Trigger::Unavailable]) && !repeat(Method::PATCH, "text/plain", &[]));
+        assert!(repeat(Method::POST, "application/grpc+proto", &[Trigger::Unavailable]));
+        assert!(!repeat(Method::POST, "application/grpc", &[Trigger::ServerError]));
+    }
+}

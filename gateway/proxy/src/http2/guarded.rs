@@ -1,0 +1,70 @@
+//! A connection's bytes, as the library reads and writes them: first what was read to tell the protocol, and every frame metered.
+
+use std::io::{IoSlice, Result};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Meter;
+use crate::stream::Stream;
+
+pub(crate) struct Guarded {
+    stream: Stream,
+    /// Read already.
+    ahead: Bytes,
+    meter: Rc<Meter>,
+}
+
+impl Guarded {
+    pub(crate) fn new(stream: Stream, ahead: Bytes, meter: Rc<Meter>) -> Self {
+        Self { stream, ahead, meter }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if self.meter.is_exceeded() {
+            // Nothing more is read. Who drives the connection looks at the meter after each turn, and ends it.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        } else {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..count]);
+            self.ahead.advance(count);
+        }
+        self.meter.read(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.meter.wrote(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, pieces))?;
+        self.meter.wrote(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,159 @@
+//! Looks at memory and descriptors, and says when new work is to be refused so that running work can finish. A thread of its own, a few
+//! microseconds four times a second; workers read one flag.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sluicegate_model::stats::{ProxyStats, count};
+
+const EVERY: Duration = Duration::from_millis(250);
+
+/// When new connections and requests are refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Overload {
+    /// Memory the process may use, in bytes; none: its control group's limit.
+    pub memory_limit: Option<u64>,
+    /// Percent of memory or descriptors in use from which on new work is refused; above 100: never.
+    pub refuse_percent: u32,
+    /// Percent below which it is taken again.
+    pub resume_percent: u32,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self { memory_limit: None, refuse_percent: 95, resume_percent: 90 }
+    }
+}
+
+/// Whether new work is refused.
+pub(crate) fn is_refusing(stats: &ProxyStats) -> bool {
+    stats.overload.refusing.load(Ordering::Relaxed) != 0
+}
+
+/// The thread; it ends when this is dropped.
+pub(crate) struct Watcher {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    pub(crate) fn start(settings: Overload, stats: &Arc<ProxyStats>) -> std::io::Result<Self> {
+        let (stop, stopped) = channel::<()>();
+        let limit = settings.memory_limit.or_else(|| control_group_limit(Path::new("/sys/fs/cgroup/memory.max")));
+        look(&settings, limit, stats);
+        let stats = stats.clone();
+        let watch = move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(EVERY) {
+                look(&settings, limit, &stats);
+            }
+        };
+        let thread = std::thread::Builder::new().name("overload".to_owned()).spawn(watch)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn look(settings: &Overload, memory_limit: Option<u64>, stats: &ProxyStats) {
+    let (memory, descriptors) = (resident().unwrap_or(0), descriptors().unwrap_or(0));
+    let descriptor_limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let of = &stats.overload;
+    of.memory.store(memory, Ordering::Relaxed);
+    of.memory_limit.store(memory_limit.unwrap_or(0), Ordering::Relaxed);
+    of.descriptors.store(descriptors, Ordering::Relaxed);
+    of.descriptor_limit.store(descriptor_limit, Ordering::Relaxed);
+    let used = memory_limit.map_or(0, |limit| percent(memory, limit)).max(percent(descriptors, descriptor_limit));
+    let was = is_refusing(stats);
+    let refusing = refuses(was, used, settings);
+    if refusing == was {
+        return;
+    }
+    of.refusing.store(refusing.into(), Ordering::Relaxed);
+    if refusing {
+        count(&of.times);
+        tracing::warn!(memory, memory_limit, descriptors, descriptor_limit, "overloaded: new connections and requests are refused");
+    } else {
+        tracing::warn!(memory, descriptors, "no longer overloaded: new connections and requests are taken again");
+    }
+}
+
+/// Between the two bounds it stays as it is, so that it does not flutter.
+fn refuses(was: bool, used: u64, settings: &Overload) -> bool {
+    used >= settings.refuse_percent.into() || (was && used >= settings.resume_percent.into())
+}
+
+fn percent(used: u64, limit: u64) -> u64 {
+    u64::try_from(u128::from(used) * 100 / u128::from(limit.max(1))).unwrap_or(u64::MAX)
+}
+
+/// Memory in use, in bytes (proc_pid_statm(5): the second number, in pages).
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Descriptors in use. Since Linux 6.2 the size of the folder is their number; before, they are counted.
+fn descriptors() -> Option<u64> {
+    let size = std::fs::metadata("/proc/self/fd").ok()?.len();
+    if size > 0 { Some(size) } else { Some(std::fs::read_dir("/proc/self/fd").ok()?.count() as u64) }
+}
+
+/// `memory.max` of control groups v2, as seen from inside a container; `max` is no number and no limit.
+fn control_group_limit(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_does_not_flutter_between_the_bounds() {
+        let settings = Overload::default();
+        let mut refusing = false;
+        let states: Vec<bool> = [50, 94, 95, 94, 91, 90, 89, 94, 120]
+            .map(|used| {
+                refusing = refuses(refusing, used, &settings);
+                refusing
+            })
+            .to_vec();
+        assert_eq!(states, [false, false, true, true, true, true, false, false, true]);
+    }
+
+    #[test]
+    fn usage_is_read() {
+        assert!(resident().unwrap() > 1 << 20);
+        let before = descriptors().unwrap();
+        let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        assert!(descriptors().unwrap() >= before.min(3) + 50);
+        drop(files);
+        let folder = std::env::temp_dir().join(format!("sluicegate-cgroup-{}", std::process::id()));
+        for (text, limit) in [("max\n", None), ("536870912\n", Some(536_870_912))] {
+            std::fs::write(&folder, text).unwrap();
+            assert_eq!(control_group_limit(&folder), limit);
+        }
+        std::fs::remove_file(&folder).unwrap();
+        assert_eq!(control_group_limit(&folder), None);
+    }
+
+    #[test]
+    fn a_limit_below_what_is_in_use_refuses_at_once() {
+        let stats = Arc::new(ProxyStats::default());
+        let watcher = Watcher::start(Overload { memory_limit: Some(1 << 20), ..Overload::default() }, &stats).unwrap();
+        assert!(is_refusing(&stats) && stats.overload.memory.load(Ordering::Relaxed) > 1 << 20);
+        drop(watcher);
+    }
+}

@@ -1,0 +1,217 @@
+//! One flow: a client's address and port at a listener, the endpoint it goes to, and the way back.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use sluicegate_model::health::Outcome;
+use sluicegate_model::plugin::hash_ip;
+use sluicegate_model::settings::BackendSettings;
+use sluicegate_model::snapshot::{ServicePort, Side};
+use sluicegate_model::stats::{ServiceStats, UdpDrop, count};
+use tokio::net::UdpSocket;
+use tokio::task::{JoinHandle, spawn_local, yield_now};
+
+use super::socket::{self, Batch, Way};
+use super::{BATCHES, Listening};
+use crate::decide::{NoPick, Picked};
+use crate::tcp::{Busy, TRIES};
+use crate::worker::Shared;
+
+/// A socket that reports this many errors and nothing else is given up.
+const ERRORS: u32 = 16;
+/// How long an endpoint that a flow has left may still answer what it was sent.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What tells flows apart. A listener on all addresses has a flow for each address a client sends to: the answers must come from that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) listener: SocketAddr,
+    pub(super) client: SocketAddr,
+    /// Which of the listener's addresses; none if it has only one.
+    pub(super) local: Option<IpAddr>,
+}
+
+/// See the module.
+pub(super) struct Flow {
+    pub(super) service: Arc<ServicePort>,
+    pub(super) side: Side,
+    /// The snapshot in which its endpoint was last seen to serve.
+    pub(super) version: u64,
+    leg: Leg,
+}
+
+impl Flow {
+    pub(super) fn new(service: Arc<ServicePort>, side: Side, version: u64, leg: Leg) -> Self {
+        count(&service.stats.udp.flows);
+        count(&service.stats.udp.open);
+        Self { service, side, version, leg }
+    }
+
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.leg.upstream
+    }
+
+    /// Goes on to another endpoint. The one before may still answer for a while, unless it is dead or descriptors are short.
+    pub(super) fn go_on(&mut self, leg: Leg, may_linger: bool) {
+        count(&self.service.stats.udp.moved);
+        let left = std::mem::replace(&mut self.leg, leg);
+        if may_linger && !left.upstream.refused.get() {
+            spawn_local(async move {
+                tokio::time::sleep(LINGER).await;
+                drop(left);
+            });
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.service.stats.udp.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A flow's way to one endpoint, and the task that carries its answers back.
+pub(super) struct Leg {
+    upstream: Rc<Upstream>,
+    answers: JoinHandle<()>,
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        self.answers.abort();
+    }
+}
+
+/// The way to one endpoint.
+pub(super) struct Upstream {
+    socket: UdpSocket,
+    picked: Picked,
+    settings: Arc<BackendSettings>,
+    _busy: Busy,
+    begun: Instant,
+    /// When the client last sent something that has not been answered.
+    pub(super) asked: Cell<Option<Instant>>,
+    /// It has answered.
+    pub(super) answered: Cell<bool>,
+    /// The endpoint is unreachable: the next datagram goes elsewhere.
+    pub(super) refused: Cell<bool>,
+}
+
+impl Upstream {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.picked.address
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// The kernel knows it by ICMP: port, host or network unreachable.
+    pub(super) fn refuse(&self, stats: &ServiceStats, shared: &Shared) {
+        count(&stats.connect_failures);
+        shared.decider.borrow_mut().observe(&self.settings, stats, &self.picked, Outcome::Unreachable, self.begun.elapsed());
+        self.refused.set(true);
+    }
+}
+
+/// Picks an endpoint that is not among `tried` and opens a socket to it. Nothing is sent: whether it listens is not known before it is asked.
+pub(super) fn connect(
+    service: &ServicePort,
+    side: Side,
+    key: Key,
+    listening: &Rc<Listening>,
+    shared: &Rc<Shared>,
+    mut tried: Vec<SocketAddr>,
+) -> Result<Leg, UdpDrop> {
+    // As for TCP: the client's address is all there is to hash.
+    let hash = service.hash.as_ref().map(|_| hash_ip(key.client.ip()));
+    loop {
+        let picked = shared.decider.borrow_mut().pick(service, side, key.client.ip(), hash, &tried);
+        let picked = picked.map_err(|why| if why == NoPick::NoLocal { UdpDrop::NoLocalEndpoint } else { UdpDrop::NoEndpoint })?;
+        let begun = Instant::now();
+        match socket::connect(picked.address) {
+            Ok(socket) => {
+                let (asked, answered, refused) = (Cell::new(None), Cell::new(false), Cell::new(false));
+                let (_busy, settings) = (Busy::new(&picked), service.settings.clone());
+                let upstream = Rc::new(Upstream { _busy, settings, socket, picked, begun, asked, answered, refused });
+                let (listening, stats) = (Rc::downgrade(listening), service.stats.clone());
+                let answers = spawn_local(answers(upstream.clone(), key, listening, stats, shared.clone()));
+                return Ok(Leg { upstream, answers });
+            }
+            Err(error) if is_shortage(&error) => return Err(UdpDrop::NoSocket),
+            // There is no route to it.
+            Err(_) => {
+                count(&service.stats.connect_failures);
+                let took = begun.elapsed();
+                shared.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Unreachable, took);
+                tried.push(picked.address);
+                if tried.len() >= TRIES.min(service.pool(side).endpoints.len()) {
+                    return Err(UdpDrop::Refused);
+                }
+            }
+        }
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
+/// Carries an endpoint's datagrams back to the client, until the flow ends or its listener does.
+async fn answers(upstream: Rc<Upstream>, key: Key, listening: Weak<Listening>, stats: Arc<ServiceStats>, shared: Rc<Shared>) {
+    let mut errors = 0;
+    while errors < ERRORS && socket::arrival(&upstream.socket).await.is_ok() {
+        let mut more = true;
+        for _ in 0..BATCHES {
+            let mut batch = shared.udp.batch.borrow_mut();
+            more = match batch.receive_connected(&upstream.socket) {
+                Ok(more) => more,
+                Err(error) if socket::is_would_block(&error) => false,
+                Err(_) => {
+                    errors += 1;
+                    upstream.refuse(&stats, &shared);
+                    continue;
+                }
+            };
+            if !batch.datagrams.is_empty() {
+                errors = 0;
+                let Some(listening) = listening.upgrade() else { return };
+                answer(&upstream, key, &listening, &stats, &mut batch);
+                drop(batch);
+                answered(&upstream, key, &stats, &shared);
+            }
+            if !more {
+                break;
+            }
+        }
+        if more {
+            yield_now().await;
+        }
+    }
+}
+
+fn answer(upstream: &Upstream, key: Key, listening: &Listening, stats: &ServiceStats, batch: &mut Batch) {
+    let way = Some(Way { to: key.client, from: key.local });
+    let datagrams = std::mem::take(&mut batch.datagrams);
+    let sent = batch.send(listening.socket.as_raw_fd(), way, &datagrams, &stats.udp, UdpDrop::ClientSlow);
+    stats.udp.sent_out(sent.datagrams, sent.bytes);
+    stats.udp.drop(UdpDrop::Failed, sent.unreachable.len());
+    batch.datagrams = datagrams;
+    upstream.asked.set(None);
+}
+
+fn answered(upstream: &Upstream, key: Key, stats: &ServiceStats, shared: &Shared) {
+    shared.udp.table.borrow_mut().touch(&key, Instant::now());
+    if !upstream.answered.replace(true) {
+        let took = upstream.begun.elapsed();
+        shared.decider.borrow_mut().observe(&upstream.settings, stats, &upstream.picked, Outcome::Served, took);
+    }
+}

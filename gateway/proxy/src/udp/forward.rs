@@ -1,0 +1,182 @@
+//! From a listener to endpoints: a batch of datagrams, sorted by flow, each flow's in one system call.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sluicegate_model::settings::contains;
+use sluicegate_model::snapshot::{Front, ServicePort, Side, Target};
+use sluicegate_model::stats::{UdpDrop, count};
+
+use super::flow::{Flow, Key, Leg, connect};
+use super::socket::{Batch, Datagram};
+use super::{Flows, Listening};
+use crate::tcp::{TRIES, lead};
+use crate::worker::{Shared, View};
+
+/// What the datagrams of one batch have in common.
+struct Forwarder<'a> {
+    listening: &'a Rc<Listening>,
+    shared: &'a Rc<Shared>,
+    view: &'a View,
+    now: Instant,
+}
+
+/// Forwards what a listener has received.
+pub(super) fn forward(listening: &Rc<Listening>, batch: &mut Batch, shared: &Rc<Shared>) {
+    let forwarder = Forwarder { listening, shared, view: &shared.view(), now: Instant::now() };
+    let mut datagrams = std::mem::take(&mut batch.datagrams);
+    // Stable: a flow's datagrams keep their order.
+    datagrams.sort_by_key(|d| (d.from, d.to));
+    for run in datagrams.chunk_by(|a, b| (a.from, a.to) == (b.from, b.to)) {
+        if let Some((client, local)) = run.first().and_then(|d| Some((d.from?, d.to))) {
+            forwarder.run(Key { listener: listening.address, client, local }, run, batch);
+        }
+    }
+    batch.datagrams = datagrams;
+}
+
+impl Forwarder<'_> {
+    /// The datagrams of one flow.
+    fn run(&self, key: Key, run: &[Datagram], batch: &mut Batch) {
+        let mut table = self.shared.udp.table.borrow_mut();
+        let may_linger = !table.is_full();
+        let known = table.touch(&key, self.now).is_some_and(|flow| self.look(flow, key, may_linger));
+        if !known && !self.begin(&mut table, key, run.len()) {
+            return;
+        }
+        let Some(flow) = table.touch(&key, self.now) else { return };
+        self.send(flow, key, run, batch, may_linger);
+        if flow.upstream().answered.get() {
+            // The client goes on after an answer: its address is no invention, or at least nobody else's.
+            table.assure(&key);
+        }
+    }
+
+    /// Begins a flow. False if that cannot be: its datagrams are counted as dropped.
+    fn begin(&self, table: &mut Flows, key: Key, datagrams: usize) -> bool {
+        // There may be one whose listener led elsewhere.
+        drop(table.remove(&key));
+        let led = self.target().and_then(|target| lead(target, key.client.ip(), self.shared));
+        let Some((service, side)) = led.and_then(|(index, side)| Some((self.view.snapshot.services.get(index)?, side))) else {
+            self.shared.stats.unrouted_datagrams.fetch_add(datagrams as u64, std::sync::atomic::Ordering::Relaxed);
+            return false;
+        };
+        let leg = if self.shared.stopping.get() {
+            Err(UdpDrop::Stopping)
+        } else if !self.lets_in(key) {
+            Err(UdpDrop::SourceRange)
+        } else {
+            self.connect(service, side, key, Vec::new())
+        };
+        match leg {
+            Ok(leg) => {
+                let flow = Flow::new(service.clone(), side, self.view.snapshot.version, leg);
+                let evicted = table.insert(key, flow, service.settings.udp.idle, self.now);
+                if let Some(evicted) = evicted {
+                    count(&evicted.service.stats.udp.evicted);
+                }
+                true
+            }
+            Err(why) => {
+                if why == UdpDrop::NoSocket
+                    && let Some(evicted) = table.evict()
+                {
+                    // Its descriptor is free for the next one.
+                    count(&evicted.service.stats.udp.evicted);
+                }
+                service.stats.udp.drop(why, datagrams);
+                false
+            }
+        }
+    }
+
+    /// Looks after a known flow when there is a new snapshot or its endpoint has refused. False if its listener leads elsewhere now.
+    fn look(&self, flow: &mut Flow, key: Key, may_linger: bool) -> bool {
+        let version = self.view.snapshot.version;
+        if flow.version != version {
+            match self.still_led(flow).filter(|_| self.lets_in(key)) {
+                Some(service) => flow.service = service.clone(),
+                None => return false,
+            }
+            flow.version = version;
+            // Once its endpoint serves no more it goes to one that does; if none does, it stays (SERVICE-SEMANTICS §12).
+            let pool = flow.service.pool(flow.side);
+            if !pool.serves(flow.upstream().address()) && !pool.endpoints.is_empty() {
+                self.go_on(flow, key, Vec::new(), may_linger);
+            }
+        }
+        if flow.upstream().refused.get() {
+            let refused = flow.upstream().address();
+            if flow.service.pool(flow.side).endpoints.iter().any(|e| e.address != refused) {
+                self.go_on(flow, key, vec![refused], may_linger);
+            }
+            flow.upstream().refused.set(false);
+        }
+        true
+    }
+
+    fn go_on(&self, flow: &mut Flow, key: Key, tried: Vec<SocketAddr>, may_linger: bool) {
+        if let Ok(leg) = self.connect(&flow.service.clone(), flow.side, key, tried) {
+            flow.go_on(leg, may_linger);
+        }
+    }
+
+    fn send(&self, flow: &mut Flow, key: Key, run: &[Datagram], batch: &mut Batch, may_linger: bool) {
+        let (mut left, mut refusals) = (run, 0);
+        while !left.is_empty() {
+            let stats = flow.service.stats.clone();
+            let sent = batch.send(flow.upstream().fd(), None, left, &stats.udp, UdpDrop::EndpointSlow);
+            stats.udp.sent_in(sent.datagrams, sent.bytes);
+            if sent.datagrams > 0 {
+                flow.upstream().asked.set(Some(self.now));
+            }
+            left = sent.unreachable;
+            if !left.is_empty() {
+                flow.upstream().refuse(&stats, self.shared);
+                refusals += 1;
+                if refusals > TRIES {
+                    stats.udp.drop(UdpDrop::Refused, left.len());
+                    return;
+                }
+                // To another endpoint, or to this one again: what was refused is what it was sent before.
+                self.look(flow, key, may_linger);
+            }
+        }
+    }
+
+    fn connect(&self, service: &ServicePort, side: Side, key: Key, tried: Vec<SocketAddr>) -> Result<Leg, UdpDrop> {
+        connect(service, side, key, self.listening, self.shared, tried)
+    }
+
+    /// `loadBalancerSourceRanges`, as for connections: this host may always reach an address of its own.
+    fn lets_in(&self, key: Key) -> bool {
+        let client = key.client.ip();
+        self.view.datagrams(key.listener).is_some_and(|listener| {
+            let sources = &listener.settings.sources;
+            sources.is_empty() || contains(sources, client) || client == key.listener.ip()
+        })
+    }
+
+    fn target(&self) -> Option<&Target> {
+        match self.view.datagrams(self.listening.address).map(|l| &l.front) {
+            Some(Front::Udp(target)) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The flow's service in this snapshot, if the listener still leads to it. A router is not asked again: it may draw lots among backends.
+    fn still_led(&self, flow: &Flow) -> Option<&Arc<ServicePort>> {
+        let services = &self.view.snapshot.services;
+        let same = |index: &usize| services.get(*index).filter(|s| s.id == flow.service.id);
+        match self.target()? {
+            Target::Nothing => None,
+            Target::Service(to) => same(&to.service).filter(|_| to.side == flow.side),
+            Target::Router(binding) => {
+                let backends = binding.ladder.iter().flat_map(|rung| rung.backends.iter().flatten());
+                backends.filter_map(|backend| backend.as_ref().ok()).find_map(same)
+            }
+        }
+    }
+}

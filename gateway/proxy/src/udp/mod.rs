@@ -1,0 +1,139 @@
+//! UDP: datagrams, flow by flow.
+//!
+//! In the order they pass: a listener's task receives a batch ([`socket`]); [`forward`] sorts it by flow, finds each flow in the [`table`] or
+//! begins one, and sends its datagrams on; a [`flow`]'s own task carries the answers back. Nothing waits on the way and nothing is kept: what
+//! the kernel has no room for is dropped and counted, as a router would.
+//!
+//! Each worker has its own socket for each address, in one SO_REUSEPORT group. The kernel chooses by a hash of both addresses and ports, so a
+//! flow stays with its worker as long as the group stays as it is, which it does while the listener does. When a socket joins or leaves (a
+//! second gateway on the same addresses, which takes over), some flows arrive at another worker: there they begin anew, and come to the same
+//! endpoint only if the balancer hashes or `sessionAffinity: ClientIP` says so. Their old half is idle, and times out.
+
+mod flow;
+mod forward;
+mod socket;
+mod table;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluicegate_model::stats::count;
+use tokio::net::UdpSocket;
+use tokio::task::{JoinHandle, spawn_local, yield_now};
+
+use self::flow::{Flow, Key};
+use self::socket::{Batch, Headers};
+use self::table::Table;
+use crate::Sockets;
+use crate::listener::SocketSet;
+use crate::worker::Shared;
+
+pub(crate) use self::socket::listen;
+
+/// Batches received from one socket before others have their turn.
+const BATCHES: usize = 4;
+/// After a receive fails for a reason of the machine's, trying again at once would spin.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What was asked longer ago than this is not waited for when the gateway stops: many flows expect no answer at all.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+type Flows = Table<Key, Flow>;
+
+/// What a worker knows of UDP.
+pub(crate) struct Udp {
+    table: RefCell<Flows>,
+    batch: RefCell<Batch>,
+}
+
+impl Udp {
+    pub(crate) fn new(most_flows: usize) -> Self {
+        Self { table: RefCell::new(Table::new(most_flows)), batch: RefCell::new(Batch::new()) }
+    }
+
+    /// Forgets idle flows.
+    pub(crate) fn expire(&self) {
+        let expired = self.table.borrow_mut().expire(Instant::now());
+        drop(expired);
+    }
+
+    /// Whether an answer may still come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let (table, now) = (self.table.borrow(), Instant::now());
+        let waits = |flow: &Flow| flow.upstream().asked.get().is_some_and(|at| now.saturating_duration_since(at) < ANSWER_TIME);
+        table.values().any(waits)
+    }
+
+    /// How many flows there are.
+    pub(crate) fn flows(&self) -> usize {
+        self.table.borrow().len()
+    }
+}
+
+/// A listener's socket, as one worker has it.
+struct Listening {
+    address: SocketAddr,
+    socket: UdpSocket,
+    headers: RefCell<Headers>,
+}
+
+/// The UDP listeners of one worker.
+#[derive(Default)]
+pub(crate) struct Listeners(BTreeMap<SocketAddr, (Arc<SocketSet<std::net::UdpSocket>>, JoinHandle<()>)>);
+
+impl Listeners {
+    /// Listens where `sockets` says and nowhere else. A listener that is gone takes its flows with it: nobody else may answer from its address.
+    pub(crate) async fn sync(&mut self, sockets: &Sockets<std::net::UdpSocket>, worker: usize, shared: &Rc<Shared>) {
+        let stays = |address: &SocketAddr, set: &Arc<_>| sockets.get(address).is_some_and(|s| Arc::ptr_eq(s, set));
+        let gone: Vec<SocketAddr> = self.0.iter().filter(|(address, (set, _))| !stays(address, set)).map(|(address, _)| *address).collect();
+        for address in gone {
+            let flows = shared.udp.table.borrow_mut().extract_by_key(|key| key.listener == address);
+            drop(flows);
+            if let Some((_, task)) = self.0.remove(&address) {
+                // Waited for, so that the address is closed when the snapshot counts as served.
+                task.abort();
+                let _ = task.await;
+            }
+        }
+        for (address, set) in sockets {
+            if let Some(socket) = (!self.0.contains_key(address)).then(|| set.close(worker).pop()).flatten() {
+                let task = spawn_local(receive(socket, *address, shared.clone()));
+                self.0.insert(*address, (set.clone(), task));
+            }
+        }
+    }
+}
+
+async fn receive(socket: std::net::UdpSocket, address: SocketAddr, shared: Rc<Shared>) {
+    let socket = match UdpSocket::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%error, %address, "cannot listen"),
+    };
+    let listening = Rc::new(Listening { address, socket, headers: RefCell::new(socket::headers()) });
+    while socket::arrival(&listening.socket).await.is_ok() {
+        let mut outcome = Ok(true);
+        for _ in 0..BATCHES {
+            let mut batch = shared.udp.batch.borrow_mut();
+            outcome = batch.receive(&listening.socket, &mut listening.headers.borrow_mut());
+            if outcome.is_ok() {
+                forward::forward(&listening, &mut batch, &shared);
+            }
+            if !matches!(outcome, Ok(true)) {
+                break;
+            }
+        }
+        match outcome {
+            Ok(true) => yield_now().await,
+            Ok(false) => {}
+            Err(error) if socket::is_would_block(&error) => {}
+            Err(error) => {
+                count(&shared.stats.accept_errors);
+                tracing::debug!(%error, %address, "receive failed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The HTTP/2 connections of a worker, by endpoint: an exchange goes on the first that has room, so that the last ones become idle and time out;
+//! when none has, another is made, once for all who wait.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustc_hash::FxBuildHasher;
+use sluicegate_model::health::Outcome as Observed;
+use sluicegate_model::slots::Slots;
+use sluicegate_model::snapshot::ServicePort;
+use sluicegate_model::stats::count;
+use tokio::sync::watch;
+
+use super::carrier::Carrier;
+use super::stream::Stream;
+use super::{Upstreams, connect};
+use crate::breaker::Places;
+use crate::decide::Picked;
+use crate::worker::Shared;
+
+/// Connections to one endpoint and worker. An exchange that finds all of them full goes to another endpoint.
+const PER_ENDPOINT: usize = 128;
+
+#[derive(Default)]
+pub(super) struct Carriers(RefCell<HashMap<SocketAddr, Endpoint, FxBuildHasher>>);
+
+#[derive(Default)]
+struct Endpoint {
+    carriers: Vec<Rc<Carrier>>,
+    dialing: Weak<Dialing>,
+}
+
+/// A connection in the making. Dropped, it tells all who wait.
+struct Dialing(watch::Sender<Outcome>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    Open,
+    Failed,
+}
+
+impl Carriers {
+    /// A stream on a connection that takes it.
+    pub(super) fn check_out(&self, address: SocketAddr) -> Option<Stream> {
+        let mut endpoints = self.0.borrow_mut();
+        let endpoint = endpoints.get_mut(&address)?;
+        let now = Instant::now();
+        endpoint.carriers.retain(|c| c.is_open(now) && !c.is_stale(now));
+        endpoint.carriers.iter().find(|c| c.has_room()).map(|c| Stream::new(c.clone()))
+    }
+
+    /// See [`Upstreams::join`].
+    pub(super) async fn join(&self, address: SocketAddr) -> Option<Option<Stream>> {
+        while let Some(mut dialing) = self.dialing(address) {
+            // An error: its maker went away, and it is our turn.
+            if dialing.changed().await.is_ok() && *dialing.borrow() == Outcome::Failed {
+                return Some(None);
+            }
+            if let Some(stream) = self.check_out(address) {
+                return Some(Some(stream));
+            }
+        }
+        None
+    }
+
+    /// The connection in the making, if there is one.
+    fn dialing(&self, address: SocketAddr) -> Option<watch::Receiver<Outcome>> {
+        Some(self.0.borrow().get(&address)?.dialing.upgrade()?.0.subscribe())
+    }
+
+    fn is_full(&self, address: SocketAddr) -> bool {
+        self.0.borrow().get(&address).is_some_and(|e| e.carriers.len() >= PER_ENDPOINT)
+    }
+
+    /// Lets connections to endpoints that are gone end with the exchanges on them.
+    pub(super) fn retain(&self, live: &HashSet<SocketAddr, FxBuildHasher>) {
+        self.keep(|address, _| live.contains(address));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Closes connections that were idle for too long, or served for too long.
+    pub(super) fn prune(&self, now: Instant) {
+        self.keep(|_, carrier| carrier.is_open(now) && !carrier.is_stale(now));
+    }
+
+    /// Closes the idle connections that somebody waits for, in whichever worker.
+    pub(super) fn relieve(&self) {
+        self.keep(|_, carrier| !carrier.is_idle() || !carrier.places().is_some_and(|p| p.is_wanted()));
+    }
+
+    /// Closes one idle connection that takes up a place of these.
+    pub(super) fn shed(&self, slots: &Arc<Slots>) {
+        let mut found = false;
+        self.keep(|_, carrier| {
+            let this = !found && carrier.is_idle() && carrier.places().is_some_and(|p| p.is_of(slots));
+            found |= this;
+            !this
+        });
+    }
+
+    /// Without a handle to it, a connection says GOAWAY and ends.
+    fn keep(&self, mut which: impl FnMut(&SocketAddr, &Rc<Carrier>) -> bool) {
+        self.0.borrow_mut().retain(|address, endpoint| {
+            endpoint.carriers.retain(|carrier| which(address, carrier));
+            !endpoint.carriers.is_empty() || endpoint.dialing.strong_count() > 0
+        });
+    }
+}
+
+/// A stream on a connection that is new, or that somebody else makes just now. None: it could not be made, or there are as many as there may be
+/// and all are full.
+pub(super) async fn open(
+    service: &ServicePort,
+    to: &Picked,
+    hello: Option<&[u8]>,
+    places: Option<Box<Places>>,
+    upstreams: &Rc<Upstreams>,
+    shared: &Shared,
+) -> Option<Stream> {
+    let carriers = &upstreams.carriers;
+    if let Some(joined) = carriers.join(to.address).await {
+        return joined;
+    }
+    if carriers.is_full(to.address) {
+        return None;
+    }
+    let dialing = Rc::new(Dialing(watch::Sender::new(Outcome::Open)));
+    carriers.0.borrow_mut().entry(to.address).or_default().dialing = Rc::downgrade(&dialing);
+    let made = match connect(service, to, hello, shared).await {
+        Some(stream) => greet(stream, service, to, places, upstreams, shared).await,
+        None => None,
+    };
+    let outcome = if made.is_some() { Outcome::Open } else { Outcome::Failed };
+    let stream = made.map(|carrier| {
+        let stream = Stream::new(carrier.clone());
+        carriers.0.borrow_mut().entry(to.address).or_default().carriers.push(carrier);
+        stream
+    });
+    dialing.0.send_replace(outcome);
+    // Those who wait for a place of a breaker may have one here.
+    while stream.is_some() && upstreams.queues.wake(to.address) {}
+    stream
+}
+
+/// Begins HTTP/2 on a connection. One that fails here has failed to connect, as far as anybody can see.
+async fn greet(
+    stream: crate::stream::Stream,
+    service: &ServicePort,
+    to: &Picked,
+    places: Option<Box<Places>>,
+    upstreams: &Rc<Upstreams>,
+    shared: &Shared,
+) -> Option<Rc<Carrier>> {
+    let begun = Instant::now();
+    let carrier = Carrier::new(stream, service, places, (upstreams, to.address), shared.closings.clock()).await;
+    if carrier.is_none() {
+        count(&service.stats.connect_failures);
+        shared.decider.borrow_mut().observe(&service.settings, &service.stats, to, Observed::Unreachable, begun.elapsed());
+    }
+    carrier
+}

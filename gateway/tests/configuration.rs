@@ -1,0 +1,61 @@
+//! What lies in `config/`: every example is free of faults, the CRDs are what the types say, and the deployment's manifests are whole.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn config(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(path)
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, .. } = Command::new(env!("CARGO_BIN_EXE_sluicegate")).args(arguments).output().expect("runs");
+    (status.code(), String::from_utf8(stdout).expect("UTF-8"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{}", folder.display());
+    files
+}
+
+#[test]
+fn every_example_is_without_fault() {
+    for file in files(&config("examples")).into_iter().chain([config("quickstart")]) {
+        let (code, out) = run(&["check", file.to_str().expect("UTF-8")]);
+        assert_eq!((code, out.as_str()), (Some(0), "0 errors, 0 warnings\n"), "{}", file.display());
+    }
+}
+
+/// `UPDATE_GOLDEN=1 cargo test --package sluicegate --test configuration` writes the file anew.
+#[test]
+fn the_crds_are_those_of_the_types() {
+    let (file, (code, made)) = (config("crds/sluicegate.dev.yaml"), run(&["crds"]));
+    assert_eq!(code, Some(0));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &made).expect("written");
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(made == kept, "config/crds differs from `sluicegate crds`: run this test with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn the_manifests_are_whole_and_what_they_mount_is_without_fault() {
+    let mut objects = String::new();
+    for file in files(&config("deploy")) {
+        let text = std::fs::read_to_string(&file).expect("read");
+        // Kinds that only a cluster reads are skipped with a warning; what is not well-formed is an error.
+        let (code, out) = run(&["check", file.to_str().expect("UTF-8")]);
+        assert_eq!(code, Some(0), "{}: {out}", file.display());
+        // The one ConfigMap: what a gateway in the cluster serves.
+        if let Some((_, data)) = text.split_once("\n  objects.yaml: |\n") {
+            let lines = data.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+            objects.extend(lines.flat_map(|line| [line.strip_prefix("    ").unwrap_or(line), "\n"]));
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("objects.yaml"), objects).expect("written");
+    let (code, out) = run(&["check", folder.path().to_str().expect("UTF-8")]);
+    assert_eq!((code, out.as_str()), (Some(0), "0 errors, 0 warnings\n"));
+}
