@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 
+use sluicegate_model::access_log::{AccessLogField, Line};
+use sluicegate_proxy::{AccessLog, AccessLogTarget};
 use sluicegate_tests::{Gateway, PATIENCE, SERVICE, connect, echo, eventually, fetch, http, names, replace};
 
 #[test]
@@ -218,4 +220,58 @@ spec:
     assert_eq!(fetch("/old").map(|(s, l, _)| (s, l)), Some((301, "http://new.example:8081/old".to_owned())));
     assert_eq!(fetch("/gone").map(|(s, ..)| s), Some(500));
     assert_eq!(fetch("/application").map(|(s, ..)| s), Some(404), "a prefix matches whole path elements");
+}
+
+#[test]
+fn a_policy_names_the_proxies_that_are_believed_and_the_access_log_says_who_came() {
+    let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
+    let policy = "apiVersion: sluicegate.dev/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: edge}\nspec:\n  \
+        targetRefs: [{kind: Service, name: nginx-svc}]\n  clientIPDetection: {xForwardedFor: {trustedCIDRs: [127.0.0.0/8]}}\n  \
+        headers: {requestID: Generate, via: edge-1, traceContext: {}, earlyRequestHeaders: {set: [{name: x-early, value: '1'}]}}\n  \
+        path: {escapedSlashesAction: RejectRequest}\n";
+    let gateway = Gateway::with(&[("svc.yaml", &service), ("policy.yaml", policy)], |settled, _| {
+        use AccessLogField::{Client, Path, Reason, Service, Status};
+        // In the folder of objects, where names that begin with a dot are passed over.
+        let to = AccessLogTarget::File(settled.paths[0].join(".access.log"));
+        settled.access_log = Some(AccessLog { line: Line::Json(vec![Client, Path, Status, Reason, Service]), to });
+    });
+    http(gateway.ip(2), "a");
+    gateway.write("a.yaml", &gateway.pod("a", 2, true));
+    eventually("one endpoint", || gateway.ready_endpoints() == 1);
+    let address = gateway.node_port();
+    eventually("served", || fetch(address).0 == 200);
+    let ask = |path: &str| {
+        let mut client = TcpStream::connect(address).expect("connected");
+        let head = "Host: a.example\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.9\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n";
+        client.write_all(format!("GET {path} HTTP/1.1\r\n{head}").as_bytes()).expect("sent");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let answer = ask("/a//b/../c");
+    for there in [
+        "GET /a/c HTTP/1.1",
+        "x-forwarded-for: 192.0.2.9, 127.",
+        "x-forwarded-proto: https",
+        "x-early: 1",
+        "x-request-id: ",
+        "traceparent: 00-",
+    ] {
+        assert!(answer.contains(there), "{there} is not in {answer}");
+    }
+    assert!(answer.contains("via: 1.1 edge-1\r\n") && !answer.contains("6.6.6.6"), "{answer}");
+    assert!(ask("/a%2Fb").contains("x-sluicegate-reason: bad-path"));
+    let metrics = gateway.get("/metrics").expect("metrics");
+    for row in [
+        "sluicegate_own_answers_total{reason=\"bad-path\"} 1",
+        "sluicegate_service_request_duration_seconds_bucket{le=\"+Inf\",namespace=\"default\",service=\"nginx-svc\"",
+        "sluicegate_service_connect_duration_seconds_count{namespace=\"default\",service=\"nginx-svc\"",
+        "sluicegate_service_bytes_out_total{namespace=\"default\",service=\"nginx-svc\"",
+    ] {
+        assert!(metrics.contains(row), "{row} is not in {metrics}");
+    }
+    let line = "{\"client\":\"192.0.2.9\",\"path\":\"/a//b/../c\",\"status\":200,\"reason\":null,\"service\":\"default/nginx-svc:8080\"}\n";
+    eventually("logged", || {
+        std::fs::read_to_string(gateway.path(".access.log")).is_ok_and(|text| text.contains(line) && text.contains("\"reason\":\"bad-path\""))
+    });
 }

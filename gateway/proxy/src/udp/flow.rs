@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 use super::socket::{self, Batch, Way};
 use super::{BATCHES, Listening};
+use crate::access::Entry;
 use crate::decide::{NoPick, Picked};
 use crate::tcp::{Busy, TRIES};
 use crate::worker::Shared;
@@ -45,13 +46,41 @@ pub(super) struct Flow {
     /// The snapshot in which its endpoint was last seen to serve.
     pub(super) version: u64,
     leg: Leg,
+    /// Of the access log; its line is written when the flow is forgotten.
+    entry: Option<Box<Entry>>,
 }
 
 impl Flow {
-    pub(super) fn new(service: Arc<ServicePort>, side: Side, version: u64, leg: Leg) -> Self {
+    pub(super) fn new(service: Arc<ServicePort>, side: Side, version: u64, leg: Leg, mut entry: Option<Box<Entry>>) -> Self {
         count(&service.stats.udp.flows);
         count(&service.stats.udp.open);
-        Self { service, side, version, leg }
+        if let Some(entry) = &mut entry {
+            entry.routed(&service.id, None);
+            (entry.attempts, entry.endpoint) = (1, Some(leg.upstream.address()));
+        }
+        Self { service, side, version, leg, entry }
+    }
+
+    /// So many bytes went to its endpoint.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        if let Some(entry) = &mut self.entry {
+            entry.bytes_in += bytes;
+        }
+    }
+
+    /// It has to go for another one.
+    pub(super) fn evicted(mut self) {
+        count(&self.service.stats.udp.evicted);
+        if let Some(entry) = &mut self.entry {
+            entry.reason = Some("evicted");
+        }
+    }
+
+    /// What its endpoint answered.
+    fn settle(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.bytes_out += self.leg.upstream.bytes_out.take();
+        }
     }
 
     pub(super) fn upstream(&self) -> &Upstream {
@@ -61,6 +90,10 @@ impl Flow {
     /// Goes on to another endpoint. The one before may still answer for a while, unless it is dead or descriptors are short.
     pub(super) fn go_on(&mut self, leg: Leg, may_linger: bool) {
         count(&self.service.stats.udp.moved);
+        self.settle();
+        if let Some(entry) = &mut self.entry {
+            (entry.attempts, entry.endpoint) = (entry.attempts + 1, Some(leg.upstream.address()));
+        }
         let left = std::mem::replace(&mut self.leg, leg);
         if may_linger && !left.upstream.refused.get() {
             spawn_local(async move {
@@ -73,6 +106,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        self.settle();
         self.service.stats.udp.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -96,6 +130,8 @@ pub(super) struct Upstream {
     settings: Arc<BackendSettings>,
     _busy: Busy,
     begun: Instant,
+    /// So much of it has gone to the client.
+    bytes_out: Cell<u64>,
     /// When the client last sent something that has not been answered.
     pub(super) asked: Cell<Option<Instant>>,
     /// It has answered.
@@ -139,8 +175,8 @@ pub(super) fn connect(
         match socket::connect(picked.address) {
             Ok(socket) => {
                 let (asked, answered, refused) = (Cell::new(None), Cell::new(false), Cell::new(false));
-                let (_busy, settings) = (Busy::new(&picked), service.settings.clone());
-                let upstream = Rc::new(Upstream { _busy, settings, socket, picked, begun, asked, answered, refused });
+                let (_busy, settings, bytes_out) = (Busy::new(&picked), service.settings.clone(), Cell::new(0));
+                let upstream = Rc::new(Upstream { _busy, settings, socket, picked, begun, bytes_out, asked, answered, refused });
                 let (listening, stats) = (Rc::downgrade(listening), service.stats.clone());
                 let answers = spawn_local(answers(upstream.clone(), key, listening, stats, shared.clone()));
                 return Ok(Leg { upstream, answers });
@@ -203,6 +239,7 @@ fn answer(upstream: &Upstream, key: Key, listening: &Listening, stats: &ServiceS
     let datagrams = std::mem::take(&mut batch.datagrams);
     let sent = batch.send(listening.socket.as_raw_fd(), way, &datagrams, &stats.udp, UdpDrop::ClientSlow);
     stats.udp.sent_out(sent.datagrams, sent.bytes);
+    upstream.bytes_out.set(upstream.bytes_out.get() + sent.bytes as u64);
     stats.udp.drop(UdpDrop::Failed, sent.unreachable.len());
     batch.datagrams = datagrams;
     upstream.asked.set(None);

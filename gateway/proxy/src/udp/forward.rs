@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Front, ServicePort, Side, Target};
-use sluicegate_model::stats::{UdpDrop, count};
+use sluicegate_model::stats::UdpDrop;
 
 use super::flow::{Flow, Key, Leg, connect};
 use super::socket::{Batch, Datagram};
 use super::{Flows, Listening};
+use crate::access::Entry;
 use crate::tcp::{TRIES, lead};
 use crate::worker::{Shared, View};
 
@@ -72,10 +73,11 @@ impl Forwarder<'_> {
         };
         match leg {
             Ok(leg) => {
-                let flow = Flow::new(service.clone(), side, self.view.snapshot.version, leg);
-                let evicted = table.insert(key, flow, service.settings.udp.idle, self.now);
-                if let Some(evicted) = evicted {
-                    count(&evicted.service.stats.udp.evicted);
+                let name = || self.view.datagrams(self.listening.address).map_or("", |l| &l.name);
+                let entry = self.shared.log.as_ref().map(|log| Entry::new(log, "udp", key.client.ip(), name()));
+                let flow = Flow::new(service.clone(), side, self.view.snapshot.version, leg, entry);
+                if let Some(evicted) = table.insert(key, flow, service.settings.udp.idle, self.now) {
+                    evicted.evicted();
                 }
                 true
             }
@@ -84,7 +86,7 @@ impl Forwarder<'_> {
                     && let Some(evicted) = table.evict()
                 {
                     // Its descriptor is free for the next one.
-                    count(&evicted.service.stats.udp.evicted);
+                    evicted.evicted();
                 }
                 service.stats.udp.drop(why, datagrams);
                 false
@@ -129,6 +131,7 @@ impl Forwarder<'_> {
             let stats = flow.service.stats.clone();
             let sent = batch.send(flow.upstream().fd(), None, left, &stats.udp, UdpDrop::EndpointSlow);
             stats.udp.sent_in(sent.datagrams, sent.bytes);
+            flow.sent(sent.bytes as u64);
             if sent.datagrams > 0 {
                 flow.upstream().asked.set(Some(self.now));
             }
