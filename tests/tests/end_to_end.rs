@@ -272,6 +272,7 @@ fn a_policy_names_the_proxies_that_are_believed_and_the_access_log_says_who_came
     }
     let line = "{\"client\":\"192.0.2.9\",\"path\":\"/a//b/../c\",\"status\":200,\"reason\":null,\"service\":\"default/nginx-svc:8080\"}\n";
     eventually("logged", || {
-        std::fs::read_to_string(gateway.path(".access.log")).is_ok_and(|text| text.contains(line) && text.contains("\"reason\":\"bad-path\""))
+        std::fs::read_to_string(gateway.path(".access.log"))
+            .is_ok_and(|text| text.contains(line) && text.contains("\"reason\":\"bad-path\""))
     });
 }

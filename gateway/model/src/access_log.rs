@@ -93,8 +93,6 @@ fields! {
     RequestId "requestId",
     /// `User-Agent`.
     UserAgent "userAgent",
-    /// `TLSv1.3` and the like; none without TLS.
-    TlsVersion "tlsVersion",
 }
 
 impl FromStr for AccessLogField {

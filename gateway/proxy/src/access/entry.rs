@@ -28,7 +28,6 @@ pub(crate) struct Entry {
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) attempts: u32,
     pub(crate) request_id: Option<HeaderValue>,
-    pub(crate) tls_version: Option<&'static str>,
 }
 
 /// A request as its client sent it. Clones of shared bytes: nothing is copied.
@@ -60,7 +59,6 @@ impl Entry {
             endpoint: None,
             attempts: 0,
             request_id: None,
-            tls_version: None,
         })
     }
 

@@ -98,7 +98,6 @@ fn value<'a>(field: Field, entry: &'a Entry) -> Value<'a> {
         Field::Attempts => Value::Number(entry.attempts.into()),
         Field::RequestId => entry.request_id.as_ref().map_or(Value::None, |id| Value::Text(id.as_bytes())),
         Field::UserAgent => request.and_then(|r| r.user_agent.as_ref()).map_or(Value::None, |agent| Value::Text(agent.as_bytes())),
-        Field::TlsVersion => text(entry.tls_version),
     }
 }
 
