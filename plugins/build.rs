@@ -7,11 +7,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const PLUGINS: [(&str, &str); 8] = [
+const PLUGINS: [(&str, &str); 14] = [
     ("round-robin", "balancer"),
     ("random", "balancer"),
     ("least-request", "balancer"),
     ("maglev", "balancer"),
+    ("peak-ewma", "balancer"),
+    ("ring-hash", "balancer"),
+    ("rendezvous", "balancer"),
+    ("bounded-load", "balancer"),
+    ("zone-aware", "balancer"),
+    ("priority", "balancer"),
     ("rules", "router"),
     ("kubernetes", "discovery"),
     ("static", "discovery"),
@@ -31,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn watch(root: &Path, here: &Path) {
     let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml"), root.join("sdk")];
-    for (name, _) in PLUGINS {
+    // `ring` is no plugin, but what some of them are built on.
+    for name in PLUGINS.iter().map(|(name, _)| *name).chain(["ring"]) {
         paths.extend([here.join(name).join("src"), here.join(name).join("Cargo.toml")]);
     }
     for path in paths {

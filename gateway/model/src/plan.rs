@@ -31,14 +31,20 @@ pub use compile::compile;
 
 /// Built-in plugins, usable by their name without a `Plugin` object.
 pub const BUILTINS: &[(&str, PluginKind)] = &[
+    ("bounded-load", PluginKind::Balancer),
     ("http", PluginKind::Discovery),
     ("kubernetes", PluginKind::Discovery),
     ("least-request", PluginKind::Balancer),
     ("maglev", PluginKind::Balancer),
+    ("peak-ewma", PluginKind::Balancer),
+    ("priority", PluginKind::Balancer),
     ("random", PluginKind::Balancer),
+    ("rendezvous", PluginKind::Balancer),
+    ("ring-hash", PluginKind::Balancer),
     ("round-robin", PluginKind::Balancer),
     ("rules", PluginKind::Router),
     ("static", PluginKind::Discovery),
+    ("zone-aware", PluginKind::Balancer),
 ];
 
 /// What was allocated for Services.
