@@ -6,7 +6,7 @@
 //! | `/healthz` | 200 while the process runs |
 //! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops |
 //! | `/metrics` | Prometheus text format |
-//! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
+//! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
@@ -59,6 +59,7 @@ fn router(view: View) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/services", get(|State(v): State<View>| async move { Json(v.status.load().services.clone()) }))
         .route("/api/v1/endpoints", get(endpoints))
+        .route("/api/v1/listeners", get(|State(v): State<View>| async move { Json(v.status.load().listeners.clone()) }))
         .route("/api/v1/plugins", get(|State(v): State<View>| async move { Json(v.status.load().plugins.clone()) }))
         .route("/api/v1/plugins/{name}/history", get(plugins::history))
         .route("/api/v1/plugins/{name}/{action}", post(plugins::order))

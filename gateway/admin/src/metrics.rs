@@ -1,5 +1,5 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
-//! data plane as a whole, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
+//! data plane as a whole, [`tls`] TLS with clients, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
 //! [`plugins`] each plugin; [`family`] writes their rows.
 
 mod family;
@@ -8,6 +8,7 @@ mod limits;
 mod plugins;
 mod process;
 mod services;
+mod tls;
 mod udp;
 
 use std::fmt;
@@ -38,6 +39,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.0.status.load();
         process::encode(&mut encoder, &self.0.proxy, &status)?;
+        tls::encode(&mut encoder, &self.0.proxy.tls, &status)?;
         services::encode(&mut encoder, &status)?;
         health::encode(&mut encoder, &status)?;
         udp::encode(&mut encoder, &status)?;

@@ -21,7 +21,7 @@ use sluicegate_model::schema::Violation;
 use sluicegate_model::settings::Rate;
 use sluicegate_model::snapshot::{
     Affinity, AppProtocol, Front, HealthCheck, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Snapshot,
-    Target, VirtualHost,
+    Target, TlsHost, VirtualHost,
 };
 use sluicegate_model::stats::{EndpointStats, ServiceStats};
 use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus};
@@ -29,6 +29,7 @@ use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus};
 use crate::discovery::Runner;
 use crate::health::Health;
 use crate::registry::{Registry, Use};
+use crate::tls::Tls;
 
 /// Service ports whose counters are kept; beyond that, of those that are gone none.
 const MOST_SERVICE_STATS: usize = 16_384;
@@ -49,6 +50,7 @@ pub struct Assembler {
     affinities: HashMap<PortId, Arc<Affinity>>,
     limiters: HashMap<PortId, Arc<Limiter>>,
     listener_limiters: HashMap<(Protocol, SocketAddr), Arc<Limiter>>,
+    tls: Tls,
     balancers: HashMap<PortId, (Vec<Arc<dyn BalancerGeneration>>, Arc<str>)>,
     routers: HashMap<Use, Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>>,
     /// Of service ports whose endpoints' health is watched: what their pools are selected from.
@@ -130,12 +132,23 @@ impl Assembler {
                 PlannedTarget::Router(router) => bindings.get(*router).cloned().flatten().map_or(Target::Nothing, Target::Router),
                 PlannedTarget::Nothing => Target::Nothing,
             };
+            let tls = &mut self.tls;
             let front = match &listener.front {
                 PlannedFront::Tcp(to) => Front::Tcp(target(to)),
                 PlannedFront::Udp(to) => Front::Udp(target(to)),
                 PlannedFront::Http(hosts) => {
                     Front::Http(hosts.iter().map(|(hostname, to)| VirtualHost { hostname: hostname.clone(), target: target(to) }).collect())
                 }
+                PlannedFront::Tls(hosts) => Front::Tls(
+                    hosts
+                        .iter()
+                        .map(|host| TlsHost {
+                            hostname: host.hostname.clone(),
+                            mode: tls.mode(listener.address, host, &mut faults),
+                            target: target(&host.target),
+                        })
+                        .collect(),
+                ),
             };
             let limiter = limiter(&mut self.listener_limiters, &(protocol, listener.address), &listener.settings.rates);
             Arc::new(Listener {
@@ -148,6 +161,7 @@ impl Assembler {
         });
         let listeners: Vec<Arc<Listener>> = listeners.collect();
         self.listener_limiters.retain(|of, _| listeners.iter().any(|l| (l.front.protocol(), l.address) == *of));
+        self.tls.forget(&listeners, &index);
         self.forget(&index);
         health.retain(|service| index.contains_key(service));
         self.version += 1;
@@ -239,7 +253,8 @@ impl Assembler {
         // Refused: what served last goes on; at first there is nothing, and the native random choice serves.
         let (balancers, balancer_config) = self.balancers.get(&port_id(port)).cloned().unwrap_or_else(|| (Vec::new(), "{}".into()));
         let affinity = port.affinity.map(|timeout| self.affinity(port_id(port), timeout));
-        health.admit(&port_id(port), &port.settings, &stats, &all, Instant::now());
+        let tls = self.tls.endpoint(&port_id(port), &port.tls, faults);
+        health.admit(&port_id(port), &port.settings, &tls, &stats, &all, Instant::now());
         let candidates = Candidates {
             all: all.into(),
             internal: port.internal,
@@ -266,6 +281,7 @@ impl Assembler {
             affinity,
             settings: port.settings.clone(),
             limiter: limiter(&mut self.limiters, &port_id(port), &port.settings.rates),
+            tls,
             stats,
         }
     }

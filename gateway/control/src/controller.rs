@@ -16,7 +16,7 @@ use sluicegate_model::operate::{Action, Done, Operate};
 use sluicegate_model::plan::{self, Plan, Settings};
 use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::snapshot::Snapshot;
-use sluicegate_model::status::Status;
+use sluicegate_model::status::{ListenerStatus, Status};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -307,7 +307,8 @@ impl Controller {
         }
         faults.sort_by(|a, b| (&a.place, &a.message).cmp(&(&b.place, &b.message)));
         faults.dedup();
-        let status = Status { snapshot: made.snapshot.version, services: made.services, plugins, faults };
+        let listeners = made.snapshot.listeners.iter().map(|l| ListenerStatus::of(l)).collect();
+        let status = Status { snapshot: made.snapshot.version, services: made.services, listeners, plugins, faults };
         (made.snapshot, status)
     }
 

@@ -11,3 +11,4 @@ pub mod health;
 pub mod registry;
 pub mod source;
 pub mod store;
+mod tls;

@@ -24,7 +24,7 @@ pub struct Place {
     pub line: usize,
     /// The column, in characters.
     pub column: usize,
-    /// The line's text.
+    /// The line's text; empty where it is not shown.
     pub text: String,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Fault {
             Some(object) if !self.message.contains(object.as_str()) => write!(f, "{object}: {}", self.message)?,
             _ => f.write_str(&self.message)?,
         }
-        if let Some(place) = &self.place {
+        if let Some(place) = self.place.as_ref().filter(|p| !p.text.is_empty()) {
             let number = place.line.to_string();
             write!(f, "\n {number} | {}\n {:width$} | {:column$}^", place.text, "", "", width = number.len(), column = place.column - 1)?;
         }

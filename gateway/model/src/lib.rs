@@ -25,4 +25,5 @@ pub mod snapshot;
 pub mod stats;
 pub mod status;
 pub mod tally;
+pub mod tls;
 pub mod validate;

@@ -1,15 +1,18 @@
 //! Objects: typed, with the place they came from. Kubernetes kinds are `k8s-openapi`'s and `gateway-api`'s types; ours are in [`mod@ours`].
 
 pub mod ours;
+mod secret;
 mod typed;
 
 use std::fmt;
 use std::sync::Arc;
 
+use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
 use gateway_api::apis::standard::gatewayclasses::GatewayClass;
 use gateway_api::apis::standard::gateways::Gateway;
+use gateway_api::apis::standard::referencegrants::ReferenceGrant;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,6 +21,7 @@ use crate::fault::{Fault, Severity};
 use crate::manifest::{Document, Origin};
 
 pub use ours::{BackendTrafficPolicy, ClientTrafficPolicy, Plugin, SluicegateConfiguration};
+pub use secret::{Secret, TLS_TYPE};
 
 /// What names an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +67,8 @@ pub enum Body {
     ConfigMap(Box<ConfigMap>),
     Gateway(Box<Gateway>),
     GatewayClass(Box<GatewayClass>),
+    BackendTlsPolicy(Box<BackendTlsPolicy>),
+    ReferenceGrant(Box<ReferenceGrant>),
     Plugin(Box<Plugin>),
     BackendTrafficPolicy(Box<BackendTrafficPolicy>),
     ClientTrafficPolicy(Box<ClientTrafficPolicy>),
@@ -138,6 +144,10 @@ pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
         ("discovery.k8s.io/v1", "EndpointSlice") => kubernetes(typed, Body::EndpointSlice, &mut faults),
         ("gateway.networking.k8s.io/v1", "Gateway") => kubernetes(typed, Body::Gateway, &mut faults),
         ("gateway.networking.k8s.io/v1", "GatewayClass") => kubernetes(typed, Body::GatewayClass, &mut faults),
+        ("gateway.networking.k8s.io/v1", "BackendTLSPolicy") => kubernetes(typed, Body::BackendTlsPolicy, &mut faults),
+        ("gateway.networking.k8s.io/v1" | "gateway.networking.k8s.io/v1beta1", "ReferenceGrant") => {
+            kubernetes(typed, Body::ReferenceGrant, &mut faults)
+        }
         ("sluicegate.dev/v1alpha1", "Plugin") => ours(typed, Body::Plugin, &mut faults),
         ("sluicegate.dev/v1alpha1", "BackendTrafficPolicy") => ours(typed, Body::BackendTrafficPolicy, &mut faults),
         ("sluicegate.dev/v1alpha1", "ClientTrafficPolicy") => ours(typed, Body::ClientTrafficPolicy, &mut faults),
@@ -157,8 +167,18 @@ pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
             return (None, faults);
         }
     };
+    if kind == "Secret" {
+        conceal(&mut faults);
+    }
     let object = body.map(|body| Object { key, body, value: Arc::new(value), origin });
     (object, faults)
+}
+
+/// Faults show the line they are in, and go to logs and the admin API: a Secret's lines are left out.
+pub fn conceal(faults: &mut [Fault]) {
+    for place in faults.iter_mut().filter_map(|f| f.place.as_mut()) {
+        place.text.clear();
+    }
 }
 
 /// RFC 1123: labels of letters, digits and hyphens, joined by dots; 253 characters at most.

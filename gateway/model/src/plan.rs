@@ -8,8 +8,10 @@ mod gateways;
 mod health;
 mod limits;
 mod policies;
+mod references;
 mod services;
 mod settings;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +28,7 @@ use crate::pool::{Distribution, Here, TrafficPolicy};
 use crate::route::{ListenerInfo, Protocol, ServiceRef};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::snapshot::{AppProtocol, HashKey, Side};
+use crate::tls::{ServerSettings, UpstreamSettings};
 
 pub use compile::compile;
 
@@ -147,6 +150,22 @@ pub struct PlannedPort {
     pub affinity: Option<Duration>,
     /// What its policy says.
     pub settings: Arc<BackendSettings>,
+    /// Whether its endpoints speak TLS.
+    pub tls: PlannedEndpointTls,
+}
+
+/// See [`crate::snapshot::EndpointTls`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PlannedEndpointTls {
+    /// They speak plain text.
+    #[default]
+    Off,
+    /// They speak TLS.
+    On(Arc<UpstreamSettings>),
+    /// They do, and nobody says how to verify them.
+    Untold,
+    /// They do, and what is said of it is broken, which is among the faults.
+    Broken,
 }
 
 /// A plugin and its configuration, JSON.
@@ -191,6 +210,30 @@ pub enum PlannedFront {
     Udp(PlannedTarget),
     /// Forward requests, by host name.
     Http(Vec<(Option<String>, PlannedTarget)>),
+    /// TLS, by server name.
+    Tls(Vec<PlannedTlsHost>),
+}
+
+/// See [`crate::snapshot::TlsHost`].
+#[derive(Clone, Debug)]
+pub struct PlannedTlsHost {
+    /// The server name.
+    pub hostname: Option<String>,
+    /// What becomes of the TLS.
+    pub mode: PlannedTlsMode,
+    /// Where it leads.
+    pub target: PlannedTarget,
+}
+
+/// See [`crate::snapshot::TlsMode`].
+#[derive(Clone, Debug)]
+pub enum PlannedTlsMode {
+    /// Left as it is.
+    Passthrough,
+    /// Ended, and its bytes forwarded.
+    Tcp(Arc<ServerSettings>),
+    /// Ended, and requests taken from it.
+    Http(Arc<ServerSettings>),
 }
 
 impl PlannedFront {

@@ -11,6 +11,7 @@ use crate::pool::Pool;
 use crate::route::{Protocol, RouteTable, ServiceRef, Transport};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
+use crate::tls::{ServerTls, UpstreamTls};
 
 /// What workers serve.
 #[derive(Clone, Default)]
@@ -63,6 +64,8 @@ pub enum Front {
     Udp(Target),
     /// Take HTTP requests from it. Sorted: exact host names, wildcards (more labels first), then the empty one.
     Http(Vec<VirtualHost>),
+    /// It is TLS: look at the server name it asks for. Sorted likewise.
+    Tls(Vec<TlsHost>),
 }
 
 impl Front {
@@ -70,6 +73,59 @@ impl Front {
     pub fn protocol(&self) -> Protocol {
         if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
     }
+
+    /// Whether HTTP requests are taken from some of its connections.
+    pub fn serves_http(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Udp(_) => false,
+            Self::Http(_) => true,
+            Self::Tls(hosts) => hosts.iter().any(|h| matches!(h.mode, TlsMode::Http(_))),
+        }
+    }
+
+    /// All it leads to.
+    pub fn targets(&self) -> Vec<&Target> {
+        match self {
+            Self::Tcp(target) | Self::Udp(target) => vec![target],
+            Self::Http(hosts) => hosts.iter().map(|h| &h.target).collect(),
+            Self::Tls(hosts) => hosts.iter().map(|h| &h.target).collect(),
+        }
+    }
+}
+
+/// What serves one server name of a TLS listener.
+pub struct TlsHost {
+    /// As [`VirtualHost::hostname`]; a client that sends no name gets the one without any.
+    pub hostname: Option<String>,
+    /// What becomes of the TLS.
+    pub mode: TlsMode,
+    /// What serves it.
+    pub target: Target,
+}
+
+impl TlsHost {
+    /// As [`VirtualHost::serves`].
+    pub fn serves(&self, host: &str) -> bool {
+        serves(self.hostname.as_deref(), host)
+    }
+
+    /// How its TLS is ended, if it is ended here.
+    pub fn server(&self) -> Option<&Arc<ServerTls>> {
+        match &self.mode {
+            TlsMode::Passthrough => None,
+            TlsMode::Tcp(tls) | TlsMode::Http(tls) => Some(tls),
+        }
+    }
+}
+
+/// What becomes of a TLS connection.
+pub enum TlsMode {
+    /// Forwarded as it is.
+    Passthrough,
+    /// Ended, and its bytes forwarded.
+    Tcp(Arc<ServerTls>),
+    /// Ended, and HTTP requests taken from it.
+    Http(Arc<ServerTls>),
 }
 
 /// What serves one host name of an HTTP listener.
@@ -83,13 +139,17 @@ pub struct VirtualHost {
 impl VirtualHost {
     /// Whether it serves a host name, given in lower case and without a port. A wildcard spans dots, but not nothing.
     pub fn serves(&self, host: &str) -> bool {
-        match self.hostname.as_deref() {
-            None => true,
-            Some(wanted) => match wanted.strip_prefix('*') {
-                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-                None => wanted == host,
-            },
-        }
+        serves(self.hostname.as_deref(), host)
+    }
+}
+
+fn serves(hostname: Option<&str>, host: &str) -> bool {
+    match hostname {
+        None => true,
+        Some(wanted) => match wanted.strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => wanted == host,
+        },
     }
 }
 
@@ -169,6 +229,8 @@ pub struct ServicePort {
     pub settings: Arc<BackendSettings>,
     /// Its policy's rate limits, kept over snapshots.
     pub limiter: Option<Arc<Limiter>>,
+    /// Whether its endpoints speak TLS.
+    pub tls: EndpointTls,
     /// Counters, kept over snapshots.
     pub stats: Arc<ServiceStats>,
 }
@@ -180,6 +242,28 @@ impl ServicePort {
             Side::Internal => &self.internal,
             Side::External => &self.external,
         }
+    }
+}
+
+/// Whether endpoints speak TLS.
+#[derive(Clone, Debug, Default)]
+pub enum EndpointTls {
+    /// They speak plain text.
+    #[default]
+    Off,
+    /// They speak TLS, by these rules.
+    On(Arc<UpstreamTls>),
+    /// They speak TLS (`appProtocol: https`), and nobody says how to verify them: bytes of clients that speak TLS with them themselves are
+    /// forwarded, and nothing else is.
+    Untold,
+    /// They speak TLS, and the rules are broken: nothing is forwarded, least of all plain text.
+    Broken,
+}
+
+impl EndpointTls {
+    /// Tells connections apart that must not be used for one another; 0: plain text.
+    pub fn id(&self) -> u64 {
+        if let Self::On(tls) = self { tls.id } else { 0 }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod histogram;
 mod reset;
+mod tls;
 mod udp;
 mod words;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use histogram::{BOUNDS_US, Histogram};
 pub use reset::Reset;
+pub use tls::{TlsFailure, TlsStats};
 pub use udp::{UdpDrop, UdpStats};
 pub use words::{ByWord, MOST_WORDS};
 
@@ -118,6 +120,8 @@ pub struct ServiceStats {
     pub retries: RetryStats,
     /// What breakers and limits refused.
     pub refused: RefusalStats,
+    /// TLS handshakes with endpoints that failed.
+    pub tls_failures: AtomicU64,
     /// Of a UDP port.
     pub udp: UdpStats,
     /// Of its endpoints together.
@@ -226,6 +230,8 @@ pub struct ProxyStats {
     pub overload: OverloadStats,
     /// Client connections reset, by [`Reset`].
     pub resets: [AtomicU64; Reset::ALL.len()],
+    /// TLS with clients.
+    pub tls: TlsStats,
 }
 
 /// What limits of clients refused or ended.

@@ -9,8 +9,10 @@ use crate::fault::Fault;
 use crate::health::Condition;
 use crate::operate::PluginEvent;
 use crate::plugin::{Generation, PluginKind};
+use crate::snapshot::{Front, Listener, TlsHost, TlsMode};
 use crate::stats::{EndpointStats, ServiceStats};
 use crate::tally::Tally;
+use crate::tls::{Certificate, Demand};
 
 /// The state of the gateway at one moment.
 #[derive(Clone, Default, Serialize)]
@@ -19,10 +21,95 @@ pub struct Status {
     pub snapshot: u64,
     /// All services, also those that are not proxied.
     pub services: Vec<ServiceStatus>,
+    /// What is listened on.
+    pub listeners: Vec<ListenerStatus>,
     /// All plugins: the built-in ones in use, and all `Plugin` objects.
     pub plugins: Vec<PluginStatus>,
     /// What is wrong with the configuration.
     pub faults: Vec<Fault>,
+}
+
+/// One address that is listened on.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// Where.
+    pub address: String,
+    /// What it is for.
+    pub name: String,
+    /// `TCP`, `UDP`, `HTTP` or `TLS`.
+    pub protocol: &'static str,
+    /// Its host names.
+    pub hosts: Vec<HostStatus>,
+}
+
+/// One host name of a listener.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// None: any.
+    pub hostname: Option<String>,
+    /// What becomes of its TLS: `HTTPS`, `Terminate`, `Passthrough`; empty without TLS.
+    pub tls: &'static str,
+    /// `Required`, `Optional` or `Fallback`, where clients are asked for certificates.
+    pub client_certificates: Option<&'static str>,
+    /// What it shows to clients. None of a TLS listener that ends TLS: it refuses handshakes.
+    pub certificates: Vec<CertificateStatus>,
+}
+
+/// A certificate.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// The namespace and name of its Secret.
+    pub secret: String,
+    /// Its host names.
+    pub names: Vec<String>,
+    /// When it runs out, in seconds since 1970.
+    pub not_after: i64,
+}
+
+impl ListenerStatus {
+    /// Of a listener.
+    pub fn of(listener: &Listener) -> Self {
+        let plain = |hostname: &Option<String>| HostStatus {
+            hostname: hostname.clone(),
+            tls: "",
+            client_certificates: None,
+            certificates: Vec::new(),
+        };
+        let (protocol, hosts) = match &listener.front {
+            Front::Tcp(_) => ("TCP", Vec::new()),
+            Front::Udp(_) => ("UDP", Vec::new()),
+            Front::Http(hosts) => ("HTTP", hosts.iter().map(|h| plain(&h.hostname)).collect()),
+            Front::Tls(hosts) => ("TLS", hosts.iter().map(HostStatus::of).collect()),
+        };
+        Self { address: listener.address.to_string(), name: listener.name.clone(), protocol, hosts }
+    }
+}
+
+impl HostStatus {
+    fn of(host: &TlsHost) -> Self {
+        let tls = match &host.mode {
+            TlsMode::Passthrough => "Passthrough",
+            TlsMode::Tcp(_) => "Terminate",
+            TlsMode::Http(_) => "HTTPS",
+        };
+        let settings = host.server().map(|s| &s.settings);
+        let demand = |d| match d {
+            Demand::Required => "Required",
+            Demand::Optional => "Optional",
+            Demand::Fallback => "Fallback",
+        };
+        let certificate =
+            |c: &Arc<Certificate>| CertificateStatus { secret: c.from().to_string(), names: c.names().to_vec(), not_after: c.not_after() };
+        Self {
+            hostname: host.hostname.clone(),
+            tls,
+            client_certificates: settings.and_then(|s| s.client.as_ref()).map(|c| demand(c.demand)),
+            certificates: settings.iter().flat_map(|s| &s.certificates).map(certificate).collect(),
+        }
+    }
 }
 
 /// One Service.

@@ -7,6 +7,7 @@ mod health;
 mod http2;
 mod limits;
 mod policies;
+mod tls;
 
 use std::net::IpAddr;
 
@@ -30,6 +31,8 @@ fn all(object: &Object) -> Vec<Fault> {
         Body::Service(service) => check_service(object, service, &mut faults),
         Body::Pod(_) | Body::EndpointSlice(_) => endpoints::check(object, &mut faults),
         Body::Gateway(gateway) => policies::gateway(object, gateway, &mut faults),
+        Body::Secret(secret) => tls::secret(object, secret, &mut faults),
+        Body::BackendTlsPolicy(policy) => tls::backend_tls_policy(object, policy, &mut faults),
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
         Body::BackendTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
@@ -37,6 +40,7 @@ fn all(object: &Object) -> Vec<Fault> {
             limits::backend(object, policy, &mut faults);
             connections::backend(object, policy, &mut faults);
             http2::backend(object, &policy.spec, &mut faults);
+            tls::backend(object, policy.spec.tls.as_ref(), &mut faults);
         }
         Body::ClientTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);
@@ -44,6 +48,7 @@ fn all(object: &Object) -> Vec<Fault> {
             connections::client(object, policy, &mut faults);
             forwarding::client(object, policy, &mut faults);
             http2::client(object, &policy.spec.http2, &mut faults);
+            tls::client(object, policy.spec.tls.as_ref(), &mut faults);
         }
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}

@@ -17,8 +17,9 @@ use tokio::task::spawn_local;
 
 use crate::overload;
 use crate::stream::Stream;
+use crate::tcp::{Asked, Speak};
 use crate::worker::{Shared, View};
-use crate::{http, origin, tcp};
+use crate::{http, origin, tcp, tls};
 
 /// After an accept fails, trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -138,11 +139,18 @@ async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, vi
     };
     match &listener.front {
         Front::Udp(_) => tcp::refuse(&stream, Reset::NoRoute, &shared),
-        Front::Tcp(_) => tcp::forward(stream, &origin, address, view, &shared).await,
+        Front::Tcp(_) => {
+            let asked = Asked { origin: &origin, listener: address, host: "", alpn: &[], speak: Speak::Tcp };
+            tcp::forward(Stream::Tcp(stream), &[], &asked, view, &shared).await;
+        }
         Front::Http(_) => {
             // A connection outlives snapshots: each request takes the newest.
             drop(view);
-            http::serve(Stream::Tcp(stream), origin, address, &shared).await;
+            http::serve(Stream::Tcp(stream), origin, address, None, &shared).await;
+        }
+        Front::Tls(_) => {
+            drop(view);
+            tls::serve(stream, origin, address, &shared).await;
         }
     }
 }

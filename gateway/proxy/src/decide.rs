@@ -14,7 +14,7 @@ use sluicegate_model::plugin::{Balancer, PickContext, PluginError, Router};
 use sluicegate_model::pool::{EmptyReason, Endpoint, Pool};
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::settings::BackendSettings;
-use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
+use sluicegate_model::snapshot::{RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
 use sluicegate_model::stats::{EndpointStats, ServiceStats, count};
 
 /// How often a balancer is asked again when it names an endpoint that was tried already.
@@ -82,10 +82,7 @@ impl Decider {
                 balancer.retain(&|id| pools.contains(&id));
             }
         }
-        let targets = snapshot.listeners.iter().flat_map(|l| match &l.front {
-            Front::Tcp(target) | Front::Udp(target) => vec![target],
-            Front::Http(hosts) => hosts.iter().map(|h| &h.target).collect(),
-        });
+        let targets = snapshot.listeners.iter().flat_map(|l| l.front.targets());
         let (mut generations, mut tables) = (Ids::default(), Ids::default());
         for rung in targets.filter_map(|t| if let Target::Router(r) = t { Some(&r.ladder) } else { None }).flatten() {
             generations.insert(rung.generation.generation().id);

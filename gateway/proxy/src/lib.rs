@@ -1,7 +1,7 @@
 //! The data plane: one thread a worker, each with its own event loop, sockets, idle upstream connections and plugin instances.
 //!
 //! In the order bytes pass: [`listener`] binds; each [`worker`] [`accept`]s what [`admission`] and [`overload`] let in; [`origin`] says whose it
-//! is, by [`proxy_protocol`] or not; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by request); datagrams go to [`udp`]; all ask
+//! is, by [`proxy_protocol`] or not; [`tls`] ends what is TLS; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by request); datagrams go to [`udp`]; all ask
 //! [`decide`] for a route and an endpoint; [`upstream`] keeps connections to endpoints. [`h1`] reads and writes HTTP/1.1 on both sides.
 
 mod accept;
@@ -20,6 +20,7 @@ mod overload;
 mod proxy_protocol;
 mod stream;
 mod tcp;
+mod tls;
 mod udp;
 mod upstream;
 mod worker;

@@ -13,7 +13,6 @@ use crate::breaker::Places;
 pub(crate) enum Stream {
     Tcp(TcpStream),
     /// After the handshake. Boxed: it holds rustls' whole state.
-    #[expect(dead_code, reason = "neither listeners nor endpoints speak TLS yet")]
     Tls(Box<TlsStream<TcpStream>>),
     /// One that a breaker counts as long as it is open.
     Counted(Box<(Stream, Box<Places>)>),

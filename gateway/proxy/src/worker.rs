@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use ::http::HeaderValue;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::route::Protocol;
-use sluicegate_model::snapshot::{Front, Listener, Snapshot};
+use sluicegate_model::snapshot::{Listener, Snapshot};
 use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use crate::admission::Admission;
 use crate::decide::Decider;
 use crate::http::Closings;
 use crate::listener::SocketSet;
+use crate::tls::Sessions;
 use crate::upstream::Upstreams;
 use crate::{Published, Serving, tcp, udp};
 
@@ -79,6 +80,10 @@ pub(crate) struct Shared {
     pub(crate) log: Option<Rc<Log>>,
     /// Copies of requests under way, see [`crate::http`]'s mirror.
     pub(crate) mirrors: Cell<usize>,
+    /// TLS sessions with endpoints.
+    pub(crate) sessions: Sessions,
+    /// TLS handshakes with clients under way.
+    pub(crate) handshakes: Cell<usize>,
     /// Client connections of this worker.
     pub(crate) open: Cell<usize>,
     /// Client connections that may be open, over all workers.
@@ -96,7 +101,7 @@ impl Shared {
 
     /// Whether HTTP requests are still taken at an address.
     pub(crate) fn serves_http(&self, address: SocketAddr) -> bool {
-        matches!(self.view.borrow().listener(address).map(|l| &l.front), Some(Front::Http(_)))
+        self.view.borrow().listener(address).is_some_and(|l| l.front.serves_http())
     }
 
     fn hand_over_log(&self) {
@@ -110,9 +115,10 @@ impl Shared {
         let (listeners, datagrams) = (of(Protocol::Tcp).collect(), of(Protocol::Udp).collect());
         self.decider.borrow_mut().retain(&snapshot);
         self.upstreams.retain(&snapshot);
+        self.sessions.retain(&snapshot);
         let view = Rc::new(View { snapshot, listeners, datagrams });
         *self.view.borrow_mut() = view.clone();
-        self.closings.close(|address| !matches!(view.listener(address).map(|l| &l.front), Some(Front::Http(_))));
+        self.closings.close(|address| !view.listener(address).is_some_and(|l| l.front.serves_http()));
     }
 }
 
@@ -137,6 +143,8 @@ impl Worker {
             date: RefCell::new(date()),
             log: self.log.take().map(Rc::new),
             mirrors: Cell::new(0),
+            sessions: Sessions::default(),
+            handshakes: Cell::new(0),
             open: Cell::new(0),
             most_open: self.most_open,
             admission: self.admission.clone(),

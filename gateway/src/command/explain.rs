@@ -1,6 +1,7 @@
 //! `sluicegate explain`: what would become of a request, by the very plugins that decide it, without sending anything.
 
 mod health;
+mod tls;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -17,7 +18,9 @@ use sluicegate_model::plan::{Plan, Settings};
 use sluicegate_model::plugin::PickContext;
 use sluicegate_model::pool::Endpoint;
 use sluicegate_model::route::{Actions, Choice, Decision, Protocol, RouteView};
-use sluicegate_model::snapshot::{AppProtocol, Front, HashKey, Listener, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
+use sluicegate_model::snapshot::{
+    AppProtocol, Front, HashKey, Listener, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target, TlsMode,
+};
 use sluicegate_model::status::Status;
 
 use super::{fail, flags, out};
@@ -165,10 +168,11 @@ struct World<'a> {
 impl World<'_> {
     fn explain(&self, asked: &Asked, story: &mut Story) -> Result<(), End> {
         let listener = self.listener(asked)?;
-        let kind = match listener.front {
+        let kind = match &listener.front {
             Front::Tcp(_) => "TCP, by connection",
             Front::Udp(_) => "UDP, by flow",
             Front::Http(_) => "HTTP, by request",
+            Front::Tls(_) => "TLS, by server name",
         };
         story.say("listener", format!("{} on {} ({kind})", listener.name, listener.address));
         let target = match &listener.front {
@@ -180,6 +184,7 @@ impl World<'_> {
                 story.say("host", format!("{:?} is taken by {name:?}, of {} here", asked.host, hosts.len()));
                 &found.target
             }
+            Front::Tls(hosts) => tls::explain(asked, hosts, story)?,
         };
         let (service, side) = match target {
             Target::Nothing => return Err(End("404 no-route: no router is attached to this listener (ClientTrafficPolicy)".to_owned())),
@@ -222,10 +227,14 @@ impl World<'_> {
 
     /// The backend's service; none if the answer is made here.
     fn route(&self, asked: &Asked, binding: &RouterBinding, front: &Front, story: &mut Story) -> Result<Option<usize>, End> {
-        let http = matches!(front, Front::Http(_));
+        let http = match front {
+            Front::Tcp(_) | Front::Udp(_) => false,
+            Front::Http(_) => true,
+            Front::Tls(hosts) => hosts.iter().find(|h| h.serves(&asked.host)).is_some_and(|h| matches!(h.mode, TlsMode::Http(_))),
+        };
         let view = RouteView {
             method: if http { asked.method.as_str() } else { "" },
-            host: if http { &asked.host } else { "" },
+            host: if http || matches!(front, Front::Tls(_)) { &asked.host } else { "" },
             path: if http { asked.uri.path() } else { "" },
             query: if http { asked.uri.query().unwrap_or("") } else { "" },
             headers: &asked.headers,
@@ -306,6 +315,7 @@ impl World<'_> {
     fn pick(&self, asked: &Asked, service: &ServicePort, side: Side, story: &mut Story) -> Result<(), End> {
         let pool = service.pool(side);
         story.say("service", format!("{}, seen from {}", service.id, if side == Side::Internal { "inside" } else { "outside" }));
+        tls::endpoints(service, story);
         let all = self.status.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
         let all = all.and_then(|s| {
             s.ports

@@ -13,6 +13,7 @@ use super::{fail, out};
 enum What {
     Services,
     Endpoints,
+    Listeners,
     Plugins,
 }
 
@@ -57,6 +58,7 @@ fn show(what: What, from: &From) -> ExitCode {
     let path = match what {
         What::Services => "services",
         What::Endpoints => "endpoints",
+        What::Listeners => "listeners",
         What::Plugins => "plugins",
     };
     let url = format!("http://{}/api/v1/{path}", from.admin_address);
@@ -73,6 +75,7 @@ fn show(what: What, from: &From) -> ExitCode {
             out(table(&match what {
                 What::Services => services(rows),
                 What::Endpoints => endpoints(rows),
+                What::Listeners => listeners(rows),
                 What::Plugins => plugins(rows),
             }));
         }
@@ -124,6 +127,23 @@ fn endpoints(rows: &[Value]) -> Vec<Vec<String>> {
     let fields =
         ["/namespace", "/service", "/port", "/protocol", "/address", "/state", "/serving", "/weight", "/inFlight", "/picks", "/reason"];
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
+}
+
+/// A row for each host name, or one for the listener.
+fn listeners(rows: &[Value]) -> Vec<Vec<String>> {
+    let mut table = vec![row(["ADDRESS", "PROTOCOL", "HOSTNAME", "TLS", "CLIENT-CERTIFICATES", "SECRETS", "LISTENER"])];
+    for listener in rows {
+        let hosts = list(listener, "/hosts");
+        for host in hosts.iter().chain(hosts.is_empty().then_some(&Value::Null)) {
+            let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+            let secrets: Vec<String> = list(host, "/certificates").iter().map(|c| text(c, "/secret")).collect();
+            let of_host =
+                [text(host, "/hostname"), or_none(text(host, "/tls")), text(host, "/clientCertificates"), or_none(secrets.join(","))];
+            let of_listener = [text(listener, "/address"), text(listener, "/protocol")];
+            table.push(of_listener.into_iter().chain(of_host).chain([text(listener, "/name")]).collect());
+        }
+    }
+    table
 }
 
 fn plugins(rows: &[Value]) -> Vec<Vec<String>> {

@@ -25,6 +25,13 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     )?;
     let connect_failures = per_port(|p| count(&p.stats.connect_failures));
     family(e, "service_connect_failures", "Connection attempts to endpoints that failed", connect_failures)?;
+    let tls_failures = per_port(|p| count(&p.stats.tls_failures));
+    family(
+        e,
+        "service_tls_failures",
+        "TLS handshakes with endpoints that failed, or were not begun for want of usable rules",
+        tls_failures,
+    )?;
     family(e, "service_pick_fallbacks", "Picks that went down the failure ladder", per_port(|p| count(&p.stats.fallbacks)))?;
     family(e, "service_picks", "Picks of endpoints", per_port(|p| p.stats.picks.counts()[0]))?;
     let classes = ports().flat_map(|(s, p)| {

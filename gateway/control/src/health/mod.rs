@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use sluicegate_model::pool::Endpoint;
 use sluicegate_model::settings::BackendSettings;
+use sluicegate_model::snapshot::EndpointTls;
 use sluicegate_model::stats::ServiceStats;
 use tokio::time::MissedTickBehavior;
 
 use crate::assemble::PortId;
 use lines::Lines;
-use probes::{Key, Probes};
+use probes::{Key, Probes, Wanted};
 use watched::Watched;
 
 /// How often ejections, their ends and warming endpoints are looked at: an ejection by a worker is in the pool so soon.
@@ -44,6 +45,7 @@ impl Health {
         &mut self,
         service: &PortId,
         settings: &Arc<BackendSettings>,
+        tls: &EndpointTls,
         stats: &Arc<ServiceStats>,
         all: &[Endpoint],
         now: Instant,
@@ -55,6 +57,7 @@ impl Health {
             return;
         }
         let watched = self.services.entry(service.clone()).or_insert_with(|| Watched::new(settings.clone(), stats.clone(), now));
+        watched.tls = tls.clone();
         watched.update(settings, all, now);
     }
 
@@ -65,12 +68,21 @@ impl Health {
 
     /// Begins and ends probes, one task for each distinct endpoint and check. In an event loop only.
     pub(crate) fn sync_probes(&mut self) {
-        let mut wanted: HashMap<Key, Vec<PortId>> = HashMap::new();
+        let mut wanted: HashMap<Key, Wanted> = HashMap::new();
         for (service, watched) in &self.services {
             let Some(check) = &watched.settings().active else { continue };
+            let tls = match &watched.tls {
+                EndpointTls::On(tls) => Some(tls),
+                // What is asked in plain text of endpoints whose TLS nobody explains can only be whether they accept.
+                EndpointTls::Off | EndpointTls::Untold => None,
+                EndpointTls::Broken => continue,
+            };
             let check = Arc::new(check.clone());
             for address in watched.addresses() {
-                wanted.entry(Key { address, check: check.clone() }).or_default().push(service.clone());
+                let key = Key { address, check: check.clone(), tls: watched.tls.id() };
+                let one = wanted.entry(key).or_default();
+                one.tls = tls.cloned();
+                one.watchers.push(service.clone());
             }
         }
         self.probes.sync(wanted);

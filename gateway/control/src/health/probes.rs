@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use sluicegate_model::health::Probed;
 use sluicegate_model::settings::ActiveCheck;
+use sluicegate_model::tls::UpstreamTls;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -26,6 +27,15 @@ const WAITING: usize = 1024;
 pub(super) struct Key {
     pub(super) address: SocketAddr,
     pub(super) check: Arc<ActiveCheck>,
+    /// The rules of TLS, by their id.
+    pub(super) tls: u64,
+}
+
+/// Who wants to know, and the rules of TLS that the key names.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) tls: Option<Arc<UpstreamTls>>,
+    pub(super) watchers: Vec<PortId>,
 }
 
 pub(super) type Found = (Key, Result<(), Failure>);
@@ -57,14 +67,14 @@ impl Default for Probes {
 
 impl Probes {
     /// Begins what is new and ends what nobody wants; what stays keeps its rhythm.
-    pub(super) fn sync(&mut self, wanted: HashMap<Key, Vec<PortId>>) {
+    pub(super) fn sync(&mut self, wanted: HashMap<Key, Wanted>) {
         self.tasks.retain(|key, _| wanted.contains_key(key));
-        for (key, watchers) in wanted {
+        for (key, Wanted { tls, watchers }) in wanted {
             if let Some(task) = self.tasks.get_mut(&key) {
                 task.watchers = watchers;
                 continue;
             }
-            let join = tokio::spawn(run(key.clone(), self.permits.clone(), self.sender.clone()));
+            let join = tokio::spawn(run(key.clone(), tls, self.permits.clone(), self.sender.clone()));
             self.tasks.insert(key, Task { watchers, join });
         }
     }
@@ -90,11 +100,11 @@ impl Probes {
     }
 }
 
-async fn run(key: Key, permits: Arc<Semaphore>, results: mpsc::Sender<Found>) {
+async fn run(key: Key, tls: Option<Arc<UpstreamTls>>, permits: Arc<Semaphore>, results: mpsc::Sender<Found>) {
     tokio::time::sleep(a_part_of(key.check.initial_jitter)).await;
     loop {
         let Ok(permit) = permits.acquire().await else { return };
-        let probed = tokio::time::timeout(key.check.timeout, probe::probe(key.address, &key.check.probe)).await;
+        let probed = tokio::time::timeout(key.check.timeout, probe::probe(key.address, tls.as_deref(), &key.check.probe)).await;
         drop(permit);
         let result =
             probed.unwrap_or_else(|_| Err(Failure { kind: Probed::TimedOut, why: format!("no answer within {:?}", key.check.timeout) }));

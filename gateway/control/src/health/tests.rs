@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn admit(&mut self) {
-        self.health.admit(&service(), &self.settings, &self.stats, &self.all, self.now);
+        self.health.admit(&service(), &self.settings, &EndpointTls::Off, &self.stats, &self.all, self.now);
     }
 
     fn condition(&self, index: usize) -> Condition {
@@ -292,7 +292,7 @@ async fn service_ports_share_the_probes_of_an_endpoint() {
     for port in [80, 81] {
         let service = (ServiceRef { port, ..service().0 }, Protocol::Tcp);
         let stats = Arc::<ServiceStats>::default();
-        health.admit(&service, &settings, &stats, &[Endpoint { address, ..endpoint(1) }], Instant::now());
+        health.admit(&service, &settings, &EndpointTls::Off, &stats, &[Endpoint { address, ..endpoint(1) }], Instant::now());
         all_stats.push(stats);
     }
     health.sync_probes();
@@ -326,7 +326,7 @@ async fn a_probe_that_is_not_answered_ends_at_its_time() {
         ..BackendSettings::default()
     });
     let (mut health, stats, silent) = (Health::default(), Arc::<ServiceStats>::default(), Endpoint { address, ..endpoint(1) });
-    health.admit(&service(), &settings, &stats, std::slice::from_ref(&silent), Instant::now());
+    health.admit(&service(), &settings, &EndpointTls::Off, &stats, std::slice::from_ref(&silent), Instant::now());
     health.sync_probes();
     let changed = tokio::time::timeout(Duration::from_secs(20), health.next()).await.expect("in time");
     assert_eq!(changed, HashSet::from([service()]));

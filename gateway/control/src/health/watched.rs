@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sluicegate_model::health::{Checked, Sample};
 use sluicegate_model::pool::Endpoint;
 use sluicegate_model::settings::{BackendSettings, HealthSettings, Passive, SlowStart};
+use sluicegate_model::snapshot::EndpointTls;
 use sluicegate_model::stats::ServiceStats;
 
 use crate::assemble::PortId;
@@ -23,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_PER_ENDPOINT: Duration = Duration::from_micros(50);
 
 pub(super) struct Watched {
+    /// How its endpoints are spoken to.
+    pub(super) tls: EndpointTls,
     settings: Arc<BackendSettings>,
     stats: Arc<ServiceStats>,
     /// The ready endpoints.
@@ -41,6 +44,7 @@ impl Watched {
     pub(super) fn new(settings: Arc<BackendSettings>, stats: Arc<ServiceStats>, now: Instant) -> Self {
         let news = stats.health.news();
         Self {
+            tls: EndpointTls::Off,
             settings,
             stats,
             members: HashMap::new(),

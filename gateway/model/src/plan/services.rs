@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
 use super::compile::Compiler;
+use super::gateways::ALPN;
 use super::*;
 use crate::object::ours::Hash;
 use crate::object::{error, warning};
@@ -40,16 +41,10 @@ impl Compiler<'_> {
             }
             let app_protocol = match port.app_protocol.as_deref() {
                 _ if protocol == "UDP" => AppProtocol::Udp,
-                Some("http") => AppProtocol::Http,
+                Some("http" | "https") => AppProtocol::Http,
                 Some("kubernetes.io/h2c") => AppProtocol::H2c,
                 Some("grpc") => AppProtocol::Grpc,
-                Some("kubernetes.io/ws") => AppProtocol::Ws,
-                Some(other @ ("https" | "kubernetes.io/wss")) => {
-                    let path = format!("{at}.appProtocol");
-                    let message = format!("{path}: {other:?} is forwarded at L4, per connection, by this version");
-                    self.plan.faults.push(warning(&object.origin, &object.key, &path, message, None));
-                    AppProtocol::Tcp
-                }
+                Some("kubernetes.io/ws" | "kubernetes.io/wss") => AppProtocol::Ws,
                 _ => AppProtocol::Tcp,
             };
             let port_name = port.name.clone().unwrap_or_default();
@@ -66,6 +61,13 @@ impl Compiler<'_> {
                 }
             }
             let settings = self.backend_settings(policy);
+            let secure = matches!(port.app_protocol.as_deref(), Some("https" | "kubernetes.io/wss"));
+            let tls = match app_protocol {
+                AppProtocol::Udp => PlannedEndpointTls::Off,
+                _ => self.endpoint_tls(object, &port_name, secure, policy),
+            };
+            // Requests cannot be taken from a connection whose TLS is the endpoint's own affair.
+            let app_protocol = if tls == PlannedEndpointTls::Untold { AppProtocol::Tcp } else { app_protocol };
             let seconds =
                 spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds).unwrap_or(10_800);
             let affine = spec.session_affinity.as_deref() == Some("ClientIP");
@@ -87,6 +89,7 @@ impl Compiler<'_> {
                 },
                 affinity: affine.then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(10_800))),
                 settings,
+                tls,
             });
         }
         if proxied {
@@ -142,7 +145,14 @@ impl Compiler<'_> {
         external_ips: &[IpAddr],
         balanced: Option<(IpAddr, Vec<IpNet>)>,
     ) {
+        let policy = self.client_policy("Service", object, &port.name);
+        let tls = match port.app_protocol {
+            AppProtocol::Udp => None,
+            AppProtocol::Tcp => self.service_tls(policy, &[]),
+            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => self.service_tls(policy, ALPN),
+        };
         let (transport, name) = match port.app_protocol {
+            AppProtocol::Tcp if tls.is_some() => (Transport::Tls, port.service.to_string()),
             AppProtocol::Tcp => (Transport::Tcp, port.service.to_string()),
             AppProtocol::Udp => (Transport::Udp, format!("{}/UDP", port.service)),
             AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => (Transport::Http, port.service.to_string()),
@@ -155,10 +165,13 @@ impl Compiler<'_> {
             namespace: object.key.namespace.clone(),
         };
         let router = self.router("Service", object, &port.name, info);
-        let policy = self.client_policy("Service", object, &port.name);
         let settings = self.client_settings(policy);
         let front = |side| {
             let target = router.map_or_else(|| PlannedTarget::Service { service: port.service.clone(), side }, PlannedTarget::Router);
+            if let Some(tls) = tls.clone() {
+                let mode = if port.app_protocol == AppProtocol::Tcp { PlannedTlsMode::Tcp(tls) } else { PlannedTlsMode::Http(tls) };
+                return PlannedFront::Tls(vec![PlannedTlsHost { hostname: None, mode, target }]);
+            }
             match port.app_protocol {
                 AppProtocol::Tcp => PlannedFront::Tcp(target),
                 AppProtocol::Udp => PlannedFront::Udp(target),

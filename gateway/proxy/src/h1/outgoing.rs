@@ -24,12 +24,14 @@ pub(crate) struct Outgoing {
     tail: &'static [u8],
     /// So many bytes of them have been written.
     written: usize,
+    /// All were, and the stream may still hold some of them: TLS takes more than the socket does.
+    held: bool,
     encoder: Encoder,
 }
 
 impl Default for Outgoing {
     fn default() -> Self {
-        Self { bytes: Vec::new(), data: Bytes::new(), tail: b"", written: 0, encoder: Encoder::Length(0) }
+        Self { bytes: Vec::new(), data: Bytes::new(), tail: b"", written: 0, held: false, encoder: Encoder::Length(0) }
     }
 }
 
@@ -46,6 +48,11 @@ impl Outgoing {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
+        self.is_taken() && !self.held
+    }
+
+    /// Whether the stream has taken all.
+    fn is_taken(&self) -> bool {
         self.bytes.is_empty() && self.data.is_empty() && self.tail.is_empty()
     }
 
@@ -103,7 +110,7 @@ impl Outgoing {
 
     /// Writes all there is.
     pub(crate) fn poll_flush<W: AsyncWrite + Unpin>(&mut self, to: &mut W, context: &mut Context<'_>) -> Poll<Result<()>> {
-        while !self.is_empty() {
+        while !self.is_taken() {
             let (head, data) = (self.bytes.len(), self.data.len());
             let rest = |piece: usize| self.written.saturating_sub(piece);
             let to = Pin::new(&mut *to);
@@ -126,7 +133,12 @@ impl Outgoing {
                 (self.data, self.tail, self.written) = (Bytes::new(), b"", 0);
                 self.bytes.clear();
                 self.bytes.shrink_to(KEPT);
+                self.held = true;
             }
+        }
+        if self.held {
+            ready!(Pin::new(to).poll_flush(context))?;
+            self.held = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -179,6 +191,32 @@ mod tests {
             outgoing.finish().unwrap();
             assert_eq!(written(&mut outgoing, width), "0\r\nx: 1\r\n\r\n");
         }
+    }
+
+    /// Takes all, and sends it on only when it is flushed for the second time, as TLS over a full socket does.
+    struct Holding(bool);
+
+    impl AsyncWrite for Holding {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            if std::mem::replace(&mut self.0, true) { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_the_stream_still_holds_is_not_yet_written() {
+        let mut outgoing = Outgoing::default();
+        outgoing.begin(Encoder::Length(0)).extend_from_slice(b"head");
+        let (mut to, mut context) = (Holding(false), Context::from_waker(Waker::noop()));
+        assert!(outgoing.poll_flush(&mut to, &mut context).is_pending());
+        assert!(!outgoing.is_empty());
+        assert!(outgoing.poll_flush(&mut to, &mut context).is_ready());
+        assert!(outgoing.is_empty());
     }
 
     #[test]

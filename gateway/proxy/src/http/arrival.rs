@@ -10,12 +10,20 @@ use sluicegate_model::settings::{ClientSettings, WithUnderscoresAction};
 use super::answer::{Own, OwnAnswer, Reason, Why, empty};
 use super::connection::Peer;
 use super::{forwarded, identify, target};
+use crate::tls::identity::X_FORWARDED_CLIENT_CERT;
 
 /// A client: who connected, or whom a trusted proxy names.
 pub(super) fn arrive<'p, B>(request: &mut Request<B>, peer: &'p Peer, settings: &ClientSettings) -> Result<Cow<'p, Peer>, Own> {
     let names = Names::of(request.headers());
     if names.expect {
         expectation(request)?;
+    }
+    if names.client_certificate {
+        // Nobody but the gateway says who a client is, by whichever way it came.
+        request.headers_mut().remove(X_FORWARDED_CLIENT_CERT);
+    }
+    if let Some(certificate) = peer.tls.as_ref().and_then(|tls| tls.client.clone()) {
+        request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, certificate);
     }
     if names.underscore {
         underscores(request.headers_mut(), settings.headers.underscores)?;
@@ -53,6 +61,7 @@ struct Names {
     underscore: bool,
     forwarded: bool,
     expect: bool,
+    client_certificate: bool,
 }
 
 impl Names {
@@ -62,6 +71,7 @@ impl Names {
             found.underscore |= name.as_str().as_bytes().contains(&b'_');
             found.forwarded |= name == FORWARDED;
             found.expect |= name == EXPECT;
+            found.client_certificate |= name == X_FORWARDED_CLIENT_CERT;
         }
         found
     }

@@ -23,6 +23,7 @@ use crate::access::Entry;
 use crate::h1::{self, Connection, Decoder, Framing, Head};
 use crate::origin::Origin;
 use crate::stream::Stream;
+use crate::tls::Secured;
 use crate::upstream::Upstreams;
 use crate::worker::Shared;
 
@@ -44,6 +45,8 @@ pub(super) struct Peer {
     pub(super) port: HeaderValue,
     /// The scheme that a trusted proxy names.
     pub(super) claimed_scheme: Option<&'static str>,
+    /// What TLS told of it; none without TLS.
+    pub(super) tls: Option<Rc<Secured>>,
     origin: Origin,
     /// The same address as the socket has it, which may be one of many that the listener has.
     local: SocketAddr,
@@ -57,12 +60,12 @@ impl Peer {
         let address = origin.client;
         let value = HeaderValue::from_str(&address.ip().to_canonical().to_string()).ok()?;
         let port = HeaderValue::from(listener.port());
-        Some(Self { address, value, listener, port, claimed_scheme: None, origin, local, own: Rc::default() })
+        Some(Self { address, value, listener, port, claimed_scheme: None, tls: None, origin, local, own: Rc::default() })
     }
 
     /// The scheme it came by.
     pub(super) fn scheme(&self) -> &'static str {
-        self.claimed_scheme.unwrap_or("http")
+        self.claimed_scheme.unwrap_or(if self.tls.is_some() { "https" } else { "http" })
     }
 
     /// What endpoints of a service are told of it in the first bytes of a connection.
@@ -77,9 +80,10 @@ impl Peer {
 }
 
 /// Serves HTTP, of the version that was agreed on, or that the client's first bytes tell.
-pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, shared: &Rc<Shared>) {
+pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, tls: Option<Secured>, shared: &Rc<Shared>) {
     let local = if listener.ip().is_unspecified() { stream.socket().local_addr().unwrap_or(listener) } else { listener };
-    let Some(peer) = Peer::new(origin, listener, local) else { return };
+    let Some(mut peer) = Peer::new(origin, listener, local) else { return };
+    peer.tls = tls.map(Rc::new);
     let settings = shared.view().listener(listener).map(|l| l.settings.clone()).unwrap_or_default();
     let closing = shared.closings.enter(listener, &settings.timeouts);
     let signal = &closing.signal;
@@ -127,7 +131,10 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
         let Head { message, framing: _, keep_alive } =
             match poll_fn(|context| reader.poll_request(context, client.signal.is_ending())).await {
                 Ok(head) => head,
-                Err(NoRequest::Ended) => return None,
+                Err(NoRequest::Ended) => {
+                    farewell(peer, &client).await;
+                    return None;
+                }
                 Err(NoRequest::Http2) => {
                     drop(client);
                     return reader.into_parts();
@@ -161,7 +168,9 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
             Sent::Kept if discard(&mut reader, &client).await => {}
             Sent::Broken => return None,
             Sent::Kept | Sent::Last => {
-                if !client.unread().is_end() {
+                if client.unread().is_end() {
+                    farewell(peer, &client).await;
+                } else {
                     linger(&mut reader, &client).await;
                 }
                 return None;
@@ -290,6 +299,14 @@ async fn discard(reader: &mut Reader, client: &Client) -> bool {
         }
     }
     true
+}
+
+/// Says that the end is the end: without TLS' `close_notify` a client cannot tell it from a cut (RFC 8446 §6.1).
+async fn farewell(peer: &Peer, client: &Client) {
+    if peer.tls.is_some() {
+        let closing = poll_fn(|context| pin!(client.stream.borrow_mut().shutdown()).poll(context));
+        let _ = tokio::time::timeout(LINGER, closing).await;
+    }
 }
 
 async fn linger(reader: &mut Reader, client: &Client) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
-use sluicegate_model::snapshot::{Front, Listener, RouterBinding, RouterRung, ServicePort, Side, Target};
+use sluicegate_model::snapshot::{EndpointTls, Front, Listener, RouterBinding, RouterRung, ServicePort, Side, Target, TlsHost, TlsMode};
 use sluicegate_model::stats::count;
 
 use super::answer::{Own, OwnAnswer, Reason, Why, text};
@@ -217,14 +217,17 @@ fn route<'v, B>(
     begun: Instant,
 ) -> Result<Routed<'v>, Own> {
     let host = host_of(request).ok_or(Reason::BadHost)?;
-    let Front::Http(hosts) = &listener.front else { return Err(Reason::NoRoute.into()) };
-    let virtual_host = hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?;
-    let (service, side, matched) = match &virtual_host.target {
+    let target = match &listener.front {
+        Front::Http(hosts) => &hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?.target,
+        Front::Tls(hosts) => secured(hosts, &host, peer)?,
+        Front::Tcp(_) | Front::Udp(_) => return Err(Reason::NoRoute.into()),
+    };
+    let (service, side, matched) = match target {
         Target::Nothing => return Err(Reason::NoRoute.into()),
         Target::Service(to) => (to.service, to.side, None),
         Target::Router(binding) => {
             let matched = decide(request, &host, binding, peer, shared)?;
-            if let Some(answer) = static_answer(&matched, request, &host) {
+            if let Some(answer) = static_answer(&matched, request, &host, peer) {
                 return Err(answer);
             }
             let backend = matched.choice.backend.and_then(|b| matched.rung.backends.get(matched.choice.rule)?.get(b)?.as_ref().ok());
@@ -232,7 +235,21 @@ fn route<'v, B>(
         }
     };
     let service = view.snapshot.services.get(service).ok_or(Reason::BadBackend)?;
+    if matches!(service.tls, EndpointTls::Untold | EndpointTls::Broken) {
+        return Err(Reason::EndpointTls.into());
+    }
     Ok(Routed { service, side, matched, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
+}
+
+/// The listener of a host name among those of a TLS port. It must be the one that the connection's server name chose: another one may have
+/// asked for another certificate of the client (RFC 9110 §7.4, Gateway API's misdirected requests).
+fn secured<'v>(hosts: &'v [TlsHost], host: &str, peer: &Peer) -> Result<&'v Target, Reason> {
+    let serving = |name: &str| hosts.iter().position(|h| h.serves(name));
+    let found = serving(host).ok_or(Reason::NoHost)?;
+    // Without TLS: the listener was another one when the connection began.
+    let name = peer.tls.as_ref().ok_or(Reason::Misdirected)?.server_name.as_deref().unwrap_or("");
+    let same = name == host || serving(name) == Some(found);
+    if same && matches!(hosts[found].mode, TlsMode::Http(_)) { Ok(&hosts[found].target) } else { Err(Reason::Misdirected) }
 }
 
 fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, peer: &Peer, shared: &Shared) -> Result<Matched<'v>, Own> {
@@ -256,13 +273,14 @@ fn decide<'v, B>(request: &Request<B>, host: &str, binding: &'v RouterBinding, p
 }
 
 /// A preflight comes first: browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
-fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str) -> Option<Own> {
+fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str, peer: &Peer) -> Option<Own> {
     let actions = &matched.rule.actions;
     if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
         return Some(own(Why::Preflight, answer));
     }
     if let Some(to) = &actions.redirect {
-        let answer = redirect::redirect(to, request, host, matched.rung.table.listener.port, matched.choice.matched_prefix);
+        let listener = (peer.scheme(), matched.rung.table.listener.port);
+        let answer = redirect::redirect(to, request, host, listener, matched.choice.matched_prefix);
         return Some(own(Why::Redirect, answer));
     }
     actions.answer.as_ref().map(|answer| own(Why::Direct, direct(answer)))

@@ -7,15 +7,15 @@ use sluicegate_model::route::{PathRewrite, Redirect, Rewrite};
 use super::answer::{Reason, empty};
 use super::body::ResponseBody;
 
-/// Sends the client elsewhere. `port` is the listener's; `matched` as in [`PathRewrite::apply`].
+/// Sends the client elsewhere. `own` is the scheme it came by, `port` the listener's; `matched` as in [`PathRewrite::apply`].
 pub(super) fn redirect<B>(
     redirect: &Redirect,
     request: &Request<B>,
     host: &str,
-    port: u16,
+    (own, port): (&str, u16),
     matched: usize,
 ) -> Response<ResponseBody<'static>> {
-    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let scheme = redirect.scheme.as_deref().unwrap_or(own);
     let host = redirect.hostname.as_deref().unwrap_or(host);
     // A new scheme means its well-known port; the same scheme means the listener's.
     let port = redirect.port.or_else(|| redirect.scheme.is_none().then_some(port));
@@ -62,7 +62,10 @@ mod tests {
 
     fn location(to: Redirect, uri: &str, port: u16, matched: usize) -> String {
         let request = Request::get(uri).body(()).unwrap();
-        redirect(&to, &request, "a.example", port, matched).headers()["location"].to_str().unwrap().to_owned()
+        redirect(&to, &request, "a.example", (if port == 8443 { "https" } else { "http" }, port), matched).headers()["location"]
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     #[test]
@@ -70,6 +73,7 @@ mod tests {
         let same = || Redirect { scheme: None, hostname: None, path: None, port: None, status: StatusCode::FOUND };
         assert_eq!(location(same(), "/x?q=1", 8080, 0), "http://a.example:8080/x?q=1");
         assert_eq!(location(same(), "/x", 80, 0), "http://a.example/x");
+        assert_eq!(location(same(), "/x", 8443, 0), "https://a.example:8443/x");
         assert_eq!(location(Redirect { scheme: Some("https".into()), ..same() }, "/x", 8080, 0), "https://a.example/x");
         assert_eq!(location(Redirect { port: Some(443), scheme: Some("https".into()), ..same() }, "/x", 80, 0), "https://a.example/x");
         let path = Some(PathRewrite::Prefix("/new".into()));

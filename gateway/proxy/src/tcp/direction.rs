@@ -58,6 +58,11 @@ pub(super) struct Direction {
 }
 
 impl Direction {
+    /// One whose first bytes were read already.
+    pub(super) fn after(first: &[u8]) -> Self {
+        Self { kept: first.to_vec(), bytes: first.len() as u64, ..Self::default() }
+    }
+
     /// Whether the sender is not being read from, so that its reset would go unseen.
     pub(super) fn is_deaf(&self) -> bool {
         self.ended || !self.kept.is_empty() || self.pipe.is_some()

@@ -1,16 +1,18 @@
 //! L4: one connection to one endpoint, bytes untouched. [`connect`] picks and [`mod@dial`]s, [`mod@relay`] passes bytes, ends and resets on both ways,
-//! by copying or, where bulk moves, through a [`pipe`].
+//! by copying or, where bulk moves, through a [`pipe`]; [`secured`] does where TLS is ended or begun here.
 
 mod dial;
 mod direction;
 mod pipe;
 mod relay;
+mod secured;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::http::{HeaderMap, HeaderName, HeaderValue};
 use sluicegate_model::health::Outcome;
 use sluicegate_model::plugin::hash_ip;
 use sluicegate_model::route::{Decision, RouteView};
@@ -22,34 +24,59 @@ use crate::access::Entry;
 use crate::breaker::{self, Full, Places};
 use crate::decide::{NoPick, Picked};
 use crate::origin::Origin;
+use crate::stream::Stream;
 use crate::worker::{Shared, View};
 
-pub(crate) use dial::dial;
+pub(crate) use dial::{Speak, dial};
 pub(crate) use direction::Tools;
 use relay::{Relay, relay};
+use secured::relay_secured;
 
 /// Endpoints tried for one connection or request.
 pub(crate) const TRIES: usize = 3;
 
-pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketAddr, view: Rc<View>, shared: &Shared) {
-    let listener = view.listener(address);
+/// Routers are shown the protocols of a client hello as a header of this name.
+const ALPN: HeaderName = HeaderName::from_static("alpn");
+
+/// What is known of a connection before a byte of it is forwarded.
+pub(crate) struct Asked<'a> {
+    pub(crate) origin: &'a Origin,
+    /// The address it connected to.
+    pub(crate) listener: SocketAddr,
+    /// The server name of its TLS; empty without.
+    pub(crate) host: &'a str,
+    /// The protocols its TLS offers.
+    pub(crate) alpn: &'a [String],
+    /// What its bytes are.
+    pub(crate) speak: Speak,
+}
+
+/// Forwards a connection, of which `first` was read already.
+pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>, view: Rc<View>, shared: &Shared) {
+    let origin = asked.origin;
+    let listener = view.listener(asked.listener);
     let idle = listener.and_then(|l| l.settings.tcp_idle);
     // Its line is written when it is dropped, wherever this ends.
     let mut entry = shared.log.as_ref().map(|log| Entry::new(log, "tcp", origin.client.ip(), listener.map_or("", |l| &l.name)));
-    let Some((service, side)) = resolve(&view, address, origin, shared) else {
+    let Some((service, side)) = resolve(&view, asked, shared) else {
         note(&mut entry, |entry| entry.reason = Some(Reset::NoRoute.name()));
-        return refuse(&client, Reset::NoRoute, shared);
+        return refuse(client.socket(), Reset::NoRoute, shared);
     };
     note(&mut entry, |entry| entry.routed(&service.id, None));
     let (begun, stats, settings) = (Instant::now(), service.stats.clone(), service.settings.clone());
     count(&stats.connections);
-    let hello = service.settings.proxy_protocol.map(|version| origin.announce(version, client.local_addr().unwrap_or(address)));
-    let connected = connect(service, side, origin, hello.as_deref(), &mut entry, shared).await;
+    let hello =
+        service.settings.proxy_protocol.map(|version| origin.announce(version, client.socket().local_addr().unwrap_or(asked.listener)));
+    let connected = connect(service, side, asked, hello.as_deref(), &mut entry, shared).await;
     // A connection outlives its snapshot: an endpoint that is removed keeps it (SERVICE-SEMANTICS §12), the snapshot need not stay.
     drop(view);
     match connected {
-        Ok((endpoint, (busy, _places), took)) => {
-            let (end, [bytes_in, bytes_out]) = relay(&client, &endpoint, idle, &stats, shared).await;
+        Ok((mut endpoint, (busy, _places), took)) => {
+            let (end, [bytes_in, bytes_out]) = match (&client, &endpoint) {
+                (Stream::Tcp(client), Stream::Tcp(endpoint)) => relay(client, first, endpoint, idle, &stats, shared).await,
+                // Boxed: it holds two buffers, and most connections are not TLS ended here.
+                _ => Box::pin(relay_secured(&mut client, first, &mut endpoint, idle, &stats)).await,
+            };
             if let Some(rules) = &settings.health.passive {
                 let outcome = if end == Relay::EndpointRefused { Outcome::Unreachable } else { Outcome::Served };
                 stats.health.note(rules, &busy.0.health, outcome, took);
@@ -58,11 +85,11 @@ pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketA
                 Relay::Ended => None,
                 Relay::Idle => Some("idle"),
                 Relay::ClientReset => {
-                    reset(&endpoint);
+                    reset(endpoint.socket());
                     Some("client-reset")
                 }
                 Relay::EndpointReset | Relay::EndpointRefused => {
-                    refuse(&client, Reset::Endpoint, shared);
+                    refuse(client.socket(), Reset::Endpoint, shared);
                     Some(Reset::Endpoint.name())
                 }
             };
@@ -70,7 +97,7 @@ pub(crate) async fn forward(client: TcpStream, origin: &Origin, address: SocketA
         }
         Err(why) => {
             note(&mut entry, |entry| entry.reason = Some(why.name()));
-            refuse(&client, why, shared);
+            refuse(client.socket(), why, shared);
         }
     }
     stats.connection_time.observe(begun.elapsed());
@@ -82,20 +109,27 @@ fn note(entry: &mut Option<Box<Entry>>, what: impl FnOnce(&mut Entry)) {
     }
 }
 
-fn resolve<'v>(view: &'v View, address: SocketAddr, origin: &Origin, shared: &Shared) -> Option<(&'v ServicePort, Side)> {
-    let Some(Front::Tcp(target)) = view.listener(address).map(|l| &l.front) else { return None };
-    let (service, side) = lead(target, origin.client.ip(), shared)?;
+fn resolve<'v>(view: &'v View, asked: &Asked<'_>, shared: &Shared) -> Option<(&'v ServicePort, Side)> {
+    let target = match &view.listener(asked.listener)?.front {
+        Front::Tcp(target) => target,
+        Front::Tls(hosts) => &hosts.iter().find(|h| h.serves(asked.host))?.target,
+        Front::Http(_) | Front::Udp(_) => return None,
+    };
+    let mut headers = HeaderMap::new();
+    if let Some(alpn) = (!asked.alpn.is_empty()).then(|| HeaderValue::from_str(&asked.alpn.join(", ")).ok()).flatten() {
+        headers.insert(ALPN, alpn);
+    }
+    let (service, side) = lead(target, asked.host, &headers, asked.origin.client.ip(), shared)?;
     Some((view.snapshot.services.get(service)?, side))
 }
 
-/// Where a connection or a flow goes: the client's address is all that is known of it.
-pub(crate) fn lead(target: &Target, client: IpAddr, shared: &Shared) -> Option<(ServiceIndex, Side)> {
+/// Where a connection or a flow goes. Without TLS the client's address is all that is known of it.
+pub(crate) fn lead(target: &Target, host: &str, headers: &HeaderMap, client: IpAddr, shared: &Shared) -> Option<(ServiceIndex, Side)> {
     match target {
         Target::Nothing => None,
         Target::Service(to) => Some((to.service, to.side)),
         Target::Router(binding) => {
-            let headers = ::http::HeaderMap::new();
-            let request = RouteView { method: "", host: "", path: "", query: "", headers: &headers, client };
+            let request = RouteView { method: "", host, path: "", query: "", headers, client };
             let (rung, Decision::Matched(choice)) = shared.decider.borrow_mut().route(binding, &request)? else { return None };
             let service = rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok()?;
             Some((*service, Side::Internal))
@@ -107,13 +141,13 @@ pub(crate) fn lead(target: &Target, client: IpAddr, shared: &Shared) -> Option<(
 async fn connect(
     service: &ServicePort,
     side: Side,
-    origin: &Origin,
+    asked: &Asked<'_>,
     hello: Option<&[u8]>,
     entry: &mut Option<Box<Entry>>,
     shared: &Shared,
-) -> Result<(TcpStream, (Busy, Option<Box<Places>>), Duration), Reset> {
+) -> Result<(Stream, (Busy, Option<Box<Places>>), Duration), Reset> {
     // Without a header, cookie or path to hash, the client's address is what tells connections apart.
-    let client = origin.client.ip();
+    let client = asked.origin.client.ip();
     let hash = service.hash.as_ref().map(|_| hash_ip(client));
     let mut tried = Vec::new();
     loop {
@@ -148,7 +182,7 @@ async fn connect(
             }
         };
         let begun = Instant::now();
-        if let Some(stream) = dial(service, &picked, hello, shared).await {
+        if let Some(stream) = dial(service, &picked, hello, asked.speak, shared).await {
             let took = begun.elapsed();
             shared.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Accepted, took);
             return Ok((stream, (busy, places), took));

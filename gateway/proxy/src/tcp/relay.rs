@@ -24,15 +24,16 @@ pub(crate) enum Relay {
     EndpointRefused,
 }
 
-/// The bytes, from and to the client, are counted in `stats` when it ends.
+/// The bytes, from and to the client, are counted in `stats` when it ends. `first` was read of the client already.
 pub(crate) async fn relay(
     client: &TcpStream,
+    first: &[u8],
     endpoint: &TcpStream,
     idle: Option<Duration>,
     stats: &ServiceStats,
     shared: &Shared,
 ) -> (Relay, [u64; 2]) {
-    let (mut up, mut down) = (Direction::default(), Direction::default());
+    let (mut up, mut down) = (Direction::after(first), Direction::default());
     let (mut client_breaks, mut endpoint_breaks) = (Breaks::default(), Breaks::default());
     let mut idle = idle.map(Idle::new);
     let end = poll_fn(|context| {

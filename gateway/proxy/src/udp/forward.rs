@@ -59,7 +59,7 @@ impl Forwarder<'_> {
     fn begin(&self, table: &mut Flows, key: Key, datagrams: usize) -> bool {
         // There may be one whose listener led elsewhere.
         drop(table.remove(&key));
-        let led = self.target().and_then(|target| lead(target, key.client.ip(), self.shared));
+        let led = self.target().and_then(|target| lead(target, "", &::http::HeaderMap::new(), key.client.ip(), self.shared));
         let Some((service, side)) = led.and_then(|(index, side)| Some((self.view.snapshot.services.get(index)?, side))) else {
             self.shared.stats.unrouted_datagrams.fetch_add(datagrams as u64, std::sync::atomic::Ordering::Relaxed);
             return false;

@@ -37,6 +37,7 @@ pub(crate) struct Connection {
     /// The bytes are another protocol's: the end of those to the endpoint is told it.
     tunnel: bool,
     terms: Terms,
+    tls: u64,
 }
 
 /// Why there is no response.
@@ -67,7 +68,8 @@ impl Broken {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, terms: Terms) -> Self {
+    /// `tls`: by which rules the endpoint was met.
+    pub(super) fn new(stream: Stream, terms: Terms, tls: u64) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -80,6 +82,7 @@ impl Connection {
             keep_alive: true,
             tunnel: false,
             terms,
+            tls,
         }
     }
 
@@ -91,6 +94,11 @@ impl Connection {
     /// What it was opened on.
     pub(super) fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// By which rules of TLS the endpoint was met; 0: in plain text.
+    pub(super) fn tls(&self) -> u64 {
+        self.tls
     }
 
     /// What it takes up, if that is counted.

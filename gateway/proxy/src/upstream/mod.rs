@@ -24,7 +24,7 @@ use sluicegate_model::snapshot::{ServicePort, Snapshot};
 use crate::breaker::Places;
 use crate::decide::Picked;
 use crate::stream::Stream as Bytes;
-use crate::tcp::dial;
+use crate::tcp::{Speak, dial};
 use crate::worker::Shared;
 
 pub(crate) use connection::Broken;
@@ -50,13 +50,17 @@ pub(crate) async fn open(
         return shared::open(service, to, hello, places, upstreams, shared).await.map(|stream| Link::Stream(Box::new(stream)));
     }
     let stream = connect(service, to, hello, shared).await?.counted(places);
-    Some(Link::Alone(Box::new(Connection::new(stream, Terms::new(service)))))
+    Some(Link::Alone(Box::new(Connection::new(stream, Terms::new(service), service.tls.id()))))
 }
 
 /// The bytes of a connection.
 async fn connect(service: &ServicePort, to: &Picked, hello: Option<&[u8]>, shared: &Shared) -> Option<Bytes> {
-    Some(Bytes::Tcp(dial(service, to, hello, shared).await?))
+    let speak = if service.protocol.is_http2() { Speak::Http2 } else { Speak::Http };
+    dial(service, to, hello, speak, shared).await
 }
+
+/// An endpoint, and by which rules of TLS it was met ([`sluicegate_model::snapshot::EndpointTls::id`]): a connection met by others is not used.
+type Met = (SocketAddr, u64);
 
 /// A connection of HTTP/1.1 that has been used.
 type Idle = Box<Connection>;
@@ -64,7 +68,7 @@ type Idle = Box<Connection>;
 /// Connections: idle ones of HTTP/1.1, and all of HTTP/2; a worker's, or one client's where endpoints are told of the client.
 #[derive(Default)]
 pub(crate) struct Upstreams {
-    idle: RefCell<HashMap<SocketAddr, Vec<(Idle, Instant)>, FxBuildHasher>>,
+    idle: RefCell<HashMap<Met, Vec<(Idle, Instant)>, FxBuildHasher>>,
     carriers: shared::Carriers,
     queues: Queues,
     /// The next number of one who waits.
@@ -75,10 +79,10 @@ impl Upstreams {
     /// A place on a connection that its endpoint has not closed, as far as is known.
     pub(crate) fn check_out(&self, service: &ServicePort, address: SocketAddr) -> Option<Link> {
         if service.protocol.is_http2() {
-            return self.carriers.check_out(address).map(|stream| Link::Stream(Box::new(stream)));
+            return self.carriers.check_out((address, service.tls.id())).map(|stream| Link::Stream(Box::new(stream)));
         }
         let mut idle = self.idle.borrow_mut();
-        let stack = idle.get_mut(&address)?;
+        let stack = idle.get_mut(&(address, service.tls.id()))?;
         while let Some((mut connection, since)) = stack.pop() {
             let terms = *connection.terms();
             if (!terms.is_strict() || terms.allow_idle(since, Instant::now())) && connection.is_idle() {
@@ -93,7 +97,7 @@ impl Upstreams {
         if !service.protocol.is_http2() {
             return None;
         }
-        self.carriers.join(address).await.map(|joined| joined.map(|stream| Link::Stream(Box::new(stream))))
+        self.carriers.join((address, service.tls.id())).await.map(|joined| joined.map(|stream| Link::Stream(Box::new(stream))))
     }
 
     /// One that cannot take another request is closed; so is one that another worker, or another endpoint's exchange, waits for. A stream has
@@ -108,7 +112,7 @@ impl Upstreams {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let stack = idle.entry(address).or_default();
+        let stack = idle.entry((address, connection.tls())).or_default();
         if stack.len() < IDLE_PER_ENDPOINT {
             stack.push((connection, now));
         }
@@ -146,9 +150,9 @@ impl Upstreams {
         if idle.is_empty() && self.carriers.is_empty() {
             return;
         }
-        let pools = snapshot.services.iter().flat_map(|s| [&s.internal, &s.external]);
-        let live: HashSet<SocketAddr, FxBuildHasher> = pools.flat_map(|p| &p.endpoints).map(|e| e.address).collect();
-        idle.retain(|address, _| live.contains(address));
+        let pools = snapshot.services.iter().flat_map(|s| [(s.tls.id(), &s.internal), (s.tls.id(), &s.external)]);
+        let live: HashSet<Met, FxBuildHasher> = pools.flat_map(|(tls, p)| p.endpoints.iter().map(move |e| (e.address, tls))).collect();
+        idle.retain(|met, _| live.contains(met));
         self.carriers.retain(&live);
     }
 

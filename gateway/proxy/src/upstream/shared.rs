@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +16,7 @@ use tokio::sync::watch;
 
 use super::carrier::Carrier;
 use super::stream::Stream;
-use super::{Upstreams, connect};
+use super::{Met, Upstreams, connect};
 use crate::breaker::Places;
 use crate::decide::Picked;
 use crate::worker::Shared;
@@ -26,7 +25,7 @@ use crate::worker::Shared;
 const PER_ENDPOINT: usize = 128;
 
 #[derive(Default)]
-pub(super) struct Carriers(RefCell<HashMap<SocketAddr, Endpoint, FxBuildHasher>>);
+pub(super) struct Carriers(RefCell<HashMap<Met, Endpoint, FxBuildHasher>>);
 
 #[derive(Default)]
 struct Endpoint {
@@ -45,22 +44,22 @@ enum Outcome {
 
 impl Carriers {
     /// A stream on a connection that takes it.
-    pub(super) fn check_out(&self, address: SocketAddr) -> Option<Stream> {
+    pub(super) fn check_out(&self, met: Met) -> Option<Stream> {
         let mut endpoints = self.0.borrow_mut();
-        let endpoint = endpoints.get_mut(&address)?;
+        let endpoint = endpoints.get_mut(&met)?;
         let now = Instant::now();
         endpoint.carriers.retain(|c| c.is_open(now) && !c.is_stale(now));
         endpoint.carriers.iter().find(|c| c.has_room()).map(|c| Stream::new(c.clone()))
     }
 
     /// See [`Upstreams::join`].
-    pub(super) async fn join(&self, address: SocketAddr) -> Option<Option<Stream>> {
-        while let Some(mut dialing) = self.dialing(address) {
+    pub(super) async fn join(&self, met: Met) -> Option<Option<Stream>> {
+        while let Some(mut dialing) = self.dialing(met) {
             // An error: its maker went away, and it is our turn.
             if dialing.changed().await.is_ok() && *dialing.borrow() == Outcome::Failed {
                 return Some(None);
             }
-            if let Some(stream) = self.check_out(address) {
+            if let Some(stream) = self.check_out(met) {
                 return Some(Some(stream));
             }
         }
@@ -68,17 +67,17 @@ impl Carriers {
     }
 
     /// The connection in the making, if there is one.
-    fn dialing(&self, address: SocketAddr) -> Option<watch::Receiver<Outcome>> {
-        Some(self.0.borrow().get(&address)?.dialing.upgrade()?.0.subscribe())
+    fn dialing(&self, met: Met) -> Option<watch::Receiver<Outcome>> {
+        Some(self.0.borrow().get(&met)?.dialing.upgrade()?.0.subscribe())
     }
 
-    fn is_full(&self, address: SocketAddr) -> bool {
-        self.0.borrow().get(&address).is_some_and(|e| e.carriers.len() >= PER_ENDPOINT)
+    fn is_full(&self, met: Met) -> bool {
+        self.0.borrow().get(&met).is_some_and(|e| e.carriers.len() >= PER_ENDPOINT)
     }
 
     /// Lets connections to endpoints that are gone end with the exchanges on them.
-    pub(super) fn retain(&self, live: &HashSet<SocketAddr, FxBuildHasher>) {
-        self.keep(|address, _| live.contains(address));
+    pub(super) fn retain(&self, live: &HashSet<Met, FxBuildHasher>) {
+        self.keep(|met, _| live.contains(met));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,9 +105,9 @@ impl Carriers {
     }
 
     /// Without a handle to it, a connection says GOAWAY and ends.
-    fn keep(&self, mut which: impl FnMut(&SocketAddr, &Rc<Carrier>) -> bool) {
-        self.0.borrow_mut().retain(|address, endpoint| {
-            endpoint.carriers.retain(|carrier| which(address, carrier));
+    fn keep(&self, mut which: impl FnMut(&Met, &Rc<Carrier>) -> bool) {
+        self.0.borrow_mut().retain(|met, endpoint| {
+            endpoint.carriers.retain(|carrier| which(met, carrier));
             !endpoint.carriers.is_empty() || endpoint.dialing.strong_count() > 0
         });
     }
@@ -124,15 +123,15 @@ pub(super) async fn open(
     upstreams: &Rc<Upstreams>,
     shared: &Shared,
 ) -> Option<Stream> {
-    let carriers = &upstreams.carriers;
-    if let Some(joined) = carriers.join(to.address).await {
+    let (carriers, met) = (&upstreams.carriers, (to.address, service.tls.id()));
+    if let Some(joined) = carriers.join(met).await {
         return joined;
     }
-    if carriers.is_full(to.address) {
+    if carriers.is_full(met) {
         return None;
     }
     let dialing = Rc::new(Dialing(watch::Sender::new(Outcome::Open)));
-    carriers.0.borrow_mut().entry(to.address).or_default().dialing = Rc::downgrade(&dialing);
+    carriers.0.borrow_mut().entry(met).or_default().dialing = Rc::downgrade(&dialing);
     let made = match connect(service, to, hello, shared).await {
         Some(stream) => greet(stream, service, to, places, upstreams, shared).await,
         None => None,
@@ -140,7 +139,7 @@ pub(super) async fn open(
     let outcome = if made.is_some() { Outcome::Open } else { Outcome::Failed };
     let stream = made.map(|carrier| {
         let stream = Stream::new(carrier.clone());
-        carriers.0.borrow_mut().entry(to.address).or_default().carriers.push(carrier);
+        carriers.0.borrow_mut().entry(met).or_default().carriers.push(carrier);
         stream
     });
     dialing.0.send_replace(outcome);

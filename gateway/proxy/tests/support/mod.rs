@@ -17,12 +17,13 @@ use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, 
 use sluicegate_model::route::{Choice, Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule, ServiceRef, Transport};
 use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::{
-    Affinity, AppProtocol, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
+    Affinity, AppProtocol, EndpointTls, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target,
+    VirtualHost,
 };
 use sluicegate_model::stats::{EndpointStats, ProxyStats, ServiceStats};
 pub use sluicegate_proxy::Config;
 use sluicegate_proxy::Proxy;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// For every wait of a test.
@@ -148,6 +149,7 @@ pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
         affinity: None,
         settings: Arc::default(),
         limiter: None,
+        tls: EndpointTls::Off,
         stats: Arc::new(ServiceStats::default()),
     }
 }
@@ -244,7 +246,7 @@ impl Seen {
 }
 
 /// Reads a message with a Content-Length or none, or in chunks.
-pub async fn message(from: &mut TcpStream) -> io::Result<Option<Seen>> {
+pub async fn message(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Seen>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match from.read_u8().await {
@@ -306,8 +308,9 @@ pub async fn mirror_back() -> (SocketAddr, Log) {
     backend(|seen| ok(&format!("{}{}", seen.head, seen.body))).await
 }
 
-pub async fn ask(stream: &mut TcpStream, request: &str) -> Seen {
+pub async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> Seen {
     stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     message(stream).await.unwrap().expect("an answer")
 }
 

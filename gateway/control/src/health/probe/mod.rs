@@ -9,8 +9,11 @@ use std::net::SocketAddr;
 
 use sluicegate_model::health::Probed;
 use sluicegate_model::settings::Probe;
+use sluicegate_model::tls::UpstreamTls;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 /// What is read of an answer to find the expected in it.
 const MOST_READ: usize = 16 << 10;
@@ -31,11 +34,23 @@ fn wrong(why: String) -> Failure {
     Failure { kind: Probed::Wrong, why }
 }
 
-/// Asks an endpoint.
-pub(super) async fn probe(address: SocketAddr, probe: &Probe) -> Result<(), Failure> {
+/// Asks an endpoint, by the rules of TLS that exchanges go by.
+pub(super) async fn probe(address: SocketAddr, tls: Option<&UpstreamTls>, probe: &Probe) -> Result<(), Failure> {
     let stream = TcpStream::connect(address).await.map_err(|e| unreachable("connect", e))?;
     // Fails only on a socket that is gone already; the next write says so.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return ask(stream, address, probe).await };
+    let alpn: &[&[u8]] = match probe {
+        Probe::Tcp { .. } => &[],
+        Probe::Http { .. } => &[b"http/1.1"],
+        Probe::Grpc { .. } => &[b"h2"],
+    };
+    // A handshake of its own each time, since that it succeeds is part of what is asked.
+    let shaken = TlsConnector::from(tls.config(alpn)).connect(tls.name(address.ip()), stream).await;
+    ask(shaken.map_err(|e| unreachable("TLS", e))?, address, probe).await
+}
+
+async fn ask(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, address: SocketAddr, probe: &Probe) -> Result<(), Failure> {
     match probe {
         Probe::Tcp { send, receive } => tcp::probe(stream, send, receive).await,
         Probe::Http { method, path, host, statuses, receive } => {

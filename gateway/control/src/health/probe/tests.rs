@@ -27,7 +27,7 @@ async fn endpoint(answer: &'static [u8], linger: bool) -> (SocketAddr, JoinHandl
 }
 
 async fn ask(address: SocketAddr, what: &Probe) -> Result<(), Failure> {
-    tokio::time::timeout(DEADLINE, probe(address, what)).await.expect("in time")
+    tokio::time::timeout(DEADLINE, probe(address, None, what)).await.expect("in time")
 }
 
 fn tcp(send: &str, receive: &str) -> Probe {
@@ -65,7 +65,7 @@ async fn a_refused_connection_is_unreachable() {
 #[tokio::test]
 async fn tcp_finds_what_it_expects_among_what_comes() {
     let (address, seen) = endpoint(b"+PO", true).await;
-    let silent = tokio::time::timeout(Duration::from_millis(30), probe(address, &tcp("PING\r\n", "+PONG"))).await;
+    let silent = tokio::time::timeout(Duration::from_millis(30), probe(address, None, &tcp("PING\r\n", "+PONG"))).await;
     assert!(silent.is_err(), "half of it is not it: it goes on waiting");
     assert_eq!(seen.await.expect("read"), "PING\r\n");
     let (address, _) = endpoint(b"hello\r\n+PONG\r\n", true).await;
@@ -232,4 +232,45 @@ mod grpc_server {
         assert_eq!(wrong(ask(address, &grpc).await), "gRPC status 12: the server has no health service");
         server.abort();
     }
+}
+
+/// An HTTPS endpoint for `a.example`, and its certificate, which is its authority too.
+async fn secured() -> (SocketAddr, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = sluicegate_model::tls::provider().clone();
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key.into()).expect("a certificate");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, made.cert.pem())
+}
+
+#[tokio::test]
+async fn endpoints_with_tls_are_asked_by_its_rules() {
+    use sluicegate_model::tls::{Authorities, Trust, UpstreamSettings, Verify};
+    let (address, pem) = secured().await;
+    let rules = |name: &str| {
+        let trust = Trust::Only(Authorities::from_pem(pem.as_bytes()).expect("an authority"));
+        let sni = Some(name.to_owned().try_into().expect("a name"));
+        let settings = UpstreamSettings { verify: Verify::Signed { trust, names: vec![] }, sni, certificate: None };
+        UpstreamTls::build(std::sync::Arc::new(settings)).expect("rules")
+    };
+    let asked = |name: &str| {
+        let rules = rules(name);
+        async move { tokio::time::timeout(DEADLINE, probe(address, Some(&rules), &http("ok"))).await.expect("in time") }
+    };
+    assert_eq!(asked("a.example").await, Ok(()));
+    let failure = asked("b.example").await.expect_err("another name");
+    assert!(failure.kind == Probed::Unreachable && failure.why.starts_with("TLS: "), "{failure:?}");
+    assert!(ask(address, &http("ok")).await.is_err(), "plain text");
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use super::health::{HealthCheck, SlowStart};
 use super::{
-    BackendHttp2Policy, BackendProxyProtocol, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, TargetRef, TcpKeepalive, Timeout,
+    BackendHttp2Policy, BackendProxyProtocol, BackendTls, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, TargetRef,
+    TcpKeepalive, Timeout,
 };
 
 /// How traffic to Services is balanced, and how their endpoints are found.
@@ -51,6 +52,8 @@ pub struct BackendTrafficPolicySpec {
     /// Which endpoints are used.
     #[serde(default)]
     pub health_check: HealthCheck,
+    /// TLS towards endpoints.
+    pub tls: Option<BackendTls>,
 }
 
 /// A balancer, its configuration, and what to hash.

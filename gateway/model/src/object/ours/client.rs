@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::values::{Bytes, Span};
 use super::{
-    ClientHttp2Policy, ClientIpDetection, ClientProxyProtocol, ClientTimeout, ForwardedAction, HeaderFilter, PathOptions, PluginUse,
-    RateLimit, RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
+    ClientHttp2Policy, ClientIpDetection, ClientProxyProtocol, ClientTimeout, ClientTls, ForwardedAction, HeaderFilter, PathOptions,
+    PluginUse, RateLimit, RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
 };
 
 /// How clients' traffic is taken.
@@ -57,6 +57,8 @@ pub struct ClientTrafficPolicySpec {
     /// HTTP/2 from clients.
     #[serde(default)]
     pub http2: ClientHttp2Policy,
+    /// TLS towards clients.
+    pub tls: Option<ClientTls>,
 }
 
 /// Limits of connections.

@@ -11,6 +11,7 @@ mod plugin;
 mod rate;
 mod retry;
 mod timeout;
+mod tls;
 mod values;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ pub use plugin::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeout::*;
+pub use tls::*;
 pub use values::*;
 
 /// What a policy attaches to.

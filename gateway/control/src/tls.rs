@@ -1,0 +1,86 @@
+//! TLS that outlives a snapshot: what was made of settings is kept as long as they stay the same, with its sessions.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::plan::{PlannedEndpointTls, PlannedTlsHost, PlannedTlsMode};
+use sluicegate_model::snapshot::{EndpointTls, Front, Listener, ServiceIndex, TlsMode};
+use sluicegate_model::tls::{ServerSettings, ServerTls, UpstreamTls};
+
+use crate::assemble::PortId;
+
+/// By an address and a host name of it.
+type Place = (SocketAddr, Option<String>);
+
+/// What is kept.
+#[derive(Default)]
+pub(crate) struct Tls {
+    servers: HashMap<Place, Arc<ServerTls>>,
+    endpoints: HashMap<PortId, Arc<UpstreamTls>>,
+}
+
+impl Tls {
+    /// For one host name of a listener.
+    pub(crate) fn mode(&mut self, address: SocketAddr, host: &PlannedTlsHost, faults: &mut Vec<Fault>) -> TlsMode {
+        let mut server = |settings| self.server((address, host.hostname.clone()), settings, faults);
+        match &host.mode {
+            PlannedTlsMode::Passthrough => TlsMode::Passthrough,
+            PlannedTlsMode::Tcp(settings) => TlsMode::Tcp(server(settings)),
+            PlannedTlsMode::Http(settings) => TlsMode::Http(server(settings)),
+        }
+    }
+
+    fn server(&mut self, place: Place, settings: &Arc<ServerSettings>, faults: &mut Vec<Fault>) -> Arc<ServerTls> {
+        let known = self.servers.get(&place);
+        if let Some(known) = known.filter(|k| Arc::ptr_eq(&k.settings, settings) || k.settings == *settings) {
+            return known.clone();
+        }
+        let made = ServerTls::build(settings.clone(), known.map(Arc::as_ref)).unwrap_or_else(|error| {
+            faults.push(fault(format!("TLS on {} for {:?}: {error}", place.0, place.1.as_deref().unwrap_or("*"))));
+            ServerTls::refusing(settings.clone())
+        });
+        let made = Arc::new(made);
+        self.servers.insert(place, made.clone());
+        made
+    }
+
+    /// For a service port.
+    pub(crate) fn endpoint(&mut self, service: &PortId, planned: &PlannedEndpointTls, faults: &mut Vec<Fault>) -> EndpointTls {
+        let settings = match planned {
+            PlannedEndpointTls::Off => return EndpointTls::Off,
+            PlannedEndpointTls::Untold => return EndpointTls::Untold,
+            PlannedEndpointTls::Broken => return EndpointTls::Broken,
+            PlannedEndpointTls::On(settings) => settings,
+        };
+        if let Some(known) = self.endpoints.get(service).filter(|k| Arc::ptr_eq(&k.settings, settings) || k.settings == *settings) {
+            return EndpointTls::On(known.clone());
+        }
+        match UpstreamTls::build(settings.clone()) {
+            Ok(made) => {
+                let made = Arc::new(made);
+                self.endpoints.insert(service.clone(), made.clone());
+                EndpointTls::On(made)
+            }
+            Err(error) => {
+                faults.push(fault(format!("TLS towards the endpoints of {}: {error}", service.0)));
+                EndpointTls::Broken
+            }
+        }
+    }
+
+    /// Drops what belongs to listeners and service ports that are gone.
+    pub(crate) fn forget(&mut self, listeners: &[Arc<Listener>], services: &HashMap<PortId, ServiceIndex>) {
+        self.servers.retain(|(address, hostname), _| {
+            listeners
+                .iter()
+                .any(|l| l.address == *address && matches!(&l.front, Front::Tls(hosts) if hosts.iter().any(|h| h.hostname == *hostname)))
+        });
+        self.endpoints.retain(|service, _| services.contains_key(service));
+    }
+}
+
+fn fault(message: String) -> Fault {
+    Fault { severity: Severity::Error, place: None, object: None, message, expected: None }
+}

@@ -1,0 +1,44 @@
+//! TLS as configured, checked, and made ready for handshakes. No I/O: the data plane shakes hands with what stands here.
+//!
+//! [`certificate`] and [`trust`] read PEM; [`parameters`] are versions and cipher suites; [`server`] is for clients of the gateway, [`client`]
+//! for endpoints. The plan makes the settings, control makes what is used of them and keeps it as long as the settings stay the same, so
+//! that sessions outlive snapshots.
+
+pub mod certificate;
+pub mod client;
+pub mod parameters;
+pub mod server;
+pub mod trust;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+
+pub use certificate::{Certificate, Wrong};
+pub use client::{SubjectAltName, UpstreamSettings, UpstreamTls, Verify};
+pub use parameters::{Cipher, Version, Versions};
+pub use server::{ClientValidation, Demand, HANDSHAKE_TIMEOUT, ServerSettings, ServerTls};
+pub use trust::{Authorities, Trust};
+
+/// The one implementation of cryptography.
+pub fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    &PROVIDER
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A certificate for these names, signed by itself: PEM of it and of its key.
+    pub(crate) fn pem(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    pub(crate) fn certificate(names: &[&str]) -> Arc<Certificate> {
+        let (chain, key) = pem(names);
+        Arc::new(Certificate::from_pem("default/test", chain.as_bytes(), key.as_bytes()).expect("a certificate"))
+    }
+}

@@ -1,0 +1,230 @@
+//! TLS towards clients.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::certificate::Certificate;
+use super::parameters::{self, Cipher, Versions};
+use super::trust::Authorities;
+
+/// For a handshake, unless told otherwise.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a listener's TLS is ended, as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSettings {
+    /// Of these the one that fits the server name best; the first, if none fits. Without any, no handshake succeeds.
+    pub certificates: Vec<Arc<Certificate>>,
+    /// Versions served.
+    pub versions: Versions,
+    /// Suites served; none: all that are known.
+    pub ciphers: Vec<Cipher>,
+    /// Protocols offered (RFC 7301), best first; none: ALPN is ignored.
+    pub alpn: Vec<String>,
+    /// Whether clients are asked for certificates.
+    pub client: Option<ClientValidation>,
+    /// From the first byte to the end of the handshake.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            versions: Versions::default(),
+            ciphers: Vec::new(),
+            alpn: Vec::new(),
+            client: None,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+/// What is wanted of clients' certificates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientValidation {
+    /// Who vouches for clients. None, since the reference is broken: no handshake succeeds.
+    pub authorities: Option<Authorities>,
+    /// How much it matters.
+    pub demand: Demand,
+}
+
+/// Whether a handshake without a good certificate succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// It does not.
+    Required,
+    /// It does without a certificate, not with a bad one.
+    Optional,
+    /// It does in both cases (Gateway API's `AllowInsecureFallback`); a bad certificate counts as none.
+    Fallback,
+}
+
+/// Ready for handshakes.
+pub struct ServerTls {
+    /// As configured.
+    pub settings: Arc<ServerSettings>,
+    /// None: no certificate can be served, or none can be verified; handshakes are refused.
+    pub config: Option<Arc<ServerConfig>>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    tickets: Option<Arc<dyn ProducesTickets>>,
+}
+
+impl ServerTls {
+    /// Made of its settings. `before` is what served the same host name of the same address until now: its tickets stay good unless what
+    /// they prove has changed, which is who the server is (its names) and how clients were verified. A ticket of another host name is never
+    /// good here, since each has keys of its own: it could otherwise carry a client past this one's verification.
+    pub fn build(settings: Arc<ServerSettings>, before: Option<&Self>) -> Result<Self, Error> {
+        let kept = before.filter(|b| b.settings.client == settings.client && names(&b.settings) == names(&settings));
+        let tickets = match kept {
+            Some(ServerTls { tickets: Some(tickets), .. }) => tickets.clone(),
+            _ => rustls::crypto::aws_lc_rs::Ticketer::new()?,
+        };
+        let provider =
+            Arc::new(CryptoProvider { cipher_suites: parameters::suites(&settings.ciphers), ..CryptoProvider::clone(super::provider()) });
+        let broken = |error: rustls::server::VerifierBuilderError| Error::General(error.to_string());
+        let verifier = match &settings.client {
+            None => None,
+            Some(ClientValidation { authorities: None, .. }) => return Ok(Self { tickets: Some(tickets), ..Self::refusing(settings) }),
+            Some(ClientValidation { authorities: Some(authorities), demand }) => {
+                let builder = WebPkiClientVerifier::builder_with_provider(authorities.store(), provider.clone());
+                let builder = if *demand == Demand::Required { builder } else { builder.allow_unauthenticated() };
+                Some(builder.build().map_err(broken)?)
+            }
+        };
+        if settings.certificates.is_empty() {
+            return Ok(Self { tickets: Some(tickets), ..Self::refusing(settings) });
+        }
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&settings.versions.supported())?;
+        let builder = match (&verifier, &settings.client) {
+            (Some(verifier), Some(ClientValidation { demand: Demand::Fallback, .. })) => {
+                builder.with_client_cert_verifier(Arc::new(Lenient(verifier.clone())))
+            }
+            (Some(verifier), _) => builder.with_client_cert_verifier(verifier.clone()),
+            (None, _) => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(Certificates(settings.certificates.clone())));
+        config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config.ticketer = tickets.clone();
+        // Tickets do for both versions, on any worker; a store would be a lock.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self { settings, config: Some(Arc::new(config)), verifier, tickets: Some(tickets) })
+    }
+
+    /// Refuses all handshakes.
+    pub fn refusing(settings: Arc<ServerSettings>) -> Self {
+        Self { settings, config: None, verifier: None, tickets: None }
+    }
+
+    /// Whether the authorities of today vouch for a client's chain: asked again where the handshake itself did not, as a ticket does not, nor
+    /// the leniency of [`Demand::Fallback`].
+    pub fn vouches(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let (Some(verifier), Some((first, others))) = (&self.verifier, chain.split_first()) else { return false };
+        verifier.verify_client_cert(first, others, UnixTime::now()).is_ok()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+fn names(settings: &ServerSettings) -> Vec<&str> {
+    let mut names: Vec<&str> = settings.certificates.iter().flat_map(|c| c.names()).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Chooses among a listener's certificates.
+#[derive(Debug)]
+struct Certificates(Vec<Arc<Certificate>>);
+
+impl ResolvesServerCert for Certificates {
+    /// The best fit for the name among those whose signature the client takes, so that an ECDSA and an RSA certificate may stand side by side.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase).unwrap_or_default();
+        let usable = || self.0.iter().filter(|c| c.signs(hello.signature_schemes()));
+        // The first of the best: `max_by_key` would take the last.
+        let best = usable().rev().max_by_key(|c| c.fits(&name)).or_else(|| self.0.first())?;
+        Some(best.key().clone())
+    }
+}
+
+/// Lets handshakes with bad certificates succeed, for [`Demand::Fallback`]; that the client has the certificate's key is proved nevertheless.
+#[derive(Debug)]
+struct Lenient(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Lenient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+    fn verify_client_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::super::testing::{certificate, pem};
+    use super::*;
+
+    fn build(settings: &ServerSettings, before: Option<&ServerTls>) -> ServerTls {
+        ServerTls::build(Arc::new(settings.clone()), before).unwrap()
+    }
+
+    #[test]
+    fn tickets_outlive_a_renewal_and_nothing_else() {
+        let settings = ServerSettings { certificates: vec![certificate(&["a.example"])], ..ServerSettings::default() };
+        let first = build(&settings, None);
+        let kept = |settings: &ServerSettings| {
+            Arc::ptr_eq(build(settings, Some(&first)).tickets.as_ref().unwrap(), first.tickets.as_ref().unwrap())
+        };
+        assert!(kept(&ServerSettings { certificates: vec![certificate(&["a.example"])], ..settings.clone() }), "renewed");
+        assert!(!kept(&ServerSettings { certificates: vec![certificate(&["b.example"])], ..settings.clone() }), "another name");
+        let authorities = Some(Authorities::from_pem(pem(&["ca"]).0.as_bytes()).unwrap());
+        let client = Some(ClientValidation { authorities, demand: Demand::Required });
+        assert!(!kept(&ServerSettings { client, ..settings.clone() }), "clients are verified now");
+    }
+
+    #[test]
+    fn without_a_certificate_or_authorities_there_is_no_handshake() {
+        assert!(build(&ServerSettings::default(), None).config.is_none());
+        let client = Some(ClientValidation { authorities: None, demand: Demand::Optional });
+        let settings = ServerSettings { certificates: vec![certificate(&["a.example"])], client, ..ServerSettings::default() };
+        assert!(build(&settings, None).config.is_none());
+    }
+}

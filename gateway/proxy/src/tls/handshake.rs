@@ -1,0 +1,152 @@
+//! From a fresh connection to what becomes of it: the hello is read, the listener chosen by its server name, and TLS ended here or not.
+
+use std::io;
+use std::rc::Rc;
+
+use rustls::server::{Acceptor, ServerConnection};
+use rustls::{CertificateError, Error, HandshakeKind};
+use sluicegate_model::snapshot::{Front, TlsHost, TlsMode};
+use sluicegate_model::stats::{TlsFailure, count};
+use sluicegate_model::tls::{Demand, HANDSHAKE_TIMEOUT, ServerTls};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::{StartHandshake, TlsStream};
+
+use super::hello::{Hello, HelloReader};
+use super::{Secured, identity};
+use crate::worker::{Shared, View};
+
+/// Read at a time: most hellos are below.
+const CHUNK: usize = 2 << 10;
+/// A fatal alert, `unrecognized_name` (RFC 6066 §3), before there is any other TLS.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// What a connection has come to.
+pub(super) enum Met {
+    /// It is passed through: `raw` was read of it, and the view it was looked up in.
+    Passed { stream: TcpStream, raw: Vec<u8>, hello: Hello, view: Rc<View> },
+    /// TLS is ended here.
+    Ended { stream: Box<TlsStream<TcpStream>>, hello: Hello, secured: Secured, http: bool },
+}
+
+/// Why it came to nothing, with the library's words for the log.
+pub(super) struct Failed(pub(super) TlsFailure, pub(super) Option<io::Error>);
+
+impl From<TlsFailure> for Failed {
+    fn from(failure: TlsFailure) -> Self {
+        Self(failure, None)
+    }
+}
+
+/// Within the listener's time, counted from now.
+pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, shared: &Shared) -> Result<Met, Failed> {
+    let begun = Instant::now();
+    let patience = match shared.view().listener(address).map(|l| &l.front) {
+        // Which of its hosts it is for is not known yet.
+        Some(Front::Tls(hosts)) => hosts.iter().map(patience).max().unwrap_or(HANDSHAKE_TIMEOUT),
+        _ => HANDSHAKE_TIMEOUT,
+    };
+    let mut reader = HelloReader::default();
+    let hello = timeout_at(begun + patience, read(&mut stream, &mut reader)).await.map_err(|_| TlsFailure::Timeout)??;
+    // The newest view, at each handshake: a renewed certificate is served from here on.
+    let view = shared.view();
+    let Some(Front::Tls(hosts)) = view.listener(address).map(|l| &l.front) else { return Err(TlsFailure::Closed.into()) };
+    let name = hello.server_name.as_deref().unwrap_or("");
+    let Some(host) = hosts.iter().find(|h| h.serves(name)) else {
+        let _ = timeout_at(begun + patience, stream.write_all(&UNRECOGNIZED_NAME)).await;
+        return Err(TlsFailure::Name.into());
+    };
+    let (tls, http) = match &host.mode {
+        TlsMode::Passthrough => return Ok(Met::Passed { stream, raw: reader.raw, hello, view: view.clone() }),
+        TlsMode::Tcp(tls) => (tls.clone(), false),
+        TlsMode::Http(tls) => (tls.clone(), true),
+    };
+    let deadline = begun + tls.settings.handshake_timeout;
+    drop(view);
+    let stream = timeout_at(deadline, shake(stream, &reader.raw, &tls)).await.map_err(|_| TlsFailure::Timeout)??;
+    let connection = stream.get_ref().1;
+    count(&shared.stats.tls.handshakes);
+    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    if resumed {
+        count(&shared.stats.tls.resumed);
+    }
+    let client = identify(connection, &tls, resumed)?;
+    let secured = Secured { server_name: hello.server_name.clone(), client };
+    Ok(Met::Ended { stream: Box::new(stream), hello, secured, http })
+}
+
+fn patience(host: &TlsHost) -> std::time::Duration {
+    host.server().map_or(HANDSHAKE_TIMEOUT, |tls| tls.settings.handshake_timeout)
+}
+
+async fn read(stream: &mut TcpStream, reader: &mut HelloReader) -> Result<Hello, Failed> {
+    loop {
+        reader.raw.reserve(CHUNK);
+        match stream.read_buf(&mut reader.raw).await {
+            Ok(0) => return Err(TlsFailure::Closed.into()),
+            Ok(_) => {}
+            Err(error) => return Err(Failed(TlsFailure::Closed, Some(error))),
+        }
+        if let Some(hello) = reader.look().map_err(|_| TlsFailure::Hello)? {
+            return Ok(hello);
+        }
+    }
+}
+
+/// Gives rustls what was read, and lets it do the rest.
+async fn shake(mut stream: TcpStream, mut raw: &[u8], tls: &ServerTls) -> Result<TlsStream<TcpStream>, Failed> {
+    let config = tls.config.clone().ok_or(TlsFailure::Unready)?;
+    let mut acceptor = Acceptor::default();
+    let accepted = loop {
+        // The hello is whole, so rustls has one too before this ends.
+        if raw.is_empty() {
+            return Err(TlsFailure::Hello.into());
+        }
+        acceptor.read_tls(&mut raw).map_err(failed)?;
+        match acceptor.accept() {
+            Ok(Some(accepted)) => break accepted,
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut bytes = Vec::new();
+                if alert.write_all(&mut bytes).is_ok() {
+                    let _ = stream.write_all(&bytes).await;
+                }
+                return Err(failed(io::Error::other(error)));
+            }
+        }
+    };
+    // What came behind the hello, as early data does.
+    let mut ahead = Ok(());
+    let feed = |connection: &mut ServerConnection| {
+        while !raw.is_empty() && ahead.is_ok() {
+            ahead = connection.read_tls(&mut raw).map(drop);
+        }
+    };
+    let shaking = StartHandshake::from_parts(accepted, stream).into_stream_with(config, feed);
+    ahead.map_err(failed)?;
+    shaking.await.map_err(failed)
+}
+
+fn failed(error: io::Error) -> Failed {
+    let why = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => TlsFailure::ClientCertificate,
+        Some(Error::AlertReceived(_)) => TlsFailure::Alert,
+        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => TlsFailure::Incompatible,
+        Some(_) => TlsFailure::Protocol,
+        None => TlsFailure::Closed,
+    };
+    Failed(why, Some(error))
+}
+
+/// Who the client is. A ticket carries a chain that was verified when it was given out: it is verified again, for the client's certificate may
+/// have run out, or its authority been taken off.
+fn identify(connection: &ServerConnection, tls: &ServerTls, resumed: bool) -> Result<Option<http::HeaderValue>, Failed> {
+    let (Some(validation), Some(chain)) = (&tls.settings.client, connection.peer_certificates()) else { return Ok(None) };
+    let lenient = validation.demand == Demand::Fallback;
+    if (resumed || lenient) && !tls.vouches(chain) {
+        let error = io::Error::other(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        return if lenient { Ok(None) } else { Err(Failed(TlsFailure::ClientCertificate, Some(error))) };
+    }
+    Ok(chain.first().and_then(|der| identity::describe(der)))
+}
