@@ -8,6 +8,7 @@ use sluicegate_model::settings::ProxyVersion;
 
 use crate::h1::{self, Decoder, Framing, Part, Step};
 use crate::proxy_protocol::{self, Parsed};
+use crate::tls::{Hello, HelloReader};
 
 /// A head is read the same in one piece and in two, and the same again after it was written.
 pub fn request_head(data: &[u8]) {
@@ -66,6 +67,36 @@ pub fn proxy_header(data: &[u8]) {
             assert_eq!((&again.tlvs, again.checksum), (&header.tlvs, header.checksum));
         }
     }
+}
+
+/// A client hello says the same in whatever pieces it comes, and what rustls says of its server name, where rustls takes it.
+pub fn client_hello(data: &[u8]) {
+    let Some((piece, data)) = data.split_first() else { return };
+    let told = hello(data, data.len().max(1));
+    assert_eq!(told, hello(data, usize::from(*piece).max(1)));
+    let (Some(told), mut rest, mut acceptor) = (told, data, rustls::server::Acceptor::default()) else { return };
+    while !rest.is_empty() && acceptor.read_tls(&mut rest).is_ok() {
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                let name = accepted.client_hello().server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+                return assert_eq!(told.server_name, name);
+            }
+            Ok(None) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// None: it is malformed, or not whole.
+fn hello(data: &[u8], piece: usize) -> Option<Hello> {
+    let mut reader = HelloReader::default();
+    for piece in data.chunks(piece) {
+        reader.raw.extend_from_slice(piece);
+        if let Some(hello) = reader.look().ok()? {
+            return Some(hello);
+        }
+    }
+    None
 }
 
 /// The data, the count of trailers and what is left over; none: it is malformed.
