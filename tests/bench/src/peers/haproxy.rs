@@ -13,7 +13,8 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, String> {
          frontend web\n  mode http\n  bind 127.0.0.1:{http} backlog 4096\n  bind 127.0.0.1:{h2} proto h2 backlog 4096\n\
          \x20 bind 127.0.0.1:{https} ssl crt {both} backlog 4096\n  option forwardfor\n\
          \x20 http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}\n  http-request set-header X-Forwarded-Proto http if !{{ ssl_fc }}\n\
-         \x20 http-request set-header X-Forwarded-Host %[req.hdr(Host)]\n{rules}\
+         \x20 http-request set-header X-Forwarded-Host %[req.hdr(Host)]\n\
+         \x20 http-request set-header X-Forwarded-Port %[dst_port]\n{rules}\
          backend pool\n  mode http\n  balance leastconn\n  http-reuse always\n{servers}\
          listen raw\n  mode tcp\n  bind 127.0.0.1:{l4} backlog 4096\n  balance leastconn\n{servers}",
         both = text(&setting.both)?

@@ -52,7 +52,8 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, String> {
          \x20   listen 127.0.0.1:{https} ssl backlog=4096;\n    ssl_certificate {certificate};\n    ssl_certificate_key {key};\n\
          \x20   ssl_protocols TLSv1.2 TLSv1.3;\n    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n\
          \x20   proxy_set_header Host $http_host;\n    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
-         \x20   proxy_set_header X-Forwarded-Proto $scheme;\n    proxy_set_header X-Forwarded-Host $http_host;\n{locations}  }}\n}}\n{stream}",
+         \x20   proxy_set_header X-Forwarded-Proto $scheme;\n    proxy_set_header X-Forwarded-Host $http_host;\n\
+         \x20   proxy_set_header X-Forwarded-Port $server_port;\n{locations}  }}\n}}\n{stream}",
         servers = servers(setting.backend),
         certificate = text(&setting.certificate)?,
         key = text(&setting.key)?

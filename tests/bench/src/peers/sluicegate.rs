@@ -1,4 +1,4 @@
-//! Ourselves, without a door for HTTPS, since listeners do not terminate TLS yet: a Gateway with the `rules` router in front of an HTTP service, and node ports for the others; balanced by `least-request`.
+//! Ourselves: a Gateway with the `rules` router in front of an HTTP service, and node ports for the others; balanced by `least-request`.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(crate) fn rules(with_header: bool) -> Value {
 }
 
 pub(super) fn start(setting: &Setting<'_>, gateway: &Path) -> Result<Peer, String> {
-    let (http, l4, udp) = (port()?, port()?, port()?);
+    let (http, https, l4, udp) = (port()?, port()?, port()?, port()?);
     let folder = setting.folder.join("sluicegate");
     std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
     let target = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "bench"}]);
@@ -41,7 +41,10 @@ pub(super) fn start(setting: &Setting<'_>, gateway: &Path) -> Result<Peer, Strin
         ),
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "bench"}, "spec": {
         "gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": "127.0.0.1"}],
-        "listeners": [{"name": "web", "port": http, "protocol": "HTTP"}]}}),
+        "listeners": [{"name": "web", "port": http, "protocol": "HTTP"},
+            {"name": "secure", "port": https, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "bench"}]}}]}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bench"}, "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": read(&setting.certificate)?, "tls.key": read(&setting.key)?}}),
         json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "ClientTrafficPolicy", "metadata": {"name": "bench"},
             "spec": {"targetRefs": target, "router": {"plugin": "rules", "config": rules(false)}}}),
     ];
@@ -58,5 +61,9 @@ pub(super) fn start(setting: &Setting<'_>, gateway: &Path) -> Result<Peer, Strin
         ["--nodeport-addresses", "127.0.0.1/32", "--node-port-range", "1024-65535", "--service-cluster-ip-range", "127.215.0.0/24"];
     let log = setting.folder.join("sluicegate.log");
     let running = Running::start(PROXY_CORE, text(gateway)?, &[&arguments[..], &network[..]].concat(), &log)?;
-    Peer::started("sluicegate", running, &[(Door::Http, http), (Door::H2, http), (Door::L4, l4), (Door::Udp, udp)])
+    Peer::started("sluicegate", running, &[(Door::Http, http), (Door::Https, https), (Door::H2, http), (Door::L4, l4), (Door::Udp, udp)])
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))
 }
