@@ -29,7 +29,7 @@ pub use lookup::resolve;
 pub use objects::{Object, Objects};
 pub use router::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect,
-    Request, Rewrite, Router, Rule, ServiceRef, Transport,
+    Request, Retry, Rewrite, Router, Rule, ServiceRef, Transport,
 };
 pub use {schemars, serde, serde_json};
 

@@ -15,7 +15,7 @@ use crate::host;
 pub use crate::bindings::router::sluicegate::plugin::types::ServiceRef;
 pub use wit::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect,
-    Rewrite, Rule, Transport,
+    Retry, Rewrite, Rule, Transport,
 };
 
 /// Chooses the rule, and the backend of it, that takes an exchange or connection. One value holds the compiled rules of one listener.
@@ -169,7 +169,8 @@ empty_by_default! {
     HeaderChanges { set, add, remove }
     Rewrite { hostname, path }
     Cors { allow_origins, allow_methods, allow_headers, expose_headers, allow_credentials, max_age_seconds }
-    Rule { name, filters, backends, request_timeout, backend_timeout }
+    Rule { name, filters, backends, request_timeout, backend_timeout, retry }
+    Retry { attempts, statuses, back_off }
     Interests { headers, cookies, query, client }
     Configured { rules, interests }
     Choice { rule, backend, matched_prefix }

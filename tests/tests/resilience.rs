@@ -31,6 +31,29 @@ spec:
         limit: {requests: 5, unit: Hour}
 "#;
 
+const ROUTED: &str = r#"
+apiVersion: sluicegate.dev/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: to-endpoints}
+spec:
+  targetRefs: [{kind: Service, name: nginx-svc}]
+  loadBalancer: {plugin: round-robin}
+---
+apiVersion: sluicegate.dev/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {name: from-clients}
+spec:
+  targetRefs: [{kind: Service, name: nginx-svc}]
+  router:
+    plugin: rules
+    config:
+      rules:
+      - matches: [{path: {value: /again}}]
+        backendRefs: [{name: nginx-svc, port: 8080}]
+        retry: {codes: [503], attempts: 1, backoff: 10ms}
+      - backendRefs: [{name: nginx-svc, port: 8080}]
+"#;
+
 /// An HTTP backend that has no time.
 fn unavailable(ip: IpAddr) {
     let listener = TcpListener::bind((ip, 80)).expect("port 80 of a loopback address");
@@ -94,4 +117,21 @@ fn policies_ask_for_retries_and_limits_and_a_change_elsewhere_forgives_nothing()
     assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("\r\nretry-after: 720\r\n"), "{refused}");
     assert!(get(address, "/other").starts_with("HTTP/1.1 200 "));
     assert!(ask(address, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n").starts_with("HTTP/1.1 413 "));
+}
+
+#[test]
+fn a_rule_of_the_router_says_what_is_tried_again() {
+    let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
+    let gateway = Gateway::new(&[("svc.yaml", &service), ("policies.yaml", ROUTED)]);
+    assert_eq!(gateway.json("faults").as_array().map(Vec::len), Some(0), "{}", gateway.json("faults"));
+    unavailable(gateway.ip(2));
+    http(gateway.ip(3), "good");
+    for (name, last) in [("bad", 2), ("good", 3)] {
+        gateway.write(&format!("{name}.yaml"), &gateway.pod(name, last, true));
+    }
+    eventually("two endpoints", || gateway.ready_endpoints() == 2);
+    let address = gateway.node_port();
+    let statuses = |path: &str| (0..20).filter(|_| get(address, path).starts_with("HTTP/1.1 503 ")).count();
+    eventually("both are asked", || (5..=15).contains(&statuses("/once")));
+    assert_eq!(statuses("/again"), 0, "with its rule the endpoint that has no time is not the client's concern");
 }

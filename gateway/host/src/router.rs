@@ -15,6 +15,7 @@ use sluicegate_model::route::{
     Actions, Answer, Backend, Choice, Cors, Decision, HeaderChanges, Interests, ListenerInfo, Mirror, PathRewrite, Redirect, Rewrite,
     RouteTable, RouteView, Rule, ServiceRef, Transport,
 };
+use sluicegate_model::settings::Retry;
 use sluicegate_model::snapshot::cookie;
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
@@ -270,9 +271,27 @@ fn raise_rule(rule: routing::Rule, namespace: &str) -> Result<Rule, String> {
         name: rule.name,
         actions: actions(rule.filters, namespace)?,
         backends: backends.collect::<Result<_, String>>()?,
-        request_timeout: rule.request_timeout.filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms.into())),
-        backend_timeout: rule.backend_timeout.filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms.into())),
+        request_timeout: rule.request_timeout.map(milliseconds),
+        backend_timeout: rule.backend_timeout.map(milliseconds),
+        retry: rule.retry.map(retry).transpose()?.map(Box::new),
     })
+}
+
+fn milliseconds(number: u32) -> Duration {
+    Duration::from_millis(number.into())
+}
+
+fn retry(retry: routing::Retry) -> Result<Retry, String> {
+    if let Some(status) = retry.statuses.iter().find(|status| !(400..600).contains(*status)) {
+        return Err(format!("retry: {status} is not the status of an error (400-599)"));
+    }
+    if let Some(attempts) = retry.attempts.filter(|n| *n > Retry::MOST_TIMES) {
+        return Err(format!("retry: {attempts} attempts are more than {}", Retry::MOST_TIMES));
+    }
+    let mut statuses = retry.statuses;
+    statuses.sort_unstable();
+    statuses.dedup();
+    Ok(Retry::of_rule(retry.attempts, statuses, retry.back_off.map(milliseconds)))
 }
 
 fn service(service: routing::ServiceRef, namespace: &str) -> ServiceRef {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::settings::Retry;
+
 /// The listener a router is configured for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerInfo {
@@ -98,10 +100,12 @@ pub struct Rule {
     pub actions: Actions,
     /// Where to send it.
     pub backends: Vec<Backend>,
-    /// For the whole exchange.
+    /// For the whole exchange; none: as the service says; zero: no limit.
     pub request_timeout: Option<Duration>,
-    /// For one try at a backend.
+    /// For one try at a backend, likewise.
     pub backend_timeout: Option<Duration>,
+    /// When an exchange is tried again; none: as the service says.
+    pub retry: Option<Box<Retry>>,
 }
 
 /// Where a rule sends an exchange.

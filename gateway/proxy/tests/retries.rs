@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sluicegate_model::object::ours::Trigger;
-use sluicegate_model::settings::{BackOff, BackendSettings, BackendTimeouts, Breaker, Budget, Retry};
+use sluicegate_model::route::{Actions, Backend, Rule};
+use sluicegate_model::settings::{BackOff, BackendSettings, BackendTimeouts, Breaker, Budget, Retry, Spread};
 use sluicegate_model::snapshot::ServicePort;
 use sluicegate_model::stats::ServiceStats;
 use support::*;
@@ -92,7 +93,7 @@ fn a_single_endpoint_is_tried_again_after_a_pause() {
         assert_eq!(get(at, "/").await.body, "here");
         assert!(begun.elapsed() >= Duration::from_millis(50), "two pauses of 25 ms, took {:?}", begun.elapsed());
         count.store(0, Ordering::Relaxed);
-        policy.back_off = Some(BackOff { base: Duration::from_nanos(1), most: Duration::from_nanos(1) });
+        policy.back_off = Some(BackOff { base: Duration::from_nanos(1), most: Duration::from_nanos(1), spread: Spread::Below });
         let (_proxy, at, _) = serving(retrying(&[only], policy)).await;
         assert_eq!(get(at, "/").await.body, "here");
     });
@@ -184,6 +185,78 @@ fn the_whole_exchange_has_its_time_also_while_its_content_comes() {
         let (_proxy, at, stats) = serving(with(&[silent], BackendSettings { timeouts, ..BackendSettings::default() })).await;
         assert_eq!(get(at, "/").await.status(), 504);
         assert_eq!(of(&stats.refused.timeout), 1);
+    });
+}
+
+/// Rules over one service: what each prefix asks for.
+async fn routed(rules: Vec<Rule>, service: ServicePort) -> (Running, SocketAddr, Arc<ServiceStats>) {
+    let (proxy, at, stats) = (start(1), free(), service.stats.clone());
+    proxy.serve(vec![listener(at, http(router(rules)))], vec![service]).await;
+    (proxy, at, stats)
+}
+
+fn rule(prefix: &str, retry: Option<Retry>) -> Rule {
+    let backends = vec![Backend { service: reference(), weight: 1, actions: Actions::default() }];
+    Rule { name: Some(prefix.into()), backends, retry: retry.map(Box::new), ..Rule::default() }
+}
+
+#[test]
+fn a_rule_that_says_when_to_try_again_counts_before_the_service() {
+    run(async {
+        let (bad, log) = backend(|_| answer("503 No")).await;
+        let retry = |times, pause| Some(Retry::of_rule(Some(times), vec![503], pause));
+        let rules = || {
+            let pause = Duration::from_millis(20);
+            vec![
+                rule("/rule", retry(3, Some(pause))),
+                rule("/never", retry(0, None)),
+                rule("/other", Some(Retry::of_rule(None, vec![500], None))),
+                rule("/", None),
+            ]
+        };
+        let (_proxy, at, stats) = routed(rules(), retrying(&[bad], policy(&[Trigger::ConnectFailure]))).await;
+        let begun = Instant::now();
+        assert_eq!((get(at, "/rule").await.status(), of(&log.requests)), (503, 4));
+        assert!(begun.elapsed() >= Duration::from_millis(20 + 40 + 80), "the pauses are never shorter: {:?}", begun.elapsed());
+        assert_eq!((of(&stats.retries.tries), of(&stats.retries.exhausted)), (3, 1));
+        assert_eq!((get(at, "/other").await.status(), of(&log.requests)), (503, 5), "another status");
+        assert_eq!((get(at, "/service").await.status(), of(&log.requests)), (503, 6), "the service's own policy knows no status");
+        // The other way round: the service would, the rule will not.
+        let (_proxy, at, _) = routed(rules(), retrying(&[bad], policy(&[Trigger::GatewayError]))).await;
+        assert_eq!((get(at, "/never").await.status(), of(&log.requests)), (503, 7));
+        assert_eq!((get(at, "/service").await.status(), of(&log.requests)), (503, 10));
+        // What protects the service holds for every rule.
+        let budget = Some(Budget { percent: 0, least: 1 });
+        let (_proxy, at, stats) = routed(rules(), retrying(&[bad], Retry { budget, times: 0, ..policy(&[]) })).await;
+        assert_eq!((get(at, "/rule").await.status(), of(&stats.retries.tries)), (503, 3));
+        let budget = Some(Budget { percent: 0, least: 0 });
+        let (_proxy, at, stats) = routed(rules(), retrying(&[bad], Retry { budget, times: 0, ..policy(&[]) })).await;
+        assert_eq!((get(at, "/rule").await.status(), of(&stats.retries.tries), of(&stats.retries.over_budget)), (503, 0, 1));
+    });
+}
+
+#[test]
+fn a_rule_s_tries_are_cut_at_its_own_time_and_zero_means_none() {
+    run(async {
+        let (silent, (good, _)) = (silent().await, mirror_back().await);
+        let quick = |retry| Rule { backend_timeout: Some(Duration::from_millis(50)), ..rule("/quick", retry) };
+        let (_proxy, at, stats) = routed(vec![quick(Some(Retry::of_rule(Some(1), vec![], None)))], service(&[silent, good])).await;
+        for _ in 0..4 {
+            assert_eq!(get(at, "/quick").await.status(), 200, "a try that takes too long leads to another");
+        }
+        assert!(of(&stats.retries.succeeded) >= 2);
+        // The service has a time-out, which the rule takes away for itself.
+        let (late, _) = backend(|_| {
+            std::thread::sleep(Duration::from_millis(120));
+            ok("late")
+        })
+        .await;
+        let timeouts = BackendTimeouts { request: Some(Duration::from_millis(40)), ..BackendTimeouts::default() };
+        let service = with(&[late], BackendSettings { timeouts, ..BackendSettings::default() });
+        let patient = Rule { request_timeout: Some(Duration::ZERO), ..rule("/patient", None) };
+        let (_proxy, at, _) = routed(vec![patient, rule("/", None)], service).await;
+        assert_eq!(get(at, "/patient").await.status(), 200);
+        assert_eq!(get(at, "/hasty").await.status(), 504);
     });
 }
 

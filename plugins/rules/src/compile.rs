@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
-use sluicegate_sdk::{Backend, Configured, Interests, Listener, Rule as Static, Transport};
+use sluicegate_sdk::{Backend, Configured, Interests, Listener, Retry, Rule as Static, Transport};
 
 use crate::check::{self, Faults};
 use crate::config::{self, BackendRef, Config, PathMatchType, Rule, ServiceRef, ValueMatch};
@@ -19,6 +19,10 @@ const MOST_ENTRIES: usize = 65_536;
 const MOST_CONDITIONS: usize = 16;
 const MOST_BACKENDS: usize = 256;
 const LARGEST_WEIGHT: u32 = 1_000_000;
+/// As many as `BackendTrafficPolicy` allows.
+const MOST_ATTEMPTS: u32 = 20;
+/// HTTPRoute's: statuses of errors.
+const RETRIABLE: std::ops::RangeInclusive<u16> = 400..=599;
 
 /// Compiles the rules for a listener, or says all that is wrong with them.
 pub(crate) fn compile(config: Config, listener: &Listener) -> Result<(Table, Configured), String> {
@@ -97,12 +101,14 @@ impl Compiler {
         }
         let backends = self.backends(&format!("{place}.backendRefs"), rule);
         let (request_timeout, backend_timeout) = self.timeouts(&place, rule);
+        let retry = rule.retry.as_ref().map(|retry| self.retry(&format!("{place}.retry"), retry));
         Static {
             name: rule.name.clone().or_else(|| rule.source.clone()),
             filters: filters.filters,
             backends,
             request_timeout,
             backend_timeout,
+            retry,
         }
     }
 
@@ -148,6 +154,21 @@ impl Compiler {
             self.faults.add(format_args!("{place}.timeouts.backendRequest"), "must be at most the timeout of the request");
         }
         (request, backend)
+    }
+
+    fn retry(&mut self, place: &str, retry: &config::Retry) -> Retry {
+        for (i, code) in retry.codes.iter().enumerate().filter(|(_, code)| !RETRIABLE.contains(code)) {
+            self.faults.add(format_args!("{place}.codes[{i}]"), format!("{code} must be between 400 and 599, inclusive"));
+        }
+        if let Some(attempts) = retry.attempts.filter(|n| *n > MOST_ATTEMPTS) {
+            self.faults.add(format_args!("{place}.attempts"), format!("{attempts} must be between 0 and {MOST_ATTEMPTS}, inclusive"));
+        }
+        let mut statuses = retry.codes.clone();
+        statuses.sort_unstable();
+        statuses.dedup();
+        let back_off = retry.backoff.as_deref();
+        let back_off = back_off.and_then(|text| self.faults.take(format_args!("{place}.backoff"), check::duration_ms(text)));
+        Retry { attempts: retry.attempts, statuses, back_off }
     }
 
     fn add_match(&mut self, place: &str, rule: usize, from: &config::Match) {

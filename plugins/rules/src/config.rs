@@ -27,6 +27,8 @@ pub struct Rule {
     pub backend_refs: Vec<BackendRef>,
     /// How long it may take.
     pub timeouts: Option<Timeouts>,
+    /// When it is tried again; counts before the policy of the Service.
+    pub retry: Option<Retry>,
     /// When the object that the rule comes from was made, such as `2026-01-02T03:04:05Z`. Of rules that are alike the oldest wins, and one
     /// without a time is the youngest.
     pub created_at: Option<String>,
@@ -306,4 +308,16 @@ pub struct Timeouts {
     pub request: Option<String>,
     /// For one try at a backend.
     pub backend_request: Option<String>,
+}
+
+/// Further tries. Connections that fail or break, and tries over `timeouts.backendRequest`, lead to one in any case.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Statuses of responses that are tried again, 400 to 599.
+    pub codes: Vec<u16>,
+    /// Tries after the first, at most 20; 2 when absent.
+    pub attempts: Option<u32>,
+    /// A Gateway API duration: the shortest pause before the first of them. It doubles with each, up to ten times as long.
+    pub backoff: Option<String>,
 }

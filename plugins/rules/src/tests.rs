@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate_sdk::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Listener, Mirror, PathRewrite, Redirect, Request,
-    Rewrite, Router, ServiceRef, Transport, testing,
+    Retry, Rewrite, Router, ServiceRef, Transport, testing,
 };
 
 use crate::Rules;
@@ -285,6 +285,7 @@ fn the_static_part_is_what_the_rule_says() {
         json!([{
             "name": "checkout",
             "timeouts": {"request": "1m30s", "backendRequest": "500ms"},
+            "retry": {"codes": [503, 500, 503], "attempts": 3, "backoff": "1s"},
             "filters": [
                 {"type": "RequestHeaderModifier", "requestHeaderModifier": {
                     "set": [{"name": "X-A", "value": "1"}], "add": [{"name": "X-B", "value": "2"}], "remove": ["X-C"]}},
@@ -303,6 +304,7 @@ fn the_static_part_is_what_the_rule_says() {
     .unwrap();
     let rule = &configured.rules[0];
     assert_eq!((rule.name.as_deref(), rule.request_timeout, rule.backend_timeout), (Some("checkout"), Some(90_000), Some(500)));
+    assert_eq!(rule.retry, Some(Retry { attempts: Some(3), statuses: vec![500, 503], back_off: Some(1_000) }));
     let mirror = |port, numerator, denominator| Filter::Mirror(Mirror { backend: ServiceRef::new("copy", port), numerator, denominator });
     assert_eq!(
         rule.filters,
@@ -373,6 +375,9 @@ fn the_place_of_a_fault_is_told() {
         (json!({"createdAt": "yesterday"}), "rules[0].createdAt: `yesterday` must be a time"),
         (json!({"timeouts": {"request": "10"}}), "rules[0].timeouts.request: `10` must be a duration"),
         (json!({"timeouts": {"request": "1s", "backendRequest": "2s"}}), "rules[0].timeouts.backendRequest: must be at most"),
+        (json!({"retry": {"codes": [503, 200]}}), "rules[0].retry.codes[1]: 200 must be between 400 and 599"),
+        (json!({"retry": {"attempts": 21}}), "rules[0].retry.attempts: 21 must be between 0 and 20"),
+        (json!({"retry": {"backoff": "soon"}}), "rules[0].retry.backoff: `soon` must be a duration"),
         (json!({"backendRefs": [{"name": "A", "port": 1}]}), "rules[0].backendRefs[0].name: `A` must be"),
         (json!({"backendRefs": [{"name": "a", "port": 0}]}), "rules[0].backendRefs[0].port: must be between"),
         (json!({"backendRefs": [{"name": "a", "port": 1, "weight": 1_000_001}]}), "rules[0].backendRefs[0].weight: 1000001"),

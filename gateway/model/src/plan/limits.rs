@@ -10,13 +10,11 @@ use crate::object::ours::{
 };
 use crate::settings::{
     BackOff, BackendTimeouts, Breaker, Budget, ClientTimeouts, Comparison, Condition, ConnectionLimit, ConnectionLimits, HeadLimits,
-    MinRate, Rate, Retry,
+    MinRate, Rate, Retry, Spread,
 };
 
 /// The default of `maxPendingRequests`, Envoy's.
 const PENDING: u32 = 1024;
-/// The default of `maxBufferedBytes`.
-const BUFFER: usize = 64 << 10;
 
 /// `0s` means none.
 fn given(span: Option<Span>, default: Option<Duration>) -> Option<Duration> {
@@ -45,16 +43,16 @@ pub(super) fn retry(spec: &RetrySpec) -> Retry {
     };
     let back_off = spec.per_retry.back_off.as_ref().map(|back_off| {
         let base = back_off.base_interval.map_or(Duration::from_millis(25), |s| s.0);
-        BackOff { base, most: back_off.max_interval.map_or(base * 10, |s| s.0) }
+        BackOff { base, most: back_off.max_interval.map_or(base * 10, |s| s.0), spread: Spread::Below }
     });
     Retry {
-        times: spec.num_retries.unwrap_or(2),
+        times: spec.num_retries.unwrap_or(Retry::TIMES),
         on,
         statuses,
         per_try: given(spec.per_retry.timeout, None),
         back_off,
         budget: spec.budget.as_ref().map(|b| Budget { percent: b.percent.unwrap_or(20), least: b.min_retry_concurrency.unwrap_or(3) }),
-        buffer: spec.max_buffered_bytes.map_or(BUFFER, |Bytes(bytes)| bytes),
+        buffer: spec.max_buffered_bytes.map_or(Retry::BUFFER, |Bytes(bytes)| bytes),
     }
 }
 

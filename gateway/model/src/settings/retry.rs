@@ -24,6 +24,30 @@ pub struct Retry {
     pub buffer: usize,
 }
 
+impl Retry {
+    /// Tries after the first, where nothing says how many.
+    pub const TIMES: u32 = 2;
+    /// The most that can be asked for.
+    pub const MOST_TIMES: u32 = 20;
+    /// Content that is kept, where nothing says how much.
+    pub const BUFFER: usize = 64 << 10;
+
+    /// What a rule asks for (HTTPRoute's `retry`): its statuses, and whatever keeps a response from coming. `back_off` is the shortest pause.
+    pub fn of_rule(times: Option<u32>, statuses: Vec<u16>, back_off: Option<Duration>) -> Self {
+        let on = [Trigger::ConnectFailure, Trigger::RefusedStream, Trigger::Reset, Trigger::RetriableStatusCodes];
+        let back_off = back_off.filter(|base| !base.is_zero());
+        Self {
+            times: times.unwrap_or(Self::TIMES),
+            on: on.into_iter().collect(),
+            statuses,
+            per_try: None,
+            back_off: back_off.map(|base| BackOff { base, most: base.saturating_mul(10), spread: Spread::Above }),
+            budget: None,
+            buffer: Self::BUFFER,
+        }
+    }
+}
+
 /// A set of conditions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Triggers(u32);
@@ -51,22 +75,34 @@ impl FromIterator<Trigger> for Triggers {
     }
 }
 
-/// A random pause up to a bound that doubles with each try.
+/// A random pause at a bound that doubles with each try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackOff {
     /// The first bound.
     pub base: Duration,
     /// The last.
     pub most: Duration,
+    /// On which side of the bound it is.
+    pub spread: Spread,
+}
+
+/// Where pauses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Anywhere below the bound. "Full jitter": M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    Below,
+    /// Above it, by a quarter at most: HTTPRoute's `backoff` is the shortest that a pause may be.
+    Above,
 }
 
 impl BackOff {
     /// Before the try with this number, 1 being the first after the first. `random`: 0 to 1.
-    ///
-    /// "Full jitter": M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
     pub fn pause(&self, number: u32, random: f64) -> Duration {
         let bound = self.base.saturating_mul(1 << number.saturating_sub(1).min(20)).min(self.most);
-        bound.mul_f64(random.clamp(0.0, 1.0))
+        match (self.spread, random.clamp(0.0, 1.0)) {
+            (Spread::Below, random) => bound.mul_f64(random),
+            (Spread::Above, random) => bound + (bound / 4).mul_f64(random),
+        }
     }
 }
 
@@ -110,11 +146,20 @@ mod tests {
 
     #[test]
     fn the_pause_doubles_up_to_its_bound() {
-        let back_off = BackOff { base: Duration::from_millis(25), most: Duration::from_millis(250) };
+        let back_off = BackOff { base: Duration::from_millis(25), most: Duration::from_millis(250), spread: Spread::Below };
         let bounds: Vec<u128> = (1..=6).map(|n| back_off.pause(n, 1.0).as_millis()).collect();
         assert_eq!(bounds, [25, 50, 100, 200, 250, 250]);
         assert_eq!(back_off.pause(u32::MAX, 0.0), Duration::ZERO);
         assert_eq!(back_off.pause(1, 0.5), Duration::from_micros(12_500));
+    }
+
+    #[test]
+    fn a_rule_s_pause_is_never_shorter_than_it_says() {
+        let of = |ms| Retry::of_rule(None, vec![503], Some(Duration::from_millis(ms))).back_off;
+        let back_off = of(100).expect("there is one");
+        assert_eq!([0.0, 1.0].map(|random| back_off.pause(1, random).as_millis()), [100, 125]);
+        assert_eq!((back_off.pause(2, 0.0).as_millis(), back_off.pause(30, 0.0).as_millis()), (200, 1000));
+        assert_eq!(of(0), None);
     }
 
     #[test]

@@ -6,11 +6,10 @@ use regex::Regex;
 use crate::fault::Fault;
 use crate::object::ours::{HeaderSelectorType, PathSelectorType, RateLimit, RateLimitRule, RetryOn, Trigger};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy, Object, error, warning};
-use crate::settings::HeadLimits;
+use crate::settings::{HeadLimits, Retry};
 
 /// Each rule that counts clients by themselves has a table of 1 MiB.
 const MOST_RULES: usize = 32;
-const MOST_RETRIES: u32 = 20;
 
 struct Check<'a> {
     object: &'a Object,
@@ -47,7 +46,7 @@ pub(super) fn backend(object: &Object, policy: &BackendTrafficPolicy, faults: &m
         check.doubtful("spec.circuitBreaker.maxPendingRequests", "has no effect: nothing waits without a limit of connections", None);
     }
     if let Some(retry) = &spec.retry {
-        check.within("spec.retry.numRetries", retry.num_retries.map(u64::from), 0, MOST_RETRIES.into());
+        check.within("spec.retry.numRetries", retry.num_retries.map(u64::from), 0, Retry::MOST_TIMES.into());
         check.within("spec.retry.maxBufferedBytes", retry.max_buffered_bytes.map(|b| b.0 as u64), 0, 16 << 20);
         if let Some(on) = &retry.retry_on {
             retry_on(&mut check, on);

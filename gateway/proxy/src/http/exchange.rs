@@ -15,6 +15,7 @@ use super::answer::{Own, OwnAnswer, Reason, Why, text};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Peer;
 use super::deadline::{self, Deadline};
+use super::retry::Tries;
 use super::send::send;
 use super::{arrival, cors, grpc, headers, identify, limit, mirror, redirect, upgrade};
 use crate::access::Entry;
@@ -59,6 +60,11 @@ impl<'v> Routed<'v> {
         let backend = |m: &Matched<'v>| m.choice.backend.and_then(|b| m.rule.backends.get(b)).map(|b| &b.actions);
         let both = self.matched.as_ref().map(|m| (&m.rule.actions, backend(m)));
         both.into_iter().flat_map(|(rule, backend)| std::iter::once(rule).chain(backend))
+    }
+
+    /// Where tries begin.
+    pub(super) fn first_try(&self) -> Tries<'v> {
+        Tries::new(self.service, self.matched.as_ref().and_then(|m| m.rule.retry.as_deref()))
     }
 
     /// For one try: the rule's, else the service's.

@@ -96,6 +96,7 @@ fn may_repeat(method: &Method, headers: &HeaderMap, on: Triggers) -> bool {
 /// The tries of one exchange.
 pub(super) struct Tries<'s> {
     service: &'s ServicePort,
+    /// The rule's, else the service's.
     policy: Option<&'s Retry>,
     /// Endpoints that failed.
     pub(super) tried: Vec<SocketAddr>,
@@ -105,22 +106,24 @@ pub(super) struct Tries<'s> {
 }
 
 impl<'s> Tries<'s> {
-    pub(super) fn new(service: &'s ServicePort) -> Self {
-        Self { service, policy: service.settings.retry.as_ref(), tried: Vec::new(), made: 1, place: None }
+    pub(super) fn new(service: &'s ServicePort, rule: Option<&'s Retry>) -> Self {
+        Self { service, policy: rule.or(service.settings.retry.as_ref()), tried: Vec::new(), made: 1, place: None }
     }
 
     /// Keeps the request's content if another try may want it: not where only untouched requests are tried again, nor where it is too long.
     pub(super) fn keep(&self, request: &mut Request<RequestBody<'_>>) {
-        let Some(policy) = self.policy.filter(|p| p.times > 0 && p.buffer > 0) else { return };
+        // How much is kept is the service's to say, whatever the rule is.
+        let Some(buffer) = self.service.settings.retry.as_ref().or(self.policy).map(|p| p.buffer) else { return };
+        let Some(policy) = self.policy.filter(|p| p.times > 0 && buffer > 0) else { return };
         let untouched = [Trigger::ConnectFailure, Trigger::ResetBeforeRequest].into_iter().collect::<Triggers>();
         let fits = match request.body().framing() {
             Framing::Length(0) => return,
-            Framing::Length(length) => length <= policy.buffer as u64,
+            Framing::Length(length) => length <= buffer as u64,
             Framing::Chunked | Framing::UntilClose => true,
         };
         if fits && policy.on.has_more_than(untouched) && may_repeat(request.method(), request.headers(), policy.on) {
             let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
-            *request.body_mut() = RequestBody::Kept(Box::new(Kept::new(body, policy.buffer)));
+            *request.body_mut() = RequestBody::Kept(Box::new(Kept::new(body, buffer)));
         }
     }
 
@@ -172,10 +175,10 @@ impl<'s> Tries<'s> {
         Some(pause)
     }
 
-    /// A place among the tries under way; none: nothing limits them.
+    /// A place among the tries under way; none: nothing limits them. What protects the service holds for every rule.
     fn place(&self) -> Result<Option<Slot>, ()> {
         let load = &self.service.stats.load;
-        let budget = self.policy.and_then(|p| p.budget).map(|b| b.most(load.requests.used()));
+        let budget = self.service.settings.retry.as_ref().and_then(|p| p.budget).map(|b| b.most(load.requests.used()));
         let breaker = self.service.settings.breaker.retries;
         match budget.into_iter().chain(breaker).min() {
             None => Ok(None),

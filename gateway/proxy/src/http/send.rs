@@ -71,7 +71,7 @@ pub(super) async fn send<'c>(
     let sender = Sender { routed, hash, peer, shared };
     let endpoints = routed.service.pool(routed.side).endpoints.len();
     let place = breaker::exchange(routed.service).map_err(|_| Reason::CircuitBreaker)?;
-    let mut tries = Tries::new(routed.service);
+    let mut tries = routed.first_try();
     tries.keep(request);
     loop {
         let picked = sender.pick(&tries)?;
@@ -173,7 +173,7 @@ impl Sender<'_> {
                 Some(Err(error)) => {
                     let unsent = link.is_unsent();
                     let broke = Outcome::Broke { unsent, refused: error.is_refusal() };
-                    if reused && Tries::new(self.routed.service).can_repeat(request, broke) {
+                    if reused && self.routed.first_try().can_repeat(request, broke) {
                         request.body_mut().rewind();
                         fresh = true;
                         continue;
