@@ -5,6 +5,7 @@ pub mod demo;
 mod takeover;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -129,16 +130,18 @@ impl Settled {
 }
 
 /// Sockets that a service manager opened for this process (sd_listen_fds(3)), found by their addresses.
-fn activated() -> Vec<TcpListener> {
+fn activated() -> Vec<OwnedFd> {
     let mut handed = listenfd::ListenFd::from_env();
-    let sockets = (0..handed.len()).filter_map(|i| match handed.take_tcp_listener(i) {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::warn!(%error, "socket {i} of the service manager is no TCP socket; it is left alone");
-            None
+    let mut sockets = Vec::new();
+    for i in 0..handed.len() {
+        // A socket of the other kind stays where it is.
+        let tcp = handed.take_tcp_listener(i).map(|socket| socket.map(OwnedFd::from));
+        match tcp.or_else(|_| handed.take_udp_socket(i).map(|socket| socket.map(OwnedFd::from))) {
+            Ok(socket) => sockets.extend(socket),
+            Err(error) => tracing::warn!(%error, "socket {i} of the service manager is neither of TCP nor of UDP; it is left alone"),
         }
-    });
-    sockets.collect()
+    }
+    sockets
 }
 
 /// Tells the service manager, if there is one that listens (sd_notify(3)).
@@ -163,10 +166,18 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let activated = activated();
     let handed = if settled.take_over { runtime.block_on(takeover::ask(&settled.state_dir)).map_err(io("taking over"))? } else { None };
     let (handed, lock, predecessor) = handed.map(takeover::Handed::split).map_or_else(Default::default, |(s, l, p)| (s, Some(l), Some(p)));
-    let mut sockets: Vec<TcpListener> = activated.into_iter().chain(handed).collect();
-    // Bound first: plugins must be kept from the very address.
-    let known = sockets.iter().position(|socket| socket.local_addr().is_ok_and(|address| address == settled.admin_address));
-    let admin = known.map_or_else(|| TcpListener::bind(settled.admin_address), |at| Ok(sockets.swap_remove(at)));
+    let stats = Arc::new(ProxyStats::default());
+    let config = Config {
+        workers: settled.workers,
+        max_connections: settled.max_connections,
+        max_flows: settled.max_flows,
+        access_log: settled.access_log.clone(),
+        overload: settled.overload,
+    };
+    let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
+    proxy.adopt(activated.into_iter().chain(handed));
+    // Bound before the loader is made: plugins must be kept from the very address.
+    let admin = proxy.give(settled.admin_address).map_or_else(|| TcpListener::bind(settled.admin_address), Ok);
     let admin = admin.and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok((listener.local_addr()?, listener))
@@ -181,16 +192,6 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     };
     let allocator = allocator.map_err(folder())?;
     let lock = allocator.lock().map_err(folder())?;
-    let stats = Arc::new(ProxyStats::default());
-    let config = Config {
-        workers: settled.workers,
-        max_connections: settled.max_connections,
-        max_flows: settled.max_flows,
-        access_log: settled.access_log.clone(),
-        overload: settled.overload,
-    };
-    let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
-    proxy.adopt(sockets);
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
     let options = settled.options()?;
@@ -242,7 +243,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         });
 
         let (sockets, checks) = (proxy.clone(), health_checks.clone());
-        let sockets = move || sockets.sockets().into_iter().chain(checks.sockets()).chain(own.try_clone()).collect();
+        let listening = move || checks.sockets().into_iter().chain(own.try_clone()).map(OwnedFd::from);
+        let sockets = move || sockets.sockets().into_iter().chain(listening()).collect();
         let estate = Estate { sockets: Box::new(sockets), lock, turns };
         let succeeded = async {
             match Succession::open(&settled.state_dir) {

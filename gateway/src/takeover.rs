@@ -18,7 +18,6 @@
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -49,7 +48,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a predecessor hands over.
 pub(crate) struct Handed {
-    pub(crate) sockets: Vec<TcpListener>,
+    /// Of TCP, which listen, and of UDP.
+    pub(crate) sockets: Vec<OwnedFd>,
     /// Of the state folder: held by both until the old one ends.
     pub(crate) lock: File,
     predecessor: UnixSeqpacket,
@@ -68,7 +68,7 @@ pub(crate) async fn ask(folder: &Path) -> Result<Option<Handed>> {
     loop {
         let (word, descriptors) = timeout(ANSWER, receive(&predecessor)).await??;
         match (word.as_slice(), descriptors) {
-            (SOCKETS, descriptors) => sockets.extend(descriptors.into_iter().map(TcpListener::from)),
+            (SOCKETS, descriptors) => sockets.extend(descriptors),
             (LOCK, mut descriptors) => {
                 let lock = File::from(descriptors.pop().ok_or(ErrorKind::InvalidData)?);
                 return Ok(Some(Handed { sockets, lock, predecessor }));
@@ -87,7 +87,7 @@ impl Handed {
     }
 
     /// Its parts.
-    pub(crate) fn split(self) -> (Vec<TcpListener>, File, UnixSeqpacket) {
+    pub(crate) fn split(self) -> (Vec<OwnedFd>, File, UnixSeqpacket) {
         (self.sockets, self.lock, self.predecessor)
     }
 }
@@ -95,7 +95,7 @@ impl Handed {
 /// What there is to hand over.
 pub(crate) struct Estate {
     /// Called when somebody asks.
-    pub(crate) sockets: Box<dyn Fn() -> Vec<TcpListener> + Send + Sync>,
+    pub(crate) sockets: Box<dyn Fn() -> Vec<OwnedFd> + Send + Sync>,
     pub(crate) lock: File,
     /// Held while the configuration changes: whoever holds it keeps it as it is.
     pub(crate) turns: Arc<Mutex<()>>,
@@ -194,12 +194,14 @@ async fn receive(from: &UnixSeqpacket) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     fn estate(folder: &Path) -> (Estate, TcpListener) {
         let socket = TcpListener::bind("127.0.0.1:0").expect("bound");
         let handed = socket.try_clone().expect("cloned");
-        let sockets = Box::new(move || (0..300).map(|_| handed.try_clone().expect("cloned")).collect());
+        let sockets = Box::new(move || (0..300).map(|_| handed.try_clone().expect("cloned").into()).collect());
         let lock = File::create(folder.join("lock")).expect("created");
         (Estate { sockets, lock, turns: Arc::default() }, socket)
     }
@@ -217,7 +219,8 @@ mod tests {
         drop(ask(folder.path()).await.expect("asked").expect("there"));
         let (sockets, lock, old_end) = ask(folder.path()).await.expect("asked").expect("there").split();
         assert_eq!(sockets.len(), 300, "in several messages");
-        assert_eq!(sockets[299].local_addr().expect("bound"), socket.local_addr().expect("bound"));
+        let last = TcpListener::from(sockets.into_iter().next_back().expect("300"));
+        assert_eq!(last.local_addr().expect("bound"), socket.local_addr().expect("bound"));
         assert!(turns.try_lock().is_err(), "the configuration stays as it is");
         let new = tokio::spawn(Handed::serving(old_end));
         old.await.expect("succeeded").left().await;

@@ -2,7 +2,7 @@
 //! Addresses are in 127.212.0.0/14, each test has its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A Service at L7 on port 30081 and one at L4 on port 30082, with a backend that answers both.
+/// Services at L7 on port 30081, at L4 on 30082 and of UDP on 30083, with a backend that answers all.
 fn objects(backend: SocketAddr) -> String {
     let mut all = String::new();
-    for (name, port, extra) in [("web", 30081, "appProtocol: http, "), ("raw", 30082, "")] {
+    for (name, port, extra) in [("web", 30081, "appProtocol: http, "), ("raw", 30082, ""), ("datagrams", 30083, "protocol: UDP, ")] {
         all += &format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: NodePort, ports: [{{port: 80, {extra}nodePort: {port}}}]}}\n---\n\
              apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -25,10 +25,22 @@ fn objects(backend: SocketAddr) -> String {
     all
 }
 
-/// Answers each request, also after others on the same connection.
+/// Answers each request, also after others on the same connection; and each datagram with itself.
 fn backend() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let (listener, datagrams) = std::iter::repeat_with(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let datagrams = UdpSocket::bind(listener.local_addr().expect("bound"));
+        datagrams.map(|datagrams| (listener, datagrams))
+    })
+    .find_map(Result::ok)
+    .expect("for ever");
     let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let mut content = [0; 64];
+        while let Ok((count, client)) = datagrams.recv_from(&mut content) {
+            let _ = datagrams.send_to(&content[..count], client);
+        }
+    });
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
@@ -166,6 +178,41 @@ impl Load {
         Self { stop, requests, clients }
     }
 
+    /// Of datagrams: one client with a flow that stays, and one with a new flow for each. Each waits for the answer to what it sent.
+    fn of_datagrams(address: &str) -> Self {
+        let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let clients = [true, false].map(|keep| {
+            let (address, stop, requests) = (address.to_owned(), stop.clone(), requests.clone());
+            std::thread::spawn(move || {
+                let mut failures = Vec::new();
+                let open = || {
+                    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+                    socket.connect(&address).expect("connected");
+                    // Loopback loses nothing by itself, so what has not come after so long was lost by the gateway.
+                    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+                    socket
+                };
+                let (mut socket, mut answer) = (open(), [0; 64]);
+                for number in 0_u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    socket.send(&number.to_be_bytes()).expect("sent");
+                    match socket.recv(&mut answer) {
+                        Ok(count) if answer[..count] == number.to_be_bytes() => {}
+                        other => failures.push(format!("datagram {number}, kept {keep}: {other:?}")),
+                    }
+                    if !keep {
+                        socket = open();
+                    }
+                    requests.fetch_add(1, Ordering::Relaxed);
+                }
+                failures
+            })
+        });
+        Self { stop, requests, clients: clients.into() }
+    }
+
     fn goes_on(&self) {
         let wanted = self.requests.load(Ordering::Relaxed) + 200;
         eventually("two hundred more requests", || self.requests.load(Ordering::Relaxed) >= wanted);
@@ -218,6 +265,8 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
     let short = Load::start(&[format!("{ip}:30082")]);
     load.goes_on();
     short.goes_on();
+    let datagrams = Load::of_datagrams(&format!("{ip}:30083"));
+    datagrams.goes_on();
     let second = Gateway::start(folder.path(), ip, &[], |command| with(command, "--admin-address", "127.0.0.1:0"));
     second.says("another gateway uses this state folder");
     assert_eq!(second.ends(), Some(1), "not without being told to");
@@ -228,12 +277,14 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
     assert_eq!(failing.ends(), Some(1));
     old.says("this gateway goes on");
     load.goes_on();
+    datagrams.goes_on();
 
     let new = Gateway::start(folder.path(), ip, &["--take-over"], plain);
     new.says("the place of the predecessor is taken");
     new.says("the admin API listens");
     load.goes_on();
     short.goes_on();
+    datagrams.goes_on();
     assert!(ready(ip), "the successor answers");
     let failures: Vec<String> = load.stop().into_iter().chain(short.stop()).collect();
     assert_eq!(old.ends(), Some(0), "the old one has drained");
@@ -242,6 +293,8 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
 
     // And again, from the successor, with more workers than there are sockets and then fewer.
     let load = Load::start(&[format!("{ip}:30081")]);
+    // While the one before still drains, all datagrams are the successor's.
+    datagrams.goes_on();
     let third = Gateway::start(folder.path(), ip, &["--take-over"], |command| with(command, "--workers", "3"));
     third.says("the admin API listens");
     assert_eq!(new.ends(), Some(0));
@@ -250,7 +303,9 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
     fourth.says("the admin API listens");
     assert_eq!(third.ends(), Some(0));
     load.goes_on();
+    datagrams.goes_on();
     assert_eq!(load.stop(), Vec::<String>::new());
+    assert_eq!(datagrams.stop(), Vec::<String>::new());
     fourth.signal("-TERM");
     assert_eq!(fourth.ends(), Some(0));
     assert!(TcpStream::connect(format!("{ip}:30081")).is_err(), "nobody holds a socket any more");

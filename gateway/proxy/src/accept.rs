@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Front;
 use sluicegate_model::stats::{Reset, count};
 use tokio::net::{TcpListener, TcpStream};
@@ -123,9 +124,9 @@ fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<S
 /// `view`: of the moment it was accepted, when its listener was there.
 async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: Rc<Shared>) {
     let Some(listener) = view.listener(address) else { return tcp::refuse(&stream, Reset::NoRoute, &shared) };
-    let (limits, admission) = (&listener.settings.connections, &shared.admission);
+    let (limits, admission, at) = (&listener.settings.connections, &shared.admission, (Protocol::Tcp, address));
     // Before its first byte is waited for: who sends none has a place, too.
-    let _place = match admission.listener(address, limits.listener, &shared.stats) {
+    let _place = match admission.listener(at, limits.listener, &shared.stats) {
         Ok(place) => place,
         Err(why) => return Box::pin(admission.refuse(stream, why, &shared)).await,
     };
@@ -133,7 +134,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, vi
         Ok(origin) => origin,
         Err(why) => return tcp::refuse(&stream, why, &shared),
     };
-    let _client = match admission.client(address, origin.client.ip(), limits.client, &shared.stats) {
+    let _client = match admission.client(at, origin.client.ip(), limits.client, &shared.stats) {
         Ok(place) => place,
         Err(why) => return Box::pin(admission.refuse(stream, why, &shared)).await,
     };

@@ -1,4 +1,4 @@
-//! Which connections are taken: as many as the process may have open, a listener may have, one client may have. Counted exactly, over all
+//! Which connections, and flows of UDP, are taken: as many as the process may have open, a listener may have, one client may have. Counted exactly, over all
 //! workers; at an accept, never on a request's path. What is beyond is refused early and cheaply, while what runs goes on.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::{ConnectionLimit, client_of};
 use sluicegate_model::slots::{Slot, Slots};
 use sluicegate_model::stats::{ProxyStats, Reset, count};
@@ -23,13 +24,16 @@ const MOST_HELD: u32 = 256;
 /// What is open, over all workers.
 #[derive(Default)]
 pub(crate) struct Admission {
-    listeners: Mutex<HashMap<SocketAddr, Arc<Slots>>>,
+    listeners: Mutex<HashMap<At, Arc<Slots>>>,
     clients: Mutex<Clients>,
     held: AtomicU32,
 }
 
+/// A listener. A TCP and a UDP listener may have the same address.
+pub(crate) type At = (Protocol, SocketAddr);
+
 /// Listener and client; gone when none of the client's connections is open, so there are no more than connections.
-type Clients = HashMap<(SocketAddr, IpAddr), u32, FxBuildHasher>;
+type Clients = HashMap<(At, IpAddr), u32, FxBuildHasher>;
 
 /// Why a connection is refused, and how long it is held before that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,25 +41,20 @@ pub(crate) struct Refused(Option<Duration>);
 
 /// A client's place at a listener, given back when dropped.
 pub(crate) struct ClientPlace {
-    key: (SocketAddr, IpAddr),
+    key: (At, IpAddr),
     all: Arc<Admission>,
 }
 
 impl Admission {
     /// A place at a listener; none: it has no limit.
-    pub(crate) fn listener(
-        &self,
-        address: SocketAddr,
-        limit: Option<ConnectionLimit>,
-        stats: &ProxyStats,
-    ) -> Result<Option<Slot>, Refused> {
+    pub(crate) fn listener(&self, at: At, limit: Option<ConnectionLimit>, stats: &ProxyStats) -> Result<Option<Slot>, Refused> {
         let Some(ConnectionLimit { most, close_delay }) = limit else { return Ok(None) };
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        if !listeners.contains_key(&address) {
+        if !listeners.contains_key(&at) {
             // As many as there are listeners with connections, not as ever were.
             listeners.retain(|_, slots| Arc::strong_count(slots) > 1);
         }
-        match listeners.entry(address).or_default().take(most) {
+        match listeners.entry(at).or_default().take(most) {
             Some(slot) => Ok(Some(slot)),
             None => {
                 count(&stats.clients.over_listener);
@@ -67,13 +66,13 @@ impl Admission {
     /// A client's place at a listener; none: it has no limit.
     pub(crate) fn client(
         self: &Arc<Self>,
-        address: SocketAddr,
+        at: At,
         client: IpAddr,
         limit: Option<ConnectionLimit>,
         stats: &ProxyStats,
     ) -> Result<Option<ClientPlace>, Refused> {
         let Some(ConnectionLimit { most, close_delay }) = limit else { return Ok(None) };
-        let key = (address, client_of(client));
+        let key = (at, client_of(client));
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let open = clients.get(&key).copied().unwrap_or(0);
         if open >= most {
@@ -113,7 +112,7 @@ impl Drop for ClientPlace {
 mod tests {
     use super::*;
 
-    const AT: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
+    const AT: At = (Protocol::Tcp, SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80));
 
     #[test]
     fn each_client_has_its_own_places_and_leaves_nothing_behind() {
@@ -141,7 +140,7 @@ mod tests {
         let place = all.listener(AT, limit, &stats).unwrap();
         assert!(all.listener(AT, limit, &stats).is_err());
         drop(place);
-        let other = SocketAddr::new(AT.ip(), 81);
+        let other = (Protocol::Udp, AT.1);
         let _place = all.listener(other, limit, &stats).unwrap();
         assert_eq!(all.listeners.lock().unwrap().keys().copied().collect::<Vec<_>>(), [other]);
     }

@@ -7,6 +7,7 @@
 mod accept;
 mod access;
 mod admission;
+mod adopted;
 mod breaker;
 mod decide;
 #[cfg(fuzzing)]
@@ -27,6 +28,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -40,6 +42,7 @@ use tokio::sync::watch;
 
 pub use access::{AccessLog, AccessLogTarget};
 use admission::Admission;
+use adopted::Adopted;
 use listener::SocketSet;
 use overload::Watcher;
 
@@ -137,7 +140,7 @@ fn descriptors() -> usize {
 pub struct Proxy {
     published: watch::Sender<Published>,
     /// Sockets that were handed to this process and have no listener yet. Publishing is one at a time, so that no two bind the same address.
-    adopted: Mutex<BTreeMap<SocketAddr, Vec<TcpListener>>>,
+    adopted: Mutex<Adopted>,
     serving: Arc<Serving>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     access_log: Mutex<Option<access::Writer>>,
@@ -207,11 +210,14 @@ impl Proxy {
         for listener in &snapshot.listeners {
             let address = listener.address;
             let bound = match listener.front.protocol() {
-                Protocol::Tcp => keep(&known.sockets, &mut sockets, address, || match adopted.remove(&address) {
-                    Some(sockets) => SocketSet::adopt(sockets, self.count),
+                Protocol::Tcp => keep(&known.sockets, &mut sockets, address, || match adopted.tcp.remove(&address) {
+                    Some(sockets) => SocketSet::<TcpListener>::adopt(sockets, self.count),
                     None => SocketSet::tcp(address, self.count),
                 }),
-                Protocol::Udp => keep(&known.datagrams, &mut datagrams, address, || SocketSet::udp(address, self.count)),
+                Protocol::Udp => keep(&known.datagrams, &mut datagrams, address, || match adopted.udp.remove(&address) {
+                    Some(sockets) => SocketSet::<UdpSocket>::adopt(sockets, address, self.count),
+                    None => SocketSet::udp(address, self.count),
+                }),
             };
             if let Some(set) = sockets.get(&address) {
                 set.apply(&listener.settings);
@@ -228,35 +234,36 @@ impl Proxy {
         failures
     }
 
-    /// Takes sockets that listen already, each to be used when a snapshot has a listener for its address.
-    pub fn adopt(&self, sockets: impl IntoIterator<Item = TcpListener>) {
+    /// Takes sockets of TCP that listen already, and of UDP, each to be used when a snapshot has a listener for its address.
+    pub fn adopt(&self, sockets: impl IntoIterator<Item = OwnedFd>) {
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in sockets {
-            match listener::address_of(&socket) {
-                Ok(address) => adopted.entry(address).or_default().push(socket),
-                Err(error) => tracing::warn!(%error, "a socket that was handed over is none that listens"),
+            if let Err(error) = adopted.add(socket) {
+                tracing::warn!(%error, "a descriptor that was handed over is no socket that can be listened on");
             }
         }
     }
 
-    /// Gives one of them away, for something that is no listener of a snapshot.
+    /// Gives one of TCP away, for something that is no listener of a snapshot.
     pub fn give(&self, address: SocketAddr) -> Option<TcpListener> {
-        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).remove(&address)?.pop()
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).tcp.remove(&address)?.pop()
     }
 
     /// Those for which there is no listener. With `close`, they are closed, with whatever waits in their queues.
     pub fn unused(&self, close: bool) -> Vec<SocketAddr> {
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        let addresses = adopted.keys().copied().collect();
+        let addresses = adopted.addresses();
         if close {
-            adopted.clear();
+            *adopted = Adopted::default();
         }
         addresses
     }
 
     /// A second descriptor of each socket, for a successor.
-    pub fn sockets(&self) -> Vec<TcpListener> {
-        self.published.borrow().sockets.values().flat_map(|set| set.all()).collect()
+    pub fn sockets(&self) -> Vec<OwnedFd> {
+        let published = self.published.borrow();
+        let (tcp, udp) = (published.sockets.values().flat_map(|set| set.all()), published.datagrams.values().flat_map(|set| set.all()));
+        tcp.chain(udp).collect()
     }
 
     /// Waits until every worker serves the snapshot `version` or a newer one. The caller sets the deadline.
@@ -278,7 +285,7 @@ impl Proxy {
         self.stop(Stop { grace, drain_queues: true });
     }
 
-    /// The same where a successor accepts from the same sockets: what waits in their queues is left to it.
+    /// The same where a successor accepts and receives from the same sockets: what waits in their queues is left to it.
     pub fn leave(&self, grace: Duration) {
         self.stop(Stop { grace, drain_queues: false });
     }

@@ -1,8 +1,8 @@
 //! Sockets: one a worker for each address, by SO_REUSEPORT, so that the kernel spreads connections and flows and no accept is shared; or those
 //! that were handed to this process, by a predecessor or a service manager.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sluicegate_model::settings::{ClientSettings, Keepalive};
@@ -44,21 +44,45 @@ impl SocketSet<TcpListener> {
             }
         }
     }
-
-    /// A second descriptor of each of a worker's sockets, which stay open until [`Self::close`]: then to be drained and closed.
-    pub(crate) fn take(&self, worker: usize) -> Vec<TcpListener> {
-        self.of(worker).iter().filter_map(|socket| socket.try_clone().ok()).collect()
-    }
-
-    /// A second descriptor of each, for a successor.
-    pub(crate) fn all(&self) -> impl Iterator<Item = TcpListener> {
-        (0..self.0.len()).flat_map(|worker| self.take(worker))
-    }
 }
 
 impl SocketSet<UdpSocket> {
     pub(crate) fn udp(address: SocketAddr, workers: usize) -> std::io::Result<Self> {
         Self::bind(address, workers, udp::listen)
+    }
+
+    /// Of sockets that were handed over. Two workers that read from one socket would each have half of a flow, so workers for which there is none
+    /// get one of their own beside them; where that cannot be, as without SO_REUSEPORT, they get none.
+    pub(crate) fn adopt(sockets: Vec<UdpSocket>, address: SocketAddr, workers: usize) -> std::io::Result<Self> {
+        let mut own: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
+        let missing = sockets.len()..workers;
+        for (i, socket) in sockets.into_iter().enumerate() {
+            udp::prepare(&socket, address)?;
+            own[i % workers].push(socket);
+        }
+        for worker in missing {
+            match udp::listen(address, true) {
+                Ok(socket) => own[worker].push(socket),
+                Err(error) => {
+                    tracing::warn!(%error, %address, "fewer sockets than workers were handed over, and no other can be bound beside them");
+                    break;
+                }
+            }
+        }
+        Ok(Self(own.into_iter().map(Mutex::new).collect()))
+    }
+}
+
+impl<S: AsFd + From<OwnedFd>> SocketSet<S> {
+    /// A second descriptor of each of a worker's sockets, which stay open until [`Self::close`].
+    pub(crate) fn take(&self, worker: usize) -> Vec<S> {
+        self.of(worker).iter().filter_map(|socket| socket.as_fd().try_clone_to_owned().ok()).map(S::from).collect()
+    }
+
+    /// A second descriptor of each, for a successor.
+    pub(crate) fn all(&self) -> impl Iterator<Item = OwnedFd> {
+        let clones = |worker| self.of(worker).iter().filter_map(|socket| socket.as_fd().try_clone_to_owned().ok()).collect::<Vec<_>>();
+        (0..self.0.len()).flat_map(clones)
     }
 }
 
@@ -70,7 +94,7 @@ impl<S> SocketSet<S> {
         sockets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// A worker's sockets, now only the caller's.
+    /// A worker's sockets, now only the caller's: to be drained and closed.
     pub(crate) fn close(&self, worker: usize) -> Vec<S> {
         std::mem::take(&mut *self.of(worker))
     }
@@ -78,13 +102,6 @@ impl<S> SocketSet<S> {
     fn of(&self, worker: usize) -> MutexGuard<'_, Vec<S>> {
         self.0[worker].lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Under which address a socket that was handed over is to be found: one for all IPv6 addresses that takes IPv4 too stands for all IPv4 addresses.
-pub(crate) fn address_of(socket: &TcpListener) -> std::io::Result<SocketAddr> {
-    let address = socket.local_addr()?;
-    let both = address.is_ipv6() && address.ip().is_unspecified() && !SockRef::from(socket).only_v6()?;
-    Ok(if both { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()) } else { address })
 }
 
 /// Sets the probes that find dead peers.

@@ -24,7 +24,7 @@ use crate::http::Closings;
 use crate::listener::SocketSet;
 use crate::tls::Sessions;
 use crate::upstream::Upstreams;
-use crate::{Published, Serving, tcp, udp};
+use crate::{Published, Serving, Stop, tcp, udp};
 
 /// How often idle upstream connections are looked over.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
@@ -156,7 +156,7 @@ impl Worker {
         let mut prune = tokio::time::interval(PRUNE_EVERY);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let mut flush = tokio::time::interval(FLUSH_EVERY);
-        let grace = loop {
+        let stop = loop {
             let published = self.published.borrow_and_update().clone();
             // An address is closed only when its set is gone: a listener whose front changed keeps its socket and its queue.
             let gone: Vec<SocketAddr> = accepting
@@ -186,7 +186,7 @@ impl Worker {
             datagrams.sync(&published.datagrams, self.index, &shared).await;
             self.serving.took(self.index, published.snapshot.version);
             if let Some(stop) = published.stop {
-                break stop.grace;
+                break stop;
             }
             let changed = loop {
                 tokio::select! {
@@ -202,9 +202,12 @@ impl Worker {
                 }
             };
             if changed.is_err() {
-                break Duration::ZERO;
+                break Stop { grace: Duration::ZERO, drain_queues: false };
             }
         };
+        if !stop.drain_queues {
+            datagrams.leave().await;
+        }
         shared.stopping.set(true);
         shared.closings.drain();
         let drained = async {
@@ -220,7 +223,7 @@ impl Worker {
                 }
             }
         };
-        if tokio::time::timeout(grace, drained).await.is_err() {
+        if tokio::time::timeout(stop.grace, drained).await.is_err() {
             tracing::warn!(
                 connections = shared.open.get(),
                 flows = shared.udp.flows(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{Backend, Rule};
-use sluicegate_model::settings::{BackendSettings, ClientSettings, UdpSettings};
+use sluicegate_model::settings::{BackendSettings, ClientSettings, ConnectionLimit, ConnectionLimits, UdpSettings};
 use sluicegate_model::snapshot::{Front, Listener, ServicePort};
 use sluicegate_model::stats::{ServiceStats, UdpDrop};
 use support::*;
@@ -444,5 +444,126 @@ fn stopping_waits_for_an_answer_and_takes_no_new_flow() {
         backend.send_to(b"answer", from).await.unwrap();
         assert_eq!(receive(&client).await, "answer");
         stopping.await.unwrap();
+    });
+}
+
+fn limited(at: SocketAddr, all: Option<u32>, client: Option<u32>) -> Arc<Listener> {
+    let limit = |most: Option<u32>| most.map(|most| ConnectionLimit { most, close_delay: None });
+    let connections = ConnectionLimits { listener: limit(all), client: limit(client), requests: None };
+    listener_with(at, Front::Udp(to(0)), ClientSettings { connections, ..ClientSettings::default() })
+}
+
+#[test]
+fn a_client_has_no_more_flows_than_its_limit_and_gets_them_back() {
+    run(async {
+        let (proxy, at) = (start(2), free_udp());
+        let (s, quick) = (service(&[echo("a").await]), UdpSettings { idle: Duration::from_secs(1) });
+        let s = ServicePort { settings: Arc::new(BackendSettings { udp: quick, ..BackendSettings::default() }), ..s };
+        let stats = s.stats.clone();
+        proxy.serve(vec![limited(at, None, Some(3))], vec![s]).await;
+        let mut clients = Vec::new();
+        for i in 0..3 {
+            clients.push(client(at).await);
+            assert_eq!(ask(&clients[i], "x").await, "a:x");
+        }
+        let fourth = client(at).await;
+        fourth.send(b"x").await.unwrap();
+        until(|| stats.udp.dropped(UdpDrop::Limit) == 1).await;
+        // Another client's flows are its own; those that there are go on.
+        let other = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+        other.connect(at).await.unwrap();
+        assert_eq!(ask(&other, "y").await, "a:y");
+        assert_eq!(ask(&clients[0], "z").await, "a:z");
+        // When one has been forgotten, there is a place again.
+        assert_eq!(ask_until_answered(&fourth, "x").await, "a:x");
+        assert_eq!(proxy.stats.clients.over_client.load(Ordering::Relaxed), stats.udp.dropped(UdpDrop::Limit));
+    });
+}
+
+#[test]
+fn beyond_a_listener_s_limit_invented_clients_push_out_each_other() {
+    run(async {
+        // One worker: two share the limit, but a flow is pushed out only by others of its own worker.
+        let (proxy, at) = (start(1), free_udp());
+        let (quiet, seen) = sink().await;
+        let s = service(&[quiet]);
+        let stats = s.stats.clone();
+        proxy.serve(vec![limited(at, Some(3), None)], vec![s]).await;
+        let mut flood = Vec::new();
+        for i in 1..=50 {
+            flood.push(client(at).await);
+            flood.last().unwrap().send(b"x").await.unwrap();
+            until(|| seen.load(Ordering::Relaxed) == i).await;
+        }
+        assert_eq!((stats.udp.open.load(Ordering::Relaxed), stats.udp.evicted.load(Ordering::Relaxed)), (3, 47));
+        // Flows that have shown two-way traffic stay, and then there is no place.
+        let s = service(&[echo("a").await]);
+        let stats = s.stats.clone();
+        let at = free_udp();
+        proxy.serve(vec![limited(at, Some(2), None)], vec![s]).await;
+        let (first, second, third) = (client(at).await, client(at).await, client(at).await);
+        for client in [&first, &second, &first, &second] {
+            assert_eq!(ask(client, "x").await, "a:x");
+        }
+        third.send(b"x").await.unwrap();
+        until(|| stats.udp.dropped(UdpDrop::Limit) == 1).await;
+        assert_eq!(ask(&first, "y").await, "a:y");
+    });
+}
+
+#[test]
+fn flows_go_on_and_none_begin_while_memory_is_short() {
+    run(async {
+        let (proxy, at) = (start(1), free_udp());
+        let s = service(&[echo("a").await]);
+        let stats = s.stats.clone();
+        proxy.serve(vec![udp(at)], vec![s]).await;
+        let (known, new) = (client(at).await, client(at).await);
+        assert_eq!(ask(&known, "x").await, "a:x");
+        let refusing = &proxy.stats.overload.refusing;
+        // The watcher, a quarter of a second later, would take it back: until it is seen, it is set again.
+        until(|| {
+            refusing.store(1, Ordering::Relaxed);
+            new.try_send(b"x").unwrap();
+            stats.udp.dropped(UdpDrop::Overloaded) > 0
+        })
+        .await;
+        assert_eq!(ask(&known, "y").await, "a:y");
+        refusing.store(0, Ordering::Relaxed);
+        assert_eq!(ask_until_answered(&new, "x").await, "a:x");
+    });
+}
+
+#[test]
+fn sockets_go_on_in_another_data_plane_and_no_datagram_is_lost() {
+    run(async {
+        let (old, at) = (start(2), free_udp());
+        let endpoint = echo("a").await;
+        old.serve(vec![udp(at)], vec![service(&[endpoint])]).await;
+        let known = client(at).await;
+        assert_eq!(ask(&known, "1").await, "a:1");
+        // Fewer workers than sockets, and then more.
+        let mut before = old;
+        for workers in [1, 3] {
+            let after = start(workers);
+            after.proxy.adopt(before.proxy.sockets());
+            after.serve(vec![udp(at)], vec![service(&[endpoint])]).await;
+            assert_eq!(after.proxy.unused(false), []);
+            for i in 0..20 {
+                let new = client(at).await;
+                assert_eq!(ask(&new, "both").await, "a:both");
+                assert_eq!(ask(&known, &format!("{i}")).await, format!("a:{i}"));
+            }
+            let leaving = tokio::task::spawn_blocking(move || before.proxy.leave(Duration::from_secs(5)));
+            for i in 0..200 {
+                let new = client(at).await;
+                assert_eq!(ask(&new, "one").await, "a:one");
+                assert_eq!(ask(&known, &format!("{i}")).await, format!("a:{i}"));
+            }
+            leaving.await.unwrap();
+            assert_eq!(ask(&known, "still").await, "a:still");
+            before = after;
+        }
+        drop(before);
     });
 }

@@ -34,6 +34,10 @@ pub enum UdpDrop {
     NoLocalEndpoint,
     /// The client is not in `loadBalancerSourceRanges`.
     SourceRange,
+    /// A new flow beyond what its listener, or its client, may have.
+    Limit,
+    /// A new flow while memory or descriptors are short.
+    Overloaded,
     /// The endpoint, and others tried after it, are unreachable (ICMP).
     Refused,
     /// The kernel had no room on the way to the endpoint.
@@ -54,10 +58,12 @@ pub enum UdpDrop {
 
 impl UdpDrop {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::NoEndpoint,
         Self::NoLocalEndpoint,
         Self::SourceRange,
+        Self::Limit,
+        Self::Overloaded,
         Self::Refused,
         Self::EndpointSlow,
         Self::ClientSlow,
@@ -74,6 +80,8 @@ impl UdpDrop {
             Self::NoEndpoint => "no_endpoint",
             Self::NoLocalEndpoint => "no_local_endpoint",
             Self::SourceRange => "source_range",
+            Self::Limit => "limit",
+            Self::Overloaded => "overloaded",
             Self::Refused => "refused",
             Self::EndpointSlow => "endpoint_slow",
             Self::ClientSlow => "client_slow",

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use sluicegate_model::health::Outcome;
 use sluicegate_model::plugin::hash_ip;
 use sluicegate_model::settings::BackendSettings;
+use sluicegate_model::slots::Slot;
 use sluicegate_model::snapshot::{ServicePort, Side};
 use sluicegate_model::stats::{ServiceStats, UdpDrop, count};
 use tokio::net::UdpSocket;
@@ -21,6 +22,7 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 use super::socket::{self, Batch, Way};
 use super::{BATCHES, Listening};
 use crate::access::Entry;
+use crate::admission::ClientPlace;
 use crate::decide::{NoPick, Picked};
 use crate::tcp::{Busy, TRIES};
 use crate::worker::Shared;
@@ -46,19 +48,30 @@ pub(super) struct Flow {
     /// The snapshot in which its endpoint was last seen to serve.
     pub(super) version: u64,
     leg: Leg,
+    _places: Places,
     /// Of the access log; its line is written when the flow is forgotten.
     entry: Option<Box<Entry>>,
 }
 
+/// A flow's places at its listener, in all and of its client, where they are limited.
+pub(super) type Places = (Option<Slot>, Option<ClientPlace>);
+
 impl Flow {
-    pub(super) fn new(service: Arc<ServicePort>, side: Side, version: u64, leg: Leg, mut entry: Option<Box<Entry>>) -> Self {
+    pub(super) fn new(
+        service: Arc<ServicePort>,
+        side: Side,
+        version: u64,
+        leg: Leg,
+        places: Places,
+        mut entry: Option<Box<Entry>>,
+    ) -> Self {
         count(&service.stats.udp.flows);
         count(&service.stats.udp.open);
         if let Some(entry) = &mut entry {
             entry.routed(&service.id, None);
             (entry.attempts, entry.endpoint) = (1, Some(leg.upstream.address()));
         }
-        Self { service, side, version, leg, entry }
+        Self { service, side, version, leg, _places: places, entry }
     }
 
     /// So many bytes went to its endpoint.

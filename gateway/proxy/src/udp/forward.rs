@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Front, ServicePort, Side, Target};
 use sluicegate_model::stats::UdpDrop;
 
-use super::flow::{Flow, Key, Leg, connect};
+use super::flow::{Flow, Key, Leg, Places, connect};
 use super::socket::{Batch, Datagram};
 use super::{Flows, Listening};
 use crate::access::Entry;
+use crate::overload;
 use crate::tcp::{TRIES, lead};
 use crate::worker::{Shared, View};
 
@@ -64,18 +66,13 @@ impl Forwarder<'_> {
             self.shared.stats.unrouted_datagrams.fetch_add(datagrams as u64, std::sync::atomic::Ordering::Relaxed);
             return false;
         };
-        let leg = if self.shared.stopping.get() {
-            Err(UdpDrop::Stopping)
-        } else if !self.lets_in(key) {
-            Err(UdpDrop::SourceRange)
-        } else {
-            self.connect(service, side, key, Vec::new())
-        };
-        match leg {
-            Ok(leg) => {
+        let admitted = self.admit(table, key);
+        let begun = admitted.and_then(|places| Ok((self.connect(service, side, key, Vec::new())?, places)));
+        match begun {
+            Ok((leg, places)) => {
                 let name = || self.view.datagrams(self.listening.address).map_or("", |l| &l.name);
                 let entry = self.shared.log.as_ref().map(|log| Entry::new(log, "udp", key.client.ip(), name()));
-                let flow = Flow::new(service.clone(), side, self.view.snapshot.version, leg, entry);
+                let flow = Flow::new(service.clone(), side, self.view.snapshot.version, leg, places, entry);
                 if let Some(evicted) = table.insert(key, flow, service.settings.udp.idle, self.now) {
                     evicted.evicted();
                 }
@@ -92,6 +89,29 @@ impl Forwarder<'_> {
                 false
             }
         }
+    }
+
+    /// Whether another flow may begin, and its places.
+    fn admit(&self, table: &mut Flows, key: Key) -> Result<Places, UdpDrop> {
+        if self.shared.stopping.get() {
+            return Err(UdpDrop::Stopping);
+        }
+        if overload::is_refusing(&self.shared.stats) {
+            return Err(UdpDrop::Overloaded);
+        }
+        if !self.lets_in(key) {
+            return Err(UdpDrop::SourceRange);
+        }
+        let limits = self.view.datagrams(key.listener).map(|listener| &listener.settings.connections);
+        let Some(limits) = limits.filter(|l| l.listener.is_some() || l.client.is_some()) else { return Ok((None, None)) };
+        let (admission, stats, at) = (&self.shared.admission, &self.shared.stats, (Protocol::Udp, key.listener));
+        let client = admission.client(at, key.client.ip(), limits.client, stats).map_err(|_| UdpDrop::Limit)?;
+        // As in the table: addresses that were invented push out each other, not flows that live.
+        let listener = admission.listener(at, limits.listener, stats).or_else(|full| {
+            table.evict_unproven(|other| other.listener == key.listener).ok_or(full)?.evicted();
+            admission.listener(at, limits.listener, stats)
+        });
+        Ok((listener.map_err(|_| UdpDrop::Limit)?, client))
     }
 
     /// Looks after a known flow when there is a new snapshot or its endpoint has refused. False if its listener leads elsewhere now.

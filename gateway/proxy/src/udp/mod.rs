@@ -5,9 +5,9 @@
 //! the kernel has no room for is dropped and counted, as a router would.
 //!
 //! Each worker has its own socket for each address, in one SO_REUSEPORT group. The kernel chooses by a hash of both addresses and ports, so a
-//! flow stays with its worker as long as the group stays as it is, which it does while the listener does. When a socket joins or leaves (a
-//! second gateway on the same addresses, which takes over), some flows arrive at another worker: there they begin anew, and come to the same
-//! endpoint only if the balancer hashes or `sessionAffinity: ClientIP` says so. Their old half is idle, and times out.
+//! flow stays with its worker as long as the group stays as it is, which it does while the listener does. A successor is handed the sockets
+//! themselves: until it serves both receive from them, then it alone, while answers to what was asked before still go out by the old gateway.
+//! Its flows begin anew, and come to the same endpoint only if the balancer hashes or `sessionAffinity: ClientIP` says so.
 
 mod flow;
 mod forward;
@@ -32,7 +32,7 @@ use crate::Sockets;
 use crate::listener::SocketSet;
 use crate::worker::Shared;
 
-pub(crate) use self::socket::listen;
+pub(crate) use self::socket::{listen, prepare};
 
 /// Batches received from one socket before others have their turn.
 const BATCHES: usize = 4;
@@ -80,39 +80,70 @@ struct Listening {
     headers: RefCell<Headers>,
 }
 
+/// One address, as one worker has it: several sockets where a predecessor with more workers has handed them over.
+struct Open {
+    set: Arc<SocketSet<std::net::UdpSocket>>,
+    /// Answers go out by them, also when nothing is received any more.
+    sockets: Vec<Rc<Listening>>,
+    receiving: Vec<JoinHandle<()>>,
+}
+
+impl Open {
+    fn new(set: &Arc<SocketSet<std::net::UdpSocket>>, address: SocketAddr, worker: usize, shared: &Rc<Shared>) -> Self {
+        let open = |socket| match UdpSocket::from_std(socket) {
+            Ok(socket) => Some(Rc::new(Listening { address, socket, headers: RefCell::new(socket::headers()) })),
+            Err(error) => {
+                tracing::error!(%error, %address, "cannot listen");
+                None
+            }
+        };
+        let sockets: Vec<Rc<Listening>> = set.take(worker).into_iter().filter_map(open).collect();
+        let receiving = sockets.iter().map(|listening| spawn_local(receive(listening.clone(), shared.clone()))).collect();
+        Self { set: set.clone(), sockets, receiving }
+    }
+
+    /// Receives no more. No datagram is lost: a task ends where it waits for one.
+    async fn silence(&mut self) {
+        for task in std::mem::take(&mut self.receiving) {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
 /// The UDP listeners of one worker.
 #[derive(Default)]
-pub(crate) struct Listeners(BTreeMap<SocketAddr, (Arc<SocketSet<std::net::UdpSocket>>, JoinHandle<()>)>);
+pub(crate) struct Listeners(BTreeMap<SocketAddr, Open>);
 
 impl Listeners {
     /// Listens where `sockets` says and nowhere else. A listener that is gone takes its flows with it: nobody else may answer from its address.
     pub(crate) async fn sync(&mut self, sockets: &Sockets<std::net::UdpSocket>, worker: usize, shared: &Rc<Shared>) {
         let stays = |address: &SocketAddr, set: &Arc<_>| sockets.get(address).is_some_and(|s| Arc::ptr_eq(s, set));
-        let gone: Vec<SocketAddr> = self.0.iter().filter(|(address, (set, _))| !stays(address, set)).map(|(address, _)| *address).collect();
+        let gone: Vec<SocketAddr> =
+            self.0.iter().filter(|(address, open)| !stays(address, &open.set)).map(|(address, _)| *address).collect();
         for address in gone {
             let flows = shared.udp.table.borrow_mut().extract_by_key(|key| key.listener == address);
             drop(flows);
-            if let Some((_, task)) = self.0.remove(&address) {
+            if let Some(mut open) = self.0.remove(&address) {
                 // Waited for, so that the address is closed when the snapshot counts as served.
-                task.abort();
-                let _ = task.await;
+                open.silence().await;
+                drop((open.set.close(worker), open.sockets));
             }
         }
         for (address, set) in sockets {
-            if let Some(socket) = (!self.0.contains_key(address)).then(|| set.close(worker).pop()).flatten() {
-                let task = spawn_local(receive(socket, *address, shared.clone()));
-                self.0.insert(*address, (set.clone(), task));
-            }
+            self.0.entry(*address).or_insert_with(|| Open::new(set, *address, worker, shared));
+        }
+    }
+
+    /// Leaves what comes from now on to a successor, which has the same sockets. Answers still go out.
+    pub(crate) async fn leave(&mut self) {
+        for open in self.0.values_mut() {
+            open.silence().await;
         }
     }
 }
 
-async fn receive(socket: std::net::UdpSocket, address: SocketAddr, shared: Rc<Shared>) {
-    let socket = match UdpSocket::from_std(socket) {
-        Ok(socket) => socket,
-        Err(error) => return tracing::error!(%error, %address, "cannot listen"),
-    };
-    let listening = Rc::new(Listening { address, socket, headers: RefCell::new(socket::headers()) });
+async fn receive(listening: Rc<Listening>, shared: Rc<Shared>) {
     while socket::arrival(&listening.socket).await.is_ok() {
         let mut outcome = Ok(true);
         for _ in 0..BATCHES {
@@ -131,7 +162,7 @@ async fn receive(socket: std::net::UdpSocket, address: SocketAddr, shared: Rc<Sh
             Err(error) if socket::is_would_block(&error) => {}
             Err(error) => {
                 count(&shared.stats.accept_errors);
-                tracing::debug!(%error, %address, "receive failed");
+                tracing::debug!(%error, address = %listening.address, "receive failed");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -12,7 +12,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
 };
 use sluicegate_model::stats::{UdpDrop, UdpStats};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -38,14 +38,20 @@ pub(crate) fn listen(address: SocketAddr, shared: bool) -> io::Result<StdUdpSock
         let _ = socket.set_recv_buffer_size(LISTENER_BUFFER);
     }
     // Before bind: what arrives earlier would come without the address it was sent to.
+    let socket = StdUdpSocket::from(socket);
+    prepare(&socket, address)?;
+    SockRef::from(&socket).bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Sets what receiving by batches needs.
+pub(crate) fn prepare(socket: &StdUdpSocket, address: SocketAddr) -> io::Result<()> {
     match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-        IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+        IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
         _ => {}
     }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    socket.set_nonblocking(true)
 }
 
 /// A socket for one flow, connected to its endpoint: only the endpoint's datagrams come back, and its ICMP errors too.

@@ -109,6 +109,12 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         self.slots[at as usize].take().map(|slot| slot.value)
     }
 
+    /// Makes room among the flows of one kind, if the least recently used one on probation is of it: then it goes.
+    pub(super) fn evict_unproven(&mut self, wanted: impl Fn(&K) -> bool) -> Option<V> {
+        let key = self.slot(self.lists[Class::Probation as usize].oldest)?.key;
+        if wanted(&key) { self.remove(&key) } else { None }
+    }
+
     /// Makes room: the least recently used flow on probation; if there is none, the least recently used one.
     pub(super) fn evict(&mut self) -> Option<V> {
         let at = self.lists.iter().map(|list| list.oldest).find(|at| *at != NONE)?;
@@ -212,6 +218,17 @@ mod tests {
         table.assure(&1);
         assert_eq!(table.insert(3, 3, IDLE, now), Some(2));
         assert_eq!(table.insert(4, 4, IDLE, now), Some(3));
+        assert!(table.touch(&1, now).is_some());
+    }
+
+    #[test]
+    fn only_flows_on_probation_make_room_for_others_of_their_kind() {
+        let (mut table, now) = filled(9, [1, 2, 3]);
+        table.assure(&1);
+        assert_eq!(table.evict_unproven(|key| *key > 2), None, "another kind's is older");
+        assert_eq!(table.evict_unproven(|key| *key < 3), Some(2));
+        assert_eq!(table.evict_unproven(|key| *key == 3), Some(3));
+        assert_eq!((table.evict_unproven(|_| true), table.len()), (None, 1), "what has shown two-way traffic stays");
         assert!(table.touch(&1, now).is_some());
     }
 
