@@ -5,14 +5,15 @@ use std::time::Duration;
 use http::Method;
 
 use crate::object::ours::{ActiveHealthCheck, BackendTrafficPolicySpec, CheckType, PassiveHealthCheck, Payload};
-use crate::settings::{ActiveCheck, HealthSettings, Passive, Probe, SlowStart};
+use crate::settings::{ActiveCheck, HealthSettings, Passive, Probe, ProbeVersion, SlowStart};
+use crate::snapshot::AppProtocol;
 
 /// Values out of range were faults of the object; here they are brought into it.
-pub(super) fn resolve(spec: &BackendTrafficPolicySpec) -> HealthSettings {
+pub(super) fn resolve(spec: &BackendTrafficPolicySpec, protocol: AppProtocol) -> HealthSettings {
     let (check, defaults) = (&spec.health_check, HealthSettings::default());
     HealthSettings {
         panic_threshold: check.panic_threshold.map_or(defaults.panic_threshold, percent),
-        active: check.active.as_ref().and_then(active),
+        active: check.active.as_ref().and_then(|check| active(check, protocol)),
         passive: check.passive.as_ref().map(passive),
         slow_start: spec
             .load_balancer
@@ -27,12 +28,13 @@ fn percent(value: u32) -> u8 {
 }
 
 /// None where the fields of its type are missing, which is a fault of the object.
-fn active(check: &ActiveHealthCheck) -> Option<ActiveCheck> {
+fn active(check: &ActiveHealthCheck, protocol: AppProtocol) -> Option<ActiveCheck> {
     let bytes = |payload: &Option<Payload>| payload.as_ref().map(|p| p.bytes().to_vec()).unwrap_or_default();
     let probe = match check.type_ {
         CheckType::Http => {
             let http = check.http.as_ref()?;
             Probe::Http {
+                version: if protocol.is_http2() { ProbeVersion::Http2 } else { ProbeVersion::Http1 },
                 method: http.method.as_deref().unwrap_or("GET").parse().unwrap_or(Method::GET),
                 path: http.path.clone(),
                 host: http.hostname.clone(),

@@ -60,7 +60,7 @@ impl Compiler<'_> {
                     discovery = self.plugin(source, "spec.discovery.plugin", &d.plugin, PluginKind::Discovery, &d.config);
                 }
             }
-            let settings = self.backend_settings(policy);
+            let settings = self.backend_settings(policy, app_protocol);
             let secure = matches!(port.app_protocol.as_deref(), Some("https" | "kubernetes.io/wss"));
             let tls = match app_protocol {
                 AppProtocol::Udp => PlannedEndpointTls::Off,

@@ -10,7 +10,11 @@ use crate::settings::{
 
 impl Compiler<'_> {
     /// `policy`: the one that counts for the service port, and its object.
-    pub(super) fn backend_settings(&mut self, policy: Option<(&Arc<Object>, &BackendTrafficPolicy)>) -> Arc<BackendSettings> {
+    pub(super) fn backend_settings(
+        &mut self,
+        policy: Option<(&Arc<Object>, &BackendTrafficPolicy)>,
+        protocol: AppProtocol,
+    ) -> Arc<BackendSettings> {
         let Some((_object, policy)) = policy else { return Arc::default() };
         let spec = &policy.spec;
         Arc::new(BackendSettings {
@@ -26,7 +30,7 @@ impl Compiler<'_> {
             udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
             http2: BackendHttp2::from(&spec.http2),
             upgrades: Upgrades::new(spec.http_upgrade.as_deref(), spec.timeout.http.upgrade_idle_timeout),
-            health: health::resolve(spec),
+            health: health::resolve(spec, protocol),
         })
     }
 

@@ -63,6 +63,8 @@ pub enum Probe {
     },
     /// An HTTP request.
     Http {
+        /// In which version.
+        version: ProbeVersion,
         /// Its method.
         method: Method,
         /// Its path and query.
@@ -81,6 +83,15 @@ pub enum Probe {
         /// The authority; none: the endpoint's address.
         host: Option<String>,
     },
+}
+
+/// How an endpoint is asked by HTTP: as exchanges are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeVersion {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; without TLS, with prior knowledge.
+    Http2,
 }
 
 /// Outlier detection, after Envoy's.

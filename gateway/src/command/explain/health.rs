@@ -1,6 +1,6 @@
 //! What decides whether an endpoint is used. Without a running gateway nothing is probed, so all are taken as healthy here.
 
-use sluicegate_model::settings::Probe;
+use sluicegate_model::settings::{Probe, ProbeVersion};
 use sluicegate_model::snapshot::ServicePort;
 
 use super::Story;
@@ -13,7 +13,8 @@ pub(super) fn explain(service: &ServicePort, story: &mut Story) {
     if let Some(check) = &health.active {
         let probe = match &check.probe {
             Probe::Tcp { .. } => "TCP".to_owned(),
-            Probe::Http { method, path, .. } => format!("HTTP {method} {path}"),
+            Probe::Http { version: ProbeVersion::Http1, method, path, .. } => format!("HTTP {method} {path}"),
+            Probe::Http { version: ProbeVersion::Http2, method, path, .. } => format!("HTTP/2 {method} {path}"),
             Probe::Grpc { service, .. } if service.is_empty() => "gRPC".to_owned(),
             Probe::Grpc { service, .. } => format!("gRPC {service}"),
         };

@@ -6,12 +6,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, Failure, MOST_READ, unreachable, wrong};
+use super::{Driver, Failure, MOST_HEADERS, MOST_READ, unreachable, wrong};
 
 /// `HealthCheckResponse.ServingStatus`.
 const SERVING: u64 = 1;
-/// Header lists that are larger are no answer to a probe.
-const MOST_HEADERS: u32 = 16 << 10;
 
 pub(super) async fn probe(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, service: &str, host: &str) -> Result<(), Failure> {
     let request = Request::builder()

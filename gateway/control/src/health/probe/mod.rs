@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 
 use sluicegate_model::health::Probed;
-use sluicegate_model::settings::Probe;
+use sluicegate_model::settings::{Probe, ProbeVersion};
 use sluicegate_model::tls::UpstreamTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -17,6 +17,8 @@ use tokio_rustls::TlsConnector;
 
 /// What is read of an answer to find the expected in it.
 const MOST_READ: usize = 16 << 10;
+/// Header lists of HTTP/2 that are larger are no answer to a probe.
+const MOST_HEADERS: u32 = 16 << 10;
 
 /// Why a probe did not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +44,8 @@ pub(super) async fn probe(address: SocketAddr, tls: Option<&UpstreamTls>, probe:
     let Some(tls) = tls else { return ask(stream, address, probe).await };
     let alpn: &[&[u8]] = match probe {
         Probe::Tcp { .. } => &[],
-        Probe::Http { .. } => &[b"http/1.1"],
-        Probe::Grpc { .. } => &[b"h2"],
+        Probe::Http { version: ProbeVersion::Http1, .. } => &[b"http/1.1"],
+        Probe::Http { version: ProbeVersion::Http2, .. } | Probe::Grpc { .. } => &[b"h2"],
     };
     // A handshake of its own each time, since that it succeeds is part of what is asked.
     let shaken = TlsConnector::from(tls.config(alpn)).connect(tls.name(address.ip()), stream).await;
@@ -53,9 +55,9 @@ pub(super) async fn probe(address: SocketAddr, tls: Option<&UpstreamTls>, probe:
 async fn ask(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, address: SocketAddr, probe: &Probe) -> Result<(), Failure> {
     match probe {
         Probe::Tcp { send, receive } => tcp::probe(stream, send, receive).await,
-        Probe::Http { method, path, host, statuses, receive } => {
-            let host = host.clone().unwrap_or_else(|| address.to_string());
-            http::probe(stream, method, path, &host, statuses, receive).await
+        Probe::Http { version, method, path, host, statuses, receive } => {
+            let host = &host.clone().unwrap_or_else(|| address.to_string());
+            http::probe(stream, &http::Question { version: *version, method, path, host, statuses, receive }).await
         }
         Probe::Grpc { service, host } => {
             let host = host.clone().unwrap_or_else(|| address.to_string());

@@ -35,7 +35,12 @@ fn tcp(send: &str, receive: &str) -> Probe {
 }
 
 fn http(receive: &str) -> Probe {
+    asked(ProbeVersion::Http1, receive)
+}
+
+fn asked(version: ProbeVersion, receive: &str) -> Probe {
     Probe::Http {
+        version,
         method: ::http::Method::GET,
         path: "/healthz?full=1".to_owned(),
         host: Some("a.example".to_owned()),
@@ -102,6 +107,46 @@ async fn http_that_is_none_or_breaks_off_is_unreachable() {
         let (address, _) = endpoint(answer, false).await;
         broke(ask(address, &http("well")).await);
     }
+}
+
+/// An endpoint that speaks HTTP/2 and nothing else; it answers with what it was asked, in `pieces`.
+async fn prior_knowledge(status: u16, pieces: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let said = format!("{} {}", request.method(), request.uri());
+                    let answer = ::http::Response::builder().status(status).body(()).expect("a response");
+                    let mut content = respond.send_response(answer, false).expect("sent");
+                    for _ in 0..pieces {
+                        // One is small; many are large, since the library takes a flood of small ones for an attack.
+                        content.send_data(said.repeat(if pieces > 1 { 100 } else { 1 }).into(), false).expect("sent");
+                    }
+                    content.send_data(bytes::Bytes::new(), true).expect("sent");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn http2_is_spoken_at_once_where_exchanges_speak_it() {
+    let address = prior_knowledge(200, 1).await;
+    let asked = |receive| asked(ProbeVersion::Http2, receive);
+    assert_eq!(ask(address, &asked("")).await, Ok(()));
+    assert_eq!(ask(address, &asked("GET http://a.example/healthz?full=1")).await, Ok(()));
+    assert_eq!(wrong(ask(address, &asked("POST")).await), "the expected text is not among the 35 bytes of content");
+    let long = prior_knowledge(200, 1000).await;
+    assert_eq!(wrong(ask(long, &asked("POST")).await), "the expected text is not among the 17500 bytes of content");
+    let sick = prior_knowledge(503, 1).await;
+    assert_eq!(wrong(ask(sick, &asked("")).await), "HTTP 503, expected 200 or 204");
+    broke(ask(address, &http("")).await);
+    let (older, _) = endpoint(b"HTTP/1.1 400 Bad Request\r\n\r\n", false).await;
+    broke(ask(older, &asked("")).await);
 }
 
 #[tokio::test]
