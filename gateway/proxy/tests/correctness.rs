@@ -157,6 +157,13 @@ fn odd_requests_are_tolerated_and_go_on_as_they_should_be() {
             (format!("GET http://a.example HTTP/1.1\r\n{HOST}\r\n"), vec!["GET / HTTP/1.1\r\n"], vec![]),
             (format!("GET http://a.example?q HTTP/1.1\r\n{HOST}\r\n"), vec!["GET /?q HTTP/1.1\r\n"], vec![]),
             (format!("OPTIONS * HTTP/1.1\r\n{HOST}max-forwards: 3\r\n\r\n"), vec!["OPTIONS * HTTP/1.1\r\n", "max-forwards: 2\r\n"], vec![]),
+            (
+                format!("OPTIONS http://a.example:81 HTTP/1.1\r\n{HOST}\r\n"),
+                vec!["OPTIONS * HTTP/1.1\r\n", "host: a.example:81\r\n"],
+                vec![],
+            ),
+            (format!("OPTIONS http://a.example/ HTTP/1.1\r\n{HOST}\r\n"), vec!["OPTIONS / HTTP/1.1\r\n"], vec![]),
+            (format!("OPTIONS http://a.example?a.example HTTP/1.1\r\n{HOST}\r\n"), vec!["OPTIONS /?a.example HTTP/1.1\r\n"], vec![]),
             (format!("PURGE /a HTTP/1.1\r\n{HOST}\r\n"), vec!["PURGE /a HTTP/1.1\r\n"], vec![]),
             (format!("get / HTTP/1.1\r\n{HOST}\r\n"), vec!["get / HTTP/1.1\r\n"], vec![]),
             ("GET / HTTP/1.1\r\nhost:\r\n\r\n".to_owned(), vec!["host: \r\n"], vec!["x-forwarded-host"]),

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 
 /// A head may have so many bytes,
@@ -87,6 +88,7 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize) -> Result<Option<Head<
     let count = note(buffer, parsed.headers, &mut places);
     let bytes = buffer.split_to(length).freeze();
     let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1)).map_err(|_| BadHead::Target)?;
+    let uri = if method == Method::OPTIONS { whole_server(uri, &bytes[target.0..target.1]) } else { uri };
     let (headers, noted) = collect(&bytes, &places[..count])?;
     let framing = match (noted.coded, noted.length) {
         (None, None) => Framing::Length(0),
@@ -100,6 +102,17 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize) -> Result<Option<Head<
     let mut message = Request::new(());
     (*message.method_mut(), *message.uri_mut(), *message.version_mut(), *message.headers_mut()) = (method, uri, version, headers);
     Ok(Some(Head { message, framing, keep_alive: noted.keep_alive(version) }))
+}
+
+/// RFC 9112 §3.2.4: `OPTIONS http://host` asks about the server as a whole, as `OPTIONS *` does. The library takes the empty path for `/`.
+fn whole_server(uri: Uri, target: &[u8]) -> Uri {
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return uri };
+    if target.len() > scheme.len() + "://".len() + authority.as_str().len() {
+        return uri;
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).unwrap_or(uri)
 }
 
 /// Takes a response's head off the buffer; none: more is needed. `to`: the method of what it answers.
