@@ -142,10 +142,19 @@ fn a_balancer_that_turns_bad_under_traffic_is_contained_and_rolled_back_to_the_g
         let address = gateway.node_port();
         let load = Load::on(address);
         gateway.write("policy.yaml", &balanced(&bad, ", limits: {memory: 8Mi, deadline: 100ms}"));
-        eventually(mode, || reason_has(&gateway, &["plugin mine", "stage pick", "generation 1 is quarantined", reason]));
+        let mut told = String::new();
+        eventually(mode, || {
+            told = gateway.plugin("mine")["reason"].as_str().unwrap_or_default().to_owned();
+            ["plugin mine", "stage pick", "generation 1 is quarantined", reason].iter().all(|words| told.contains(words))
+        });
         load.goes_on(20);
+        // What it cost: five calls, and one more of the other worker at most, each cut at its deadline.
+        let failures = told.split_once("quarantined after ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
+        assert!(failures.is_some_and(|n| (5..=6).contains(&n)), "{mode}: {told}");
+        // And no request more than one of them. A call that is never cut would not end at all; one on a busy machine may have its deadline nine times
+        // over (the host counts what it computed, not what it waited), and then the request waits for its turn like everybody.
         let worst = load.end();
-        assert!(worst < Duration::from_secs(1), "{mode}: a request took {worst:?}");
+        assert!(worst < Duration::from_secs(5), "{mode}: a request took {worst:?}");
         assert_eq!(gateway.plugin("mine")["state"], "failed", "there was no generation before: the native choice serves");
         // The same configuration again does not bring the bad version back; a new file does.
         replace(&gateway.path("mine.wasm"), &another(HOSTILE_BALANCER));
