@@ -50,10 +50,22 @@ impl Issued {
 
 /// One GET: the server's certificate and its answer.
 fn get(at: SocketAddr, name: &str, ca: &Authority) -> std::io::Result<(CertificateDer<'static>, String)> {
+    get_as(at, name, ca, None)
+}
+
+/// The same with a certificate of the client's.
+fn get_as(at: SocketAddr, name: &str, ca: &Authority, shows: Option<&Issued>) -> std::io::Result<(CertificateDer<'static>, String)> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.der.clone()).expect("an authority");
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let config = config.with_safe_default_protocol_versions().expect("versions").with_root_certificates(roots).with_no_client_auth();
+    let config = config.with_safe_default_protocol_versions().expect("versions").with_root_certificates(roots);
+    let config = match shows {
+        None => config.with_no_client_auth(),
+        Some(issued) => {
+            let key = PrivatePkcs8KeyDer::from(issued.key.serialize_der());
+            config.with_client_auth_cert(vec![issued.der.clone()], key.into()).map_err(std::io::Error::other)?
+        }
+    };
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let host = name.to_str().into_owned();
     let client = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
@@ -191,6 +203,49 @@ fn a_service_port_ends_tls_by_its_policy() {
     // By connection, since the port has no appProtocol: the head is as it was sent.
     eventually("TLS at L4", || get_once(at, &ca).is_ok_and(|answer| answer.contains("GET /x HTTP/1.1\r\nhost: a.example\r\n")));
     assert!(!get_once(at, &ca).expect("an answer").contains("x-forwarded"));
+}
+
+#[test]
+fn a_router_knows_who_a_client_is_by_its_verified_certificate_alone() {
+    let (ca, people, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let service = sluicegate_tests::SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
+    let gateway = Gateway::new(&[
+        ("svc.yaml", &service),
+        ("cert.yaml", &ca.issue("a.example").secret("cert")),
+        ("people.yaml", &authorities(&people)),
+    ]);
+    sluicegate_tests::http(gateway.ip(2), "a");
+    gateway.write("a.yaml", &gateway.pod("a", 2, true));
+    let policy = r#"
+apiVersion: sluicegate.dev/v1alpha1
+kind: ClientTrafficPolicy
+metadata: {name: p}
+spec:
+  targetRefs: [{kind: Service, name: nginx-svc}]
+  tls:
+    certificateRefs: [{name: cert}]
+    alpnProtocols: [http/1.1]
+    clientValidation: {optional: true, caCertificateRefs: [{kind: ConfigMap, name: authorities}]}
+  router:
+    plugin: rules
+    config:
+      rules:
+      - matches: [{headers: [{name: X-Forwarded-Client-Cert, type: RegularExpression, value: ".*DNS=alice.*"}]}]
+        backendRefs: [{name: nginx-svc, port: 8080}]
+      - filters: [{type: DirectResponse, directResponse: {statusCode: 403, body: "who are you?"}}]
+"#;
+    gateway.write("policy.yaml", policy);
+    eventually("one endpoint", || gateway.ready_endpoints() == 1);
+    let at = gateway.node_port();
+    let (alice, bob, mallory) = (people.issue("alice"), people.issue("bob"), strangers.issue("alice"));
+    let status = |shows| get_as(at, "a.example", &ca, shows).map(|(_, answer)| answer[9..12].to_owned());
+    eventually("who is known is let in", || status(Some(&alice)).is_ok_and(|status| status == "200"));
+    assert_eq!(status(Some(&bob)).expect("an answer"), "403");
+    assert_eq!(status(None).expect("an answer"), "403");
+    assert!(status(Some(&mallory)).is_err(), "what a stranger signed ends the handshake");
+    gateway.write("policy.yaml", &policy.replace("optional: true", "optional: false"));
+    eventually("a certificate is required", || status(None).is_err());
+    assert_eq!(status(Some(&alice)).expect("an answer"), "200");
 }
 
 /// As [`get`], of a server that keeps the connection.

@@ -550,22 +550,3 @@ fn a_listener_that_goes_says_goodbye() {
         assert_eq!(next_of(&mut stream, GOAWAY).await.unwrap().code(), 0);
     });
 }
-
-/// Where there is one.
-#[test]
-fn curl_speaks_to_it() {
-    run(async {
-        let (proxy, at) = (start(1), free());
-        let (to_backend, _) = h2_backend(h2::server::Builder::new(), echo).await;
-        proxy.serve(vec![listener(at, http(to(0)))], vec![speaking(AppProtocol::H2c, &[to_backend], BackendSettings::default())]).await;
-        for version in ["--http2-prior-knowledge", "--http1.1"] {
-            let asked = tokio::task::spawn_blocking(move || {
-                let url = format!("http://{at}/x");
-                std::process::Command::new("curl").args(["-sS", "-m", "10", version, "-d", "hello", &url]).output()
-            });
-            let Ok(output) = asked.await.unwrap() else { return };
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(text.starts_with(&format!("POST http://{at}/x\n")) && text.ends_with("hello"), "{version}: {output:?}");
-        }
-    });
-}

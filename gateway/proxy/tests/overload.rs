@@ -1,4 +1,4 @@
-//! Want of descriptors: the gateway runs in a process of its own with few of them, and the tests are its clients.
+//! Want of descriptors and of memory: the gateway runs in a process of its own with few of them, and the tests are its clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
@@ -13,16 +13,19 @@ use sluicegate_proxy::{Config, Overload};
 use support::*;
 
 const DESCRIPTORS: u64 = 100;
+/// MiB: several times what the child uses.
+const MEMORY: u64 = 400;
 
 /// What a child process is to be; in the test process itself there is nothing to do.
 const ROLE: &str = "SLUICEGATE_TEST_CHILD";
 
-/// The gateway. It says where it listens, then obeys: `hold N` opens files, `free` closes them.
+/// The gateway. It says where it listens, then obeys: `hold N` opens files, `fill N` takes so many MiB, `free` gives all back.
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
     setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) }).unwrap();
-    let overload = Overload { refuse_percent: if role == "watched" { 60 } else { 101 }, resume_percent: 50, ..Overload::default() };
+    let memory_limit = (role == "memory").then_some(MEMORY << 20);
+    let overload = Overload { refuse_percent: if role == "unwatched" { 101 } else { 60 }, resume_percent: 50, memory_limit };
     let config = Config { workers: 1, max_connections: Some(10_000), overload, ..Config::default() };
     let proxy = start_with(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -44,12 +47,15 @@ fn child() {
         at
     });
     println!("\nat {at}");
-    let mut held = Vec::new();
+    let (mut held, mut filled) = (Vec::new(), Vec::new());
     for line in std::io::stdin().lines().map_while(Result::ok) {
-        match line.strip_prefix("hold ") {
-            Some(count) => held.extend((0..count.parse().unwrap()).map_while(|_| std::fs::File::open("/dev/null").ok())),
-            None => held.clear(),
+        match line.split_once(' ') {
+            Some(("hold", count)) => held.extend((0..count.parse().unwrap()).map_while(|_| std::fs::File::open("/dev/null").ok())),
+            // Written to: only then are they in use.
+            Some(("fill", count)) => filled = vec![1_u8; count.parse::<usize>().unwrap() << 20],
+            _ => (held, filled) = (Vec::new(), Vec::new()),
         }
+        std::hint::black_box(&filled);
         let refused = |of: &std::sync::atomic::AtomicU64| of.load(std::sync::atomic::Ordering::Relaxed);
         println!("\ndone {} {}", refused(&proxy.stats.refused), refused(&proxy.stats.overload.connections));
     }
@@ -168,9 +174,18 @@ fn without_descriptors_clients_are_reset_and_the_accept_loop_does_not_spin() {
 
 #[test]
 fn short_of_descriptors_new_work_is_refused_until_there_are_enough() {
-    let mut gateway = Gateway::start("watched");
+    refuses_while_short("watched", "hold 60");
+}
+
+#[test]
+fn short_of_memory_new_work_is_refused_until_there_is_enough() {
+    refuses_while_short("memory", "fill 300");
+}
+
+fn refuses_while_short(role: &str, take: &str) {
+    let mut gateway = Gateway::start(role);
     let (mut one, mut other) = (connected(gateway.at).unwrap(), connected(gateway.at).unwrap());
-    gateway.tell("hold 60");
+    gateway.tell(take);
     eventually("new connections are reset", || connected(gateway.at).is_none());
     let refused = asked(&mut one).expect("an answer");
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
