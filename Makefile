@@ -6,7 +6,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 5
 FUZZ_TARGETS = $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: setup build demo test bench bench-tools fuzz fuzz-tools lint
+.PHONY: setup build demo test test-tools bench bench-tools fuzz fuzz-tools lint
 
 # No shell expansion of a toolchain here: rust-toolchain.toml names it, and rustup adds the guests' target to it.
 setup:
@@ -19,8 +19,16 @@ build: setup
 demo: build
 	target/release/sluicegate demo
 
-test: setup
+test: setup test-tools
 	$(CARGO) test --workspace --locked
+
+# Peers of tests that share no code with the gateway.
+test-tools:
+	@missing=; for tool in curl h2load openssl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends curl nghttp2-client openssl; \
+		else echo "missing:$$missing; install them, or run as root where apt-get is"; exit 1; fi; \
+	fi
 
 # Coverage without sanitizers, so that the stable toolchain will do: the code has no `unsafe` of its own.
 fuzz: fuzz-tools
