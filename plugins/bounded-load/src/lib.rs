@@ -69,6 +69,8 @@ impl Balancer for BoundedLoad {
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
+        // Freed first: there is no memory for two of the largest.
+        self.ring = Ring::default();
         self.ring = Ring::new(endpoints, self.config.points_per_endpoint);
         let chosen = weighted(endpoints);
         let all: f64 = chosen.iter().map(|&(_, weight)| f64::from(weight)).sum();

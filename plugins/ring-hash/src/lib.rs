@@ -43,6 +43,8 @@ impl Balancer for RingHash {
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
+        // Freed first: there is no memory for two of the largest.
+        self.ring = Ring::default();
         self.ring = Ring::new(endpoints, self.points);
     }
 
