@@ -16,6 +16,7 @@ use wasmtime::{Engine, Store};
 use crate::bindings::balancer as wit;
 use crate::bindings::balancer::exports::sluicegate::plugin::balancing;
 use crate::state::{State, arm_call, arm_configure, explain};
+use crate::tape::Tape;
 
 /// One generation of a balancer.
 pub struct WasmBalancer {
@@ -31,17 +32,29 @@ impl BalancerGeneration for WasmBalancer {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Balancer>, PluginError> {
-        Ok(Box::new(self.instance()))
+        Ok(Box::new(self.instance(None)))
     }
 }
 
 impl WasmBalancer {
-    fn instance(&self) -> Instance {
+    /// What its instances are held to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// An instance whose random bits follow from `seed`: the same calls get the same answers.
+    pub fn seeded(&self, seed: u64) -> Instance {
+        self.instance(Some(seed))
+    }
+
+    fn instance(&self, seed: Option<u64>) -> Instance {
         Instance {
             pre: self.pre.clone(),
             engine: self.engine.clone(),
             limits: self.limits.clone(),
             generation: self.generation.clone(),
+            seed,
+            script: Vec::new(),
             live: None,
             calls: 0,
             reports: false,
@@ -51,7 +64,7 @@ impl WasmBalancer {
     /// Picks from generated pools before any traffic does: empty, one, a few, all of one weight zero, many; growing and shrinking.
     /// Counts nothing.
     pub fn trial(&self, config: &str) -> Result<(), PluginError> {
-        let mut instance = self.instance();
+        let mut instance = self.instance(None);
         let config: Arc<str> = config.into();
         let id = unique();
         for (size, weight) in [(0_usize, 1), (1, 1), (3, 1), (3, 0), (200, 7), (2, 1)] {
@@ -104,11 +117,16 @@ fn generated(index: usize, weight: u32) -> Endpoint {
     }
 }
 
-struct Instance {
+/// One worker's instance.
+pub struct Instance {
     pre: wit::BalancerPre<State>,
     engine: Engine,
     limits: Limits,
     generation: Arc<Generation>,
+    /// Of its random bits; none: nobody knows them.
+    seed: Option<u64>,
+    /// Random bits for the next pick, in place of drawn ones.
+    script: Vec<u64>,
     /// Boxed: it is taken out for each call, so that whatever fails drops it.
     live: Option<Box<Live>>,
     calls: u64,
@@ -181,6 +199,21 @@ fn lower(endpoint: &Endpoint) -> balancing::Endpoint {
 }
 
 impl Instance {
+    /// Random bits that the next pick gets in the place of drawn ones: the first with its context, the others as it asks for them.
+    pub fn play(&mut self, random: Vec<u64>) {
+        self.script = random;
+    }
+
+    /// The guest's linear memory, in bytes; 0 before the first call and after a failure.
+    pub fn memory(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.store.data().memory)
+    }
+
+    /// What is left of its fuel, which each instruction takes from; only under [`crate::Loader::metered`].
+    pub fn fuel(&self) -> Option<u64> {
+        self.live.as_ref()?.store.get_fuel().ok()
+    }
+
     fn try_pick(&mut self, pool: &Arc<Pool>, config: &str, context: PickContext) -> Result<Option<usize>, PluginError> {
         let mut live = match self.live.take() {
             Some(live) => live,
@@ -189,6 +222,9 @@ impl Instance {
         live.open(pool, config)?;
         let (resource, reports) = live.update(pool)?;
         self.reports = reports;
+        if !self.script.is_empty() {
+            live.store.data_mut().tape = Some(Box::new(Tape::playing(std::mem::take(&mut self.script))));
+        }
         arm_call(&mut live.store);
         let random = live.store.data_mut().next_random();
         let context = balancing::PickContext { hash: context.hash, attempt: context.attempt, random };
@@ -222,8 +258,13 @@ impl Instance {
         Ok(())
     }
 
-    fn start(&self) -> Result<Live, PluginError> {
-        let mut store = State::new(self.generation.plugin.clone(), self.limits.clone()).store(&self.engine);
+    fn start(&mut self) -> Result<Live, PluginError> {
+        let mut state = State::new(self.generation.plugin.clone(), self.limits.clone());
+        if let Some(seed) = &mut self.seed {
+            state = state.seeded(*seed);
+            *seed = seed.wrapping_add(1);
+        }
+        let mut store = state.store(&self.engine);
         arm_configure(&mut store);
         let guest = self.pre.instantiate(&mut store).map_err(|e| explain(store.data(), Stage::Instantiate, &e))?;
         Ok(Live { store, guest, pools: HashMap::default() })

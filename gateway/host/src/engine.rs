@@ -21,6 +21,18 @@ pub fn engine() -> Result<Engine, wasmtime::Error> {
         .max_memory_size(4 << 30);
     // Where address space is limited (ulimit -v) the reservation fails, and instances are allocated one by one: slower, not less safe.
     let engine = Engine::new(base().allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))).or_else(|_| Engine::new(&base()))?;
+    with_clock(engine)
+}
+
+/// Makes an engine that counts instructions (wasmtime's fuel: one for each, none for those that only shape blocks). For measurements: the one of
+/// a gateway does not count.
+pub(crate) fn metered() -> Result<Engine, wasmtime::Error> {
+    let mut config = base();
+    config.consume_fuel(true);
+    with_clock(Engine::new(&config)?)
+}
+
+fn with_clock(engine: Engine) -> Result<Engine, wasmtime::Error> {
     let weak = engine.weak();
     std::thread::Builder::new()
         .name("epoch".into())

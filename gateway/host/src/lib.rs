@@ -1,7 +1,7 @@
 //! Plugins as WebAssembly components on wasmtime. Control calls [`Loader::load`] off the workers; it compiles ([`load`]), checks the world,
 //! asks for the description and tries the plugin (`trial`), and returns a generation. Workers make their own instances of it
 //! ([`balancer`], [`router`]); a discovery plugin runs as a task of control's ([`discovery`]). [`state`] is what a guest can reach,
-//! [`wasi`] what a discovery plugin can besides, [`engine`] how it runs, [`bindings`] what `sdk/wit` generates.
+//! [`wasi`] what a discovery plugin can besides, [`engine`] how it runs, `tape` what one pick drew and read, [`bindings`] what `sdk/wit` generates.
 
 pub mod balancer;
 mod bindings;
@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod load;
 pub mod router;
 mod state;
+mod tape;
 #[expect(unreachable_pub, reason = "the generated bindings re-export the types of resources")]
 mod wasi;
 

@@ -68,7 +68,15 @@ pub struct Loader {
 impl Loader {
     /// Makes the engine. Do it once a process.
     pub fn new() -> Result<Self, wasmtime::Error> {
-        let engine = crate::engine::engine()?;
+        Self::on(crate::engine::engine()?)
+    }
+
+    /// The same on an engine of its own that counts the instructions guests carry out, which makes them slower.
+    pub fn metered() -> Result<Self, wasmtime::Error> {
+        Self::on(crate::engine::metered()?)
+    }
+
+    fn on(engine: Engine) -> Result<Self, wasmtime::Error> {
         let mut balancers = Linker::new(&engine);
         bindings::balancer::Balancer::add_to_linker::<_, HasSelf<State>>(&mut balancers, |s| s)?;
         let mut routers = Linker::new(&engine);
@@ -100,12 +108,28 @@ impl Loader {
         kind: PluginKind,
         limits: &Limits,
     ) -> Result<(Loaded, Description), PluginError> {
+        self.load_as(plugin, number, bytes, Some(kind), limits)
+    }
+
+    /// The same of whatever kind it is.
+    pub fn load_any(&self, plugin: &str, bytes: &[u8], limits: &Limits) -> Result<(Loaded, Description), PluginError> {
+        self.load_as(plugin, 1, bytes, None, limits)
+    }
+
+    fn load_as(
+        &self,
+        plugin: &str,
+        number: u64,
+        bytes: &[u8],
+        wanted: Option<PluginKind>,
+        limits: &Limits,
+    ) -> Result<(Loaded, Description), PluginError> {
         let name: Arc<str> = plugin.into();
         let fail = |stage, reason: String| PluginError { plugin: name.clone(), stage, reason };
         let component = self.compile(bytes).map_err(|(stage, reason)| fail(stage, reason))?;
-        let found = kind_of(&self.engine, &component).map_err(|reason| fail(Stage::World, reason))?;
-        if found != kind {
-            return Err(fail(Stage::World, format!("it is a {found}, and a {kind} is wanted")));
+        let kind = kind_of(&self.engine, &component).map_err(|reason| fail(Stage::World, reason))?;
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != kind) {
+            return Err(fail(Stage::World, format!("it is a {kind}, and a {wanted} is wanted")));
         }
         let state = || State::new(name.clone(), limits.clone());
         let world = |e: wasmtime::Error| fail(Stage::World, e.root_cause().to_string());

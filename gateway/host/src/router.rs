@@ -41,14 +41,14 @@ impl RouterGeneration for WasmRouter {
     }
 
     fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
-        let mut live = self.start()?;
+        let mut live = self.start(None)?;
         let (_, configured) = live.configure(config, listener)?;
         let refuse = |reason| PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Configure, reason };
         let table = raise(configured, config, listener).map_err(refuse)?;
         let table = Arc::new(table);
         // Tried before any traffic is: a plain request, and one with everything it said it reads.
         let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
-        let mut trial = Instance { router: self.clone_parts(), live: Some(Box::new(live)), calls: 0 };
+        let mut trial = Instance { live: Some(Box::new(live)), ..self.instance(None) };
         for headers in [HeaderMap::new(), headers] {
             let view = RouteView {
                 method: "GET",
@@ -65,17 +65,36 @@ impl RouterGeneration for WasmRouter {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
-        Ok(Box::new(Instance { router: self.clone_parts(), live: None, calls: 0 }))
+        Ok(Box::new(self.instance(None)))
     }
 }
 
 impl WasmRouter {
+    /// What its instances are held to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// An instance whose random bits follow from `seed`.
+    pub fn seeded(&self, seed: u64) -> Instance {
+        self.instance(Some(seed))
+    }
+
+    fn instance(&self, seed: Option<u64>) -> Instance {
+        Instance { router: self.clone_parts(), seed, live: None, calls: 0 }
+    }
+
     fn clone_parts(&self) -> Self {
         Self { pre: self.pre.clone(), engine: self.engine.clone(), limits: self.limits.clone(), generation: self.generation.clone() }
     }
 
-    fn start(&self) -> Result<Live, PluginError> {
-        let mut store = State::new(self.generation.plugin.clone(), self.limits.clone()).store(&self.engine);
+    fn start(&self, seed: Option<u64>) -> Result<Live, PluginError> {
+        let state = State::new(self.generation.plugin.clone(), self.limits.clone());
+        let mut store = match seed {
+            Some(seed) => state.seeded(seed),
+            None => state,
+        }
+        .store(&self.engine);
         arm_configure(&mut store);
         let guest = self.pre.instantiate(&mut store).map_err(|e| explain(store.data(), Stage::Instantiate, &e))?;
         Ok(Live { store, guest, tables: HashMap::default() })
@@ -121,18 +140,31 @@ impl Live {
     }
 }
 
-struct Instance {
+/// One worker's instance.
+pub struct Instance {
     router: WasmRouter,
+    /// Of its random bits; none: nobody knows them.
+    seed: Option<u64>,
     /// Boxed: it is taken out for each call, so that whatever fails drops it.
     live: Option<Box<Live>>,
     calls: u64,
 }
 
 impl Instance {
+    /// The guest's linear memory, in bytes; 0 before the first call and after a failure.
+    pub fn memory(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.store.data().memory)
+    }
+
+    /// What is left of its fuel, which each instruction takes from; only under [`crate::Loader::metered`].
+    pub fn fuel(&self) -> Option<u64> {
+        self.live.as_ref()?.store.get_fuel().ok()
+    }
+
     fn try_route(&mut self, table: &RouteTable, view: &RouteView<'_>) -> Result<Decision, PluginError> {
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => Box::new(self.router.start()?),
+            None => Box::new(self.router.start(self.seed)?),
         };
         let resource = live.table(table)?;
         arm_call(&mut live.store);

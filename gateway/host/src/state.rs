@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::rngs::SmallRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 use sluicegate_model::health::Condition;
 use sluicegate_model::plugin::{Limits, PluginError, Stage};
@@ -12,6 +12,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::bindings::balancer::sluicegate::plugin::{host, statistics, types};
 use crate::engine::ticks;
+use crate::tape::Tape;
 
 /// Log lines a guest may write each second; the rest is counted and dropped.
 const LOG_LINES_PER_SECOND: u32 = 20;
@@ -26,7 +27,10 @@ pub(crate) struct State {
     pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) memory: usize,
     over_limit: bool,
-    random: SmallRng,
+    /// Of an algorithm that is the same everywhere: a seed tells all that comes of it.
+    random: Xoshiro256PlusPlus,
+    /// While calls are written down or played back.
+    pub(crate) tape: Option<Box<Tape>>,
     log_window: Instant,
     log_lines: u32,
     overtime: Overtime,
@@ -40,16 +44,25 @@ impl State {
             pool: None,
             memory: 0,
             over_limit: false,
-            random: SmallRng::seed_from_u64(rand::random()),
+            random: Xoshiro256PlusPlus::seed_from_u64(rand::random()),
+            tape: None,
             log_window: Instant::now(),
             log_lines: 0,
             overtime: Overtime::default(),
         }
     }
 
+    /// The same with random bits that are known before.
+    pub(crate) fn seeded(mut self, seed: u64) -> Self {
+        self.random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        self
+    }
+
     pub(crate) fn store(self, engine: &wasmtime::Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|state| state);
+        // Fails where nothing is metered, which is all of a gateway: see `Loader::metered`.
+        let _ = store.set_fuel(u64::MAX);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().overtime.next()));
         store
     }
@@ -172,7 +185,10 @@ impl host::Host for State {
 
 impl State {
     pub(crate) fn next_random(&mut self) -> u64 {
-        self.random.next_u64()
+        match &mut self.tape {
+            None => self.random.next_u64(),
+            Some(tape) => tape.random(&mut self.random),
+        }
     }
 
     fn endpoint<T>(&self, index: u32, read: impl FnOnce(&sluicegate_model::stats::EndpointStats) -> T) -> Option<T> {

@@ -120,7 +120,8 @@ pub enum Checked {
 }
 
 /// An endpoint's condition, the worst one first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Condition {
     /// Probes fail.
     Unhealthy,
@@ -250,6 +251,18 @@ impl EndpointHealth {
             Checked::Passing if self.share() < 100 => Condition::Warming,
             Checked::Passing => Condition::Healthy,
         }
+    }
+
+    /// Makes [`Self::condition`] this. For endpoints that there are none of: no ejection is counted.
+    pub(crate) fn show(&self, condition: Condition) {
+        self.set_checked(match condition {
+            Condition::Unhealthy => Checked::Failing,
+            Condition::Pending => Checked::Pending,
+            _ => Checked::Passing,
+        });
+        let reason = if condition == Condition::Ejected { Reason::Latency as u8 } else { 0 };
+        self.ejected.store(reason, Ordering::Relaxed);
+        self.set_share(if condition == Condition::Warming { 50 } else { 100 });
     }
 
     /// What there is to say of it.

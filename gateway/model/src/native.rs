@@ -8,3 +8,12 @@ use crate::pool::Pool;
 pub fn random_choice(pool: &Pool, random: &mut impl Rng) -> Option<usize> {
     (!pool.endpoints.is_empty()).then(|| random.random_range(0..pool.endpoints.len()))
 }
+
+/// How often a balancer is asked again when it names an endpoint that was tried already.
+pub const ASK_AGAIN: u32 = 3;
+
+/// A random choice among those not tried: the first of them from a random place on. Uniform when none was tried.
+pub fn untried(endpoints: usize, tried: impl Fn(usize) -> bool, random: &mut impl Rng) -> Option<usize> {
+    let start = if endpoints == 0 { 0 } else { random.random_range(0..endpoints) };
+    (0..endpoints).map(|i| (start + i) % endpoints).find(|i| !tried(*i))
+}

@@ -203,6 +203,22 @@ fn kubernetes<T: DeserializeOwned>(typed: Typed<'_>, wrap: fn(Box<T>) -> Body, f
     body.map(|b| wrap(Box::new(b)))
 }
 
+/// Reads a document that is no object, with every fault; unknown fields are errors.
+pub fn plain<T: DeserializeOwned>(document: &Document) -> (Option<T>, Vec<Fault>) {
+    let read = typed::read::<T>(&document.value);
+    let fault = |path: &str, message: String| Fault {
+        severity: Severity::Error,
+        place: Some(document.origin.place(path)),
+        object: None,
+        message: if path.is_empty() { message } else { format!("{path}: {message}") },
+        expected: None,
+    };
+    let wrong = read.wrong.into_iter().map(|(path, message)| fault(&path, message));
+    let unknown = read.unknown.iter().map(|path| fault(path, "there is no such field".to_owned()));
+    let faults: Vec<Fault> = wrong.chain(unknown).collect();
+    (read.body, faults)
+}
+
 /// Unknown fields are errors.
 fn ours<T: DeserializeOwned>(typed: Typed<'_>, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
     let (_, origin, key) = typed;

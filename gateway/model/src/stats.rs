@@ -16,7 +16,7 @@ pub use tls::{TlsFailure, TlsStats};
 pub use udp::{UdpDrop, UdpStats};
 pub use words::{ByWord, MOST_WORDS};
 
-use crate::health::{EndpointHealth, Outcome, ServiceHealth};
+use crate::health::{Condition, EndpointHealth, Outcome, ServiceHealth};
 use crate::settings::Passive;
 use crate::slots::Slots;
 use crate::tally::Tally;
@@ -49,7 +49,41 @@ impl Default for EndpointStats {
     }
 }
 
+/// What balancers see of one endpoint at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sight {
+    /// Exchanges or connections under way.
+    pub in_flight: u32,
+    /// Microseconds, 0 before the first answer.
+    pub latency_us: u32,
+    /// Share of successes, 0 to 1.
+    pub success: f32,
+    /// Whether it is fit.
+    pub condition: Condition,
+}
+
+impl Default for Sight {
+    /// Of an endpoint that nothing is known of.
+    fn default() -> Self {
+        Self { in_flight: 0, latency_us: 0, success: 1.0, condition: Condition::Healthy }
+    }
+}
+
 impl EndpointStats {
+    /// What balancers see now.
+    pub fn sight(&self) -> Sight {
+        let (in_flight, latency_us, success) = (self.in_flight(), self.latency_us(), self.success());
+        Sight { in_flight, latency_us, success, condition: self.health.condition() }
+    }
+
+    /// Has balancers see this. For endpoints that there are none of: traffic counts for itself.
+    pub fn show(&self, sight: Sight) {
+        self.in_flight.store(sight.in_flight, Ordering::Relaxed);
+        self.latency_us.store(sight.latency_us, Ordering::Relaxed);
+        self.success.store((sight.success.clamp(0.0, 1.0) * 65536.0) as u32, Ordering::Relaxed);
+        self.health.show(sight.condition);
+    }
+
     /// Exchanges or connections under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)

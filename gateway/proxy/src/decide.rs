@@ -6,19 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::RngExt as _;
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::health::Outcome;
-use sluicegate_model::native::random_choice;
+use sluicegate_model::native::{ASK_AGAIN, random_choice, untried};
 use sluicegate_model::plugin::{Balancer, PickContext, PluginError, Router};
 use sluicegate_model::pool::{EmptyReason, Endpoint, Pool};
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::settings::BackendSettings;
 use sluicegate_model::snapshot::{RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
 use sluicegate_model::stats::{EndpointStats, ServiceStats, count};
-
-/// How often a balancer is asked again when it names an endpoint that was tried already.
-const ASK_AGAIN: u32 = 3;
 
 type Ids = HashSet<u64, FxBuildHasher>;
 
@@ -51,12 +47,6 @@ pub(crate) enum NoPick {
 
 /// A choice, and the generation that wants a report of it.
 type Chosen = (usize, Option<u64>);
-
-/// A random choice among those not tried: the first of them from a random place on. Uniform when none was tried.
-fn untried(endpoints: usize, tried: impl Fn(usize) -> bool) -> Option<usize> {
-    let start = if endpoints == 0 { 0 } else { rand::rng().random_range(0..endpoints) };
-    (0..endpoints).map(|i| (start + i) % endpoints).find(|i| !tried(*i))
-}
 
 /// Whether an endpoint was ejected after its pool was made, which takes control up to a second. In a panic all are used.
 fn just_ejected(pool: &Pool, endpoint: &Endpoint) -> bool {
@@ -185,7 +175,11 @@ impl Decider {
             match failed {
                 Some(error) => self.warn(&error),
                 // It insists on endpoints that were tried: that is no failure, and the native choice is among the others.
-                None => return native(untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng()))),
+                None => {
+                    return native(
+                        untried(pool.endpoints.len(), tried_already, &mut rand::rng()).or_else(|| random_choice(pool, &mut rand::rng())),
+                    );
+                }
             }
         }
         if service.fail_closed {
@@ -194,7 +188,7 @@ impl Decider {
         if service.balancers.len() == 1 {
             count(&service.stats.fallbacks);
         }
-        native(untried(pool.endpoints.len(), tried_already).or_else(|| random_choice(pool, &mut rand::rng())))
+        native(untried(pool.endpoints.len(), tried_already, &mut rand::rng()).or_else(|| random_choice(pool, &mut rand::rng())))
     }
 
     /// The decision and the rung that made it; none when no generation could.
