@@ -5,6 +5,7 @@ mod crds;
 mod explain;
 mod flags;
 mod get;
+mod lab;
 mod lifecycle;
 mod plugin;
 

@@ -1,4 +1,5 @@
-//! `sluicegate plugin`: new, build and inspect here; a running gateway's plugins in [`super::lifecycle`].
+//! `sluicegate plugin`: new, build and inspect here; a running gateway's plugins in [`super::lifecycle`]; what authors try them with in
+//! [`super::lab`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use sluicegate_host::load::componentize;
 
 use sluicegate_model::operate::Action as Order;
 
-use super::{fail, get, lifecycle, out};
+use super::{fail, get, lab, lifecycle, out};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -32,6 +33,10 @@ pub(super) enum Action {
         /// A .wasm file
         file: PathBuf,
     },
+    /// Certify a plugin: does it keep its contract on thousands of generated pools, and in your own cases; exit 1 if it does not
+    Test(Box<lab::Test>),
+    /// Measure what a plugin's calls cost, beside the balancers that come with the gateway
+    Bench(Box<lab::Bench>),
     /// Show a running gateway's plugins, as `get plugins` does
     List(get::From),
     /// Show what happened to a running gateway's plugin: loaded, refused, quarantined, rolled back, disabled
@@ -70,6 +75,8 @@ impl Action {
             Self::New { name, kind } => new(&name, &kind),
             Self::Build { folder } => build(&folder),
             Self::Inspect { file } => inspect(&file),
+            Self::Test(test) => return test.execute(),
+            Self::Bench(bench) => return bench.execute(),
             Self::List(from) => return get::list_plugins(&from),
             Self::History { name, from } => lifecycle::history(&lifecycle::At { admin_address: from.admin_address }, &name, from.output),
             Self::Rollback { name, at } => lifecycle::order(&at, &name, Order::Rollback),

@@ -1,0 +1,316 @@
+//! What a plugin's calls cost: `sluicegate plugin bench`. Balancers by the size of their pool, routers with the configuration they are given;
+//! balancers that come with the gateway are measured in the same run, since only figures of one run on one machine can be compared.
+//!
+//! *Time* is that of the whole call, the host's part in it: the median of batches, and percentiles of calls timed one by one, less what reading
+//! the clock costs. *Instructions* are WebAssembly's, counted on an engine of its own by wasmtime's fuel: they are the same in each run, however
+//! busy the machine is, and tell of the guest alone. *Memory* is the guest's linear memory with that one pool.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use serde::Serialize;
+use serde_json::Value;
+use sluicegate_host::balancer::WasmBalancer;
+use sluicegate_host::router::WasmRouter;
+use sluicegate_host::{Loaded, Loader};
+use sluicegate_model::plugin::{Balancer as _, Limits, PickContext, PluginKind, Router as _, RouterGeneration as _};
+use sluicegate_model::pool::{Pool, unique};
+
+use crate::Rows;
+use crate::certify::listener;
+use crate::generate::{self, Random, stream};
+use crate::requests::{Made, Words};
+use crate::subject::{Source, Subject};
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Of the hashes and requests.
+    pub seed: u64,
+    /// Endpoints of the pools.
+    pub sizes: Vec<usize>,
+    /// For each figure.
+    pub time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { seed: 1, sizes: vec![1, 10, 100, 1_000, 10_000], time: Duration::from_millis(100) }
+    }
+}
+
+/// One kind of call of one plugin.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Measured {
+    /// Its name.
+    pub plugin: String,
+    /// It comes with the gateway.
+    pub builtin: bool,
+    /// `pick` or `route`.
+    pub call: &'static str,
+    /// Endpoints of the pool, or rules.
+    pub size: usize,
+    /// A call, the median of batches.
+    pub nanoseconds: f64,
+    /// Of calls timed one by one.
+    pub p50_nanoseconds: f64,
+    /// Likewise.
+    pub p99_nanoseconds: f64,
+    /// Of the guest, a call, on average.
+    pub instructions: f64,
+    /// The guest's linear memory.
+    pub memory_bytes: usize,
+    /// The first call after a change, which tells the plugin of its endpoints, or configures it; the median.
+    pub change_microseconds: f64,
+    /// How many calls were timed one by one.
+    pub calls: usize,
+}
+
+const BATCHES: usize = 101;
+
+/// Measures each of these; routers with their configuration, balancers with pools of each size. The error names the plugin that failed.
+pub fn measure(loader: &Loader, sources: &[(Source, Value)], limits: &Limits, options: &Options) -> Result<Vec<Measured>, String> {
+    let metered = Loader::metered().map_err(|e| format!("the counting engine: {e:#}"))?;
+    let mut all = Vec::new();
+    for (source, config) in sources {
+        let plain = source.load(loader, limits, config)?;
+        let kind = plain.description.kind;
+        if kind == PluginKind::Discovery {
+            return Err(format!("{}: a {kind} plugin is not asked on the way of a request, there is nothing to measure", source.name));
+        }
+        match (&plain.loaded, &source.load(&metered, limits, config)?.loaded) {
+            (Loaded::Balancer(generation), Loaded::Balancer(counted)) => {
+                for &size in &options.sizes {
+                    all.push(balancer(source, &plain, generation, counted, size, options)?);
+                }
+            }
+            (Loaded::Router(generation), Loaded::Router(counted)) => all.push(router(source, &plain, generation, counted, options)?),
+            _ => return Err(format!("{}: the counting engine finds it to be of another kind", source.name)),
+        }
+    }
+    Ok(all)
+}
+
+/// What timing a call by itself costs: the median of nothing timed.
+fn clock_nanos() -> f64 {
+    median((0..1_001).map(|_| Instant::now().elapsed().as_nanos() as f64).collect())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+struct Times {
+    batch: f64,
+    p50: f64,
+    p99: f64,
+    calls: usize,
+}
+
+/// Times a call for about `time`, half of it in batches. What the call fails with ends it.
+fn times(time: Duration, mut call: impl FnMut() -> Result<(), String>) -> Result<Times, String> {
+    // Warm: the instance is made, the pool opened, pages touched.
+    let begun = Instant::now();
+    let mut warm = 0_u32;
+    while warm < 8 || begun.elapsed() < time / 10 {
+        call()?;
+        warm += 1;
+    }
+    let one = begun.elapsed().as_nanos() as f64 / f64::from(warm);
+    let half = time.as_nanos() as f64 / 2.0;
+    let batch = ((half / one / BATCHES as f64) as usize).clamp(1, 10_000);
+    let mut batches = Vec::with_capacity(BATCHES);
+    for _ in 0..BATCHES {
+        let begun = Instant::now();
+        for _ in 0..batch {
+            call()?;
+        }
+        batches.push(begun.elapsed().as_nanos() as f64 / batch as f64);
+    }
+    let clock = clock_nanos();
+    let calls = ((half / (one + clock)) as usize).clamp(200, 1_000_000);
+    let mut single = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let begun = Instant::now();
+        call()?;
+        single.push((begun.elapsed().as_nanos() as f64 - clock).max(0.0));
+    }
+    single.sort_by(f64::total_cmp);
+    Ok(Times { batch: median(batches), p50: single[calls / 2], p99: single[calls * 99 / 100], calls })
+}
+
+/// Hashes as keys have them, and statistics as of a service under load.
+fn busy(size: usize, random: &mut Random) -> Vec<sluicegate_model::pool::Endpoint> {
+    let made = |i: usize| {
+        let endpoint = generate::endpoint(generate::address(i), 1);
+        let sight = sluicegate_model::stats::Sight {
+            in_flight: (random.next_u64() % 8) as u32,
+            latency_us: 1_000 + (random.next_u64() % 9_000) as u32,
+            ..Default::default()
+        };
+        endpoint.stats.show(sight);
+        endpoint
+    };
+    (0..size).map(made).collect()
+}
+
+fn balancer(
+    source: &Source,
+    subject: &Subject,
+    generation: &WasmBalancer,
+    counted: &WasmBalancer,
+    size: usize,
+    options: &Options,
+) -> Result<Measured, String> {
+    let mut random = stream(options.seed, 6);
+    let endpoints = busy(size, &mut random);
+    let pool = generate::pool(unique(), endpoints.clone());
+    let said = |error: sluicegate_model::plugin::PluginError| error.to_string();
+    let mut instance = generation.seeded(options.seed);
+    let mut hashes = stream(options.seed, 7);
+    let mut context = move || PickContext { hash: Some(hashes.next_u64()), attempt: 0 };
+    let times = times(options.time, || black_box(instance.pick(&pool, &subject.config, context())).map(drop).map_err(said))?;
+    let memory_bytes = instance.memory();
+    let changes = (0..11).map(|_| {
+        let changed: Arc<Pool> = generate::pool(pool.id, endpoints.clone());
+        let begun = Instant::now();
+        instance.pick(&changed, &subject.config, PickContext::default()).map_err(said)?;
+        Ok(begun.elapsed().as_nanos() as f64 / 1e3)
+    });
+    let change_microseconds = median(changes.collect::<Result<_, String>>()?);
+    let mut instance = counted.seeded(options.seed);
+    let mut hashes = stream(options.seed, 7);
+    let instructions = instructions(|| {
+        instance.pick(&pool, &subject.config, PickContext { hash: Some(hashes.next_u64()), attempt: 0 }).map_err(said)?;
+        Ok(instance.fuel())
+    })?;
+    Ok(Measured {
+        plugin: subject.name.clone(),
+        builtin: source.builtin,
+        call: "pick",
+        size,
+        nanoseconds: times.batch,
+        p50_nanoseconds: times.p50,
+        p99_nanoseconds: times.p99,
+        instructions,
+        memory_bytes,
+        change_microseconds,
+        calls: times.calls,
+    })
+}
+
+fn router(
+    source: &Source,
+    subject: &Subject,
+    generation: &WasmRouter,
+    counted: &WasmRouter,
+    options: &Options,
+) -> Result<Measured, String> {
+    let said = |error: sluicegate_model::plugin::PluginError| error.to_string();
+    let configure = |generation: &WasmRouter| generation.configure(&subject.config, &listener()).map(Arc::new).map_err(said);
+    let begun = Instant::now();
+    let table = configure(generation)?;
+    let change_microseconds = begun.elapsed().as_nanos() as f64 / 1e3;
+    let words = Words::of(&serde_json::from_str(&subject.config).unwrap_or_default());
+    let mut random = stream(options.seed, 8);
+    let requests: Vec<Made> = (0..256).map(|_| words.plain(&table.interests, &mut random)).collect();
+    let mut instance = generation.seeded(options.seed);
+    let mut turn = requests.iter().cycle();
+    let times = times(options.time, || {
+        let Some(request) = turn.next() else { return Ok(()) };
+        black_box(instance.route(&table, &request.view())).map(drop).map_err(said)
+    })?;
+    let memory_bytes = instance.memory();
+    let (table, mut instance) = (configure(counted)?, counted.seeded(options.seed));
+    let mut turn = requests.iter().cycle();
+    let instructions = instructions(|| {
+        if let Some(request) = turn.next() {
+            instance.route(&table, &request.view()).map_err(said)?;
+        }
+        Ok(instance.fuel())
+    })?;
+    Ok(Measured {
+        plugin: subject.name.clone(),
+        builtin: source.builtin,
+        call: "route",
+        size: table.rules.len(),
+        nanoseconds: times.batch,
+        p50_nanoseconds: times.p50,
+        p99_nanoseconds: times.p99,
+        instructions,
+        memory_bytes,
+        change_microseconds,
+        calls: times.calls,
+    })
+}
+
+/// A call's, on average over 256 of them after the first.
+fn instructions(mut left: impl FnMut() -> Result<Option<u64>, String>) -> Result<f64, String> {
+    const CALLS: u32 = 256;
+    let begun = left()?;
+    let mut end = begun;
+    for _ in 0..CALLS {
+        end = left()?;
+    }
+    let (Some(begun), Some(end)) = (begun, end) else { return Err("the counting engine does not count".to_owned()) };
+    Ok(begun.saturating_sub(end) as f64 / f64::from(CALLS))
+}
+
+/// For a terminal.
+pub fn rows(measured: &[Measured]) -> Rows {
+    let head = crate::row(["PLUGIN", "CALL", "SIZE", "NS", "P50", "P99", "INSTRUCTIONS", "MEMORY", "CHANGE"]);
+    let cells = |m: &Measured| {
+        vec![
+            if m.builtin { format!("{} (builtin)", m.plugin) } else { m.plugin.clone() },
+            m.call.to_owned(),
+            m.size.to_string(),
+            format!("{:.0}", m.nanoseconds),
+            format!("{:.0}", m.p50_nanoseconds),
+            format!("{:.0}", m.p99_nanoseconds),
+            format!("{:.0}", m.instructions),
+            format!("{} KiB", m.memory_bytes >> 10),
+            format!("{:.0} µs", m.change_microseconds),
+        ]
+    };
+    std::iter::once(head).chain(measured.iter().map(cells)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn bench(name: &str, config: Value, sizes: &[usize]) -> Vec<Measured> {
+        let loader = Loader::new().unwrap();
+        let options = Options { sizes: sizes.to_vec(), time: Duration::from_millis(5), ..Options::default() };
+        measure(&loader, &[(Source::find(name).unwrap(), config)], &Limits::default(), &options).unwrap()
+    }
+
+    #[test]
+    fn instructions_tell_what_a_pick_does_and_are_the_same_each_time() {
+        let empty = || serde_json::json!({});
+        let round_robin = bench("round-robin", empty(), &[10, 1_000]);
+        // It looks at every endpoint.
+        assert!(round_robin[1].instructions > 50.0 * round_robin[0].instructions, "{round_robin:?}");
+        let maglev = bench("maglev", empty(), &[10, 1_000]);
+        // It reads one slot of a table.
+        assert!((maglev[1].instructions - maglev[0].instructions).abs() < 20.0 && maglev[0].instructions > 10.0, "{maglev:?}");
+        assert_eq!(bench("maglev", empty(), &[10])[0].instructions, maglev[0].instructions);
+        assert!(maglev[1].memory_bytes >= 64 << 10 && maglev[1].change_microseconds > 0.0);
+    }
+
+    #[test]
+    fn a_router_is_measured_with_its_configuration() {
+        let config = serde_json::json!({"rules": [
+            {"matches": [{"path": {"type": "PathPrefix", "value": "/a"}}], "backendRefs": [{"name": "a", "port": 80}]},
+            {"matches": [{"path": {"type": "PathPrefix", "value": "/b"}}], "backendRefs": [{"name": "b", "port": 80}]},
+        ]});
+        let measured = bench("rules", config, &[]);
+        assert_eq!((measured.len(), measured[0].call, measured[0].size), (1, "route", 2));
+        assert!(measured[0].instructions > 10.0 && measured[0].nanoseconds > 10.0, "{measured:?}");
+    }
+}

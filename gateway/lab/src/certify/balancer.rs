@@ -1,0 +1,206 @@
+//! Balancers on generated pools: no trap, indices in range, the same answers to the same questions, memory that stays, calls that end in time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use sluicegate_host::balancer::{Instance, WasmBalancer};
+use sluicegate_model::plugin::{Balancer as _, PickContext, PluginError};
+use sluicegate_model::pool::{Pool, unique};
+
+use super::cases::Cases;
+use super::{Check, Options, Times, Verdict, fairness, memory};
+use crate::generate::{self, Random, stream};
+use crate::subject::Subject;
+
+/// Pools that live at a time: an instance serves many.
+const LIVE: usize = 16;
+/// Changes of each pool, and picks between two.
+const CHANGES: usize = 3;
+const PICKS: usize = 8;
+/// For memory.
+const CALLS: u64 = 60_000;
+
+pub(super) fn certify(
+    subject: &Subject,
+    generation: &Arc<WasmBalancer>,
+    options: &Options,
+    cases: Option<&Cases>,
+    checks: &mut Vec<Check>,
+) -> Result<(), String> {
+    match generation.trial(&subject.config) {
+        Ok(()) => checks.push(Check::new("trial", Verdict::Passed, "what the gateway tries before it swaps")),
+        Err(error) => {
+            checks.push(Check::new("trial", Verdict::Failed, said(&error)));
+            return Ok(());
+        }
+    }
+    let seed = options.seed;
+    let first = Run::of(subject, generation.seeded(seed), seed, options.pools);
+    let (picks, pools) = (first.decisions.len(), options.pools);
+    if let Some(failed) = &first.failed {
+        checks.push(Check::new("pools", Verdict::Failed, format!("after {picks} picks, {failed}")));
+        return Ok(());
+    }
+    let none = if first.declined > 0 { format!("; {} picks of none where there was an endpoint", first.declined) } else { String::new() };
+    let seen = format!(
+        "{picks} picks from {pools} generated pools of 0 to 10,000 endpoints that changed {CHANGES} times each: no trap, each index in range{none}"
+    );
+    checks.push(
+        Check::new("pools", Verdict::Passed, seen).with(serde_json::json!({"pools": pools, "picks": picks, "declined": first.declined})),
+    );
+    if first.from_empty > 0 {
+        checks.push(Check::new("empty pool", Verdict::Failed, format!("{} picks of an endpoint that is not there", first.from_empty)));
+    }
+    checks.push(determinism(&first, &Run::of(subject, generation.seeded(seed), seed, options.pools)));
+    let deadline = generation.limits().deadline;
+    if let Some(times) = Times::of(first.nanos) {
+        checks.push(times.check("time", deadline, "a pick"));
+    }
+    if let Some(times) = Times::of(first.updates) {
+        checks.push(times.check("update time", generation.limits().configure_deadline, "a pick after a change, with `update`"));
+    }
+    checks.push(grows(subject, generation.seeded(seed), seed));
+    fairness::check(subject, generation, options, cases, checks);
+    if let Some(cases) = cases {
+        checks.extend(cases.run(generation, &subject.config, seed));
+    }
+    Ok(())
+}
+
+fn said(error: &PluginError) -> String {
+    format!("stage {}: {}", error.stage, error.reason)
+}
+
+/// One walk over all generated pools.
+struct Run {
+    /// By pool and pick, in their order.
+    decisions: Vec<(usize, Option<usize>)>,
+    /// Times of calls.
+    nanos: Vec<u32>,
+    /// Times of calls that told of a change.
+    updates: Vec<u32>,
+    /// Picks of none from pools that have an endpoint with a weight.
+    declined: u64,
+    from_empty: u64,
+    failed: Option<String>,
+}
+
+impl Run {
+    fn of(subject: &Subject, mut instance: Instance, seed: u64, pools: usize) -> Self {
+        let mut run = Self { decisions: Vec::new(), nanos: Vec::new(), updates: Vec::new(), declined: 0, from_empty: 0, failed: None };
+        let mut random = stream(seed, 1);
+        let mut live: Vec<Arc<Pool>> = Vec::with_capacity(LIVE);
+        for turn in 0..pools {
+            let pool = generate::wild(generate::size(turn, &mut random), &mut random);
+            if live.len() == LIVE {
+                live.swap_remove(random.random_range(0..LIVE));
+                instance.retain(&|id| live.iter().any(|pool| pool.id == id));
+            }
+            live.push(pool);
+            for change in 0..=CHANGES {
+                // The one that is new, and between its changes others too: one instance serves all in turn.
+                let at = if change % 2 == 0 { live.len() - 1 } else { random.random_range(0..live.len()) };
+                if change > 0 {
+                    live[at] = generate::churn(&live[at], &mut random);
+                }
+                if let Err(failed) = run.picks(&mut instance, &live[at], subject, turn, &mut random) {
+                    run.failed = Some(failed);
+                    return run;
+                }
+            }
+        }
+        run
+    }
+
+    fn picks(
+        &mut self,
+        instance: &mut Instance,
+        pool: &Arc<Pool>,
+        subject: &Subject,
+        turn: usize,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        for nth in 0..PICKS {
+            let context = generate::context(random);
+            let begun = Instant::now();
+            let picked = instance.pick(pool, &subject.config, context);
+            let nanos = u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX);
+            if nth == 0 { &mut self.updates } else { &mut self.nanos }.push(nanos);
+            let picked = picked
+                .map_err(|error| format!("pool {turn} of {} endpoints, {}: {}", pool.endpoints.len(), shown(context), said(&error)))?;
+            self.declined += u64::from(picked.is_none() && pool.endpoints.iter().any(|e| e.weight > 0));
+            self.from_empty += u64::from(picked.is_some() && pool.endpoints.is_empty());
+            self.decisions.push((turn, picked));
+            if let Some(endpoint) = picked.filter(|_| instance.wants_report()) {
+                let (success, latency) = (random.random_bool(0.9), Duration::from_micros(random.random_range(1..1_000_000)));
+                let reported = instance.report(pool, endpoint, success, latency);
+                reported.map_err(|error| format!("pool {turn}, {}", said(&error)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(context: PickContext) -> String {
+    let hash = context.hash.map_or_else(|| "none".to_owned(), |hash| format!("{hash:#x}"));
+    format!("hash {hash}, attempt {}", context.attempt)
+}
+
+fn determinism(first: &Run, second: &Run) -> Check {
+    let differs = first.decisions.iter().zip(&second.decisions).position(|(a, b)| a != b);
+    let seen = match differs {
+        None => "a fresh instance, given the same calls and the same random bits, picks the same".to_owned(),
+        Some(at) => {
+            let ((pool, a), (_, b)) = (first.decisions[at], second.decisions[at]);
+            let show = |picked: Option<usize>| picked.map_or_else(|| "none".to_owned(), |i| i.to_string());
+            format!(
+                "pick {at}, from pool {pool}, was {} and in a fresh instance, given the same calls and random bits, {}",
+                show(a),
+                show(b)
+            )
+        }
+    };
+    Check::passed_if("determinism", differs.is_none() && first.decisions.len() == second.decisions.len(), seen)
+}
+
+/// Many calls on a few pools that change now and then.
+fn grows(subject: &Subject, mut instance: Instance, seed: u64) -> Check {
+    let mut random = stream(seed, 2);
+    let mut pools: Vec<Arc<Pool>> = [3, 10, 100].map(|size| generate::wild(size, &mut random)).to_vec();
+    let sizes = pools.clone();
+    let mut half = 0;
+    for call in 0..CALLS {
+        let at = (call % pools.len() as u64) as usize;
+        if call % 500 < pools.len() as u64 {
+            // Made from the first one each time: a pool that grew by and by would be a reason to grow.
+            let changed = generate::churn(&sizes[at], &mut random);
+            pools[at] = changed;
+        }
+        if call % 5_000 == 4_999 {
+            // Services come and go.
+            let renamed = Pool {
+                id: unique(),
+                version: unique(),
+                endpoints: sizes[at].endpoints.clone(),
+                draining: Vec::new(),
+                panic: false,
+                empty: None,
+            };
+            pools[at] = Arc::new(renamed);
+            instance.retain(&|id| pools.iter().any(|pool| pool.id == id));
+        }
+        let picked = instance.pick(&pools[at], &subject.config, generate::context(&mut random));
+        let reported = match picked {
+            Ok(Some(endpoint)) if instance.wants_report() => instance.report(&pools[at], endpoint, true, Duration::from_millis(1)),
+            picked => picked.map(drop),
+        };
+        if let Err(error) = reported {
+            return Check::new("memory", Verdict::Failed, format!("call {call}: {}", said(&error)));
+        }
+        if call == CALLS / 2 {
+            half = instance.memory();
+        }
+    }
+    memory(half, instance.memory(), CALLS)
+}

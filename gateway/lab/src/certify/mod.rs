@@ -1,0 +1,225 @@
+//! Whether a plugin keeps its contract: what `sluicegate plugin test` runs before anybody's traffic does. Balancers are given thousands of
+//! generated pools ([`balancer`]), their shares are compared with the weights ([`fairness`]), and their author's own cases are run ([`cases`]);
+//! routers are given generated requests ([`router`]). A discovery plugin acts on a network that no certification can stand for: of it only what
+//! it says of itself is checked.
+
+mod balancer;
+mod cases;
+mod fairness;
+mod router;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use sluicegate_host::{Loaded, Loader};
+use sluicegate_model::plugin::{Limits, PluginKind};
+
+pub use cases::{Cases, read as read_cases};
+pub use fairness::Fairness;
+pub(crate) use router::listener;
+
+use crate::Rows;
+use crate::subject::Source;
+
+/// What to demand.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Of all that is generated.
+    pub seed: u64,
+    /// Pools, or for routers a twentieth of the requests.
+    pub pools: usize,
+    /// For all but cases that have their own.
+    pub config: Value,
+    /// As the `Plugin` object would set them.
+    pub limits: Limits,
+    /// What is demanded of the shares; the author's cases may say it too.
+    pub fairness: Option<Fairness>,
+    /// How far a share may be off, as a part of it; the author's cases may say it too.
+    pub tolerance: Option<f64>,
+    /// The author's own cases.
+    pub cases: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            pools: 2_000,
+            config: Value::Object(Default::default()),
+            limits: Limits::default(),
+            fairness: None,
+            tolerance: None,
+            cases: None,
+        }
+    }
+}
+
+/// What a check came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it must be.
+    Passed,
+    /// The plugin must not ship so.
+    Failed,
+    /// A figure that nothing is demanded of.
+    Noted,
+    /// Not run, since something before it failed or there is nothing of the sort.
+    Skipped,
+}
+
+/// One check.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// What was seen, for a reader.
+    pub seen: String,
+    /// The same as figures.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub figures: Value,
+}
+
+impl Check {
+    fn new(name: &str, verdict: Verdict, seen: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), verdict, seen: seen.into(), figures: Value::Null }
+    }
+
+    fn passed_if(name: &str, passed: bool, seen: impl Into<String>) -> Self {
+        Self::new(name, if passed { Verdict::Passed } else { Verdict::Failed }, seen)
+    }
+
+    fn with(self, figures: Value) -> Self {
+        Self { figures, ..self }
+    }
+}
+
+/// All checks of one plugin.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The file's name, or the built-in's.
+    pub plugin: String,
+    /// What it decides; none if it could not be loaded.
+    pub kind: Option<PluginKind>,
+    /// What it says of its version.
+    pub version: Option<String>,
+    /// Hex SHA-256 of the file: what these verdicts are of.
+    pub sha256: String,
+    /// Of all that was generated.
+    pub seed: u64,
+    /// In their order.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether it may ship.
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.verdict != Verdict::Failed)
+    }
+
+    /// For a terminal.
+    pub fn rows(&self) -> Rows {
+        let cells = |check: &Check| {
+            let verdict = match check.verdict {
+                Verdict::Passed => "passed",
+                Verdict::Failed => "FAILED",
+                Verdict::Noted => "noted",
+                Verdict::Skipped => "skipped",
+            };
+            crate::row([&check.name, verdict, &check.seen])
+        };
+        std::iter::once(crate::row(["CHECK", "VERDICT", "SEEN"])).chain(self.checks.iter().map(cells)).collect()
+    }
+}
+
+/// Certifies a plugin. The error is one of what was asked, not of the plugin.
+pub fn certify(loader: &Loader, source: &Source, options: &Options) -> Result<Report, String> {
+    let cases = options.cases.as_deref().map(read_cases).transpose()?;
+    let mut report = Report {
+        plugin: source.name.clone(),
+        kind: None,
+        version: None,
+        sha256: sluicegate_host::load::sha256(&source.bytes),
+        seed: options.seed,
+        checks: Vec::new(),
+    };
+    let config = cases.as_ref().and_then(|cases| cases.config.clone()).unwrap_or_else(|| options.config.clone());
+    let subject = match source.load(loader, &options.limits, &config) {
+        Ok(subject) => subject,
+        Err(reason) => {
+            report.checks.push(Check::new("load", Verdict::Failed, reason));
+            return Ok(report);
+        }
+    };
+    report.kind = Some(subject.description.kind);
+    report.version = Some(subject.description.version.clone());
+    let about = &subject.description;
+    report.checks.push(Check::new(
+        "load",
+        Verdict::Passed,
+        format!("{} {} {}: its world is a {}'s, the configuration fits its schema", about.kind, about.name, about.version, about.kind),
+    ));
+    match &subject.loaded {
+        Loaded::Balancer(generation) => balancer::certify(&subject, generation, options, cases.as_ref(), &mut report.checks)?,
+        Loaded::Router(generation) => {
+            only_for_balancers(cases.as_ref())?;
+            router::certify(&subject, generation, options, &mut report.checks);
+        }
+        Loaded::Discovery(_) => {
+            only_for_balancers(cases.as_ref())?;
+            let seen = "a discovery plugin acts on objects and a network that are not here: it is not run";
+            report.checks.push(Check::new("behaviour", Verdict::Skipped, seen));
+        }
+    }
+    Ok(report)
+}
+
+fn only_for_balancers(cases: Option<&Cases>) -> Result<(), String> {
+    cases.map_or(Ok(()), |_| Err("cases are for balancers; this is none".to_owned()))
+}
+
+/// The figures of call times in nanoseconds.
+struct Times {
+    p50: Duration,
+    p99: Duration,
+    most: Duration,
+}
+
+impl Times {
+    fn of(mut nanos: Vec<u32>) -> Option<Self> {
+        nanos.sort_unstable();
+        let at = |part: f64| nanos.get(((nanos.len() as f64 * part) as usize).min(nanos.len().saturating_sub(1))).copied();
+        let span = |nanos: u32| Duration::from_nanos(nanos.into());
+        Some(Self { p50: span(at(0.5)?), p99: span(at(0.99)?), most: span(at(1.0)?) })
+    }
+
+    /// The deadline is a limit for the worst; of what is usual a tenth is demanded.
+    fn check(&self, name: &str, limit: Duration, what: &str) -> Check {
+        let passed = self.p99 * 10 <= limit;
+        let seen = format!(
+            "{what}: p50 {:?}, p99 {:?}, most {:?}; p99 must be below {:?}, a tenth of the deadline",
+            self.p50,
+            self.p99,
+            self.most,
+            limit / 10
+        );
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Check::passed_if(name, passed, seen).with(serde_json::json!({
+            "p50Nanoseconds": nanos(self.p50), "p99Nanoseconds": nanos(self.p99), "mostNanoseconds": nanos(self.most), "deadlineNanoseconds": nanos(limit),
+        }))
+    }
+}
+
+/// Memory that a plugin took on between the first half of its calls and the last: it should have what it needs by then, but for what an
+/// allocator loses between pieces of many sizes. One that keeps a word of each call takes on more.
+fn memory(half: usize, end: usize, calls: u64) -> Check {
+    const LEAST: usize = 128 << 10;
+    let (grown, most) = (end.saturating_sub(half), (half / 4).max(LEAST));
+    let seen =
+        format!("{} KiB after {calls} calls, {} KiB more than after half of them; {} KiB may be", end >> 10, grown >> 10, most >> 10);
+    Check::passed_if("memory", grown <= most, seen).with(serde_json::json!({"bytes": end, "grownBytes": grown, "calls": calls}))
+}

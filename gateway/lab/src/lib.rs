@@ -1,0 +1,18 @@
+//! The tools of plugin authors: each runs the very `.wasm` that will ship in the very host code of the gateway, without a gateway around it.
+//! `sluicegate plugin test`, `bench`, `simulate` and `replay` are thin commands over this.
+//!
+//! [`subject`] loads what is looked at; [`generate`] and [`requests`] make pools and requests from a seed. [`certify`] tells whether a plugin keeps its
+//! contract, [`bench`] what its calls cost.
+
+pub mod bench;
+pub mod certify;
+pub mod generate;
+pub mod requests;
+pub mod subject;
+
+/// Rows of cells, the head first: how every report looks on a terminal.
+pub type Rows = Vec<Vec<String>>;
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}

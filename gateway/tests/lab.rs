@@ -1,0 +1,122 @@
+//! The commands of plugin authors, as they run them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    let Output { status, stdout, stderr } = command.current_dir(folder).arg("plugin").args(arguments).output().expect("runs");
+    (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"))
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    }
+    folder
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn test_certifies_a_plugin_and_runs_its_authors_cases() {
+    let cases = "
+fairness: weights
+cases:
+- name: the less busy one
+  endpoints:
+  - {address: '10.0.0.1:80', inFlight: 9}
+  - {address: '[2001:db8::1]:80', inFlight: 1, latency: 5ms, zone: a, labels: {tier: gold}}
+  picks:
+  - {random: 7, expect: ['[2001:db8::1]:80']}
+  - {key: anything, expect: ['[2001:db8::1]:80']}
+- name: even when idle
+  endpoints: [{address: 10.0.0.1:80}, {address: 10.0.0.2:80}]
+  shares: {expect: {10.0.0.1:80: 0.5, 10.0.0.2:80: 0.5}}
+";
+    let folder = folder(&[("cases.yaml", cases), ("wrong.yaml", &cases.replace("expect: ['[2001:db8::1]:80']", "expect: []"))]);
+    let few = ["--pools", "120"];
+    let (code, out, err) =
+        run(folder.path(), &[&["test", "least-request", "--fairness", "equal", "--cases", "cases.yaml"][..], &few].concat());
+    assert_eq!(code, Some(0), "{out}{err}");
+    for wanted in [
+        "load",
+        "trial",
+        "pools",
+        "determinism",
+        "time",
+        "memory",
+        "fairness, equal weights, by hash",
+        "case \"the less busy one\"",
+        "2 picks as expected",
+    ] {
+        assert!(out.lines().any(|line| line.contains(wanted) && line.contains("passed")), "{wanted:?} is missing:\n{out}");
+    }
+    // What the file of cases says: shares in proportion to the weights, which two choices do not give.
+    let (code, out, err) = run(folder.path(), &[&["test", "least-request", "--cases", "wrong.yaml", "-o", "json"][..], &few].concat());
+    assert_eq!(code, Some(1), "{out}");
+    assert!(err.contains("least-request does not pass"), "{err}");
+    let report = json(&out);
+    let failed: Vec<&str> = report["checks"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|c| c["verdict"] == "failed")
+        .filter_map(|c| c["name"].as_str())
+        .collect();
+    assert!(failed.contains(&"case \"the less busy one\"") && failed.contains(&"fairness, weights 1 to 5"), "{failed:?}");
+    assert_eq!(failed.len(), 3, "by hash as well, and no other: {failed:?}");
+}
+
+#[test]
+fn test_says_what_is_wrong_with_its_input() {
+    let folder = folder(&[("bad.yaml", "cases:\n- name: a\n  endpoints: [{adress: 10.0.0.1:80}]\n"), ("text.wasm", "text")]);
+    let (code, _, err) = run(folder.path(), &["test", "random", "--cases", "bad.yaml"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("bad.yaml:3:24: error: cases[0].endpoints[0].adress"), "{err}");
+    let (code, out, _) = run(folder.path(), &["test", "text.wasm"]);
+    assert_eq!((code, out.contains("FAILED") && out.contains("not WebAssembly")), (Some(1), true), "{out}");
+    let (code, _, err) = run(folder.path(), &["test", "nowhere.wasm"]);
+    assert_eq!((code, err.contains("no built-in plugin is called that")), (Some(1), true), "{err}");
+    let (code, out, _) = run(folder.path(), &["test", "maglev", "--config", "{tableSize: 1}"]);
+    assert_eq!((code, out.contains("config.tableSize")), (Some(1), true), "{out}");
+}
+
+#[test]
+fn every_balancer_and_router_that_comes_with_the_gateway_passes() {
+    let folder = folder(&[]);
+    for name in ["round-robin", "random", "maglev", "peak-ewma", "ring-hash", "rendezvous", "bounded-load", "zone-aware", "priority"] {
+        let (code, out, err) = run(folder.path(), &["test", name, "--pools", "60"]);
+        assert_eq!(code, Some(0), "{name}:\n{out}{err}");
+    }
+    let rules =
+        "{rules: [{matches: [{path: {type: PathPrefix, value: /a}, headers: [{name: x, value: y}]}], backendRefs: [{name: a, port: 80}]}]}";
+    let (code, out, err) = run(folder.path(), &["test", "rules", "--config", rules, "--pools", "60"]);
+    assert_eq!((code, out.contains("1 of 1 rules were met")), (Some(0), true), "{out}{err}");
+}
+
+#[test]
+fn bench_measures_beside_the_built_in_balancers() {
+    let folder = folder(&[]);
+    let (code, out, err) = run(folder.path(), &["bench", "maglev", "--sizes", "1,10", "--time-ms", "2", "-o", "json"]);
+    assert_eq!(code, Some(0), "{err}");
+    let measured = json(&out);
+    let measured = measured.as_array().expect("a list");
+    assert_eq!(measured[1]["plugin"], "maglev");
+    assert_eq!(measured.iter().filter(|m| m["plugin"] == "maglev").count(), 2, "not twice");
+    assert!(measured.iter().any(|m| m["plugin"] == "round-robin" && m["size"] == 10));
+    for figure in ["nanoseconds", "p50Nanoseconds", "p99Nanoseconds", "instructions", "memoryBytes"] {
+        assert!(measured.iter().all(|m| m[figure].as_f64().is_some_and(|value| value > 0.0)), "{figure}: {out}");
+    }
+    let (code, out, _) = run(folder.path(), &["bench", "maglev", "--alone", "--sizes", "3", "--time-ms", "2"]);
+    assert_eq!((code, out.lines().count(), out.contains("maglev (builtin)  pick  3 ")), (Some(0), 2, true), "{out}");
+    let (code, _, err) = run(folder.path(), &["bench", "static"]);
+    assert_eq!((code, err.contains("not asked on the way of a request")), (Some(1), true), "{err}");
+    let (code, _, err) = run(folder.path(), &["bench", "maglev", "--config", "ghost={}"]);
+    assert_eq!((code, err.contains("no such plugin is measured")), (Some(1), true), "{err}");
+}
