@@ -8,6 +8,7 @@ mod get;
 mod lab;
 mod lifecycle;
 mod plugin;
+mod simulate;
 
 use std::io::Write as _;
 use std::path::PathBuf;

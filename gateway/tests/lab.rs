@@ -101,6 +101,41 @@ fn every_balancer_and_router_that_comes_with_the_gateway_passes() {
 }
 
 #[test]
+fn simulate_compares_and_the_same_seed_gives_the_same_report() {
+    let folder = folder(&[]);
+    let arguments =
+        ["simulate", "random", "least-request", "maglev", "--scenario", "one-slow,rolling-restart", "--seconds", "5", "--seed", "3"];
+    let (code, out, err) = run(folder.path(), &arguments);
+    assert_eq!(code, Some(0), "{err}");
+    let row = |scenario: &str, plugin: &str| out.lines().find(|l| l.starts_with(scenario) && l.contains(plugin)).map(str::to_owned);
+    assert!(row("one-slow", "least-request").is_some_and(|row| row.contains(" ms")), "{out}");
+    assert!(row("rolling-restart", "maglev").is_some_and(|row| row.contains(" %  ")), "{out}");
+    let page = |file: &str, more: &[&str]| {
+        let (code, out, err) = run(folder.path(), &[&arguments[..], &["--html", file, "-o", "json"], more].concat());
+        assert_eq!(code, Some(0), "{err}");
+        (json(&out), std::fs::read_to_string(folder.path().join(file)).expect("written"))
+    };
+    let (first, html) = page("a.html", &[]);
+    assert_eq!(first["scenarios"][0]["outcomes"][1]["plugin"], "least-request");
+    for wanted in ["<svg", "p99 latency over time", "least-request", "</html>"] {
+        assert!(html.contains(wanted), "{wanted}");
+    }
+    for network in ["http:", "https:", "src=", "href=", "@import", "url("] {
+        assert!(!html.contains(network), "{network}: the page needs no network");
+    }
+    assert!(page("b.html", &[]) == (first.clone(), html), "byte for byte");
+    assert!(page("c.html", &["--load", "0.5"]).0 != first);
+    for (wrong, said) in
+        [(["--scenario", "quake"], "is none of steady"), (["--latency", "normal:1ms"], "lognormal"), (["--load", "0"], "load")]
+    {
+        let (code, _, err) = run(folder.path(), &[&["simulate", "random"][..], &wrong].concat());
+        assert!(code != Some(0) && err.contains(said), "{err}");
+    }
+    let (code, _, err) = run(folder.path(), &["simulate", "rules", "--config", "rules={rules: []}"]);
+    assert_eq!((code, err.contains("balancers are simulated")), (Some(1), true), "{err}");
+}
+
+#[test]
 fn bench_measures_beside_the_built_in_balancers() {
     let folder = folder(&[]);
     let (code, out, err) = run(folder.path(), &["bench", "maglev", "--sizes", "1,10", "--time-ms", "2", "-o", "json"]);

@@ -1,5 +1,5 @@
 //! `sluicegate plugin`: new, build and inspect here; a running gateway's plugins in [`super::lifecycle`]; what authors try them with in
-//! [`super::lab`].
+//! [`super::lab`] and [`super::simulate`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use sluicegate_host::load::componentize;
 
 use sluicegate_model::operate::Action as Order;
 
-use super::{fail, get, lab, lifecycle, out};
+use super::{fail, get, lab, lifecycle, out, simulate};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -37,6 +37,8 @@ pub(super) enum Action {
     Test(Box<lab::Test>),
     /// Measure what a plugin's calls cost, beside the balancers that come with the gateway
     Bench(Box<lab::Bench>),
+    /// Simulate a service under load with each of several balancers, and compare them
+    Simulate(Box<simulate::Simulate>),
     /// Show a running gateway's plugins, as `get plugins` does
     List(get::From),
     /// Show what happened to a running gateway's plugin: loaded, refused, quarantined, rolled back, disabled
@@ -77,6 +79,7 @@ impl Action {
             Self::Inspect { file } => inspect(&file),
             Self::Test(test) => return test.execute(),
             Self::Bench(bench) => return bench.execute(),
+            Self::Simulate(simulate) => return simulate.execute(),
             Self::List(from) => return get::list_plugins(&from),
             Self::History { name, from } => lifecycle::history(&lifecycle::At { admin_address: from.admin_address }, &name, from.output),
             Self::Rollback { name, at } => lifecycle::order(&at, &name, Order::Rollback),

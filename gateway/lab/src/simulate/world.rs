@@ -1,0 +1,118 @@
+//! Endpoints: what they work on, what waits, and what they remember.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluicegate_model::pool::Endpoint;
+use sluicegate_model::stats::EndpointStats;
+
+use crate::generate;
+
+/// A try of a request, by the number of the request and of the try.
+pub(super) type Ticket = (usize, u64);
+
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    pub(super) stats: Arc<EndpointStats>,
+    pub(super) zone: String,
+    /// Whether it can be connected to.
+    pub(super) up: bool,
+    pub(super) member: bool,
+    pub(super) slow: f64,
+    pub(super) fails: bool,
+    /// What it works on, and what waits.
+    pub(super) serving: Vec<Ticket>,
+    pub(super) waiting: VecDeque<Ticket>,
+    pub(super) cache: Option<Cache>,
+    /// Picks that went to it.
+    pub(super) picks: u64,
+    /// Nanoseconds of work.
+    pub(super) worked: f64,
+    /// Since when it is in the pool, and how long it was before, in nanoseconds.
+    pub(super) since: u64,
+    pub(super) present: u64,
+}
+
+impl Server {
+    pub(super) fn new(number: usize, cache: Option<usize>) -> Self {
+        Self {
+            address: generate::address(number + 1),
+            stats: Arc::new(EndpointStats::default()),
+            zone: ["a", "b", "c"][number % 3].to_owned(),
+            up: true,
+            member: false,
+            slow: 1.0,
+            fails: false,
+            serving: Vec::new(),
+            waiting: VecDeque::new(),
+            cache: cache.map(Cache::new),
+            picks: 0,
+            worked: 0.0,
+            since: 0,
+            present: 0,
+        }
+    }
+
+    /// As a pool has it.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint { zone: Some(self.zone.clone()), stats: self.stats.clone(), ..generate::endpoint(self.address, 1) }
+    }
+
+    pub(super) fn set_member(&mut self, member: bool, now: u64) {
+        match (self.member, member) {
+            (false, true) => self.since = now,
+            (true, false) => self.present += now - self.since,
+            _ => return,
+        }
+        self.member = member;
+    }
+}
+
+/// The keys used last.
+pub(super) struct Cache {
+    room: usize,
+    turn: u64,
+    used: HashMap<usize, u64>,
+    by_turn: BTreeMap<u64, usize>,
+}
+
+impl Cache {
+    fn new(room: usize) -> Self {
+        Self { room, turn: 0, used: HashMap::new(), by_turn: BTreeMap::new() }
+    }
+
+    /// Whether it has a key; from now on it does.
+    pub(super) fn has(&mut self, key: usize) -> bool {
+        self.turn += 1;
+        let known = self.used.insert(key, self.turn);
+        if let Some(turn) = known {
+            self.by_turn.remove(&turn);
+        }
+        self.by_turn.insert(self.turn, key);
+        if self.used.len() > self.room
+            && let Some((_, oldest)) = self.by_turn.pop_first()
+        {
+            self.used.remove(&oldest);
+        }
+        known.is_some()
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.used.clear();
+        self.by_turn.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_used_longest_ago_goes_first() {
+        let mut cache = Cache::new(2);
+        assert_eq!([1, 2, 1, 3, 1, 2].map(|key| cache.has(key)), [false, false, true, false, true, false]);
+        cache.forget();
+        assert!(!cache.has(1));
+    }
+}
