@@ -1,8 +1,9 @@
 //! Stopping, and making room for a successor, with the binary as its users run it and clients that count every failure.
-//! Addresses are in 127.212.0.0/14, each test has its own.
+//! Addresses are in 127.208.0.0/13, each test has its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -362,6 +363,17 @@ fn a_second_signal_ends_at_once() {
     drop(held);
 }
 
+/// Starts it as a service manager does that has this socket: the first descriptor is 3, and the process is named.
+fn activated(folder: &Path, ip: &str, socket: OwnedFd) -> Gateway {
+    Gateway::start(folder, ip, &[], |command| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=one exec \"$0\" \"$@\" 3<&0 </dev/null"]);
+        shell.arg(command.get_program()).args(command.get_args());
+        shell.stdin(Stdio::from(socket)).env("NOTIFY_SOCKET", "notify");
+        shell
+    })
+}
+
 #[test]
 fn sockets_of_a_service_manager_are_used_and_keep_their_queue() {
     let (folder, ip) = (folder(backend()), "127.215.0.1");
@@ -370,17 +382,7 @@ fn sockets_of_a_service_manager_are_used_and_keep_their_queue() {
     let early = TcpStream::connect(format!("{ip}:30081")).expect("connected");
     let notices = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).expect("bound");
     notices.set_read_timeout(Some(PATIENCE)).expect("set");
-    let start = || {
-        let socket = socket.try_clone().expect("cloned");
-        Gateway::start(folder.path(), ip, &[], |command| {
-            // As a service manager does it: the first descriptor is 3, and the process is named.
-            let mut shell = Command::new("sh");
-            shell.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec \"$0\" \"$@\" 3<&0 </dev/null"]);
-            shell.arg(command.get_program()).args(command.get_args());
-            shell.stdin(Stdio::from(std::os::fd::OwnedFd::from(socket))).env("NOTIFY_SOCKET", "notify");
-            shell
-        })
-    };
+    let start = || activated(folder.path(), ip, socket.try_clone().expect("cloned").into());
     let told = |wanted: &str| {
         let mut buffer = [0; 256];
         loop {
@@ -406,4 +408,22 @@ fn sockets_of_a_service_manager_are_used_and_keep_their_queue() {
     exchange("", Some(BufReader::new(between))).expect("served");
     gateway.signal("-TERM");
     assert_eq!(gateway.ends(), Some(0));
+}
+
+#[test]
+fn datagrams_wait_in_a_service_manager_s_socket_while_no_gateway_runs() {
+    let (folder, ip) = (folder(backend()), "127.211.0.1");
+    let socket = UdpSocket::bind(format!("{ip}:30083")).expect("bound");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    client.connect(format!("{ip}:30083")).expect("connected");
+    client.set_read_timeout(Some(PATIENCE)).expect("set");
+    for text in [&b"first"[..], b"second"] {
+        client.send(text).expect("sent");
+        let gateway = activated(folder.path(), ip, socket.try_clone().expect("cloned").into());
+        let mut answer = [0; 64];
+        let count = client.recv(&mut answer).expect("an answer");
+        assert_eq!(&answer[..count], text);
+        gateway.signal("-TERM");
+        assert_eq!(gateway.ends(), Some(0));
+    }
 }

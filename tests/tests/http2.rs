@@ -117,3 +117,33 @@ fn grpc_is_balanced_by_call() {
         .expect("counted");
     });
 }
+
+#[test]
+fn endpoints_that_speak_only_http2_pass_their_checks() {
+    let policy = "apiVersion: sluicegate.dev/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: p}
+spec:
+  targetRefs: [{kind: Service, name: nginx-svc}]
+  healthCheck: {active: {type: HTTP, interval: 50ms, unhealthyThreshold: 1, http: {path: /healthz}}}
+";
+    run(async {
+        let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: kubernetes.io/h2c");
+        let started = move || Gateway::new(&[("svc.yaml", &service), ("policy.yaml", policy)]);
+        let gateway = tokio::task::spawn_blocking(started).await.expect("started");
+        let probed = backend(gateway.ip(2), "a", "0").await;
+        tokio::task::spawn_blocking(move || {
+            gateway.write("a.yaml", &gateway.pod("a", 2, true));
+            eventually("probes have passed", || {
+                let text = gateway.get("/metrics").unwrap_or_default();
+                let line = text.lines().find(|l| l.starts_with("sluicegate_service_probes_total") && l.contains("result=\"passed\""));
+                line.and_then(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).is_some_and(|passed| passed >= 3)
+            });
+            let endpoints = gateway.json("endpoints");
+            assert_eq!(endpoints[0]["state"], "ready", "{endpoints}");
+            assert!(probed.load(Ordering::Relaxed) >= 3, "each probe is a connection of its own");
+        })
+        .await
+        .expect("checked");
+    });
+}
