@@ -2,8 +2,8 @@
 # Each installs what it needs itself.
 CARGO ?= cargo
 
-# Seconds for each fuzz target.
-FUZZ_SECONDS ?= 5
+# Seconds for each fuzz target: enough to see that it runs. `make fuzz FUZZ_SECONDS=600` looks for something.
+FUZZ_SECONDS ?= 3
 FUZZ_TARGETS = $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
 .PHONY: setup build demo test test-tools bench bench-tools fuzz fuzz-tools lint
@@ -21,6 +21,7 @@ demo: build
 
 test: setup test-tools
 	$(CARGO) test --workspace --locked
+	$(MAKE) fuzz
 
 # Peers of tests that share no code with the gateway.
 test-tools:
@@ -35,8 +36,9 @@ fuzz: fuzz-tools
 	$(CARGO) fuzz build --fuzz-dir tests/fuzz --sanitizer none
 	@for target in $(FUZZ_TARGETS); do \
 		mkdir -p tests/fuzz/corpus/$$target; \
-		$(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
-			-- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 || exit 1; \
+		seeds=tests/fuzz/seeds/$$target; [ $$target != configuration ] || seeds="$$seeds gateway/model/tests/faults config/examples"; \
+		$(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target tests/fuzz/corpus/$$target $$seeds \
+			-- -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=2048 -verbosity=0 -print_funcs=0 -print_final_stats=1 || exit 1; \
 	done
 
 # libFuzzer is C++.

@@ -17,7 +17,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let (object, found) = decode(document);
         faults.extend(found);
         if let Some(object) = object {
-            faults.extend(validate::object(&object));
+            let more = validate::object(&object, &faults);
+            faults.extend(more);
             objects.push(Arc::new(object));
         }
     }
