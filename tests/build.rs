@@ -1,4 +1,4 @@
-//! Builds the hostile guests; `GUESTS` is the folder of their `.wasm` files.
+//! Builds the hostile guests, those of the contract's older version, and the one that probes it; `GUESTS` is the folder of their `.wasm` files.
 
 #[path = "../plugins/guests.rs"]
 mod guests;
@@ -9,10 +9,11 @@ use std::path::PathBuf;
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let root = here.parent().ok_or("tests/ has no parent folder")?;
-    for path in ["tests/build.rs", "tests/guests", "plugins/guests.rs", "sdk", "Cargo.lock", "Cargo.toml"] {
+    for path in ["tests/build.rs", "tests/guests", "plugins/guests.rs", "sdk", "gateway/host/wit", "Cargo.lock", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
-    let packages = ["balancer", "router", "discovery"].map(|kind| format!("hostile-{kind}"));
+    let kinds = ["hostile", "old"].iter().flat_map(|of| ["balancer", "router", "discovery"].map(|kind| format!("{of}-{kind}")));
+    let packages: Vec<String> = kinds.chain(["probe".to_owned()]).collect();
     let built = guests::build(root, &PathBuf::from(std::env::var("OUT_DIR")?), &packages)?;
     println!("cargo::rustc-env=GUESTS={}", built.display());
     Ok(())

@@ -78,9 +78,9 @@ mod tests {
     fn each_plugin_has_the_world_of_its_kind_and_nothing_of_the_others() {
         for Builtin { name, kind, wasm } in builtins() {
             let (allowed, export): (&[&str], _) = match *kind {
-                "balancer" => (&["types", "host", "statistics"], "balancing"),
-                "router" => (&["types", "host"], "routing"),
-                _ => (&["types", "host", "objects", "publishing"], "discovering"),
+                "balancer" => (&["types", "host", "metrics", "shared", "statistics"], "balancing"),
+                "router" => (&["types", "host", "metrics", "shared"], "routing"),
+                _ => (&["types", "host", "metrics", "shared", "objects", "publishing"], "discovering"),
             };
             let wasi = ["clocks/monotonic-clock", "http/types", "http/outgoing-handler", "io/error", "io/poll", "io/streams"];
             let wasi = wasi.into_iter().chain(["sockets/network", "sockets/instance-network", "sockets/ip-name-lookup"]);
@@ -92,7 +92,7 @@ mod tests {
             });
             let (imports, exports) = world(wasm);
             println!("{name}: {} bytes, imports {imports:?}, exports {exports:?}", wasm.len());
-            let full = |interface: &str| format!("sluicegate:plugin/{interface}@0.1.0");
+            let full = |interface: &str| format!("sluicegate:plugin/{interface}@0.2.0");
             assert_eq!(exports, [full(export)], "{name}");
             let wasi = wasi.map(|interface| format!("wasi:{interface}@0.2.12"));
             let allowed: Vec<_> = allowed.iter().map(|interface| full(interface)).chain(wasi).collect();
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn the_sdk_is_whole_and_stands_alone() {
         let file = |path: &str| sdk_files().iter().find(|(name, _)| *name == path).unwrap().1;
-        assert!(file("wit/plugin.wit").contains("package sluicegate:plugin@0.1.0;"));
+        assert!(file("wit/plugin.wit").contains("package sluicegate:plugin@0.2.0;"));
         assert!(file("src/lib.rs").contains("export_balancer"));
         assert!(file("README.md").contains("cargo build"));
         assert!(!file("Cargo.toml").contains("workspace = true"));

@@ -11,7 +11,7 @@ use crate::bindings::balancer::sluicegate::plugin::types::{Description, PluginKi
 use crate::config::{self, Named};
 use crate::host;
 
-pub use wit::Endpoint;
+pub use wit::{Endpoint, EndpointState};
 
 /// Whether an endpoint is fit. The pool holds healthy and warming ones; the others only where nothing better is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,12 @@ pub trait Balancer: Sized + 'static {
     /// Whether [`report`](Self::report) is called. It costs a call per exchange, so it is off unless asked for.
     const REPORTS: bool = false;
 
+    /// Whether endpoints come with the annotations of their pods. They may be long, and each worker gets its own.
+    const ANNOTATIONS: bool = false;
+
+    /// The version of what [`save`](Self::save) writes: count it up when its form changes. None: there is nothing to save.
+    const STATE: Option<u32> = None;
+
     /// Begins a pool. The error's text is shown to the operator.
     fn open(config: Self::Config) -> Result<Self, String>;
 
@@ -52,13 +58,79 @@ pub trait Balancer: Sized + 'static {
     fn report(&mut self, outcome: Outcome) {
         let _ = outcome;
     }
+
+    /// What the pool has learnt and would miss, in the form of version [`STATE`](Self::STATE); 1 MiB at most. Asked when another version of the plugin
+    /// takes over, and from time to time where the `Plugin` object wants its state to outlive the gateway.
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Begins with what another pool had learnt, in the form of this version: that of another version of the plugin, or before a restart. Called
+    /// after `open` and before the first `update`, so keep it by address. It must bear anything: after an error, which is logged, or when it takes too
+    /// long, the pool is opened anew and begins with nothing.
+    ///
+    /// # Errors
+    /// If it can make nothing of it, as this one does.
+    fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), String> {
+        Err(format!("{} bytes of state of version {version} are of no use to it", state.len()))
+    }
 }
 
 impl Endpoint {
     /// An endpoint of weight 1 with nothing else known, at `ip:port` or `[ip]:port`.
+    ///
+    /// ```
+    /// use sluicegate_sdk::Endpoint;
+    /// assert_eq!(Endpoint::new("10.0.0.1:80").weight, 1);
+    /// ```
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), weight: 1, zone: None, node: None, labels: Vec::new() }
+        Self {
+            address: address.into(),
+            weight: 1,
+            zone: None,
+            node: None,
+            state: EndpointState::Ready,
+            labels: Vec::new(),
+            annotations: Vec::new(),
+        }
     }
+
+    /// Where it is.
+    ///
+    /// ```
+    /// use sluicegate_sdk::Endpoint;
+    /// let endpoint = Endpoint::new("[fd00::1]:80");
+    /// assert_eq!(endpoint.socket_address().map(|address| address.port()), Some(80));
+    /// ```
+    pub fn socket_address(&self) -> Option<std::net::SocketAddr> {
+        self.address.parse().ok()
+    }
+
+    /// A label of its pod.
+    ///
+    /// ```
+    /// use sluicegate_sdk::Endpoint;
+    /// let endpoint = Endpoint { labels: vec![("tier".into(), "gold".into())], ..Endpoint::new("10.0.0.1:80") };
+    /// assert_eq!((endpoint.label("tier"), endpoint.label("app")), (Some("gold"), None));
+    /// ```
+    pub fn label(&self, name: &str) -> Option<&str> {
+        find(&self.labels, name)
+    }
+
+    /// An annotation of its pod, if [`Balancer::ANNOTATIONS`] asks for them.
+    ///
+    /// ```
+    /// use sluicegate_sdk::Endpoint;
+    /// let endpoint = Endpoint { annotations: vec![("example.com/cost".into(), "3".into())], ..Endpoint::new("10.0.0.1:80") };
+    /// assert_eq!(endpoint.annotation("example.com/cost"), Some("3"));
+    /// ```
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        find(&self.annotations, name)
+    }
+}
+
+fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 /// What a pick may depend on: the request, the host's statistics, and chance.
@@ -191,8 +263,9 @@ impl<B: Balancer> wit::GuestPool for PoolState<B> {
         Ok(wit::Pool::new(Self(RefCell::new(balancer))))
     }
 
-    fn wants_reports(&self) -> bool {
-        B::REPORTS
+    fn wants(&self) -> wit::Wants {
+        let of = |wanted, flag| if wanted { flag } else { wit::Wants::empty() };
+        of(B::REPORTS, wit::Wants::REPORTS) | of(B::ANNOTATIONS, wit::Wants::ANNOTATIONS) | of(B::STATE.is_some(), wit::Wants::STATE)
     }
 
     fn update(&self, endpoints: Vec<Endpoint>) {
@@ -214,6 +287,14 @@ impl<B: Balancer> wit::GuestPool for PoolState<B> {
     fn report(&self, outcome: wit::Outcome) {
         let outcome = Outcome { endpoint: outcome.endpoint as usize, success: outcome.success, latency_us: outcome.latency_us };
         self.0.borrow_mut().report(outcome);
+    }
+
+    fn save(&self) -> wit::SavedState {
+        wit::SavedState { version: B::STATE.unwrap_or_default(), data: self.0.borrow().save() }
+    }
+
+    fn restore(&self, state: wit::SavedState) -> Result<(), String> {
+        self.0.borrow_mut().restore(state.version, &state.data)
     }
 }
 
@@ -261,7 +342,7 @@ mod tests {
     #[test]
     fn the_component_passes_calls_on() {
         let pool = PoolState(RefCell::new(Fewest(0, Vec::new())));
-        assert!(pool.wants_reports());
+        assert!(pool.wants() == wit::Wants::REPORTS);
         let context = wit::PickContext { hash: None, attempt: 0, random: 1 };
         assert_eq!(pool.pick(context), None);
         pool.update(vec![Endpoint::new("10.0.0.1:80")]);

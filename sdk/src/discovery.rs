@@ -75,6 +75,7 @@ impl PublishedEndpoint {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             labels: Vec::new(),
+            annotations: Vec::new(),
         }
     }
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::bindings::discovery::sluicegate::plugin::objects::{Event, Key, Target};
 use crate::config;
 use crate::discovery::{Discovery, PublishedEndpoint, Service};
-use crate::host::{Level, log};
 use crate::objects::{Object, Objects};
+use crate::{Level, log};
 
 /// The shortest time between two refreshes, so that a plugin that asks for none at all does not spin.
 const SHORTEST_REFRESH: Duration = Duration::from_millis(100);

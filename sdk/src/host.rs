@@ -1,37 +1,4 @@
-//! What every plugin may ask of the host: a line in the log, and random bits. Natively the log is standard error and the bits come from a
-//! seeded generator, so that tests repeat.
-
-/// How much a line of the log matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// For the plugin's author.
-    Debug,
-    /// Worth knowing.
-    Info,
-    /// Wrong, but served all the same.
-    Warn,
-    /// Wrong, and something was not served.
-    Error,
-}
-
-/// Writes a line to the gateway's log. Lines over the host's rate limit are counted and dropped.
-#[cfg(target_arch = "wasm32")]
-pub fn log(level: Level, message: &str) {
-    use crate::bindings::balancer::sluicegate::plugin::host;
-    let level = match level {
-        Level::Debug => host::Level::Debug,
-        Level::Info => host::Level::Info,
-        Level::Warn => host::Level::Warn,
-        Level::Error => host::Level::Error,
-    };
-    host::log(level, message);
-}
-
-/// Writes a line to standard error; in the gateway, to its log.
-#[cfg(not(target_arch = "wasm32"))]
-pub fn log(level: Level, message: &str) {
-    eprintln!("{level:?}: {message}");
-}
+//! Random bits. Natively they come from a seeded generator, so that tests repeat.
 
 /// 64 uniform random bits, from a generator that belongs to the worker. Not for secrets.
 #[cfg(target_arch = "wasm32")]
@@ -40,6 +7,11 @@ pub fn random() -> u64 {
 }
 
 /// 64 uniform random bits, natively from a generator that belongs to the thread, see [`crate::testing::seed`]. Not for secrets.
+///
+/// ```
+/// sluicegate_sdk::testing::seed(7);
+/// assert_ne!(sluicegate_sdk::random(), sluicegate_sdk::random());
+/// ```
 #[cfg(not(target_arch = "wasm32"))]
 pub fn random() -> u64 {
     crate::testing::next_random()
@@ -64,7 +36,7 @@ pub(crate) fn report_panics() {
     #[cfg(target_arch = "wasm32")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string()))));
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| crate::log(crate::Level::Error, &panic.to_string()))));
     }
 }
 

@@ -17,14 +17,18 @@ mod discovery;
 mod driver;
 mod host;
 pub mod http;
+mod log;
 mod lookup;
+pub mod metrics;
 mod objects;
 mod router;
+pub mod shared;
 pub mod testing;
 
-pub use balancer::{Balancer, Condition, Endpoint, Outcome, Pick};
+pub use balancer::{Balancer, Condition, Endpoint, EndpointState, Outcome, Pick};
 pub use discovery::{Discovery, PublishedEndpoint, Service};
-pub use host::{Level, log, random};
+pub use host::random;
+pub use log::{FieldValue, Level, log, log_with};
 pub use lookup::resolve;
 pub use objects::{Object, Objects};
 pub use router::{

@@ -19,6 +19,16 @@ pub const HOSTILE_ROUTER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hosti
 /// A discovery plugin likewise.
 pub const HOSTILE_DISCOVERY: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_discovery.wasm"));
 
+/// A round-robin balancer of version 0.1.0 of the contract.
+pub const OLD_BALANCER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_balancer.wasm"));
+/// A router likewise.
+pub const OLD_ROUTER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_router.wasm"));
+/// A discovery plugin likewise.
+pub const OLD_DISCOVERY: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_discovery.wasm"));
+
+/// A balancer that asks the host for all that it may, and for too much of it.
+pub const PROBE: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/probe.wasm"));
+
 /// The deadline of everything a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

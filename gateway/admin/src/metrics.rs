@@ -1,7 +1,8 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
 //! data plane as a whole, [`tls`] TLS with clients, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
-//! [`plugins`] each plugin; [`family`] writes their rows.
+//! [`plugins`] each plugin, [`custom`] what plugins count themselves; [`family`] writes their rows.
 
+mod custom;
 mod family;
 mod health;
 mod limits;
@@ -44,6 +45,7 @@ impl Collector for Metrics {
         health::encode(&mut encoder, &status)?;
         udp::encode(&mut encoder, &status)?;
         limits::encode(&mut encoder, &self.0.proxy, &status)?;
-        plugins::encode(&mut encoder, &status)
+        plugins::encode(&mut encoder, &status)?;
+        custom::encode(&mut encoder, &status)
     }
 }

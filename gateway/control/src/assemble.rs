@@ -221,6 +221,7 @@ impl Assembler {
                 hint_zones: e.hint_zones.clone(),
                 hint_nodes: e.hint_nodes.clone(),
                 labels: e.labels.clone(),
+                annotations: e.annotations.clone(),
                 stats,
             });
         }
@@ -449,6 +450,8 @@ fn same(a: &Endpoint, b: &Endpoint) -> bool {
         && a.zone == b.zone
         && a.node == b.node
         && a.labels == b.labels
+        && a.annotations == b.annotations
+        && a.terminating == b.terminating
         && Arc::ptr_eq(&a.stats, &b.stats)
 }
 

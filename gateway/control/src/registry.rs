@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sluicegate_host::load::sha256;
 use sluicegate_host::{Description, Loaded, Loader};
+use sluicegate_model::commons::Commons;
 use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::operate::PluginEvent;
 use sluicegate_model::plan::{PlannedPlugin, PluginSource};
@@ -55,6 +56,8 @@ struct Entry {
     planned: PlannedPlugin,
     /// Of the bytes last tried, with their limits.
     tried: Option<String>,
+    /// What its generations have in common.
+    commons: Commons,
     live: Option<Version>,
     /// Generations before it, the newest first.
     kept: Vec<Version>,
@@ -87,6 +90,7 @@ impl Registry {
             let entry = self.entries.entry(plugin.name.clone()).or_insert_with(|| Entry {
                 planned: plugin.clone(),
                 tried: None,
+                commons: Commons::new(&plugin.limits),
                 live: None,
                 kept: Vec::new(),
                 number: 0,
@@ -114,13 +118,14 @@ impl Registry {
                 continue;
             }
             entry.tried = Some(tried);
+            entry.commons.limit(&plugin.limits);
             let number = entry.number + 1;
             let mut uses: Vec<Use> = uses.iter().filter(|u| u.plugin == plugin.name).cloned().collect();
             match &entry.live {
                 None => uses.clear(),
                 Some(live) => uses.retain(|wanted| checked(&mut self.checked, live, wanted).is_ok()),
             }
-            match load(self.loader.clone(), plugin.clone(), number, bytes, uses).await {
+            match load(self.loader.clone(), plugin.clone(), number, bytes, uses, entry.commons.clone()).await {
                 Ok(version) => {
                     tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, "the plugin is loaded");
                     self.tallies.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
@@ -257,10 +262,17 @@ fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<Vec<u8>, String> {
 }
 
 /// On a thread of its own: compiling takes tens of milliseconds, a hostile plugin up to its deadlines.
-async fn load(loader: Loader, plugin: PlannedPlugin, number: u64, bytes: Vec<u8>, uses: Vec<Use>) -> Result<Version, PluginError> {
+async fn load(
+    loader: Loader,
+    plugin: PlannedPlugin,
+    number: u64,
+    bytes: Vec<u8>,
+    uses: Vec<Use>,
+    commons: Commons,
+) -> Result<Version, PluginError> {
     let name: Arc<str> = plugin.name.as_str().into();
     let task = tokio::task::spawn_blocking(move || {
-        let (loaded, description) = loader.load(&plugin.name, number, &bytes, plugin.kind, &plugin.limits)?;
+        let (loaded, description) = loader.load_with(&plugin.name, number, &bytes, plugin.kind, &plugin.limits, commons)?;
         let version = Version { loaded, description };
         for wanted in &uses {
             check(&version, wanted)?;

@@ -1,4 +1,4 @@
-//! What wasmtime generates from the plugin contract, one module a world.
+//! What wasmtime generates from the plugin contract, one module a world; [`v0_1`] is the contract's older version, which loads to this day.
 #![allow(missing_docs, unreachable_pub, reason = "generated code")]
 
 pub(crate) mod balancer {
@@ -6,7 +6,17 @@ pub(crate) mod balancer {
 }
 
 pub(crate) mod router {
-    wasmtime::component::bindgen!({ path: "../../sdk/wit", world: "router", ownership: Borrowing { duplicate_if_necessary: true }, with: { "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types, "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host } });
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit",
+        world: "router",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: {
+            "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
+            "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
+            "sluicegate:plugin/metrics": super::balancer::sluicegate::plugin::metrics,
+            "sluicegate:plugin/shared": super::balancer::sluicegate::plugin::shared,
+        },
+    });
 }
 
 pub(crate) mod discovery {
@@ -16,6 +26,8 @@ pub(crate) mod discovery {
         with: {
             "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
             "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
+            "sluicegate:plugin/metrics": super::balancer::sluicegate::plugin::metrics,
+            "sluicegate:plugin/shared": super::balancer::sluicegate::plugin::shared,
             "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
             "wasi:http/types.fields": crate::wasi::fields::Fields,
             "wasi:http/types.outgoing-request": crate::wasi::request::Request,
@@ -32,4 +44,66 @@ pub(crate) mod discovery {
         exports: { default: async },
         require_store_data_send: true,
     });
+}
+
+/// `wit/plugin-0.1.0.wit`, with the WASI of the version that counts now: it is the same.
+pub(crate) mod v0_1 {
+    pub(crate) mod balancer {
+        wasmtime::component::bindgen!({
+            path: [
+                "../../sdk/wit/deps/io.wit",
+                "../../sdk/wit/deps/clocks.wit",
+                "../../sdk/wit/deps/random.wit",
+                "../../sdk/wit/deps/sockets.wit",
+                "../../sdk/wit/deps/http.wit",
+                "wit/plugin-0.1.0.wit",
+            ],
+            world: "sluicegate:plugin/balancer",
+        });
+    }
+
+    pub(crate) mod router {
+        wasmtime::component::bindgen!({
+            path: [
+                "../../sdk/wit/deps/io.wit",
+                "../../sdk/wit/deps/clocks.wit",
+                "../../sdk/wit/deps/random.wit",
+                "../../sdk/wit/deps/sockets.wit",
+                "../../sdk/wit/deps/http.wit",
+                "wit/plugin-0.1.0.wit",
+            ],
+            world: "sluicegate:plugin/router",
+            ownership: Borrowing { duplicate_if_necessary: true },
+            with: {
+                "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
+                "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
+            },
+        });
+    }
+
+    pub(crate) mod discovery {
+        wasmtime::component::bindgen!({
+            path: [
+                "../../sdk/wit/deps/io.wit",
+                "../../sdk/wit/deps/clocks.wit",
+                "../../sdk/wit/deps/random.wit",
+                "../../sdk/wit/deps/sockets.wit",
+                "../../sdk/wit/deps/http.wit",
+                "wit/plugin-0.1.0.wit",
+            ],
+            world: "sluicegate:plugin/discovery",
+            with: {
+                "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
+                "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
+                "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
+                "wasi:clocks": crate::bindings::discovery::wasi::clocks,
+                "wasi:random": crate::bindings::discovery::wasi::random,
+                "wasi:sockets": crate::bindings::discovery::wasi::sockets,
+                "wasi:http": crate::bindings::discovery::wasi::http,
+            },
+            imports: { "sluicegate:plugin/objects.next": async | trappable, default: trappable },
+            exports: { default: async },
+            require_store_data_send: true,
+        });
+    }
 }

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use sluicegate_model::plugin::{Generation, Limits, PluginError, Stage};
 use tokio::sync::mpsc;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi_io::IoView;
 
-use crate::bindings::balancer::sluicegate::plugin::{host, types};
-use crate::bindings::discovery as wit;
+use crate::bindings::balancer::sluicegate::plugin::{host, metrics, shared};
+use crate::bindings::discovery as now;
 use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
+use crate::bindings::v0_1::discovery as v0_1;
 use crate::engine::TICK;
 use crate::state::{State, explain};
+use crate::version::ContractVersion;
 use crate::wasi::Wasi;
 use crate::wasi::egress::{Egress, Network};
 
@@ -65,7 +67,7 @@ pub type FoundEndpoint = publishing::Endpoint;
 
 /// One generation of a discovery plugin.
 pub struct WasmDiscovery {
-    pub(crate) pre: wit::DiscoveryPre<DiscoveryState>,
+    pub(crate) pre: Pre,
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
     pub(crate) egress: Arc<Egress>,
@@ -113,13 +115,73 @@ impl IoView for DiscoveryState {
     }
 }
 
-/// All that a discovery plugin may import.
+/// All that a discovery plugin of any version may import.
 pub(crate) fn add_to_linker(linker: &mut Linker<DiscoveryState>) -> wasmtime::Result<()> {
-    types::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
-    host::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
+    use crate::bindings::balancer::sluicegate::plugin::types;
+    use crate::bindings::v0_1::{balancer::sluicegate::plugin as pure, discovery::sluicegate::plugin as old};
+    types::add_to_linker::<_, HasSelf<State>>(linker, |s| &mut s.base)?;
+    host::add_to_linker::<_, HasSelf<State>>(linker, |s| &mut s.base)?;
+    metrics::add_to_linker::<_, HasSelf<State>>(linker, |s| &mut s.base)?;
+    shared::add_to_linker::<_, HasSelf<State>>(linker, |s| &mut s.base)?;
     objects::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
     publishing::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
+    pure::types::add_to_linker::<_, HasSelf<State>>(linker, |s| &mut s.base)?;
+    pure::host::add_to_linker::<_, HasSelf<State>>(linker, |s| &mut s.base)?;
+    old::objects::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
+    old::publishing::add_to_linker::<_, HasSelf<DiscoveryState>>(linker, |s| s)?;
     crate::wasi::add_to_linker(linker, |state| &mut state.wasi)
+}
+
+/// Linked, and not yet made.
+#[derive(Clone)]
+pub(crate) enum Pre {
+    V0_1(v0_1::DiscoveryPre<DiscoveryState>),
+    V0_2(now::DiscoveryPre<DiscoveryState>),
+}
+
+enum Guest {
+    V0_1(v0_1::Discovery),
+    V0_2(now::Discovery),
+}
+
+impl Pre {
+    pub(crate) fn new(linker: &Linker<DiscoveryState>, component: &Component, version: ContractVersion) -> wasmtime::Result<Self> {
+        let pre = linker.instantiate_pre(component)?;
+        Ok(match version {
+            ContractVersion::V0_1 => Self::V0_1(v0_1::DiscoveryPre::new(pre)?),
+            ContractVersion::V0_2 => Self::V0_2(now::DiscoveryPre::new(pre)?),
+        })
+    }
+
+    async fn instantiate(&self, store: &mut Store<DiscoveryState>) -> wasmtime::Result<Guest> {
+        Ok(match self {
+            Self::V0_1(pre) => Guest::V0_1(pre.instantiate_async(store).await?),
+            Self::V0_2(pre) => Guest::V0_2(pre.instantiate_async(store).await?),
+        })
+    }
+}
+
+impl Guest {
+    /// Name, version, schema of the configuration.
+    async fn describe(&self, store: &mut Store<DiscoveryState>) -> wasmtime::Result<(String, String, String)> {
+        Ok(match self {
+            Self::V0_1(guest) => {
+                let said = guest.sluicegate_plugin_discovering().call_describe(store).await?;
+                (said.name, said.version, said.config_schema)
+            }
+            Self::V0_2(guest) => {
+                let said = guest.sluicegate_plugin_discovering().call_describe(store).await?;
+                (said.name, said.version, said.config_schema)
+            }
+        })
+    }
+
+    async fn run(&self, store: &mut Store<DiscoveryState>) -> wasmtime::Result<Result<(), String>> {
+        match self {
+            Self::V0_1(guest) => guest.sluicegate_plugin_discovering().call_run(store).await,
+            Self::V0_2(guest) => guest.sluicegate_plugin_discovering().call_run(store).await,
+        }
+    }
 }
 
 impl WasmDiscovery {
@@ -130,7 +192,7 @@ impl WasmDiscovery {
 
     fn store(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>, egress: Arc<Egress>) -> Store<DiscoveryState> {
         let state = DiscoveryState {
-            base: State::new(self.generation.plugin.clone(), self.limits.clone()),
+            base: State::new(self.generation.plugin.clone(), self.limits.clone(), self.generation.commons.clone()),
             events,
             found,
             kinds: Vec::new(),
@@ -164,10 +226,8 @@ impl WasmDiscovery {
         let egress = Arc::new(Egress { network: Network::Offline, ..Egress::default() });
         let mut store = self.store(events, found, egress);
         let described = async {
-            let guest = self.pre.instantiate_async(&mut store).await.map_err(|e| explain(&store.data().base, Stage::Instantiate, &e))?;
-            let said = guest.sluicegate_plugin_discovering().call_describe(&mut store).await;
-            let said = said.map_err(|e| explain(&store.data().base, Stage::Describe, &e))?;
-            Ok((said.name, said.version, said.config_schema))
+            let guest = self.pre.instantiate(&mut store).await.map_err(|e| explain(&store.data().base, Stage::Instantiate, &e))?;
+            guest.describe(&mut store).await.map_err(|e| explain(&store.data().base, Stage::Describe, &e))
         };
         let deadline = self.limits.configure_deadline;
         let waited = |_| fail(format!("did not return within its deadline of {deadline:?}"));
@@ -179,12 +239,12 @@ impl WasmDiscovery {
         let mut store = self.store(events, found, self.egress.clone());
         let step = store.data().step.clone();
         step.set(Some(Instant::now()));
-        let guest = match self.pre.instantiate_async(&mut store).await {
+        let guest = match self.pre.instantiate(&mut store).await {
             Ok(guest) => guest,
             Err(e) => return explain(&store.data().base, Stage::Instantiate, &e),
         };
         let ended = tokio::select! {
-            ended = guest.sluicegate_plugin_discovering().call_run(&mut store) => ended,
+            ended = guest.run(&mut store) => ended,
             () = step.overdue() => Ok(Err(format!("has not waited for events for {LONGEST_STEP:?}"))),
         };
         let reason = match ended {
@@ -198,19 +258,6 @@ impl WasmDiscovery {
         };
         self.generation.stats.failures.fetch_add(1, Ordering::Relaxed);
         PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Run, reason }
-    }
-}
-
-/// Types only.
-impl types::Host for DiscoveryState {}
-
-impl host::Host for DiscoveryState {
-    fn log(&mut self, level: host::Level, message: String) {
-        host::Host::log(&mut self.base, level, message);
-    }
-
-    fn random(&mut self) -> u64 {
-        host::Host::random(&mut self.base)
     }
 }
 

@@ -2,13 +2,16 @@
 
 use sluicegate_model::plugin::{Limits, PluginError};
 
-use crate::load::{Description, Loader, kind_of, sha256};
+use crate::load::{Description, Loader, sha256};
+use crate::version::{self, ContractVersion};
 
 /// A plugin file, looked at from outside and asked what it is.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// What it says of itself.
     pub description: Description,
+    /// The version of the contract that it was built against.
+    pub contract: ContractVersion,
     /// What it imports.
     pub imports: Vec<String>,
     /// What it exports.
@@ -24,11 +27,13 @@ impl Loader {
     pub fn inspect(&self, name: &str, bytes: &[u8]) -> Result<Inspection, PluginError> {
         let fail = |stage, reason| PluginError { plugin: name.into(), stage, reason };
         let component = self.compile(bytes).map_err(|(stage, reason)| fail(stage, reason))?;
-        let kind = kind_of(&self.engine, &component).map_err(|reason| fail(sluicegate_model::plugin::Stage::World, reason))?;
+        let (kind, contract) =
+            version::of(&self.engine, &component).map_err(|reason| fail(sluicegate_model::plugin::Stage::World, reason))?;
         let (_, description) = self.load(name, 0, bytes, kind, &Limits::default())?;
         let ty = component.component_type();
         Ok(Inspection {
             description,
+            contract,
             imports: ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
             exports: ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
             sha256: sha256(bytes),

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
+use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Generation, GenerationStats, Limits, PluginError, PluginKind, Stage};
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, Linker};
 
-use crate::balancer::WasmBalancer;
-use crate::bindings;
+use crate::balancer::{self, WasmBalancer};
 use crate::discovery::{self, DiscoveryState, WasmDiscovery};
-use crate::router::WasmRouter;
+use crate::router::{self, WasmRouter};
 use crate::state::{State, arm_configure, explain};
+use crate::version;
 use crate::wasi::egress::{Egress, Network};
 
 /// Larger files are refused before they are compiled.
@@ -78,9 +79,9 @@ impl Loader {
 
     fn on(engine: Engine) -> Result<Self, wasmtime::Error> {
         let mut balancers = Linker::new(&engine);
-        bindings::balancer::Balancer::add_to_linker::<_, HasSelf<State>>(&mut balancers, |s| s)?;
+        balancer::guest::add_to_linker(&mut balancers)?;
         let mut routers = Linker::new(&engine);
-        bindings::router::Router::add_to_linker::<_, HasSelf<State>>(&mut routers, |s| s)?;
+        router::guest::add_to_linker(&mut routers)?;
         let mut discoveries = Linker::new(&engine);
         discovery::add_to_linker(&mut discoveries)?;
         let (network, admin) = (Network::Online, None);
@@ -108,12 +109,25 @@ impl Loader {
         kind: PluginKind,
         limits: &Limits,
     ) -> Result<(Loaded, Description), PluginError> {
-        self.load_as(plugin, number, bytes, Some(kind), limits)
+        self.load_with(plugin, number, bytes, kind, limits, Commons::new(limits))
     }
 
     /// The same of whatever kind it is.
     pub fn load_any(&self, plugin: &str, bytes: &[u8], limits: &Limits) -> Result<(Loaded, Description), PluginError> {
-        self.load_as(plugin, 1, bytes, None, limits)
+        self.load_as(plugin, 1, bytes, None, limits, Commons::new(limits))
+    }
+
+    /// The same as [`Loader::load`], with what its instances have in common with those of other generations.
+    pub fn load_with(
+        &self,
+        plugin: &str,
+        number: u64,
+        bytes: &[u8],
+        kind: PluginKind,
+        limits: &Limits,
+        commons: Commons,
+    ) -> Result<(Loaded, Description), PluginError> {
+        self.load_as(plugin, number, bytes, Some(kind), limits, commons)
     }
 
     fn load_as(
@@ -123,15 +137,16 @@ impl Loader {
         bytes: &[u8],
         wanted: Option<PluginKind>,
         limits: &Limits,
+        commons: Commons,
     ) -> Result<(Loaded, Description), PluginError> {
         let name: Arc<str> = plugin.into();
         let fail = |stage, reason: String| PluginError { plugin: name.clone(), stage, reason };
         let component = self.compile(bytes).map_err(|(stage, reason)| fail(stage, reason))?;
-        let kind = kind_of(&self.engine, &component).map_err(|reason| fail(Stage::World, reason))?;
+        let (kind, contract) = version::of(&self.engine, &component).map_err(|reason| fail(Stage::World, reason))?;
         if let Some(wanted) = wanted.filter(|wanted| *wanted != kind) {
             return Err(fail(Stage::World, format!("it is a {kind}, and a {wanted} is wanted")));
         }
-        let state = || State::new(name.clone(), limits.clone());
+        let state = || State::new(name.clone(), limits.clone(), Commons::new(limits));
         let world = |e: wasmtime::Error| fail(Stage::World, e.root_cause().to_string());
         let start = |e: wasmtime::Error| fail(Stage::Instantiate, e.root_cause().to_string());
         let mut store = state().store(&self.engine);
@@ -146,29 +161,28 @@ impl Loader {
                 version: description.version.clone(),
                 sha256: sha256(bytes),
                 stats: GenerationStats::default(),
+                commons: commons.clone(),
             })
         };
         match kind {
             PluginKind::Balancer => {
-                let pre =
-                    bindings::balancer::BalancerPre::new(self.balancers.instantiate_pre(&component).map_err(world)?).map_err(world)?;
-                let instance = pre.instantiate(&mut store).map_err(start)?;
-                let said = instance.sluicegate_plugin_balancing().call_describe(&mut store).map_err(|e| describe(store.data(), e))?;
-                let description = description(said.name, said.version, kind, &said.config_schema).map_err(|r| fail(Stage::Describe, r))?;
+                let pre = balancer::guest::Pre::new(&self.balancers, &component, contract).map_err(world)?;
+                let guest = pre.instantiate(&mut store).map_err(start)?;
+                let (n, v, schema) = guest.describe(&mut store).map_err(|e| describe(store.data(), e))?;
+                let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
                 let made = WasmBalancer { pre, engine: self.engine.clone(), limits: limits.clone(), generation: generation(&description) };
                 Ok((Loaded::Balancer(made.into()), description))
             }
             PluginKind::Router => {
-                let pre = bindings::router::RouterPre::new(self.routers.instantiate_pre(&component).map_err(world)?).map_err(world)?;
-                let instance = pre.instantiate(&mut store).map_err(start)?;
-                let said = instance.sluicegate_plugin_routing().call_describe(&mut store).map_err(|e| describe(store.data(), e))?;
-                let description = description(said.name, said.version, kind, &said.config_schema).map_err(|r| fail(Stage::Describe, r))?;
+                let pre = router::guest::Pre::new(&self.routers, &component, contract).map_err(world)?;
+                let guest = pre.instantiate(&mut store).map_err(start)?;
+                let (n, v, schema) = guest.describe(&mut store).map_err(|e| describe(store.data(), e))?;
+                let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
                 let made = WasmRouter { pre, engine: self.engine.clone(), limits: limits.clone(), generation: generation(&description) };
                 Ok((Loaded::Router(made.into()), description))
             }
             PluginKind::Discovery => {
-                let pre =
-                    bindings::discovery::DiscoveryPre::new(self.discoveries.instantiate_pre(&component).map_err(world)?).map_err(world)?;
+                let pre = discovery::Pre::new(&self.discoveries, &component, contract).map_err(world)?;
                 let mut made = WasmDiscovery {
                     pre,
                     engine: self.engine.clone(),
@@ -220,21 +234,6 @@ pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, 
 /// Hex SHA-256.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<PluginKind, String> {
-    let ty = component.component_type();
-    let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    for (interface, kind) in [("balancing", PluginKind::Balancer), ("routing", PluginKind::Router), ("discovering", PluginKind::Discovery)]
-    {
-        if exports.iter().any(|e| e.strip_prefix("sluicegate:plugin/").and_then(|e| e.strip_suffix("@0.1.0")) == Some(interface)) {
-            return Ok(kind);
-        }
-    }
-    Err(format!(
-        "it exports none of sluicegate:plugin/{{balancing,routing,discovering}}@0.1.0, but: {}",
-        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
-    ))
 }
 
 fn description(name: String, version: String, kind: PluginKind, schema: &str) -> Result<Description, String> {

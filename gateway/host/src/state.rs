@@ -1,23 +1,23 @@
-//! What a guest can reach: its memory limit, randomness, the log, and the statistics of the pool being picked from.
+//! What a guest can reach: its memory limit, randomness, the log ([`crate::log`]), the statistics of the pool being picked from, and what its
+//! instances have in common ([`crate::commons`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
+use sluicegate_model::commons::Commons;
 use sluicegate_model::health::Condition;
 use sluicegate_model::plugin::{Limits, PluginError, Stage};
 use sluicegate_model::pool::Pool;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
-use crate::bindings::balancer::sluicegate::plugin::{host, statistics, types};
+use crate::bindings::balancer::sluicegate::plugin::{statistics, types};
+use crate::commons::Numbers;
 use crate::engine::ticks;
+use crate::log::Window;
 use crate::tape::Tape;
 
-/// Log lines a guest may write each second; the rest is counted and dropped.
-const LOG_LINES_PER_SECOND: u32 = 20;
-/// Longer log lines are cut.
-const LOG_LINE_BYTES: usize = 4096;
 /// Tables of a guest hold function references: this is far above what compiled code needs.
 const TABLE_ELEMENTS: usize = 100_000;
 
@@ -27,27 +27,29 @@ pub(crate) struct State {
     pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) memory: usize,
     over_limit: bool,
+    pub(crate) commons: Commons,
+    pub(crate) numbers: Numbers,
+    pub(crate) log: Window,
     /// Of an algorithm that is the same everywhere: a seed tells all that comes of it.
     random: Xoshiro256PlusPlus,
     /// While calls are written down or played back.
     pub(crate) tape: Option<Box<Tape>>,
-    log_window: Instant,
-    log_lines: u32,
     overtime: Overtime,
 }
 
 impl State {
-    pub(crate) fn new(plugin: Arc<str>, limits: Limits) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, limits: Limits, commons: Commons) -> Self {
         Self {
             plugin,
             limits,
             pool: None,
             memory: 0,
             over_limit: false,
+            commons,
+            numbers: Numbers::default(),
+            log: Window::default(),
             random: Xoshiro256PlusPlus::seed_from_u64(rand::random()),
             tape: None,
-            log_window: Instant::now(),
-            log_lines: 0,
             overtime: Overtime::default(),
         }
     }
@@ -154,35 +156,6 @@ impl ResourceLimiter for State {
 /// Types only.
 impl types::Host for State {}
 
-impl host::Host for State {
-    fn log(&mut self, level: host::Level, mut message: String) {
-        if self.log_window.elapsed() > Duration::from_secs(1) {
-            if self.log_lines > LOG_LINES_PER_SECOND {
-                tracing::warn!(plugin = %self.plugin, dropped = self.log_lines - LOG_LINES_PER_SECOND, "the plugin logs too much");
-            }
-            self.log_window = Instant::now();
-            self.log_lines = 0;
-        }
-        self.log_lines = self.log_lines.saturating_add(1);
-        if self.log_lines > LOG_LINES_PER_SECOND {
-            return;
-        }
-        if message.len() > LOG_LINE_BYTES {
-            message.truncate(message.floor_char_boundary(LOG_LINE_BYTES));
-        }
-        match level {
-            host::Level::Debug => tracing::debug!(plugin = %self.plugin, "{message}"),
-            host::Level::Info => tracing::info!(plugin = %self.plugin, "{message}"),
-            host::Level::Warn => tracing::warn!(plugin = %self.plugin, "{message}"),
-            host::Level::Error => tracing::error!(plugin = %self.plugin, "{message}"),
-        }
-    }
-
-    fn random(&mut self) -> u64 {
-        self.next_random()
-    }
-}
-
 impl State {
     pub(crate) fn next_random(&mut self) -> u64 {
         match &mut self.tape {
@@ -194,16 +167,20 @@ impl State {
     fn endpoint<T>(&self, index: u32, read: impl FnOnce(&sluicegate_model::stats::EndpointStats) -> T) -> Option<T> {
         Some(read(&self.pool.as_ref()?.endpoints.get(index as usize)?.stats))
     }
+
+    pub(crate) fn condition(&self, endpoint: u32) -> Condition {
+        self.endpoint(endpoint, |s| s.health.condition()).unwrap_or(Condition::Healthy)
+    }
 }
 
 impl statistics::Host for State {
     fn condition_of(&mut self, endpoint: u32) -> statistics::Condition {
-        match self.endpoint(endpoint, |s| s.health.condition()) {
-            None | Some(Condition::Healthy) => statistics::Condition::Healthy,
-            Some(Condition::Warming) => statistics::Condition::Warming,
-            Some(Condition::Pending) => statistics::Condition::Pending,
-            Some(Condition::Ejected) => statistics::Condition::Ejected,
-            Some(Condition::Unhealthy) => statistics::Condition::Unhealthy,
+        match self.condition(endpoint) {
+            Condition::Healthy => statistics::Condition::Healthy,
+            Condition::Warming => statistics::Condition::Warming,
+            Condition::Pending => statistics::Condition::Pending,
+            Condition::Ejected => statistics::Condition::Ejected,
+            Condition::Unhealthy => statistics::Condition::Unhealthy,
         }
     }
 

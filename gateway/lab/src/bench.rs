@@ -172,7 +172,7 @@ fn balancer(
     let said = |error: sluicegate_model::plugin::PluginError| error.to_string();
     let mut instance = generation.seeded(options.seed);
     let mut hashes = stream(options.seed, 7);
-    let mut context = move || PickContext { hash: Some(hashes.next_u64()), attempt: 0 };
+    let mut context = move || PickContext { hash: Some(hashes.next_u64()), attempt: 0, random: None };
     let times = times(options.time, || black_box(instance.pick(&pool, &subject.config, context())).map(drop).map_err(said))?;
     let memory_bytes = instance.memory();
     let changes = (0..11).map(|_| {
@@ -185,7 +185,7 @@ fn balancer(
     let mut instance = counted.seeded(options.seed);
     let mut hashes = stream(options.seed, 7);
     let instructions = instructions(|| {
-        instance.pick(&pool, &subject.config, PickContext { hash: Some(hashes.next_u64()), attempt: 0 }).map_err(said)?;
+        instance.pick(&pool, &subject.config, PickContext { hash: Some(hashes.next_u64()), attempt: 0, random: None }).map_err(said)?;
         Ok(instance.fuel())
     })?;
     Ok(Measured {

@@ -31,6 +31,7 @@ pub fn endpoint(address: SocketAddr, weight: u32) -> Endpoint {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         labels: Vec::new(),
+        annotations: Vec::new(),
         stats: Arc::new(EndpointStats::default()),
     }
 }
@@ -138,5 +139,5 @@ pub fn context(random: &mut Random) -> PickContext {
         2 => Some(u64::MAX),
         _ => Some(random.next_u64()),
     };
-    PickContext { hash, attempt: [0, 0, 0, 1, 2, u32::MAX][random.random_range(0..6_usize)] }
+    PickContext { hash, attempt: [0, 0, 0, 1, 2, u32::MAX][random.random_range(0..6_usize)], random: None }
 }

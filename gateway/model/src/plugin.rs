@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::commons::{Commons, shared};
 use crate::egress::AllowedHost;
 use crate::pool::Pool;
 use crate::route::{Decision, ListenerInfo, RouteTable, RouteView};
@@ -171,6 +172,8 @@ pub struct Generation {
     pub sha256: String,
     /// Counters.
     pub stats: GenerationStats,
+    /// What it shares with the plugin's other generations.
+    pub commons: Commons,
 }
 
 /// What a pick may depend on besides the pool.
@@ -180,6 +183,8 @@ pub struct PickContext {
     pub hash: Option<u64>,
     /// 0 for the first try.
     pub attempt: u32,
+    /// Random bits in the place of the instance's own: so that two generations can be asked the same.
+    pub random: Option<u64>,
 }
 
 /// A balancer's generation.
@@ -235,6 +240,10 @@ pub struct Limits {
     pub configure_deadline: Duration,
     /// Hosts a discovery plugin may reach.
     pub allowed_hosts: Vec<AllowedHost>,
+    /// Entries of what its instances share,
+    pub shared_entries: usize,
+    /// and their bytes.
+    pub shared_bytes: usize,
 }
 
 impl Default for Limits {
@@ -244,6 +253,8 @@ impl Default for Limits {
             deadline: Duration::from_millis(20),
             configure_deadline: Duration::from_secs(2),
             allowed_hosts: Vec::new(),
+            shared_entries: shared::DEFAULT_ENTRIES,
+            shared_bytes: shared::DEFAULT_BYTES,
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Endpoint {
     pub hint_nodes: Vec<String>,
     /// Labels of its pod.
     pub labels: Vec<(String, String)>,
+    /// Annotations of its pod.
+    pub annotations: Vec<(String, String)>,
     /// Shared by all workers, and kept while the address stays in the service port.
     pub stats: Arc<EndpointStats>,
 }
@@ -213,6 +215,7 @@ mod tests {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             labels: Vec::new(),
+            annotations: Vec::new(),
             stats: Arc::default(),
         };
         (0..n).map(endpoint).collect()

@@ -160,7 +160,7 @@ impl Decider {
             };
             let mut failed = None;
             for attempt in first..first.saturating_add(ASK_AGAIN) {
-                match balancer.pick(pool, &service.balancer_config, PickContext { hash, attempt }) {
+                match balancer.pick(pool, &service.balancer_config, PickContext { hash, attempt, random: None }) {
                     Ok(None) => return Err(NoPick::Empty),
                     Ok(Some(index)) if !tried_already(index) => {
                         return Ok((index, balancer.wants_report().then(|| generation.generation().id)));

@@ -353,7 +353,7 @@ impl World<'_> {
             };
             story.say("hash", hash.map_or_else(|| format!("{key}: the request has none"), |h| format!("{key}: {h:016x}")));
         }
-        let context = PickContext { hash, attempt: 0 };
+        let context = PickContext { hash, ..PickContext::default() };
         for generation in &service.balancers {
             let about = generation.generation();
             let who = format!("balancer {}, generation {}", about.plugin, about.number);

@@ -155,10 +155,11 @@ fn inspect(file: &Path) -> Result<String, String> {
     let seen = loader.inspect(&name, &bytes).map_err(|e| e.to_string())?;
     let about = &seen.description;
     Ok(format!(
-        "name:     {}\nversion:  {}\nkind:     {}\nsize:     {} bytes\nsha256:   {}\nimports:  {}\nexports:  {}\nconfig:   {:#}",
+        "name:     {}\nversion:  {}\nkind:     {}\ncontract: {}\nsize:     {} bytes\nsha256:   {}\nimports:  {}\nexports:  {}\nconfig:   {:#}",
         about.name,
         about.version,
         about.kind,
+        seen.contract,
         seen.size,
         seen.sha256,
         seen.imports.join("\n          "),

@@ -9,6 +9,8 @@ use crate::service::{Family, Port, Spec, Target, items, number};
 
 const WEIGHT: &str = "sluicegate.dev/weight";
 const LARGEST_WEIGHT: u32 = 1_000_000;
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const LONGEST_ANNOTATION: usize = 4096;
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The endpoints that the service's pods are.
@@ -36,6 +38,7 @@ pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Ve
                 zone: zone.map(str::to_owned),
                 node: node.map(str::to_owned),
                 labels: labels(pod),
+                annotations: annotations(pod),
                 ..PublishedEndpoint::new(address.to_string(), number)
             });
         }
@@ -84,8 +87,17 @@ pub(crate) fn weight(pod: &Value) -> u32 {
 
 /// The pod's labels, for balancers.
 pub(crate) fn labels(pod: &Value) -> Vec<(String, String)> {
-    let labels = pod["metadata"]["labels"].as_object();
-    labels.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    pairs(&pod["metadata"]["labels"]).collect()
+}
+
+/// The pod's annotations, for balancers; without what kubectl notes there, which is the whole pod once more, and without long ones.
+pub(crate) fn annotations(pod: &Value) -> Vec<(String, String)> {
+    let kept = |(key, value): &(String, String)| key != LAST_APPLIED && value.len() <= LONGEST_ANNOTATION;
+    pairs(&pod["metadata"]["annotations"]).filter(kept).collect()
+}
+
+fn pairs(of: &Value) -> impl Iterator<Item = (String, String)> {
+    of.as_object().into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
 }
 
 #[cfg(test)]

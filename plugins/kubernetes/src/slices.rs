@@ -59,7 +59,7 @@ fn service_port<'a>(spec: &Spec, port: &'a Value) -> Option<(&'a str, u16)> {
 
 fn endpoint(service: &Service, objects: &Objects, entry: &Value, address: IpAddr, port_name: &str, port: u16) -> PublishedEndpoint {
     let conditions = &entry["conditions"];
-    // Weight and labels are not in the slice: they come from the pod, when it is known.
+    // Weight, labels and annotations are not in the slice: they come from the pod, when it is known.
     let target = &entry["targetRef"];
     let pod = target["name"].as_str().filter(|_| target["kind"] == "Pod");
     let pod = pod.and_then(|name| objects.get("Pod", &service.namespace, name)).map(|pod| &pod.value);
@@ -74,6 +74,7 @@ fn endpoint(service: &Service, objects: &Objects, entry: &Value, address: IpAddr
         hint_zones: names(&entry["hints"]["forZones"]),
         hint_nodes: names(&entry["hints"]["forNodes"]),
         labels: pod.map(pods::labels).unwrap_or_default(),
+        annotations: pod.map(pods::annotations).unwrap_or_default(),
         ..PublishedEndpoint::new(address.to_string(), port)
     }
 }

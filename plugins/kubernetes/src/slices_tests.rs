@@ -58,6 +58,7 @@ fn an_endpoint_is_taken_as_it_stands() {
         hint_zones: vec!["z1".into(), "z2".into()],
         hint_nodes: vec!["n1".into()],
         labels: vec![("app".into(), "cart".into())],
+        annotations: vec![("sluicegate.dev/weight".into(), "9".into())],
         ..PublishedEndpoint::new("10.0.0.1", 8080)
     };
     assert_eq!(find(spec(), &[slice("s", json!([entry]), json!({})), pod()]), [expected]);

@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub port_name: Option<String>,
     /// For balancers.
     pub labels: Option<HashMap<String, String>>,
+    /// For balancers that ask for them.
+    pub annotations: Option<HashMap<String, String>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -41,6 +43,8 @@ struct Object {
     port_name: Option<String>,
     /// For balancers.
     labels: Option<HashMap<String, String>>,
+    /// For balancers that ask for them.
+    annotations: Option<HashMap<String, String>>,
 }
 
 /// Only for the schema.
@@ -73,7 +77,7 @@ impl<'de> Visitor<'de> for EndpointVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
-        let Object { address, weight, zone, node, port_name, labels } = Object::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Endpoint { address, weight, zone, node, port_name, labels })
+        let Object { address, weight, zone, node, port_name, labels, annotations } = Object::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Endpoint { address, weight, zone, node, port_name, labels, annotations })
     }
 }

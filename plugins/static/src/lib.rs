@@ -1,6 +1,6 @@
 //! Discovery `static`: the endpoints that the policy lists. They are always ready; health checks are the host's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use schemars::JsonSchema;
@@ -52,7 +52,7 @@ impl Discovery for Static {
 
 /// The first fault is given with its field.
 fn check(service: &Service, endpoint: &Endpoint) -> Result<PublishedEndpoint, String> {
-    let Endpoint { address, weight, zone, node, port_name, labels } = endpoint;
+    let Endpoint { address, weight, zone, node, port_name, labels, annotations } = endpoint;
     let socket: SocketAddr = address
         .parse()
         .map_err(|_| format!("address: `{address}` must be an IP address and a port, such as 127.0.0.1:9001 or [::1]:9001"))?;
@@ -76,9 +76,15 @@ fn check(service: &Service, endpoint: &Endpoint) -> Result<PublishedEndpoint, St
         weight,
         zone: zone.clone(),
         node: node.clone(),
-        labels: labels.clone().unwrap_or_default().into_iter().collect::<BTreeMap<_, _>>().into_iter().collect(),
+        labels: sorted(labels.as_ref()),
+        annotations: sorted(annotations.as_ref()),
         ..PublishedEndpoint::new(socket.ip().to_string(), socket.port())
     })
+}
+
+fn sorted(pairs: Option<&HashMap<String, String>>) -> Vec<(String, String)> {
+    let pairs: BTreeMap<&String, &String> = pairs.into_iter().flatten().collect();
+    pairs.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// A port without a name has the empty one.

@@ -54,6 +54,7 @@ fn pool(size: usize) -> Arc<Pool> {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             labels: Vec::new(),
+            annotations: Vec::new(),
             stats: Arc::new(EndpointStats::default()),
         })
         .collect();
@@ -75,7 +76,7 @@ pub(crate) fn measure() -> Result<Vec<Call>, String> {
         let mut failed = None;
         let call = time(&format!("pick: {name}, {size} endpoints"), name == "least-request" && size == 4, || {
             turn += 1;
-            let context = PickContext { hash: Some(hash_bytes(&turn.to_le_bytes())), attempt: 0 };
+            let context = PickContext { hash: Some(hash_bytes(&turn.to_le_bytes())), ..PickContext::default() };
             if let Err(error) = black_box(balancer.pick(&pool, &config, context)) {
                 failed = Some(error);
             }

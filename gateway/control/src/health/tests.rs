@@ -68,6 +68,7 @@ fn endpoint(last: u8) -> Endpoint {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         labels: Vec::new(),
+        annotations: Vec::new(),
         stats: Arc::default(),
     }
 }

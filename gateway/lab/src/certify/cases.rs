@@ -220,7 +220,8 @@ impl Case {
         for (i, pick) in self.picks.iter().enumerate() {
             instance.play(pick.random.into_iter().collect());
             let hash = pick.hash.or_else(|| pick.key.as_ref().map(|key| hash_bytes(key.as_bytes())));
-            let picked = instance.pick(&pool, config, PickContext { hash, attempt: pick.attempt }).map_err(|e| e.to_string())?;
+            let picked =
+                instance.pick(&pool, config, PickContext { hash, attempt: pick.attempt, random: None }).map_err(|e| e.to_string())?;
             let picked = picked.map(|index| pool.endpoints[index].address);
             if !picked.map_or(pick.expect.is_empty(), |address| pick.expect.contains(&address)) {
                 let show = |all: &[SocketAddr]| all.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" or ");
@@ -250,7 +251,7 @@ impl Shares {
         let mut random = stream(seed, 4);
         let mut counts = vec![0_u32; pool.endpoints.len()];
         for _ in 0..self.picks {
-            let context = PickContext { hash: self.hashed.then(|| random.next_u64()), attempt: 0 };
+            let context = PickContext { hash: self.hashed.then(|| random.next_u64()), attempt: 0, random: None };
             if let Some(picked) = instance.pick(pool, config, context).map_err(|e| e.to_string())? {
                 counts[picked] += 1;
             }

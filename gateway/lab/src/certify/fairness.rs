@@ -71,7 +71,7 @@ fn shares(subject: &Subject, generation: &WasmBalancer, pool: &Arc<Pool>, hashed
     let mut random = stream(seed, 3);
     let mut counts = vec![0; pool.endpoints.len()];
     for _ in 0..PICKS {
-        let context = PickContext { hash: hashed.then(|| random.next_u64()), attempt: 0 };
+        let context = PickContext { hash: hashed.then(|| random.next_u64()), attempt: 0, random: None };
         let Some(endpoint) = instance.pick(pool, &subject.config, context).map_err(|e| e.to_string())? else { continue };
         counts[endpoint] += 1;
         let latency = Duration::from_millis(1);

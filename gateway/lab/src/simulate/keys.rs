@@ -43,7 +43,7 @@ impl Probe {
         let idle = |e: &Endpoint| Endpoint { zone: e.zone.clone(), ..endpoint(e.address, e.weight) };
         let pool = pool(shape.id, shape.endpoints.iter().map(idle).collect());
         let place = |key| {
-            let context = PickContext { hash: Some(hash(key)), attempt: 0 };
+            let context = PickContext { hash: Some(hash(key)), attempt: 0, random: None };
             let picked = self.instance.pick(&pool, &self.config, context).ok().flatten();
             picked.map(|index| pool.endpoints[index].address)
         };

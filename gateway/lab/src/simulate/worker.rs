@@ -61,7 +61,7 @@ impl Worker {
             let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             let mut failed = false;
             for attempt in first..first.saturating_add(ASK_AGAIN) {
-                match self.instance.pick(pool, config, PickContext { hash: Some(hash), attempt }) {
+                match self.instance.pick(pool, config, PickContext { hash: Some(hash), attempt, random: None }) {
                     Ok(None) => return None,
                     Ok(Some(index)) if !tried_already(index) => return Some((index, self.instance.wants_report())),
                     Ok(Some(_)) => {}

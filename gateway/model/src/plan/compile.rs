@@ -72,6 +72,8 @@ impl<'a> Compiler<'a> {
                 configure_deadline: given.configure_deadline.map_or(defaults.configure_deadline, |d| d.0),
                 // Those that could not be read are faults of the object, which is then not planned.
                 allowed_hosts: plugin.spec.capabilities.allowed_hosts.iter().filter_map(|host| host.parse().ok()).collect(),
+                shared_entries: given.shared_entries.map_or(defaults.shared_entries, |n| n as usize),
+                shared_bytes: given.shared_memory.map_or(defaults.shared_bytes, |m| m.0),
             };
             let place = Some(object.origin.place("spec.source"));
             self.plan.plugins.push(PlannedPlugin {

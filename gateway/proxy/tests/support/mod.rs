@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{
     Balancer, BalancerGeneration, Generation, GenerationStats, PickContext, PluginError, Router, RouterGeneration, Stage,
 };
@@ -51,6 +52,7 @@ pub fn generation() -> Arc<Generation> {
         version: String::new(),
         sha256: String::new(),
         stats: GenerationStats::default(),
+        commons: Commons::default(),
     })
 }
 
@@ -129,6 +131,7 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
         hint_zones: vec![],
         hint_nodes: vec![],
         labels: vec![],
+        annotations: vec![],
         stats: Arc::new(EndpointStats::default()),
     }
 }

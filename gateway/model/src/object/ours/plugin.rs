@@ -78,4 +78,8 @@ pub struct PluginLimits {
     pub deadline: Option<Span>,
     /// Time of one call off the request path. Default 2s.
     pub configure_deadline: Option<Span>,
+    /// What its instances share, all keys and values together (`4Mi`). Default 4Mi.
+    pub shared_memory: Option<Bytes>,
+    /// Entries of it. Default 16384.
+    pub shared_entries: Option<u32>,
 }

@@ -1,5 +1,7 @@
-//! Balancers over wasm. One instance a worker serves all pools bound to it: the guest keeps a `pool` resource for each, made at the first
+//! Balancers over wasm; [`guest`] is the component. One instance a worker serves all pools bound to it: the guest keeps a `pool` resource for each, made at the first
 //! pick and told of changed endpoints before the next. After a failure the store is thrown away and made anew on demand.
+
+pub(crate) mod guest;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,20 +9,20 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Stage};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_model::stats::EndpointStats;
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
-use crate::bindings::balancer as wit;
-use crate::bindings::balancer::exports::sluicegate::plugin::balancing;
 use crate::state::{State, arm_call, arm_configure, explain};
 use crate::tape::Tape;
+use guest::{Guest, Outcome, Pre, Wants};
 
 /// One generation of a balancer.
 pub struct WasmBalancer {
-    pub(crate) pre: wit::BalancerPre<State>,
+    pub(crate) pre: Pre,
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
     pub(crate) generation: Arc<Generation>,
@@ -32,7 +34,7 @@ impl BalancerGeneration for WasmBalancer {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Balancer>, PluginError> {
-        Ok(Box::new(self.instance(None)))
+        Ok(Box::new(self.instance(None, self.generation.commons.clone())))
     }
 }
 
@@ -42,17 +44,23 @@ impl WasmBalancer {
         &self.limits
     }
 
-    /// An instance whose random bits follow from `seed`: the same calls get the same answers.
+    /// An instance whose random bits follow from `seed`, with nothing shared: the same calls get the same answers.
     pub fn seeded(&self, seed: u64) -> Instance {
-        self.instance(Some(seed))
+        self.seeded_with(seed, Commons::new(&self.limits))
     }
 
-    fn instance(&self, seed: Option<u64>) -> Instance {
+    /// The same of several instances that have this in common.
+    pub fn seeded_with(&self, seed: u64, commons: Commons) -> Instance {
+        self.instance(Some(seed), commons)
+    }
+
+    fn instance(&self, seed: Option<u64>, commons: Commons) -> Instance {
         Instance {
             pre: self.pre.clone(),
             engine: self.engine.clone(),
             limits: self.limits.clone(),
             generation: self.generation.clone(),
+            commons,
             seed,
             script: Vec::new(),
             live: None,
@@ -64,9 +72,10 @@ impl WasmBalancer {
     /// Picks from generated pools before any traffic does: empty, one, a few, all of one weight zero, many; growing and shrinking.
     /// Counts nothing.
     pub fn trial(&self, config: &str) -> Result<(), PluginError> {
-        let mut instance = self.instance(None);
+        // What it writes on trial must not reach those that serve.
+        let mut instance = self.instance(None, Commons::new(&self.limits));
         let config: Arc<str> = config.into();
-        let id = unique();
+        let (id, begun) = (unique(), Instant::now());
         for (size, weight) in [(0_usize, 1), (1, 1), (3, 1), (3, 0), (200, 7), (2, 1)] {
             let pool = Arc::new(Pool {
                 id,
@@ -77,8 +86,13 @@ impl WasmBalancer {
                 empty: None,
             });
             for pick in 0..64_u64 {
+                // Each call has its deadline, and so have all together.
+                if begun.elapsed() > self.limits.configure_deadline {
+                    let reason = format!("its trial took more than {:?}", self.limits.configure_deadline);
+                    return Err(PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Trial, reason });
+                }
                 let hash = (pick % 2 == 0).then_some(pick.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-                let context = PickContext { hash, attempt: u32::from(pick % 7 == 0) };
+                let context = PickContext { hash, attempt: u32::from(pick % 7 == 0), random: None };
                 let picked = instance.try_pick(&pool, &config, context).map_err(|e| match e.stage {
                     Stage::Configure => e,
                     _ => PluginError {
@@ -113,16 +127,18 @@ fn generated(index: usize, weight: u32) -> Endpoint {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         labels: Vec::new(),
+        annotations: Vec::new(),
         stats: Arc::new(EndpointStats::default()),
     }
 }
 
 /// One worker's instance.
 pub struct Instance {
-    pre: wit::BalancerPre<State>,
+    pre: Pre,
     engine: Engine,
     limits: Limits,
     generation: Arc<Generation>,
+    commons: Commons,
     /// Of its random bits; none: nobody knows them.
     seed: Option<u64>,
     /// Random bits for the next pick, in place of drawn ones.
@@ -136,14 +152,14 @@ pub struct Instance {
 
 struct Live {
     store: Store<State>,
-    guest: wit::Balancer,
+    guest: Guest,
     pools: HashMap<u64, GuestPool, FxBuildHasher>,
 }
 
 struct GuestPool {
     resource: ResourceAny,
     version: u64,
-    reports: bool,
+    wants: Wants,
 }
 
 impl Live {
@@ -153,15 +169,15 @@ impl Live {
             return Ok(());
         }
         arm_configure(&mut self.store);
-        let opened = self.guest.sluicegate_plugin_balancing().pool().call_open(&mut self.store, config);
+        let opened = self.guest.open(&mut self.store, config);
         let resource = opened.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
             plugin: self.store.data().plugin.clone(),
             stage: Stage::Configure,
             reason,
         })?;
-        let reports = self.guest.sluicegate_plugin_balancing().pool().call_wants_reports(&mut self.store, resource);
-        let reports = reports.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?;
-        self.pools.insert(pool.id, GuestPool { resource, version: 0, reports });
+        let wants = self.guest.wants(&mut self.store, resource);
+        let wants = wants.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?;
+        self.pools.insert(pool.id, GuestPool { resource, version: 0, wants });
         Ok(())
     }
 
@@ -178,23 +194,12 @@ impl Live {
             self.store.data_mut().pool = Some(pool.clone());
         }
         if guest.version != pool.version {
-            let endpoints: Vec<balancing::Endpoint> = pool.endpoints.iter().map(lower).collect();
             arm_configure(&mut self.store);
-            let updated = self.guest.sluicegate_plugin_balancing().pool().call_update(&mut self.store, guest.resource, &endpoints);
+            let updated = self.guest.update(&mut self.store, guest.resource, &pool.endpoints, guest.wants);
             updated.map_err(|e| explain(self.store.data(), Stage::Update, &e))?;
             guest.version = pool.version;
         }
-        Ok((guest.resource, guest.reports))
-    }
-}
-
-fn lower(endpoint: &Endpoint) -> balancing::Endpoint {
-    balancing::Endpoint {
-        address: endpoint.address.to_string(),
-        weight: endpoint.weight,
-        zone: endpoint.zone.clone(),
-        node: endpoint.node.clone(),
-        labels: endpoint.labels.clone(),
+        Ok((guest.resource, guest.wants.contains(Wants::REPORTS)))
     }
 }
 
@@ -226,9 +231,9 @@ impl Instance {
             live.store.data_mut().tape = Some(Box::new(Tape::playing(std::mem::take(&mut self.script))));
         }
         arm_call(&mut live.store);
-        let random = live.store.data_mut().next_random();
-        let context = balancing::PickContext { hash: context.hash, attempt: context.attempt, random };
-        let picked = live.guest.sluicegate_plugin_balancing().pool().call_pick(&mut live.store, resource, context);
+        let random = context.random.unwrap_or_else(|| live.store.data_mut().next_random());
+        let context = guest::PickContext { hash: context.hash, attempt: context.attempt, random };
+        let picked = live.guest.pick(&mut live.store, resource, context);
         let picked = picked.map_err(|e| explain(live.store.data(), Stage::Pick, &e))?;
         match picked {
             Some(index) if index as usize >= pool.endpoints.len() => Err(PluginError {
@@ -244,7 +249,7 @@ impl Instance {
         }
     }
 
-    fn try_report(&mut self, pool: &Arc<Pool>, outcome: balancing::Outcome) -> Result<(), PluginError> {
+    fn try_report(&mut self, pool: &Arc<Pool>, outcome: Outcome) -> Result<(), PluginError> {
         // Without an instance, or after an update, the index means nothing any more.
         let Some(guest) = self.live.as_ref().and_then(|live| live.pools.get(&pool.id)).filter(|g| g.version == pool.version) else {
             return Ok(());
@@ -252,14 +257,14 @@ impl Instance {
         let resource = guest.resource;
         let Some(mut live) = self.live.take() else { return Ok(()) };
         arm_call(&mut live.store);
-        let reported = live.guest.sluicegate_plugin_balancing().pool().call_report(&mut live.store, resource, outcome);
+        let reported = live.guest.report(&mut live.store, resource, outcome);
         reported.map_err(|e| explain(live.store.data(), Stage::Report, &e))?;
         self.live = Some(live);
         Ok(())
     }
 
     fn start(&mut self) -> Result<Live, PluginError> {
-        let mut state = State::new(self.generation.plugin.clone(), self.limits.clone());
+        let mut state = State::new(self.generation.plugin.clone(), self.limits.clone(), self.commons.clone());
         if let Some(seed) = &mut self.seed {
             state = state.seeded(*seed);
             *seed = seed.wrapping_add(1);
@@ -300,7 +305,7 @@ impl Balancer for Instance {
 
     fn report(&mut self, pool: &Arc<Pool>, endpoint: usize, success: bool, latency: Duration) -> Result<(), PluginError> {
         let latency_us = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
-        let outcome = balancing::Outcome { endpoint: u32::try_from(endpoint).unwrap_or(u32::MAX), success, latency_us };
+        let outcome = Outcome { endpoint: u32::try_from(endpoint).unwrap_or(u32::MAX), success, latency_us };
         let reported = self.try_report(pool, outcome);
         if let Err(error) = &reported
             && self.generation.stats.failed(error)

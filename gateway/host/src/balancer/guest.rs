@@ -1,0 +1,141 @@
+//! A balancer's component, whichever version of the contract it was built against. Which one it is costs a call one branch, always the same.
+
+use sluicegate_model::pool::Endpoint;
+use wasmtime::Store;
+use wasmtime::component::{Component, InstancePre, Linker, ResourceAny};
+
+use crate::bindings::balancer as now;
+use crate::bindings::v0_1::balancer as v0_1;
+use crate::state::State;
+use crate::version::ContractVersion;
+
+use now::exports::sluicegate::plugin::balancing::{self, EndpointState};
+pub(crate) use now::exports::sluicegate::plugin::balancing::{Outcome, PickContext, Wants};
+use v0_1::exports::sluicegate::plugin::balancing as old;
+
+/// What a balancer says of itself: name, version, schema of its configuration.
+pub(crate) type Said = (String, String, String);
+
+/// Linked, and not yet made.
+#[derive(Clone)]
+pub(crate) enum Pre {
+    V0_1(v0_1::BalancerPre<State>),
+    V0_2(now::BalancerPre<State>),
+}
+
+/// One instance.
+pub(crate) enum Guest {
+    V0_1(v0_1::Balancer),
+    V0_2(now::Balancer),
+}
+
+/// All that a balancer of any version may import.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    use wasmtime::component::HasSelf;
+    v0_1::Balancer::add_to_linker::<_, HasSelf<State>>(linker, |s| s)?;
+    now::Balancer::add_to_linker::<_, HasSelf<State>>(linker, |s| s)
+}
+
+impl Pre {
+    pub(crate) fn new(linker: &Linker<State>, component: &Component, version: ContractVersion) -> wasmtime::Result<Self> {
+        let pre: InstancePre<State> = linker.instantiate_pre(component)?;
+        Ok(match version {
+            ContractVersion::V0_1 => Self::V0_1(v0_1::BalancerPre::new(pre)?),
+            ContractVersion::V0_2 => Self::V0_2(now::BalancerPre::new(pre)?),
+        })
+    }
+
+    pub(crate) fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
+        Ok(match self {
+            Self::V0_1(pre) => Guest::V0_1(pre.instantiate(store)?),
+            Self::V0_2(pre) => Guest::V0_2(pre.instantiate(store)?),
+        })
+    }
+}
+
+impl Guest {
+    pub(crate) fn describe(&self, store: &mut Store<State>) -> wasmtime::Result<Said> {
+        Ok(match self {
+            Self::V0_1(guest) => {
+                let said = guest.sluicegate_plugin_balancing().call_describe(store)?;
+                (said.name, said.version, said.config_schema)
+            }
+            Self::V0_2(guest) => {
+                let said = guest.sluicegate_plugin_balancing().call_describe(store)?;
+                (said.name, said.version, said.config_schema)
+            }
+        })
+    }
+
+    pub(crate) fn open(&self, store: &mut Store<State>, config: &str) -> wasmtime::Result<Result<ResourceAny, String>> {
+        match self {
+            Self::V0_1(guest) => guest.sluicegate_plugin_balancing().pool().call_open(store, config),
+            Self::V0_2(guest) => guest.sluicegate_plugin_balancing().pool().call_open(store, config),
+        }
+    }
+
+    pub(crate) fn wants(&self, store: &mut Store<State>, pool: ResourceAny) -> wasmtime::Result<Wants> {
+        match self {
+            Self::V0_1(guest) => {
+                let reports = guest.sluicegate_plugin_balancing().pool().call_wants_reports(store, pool)?;
+                Ok(if reports { Wants::REPORTS } else { Wants::empty() })
+            }
+            Self::V0_2(guest) => guest.sluicegate_plugin_balancing().pool().call_wants(store, pool),
+        }
+    }
+
+    pub(crate) fn update(&self, store: &mut Store<State>, pool: ResourceAny, endpoints: &[Endpoint], wants: Wants) -> wasmtime::Result<()> {
+        match self {
+            Self::V0_1(guest) => {
+                let endpoints: Vec<old::Endpoint> = endpoints.iter().map(lower_old).collect();
+                guest.sluicegate_plugin_balancing().pool().call_update(store, pool, &endpoints)
+            }
+            Self::V0_2(guest) => {
+                let endpoints: Vec<balancing::Endpoint> = endpoints.iter().map(|endpoint| lower(endpoint, wants)).collect();
+                guest.sluicegate_plugin_balancing().pool().call_update(store, pool, &endpoints)
+            }
+        }
+    }
+
+    pub(crate) fn pick(&self, store: &mut Store<State>, pool: ResourceAny, context: PickContext) -> wasmtime::Result<Option<u32>> {
+        match self {
+            Self::V0_1(guest) => {
+                let context = old::PickContext { hash: context.hash, attempt: context.attempt, random: context.random };
+                guest.sluicegate_plugin_balancing().pool().call_pick(store, pool, context)
+            }
+            Self::V0_2(guest) => guest.sluicegate_plugin_balancing().pool().call_pick(store, pool, context),
+        }
+    }
+
+    pub(crate) fn report(&self, store: &mut Store<State>, pool: ResourceAny, outcome: Outcome) -> wasmtime::Result<()> {
+        match self {
+            Self::V0_1(guest) => {
+                let outcome = old::Outcome { endpoint: outcome.endpoint, success: outcome.success, latency_us: outcome.latency_us };
+                guest.sluicegate_plugin_balancing().pool().call_report(store, pool, outcome)
+            }
+            Self::V0_2(guest) => guest.sluicegate_plugin_balancing().pool().call_report(store, pool, outcome),
+        }
+    }
+}
+
+fn lower(endpoint: &Endpoint, wants: Wants) -> balancing::Endpoint {
+    balancing::Endpoint {
+        address: endpoint.address.to_string(),
+        weight: endpoint.weight,
+        zone: endpoint.zone.clone(),
+        node: endpoint.node.clone(),
+        state: if endpoint.terminating { EndpointState::Terminating } else { EndpointState::Ready },
+        labels: endpoint.labels.clone(),
+        annotations: if wants.contains(Wants::ANNOTATIONS) { endpoint.annotations.clone() } else { Vec::new() },
+    }
+}
+
+fn lower_old(endpoint: &Endpoint) -> old::Endpoint {
+    old::Endpoint {
+        address: endpoint.address.to_string(),
+        weight: endpoint.weight,
+        zone: endpoint.zone.clone(),
+        node: endpoint.node.clone(),
+        labels: endpoint.labels.clone(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Metrics and shared state, as a guest calls them. An instance knows metrics and series by numbers of its own, so that counting looks nothing
+//! up; both lists are bounded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use sluicegate_model::commons::Commons;
+use sluicegate_model::commons::metrics::{Definition, Family, Kind, MAX_METRICS, MAX_SERIES, MetricError, Series};
+use sluicegate_model::commons::shared::SharedError;
+
+use crate::bindings::balancer::sluicegate::plugin::{metrics, shared};
+use crate::state::State;
+
+/// An instance's numbers of what it counts.
+#[derive(Default)]
+pub(crate) struct Numbers {
+    families: Vec<Arc<Family>>,
+    series: Vec<Arc<Series>>,
+    /// By where the series lies.
+    known: FxHashMap<usize, u32>,
+}
+
+impl Numbers {
+    /// More than there can be at a time: metrics that were replaced keep their numbers.
+    const MOST: usize = 4 * (MAX_SERIES + MAX_METRICS);
+
+    fn family(&mut self, family: Arc<Family>) -> Result<u32, MetricError> {
+        let known = self.families.iter().position(|known| Arc::ptr_eq(known, &family));
+        let at = match known {
+            Some(at) => at,
+            None if self.families.len() >= 4 * MAX_METRICS => return Err(MetricError::Full),
+            None => {
+                self.families.push(family);
+                self.families.len() - 1
+            }
+        };
+        Ok(u32::try_from(at).unwrap_or(u32::MAX))
+    }
+
+    fn series(&mut self, series: Arc<Series>) -> Result<u32, MetricError> {
+        let place = Arc::as_ptr(&series) as usize;
+        if let Some(known) = self.known.get(&place) {
+            return Ok(*known);
+        }
+        if self.series.len() >= Self::MOST {
+            return Err(MetricError::Full);
+        }
+        let number = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
+        // Held from now on, so that its place is nobody else's.
+        self.series.push(series);
+        self.known.insert(place, number);
+        Ok(number)
+    }
+}
+
+fn failure(error: MetricError) -> metrics::Failure {
+    match error {
+        MetricError::Invalid(what) => metrics::Failure::Invalid(what),
+        MetricError::Full => metrics::Failure::Full,
+    }
+}
+
+impl State {
+    fn counts(&self, series: u32, count: impl FnOnce(&Series) -> bool) {
+        if !self.numbers.series.get(series as usize).is_some_and(|series| count(series)) {
+            self.commons.metrics.refuse();
+        }
+    }
+}
+
+impl metrics::Host for State {
+    fn define(&mut self, definition: metrics::Definition) -> Result<u32, metrics::Failure> {
+        let definition = Definition {
+            name: definition.name,
+            help: definition.help,
+            kind: match definition.kind {
+                metrics::Kind::Counter => Kind::Counter,
+                metrics::Kind::Gauge => Kind::Gauge,
+                metrics::Kind::Histogram => Kind::Histogram,
+            },
+            labels: definition.labels,
+            bounds: definition.bounds,
+        };
+        let Commons { metrics, .. } = &self.commons;
+        metrics.define(definition).and_then(|family| self.numbers.family(family)).map_err(failure)
+    }
+
+    fn series(&mut self, metric: u32, values: Vec<String>) -> Result<u32, metrics::Failure> {
+        let unknown = || MetricError::Invalid(format!("there is no metric {metric}"));
+        let family = self.numbers.families.get(metric as usize).cloned().ok_or_else(unknown);
+        family
+            .and_then(|family| self.commons.metrics.series(&family, values))
+            .and_then(|series| self.numbers.series(series))
+            .map_err(failure)
+    }
+
+    fn add(&mut self, series: u32, amount: f64) {
+        self.counts(series, |series| series.add(amount));
+    }
+
+    fn set(&mut self, series: u32, value: f64) {
+        self.counts(series, |series| series.set(value));
+    }
+
+    fn observe(&mut self, series: u32, value: f64) {
+        self.counts(series, |series| series.observe(value));
+    }
+}
+
+fn refusal(error: SharedError) -> shared::Failure {
+    match error {
+        SharedError::Full => shared::Failure::Full,
+        SharedError::TooLarge => shared::Failure::TooLarge,
+        SharedError::Conflict => shared::Failure::Conflict,
+        SharedError::NotANumber => shared::Failure::NotANumber,
+    }
+}
+
+fn span(ttl_ms: Option<u64>) -> Option<Duration> {
+    ttl_ms.map(Duration::from_millis)
+}
+
+impl shared::Host for State {
+    fn get(&mut self, key: String) -> Option<shared::Entry> {
+        self.commons.shared.get(&key).map(|(value, version)| shared::Entry { value, version })
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<u64, shared::Failure> {
+        self.commons.shared.set(&key, &value, span(ttl_ms)).map_err(refusal)
+    }
+
+    fn compare_and_set(&mut self, key: String, expected: Option<u64>, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<u64, shared::Failure> {
+        self.commons.shared.compare_and_set(&key, expected, &value, span(ttl_ms)).map_err(refusal)
+    }
+
+    fn add(&mut self, key: String, amount: i64, ttl_ms: Option<u64>) -> Result<i64, shared::Failure> {
+        self.commons.shared.add(&key, amount, span(ttl_ms)).map_err(refusal)
+    }
+
+    fn remove(&mut self, key: String) -> bool {
+        self.commons.shared.remove(&key)
+    }
+}

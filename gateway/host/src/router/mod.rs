@@ -1,0 +1,207 @@
+//! Routers over wasm, as [`crate::balancer`] is for balancers: a `table` resource for each configured table. [`guest`] is the component.
+
+pub(crate) mod guest;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue};
+use rustc_hash::FxBuildHasher;
+use sluicegate_model::commons::Commons;
+use sluicegate_model::plugin::{Generation, Limits, PluginError, Router, RouterGeneration, Stage};
+use sluicegate_model::route::{Decision, ListenerInfo, RouteTable, RouteView};
+use wasmtime::component::ResourceAny;
+use wasmtime::{Engine, Store};
+
+use crate::state::{State, arm_call, arm_configure, explain};
+use guest::{Guest, Pre};
+
+/// One generation of a router.
+pub struct WasmRouter {
+    pub(crate) pre: Pre,
+    pub(crate) engine: Engine,
+    pub(crate) limits: Limits,
+    pub(crate) generation: Arc<Generation>,
+}
+
+impl RouterGeneration for WasmRouter {
+    fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
+        // What it writes on trial must not reach those that serve.
+        let commons = Commons::new(&self.limits);
+        let mut live = self.start(None, commons.clone())?;
+        let (_, table) = live.configure(config, listener)?;
+        let table = Arc::new(table);
+        // Tried before any traffic is: a plain request, and one with everything it said it reads.
+        let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
+        let mut trial = Instance { live: Some(Box::new(live)), ..self.instance(None, commons) };
+        for headers in [HeaderMap::new(), headers] {
+            let view = RouteView {
+                method: "GET",
+                host: "trial.invalid",
+                path: "/trial",
+                query: "",
+                headers: &headers,
+                client: [127, 0, 0, 1].into(),
+            };
+            trial.try_route(&table, &view).map_err(|e| PluginError { stage: Stage::Trial, ..e })?;
+        }
+        drop(trial);
+        Arc::into_inner(table).ok_or_else(|| PluginError {
+            plugin: self.generation.plugin.clone(),
+            stage: Stage::Configure,
+            reason: "the table is still in use after its trial".to_owned(),
+        })
+    }
+
+    fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
+        Ok(Box::new(self.instance(None, self.generation.commons.clone())))
+    }
+}
+
+impl WasmRouter {
+    /// What its instances are held to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// An instance whose random bits follow from `seed`, with nothing shared.
+    pub fn seeded(&self, seed: u64) -> Instance {
+        self.seeded_with(seed, Commons::new(&self.limits))
+    }
+
+    /// The same of several instances that have this in common.
+    pub fn seeded_with(&self, seed: u64, commons: Commons) -> Instance {
+        self.instance(Some(seed), commons)
+    }
+
+    fn instance(&self, seed: Option<u64>, commons: Commons) -> Instance {
+        Instance { router: self.clone_parts(), commons, seed, live: None, calls: 0 }
+    }
+
+    fn clone_parts(&self) -> Self {
+        Self { pre: self.pre.clone(), engine: self.engine.clone(), limits: self.limits.clone(), generation: self.generation.clone() }
+    }
+
+    fn start(&self, seed: Option<u64>, commons: Commons) -> Result<Live, PluginError> {
+        let state = State::new(self.generation.plugin.clone(), self.limits.clone(), commons);
+        let mut store = match seed {
+            Some(seed) => state.seeded(seed),
+            None => state,
+        }
+        .store(&self.engine);
+        arm_configure(&mut store);
+        let guest = self.pre.instantiate(&mut store).map_err(|e| explain(store.data(), Stage::Instantiate, &e))?;
+        Ok(Live { store, guest, tables: HashMap::default() })
+    }
+}
+
+struct Live {
+    store: Store<State>,
+    guest: Guest,
+    tables: HashMap<u64, ResourceAny, FxBuildHasher>,
+}
+
+impl Live {
+    fn configure(&mut self, config: &str, listener: &ListenerInfo) -> Result<(ResourceAny, RouteTable), PluginError> {
+        arm_configure(&mut self.store);
+        let configured = self.guest.configure(&mut self.store, config, listener);
+        configured.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
+            plugin: self.store.data().plugin.clone(),
+            stage: Stage::Configure,
+            reason,
+        })
+    }
+
+    fn table(&mut self, table: &RouteTable) -> Result<ResourceAny, PluginError> {
+        if let Some(resource) = self.tables.get(&table.id) {
+            return Ok(*resource);
+        }
+        let (resource, _) = self.configure(&table.config, &table.listener)?;
+        self.tables.insert(table.id, resource);
+        Ok(resource)
+    }
+}
+
+/// One worker's instance.
+pub struct Instance {
+    router: WasmRouter,
+    commons: Commons,
+    /// Of its random bits; none: nobody knows them.
+    seed: Option<u64>,
+    /// Boxed: it is taken out for each call, so that whatever fails drops it.
+    live: Option<Box<Live>>,
+    calls: u64,
+}
+
+impl Instance {
+    /// The guest's linear memory, in bytes; 0 before the first call and after a failure.
+    pub fn memory(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.store.data().memory)
+    }
+
+    /// What is left of its fuel, which each instruction takes from; only under [`crate::Loader::metered`].
+    pub fn fuel(&self) -> Option<u64> {
+        self.live.as_ref()?.store.get_fuel().ok()
+    }
+
+    fn try_route(&mut self, table: &RouteTable, view: &RouteView<'_>) -> Result<Decision, PluginError> {
+        let mut live = match self.live.take() {
+            Some(live) => live,
+            None => Box::new(self.router.start(self.seed, self.commons.clone())?),
+        };
+        let resource = live.table(table)?;
+        arm_call(&mut live.store);
+        let routed = live.guest.route(&mut live.store, resource, table, view);
+        let decision = routed.map_err(|e| explain(live.store.data(), Stage::Route, &e))?.map_err(|reason| PluginError {
+            plugin: self.router.generation.plugin.clone(),
+            stage: Stage::Route,
+            reason,
+        })?;
+        self.live = Some(live);
+        Ok(decision)
+    }
+}
+
+impl Router for Instance {
+    fn route(&mut self, table: &Arc<RouteTable>, view: &RouteView<'_>) -> Result<Decision, PluginError> {
+        self.calls += 1;
+        let begun = self.calls.is_multiple_of(64).then(Instant::now);
+        let routed = self.try_route(table, view);
+        let stats = &self.router.generation.stats;
+        match &routed {
+            Ok(_) => stats.succeeded(),
+            Err(error) => {
+                if stats.failed(error) {
+                    tracing::error!(%error, generation = self.router.generation.number, "the generation failed too often and is quarantined");
+                }
+            }
+        }
+        if let Some(begun) = begun {
+            stats.nanos.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            stats.timed.fetch_add(1, Ordering::Relaxed);
+            let memory = self.live.as_ref().map_or(0, |live| live.store.data().memory);
+            stats.memory.fetch_max(memory as u64, Ordering::Relaxed);
+        }
+        routed
+    }
+
+    fn retain(&mut self, alive: &dyn Fn(u64) -> bool) {
+        let Some(live) = &mut self.live else { return };
+        let dead: Vec<u64> = live.tables.keys().copied().filter(|id| !alive(*id)).collect();
+        for id in dead {
+            if let Some(table) = live.tables.remove(&id) {
+                arm_configure(&mut live.store);
+                if table.resource_drop(&mut live.store).is_err() {
+                    self.live = None;
+                    return;
+                }
+            }
+        }
+    }
+}
