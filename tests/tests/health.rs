@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use sluicegate_tests::{Gateway, SERVICE, eventually, fetch};
+use sluicegate_tests::{Gateway, HOSTILE_BALANCER, SERVICE, eventually, fetch, replace};
 
 /// What a [`backend`] does with a request.
 const WELL: u8 = 0;
@@ -165,6 +165,20 @@ fn an_endpoint_that_joins_takes_a_small_share_at_first() {
     let shares = shares(address, 300);
     // 1 in 11: 27 of 300, by chance between 8 and 55 (four standard deviations).
     assert!((6..=58).contains(&shares["new"]), "{shares:?}");
+}
+
+#[test]
+fn a_balancer_may_ask_for_the_condition_that_probes_found() {
+    let (gateway, address, modes) = gateway(ACTIVE, &["a", "b", "c"]);
+    replace(&gateway.path("mine.wasm"), HOSTILE_BALANCER);
+    eventually("another balancer", || gateway.plugin("mine")["generation"]["number"] == 2);
+    gateway.write("policy.yaml", &policy(&ACTIVE.replace("{plugin: mine}", "{plugin: mine, config: {mode: choosy}}")));
+    // So few are healthy that the pool has all of them: now the balancer alone keeps away from the sick ones.
+    modes[0].store(SICK, Ordering::Relaxed);
+    modes[1].store(SICK, Ordering::Relaxed);
+    eventually("a panic", || metric(&gateway, "sluicegate_service_panic") == Some(1.0));
+    eventually("the workers know", || shares(address, 20).keys().eq(["c"]));
+    assert!(shares(address, 60).keys().eq(["c"]), "never the sick ones");
 }
 
 #[test]

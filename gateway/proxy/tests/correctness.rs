@@ -321,3 +321,21 @@ fn responses_without_content_have_none() {
         }
     });
 }
+
+#[test]
+fn a_response_has_one_date() {
+    run(async {
+        let (proxy, at) = (start(1), free());
+        let dates = |answer: &str| answer.lines().filter_map(|l| l.strip_prefix("date: ").map(str::to_owned)).collect::<Vec<_>>();
+        let made = dates(&answered(&proxy, at, "GET", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await);
+        let now = std::time::SystemTime::now();
+        let age = now.duration_since(httpdate::parse_http_date(&made[0]).unwrap()).unwrap_or_default();
+        assert!(made.len() == 1 && age < DEADLINE, "{made:?}");
+        let told = "Tue, 15 Nov 1994 08:12:31 GMT";
+        let kept = answered(&proxy, at, "GET", &format!("HTTP/1.1 200 OK\r\nDate: {told}\r\ncontent-length: 0\r\n\r\n")).await;
+        assert_eq!(dates(&kept), [told]);
+        proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[])]).await;
+        let own = get(at, "/").await;
+        assert_eq!((own.status(), own.field("date").is_some()), (503, true));
+    });
+}

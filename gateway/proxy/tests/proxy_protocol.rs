@@ -2,14 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sluicegate_model::settings::{BackendSettings, ClientSettings, ProxyProtocol, ProxyVersion};
-use sluicegate_model::snapshot::{Front, ServicePort};
+use sluicegate_model::snapshot::{EndpointTls, Front, ServicePort};
 use sluicegate_model::stats::Reset;
+use sluicegate_model::tls::{Trust, UpstreamSettings, UpstreamTls, Verify};
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -191,5 +194,55 @@ fn source_ranges_let_in_whom_they_name() {
         // The client counts that the header names.
         serve(sources("192.0.2.0/24", trusting("127.0.0.0/8", false))).await;
         assert_eq!(exchange(at, &[V2, b"x"].concat()).await.unwrap(), b"x");
+    });
+}
+
+#[test]
+fn a_header_stands_in_front_of_tls_on_either_side() {
+    run(async {
+        let (proxy, inward, outward, ca) = (start(1), free(), free(), tls::Authority::new());
+        // An endpoint that reads a line of version 1, then speaks TLS.
+        let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = backend.local_addr().unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(ca.server(&["b.example"], None)));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = backend.accept().await {
+                let mut line = Vec::new();
+                while !line.ends_with(b"\r\n") {
+                    line.push(stream.read_u8().await.unwrap());
+                }
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                message(&mut stream).await.unwrap();
+                stream.write_all(ok(&String::from_utf8(line).unwrap()).as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        });
+        let verify = Verify::Signed { trust: Trust::Only(ca.authorities()), names: vec![] };
+        let sni = Some(rustls::pki_types::DnsName::try_from("b.example").unwrap());
+        let rules = UpstreamTls::build(Arc::new(UpstreamSettings { verify, sni, certificate: None })).unwrap();
+        let secured = ServicePort { tls: EndpointTls::On(Arc::new(rules)), ..telling(endpoint, ProxyVersion::V1) };
+        let (to_mirror, _) = mirror_back().await;
+        let ended = tls::front(&tls::ended(tls::settings(&[&ca.issue(&["a.example"])])), to(0));
+        let listeners = vec![
+            listener_with(inward, ended, trusting("127.0.0.0/8", false)),
+            listener_with(outward, support::http(to(1)), trusting("127.0.0.0/8", false)),
+        ];
+        proxy.serve(listeners, vec![service(&[to_mirror]), secured]).await;
+        let mut stream = TcpStream::connect(inward).await.unwrap();
+        stream.write_all(V2).await.unwrap();
+        let mut stream = tls::shake(stream, "a.example", &Arc::new(ca.client())).await.unwrap();
+        let seen = ask(&mut stream, "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n").await;
+        assert!(
+            seen.body.contains("x-forwarded-for: 192.0.2.1\r\n") && seen.body.contains("x-forwarded-proto: https\r\n"),
+            "{}",
+            seen.body
+        );
+        let mut stream = TcpStream::connect(outward).await.unwrap();
+        stream.write_all(V2).await.unwrap();
+        let seen = ask(&mut stream, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(seen.body.starts_with("PROXY TCP4 192.0.2.1 "), "{}", seen.body);
+        // Without its header a handshake is none.
+        let stream = TcpStream::connect(inward).await.unwrap();
+        assert!(tls::shake(stream, "a.example", &Arc::new(ca.client())).await.is_err());
     });
 }

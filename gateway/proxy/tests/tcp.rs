@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sluicegate_model::pool::{Distribution, Here, Pool, TrafficPolicy, unique};
-use sluicegate_model::settings::ClientSettings;
-use sluicegate_model::snapshot::Front;
+use sluicegate_model::settings::{BackendSettings, BackendTimeouts, ClientSettings};
+use sluicegate_model::snapshot::{Front, ServicePort};
 use sluicegate_model::stats::Reset;
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -315,5 +315,43 @@ fn what_waits_in_the_accept_queue_is_served_when_the_proxy_stops() {
         stopping.await.unwrap();
         assert_eq!(stats.accepted.load(Ordering::Relaxed), 200);
         assert!(TcpStream::connect(at).await.is_err());
+    });
+}
+
+/// A listener whose queue is full: the kernel answers no more handshakes (listen(2), tcp(7)).
+async fn deaf() -> (std::net::SocketAddr, Vec<TcpStream>, TcpListener) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let (address, mut queued) = (listener.local_addr().unwrap(), Vec::new());
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+    }
+    (address, queued, listener)
+}
+
+#[test]
+fn an_endpoint_that_does_not_accept_in_time_is_passed_over() {
+    run(async {
+        let (proxy, tcp, http, lonely) = (start(1), free(), free(), free());
+        let (deaf, _queued, _listener) = deaf().await;
+        let timeouts = BackendTimeouts { connect: Duration::from_millis(100), ..BackendTimeouts::default() };
+        let settings = Arc::new(BackendSettings { timeouts, ..BackendSettings::default() });
+        let with = |endpoints: &[_]| ServicePort { settings: settings.clone(), ..service(endpoints) };
+        let (to_mirror, _) = mirror_back().await;
+        let services = vec![with(&[deaf, echo("a:").await]), with(&[deaf, to_mirror]), with(&[deaf])];
+        let failures = services[0].stats.clone();
+        let listeners =
+            vec![listener(tcp, Front::Tcp(to(0))), listener(http, support::http(to(1))), listener(lonely, support::http(to(2)))];
+        proxy.serve(listeners, services).await;
+        for _ in 0..4 {
+            assert_eq!(exchange(tcp, "x").await.unwrap(), "a:x");
+            assert_eq!(get(http, "/").await.status(), 200);
+        }
+        assert!(failures.connect_failures.load(Ordering::Relaxed) >= 2);
+        let begun = Instant::now();
+        let refused = get(lonely, "/").await;
+        assert_eq!((refused.status(), refused.field("x-sluicegate-reason")), (502, Some("connect-failed")));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     });
 }

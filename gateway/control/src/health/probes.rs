@@ -119,3 +119,18 @@ async fn run(key: Key, tls: Option<Arc<UpstreamTls>>, permits: Arc<Semaphore>, r
 fn a_part_of(whole: Duration) -> Duration {
     if whole.is_zero() { whole } else { whole.mul_f64(rand::rng().random_range(0.0..1.0)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_a_part_that_differs_from_time_to_time() {
+        let whole = Duration::from_secs(10);
+        let parts: Vec<Duration> = (0..100).map(|_| a_part_of(whole)).collect();
+        assert!(parts.iter().all(|part| *part < whole));
+        // By chance all are in one half once in 2^99 times.
+        assert!(parts.iter().any(|part| *part < whole / 2) && parts.iter().any(|part| *part >= whole / 2));
+        assert_eq!(a_part_of(Duration::ZERO), Duration::ZERO);
+    }
+}

@@ -1,8 +1,9 @@
-//! A balancer that misbehaves as its configuration says, for tests of the host. With `mode: ok` it is a plain round-robin.
+//! A balancer that misbehaves as its configuration says, for tests of the host. With `mode: ok` it is a plain round-robin, with `mode: choosy` one of
+//! healthy endpoints only.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluicegate_sdk::{Balancer, Endpoint, Level, Pick, log};
+use sluicegate_sdk::{Balancer, Condition, Endpoint, Level, Pick, log};
 
 /// What to do wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -11,6 +12,8 @@ pub enum Mode {
     /// Nothing.
     #[default]
     Ok,
+    /// Nothing: it asks for each endpoint's condition, and takes healthy ones.
+    Choosy,
     /// Trap in `open`.
     TrapOpen,
     /// Trap in `update`.
@@ -75,7 +78,7 @@ impl Balancer for Hostile {
         self.trial = endpoints.iter().all(|e| e.address.starts_with("192.0."));
     }
 
-    fn pick(&mut self, _: &Pick) -> Option<usize> {
+    fn pick(&mut self, pick: &Pick) -> Option<usize> {
         let turn = self.picks;
         self.picks = turn.wrapping_add(1);
         if !(self.config.spare_trials && self.trial) {
@@ -85,6 +88,7 @@ impl Balancer for Hostile {
                 Mode::LoopPick => spin(),
                 Mode::MemoryPick => exhaust(),
                 Mode::LogFlood => flood(),
+                Mode::Choosy => return (0..self.endpoints).find(|i| pick.condition(*i) == Condition::Healthy),
                 _ => {}
             }
         }
