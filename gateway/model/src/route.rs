@@ -167,6 +167,11 @@ pub struct HeaderChanges {
 }
 
 impl HeaderChanges {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+
     /// Carries the changes out.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.set {

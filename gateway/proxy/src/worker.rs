@@ -66,6 +66,8 @@ impl View {
 /// What a worker's connections share. One thread: no locks.
 pub(crate) struct Shared {
     view: RefCell<Rc<View>>,
+    /// How many there were.
+    views: Cell<u64>,
     pub(crate) decider: RefCell<Decider>,
     pub(crate) upstreams: Rc<Upstreams>,
     /// For [`tcp`]'s directions.
@@ -99,9 +101,12 @@ impl Shared {
         self.view.borrow().clone()
     }
 
-    /// Whether HTTP requests are still taken at an address.
-    pub(crate) fn serves_http(&self, address: SocketAddr) -> bool {
-        self.view.borrow().listener(address).is_some_and(|l| l.front.serves_http())
+    /// Whether HTTP requests are still taken at an address. `known`: what was found of it before, and in which view.
+    pub(crate) fn serves_http(&self, address: SocketAddr, known: &mut (u64, bool)) -> bool {
+        if known.0 != self.views.get() {
+            *known = (self.views.get(), self.view.borrow().listener(address).is_some_and(|l| l.front.serves_http()));
+        }
+        known.1
     }
 
     fn hand_over_log(&self) {
@@ -118,6 +123,7 @@ impl Shared {
         self.sessions.retain(&snapshot);
         let view = Rc::new(View { snapshot, listeners, datagrams });
         *self.view.borrow_mut() = view.clone();
+        self.views.set(self.views.get() + 1);
         self.closings.close(|address| !view.listener(address).is_some_and(|l| l.front.serves_http()));
     }
 }
@@ -132,6 +138,7 @@ impl Worker {
 
     async fn serve(mut self) {
         let shared = Rc::new(Shared {
+            views: Cell::new(0),
             view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default(), datagrams: HashMap::default() })),
             decider: RefCell::default(),
             upstreams: Rc::default(),

@@ -4,12 +4,15 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use smallvec::SmallVec;
+
+use super::fields::{Fields, Lines, Spans};
 
 /// A head may have so many bytes,
 pub(crate) const MAX_HEAD: usize = 64 << 10;
 /// and so many fields.
-const MAX_FIELDS: usize = 100;
+pub(super) const MAX_FIELDS: usize = 100;
 /// Fields that are added on the way, as a rule: with room for them the map need not grow, which would hash every field again.
 const ADDED: usize = 6;
 
@@ -84,12 +87,12 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize) -> Result<Option<Head<
     }
     let target = span(buffer, target);
     let version = version(parsed.version);
-    let mut places = [Place::default(); MAX_FIELDS];
-    let count = note(buffer, parsed.headers, &mut places);
+    let mut places = Places::new();
+    note(buffer, parsed.headers, &mut places);
     let bytes = buffer.split_to(length).freeze();
     let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1)).map_err(|_| BadHead::Target)?;
     let uri = if method == Method::OPTIONS { whole_server(uri, &bytes[target.0..target.1]) } else { uri };
-    let (headers, noted) = collect(&bytes, &places[..count])?;
+    let (headers, noted) = collect(&bytes, &places)?;
     let framing = match (noted.coded, noted.length) {
         (None, None) => Framing::Length(0),
         (None, Some(length)) => Framing::Length(length),
@@ -115,8 +118,15 @@ fn whole_server(uri: Uri, target: &[u8]) -> Uri {
     Uri::from_parts(parts).unwrap_or(uri)
 }
 
+/// A response's status and fields.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) code: StatusCode,
+    pub(crate) fields: Fields,
+}
+
 /// Takes a response's head off the buffer; none: more is needed. `to`: the method of what it answers.
-pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Result<Option<Head<Response<()>>>, BadHead> {
+pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Result<Option<Head<Status>>, BadHead> {
     if seen > 0 && !has_end(buffer, seen) {
         return more(buffer);
     }
@@ -129,13 +139,20 @@ pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Resul
     if length > MAX_HEAD {
         return Err(BadHead::TooLarge);
     }
-    let status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| BadHead::Syntax(httparse::Error::Status))?;
+    let code = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| BadHead::Syntax(httparse::Error::Status))?;
     let version = version(parsed.version);
-    let mut places = [Place::default(); MAX_FIELDS];
-    let count = note(buffer, parsed.headers, &mut places);
-    let bytes = buffer.split_to(length).freeze();
-    let (headers, noted) = collect(&bytes, &places[..count])?;
-    let bare = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || *to == Method::HEAD;
+    let bare = code.is_informational() || code == StatusCode::NO_CONTENT || code == StatusCode::NOT_MODIFIED || *to == Method::HEAD;
+    // What is bare may speak of a length that is none of its own, and what is interim is seldom just passed on.
+    let passing = if bare { None } else { passing(buffer, length, parsed.headers)? };
+    let (noted, fields) = match passing {
+        Some((noted, dated, spans)) => (noted, Lines::new(buffer.split_to(length).freeze(), spans, dated).into()),
+        None => {
+            let mut places = Places::new();
+            note(buffer, parsed.headers, &mut places);
+            let (headers, noted) = collect(&buffer.split_to(length).freeze(), &places)?;
+            (noted, headers.into())
+        }
+    };
     let framing = match (noted.coded, noted.length) {
         _ if bare => Framing::Length(0),
         (None, None) => Framing::UntilClose,
@@ -144,10 +161,66 @@ pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Resul
         (Some(Coded::Chunked), None) => Framing::Chunked,
         (Some(Coded::Unknown), None) => return Err(BadHead::Coding),
     };
-    let mut message = Response::new(());
-    (*message.status_mut(), *message.version_mut(), *message.headers_mut()) = (status, version, headers);
     let keep_alive = noted.keep_alive(version) && framing != Framing::UntilClose;
-    Ok(Some(Head { message, framing, keep_alive }))
+    Ok(Some(Head { message: Status { code, fields }, framing, keep_alive }))
+}
+
+/// What the fields say, whether Date is among them, and the lines that pass; none: somebody has to look at them more closely.
+fn passing(buffer: &[u8], length: usize, fields: &[httparse::Header<'_>]) -> Result<Option<(Noted, bool, Spans)>, BadHead> {
+    let (mut noted, mut dated, mut spans) = (Noted::default(), false, Spans::default());
+    let starts = fields.iter().map(|field| span(buffer, field.name.as_bytes()).0);
+    let ends = starts.clone().skip(1).chain([length.saturating_sub(2)]);
+    for (field, (start, end)) in fields.iter().zip(starts.zip(ends)) {
+        let name = Known::of(field.name.as_bytes());
+        noted.field(name, field.value)?;
+        match name {
+            Known::Connection if !field.value.split(|b| *b == b',').all(common_option) => return Ok(None),
+            Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::OfTheHop => continue,
+            Known::Date => dated = true,
+            Known::Other => {}
+        }
+        // A line feed alone is no end for everybody.
+        if !buffer[start..end].ends_with(b"\r\n") || !spans.pass(start, end) {
+            return Ok(None);
+        }
+    }
+    Ok(Some((noted, dated, spans)))
+}
+
+/// What `Connection` mostly says: no field of this hop, so nothing to look for.
+fn common_option(option: &[u8]) -> bool {
+    let option = option.trim_ascii();
+    option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
+}
+
+/// Names that mean something here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    /// Others of one hop (RFC 9110 §7.6.1).
+    OfTheHop,
+    Date,
+    Other,
+}
+
+impl Known {
+    /// Told by the length first, as most are none of them.
+    fn of(name: &[u8]) -> Self {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::OfTheHop,
+            4 if is("date") => Self::Date,
+            7 if is("upgrade") => Self::OfTheHop,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::OfTheHop,
+            14 if is("content-length") => Self::ContentLength,
+            16 if is("proxy-connection") => Self::OfTheHop,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Whether the end of the fields is among the bytes that came after `seen`: a head that trickles in is parsed once.
@@ -164,8 +237,10 @@ fn version(minor: Option<u8>) -> Version {
     if minor == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
+/// Of one message; more than these are rare, and have a place on the heap.
+type Places = SmallVec<[Place; 24]>;
+
 /// Where a field's name and value stand in the buffer.
-#[derive(Clone, Copy, Default)]
 struct Place {
     name: (u32, u32),
     value: (u32, u32),
@@ -177,12 +252,11 @@ fn span(buffer: &[u8], part: &[u8]) -> (usize, usize) {
 }
 
 /// Notes the places, so that the buffer may be taken from while its fields are still to be read.
-fn note(buffer: &[u8], fields: &[httparse::Header<'_>], places: &mut [Place; MAX_FIELDS]) -> usize {
+fn note(buffer: &[u8], fields: &[httparse::Header<'_>], places: &mut Places) {
     let narrow = |(from, to): (usize, usize)| (from as u32, to as u32);
-    for (place, field) in places.iter_mut().zip(fields) {
-        *place = Place { name: narrow(span(buffer, field.name.as_bytes())), value: narrow(span(buffer, field.value)) };
-    }
-    fields.len()
+    places.extend(
+        fields.iter().map(|field| Place { name: narrow(span(buffer, field.name.as_bytes())), value: narrow(span(buffer, field.value)) }),
+    );
 }
 
 /// What the fields say of framing and connection.
@@ -201,6 +275,31 @@ enum Coded {
 }
 
 impl Noted {
+    fn field(&mut self, name: Known, value: &[u8]) -> Result<(), BadHead> {
+        match name {
+            Known::ContentLength => {
+                // Doubled, a list, a sign, a space inside: each has been read differently by two proxies.
+                let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+                let length = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
+                if self.length.replace(length.ok_or(BadHead::Framing)?).is_some() {
+                    return Err(BadHead::Framing);
+                }
+            }
+            Known::TransferEncoding => {
+                let chunked = self.coded.is_none() && value.eq_ignore_ascii_case(b"chunked");
+                self.coded = Some(if chunked { Coded::Chunked } else { Coded::Unknown });
+            }
+            Known::Connection => {
+                for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            Known::OfTheHop | Known::Date | Known::Other => {}
+        }
+        Ok(())
+    }
+
     /// RFC 9112 §9.3.
     fn keep_alive(&self, version: Version) -> bool {
         !self.close && (version == Version::HTTP_11 || self.keep)
@@ -212,24 +311,10 @@ fn collect(bytes: &Bytes, places: &[Place]) -> Result<(HeaderMap, Noted), BadHea
     let mut noted = Noted::default();
     let mut headers = HeaderMap::with_capacity(places.len() + ADDED);
     for Place { name, value } in places {
-        let name = HeaderName::from_bytes(&bytes[name.0 as usize..name.1 as usize]).map_err(|_| token)?;
+        let name = &bytes[name.0 as usize..name.1 as usize];
         let value = &bytes[value.0 as usize..value.1 as usize];
-        if name == header::CONTENT_LENGTH {
-            // Doubled, a list, a sign, a space inside: each has been read differently by two proxies.
-            let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            let length = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
-            if noted.length.replace(length.ok_or(BadHead::Framing)?).is_some() {
-                return Err(BadHead::Framing);
-            }
-        } else if name == header::TRANSFER_ENCODING {
-            let chunked = noted.coded.is_none() && value.eq_ignore_ascii_case(b"chunked");
-            noted.coded = Some(if chunked { Coded::Chunked } else { Coded::Unknown });
-        } else if name == header::CONNECTION {
-            for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-                noted.close |= option.eq_ignore_ascii_case(b"close");
-                noted.keep |= option.eq_ignore_ascii_case(b"keep-alive");
-            }
-        }
+        noted.field(Known::of(name), value)?;
+        let name = HeaderName::from_bytes(name).map_err(|_| token)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).map_err(|_| BadHead::Syntax(httparse::Error::HeaderValue))?;
         headers.try_append(name, value).map_err(|_| BadHead::TooLarge)?;
     }
@@ -240,6 +325,7 @@ fn collect(bytes: &Bytes, places: &[Place]) -> Result<(HeaderMap, Noted), BadHea
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::h1;
 
     fn read(head: &str) -> Result<Option<Head<Request<()>>>, BadHead> {
         request(&mut BytesMut::from(head), 0)
@@ -338,5 +424,39 @@ mod tests {
         assert_eq!(framing("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n", Method::GET), Ok((Framing::Length(5), false)));
         let both = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n";
         assert_eq!(framing(both, Method::GET), Err(BadHead::Framing));
+    }
+
+    fn written(head: &str, to: &Method) -> (String, bool) {
+        let Head { mut message, framing, .. } = response(&mut BytesMut::from(head), 0, to).unwrap().unwrap();
+        let mut out = Vec::new();
+        let bare = *to == Method::HEAD;
+        let date = HeaderValue::from_static("now");
+        h1::response_head(&mut out, message.code, &message.fields, framing, bare, h1::Connection::Kept, &date);
+        (String::from_utf8(out).unwrap(), message.fields.made().is_none())
+    }
+
+    #[test]
+    fn responses_pass_as_they_came_but_for_what_is_of_one_hop() {
+        let head = "HTTP/1.1 200 OK\r\nServer: a\r\nDATE:x\r\ncontent-LENGTH: 5\r\nX:  1 \r\nConnection: keep-alive\r\nKeep-Alive: 5\r\nTE: y\r\nX: 2\r\n\r\n";
+        let passed = "HTTP/1.1 200 OK\r\nServer: a\r\nDATE:x\r\nX:  1 \r\nX: 2\r\ncontent-length: 5\r\n\r\n";
+        assert_eq!(written(head, &Method::GET), (passed.to_owned(), true));
+        let undated = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let dated = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ndate: now\r\n\r\n";
+        assert_eq!(written(undated, &Method::GET), (dated.to_owned(), true));
+    }
+
+    #[test]
+    fn a_map_is_made_where_fields_are_to_be_looked_at() {
+        let fields = |fields: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{fields}\r\n");
+        assert!(written(&fields("a: 1\r\n"), &Method::GET).1);
+        assert!(!written(&fields("a: 1\r\n"), &Method::HEAD).1, "its length is of another");
+        assert!(!written(&fields("connection: close, a\r\na: 1\r\n"), &Method::GET).1, "a field is nominated");
+        assert!(!written(&fields("a: 1\nb: 2\r\n"), &Method::GET).1, "a bare line feed");
+        assert!(!written(&fields(&"a: 1\r\nte: x\r\n".repeat(5)), &Method::GET).1, "too many runs");
+        let mut head = response(&mut BytesMut::from(&*fields("a: 1\r\nte: x\r\nA:2\r\n")), 0, &Method::GET).unwrap().unwrap();
+        assert_eq!(
+            head.message.fields.map().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect::<Vec<_>>(),
+            [("a", &b"1"[..]), ("a", b"2")]
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Writes heads: start line, fields, and the fields of this hop, which are made here and not taken from the message.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 
-use super::head::Framing;
+use super::fields::Fields;
+use super::head::{Framing, Status};
 
 /// How content is framed when it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,19 +68,29 @@ pub(crate) enum Connection {
 pub(crate) fn response_head(
     out: &mut Vec<u8>,
     status: StatusCode,
-    headers: &HeaderMap,
+    of: &Fields,
     framing: Framing,
     bare: bool,
     connection: Connection,
     date: &HeaderValue,
 ) {
     status_line(out, status);
-    fields(out, headers);
-    match headers.get(header::CONTENT_LENGTH) {
-        // RFC 9110 §8.6: not with 204.
-        Some(length) if bare && status != StatusCode::NO_CONTENT => field(out, &header::CONTENT_LENGTH, length),
-        _ if bare => {}
-        _ => framing_field(out, framing),
+    let dated = match of.lines() {
+        Ok(lines) => {
+            lines.write(out);
+            lines.dated
+        }
+        Err(headers) => {
+            fields(out, headers);
+            // RFC 9110 §8.6: not with 204.
+            if let Some(length) = headers.get(header::CONTENT_LENGTH).filter(|_| bare && status != StatusCode::NO_CONTENT) {
+                field(out, &header::CONTENT_LENGTH, length);
+            }
+            headers.contains_key(header::DATE)
+        }
+    };
+    if !bare {
+        framing_field(out, framing);
     }
     match connection {
         Connection::Kept => {}
@@ -88,16 +99,16 @@ pub(crate) fn response_head(
         Connection::Upgrade => out.extend_from_slice(b"connection: upgrade\r\n"),
     }
     // RFC 9110 §6.6.1: a recipient with a clock adds it where it is missing.
-    if !headers.contains_key(header::DATE) {
+    if !dated {
         field(out, &header::DATE, date);
     }
     out.extend_from_slice(b"\r\n");
 }
 
 /// An interim response (RFC 9110 §15.2).
-pub(crate) fn interim_head(out: &mut Vec<u8>, response: &Response<()>) {
-    status_line(out, response.status());
-    fields(out, response.headers());
+pub(crate) fn interim_head(out: &mut Vec<u8>, response: &mut Status) {
+    status_line(out, response.code);
+    fields(out, response.fields.map());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -193,7 +204,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("9"));
             let mut out = Vec::new();
-            response_head(&mut out, StatusCode::from_u16(299).unwrap(), &headers, framing, bare, connection, &date);
+            response_head(&mut out, StatusCode::from_u16(299).unwrap(), &headers.into(), framing, bare, connection, &date);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(head(true, Framing::Length(0), Connection::Kept), "HTTP/1.1 299 \r\ncontent-length: 9\r\ndate: now\r\n\r\n");

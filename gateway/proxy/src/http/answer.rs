@@ -1,10 +1,11 @@
 //! Answers the gateway makes itself: one table from reason to status.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::body::ResponseBody;
 use super::grpc;
+use super::reply::Reply;
 use crate::h1::BadHead;
 
 /// Who is asked for less may come again later, or go elsewhere: what `x-envoy-overloaded` says.
@@ -103,7 +104,7 @@ pub(crate) type Own = Box<OwnAnswer>;
 
 pub(crate) struct OwnAnswer {
     pub(crate) why: Why,
-    pub(crate) response: Response<ResponseBody<'static>>,
+    pub(crate) response: Reply<'static>,
 }
 
 impl From<Reason> for Own {
@@ -113,7 +114,7 @@ impl From<Reason> for Own {
 }
 
 impl Reason {
-    pub(crate) fn answer(self) -> Response<ResponseBody<'static>> {
+    pub(crate) fn answer(self) -> Reply<'static> {
         let (status, word, sentence) = self.row();
         let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
         response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(word));
@@ -160,18 +161,15 @@ impl From<BadHead> for Reason {
 }
 
 /// A text of our own.
-pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody<'static>> {
-    let mut response = Response::new(ResponseBody::whole(text.into()));
-    *response.status_mut() = status;
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply<'static> {
+    let mut response = Reply::new(status, HeaderMap::new(), ResponseBody::whole(text.into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
 /// No content at all.
-pub(crate) fn empty(status: StatusCode) -> Response<ResponseBody<'static>> {
-    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
-    *response.status_mut() = status;
-    response
+pub(crate) fn empty(status: StatusCode) -> Reply<'static> {
+    Reply::new(status, HeaderMap::new(), ResponseBody::whole(Bytes::new()))
 }
 
 #[cfg(test)]

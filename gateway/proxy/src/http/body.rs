@@ -5,7 +5,6 @@ mod response;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::client::Reader;
@@ -13,7 +12,7 @@ use super::headers::strip_hop_by_hop;
 use super::kept::Kept;
 use super::limit::Limited;
 use super::stream::Received;
-use crate::h1::{Framing, Malformed, Part};
+use crate::h1::{Framing, Malformed, Part, Status};
 
 pub(crate) use response::{ResponseBody, Returns, Tally};
 
@@ -164,12 +163,11 @@ impl RequestBody<'_> {
     }
 
     /// Passes an interim response on to who sent the request.
-    pub(crate) fn interim(&mut self, response: &Response<()>, context: &mut Context<'_>) {
+    pub(crate) fn interim(&mut self, response: &mut Status, context: &mut Context<'_>) {
         match self {
             Self::Client(reader) => {
-                let mut passed = response.clone();
-                strip_hop_by_hop(passed.headers_mut());
-                reader.interim(&passed, context);
+                strip_hop_by_hop(response.fields.map());
+                reader.interim(response, context);
             }
             Self::Stream(received) => received.interim(response),
             Self::Teed(teed) => teed.0.interim(response, context),

@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, Version};
+use http::{Request, Version};
 use sluicegate_model::settings::HeadLimits;
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::body::BodyError;
 use super::closing::Signal;
-use crate::h1::{self, BadHead, Decoder, Framing, Head, Outgoing, Part, Step};
+use crate::h1::{self, BadHead, Decoder, Framing, Head, Outgoing, Part, Status, Step};
 use crate::http2::PREFACE;
 use crate::stream::Stream;
 
@@ -221,7 +221,7 @@ impl Reader {
     }
 
     /// Passes an interim response on, if the client knows such (RFC 9110 §15.2), and has read what it was sent before.
-    pub(super) fn interim(&mut self, response: &Response<()>, context: &mut Context<'_>) {
+    pub(super) fn interim(&mut self, response: &mut Status, context: &mut Context<'_>) {
         if self.version == Version::HTTP_11 && self.client.outgoing.borrow().has_room() {
             h1::interim_head(self.client.outgoing.borrow_mut().begin(h1::Encoder::Length(0)), response);
             // What cannot be written now goes before the final response; an error shows there again.

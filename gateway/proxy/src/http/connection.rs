@@ -8,15 +8,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::snapshot::ServicePort;
 use tokio::io::AsyncWriteExt as _;
 
 use super::answer::{Own, Reason};
-use super::body::{RequestBody, ResponseBody};
+use super::body::RequestBody;
 use super::client::{Client, NoRequest, Reader};
 use super::exchange::exchange;
+use super::reply::Reply;
 use super::tunnel::{self, End, Idle};
 use super::{grpc, streams};
 use crate::access::Entry;
@@ -105,7 +106,7 @@ pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, 
 }
 
 /// The answer to what is no request, or none that an exchange could begin with: its fields, if they are known.
-pub(super) fn refuse(reason: Reason, fields: Option<&HeaderMap>, peer: &Peer, shared: &Shared) -> Response<ResponseBody<'static>> {
+pub(super) fn refuse(reason: Reason, fields: Option<&HeaderMap>, peer: &Peer, shared: &Shared) -> Reply<'static> {
     let own = Own::from(reason);
     shared.stats.own_answers.count(own.why.index());
     let status = own.response.status();
@@ -126,6 +127,7 @@ type HandedOver = Option<(Stream, Bytes)>;
 async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared: &Rc<Shared>) -> HandedOver {
     let mut reader = Reader::new(client.clone(), settings.head);
     let mut left = settings.connections.requests.unwrap_or(u32::MAX);
+    let mut serves = (0, false);
     loop {
         let closing = || client.signal.is_closing() || shared.stopping.get();
         let Head { message, framing: _, keep_alive } =
@@ -162,7 +164,8 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
             return None;
         }
         // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
-        let close = !keep_alive || left == 0 || closing() || !shared.serves_http(peer.listener) || too_much(client.unread(), expects);
+        let close =
+            !keep_alive || left == 0 || closing() || !shared.serves_http(peer.listener, &mut serves) || too_much(client.unread(), expects);
         let kept = (!close).then(|| if version == Version::HTTP_10 { Connection::KeptAsAsked } else { Connection::Kept });
         match respond(response, Answered { head, version, kept }, &client, shared).await {
             Sent::Kept if discard(&mut reader, &client).await => {}
@@ -198,7 +201,7 @@ enum Sent {
     Broken,
 }
 
-async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client: &Client, shared: &Shared) -> Sent {
+async fn respond(mut response: Reply<'_>, to: Answered, client: &Client, shared: &Shared) -> Sent {
     let status = response.status();
     let bare = to.head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let framing = match response.body().framing() {
@@ -207,14 +210,15 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
         _ if to.version == Version::HTTP_10 => Framing::UntilClose,
         _ => Framing::Chunked,
     };
-    let close = framing == Framing::UntilClose || response.headers().get(header::CONNECTION).is_some_and(|v| v == "close");
+    let close = framing == Framing::UntilClose
+        || response.fields().made().is_some_and(|fields| fields.get(header::CONNECTION).is_some_and(|v| v == "close"));
     let connection = to.kept.filter(|_| !close).unwrap_or(Connection::Close);
     let out = &client.outgoing;
     if let (true, true, Framing::Length(length)) = (to.head, response.body().is_own(), response.body().framing()) {
         let length = HeaderValue::from(length);
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
-    h1::response_head(out.borrow_mut().begin(framing.into()), status, response.headers(), framing, bare, connection, &shared.date.borrow());
+    h1::response_head(out.borrow_mut().begin(framing.into()), status, response.fields(), framing, bare, connection, &shared.date.borrow());
     let body = response.body_mut();
     let mut ended = bare;
     let written = poll_fn(|context| {
@@ -265,16 +269,15 @@ async fn respond(mut response: Response<ResponseBody<'_>>, to: Answered, client:
 }
 
 /// The endpoint has agreed to another protocol: the connection ends with it.
-async fn switch(response: Response<ResponseBody<'_>>, client: &Client, shared: &Shared) {
+async fn switch(mut response: Reply<'_>, client: &Client, shared: &Shared) {
     let idle = response.extensions().get::<Idle>().copied().unwrap_or(Idle(None));
-    let (head, body) = response.into_parts();
-    let (framing, connection) = (Framing::UntilClose, h1::Connection::Upgrade);
+    let (framing, connection, status) = (Framing::UntilClose, h1::Connection::Upgrade, response.status());
     {
         let (mut out, date) = (client.outgoing.borrow_mut(), shared.date.borrow());
-        h1::response_head(out.begin(framing.into()), head.status, &head.headers, framing, true, connection, &date);
+        h1::response_head(out.begin(framing.into()), status, response.fields(), framing, true, connection, &date);
     }
     client.tunnel();
-    tunnel::run(body, End::Connection(client), idle, &client.signal).await;
+    tunnel::run(response.into_parts().body, End::Connection(client), idle, &client.signal).await;
 }
 
 /// Whether more of a request is unread than is worth reading for the sake of the connection. A client that expects 100 may send its content

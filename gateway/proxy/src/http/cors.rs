@@ -1,13 +1,13 @@
 //! Cross-origin rules (Fetch standard, "CORS protocol"; HTTPCORSFilter).
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use sluicegate_model::route::Cors;
 
 use super::answer::empty;
-use super::body::ResponseBody;
+use super::reply::Reply;
 
 /// Answers a preflight; none if the request is not one.
-pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response<ResponseBody<'static>>> {
+pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Reply<'static>> {
     let asked = request.headers();
     let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let origin = asked.get(header::ORIGIN)?;

@@ -6,15 +6,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use sluicegate_model::route::{Actions, Answer, Choice, Decision, RouteView, Rule};
 use sluicegate_model::snapshot::{EndpointTls, Front, Listener, RouterBinding, RouterRung, ServicePort, Side, Target, TlsHost, TlsMode};
 use sluicegate_model::stats::count;
 
 use super::answer::{Own, OwnAnswer, Reason, Why, text};
-use super::body::{RequestBody, ResponseBody};
+use super::body::RequestBody;
 use super::connection::Peer;
 use super::deadline::{self, Deadline};
+use super::reply::Reply;
 use super::retry::Tries;
 use super::send::send;
 use super::{arrival, cors, grpc, headers, identify, limit, mirror, redirect, upgrade};
@@ -92,7 +93,7 @@ fn given(time: Option<Duration>) -> Option<Duration> {
 }
 
 /// The request stays with the caller until its content is sent, and is lent to all below.
-pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Response<ResponseBody<'c>> {
+pub(super) async fn exchange<'c>(request: &mut Request<RequestBody<'c>>, peer: &Peer, shared: &Rc<Shared>) -> Reply<'c> {
     count(&shared.stats.requests);
     let mut entry = None;
     let mut response = match forward(request, peer, shared, &mut entry).await {
@@ -118,7 +119,7 @@ async fn forward<'c>(
     peer: &Peer,
     shared: &Rc<Shared>,
     entry: &mut Option<Box<Entry>>,
-) -> Result<Response<ResponseBody<'c>>, Own> {
+) -> Result<Reply<'c>, Own> {
     if overload::is_refusing(&shared.stats) {
         count(&shared.stats.overload.requests);
         return Err(Reason::Overloaded.into());
@@ -179,7 +180,8 @@ async fn forward<'c>(
         count(&routed.service.stats.refused.timeout);
         passed
     })??;
-    let asked = headers::strip_hop_by_hop(response.headers_mut());
+    // What passes as it came has none of them.
+    let asked = response.fields().made().map(headers::strip_hop_by_hop).unwrap_or_default();
     if upgrade::is_agreed(asked.upgrade, request, &mut response, routed.service)? {
         count(&shared.stats.upgrades);
     } else if deadline.is_some() {
@@ -189,7 +191,9 @@ async fn forward<'c>(
         response.headers_mut().append(header::VIA, via.element.clone());
     }
     for actions in routed.actions() {
-        actions.response_headers.apply(response.headers_mut());
+        if !actions.response_headers.is_empty() {
+            actions.response_headers.apply(response.headers_mut());
+        }
         if let (Some(cors), Some(origin)) = (&actions.cors, &origin) {
             cors::mark(cors, origin, response.headers_mut());
         }
@@ -292,11 +296,11 @@ fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str, pee
     actions.answer.as_ref().map(|answer| own(Why::Direct, direct(answer)))
 }
 
-fn own(why: Why, response: Response<ResponseBody<'static>>) -> Own {
+fn own(why: Why, response: Reply<'static>) -> Own {
     Box::new(OwnAnswer { why, response })
 }
 
-fn direct(answer: &Answer) -> Response<ResponseBody<'static>> {
+fn direct(answer: &Answer) -> Reply<'static> {
     let mut response = text(answer.status, answer.body.clone());
     for name in answer.headers.keys() {
         response.headers_mut().remove(name);

@@ -6,15 +6,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sluicegate_model::health::Outcome;
 use sluicegate_model::settings::BackendSettings;
 use sluicegate_model::snapshot::ServicePort;
 use sluicegate_model::stats::ServiceStats;
 
 use super::body::{BodyError, ResponseBody};
+use super::reply::{Parts, Reply};
 use crate::decide::Picked;
-use crate::h1::Part;
+use crate::h1::{Part, Status as Head};
 use crate::worker::Shared;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -99,12 +100,12 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// Whether the head of a response tells a success or a failure; none: the trailers will.
-pub(super) fn outcome(head: &Response<()>) -> Option<Outcome> {
-    if head.status() != StatusCode::OK {
-        return Some(Outcome::of(head.status()));
+pub(super) fn outcome(head: &mut Head) -> Option<Outcome> {
+    if head.code != StatusCode::OK {
+        return Some(Outcome::of(head.code));
     }
     // Trailers-Only.
-    Status::said(head.headers()).map(|status| told(!status.is_failure()))
+    Status::said(head.fields.map()).map(|status| told(!status.is_failure()))
 }
 
 /// A call that failed for the endpoint's reasons counts as a 5xx of its own does.
@@ -161,17 +162,16 @@ impl Call {
 }
 
 /// An answer of our own as a gRPC client reads it: Trailers-Only.
-pub(super) fn answer(own: Response<ResponseBody<'static>>) -> Response<ResponseBody<'static>> {
-    let (mut parts, body) = own.into_parts();
-    let status = parts.extensions.get::<Status>().copied().unwrap_or_else(|| Status::of(parts.status));
+pub(super) fn answer(own: Reply<'static>) -> Reply<'static> {
+    let Parts { status, mut headers, extensions, body } = own.into_parts();
+    let status = extensions.get::<Status>().copied().unwrap_or_else(|| Status::of(status));
     let message = body.own().and_then(|text| message(text));
-    parts.status = StatusCode::OK;
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    parts.headers.insert(GRPC_STATUS, status.value());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, status.value());
     if let Some(message) = message {
-        parts.headers.insert(GRPC_MESSAGE, message);
+        headers.insert(GRPC_MESSAGE, message);
     }
-    Response::from_parts(parts, ResponseBody::whole(Bytes::new()))
+    Reply::new(StatusCode::OK, headers, ResponseBody::whole(Bytes::new()))
 }
 
 /// Percent-encoded: all but printable ASCII, and the percent sign.

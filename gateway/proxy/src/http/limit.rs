@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, header};
 use sluicegate_model::limiter::{Limiter, Verdict};
 use sluicegate_model::settings::RateView;
 use sluicegate_model::stats::count;
 
 use super::answer::{Own, OwnAnswer, Reason, Why};
 use super::body::{BodyError, RequestBody};
+use super::reply::Reply;
 use crate::h1::{Framing, Part};
 use crate::worker::Shared;
 
@@ -48,7 +49,7 @@ pub(super) fn rate<B>(
 }
 
 /// Says in a response what is left.
-pub(super) fn tell<B>(verdict: &Verdict, response: &mut Response<B>) {
+pub(super) fn tell(verdict: &Verdict, response: &mut Reply<'_>) {
     for (name, value) in [(LIMIT, verdict.limit.into()), (REMAINING, verdict.left.into()), (RESET, seconds(verdict.after))] {
         response.headers_mut().insert(name, HeaderValue::from(value));
     }

@@ -23,6 +23,7 @@ mod kept;
 mod limit;
 mod mirror;
 mod redirect;
+mod reply;
 mod retry;
 mod send;
 mod stream;

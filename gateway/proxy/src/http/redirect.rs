@@ -1,11 +1,11 @@
 //! Redirects and rewrites: what both do to host and path (HTTPRequestRedirectFilter, HTTPURLRewriteFilter).
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Uri, header};
 use sluicegate_model::route::{PathRewrite, Redirect, Rewrite};
 
 use super::answer::{Reason, empty};
-use super::body::ResponseBody;
+use super::reply::Reply;
 
 /// Sends the client elsewhere. `own` is the scheme it came by, `port` the listener's; `matched` as in [`PathRewrite::apply`].
 pub(super) fn redirect<B>(
@@ -14,7 +14,7 @@ pub(super) fn redirect<B>(
     host: &str,
     (own, port): (&str, u16),
     matched: usize,
-) -> Response<ResponseBody<'static>> {
+) -> Reply<'static> {
     let scheme = redirect.scheme.as_deref().unwrap_or(own);
     let host = redirect.hostname.as_deref().unwrap_or(host);
     // A new scheme means its well-known port; the same scheme means the listener's.

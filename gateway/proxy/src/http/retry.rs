@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use rand::RngExt as _;
 use sluicegate_model::object::ours::Trigger;
 use sluicegate_model::settings::{Retry, Triggers};
@@ -35,8 +35,8 @@ pub(super) enum Outcome<'h> {
     },
     /// No head in the time of a try.
     TimedOut,
-    /// A head.
-    Response(&'h Response<()>),
+    /// A head; its fields are there where a policy may ask for them.
+    Response(StatusCode, Option<&'h HeaderMap>),
 }
 
 impl Outcome<'_> {
@@ -53,14 +53,14 @@ impl Outcome<'_> {
             Self::Broke { unsent: true, .. } => on.has_any(&[ResetBeforeRequest, Reset, ServerError]),
             Self::Broke { .. } => on.has_any(&[Reset, ServerError]),
             Self::TimedOut => on.has_any(&[Reset, GatewayError, ServerError]),
-            Self::Response(head) if head.headers().contains_key(header::RETRY_AFTER) => false,
-            Self::Response(head) => {
-                let status = head.status().as_u16();
+            Self::Response(_, Some(fields)) if fields.contains_key(header::RETRY_AFTER) => false,
+            Self::Response(status, fields) => {
+                let status = status.as_u16();
                 (on.has(ServerError) && status >= 500)
                     || (on.has(GatewayError) && matches!(status, 502..=504))
                     || (on.has(RetriableClientError) && status == 409)
                     || (on.has(RetriableStatusCodes) && policy.statuses.contains(&status))
-                    || grpc_trigger(head.headers()).is_some_and(|trigger| on.has(trigger))
+                    || fields.and_then(grpc_trigger).is_some_and(|trigger| on.has(trigger))
             }
         }
     }
@@ -127,6 +127,11 @@ impl<'s> Tries<'s> {
         }
     }
 
+    /// Whether a response's fields may lead to another.
+    pub(super) fn reads_fields(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// Whether the request can be sent once more after this outcome, whatever is wanted.
     pub(super) fn can_repeat(&self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
         let on = self.policy.map_or_else(Triggers::default, |p| p.on);
@@ -148,7 +153,7 @@ impl<'s> Tries<'s> {
             None => match outcome {
                 Outcome::NoConnection => true,
                 Outcome::Broke { .. } => self.can_repeat(request, outcome),
-                Outcome::TimedOut | Outcome::Response(_) => false,
+                Outcome::TimedOut | Outcome::Response(..) => false,
             },
         };
         if !wanted {
@@ -205,6 +210,8 @@ impl<'s> Tries<'s> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn policy(triggers: &[Trigger]) -> Retry {
@@ -217,14 +224,11 @@ mod tests {
         use Trigger::*;
         let wants = |trigger, outcome: Outcome<'_>| outcome.is_wanted(&policy(&[trigger]));
         let response = |status: u16, field: Option<(&'static str, &'static str)>| {
-            let mut response = Response::builder().status(status);
-            if let Some((name, value)) = field {
-                response = response.header(name, value);
-            }
-            response.body(()).unwrap()
+            let fields = field.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            (StatusCode::from_u16(status).unwrap(), HeaderMap::from_iter(fields))
         };
-        let status = |trigger, status| wants(trigger, Outcome::Response(&response(status, None)));
-        let grpc = |trigger, value| wants(trigger, Outcome::Response(&response(200, Some(("grpc-status", value)))));
+        let status = |trigger, status| wants(trigger, Outcome::Response(response(status, None).0, None));
+        let grpc = |trigger, value| wants(trigger, Outcome::Response(StatusCode::OK, Some(&response(200, Some(("grpc-status", value))).1)));
         let broke = |unsent, refused| Outcome::Broke { unsent, refused };
         assert!(wants(ConnectFailure, Outcome::NoConnection) && wants(ServerError, Outcome::NoConnection));
         assert!(!wants(Reset, Outcome::NoConnection) && !wants(GatewayError, Outcome::NoConnection));
@@ -241,7 +245,7 @@ mod tests {
             assert!(grpc(trigger, value) && !grpc(trigger, "0") && !grpc(ServerError, value));
         }
         let later = response(503, Some(("retry-after", "5")));
-        assert!(!wants(GatewayError, Outcome::Response(&later)), "the service's word is not overridden");
+        assert!(!wants(GatewayError, Outcome::Response(later.0, Some(&later.1))), "the service's word is not overridden");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use sluicegate_model::health::Outcome as Observed;
 use sluicegate_model::slots::Slot;
 use sluicegate_model::stats::count;
@@ -16,11 +16,12 @@ use super::connection::Peer;
 use super::deadline::{self, Deadline};
 use super::exchange::Routed;
 use super::grpc::{self, Call};
+use super::reply::Reply;
 use super::retry::{Outcome, Tries};
 use super::upgrade::Upgrade;
 use crate::breaker::{self, Full, Got};
 use crate::decide::{NoPick, Picked};
-use crate::h1::Head;
+use crate::h1::{Head, Status};
 use crate::tcp::Busy;
 use crate::upstream::{self, Broken, Link};
 use crate::worker::Shared;
@@ -51,7 +52,7 @@ enum Try {
 
 /// A response's head, and where the rest of it comes from.
 struct Answered {
-    head: Head<Response<()>>,
+    head: Head<Status>,
     link: Link,
     busy: Busy,
     at: Instant,
@@ -67,7 +68,7 @@ pub(super) async fn send<'c>(
     hash: Option<u64>,
     peer: &Peer,
     shared: &Rc<Shared>,
-) -> Result<Response<ResponseBody<'c>>, Reason> {
+) -> Result<Reply<'c>, Reason> {
     let sender = Sender { routed, hash, peer, shared };
     let endpoints = routed.service.pool(routed.side).endpoints.len();
     let place = breaker::exchange(routed.service).map_err(|_| Reason::CircuitBreaker)?;
@@ -75,8 +76,8 @@ pub(super) async fn send<'c>(
     tries.keep(request);
     loop {
         let picked = sender.pick(&tries)?;
-        let made = sender.attempt(request, &picked, tries.tried.len() + 1 < endpoints).await?;
-        let outcome = match &made {
+        let mut made = sender.attempt(request, &picked, tries.tried.len() + 1 < endpoints).await?;
+        let outcome = match &mut made {
             Try::Full => {
                 tries.tried.push(picked.address);
                 continue;
@@ -84,7 +85,10 @@ pub(super) async fn send<'c>(
             Try::NoConnection => Outcome::NoConnection,
             Try::Broke { unsent, error } => Outcome::Broke { unsent: *unsent, refused: error.is_refusal() },
             Try::TimedOut => Outcome::TimedOut,
-            Try::Response(answered) => Outcome::Response(&answered.head.message),
+            Try::Response(answered) => {
+                let Status { code, fields } = &mut answered.head.message;
+                Outcome::Response(*code, tries.reads_fields().then(|| &*fields.map()))
+            }
         };
         let Some(pause) = tries.again(picked.address, request, outcome, endpoints) else {
             return match made {
@@ -148,11 +152,11 @@ impl Sender<'_> {
                     observe(Observed::Unreachable);
                     Try::TimedOut
                 }
-                Some(Ok(head)) => {
+                Some(Ok(mut head)) => {
                     // What a call comes to is told at its end, as a rule.
                     let outcome = match self.routed.call {
-                        None => Some(Observed::of(head.message.status())),
-                        Some(_) => grpc::outcome(&head.message),
+                        None => Some(Observed::of(head.message.code)),
+                        Some(_) => grpc::outcome(&mut head.message),
                     };
                     if let Some(outcome) = outcome {
                         observe(outcome);
@@ -217,9 +221,9 @@ impl Sender<'_> {
         request: &mut Request<RequestBody<'c>>,
         place: Option<Slot>,
         tries: &Tries<'_>,
-    ) -> Result<Response<ResponseBody<'c>>, Reason> {
+    ) -> Result<Reply<'c>, Reason> {
         let Answered { head, mut link, busy, at, latency, told } = answered;
-        if head.message.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if head.message.code == StatusCode::SWITCHING_PROTOCOLS {
             // Where no upgrade was asked for, it is no response to what was sent.
             if request.extensions().get::<Upgrade>().is_none() {
                 return Err(Reason::UpstreamBroke);
@@ -233,7 +237,8 @@ impl Sender<'_> {
         let returns = Returns { address: from.address, link, upstreams, tally, deadline: None, busy, _place: place };
         let content = std::mem::replace(request.body_mut(), RequestBody::Empty).release();
         let call = self.routed.call.map(|_| Box::new(Call::new((!told).then(|| from.clone()), service, latency, self.shared)));
-        Ok(head.message.map(|()| ResponseBody::endpoint(head.framing, content, returns, call)))
+        let Status { code, fields } = head.message;
+        Ok(Reply::new(code, fields, ResponseBody::endpoint(head.framing, content, returns, call)))
     }
 
     /// A response that is not wanted: its connection may serve again if all of it is there already.
@@ -255,24 +260,18 @@ impl Sender<'_> {
 }
 
 /// Sends, passes interim responses on, and waits for the final one's head, as long as the client does.
-fn poll_response(
-    link: &mut Link,
-    request: &mut Request<RequestBody<'_>>,
-    context: &mut Context<'_>,
-) -> Poll<Result<Head<Response<()>>, Broken>> {
+fn poll_response(link: &mut Link, request: &mut Request<RequestBody<'_>>, context: &mut Context<'_>) -> Poll<Result<Head<Status>, Broken>> {
     let method = request.method().clone();
     loop {
         let polled = link.poll_head(&method, request.body_mut(), context);
-        match &polled {
-            Poll::Ready(Ok(head))
-                if head.message.status().is_informational() && head.message.status() != StatusCode::SWITCHING_PROTOCOLS =>
-            {
-                request.body_mut().interim(&head.message, context);
+        match polled {
+            Poll::Ready(Ok(mut head)) if head.message.code.is_informational() && head.message.code != StatusCode::SWITCHING_PROTOCOLS => {
+                request.body_mut().interim(&mut head.message, context);
             }
             Poll::Pending if request.body_mut().poll_gone(context).is_ready() => {
                 return Poll::Ready(Err(Broken::Client(BodyError::ClientGone)));
             }
-            _ => return polled,
+            polled => return polled,
         }
     }
 }

@@ -15,13 +15,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use sluicegate_model::settings::{ClientSettings, HeadLimits};
 
 use super::answer::Reason;
-use super::body::{BodyError, RequestBody, ResponseBody};
+use super::body::{BodyError, RequestBody};
 use super::closing::Signal;
 use super::connection::{Peer, refuse};
 use super::exchange::exchange;
+use super::reply::{Parts, Reply};
 use super::tunnel::{self, End, Idle};
 use super::upgrade;
-use crate::h1::{Framing, Part};
+use crate::h1::{Framing, Part, Status};
 use crate::http2::{self, Incoming, NotSent, Outgoing};
 use crate::worker::Shared;
 
@@ -142,10 +143,10 @@ impl Received {
     }
 
     /// Passes an interim response on.
-    pub(super) fn interim(&self, response: &Response<()>) {
+    pub(super) fn interim(&self, response: &mut Status) {
         let Half::Head(respond) = &mut *self.sender.0.borrow_mut() else { return };
         let mut interim = Response::new(());
-        (*interim.status_mut(), *interim.headers_mut()) = (response.status(), response.headers().clone());
+        (*interim.status_mut(), *interim.headers_mut()) = (response.code, std::mem::take(response.fields.map()));
         super::headers::strip_hop_by_hop(interim.headers_mut());
         // Fails only on a stream that is gone: the final response says so.
         let _ = respond.send_informational(interim);
@@ -261,14 +262,14 @@ fn bring_out(status: StatusCode, mut headers: HeaderMap, shared: &Shared) -> Res
     response
 }
 
-async fn respond(response: Response<ResponseBody<'_>>, head: bool, sender: &Sender, signal: &Signal, shared: &Shared) {
-    let (mut parts, mut body) = response.into_parts();
-    let nothing = parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
+async fn respond(response: Reply<'_>, head: bool, sender: &Sender, signal: &Signal, shared: &Shared) {
+    let Parts { status, mut headers, mut body, .. } = response.into_parts();
+    let nothing = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     if let (false, Some(own)) = (nothing, body.own()) {
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(own.len()));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(own.len()));
     }
     let ended = head || nothing || body.is_end();
-    if sender.send_head(bring_out(parts.status, parts.headers, shared), ended).is_err() || ended {
+    if sender.send_head(bring_out(status, headers, shared), ended).is_err() || ended {
         return;
     }
     let sent: Result<(), Code> = poll_fn(|context| {
@@ -306,10 +307,10 @@ async fn respond(response: Response<ResponseBody<'_>>, head: bool, sender: &Send
 }
 
 /// The endpoint has agreed: RFC 8441 §5 has 200 for HTTP/1.1's 101.
-async fn switch(response: Response<ResponseBody<'_>>, sender: &Sender, signal: &Signal, shared: &Shared) {
+async fn switch(response: Reply<'_>, sender: &Sender, signal: &Signal, shared: &Shared) {
     let idle = response.extensions().get::<Idle>().copied().unwrap_or(Idle(None));
-    let (parts, body) = response.into_parts();
-    if sender.send_head(bring_out(StatusCode::OK, parts.headers, shared), false).is_ok() {
+    let Parts { headers, body, .. } = response.into_parts();
+    if sender.send_head(bring_out(StatusCode::OK, headers, shared), false).is_ok() {
         tunnel::run(body, End::Stream(sender), idle, signal).await;
     }
 }

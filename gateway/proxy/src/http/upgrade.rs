@@ -4,12 +4,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use sha1::{Digest as _, Sha1};
 use sluicegate_model::snapshot::{AppProtocol, ServicePort};
 
 use super::answer::Reason;
 use super::body::RequestBody;
+use super::reply::Reply;
 use super::tunnel::Idle;
 use crate::h1::Framing;
 
@@ -43,10 +44,10 @@ pub(super) fn note(asked: Option<HeaderValue>, request: &mut Request<RequestBody
 
 /// Whether the endpoint has agreed. Errors: to something else, or it did not say to what; or it answers extended CONNECT with a success that is
 /// none: its client would take that for an agreement.
-pub(super) fn is_agreed<B, R>(
+pub(super) fn is_agreed<B>(
     to: Option<HeaderValue>,
     request: &Request<B>,
-    response: &mut Response<R>,
+    response: &mut Reply<'_>,
     service: &ServicePort,
 ) -> Result<bool, Reason> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -58,7 +59,7 @@ pub(super) fn is_agreed<B, R>(
     let to = to.ok_or(Reason::UpstreamBroke)?;
     // The key is ours then, so nobody else checks what it is answered with.
     if let Some(Connected { key: Some(key) }) = request.extensions().get::<Connected>()
-        && response.headers().get(header::SEC_WEBSOCKET_ACCEPT) != websocket_accept(key).as_ref()
+        && response.headers_mut().get(header::SEC_WEBSOCKET_ACCEPT) != websocket_accept(key).as_ref()
     {
         return Err(Reason::UpstreamBroke);
     }

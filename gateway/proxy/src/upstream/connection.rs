@@ -5,13 +5,13 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::terms::Terms;
 use crate::breaker::Places;
-use crate::h1::{self, BadHead, Decoder, Encoder, Framing, Head, Outgoing, Part, Step};
+use crate::h1::{self, BadHead, Decoder, Encoder, Framing, Head, Outgoing, Part, Status, Step};
 use crate::http::{BodyError, RequestBody, Upgrade};
 use crate::stream::Stream;
 
@@ -195,7 +195,7 @@ impl Connection {
         to: &Method,
         content: &mut RequestBody<'_>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Head<Response<()>>, Broken>> {
+    ) -> Poll<Result<Head<Status>, Broken>> {
         if let Poll::Ready(Err(error)) = self.poll_send(content, context) {
             return Poll::Ready(Err(Broken::Client(error)));
         }

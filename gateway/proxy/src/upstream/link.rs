@@ -2,11 +2,11 @@
 
 use std::task::{Context, Poll};
 
-use http::{Method, Request, Response};
+use http::{Method, Request};
 
 use super::connection::{Broken, Connection};
 use super::stream::Stream;
-use crate::h1::{Framing, Head, Part};
+use crate::h1::{Framing, Head, Part, Status};
 use crate::http::{BodyError, RequestBody};
 
 pub(crate) enum Link {
@@ -31,7 +31,7 @@ impl Link {
         to: &Method,
         content: &mut RequestBody<'_>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Head<Response<()>>, Broken>> {
+    ) -> Poll<Result<Head<Status>, Broken>> {
         match self {
             Self::Alone(connection) => connection.poll_head(to, content, context),
             Self::Stream(stream) => stream.poll_head(to, content, context),

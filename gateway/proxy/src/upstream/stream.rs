@@ -6,11 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use h2::client::ResponseFuture;
 use h2::ext::Protocol;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header, uri};
 
 use super::carrier::Carrier;
 use super::connection::Broken;
-use crate::h1::{Framing, Head, Part};
+use crate::h1::{Framing, Head, Part, Status};
 use crate::http::{BodyError, RequestBody, Upgrade, websocket_accept};
 use crate::http2::{self, Incoming, Outgoing};
 
@@ -125,7 +125,7 @@ impl Stream {
         to: &Method,
         content: &mut RequestBody<'_>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Head<Response<()>>, Broken>> {
+    ) -> Poll<Result<Head<Status>, Broken>> {
         self.open()?;
         if self.upgrade.is_none()
             && let Poll::Ready(Err(error)) = self.poll_send(content, context)
@@ -138,7 +138,11 @@ impl Stream {
             Poll::Ready(Some(Ok(interim))) if interim.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Poll::Ready(Err(Broken::Closed));
             }
-            Poll::Ready(Some(Ok(message))) => return Poll::Ready(Ok(Head { message, framing: Framing::Length(0), keep_alive: true })),
+            Poll::Ready(Some(Ok(interim))) => {
+                let (parts, ()) = interim.into_parts();
+                let message = Status { code: parts.status, fields: parts.headers.into() };
+                return Poll::Ready(Ok(Head { message, framing: Framing::Length(0), keep_alive: true }));
+            }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.broken(error))),
             Poll::Ready(None) | Poll::Pending => {}
         }
@@ -160,8 +164,8 @@ impl Stream {
                 head.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
             }
         }
-        head.version = Version::HTTP_11;
-        Poll::Ready(Ok(Head { message: Response::from_parts(head, ()), framing, keep_alive: true }))
+        let message = Status { code: head.status, fields: head.headers.into() };
+        Poll::Ready(Ok(Head { message, framing, keep_alive: true }))
     }
 
     /// The next part of the response's content, while the rest of the request is sent.

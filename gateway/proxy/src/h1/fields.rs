@@ -1,0 +1,111 @@
+//! A response's fields. Most pass as they came: no map is made of them unless somebody looks, which would cost more than all that is done with them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Runs of lines that pass, between those of framing and of this hop.
+const SPANS: usize = 4;
+/// So many fields a head of ours may have: what was read once can be read again.
+const MOST: usize = super::head::MAX_FIELDS;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    /// As they came, without those of framing and of the hop; none: they are in the map.
+    lines: Option<Lines>,
+    map: HeaderMap,
+}
+
+/// Lines of a head, each with its end.
+#[derive(Debug)]
+pub(super) struct Lines {
+    head: Bytes,
+    spans: Spans,
+    /// Date is among them.
+    pub(super) dated: bool,
+}
+
+/// Runs of lines, as places in a head.
+#[derive(Debug, Default)]
+pub(super) struct Spans {
+    all: [(u32, u32); SPANS],
+    used: usize,
+}
+
+impl Spans {
+    /// Lets the bytes `from..to` pass, which come after those before. False: there are too many runs.
+    pub(super) fn pass(&mut self, from: usize, to: usize) -> bool {
+        let (from, to) = (from as u32, to as u32);
+        if let Some(last) = self.all[..self.used].last_mut().filter(|last| last.1 == from) {
+            last.1 = to;
+            return true;
+        }
+        let Some(free) = self.all.get_mut(self.used) else { return false };
+        *free = (from, to);
+        self.used += 1;
+        true
+    }
+}
+
+impl Lines {
+    pub(super) fn new(head: Bytes, spans: Spans, dated: bool) -> Self {
+        Self { head, spans, dated }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        for (from, to) in &self.spans.all[..self.spans.used] {
+            out.extend_from_slice(&self.head[*from as usize..*to as usize]);
+        }
+    }
+
+    fn map(&self) -> HeaderMap {
+        let mut lines = Vec::new();
+        self.write(&mut lines);
+        lines.extend_from_slice(b"\r\n");
+        let lines = Bytes::from(lines);
+        let mut fields = [httparse::EMPTY_HEADER; MOST];
+        let mut map = HeaderMap::new();
+        // They were read before, so there is no error.
+        if let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&lines, &mut fields) {
+            for field in fields {
+                let value = HeaderValue::from_maybe_shared(lines.slice_ref(field.value));
+                if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name.as_bytes()), value) {
+                    map.append(name, value);
+                }
+            }
+        }
+        map
+    }
+}
+
+impl Fields {
+    /// The map, which is made if there is none yet.
+    pub(crate) fn map(&mut self) -> &mut HeaderMap {
+        if let Some(lines) = self.lines.take() {
+            self.map = lines.map();
+        }
+        &mut self.map
+    }
+
+    /// The map, if there is one.
+    pub(crate) fn made(&mut self) -> Option<&mut HeaderMap> {
+        self.lines.is_none().then_some(&mut self.map)
+    }
+
+    /// The lines, if there is no map.
+    pub(super) fn lines(&self) -> Result<&Lines, &HeaderMap> {
+        self.lines.as_ref().ok_or(&self.map)
+    }
+}
+
+impl From<HeaderMap> for Fields {
+    fn from(map: HeaderMap) -> Self {
+        Self { lines: None, map }
+    }
+}
+
+impl From<Lines> for Fields {
+    fn from(lines: Lines) -> Self {
+        Self { lines: Some(lines), map: HeaderMap::new() }
+    }
+}
