@@ -155,6 +155,13 @@ pub struct Actions {
     pub cors: Option<Cors>,
 }
 
+impl Actions {
+    /// Whether a request's fields are looked at or changed, or its host is.
+    pub fn reads_or_changes_requests(&self) -> bool {
+        !self.request_headers.is_empty() || self.rewrite.is_some() || !self.mirrors.is_empty()
+    }
+}
+
 /// Set, then add, then remove (HTTPHeaderFilter).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderChanges {

@@ -190,6 +190,13 @@ pub struct RouterBinding {
     pub ladder: Vec<RouterRung>,
 }
 
+impl RouterBinding {
+    /// Whether it decides by header fields.
+    pub fn reads_fields(&self) -> bool {
+        self.ladder.iter().any(|rung| !rung.table.interests.headers.is_empty())
+    }
+}
+
 /// One step of a router's failure ladder.
 pub struct RouterRung {
     /// The generation.

@@ -14,4 +14,4 @@ pub(crate) use content::{Decoder, Malformed, Part, Step, forbid_in_trailers};
 pub(crate) use fields::Fields;
 pub(crate) use head::{BadHead, Framing, Head, Status, request, response};
 pub(crate) use outgoing::Outgoing;
-pub(crate) use write::{Connection, Encoder, interim_head, request_head, response_head};
+pub(crate) use write::{Connection, Encoder, field, interim_head, request_head, response_head};

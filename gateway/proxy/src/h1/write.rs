@@ -25,7 +25,14 @@ impl From<Framing> for Encoder {
 }
 
 /// A request in origin form (RFC 9112 §3.2.1), as HTTP/1.1, on a connection that is to be kept, or to become what `upgrade` names.
-pub(crate) fn request_head<B>(out: &mut Vec<u8>, request: &Request<B>, framing: Framing, upgrade: Option<&HeaderValue>) {
+/// `more` writes other fields.
+pub(crate) fn request_head<B>(
+    out: &mut Vec<u8>,
+    request: &Request<B>,
+    framing: Framing,
+    upgrade: Option<&HeaderValue>,
+    more: impl FnOnce(&mut Vec<u8>),
+) {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     match request.uri().path_and_query() {
@@ -40,6 +47,7 @@ pub(crate) fn request_head<B>(out: &mut Vec<u8>, request: &Request<B>, framing: 
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     fields(out, request.headers());
+    more(out);
     match framing {
         // Without content there is no need to say so, except where content is what the method is about (RFC 9110 §8.6).
         Framing::Length(0) if !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) => {}
@@ -132,7 +140,7 @@ fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
     }
 }
 
-fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub(crate) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
@@ -174,7 +182,7 @@ mod tests {
         let head = |method: Method, framing| {
             let request = Request::builder().method(method).uri("/a?b").header("host", "x").header("content-length", "9").body(()).unwrap();
             let mut out = Vec::new();
-            request_head(&mut out, &request, framing, None);
+            request_head(&mut out, &request, framing, None, |_| {});
             String::from_utf8(out).unwrap()
         };
         assert_eq!(head(Method::GET, Framing::Length(0)), "GET /a?b HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -192,7 +200,7 @@ mod tests {
             [("http://a?b", "GET /?b HTTP/1.1"), ("http://a", "GET / HTTP/1.1"), ("*", "GET * HTTP/1.1"), ("/a", "GET /a HTTP/1.1")]
         {
             let mut out = Vec::new();
-            request_head(&mut out, &Request::get(uri).body(()).unwrap(), Framing::Length(0), None);
+            request_head(&mut out, &Request::get(uri).body(()).unwrap(), Framing::Length(0), None, |_| {});
             assert_eq!(String::from_utf8(out).unwrap().lines().next(), Some(line), "{uri}");
         }
     }

@@ -9,11 +9,14 @@ use sluicegate_model::settings::{ClientSettings, WithUnderscoresAction};
 
 use super::answer::{Own, OwnAnswer, Reason, Why, empty};
 use super::connection::Peer;
+use super::forwarded::Marks;
 use super::{forwarded, identify, target};
 use crate::tls::identity::X_FORWARDED_CLIENT_CERT;
 
-/// A client: who connected, or whom a trusted proxy names.
-pub(super) fn arrive<'p, B>(request: &mut Request<B>, peer: &'p Peer, settings: &ClientSettings) -> Result<Cow<'p, Peer>, Own> {
+/// A client: who connected, or whom a trusted proxy names; and the marks that are not yet among the request's fields.
+pub(super) type Arrived<'p> = (Cow<'p, Peer>, Option<Marks<'p>>);
+
+pub(super) fn arrive<'p, B>(request: &mut Request<B>, peer: &'p Peer, settings: &ClientSettings) -> Result<Arrived<'p>, Own> {
     let names = Names::of(request.headers());
     if names.expect {
         expectation(request)?;
@@ -47,12 +50,26 @@ pub(super) fn arrive<'p, B>(request: &mut Request<B>, peer: &'p Peer, settings: 
         identify::request_id(request.headers_mut(), extras.request_id, trusted);
         identify::trace(request.headers_mut(), extras.trace);
     }
-    let client = forwarded::mark(request, claims, peer);
+    let (client, mut marks) = match claims {
+        Some(claims) => (Cow::Owned(forwarded::mark(request, claims, peer)), None),
+        None => (Cow::Borrowed(peer), Some(Marks(peer))),
+    };
+    if names.marks && marks.is_some() {
+        forwarded::forget(request.headers_mut());
+    }
     if let Some(extras) = &settings.headers.extras {
+        put(&mut marks, request);
         extras.early.apply(request.headers_mut());
     }
     target::normalize(request, &settings.path)?;
-    Ok(client)
+    Ok((client, marks))
+}
+
+/// Puts the marks among the fields, for somebody looks at them.
+pub(super) fn put<B>(marks: &mut Option<Marks<'_>>, request: &mut Request<B>) {
+    if let Some(marks) = marks.take() {
+        marks.put(request);
+    }
 }
 
 /// Which names call for a closer look, found in one pass.
@@ -62,6 +79,7 @@ struct Names {
     forwarded: bool,
     expect: bool,
     client_certificate: bool,
+    marks: bool,
 }
 
 impl Names {
@@ -71,7 +89,9 @@ impl Names {
             found.underscore |= name.as_str().as_bytes().contains(&b'_');
             found.forwarded |= name == FORWARDED;
             found.expect |= name == EXPECT;
-            found.client_certificate |= name == X_FORWARDED_CLIENT_CERT;
+            let forwarded = name.as_str().starts_with("x-forwarded-");
+            found.marks |= forwarded;
+            found.client_certificate |= forwarded && name == X_FORWARDED_CLIENT_CERT;
         }
         found
     }

@@ -12,9 +12,11 @@ use sluicegate_model::snapshot::{EndpointTls, Front, Listener, RouterBinding, Ro
 use sluicegate_model::stats::count;
 
 use super::answer::{Own, OwnAnswer, Reason, Why, text};
+use super::arrival::put;
 use super::body::RequestBody;
 use super::connection::Peer;
 use super::deadline::{self, Deadline};
+use super::forwarded::Marks;
 use super::reply::Reply;
 use super::retry::Tries;
 use super::send::send;
@@ -130,7 +132,7 @@ async fn forward<'c>(
     let settings = &*listener.settings;
     *entry = shared.log.as_ref().map(|log| Entry::of(log, request, peer.address.ip(), &listener.name));
     check(request)?;
-    let arrived = arrival::arrive(request, peer, settings)?;
+    let (arrived, mut marks) = arrival::arrive(request, peer, settings)?;
     let peer = arrived.as_ref();
     if let Some(entry) = entry {
         (entry.client, entry.request_id) = (peer.address.ip(), request.headers().get(identify::X_REQUEST_ID).cloned());
@@ -140,10 +142,11 @@ async fn forward<'c>(
     }
     let mut verdict = None;
     if let Some(limiter) = &listener.limiter {
+        put(&mut marks, request);
         let stats = &shared.stats.clients;
         verdict = limit::rate(limiter, request, peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
     }
-    let mut routed = route(request, peer, listener, &view, shared, begun)?;
+    let mut routed = route(request, &mut marks, peer, listener, &view, shared, begun)?;
     if routed.service.protocol.is_http2() && grpc::is_call(request.headers()) {
         routed.call = Some(grpc::Asked::new(request.headers()));
     }
@@ -151,11 +154,15 @@ async fn forward<'c>(
         entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
     }
     if let Some(limiter) = &routed.service.limiter {
+        put(&mut marks, request);
         let stats = &routed.service.stats.refused;
         let of_service = limit::rate(limiter, request, peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
         verdict = limit::stricter(verdict, of_service);
     }
     let hash = routed.service.hash.as_ref();
+    if hash.is_some() || routed.actions().any(Actions::reads_or_changes_requests) {
+        put(&mut marks, request);
+    }
     let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
     let asked = head(request, &routed)?;
@@ -171,7 +178,7 @@ async fn forward<'c>(
     }
     let (time, passed) = routed.whole_time();
     let mut deadline = Deadline::new(begun, time);
-    let sent = deadline::by(&mut deadline, send(request, &routed, hash, peer, shared)).await;
+    let sent = deadline::by(&mut deadline, send(request, &routed, hash, peer, marks, shared)).await;
     if let Some(entry) = entry {
         (entry.attempts, entry.endpoint) = (routed.tries.get(), routed.endpoint.get());
         entry.answered();
@@ -219,14 +226,15 @@ fn check<B>(request: &Request<B>) -> Result<(), Reason> {
 
 /// Virtual host, rule, static answers, backend.
 fn route<'v, B>(
-    request: &Request<B>,
+    request: &mut Request<B>,
+    marks: &mut Option<Marks<'_>>,
     peer: &Peer,
     listener: &'v Listener,
     view: &'v View,
     shared: &Shared,
     begun: Instant,
 ) -> Result<Routed<'v>, Own> {
-    let host = host_of(request).ok_or(Reason::BadHost)?;
+    let mut host = host_of(request).ok_or(Reason::BadHost)?;
     let target = match &listener.front {
         Front::Http(hosts) => &hosts.iter().find(|h| h.serves(&host)).ok_or(Reason::NoHost)?.target,
         Front::Tls(hosts) => secured(hosts, &host, peer)?,
@@ -236,6 +244,11 @@ fn route<'v, B>(
         Target::Nothing => return Err(Reason::NoRoute.into()),
         Target::Service(to) => (to.service, to.side, None),
         Target::Router(binding) => {
+            if marks.is_some() && binding.reads_fields() {
+                drop(host);
+                put(marks, request);
+                host = host_of(request).ok_or(Reason::BadHost)?;
+            }
             let matched = decide(request, &host, binding, peer, shared)?;
             if let Some(answer) = static_answer(&matched, request, &host, peer) {
                 return Err(answer);

@@ -2,7 +2,6 @@
 //! clients claim there: unless the connection comes from a trusted proxy, everything is made anew. Of a trusted proxy's `X-Forwarded-For`,
 //! what stands left of the client's own address is its claim, and is left out.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -70,23 +69,50 @@ fn address(text: &str) -> Option<SocketAddr> {
     found.or_else(|| Some(SocketAddr::new(bare()?, 0))).map(|a| SocketAddr::new(a.ip().to_canonical(), a.port()))
 }
 
-/// Makes `X-Forwarded-*`. The client, as everything after this is to see it.
-pub(super) fn mark<'p, B>(request: &mut Request<B>, claims: Option<Claims>, peer: &'p Peer) -> Cow<'p, Peer> {
-    let host = match request.uri().authority() {
+/// `X-Forwarded-*` of a request whose client is believed nothing. While nobody looks at its fields they are not among them, which saves as much as
+/// all other changes of a head cost: they are written behind them.
+#[derive(Clone, Copy)]
+pub(crate) struct Marks<'p>(pub(super) &'p Peer);
+
+impl Marks<'_> {
+    /// Puts them among the fields.
+    pub(crate) fn put<B>(self, request: &mut Request<B>) {
+        let host = host(request);
+        self.each(host.as_ref(), |name, value| drop(request.headers_mut().insert(name, value.clone())));
+    }
+
+    /// Each of them. `host`: the request's.
+    pub(crate) fn each(self, host: Option<&HeaderValue>, mut take: impl FnMut(HeaderName, &HeaderValue)) {
+        let Self(peer) = self;
+        take(X_FORWARDED_FOR, &peer.value);
+        take(X_FORWARDED_PROTO, &HeaderValue::from_static(peer.scheme()));
+        take(X_FORWARDED_PORT, &peer.port);
+        if let Some(host) = host.filter(|host| !host.is_empty()) {
+            take(X_FORWARDED_HOST, host);
+        }
+    }
+}
+
+/// Takes what a client that is not believed says of them off.
+pub(super) fn forget(headers: &mut HeaderMap) {
+    for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PORT, X_FORWARDED_HOST] {
+        headers.remove(name);
+    }
+}
+
+/// The host that a request is for.
+fn host<B>(request: &Request<B>) -> Option<HeaderValue> {
+    match request.uri().authority() {
         None => request.headers().get(HOST).filter(|host| !host.is_empty()).cloned(),
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-    };
+    }
+}
+
+/// Makes `X-Forwarded-*`, from what a trusted proxy says. The client, as everything after this is to see it.
+pub(super) fn mark<B>(request: &mut Request<B>, claims: Claims, peer: &Peer) -> Peer {
+    let host = host(request);
     let headers = request.headers_mut();
-    let Some(Claims { client, mut chain }) = claims else {
-        headers.insert(X_FORWARDED_FOR, peer.value.clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(peer.scheme()));
-        headers.insert(X_FORWARDED_PORT, peer.port.clone());
-        match host {
-            Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
-            None => drop(headers.remove(X_FORWARDED_HOST)),
-        }
-        return Cow::Borrowed(peer);
-    };
+    let Claims { client, mut chain } = claims;
     if !chain.is_empty() {
         chain.push_str(", ");
     }
@@ -112,7 +138,7 @@ pub(super) fn mark<'p, B>(request: &mut Request<B>, claims: Option<Claims>, peer
     }
     let mut seen = peer.clone();
     (seen.address, seen.claimed_scheme) = (client.unwrap_or(peer.address), claimed);
-    Cow::Owned(seen)
+    seen
 }
 
 fn sole<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
@@ -201,12 +227,21 @@ mod tests {
         request
     }
 
+    fn marked(request: &mut Request<()>, claims: Option<Claims>, peer: &Peer) -> Peer {
+        if let Some(claims) = claims {
+            return mark(request, claims, peer);
+        }
+        forget(request.headers_mut());
+        Marks(peer).put(request);
+        peer.clone()
+    }
+
     /// The client, and `X-Forwarded-For` as it goes on.
     fn client(from: &str, chain: &[&str], trust: &Trust) -> (String, String) {
         let fields: Vec<(&str, &str)> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
         let (mut request, peer) = (request(&fields), peer(from));
         let claims = believe(request.headers(), &peer, trust);
-        let seen = mark(&mut request, claims, &peer).address.ip().to_string();
+        let seen = marked(&mut request, claims, &peer).address.ip().to_string();
         let values: Vec<_> = request.headers().get_all(X_FORWARDED_FOR).iter().map(|v| v.to_str().unwrap()).collect();
         (seen, values.join("|"))
     }
@@ -258,7 +293,7 @@ mod tests {
         let marked = |trust: &Trust, fields: &[(&str, &str)]| {
             let (mut request, peer) = (request(fields), peer("10.0.0.1"));
             let claims = believe(request.headers(), &peer, trust);
-            let scheme = mark(&mut request, claims, &peer).scheme();
+            let scheme = marked(&mut request, claims, &peer).scheme();
             let field = |name: &HeaderName| request.headers()[name].to_str().unwrap().to_owned();
             (scheme, field(&X_FORWARDED_PROTO), field(&X_FORWARDED_HOST), field(&X_FORWARDED_PORT))
         };

@@ -62,7 +62,7 @@ pub(super) fn start(matched: &Matched<'_>, request: &mut Request<RequestBody<'_>
                         Box::pin(upstream::open(service, &picked, hello.as_deref(), places, &upstreams, &shared)).await?
                     }
                 };
-                link.begin(&copy, body.framing());
+                link.begin(&copy, body.framing(), None);
                 let head = poll_fn(|context| link.poll_head(copy.method(), &mut body, context));
                 // Interim responses are responses too, as far as a mirror cares.
                 head.await.ok()?;

@@ -36,4 +36,5 @@ pub(crate) use answer::WORDS;
 pub(crate) use body::{BodyError, RequestBody};
 pub(crate) use closing::Closings;
 pub(crate) use connection::serve;
+pub(crate) use forwarded::Marks;
 pub(crate) use upgrade::{Upgrade, websocket_accept};

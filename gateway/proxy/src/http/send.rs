@@ -15,6 +15,7 @@ use super::body::{BodyError, RequestBody, ResponseBody, Returns, Tally};
 use super::connection::Peer;
 use super::deadline::{self, Deadline};
 use super::exchange::Routed;
+use super::forwarded::Marks;
 use super::grpc::{self, Call};
 use super::reply::Reply;
 use super::retry::{Outcome, Tries};
@@ -34,6 +35,7 @@ struct Sender<'e> {
     routed: &'e Routed<'e>,
     hash: Option<u64>,
     peer: &'e Peer,
+    marks: Option<Marks<'e>>,
     shared: &'e Rc<Shared>,
 }
 
@@ -67,9 +69,10 @@ pub(super) async fn send<'c>(
     routed: &Routed<'_>,
     hash: Option<u64>,
     peer: &Peer,
+    marks: Option<Marks<'_>>,
     shared: &Rc<Shared>,
 ) -> Result<Reply<'c>, Reason> {
-    let sender = Sender { routed, hash, peer, shared };
+    let sender = Sender { routed, hash, peer, marks, shared };
     let endpoints = routed.service.pool(routed.side).endpoints.len();
     let place = breaker::exchange(routed.service).map_err(|_| Reason::CircuitBreaker)?;
     let mut tries = routed.first_try();
@@ -139,7 +142,7 @@ impl Sender<'_> {
                 Ok(link) => link,
                 Err(none) => return Ok(none),
             };
-            link.begin(request, request.body().framing());
+            link.begin(request, request.body().framing(), self.marks);
             // At the first try on a connection that was there nothing was waited for: routing and picking count, the clock is not asked.
             let begun = if reused && self.routed.tries() == 1 { self.routed.begun } else { Instant::now() };
             let mut limit = Deadline::new(begun, self.routed.try_time());

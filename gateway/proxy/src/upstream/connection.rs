@@ -5,14 +5,14 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use http::{Method, Request};
+use http::{Method, Request, header};
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::terms::Terms;
 use crate::breaker::Places;
 use crate::h1::{self, BadHead, Decoder, Encoder, Framing, Head, Outgoing, Part, Status, Step};
-use crate::http::{BodyError, RequestBody, Upgrade};
+use crate::http::{BodyError, Marks, RequestBody, Upgrade};
 use crate::stream::Stream;
 
 /// Read at a time: a head,
@@ -127,10 +127,14 @@ impl Connection {
     }
 
     /// A request begins. [`poll_head`](Self::poll_head) sends it.
-    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing) {
+    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, marks: Option<Marks<'_>>) {
         self.terms.begin();
         let upgrade = request.extensions().get::<Upgrade>().map(|Upgrade(protocol)| protocol);
-        h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing, upgrade);
+        h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing, upgrade, |out| {
+            if let Some(marks) = marks {
+                marks.each(request.headers().get(header::HOST), |name, value| h1::field(out, &name, value));
+            }
+        });
         (self.sending, self.written, self.taken) = (framing != Framing::Length(0), false, false);
         self.seen = 0;
         if self.buffer.capacity() > HEAD * 2 {

@@ -7,7 +7,7 @@ use http::{Method, Request};
 use super::connection::{Broken, Connection};
 use super::stream::Stream;
 use crate::h1::{Framing, Head, Part, Status};
-use crate::http::{BodyError, RequestBody};
+use crate::http::{BodyError, Marks, RequestBody};
 
 pub(crate) enum Link {
     /// A connection of HTTP/1.1, alone.
@@ -18,10 +18,11 @@ pub(crate) enum Link {
 
 impl Link {
     /// A request begins. [`poll_head`](Self::poll_head) sends it.
-    pub(crate) fn begin<B>(&mut self, request: &Request<B>, framing: Framing) {
+    /// `marks`: fields that it has besides.
+    pub(crate) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, marks: Option<Marks<'_>>) {
         match self {
-            Self::Alone(connection) => connection.begin(request, framing),
-            Self::Stream(stream) => stream.begin(request, framing),
+            Self::Alone(connection) => connection.begin(request, framing, marks),
+            Self::Stream(stream) => stream.begin(request, framing, marks),
         }
     }
 

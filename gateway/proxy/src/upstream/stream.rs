@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header, uri};
 use super::carrier::Carrier;
 use super::connection::Broken;
 use crate::h1::{Framing, Head, Part, Status};
-use crate::http::{BodyError, RequestBody, Upgrade, websocket_accept};
+use crate::http::{BodyError, Marks, RequestBody, Upgrade, websocket_accept};
 use crate::http2::{self, Incoming, Outgoing};
 
 pub(crate) struct Stream {
@@ -58,7 +58,7 @@ impl Stream {
         (!self.sent || self.refused) && !self.taken
     }
 
-    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing) {
+    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, marks: Option<Marks<'_>>) {
         let upgrade = request.extensions().get::<Upgrade>();
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
@@ -66,6 +66,9 @@ impl Stream {
         *head.version_mut() = Version::HTTP_11;
         *head.headers_mut() = request.headers().clone();
         let authority = head.headers_mut().remove(header::HOST);
+        if let Some(marks) = marks {
+            marks.each(authority.as_ref(), |name, value| drop(head.headers_mut().insert(name, value.clone())));
+        }
         *head.uri_mut() = target(request.uri(), authority.as_ref(), self.carrier.scheme());
         if let Some(Upgrade(protocol)) = upgrade {
             // RFC 8441 §5: the key belongs to HTTP/1.1.
