@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
-use http::Method;
+use http::{HeaderMap, Method};
 use sluicegate_model::settings::ProxyVersion;
 
 use crate::h1::{self, Decoder, Framing, Part, Step};
@@ -13,13 +13,13 @@ use crate::tls::{Hello, HelloReader};
 /// A head is read the same in one piece and in two, and the same again after it was written.
 pub fn request_head(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };
-    let mut whole = BytesMut::from(data);
-    let first = h1::request(&mut whole, 0);
+    let (mut whole, mut spare) = (BytesMut::from(data), HeaderMap::new());
+    let first = h1::request(&mut whole, 0, &mut spare);
     let cut = usize::from(*cut).min(data.len());
     let mut pieces = BytesMut::from(&data[..cut]);
-    if let Ok(None) = h1::request(&mut pieces, 0) {
+    if let Ok(None) = h1::request(&mut pieces, 0, &mut spare) {
         pieces.extend_from_slice(&data[cut..]);
-        let again = h1::request(&mut pieces, cut);
+        let again = h1::request(&mut pieces, cut, &mut spare);
         // What is malformed may be told later, when its end has come; what is whole must be told now.
         assert_eq!(matches!(first, Ok(Some(_))), matches!(again, Ok(Some(_))));
     }
@@ -30,7 +30,7 @@ pub fn request_head(data: &[u8]) {
     if head.message.method() == Method::CONNECT || head.message.uri().path_and_query().is_none() {
         return;
     }
-    let Ok(Some(again)) = h1::request(&mut written, 0) else { panic!("what was written cannot be read: {written:?}") };
+    let Ok(Some(again)) = h1::request(&mut written, 0, &mut spare) else { panic!("what was written cannot be read: {written:?}") };
     assert!(written.is_empty(), "another request was smuggled behind the first");
     assert_eq!((head.message.method(), head.framing), (again.message.method(), again.framing));
 }

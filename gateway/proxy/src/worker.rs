@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ::http::HeaderValue;
+use ::http::{HeaderMap, HeaderValue};
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{Listener, Snapshot};
@@ -26,6 +26,8 @@ use crate::tls::Sessions;
 use crate::upstream::Upstreams;
 use crate::{Published, Serving, Stop, tcp, udp};
 
+/// So many fields the map may have room for that is kept.
+const SPARE: usize = 64;
 /// How often idle upstream connections are looked over.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// How often a stopping worker looks whether its connections have ended.
@@ -80,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) date: RefCell<HeaderValue>,
     /// The access log.
     pub(crate) log: Option<Rc<Log>>,
+    /// A request's map of fields that is done with.
+    pub(crate) spare: RefCell<HeaderMap>,
     /// Copies of requests under way, see [`crate::http`]'s mirror.
     pub(crate) mirrors: Cell<usize>,
     /// TLS sessions with endpoints.
@@ -99,6 +103,14 @@ impl Shared {
     /// The newest snapshot.
     pub(crate) fn view(&self) -> Rc<View> {
         self.view.borrow().clone()
+    }
+
+    /// Keeps a map for another request, without what is in it.
+    pub(crate) fn keep(&self, mut map: HeaderMap) {
+        if map.capacity() <= SPARE {
+            map.clear();
+            self.spare.replace(map);
+        }
     }
 
     /// Whether HTTP requests are still taken at an address. `known`: what was found of it before, and in which view.
@@ -149,6 +161,7 @@ impl Worker {
             stopping: Cell::new(false),
             date: RefCell::new(date()),
             log: self.log.take().map(Rc::new),
+            spare: RefCell::default(),
             mirrors: Cell::new(0),
             sessions: Sessions::default(),
             handshakes: Cell::new(0),

@@ -9,16 +9,16 @@ const SPANS: usize = 4;
 const MOST: usize = super::head::MAX_FIELDS;
 
 /// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Fields {
-    /// As they came, without those of framing and of the hop; none: they are in the map.
-    lines: Option<Lines>,
-    map: HeaderMap,
+#[derive(Debug)]
+pub(crate) enum Fields {
+    /// Without those of framing and of the hop.
+    AsTheyCame(Lines),
+    Map(HeaderMap),
 }
 
 /// Lines of a head, each with its end.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     head: Bytes,
     spans: Spans,
     /// Date is among them.
@@ -81,31 +81,32 @@ impl Lines {
 impl Fields {
     /// The map, which is made if there is none yet.
     pub(crate) fn map(&mut self) -> &mut HeaderMap {
-        if let Some(lines) = self.lines.take() {
-            self.map = lines.map();
+        if let Self::AsTheyCame(lines) = self {
+            *self = Self::Map(lines.map());
         }
-        &mut self.map
+        match self {
+            Self::Map(map) => map,
+            Self::AsTheyCame(_) => unreachable!("its map has just been made"),
+        }
     }
 
     /// The map, if there is one.
     pub(crate) fn made(&mut self) -> Option<&mut HeaderMap> {
-        self.lines.is_none().then_some(&mut self.map)
-    }
-
-    /// The lines, if there is no map.
-    pub(super) fn lines(&self) -> Result<&Lines, &HeaderMap> {
-        self.lines.as_ref().ok_or(&self.map)
+        match self {
+            Self::Map(map) => Some(map),
+            Self::AsTheyCame(_) => None,
+        }
     }
 }
 
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
-        Self { lines: None, map }
+        Self::Map(map)
     }
 }
 
 impl From<Lines> for Fields {
     fn from(lines: Lines) -> Self {
-        Self { lines: Some(lines), map: HeaderMap::new() }
+        Self::AsTheyCame(lines)
     }
 }

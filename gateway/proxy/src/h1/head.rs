@@ -65,8 +65,9 @@ impl From<httparse::Error> for BadHead {
     }
 }
 
-/// Takes a request's head off the buffer; none: more is needed. `seen`: the bytes that were looked at in vain before.
-pub(crate) fn request(buffer: &mut BytesMut, seen: usize) -> Result<Option<Head<Request<()>>>, BadHead> {
+/// Takes a request's head off the buffer; none: more is needed. `seen`: the bytes that were looked at in vain before. `spare`: a map that was used
+/// before, which is taken: its memory serves again.
+pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap) -> Result<Option<Head<Request<()>>>, BadHead> {
     if seen > 0 && !has_end(buffer, seen) {
         return more(buffer);
     }
@@ -92,7 +93,7 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize) -> Result<Option<Head<
     let bytes = buffer.split_to(length).freeze();
     let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1)).map_err(|_| BadHead::Target)?;
     let uri = if method == Method::OPTIONS { whole_server(uri, &bytes[target.0..target.1]) } else { uri };
-    let (headers, noted) = collect(&bytes, &places)?;
+    let (headers, noted) = collect(&bytes, &places, std::mem::take(spare))?;
     let framing = match (noted.coded, noted.length) {
         (None, None) => Framing::Length(0),
         (None, Some(length)) => Framing::Length(length),
@@ -149,7 +150,7 @@ pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Resul
         None => {
             let mut places = Places::new();
             note(buffer, parsed.headers, &mut places);
-            let (headers, noted) = collect(&buffer.split_to(length).freeze(), &places)?;
+            let (headers, noted) = collect(&buffer.split_to(length).freeze(), &places, HeaderMap::new())?;
             (noted, headers.into())
         }
     };
@@ -306,10 +307,11 @@ impl Noted {
     }
 }
 
-fn collect(bytes: &Bytes, places: &[Place]) -> Result<(HeaderMap, Noted), BadHead> {
+fn collect(bytes: &Bytes, places: &[Place], mut headers: HeaderMap) -> Result<(HeaderMap, Noted), BadHead> {
     let token = BadHead::Syntax(httparse::Error::HeaderName);
     let mut noted = Noted::default();
-    let mut headers = HeaderMap::with_capacity(places.len() + ADDED);
+    headers.clear();
+    headers.reserve(places.len() + ADDED);
     for Place { name, value } in places {
         let name = &bytes[name.0 as usize..name.1 as usize];
         let value = &bytes[value.0 as usize..value.1 as usize];
@@ -328,7 +330,7 @@ mod tests {
     use crate::h1;
 
     fn read(head: &str) -> Result<Option<Head<Request<()>>>, BadHead> {
-        request(&mut BytesMut::from(head), 0)
+        request(&mut BytesMut::from(head), 0, &mut HeaderMap::new())
     }
 
     fn framing(fields: &str) -> Result<Framing, BadHead> {
@@ -338,7 +340,7 @@ mod tests {
     #[test]
     fn what_follows_stays_in_the_buffer() {
         let mut buffer = BytesMut::from("GET /a?b HTTP/1.1\r\nHost: x\r\nA: 1\r\na:2 \r\n\r\nnext");
-        let head = request(&mut buffer, 0).unwrap().unwrap();
+        let head = request(&mut buffer, 0, &mut HeaderMap::new()).unwrap().unwrap();
         assert_eq!((head.message.method(), head.message.uri().to_string().as_str()), (&Method::GET, "/a?b"));
         assert_eq!(head.message.headers().get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!((head.framing, head.keep_alive, &buffer[..]), (Framing::Length(0), true, &b"next"[..]));
@@ -350,7 +352,7 @@ mod tests {
         let mut buffer = BytesMut::new();
         for (seen, byte) in whole.iter().enumerate() {
             buffer.extend_from_slice(&[*byte]);
-            let head = request(&mut buffer, seen).unwrap();
+            let head = request(&mut buffer, seen, &mut HeaderMap::new()).unwrap();
             assert_eq!(head.is_some(), seen + 1 == whole.len(), "after {seen}");
         }
     }
@@ -398,7 +400,7 @@ mod tests {
         assert_eq!(read(&format!("GET / HTTP/1.1\r\n{fields}\r\n")).unwrap_err(), BadHead::TooLarge);
         let endless = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(MAX_HEAD));
         assert_eq!(read(&endless).unwrap_err(), BadHead::TooLarge);
-        assert_eq!(request(&mut BytesMut::from(endless.as_str()), 1000).unwrap_err(), BadHead::TooLarge);
+        assert_eq!(request(&mut BytesMut::from(endless.as_str()), 1000, &mut HeaderMap::new()).unwrap_err(), BadHead::TooLarge);
     }
 
     #[test]

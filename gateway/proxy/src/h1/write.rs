@@ -83,12 +83,12 @@ pub(crate) fn response_head(
     date: &HeaderValue,
 ) {
     status_line(out, status);
-    let dated = match of.lines() {
-        Ok(lines) => {
+    let dated = match of {
+        Fields::AsTheyCame(lines) => {
             lines.write(out);
             lines.dated
         }
-        Err(headers) => {
+        Fields::Map(headers) => {
             fields(out, headers);
             // RFC 9110 §8.6: not with 204.
             if let Some(length) = headers.get(header::CONTENT_LENGTH).filter(|_| bare && status != StatusCode::NO_CONTENT) {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Version};
+use http::{HeaderMap, Request, Version};
 use sluicegate_model::settings::HeadLimits;
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
@@ -120,8 +120,13 @@ impl Reader {
         Poll::Ready(Ok(count))
     }
 
-    /// The next request's head. `closing`: no request is taken that has not arrived by now.
-    pub(super) fn poll_request(&mut self, context: &mut Context<'_>, closing: bool) -> Poll<Result<Head<Request<()>>, NoRequest>> {
+    /// The next request's head. `closing`: no request is taken that has not arrived by now; `spare`: as in [`h1::request`].
+    pub(super) fn poll_request(
+        &mut self,
+        context: &mut Context<'_>,
+        closing: bool,
+        spare: &RefCell<HeaderMap>,
+    ) -> Poll<Result<Head<Request<()>>, NoRequest>> {
         loop {
             if self.first && !self.buffer.is_empty() {
                 if self.buffer.starts_with(PREFACE) {
@@ -131,7 +136,7 @@ impl Reader {
             }
             if self.buffer.len() > self.seen && !self.first {
                 let before = self.buffer.len();
-                match h1::request(&mut self.buffer, self.seen).map_err(NoRequest::Bad)? {
+                match h1::request(&mut self.buffer, self.seen, &mut spare.borrow_mut()).map_err(NoRequest::Bad)? {
                     Some(head) if before - self.buffer.len() > self.limits.bytes || head.message.headers().len() > self.limits.fields => {
                         return Poll::Ready(Err(NoRequest::Bad(BadHead::TooLarge)));
                     }

@@ -131,7 +131,7 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
     loop {
         let closing = || client.signal.is_closing() || shared.stopping.get();
         let Head { message, framing: _, keep_alive } =
-            match poll_fn(|context| reader.poll_request(context, client.signal.is_ending())).await {
+            match poll_fn(|context| reader.poll_request(context, client.signal.is_ending(), &shared.spare)).await {
                 Ok(head) => head,
                 Err(NoRequest::Ended) => {
                     farewell(peer, &client).await;
@@ -159,6 +159,7 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
         let expects = message.headers().contains_key(header::EXPECT);
         let mut request = message.map(|()| RequestBody::Client(&mut reader));
         let response = exchange(&mut request, peer, shared).await;
+        shared.keep(std::mem::take(request.headers_mut()));
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             Box::pin(switch(response, &client, shared)).await;
             return None;

@@ -62,7 +62,7 @@ mod tests {
 
     fn location(to: Redirect, uri: &str, port: u16, matched: usize) -> String {
         let request = Request::get(uri).body(()).unwrap();
-        redirect(&to, &request, "a.example", (if port == 8443 { "https" } else { "http" }, port), matched).headers()["location"]
+        redirect(&to, &request, "a.example", (if port == 8443 { "https" } else { "http" }, port), matched).headers_mut()["location"]
             .to_str()
             .unwrap()
             .to_owned()

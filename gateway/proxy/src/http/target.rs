@@ -237,9 +237,9 @@ mod tests {
         assert_eq!(request.uri(), "http://a.example/y?q=/../z");
         let redirect = PathSettings { escaped: EscapedSlashes::UnescapeAndRedirect, merge: true };
         let mut request = Request::get("/x%2Fy?q").body(()).unwrap();
-        let own = normalize(&mut request, &redirect).err().unwrap();
+        let mut own = normalize(&mut request, &redirect).err().unwrap();
         assert_eq!(
-            (own.response.status(), own.response.headers()["location"].to_str().unwrap()),
+            (own.response.status(), own.response.headers_mut()["location"].to_str().unwrap()),
             (StatusCode::TEMPORARY_REDIRECT, "/x/y?q")
         );
     }
