@@ -183,7 +183,6 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         Ok((listener.local_addr()?, listener))
     });
     let (admin_address, admin_listener) = admin.map_err(io(format!("admin address {}", settled.admin_address)))?;
-    let loader = Loader::new().map_err(|e| Error::Engine(format!("{e:#}")))?.guarding(admin_address);
     let folder = || io(format!("state folder {}", settled.state_dir.display()));
     let ranges = settled.ranges.clone();
     let allocator = match lock {
@@ -192,6 +191,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     };
     let allocator = allocator.map_err(folder())?;
     let lock = allocator.lock().map_err(folder())?;
+    let compiled = settled.state_dir.join("compiled");
+    let loader = Loader::keeping(&compiled).map_err(|e| Error::Engine(format!("{e:#}")))?.guarding(admin_address);
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
     let options = settled.options()?;

@@ -308,7 +308,14 @@ impl Controller {
         faults.sort_by(|a, b| (&a.place, &a.message).cmp(&(&b.place, &b.message)));
         faults.dedup();
         let listeners = made.snapshot.listeners.iter().map(|l| ListenerStatus::of(l)).collect();
-        let status = Status { snapshot: made.snapshot.version, services: made.services, listeners, plugins, faults };
+        let status = Status {
+            snapshot: made.snapshot.version,
+            services: made.services,
+            listeners,
+            plugins,
+            faults,
+            compiled: self.registry.compiled(),
+        };
         (made.snapshot, status)
     }
 

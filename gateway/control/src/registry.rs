@@ -15,7 +15,7 @@ use sluicegate_model::plan::{PlannedPlugin, PluginSource};
 use sluicegate_model::plugin::{Generation, PluginError, RouterGeneration, Stage};
 use sluicegate_model::route::{ListenerInfo, RouteTable};
 use sluicegate_model::schema::{Violation, violations};
-use sluicegate_model::status::PluginStatus;
+use sluicegate_model::status::{Compiled, PluginStatus};
 use sluicegate_model::tally::Tally;
 
 use lifecycle::Revival;
@@ -174,6 +174,11 @@ impl Registry {
                 Err(PluginError { plugin: wanted.plugin.as_str().into(), stage: Stage::Read, reason: "it is not loaded".to_owned() })
             }
         }
+    }
+
+    /// Where the plugins' code came from.
+    pub fn compiled(&self) -> Compiled {
+        self.loader.compiled()
     }
 
     /// A plugin's live version; none if it is disabled.

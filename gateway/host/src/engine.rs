@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Cache, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// How often the epoch advances; deadlines are rounded up to it. each wake-up costs a core some microseconds: with 2 ms they came to 0.6 %.
 pub const TICK: Duration = Duration::from_millis(5);
@@ -10,8 +10,8 @@ pub const TICK: Duration = Duration::from_millis(5);
 /// How many instances may live at once, in all workers together.
 const INSTANCES: u32 = 512;
 
-/// Makes the engine and starts its clock, a thread that ends with the engine.
-pub fn engine() -> Result<Engine, wasmtime::Error> {
+/// Makes the engine and starts its clock, a thread that ends with the engine. Compiled code is taken from the cache, if there is one.
+pub fn engine(cache: Option<Cache>) -> Result<Engine, wasmtime::Error> {
     let mut pooling = PoolingAllocationConfig::default();
     pooling
         .total_component_instances(INSTANCES)
@@ -20,14 +20,15 @@ pub fn engine() -> Result<Engine, wasmtime::Error> {
         .total_tables(INSTANCES * 4)
         .max_memory_size(4 << 30);
     // Where address space is limited (ulimit -v) the reservation fails, and instances are allocated one by one: slower, not less safe.
-    let engine = Engine::new(base().allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))).or_else(|_| Engine::new(&base()))?;
+    let engine = Engine::new(base(cache.clone()).allocation_strategy(InstanceAllocationStrategy::Pooling(pooling)))
+        .or_else(|_| Engine::new(&base(cache)))?;
     with_clock(engine)
 }
 
 /// Makes an engine that counts instructions (wasmtime's fuel: one for each, none for those that only shape blocks). For measurements: the one of
 /// a gateway does not count.
 pub(crate) fn metered() -> Result<Engine, wasmtime::Error> {
-    let mut config = base();
+    let mut config = base(None);
     config.consume_fuel(true);
     with_clock(Engine::new(&config)?)
 }
@@ -47,9 +48,9 @@ fn with_clock(engine: Engine) -> Result<Engine, wasmtime::Error> {
     Ok(engine)
 }
 
-fn base() -> Config {
+fn base(cache: Option<Cache>) -> Config {
     let mut config = Config::new();
-    config.epoch_interruption(true);
+    config.epoch_interruption(true).cache(cache);
     config
 }
 

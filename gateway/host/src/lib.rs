@@ -3,10 +3,11 @@
 //! ([`balancer`], [`router`]); a discovery plugin runs as a task of control's ([`discovery`]). [`state`] is what a guest can reach,
 //! [`wasi`] what a discovery plugin can besides, [`engine`] how it runs, `tape` what one pick drew and read, [`bindings`] what `sdk/wit` generates. The
 //! contract has versions, see [`version`]: all that a worker calls goes through a `guest` that knows them ([`balancer`] and [`router`] have one
-//! each), [`v0_1`] is what guests of the older one import.
+//! each), [`v0_1`] is what guests of the older one import. [`cache`] keeps compiled code between starts.
 
 pub mod balancer;
 mod bindings;
+mod cache;
 mod commons;
 pub mod discovery;
 pub mod engine;

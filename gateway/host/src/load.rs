@@ -1,16 +1,19 @@
 //! From bytes to a generation: componentize, compile, check the world, ask for the description, try it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Generation, GenerationStats, Limits, PluginError, PluginKind, Stage};
+use sluicegate_model::status::Compiled;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use crate::balancer::{self, WasmBalancer};
+use crate::cache::CodeCache;
 use crate::discovery::{self, DiscoveryState, WasmDiscovery};
 use crate::router::{self, WasmRouter};
 use crate::state::{State, arm_configure, explain};
@@ -64,20 +67,30 @@ pub struct Loader {
     discoveries: Arc<Linker<DiscoveryState>>,
     network: Network,
     admin: Option<SocketAddr>,
+    cache: Option<Arc<CodeCache>>,
 }
 
 impl Loader {
     /// Makes the engine. Do it once a process.
     pub fn new() -> Result<Self, wasmtime::Error> {
-        Self::on(crate::engine::engine()?)
+        Self::on(crate::engine::engine(None)?, None)
     }
 
-    /// The same on an engine of its own that counts the instructions guests carry out, which makes them slower.
+    /// The same, and keeps compiled code in this folder for the next start. Without it, where the folder cannot be had.
+    pub fn keeping(folder: &Path) -> Result<Self, wasmtime::Error> {
+        let cache = CodeCache::open(folder).inspect_err(|error| {
+            tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept: the next start compiles all plugins anew");
+        });
+        let cache = cache.ok();
+        Self::on(crate::engine::engine(cache.as_ref().map(CodeCache::wasmtime))?, cache)
+    }
+
+    /// The same as [`Loader::new`] on an engine of its own that counts the instructions guests carry out, which makes them slower.
     pub fn metered() -> Result<Self, wasmtime::Error> {
-        Self::on(crate::engine::metered()?)
+        Self::on(crate::engine::metered()?, None)
     }
 
-    fn on(engine: Engine) -> Result<Self, wasmtime::Error> {
+    fn on(engine: Engine, cache: Option<CodeCache>) -> Result<Self, wasmtime::Error> {
         let mut balancers = Linker::new(&engine);
         balancer::guest::add_to_linker(&mut balancers)?;
         let mut routers = Linker::new(&engine);
@@ -85,7 +98,14 @@ impl Loader {
         let mut discoveries = Linker::new(&engine);
         discovery::add_to_linker(&mut discoveries)?;
         let (network, admin) = (Network::Online, None);
-        Ok(Self { engine, balancers: balancers.into(), routers: routers.into(), discoveries: discoveries.into(), network, admin })
+        let (balancers, routers, discoveries) = (balancers.into(), routers.into(), discoveries.into());
+        Ok(Self { engine, balancers, routers, discoveries, network, admin, cache: cache.map(Arc::new) })
+    }
+
+    /// How many plugins' code was found compiled, and how many were compiled and kept, since the start.
+    pub fn compiled(&self) -> Compiled {
+        let (found, anew) = self.cache.as_ref().map_or((0, 0), |cache| cache.counts());
+        Compiled { found, anew }
     }
 
     /// The same, whose discovery plugins must not reach the admin API, which listens there.
@@ -205,7 +225,12 @@ impl Loader {
 
     pub(crate) fn compile(&self, bytes: &[u8]) -> Result<Component, (Stage, String)> {
         let component = componentize(bytes)?;
-        Component::new(&self.engine, component).map_err(|e| (Stage::Compile, format!("{e:#}")))
+        let compile = || Component::new(&self.engine, component).map_err(|e| format!("{e:#}"));
+        let compiled = match &self.cache {
+            Some(cache) => cache.around(compile),
+            None => compile(),
+        };
+        compiled.map_err(|reason| (Stage::Compile, reason))
     }
 }
 

@@ -27,6 +27,17 @@ pub struct Status {
     pub plugins: Vec<PluginStatus>,
     /// What is wrong with the configuration.
     pub faults: Vec<Fault>,
+    /// Where plugins' code came from.
+    pub compiled: Compiled,
+}
+
+/// How many times a plugin's code was found from an earlier start, and how many times it was compiled and kept. None of both where none is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Compiled {
+    /// Found.
+    pub found: u64,
+    /// Compiled.
+    pub anew: u64,
 }
 
 /// One address that is listened on.

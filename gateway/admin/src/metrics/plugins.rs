@@ -21,7 +21,10 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     let memory = plugins().map(|(l, g)| (l, ConstGauge::new(count(&g.stats.memory).cast_signed())));
     family(e, "plugin_memory_bytes", "Memory of the largest instance", memory)?;
     let numbers = plugins().map(|(l, g)| (l, ConstGauge::new(g.number.cast_signed())));
-    family(e, "plugin_generation", "Number of the live generation", numbers)
+    family(e, "plugin_generation", "Number of the live generation", numbers)?;
+    let from = [("cache", status.compiled.found), ("compiler", status.compiled.anew)];
+    let from = from.map(|(from, count)| (vec![("from", from.to_owned())], ConstCounter::new(count)));
+    family(e, "plugin_code", "Plugins loaded, by where their compiled code came from", from.into_iter())
 }
 
 fn labels(plugin: &PluginStatus) -> Labels {

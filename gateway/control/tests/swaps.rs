@@ -1,0 +1,86 @@
+//! A thousand swaps of one plugin leave no memory behind: code, instances, pools and what is kept of old generations. Alone in its process,
+//! since it measures that.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use sluicegate_control::registry::{Registry, Use};
+use sluicegate_host::{Loaded, Loader};
+use sluicegate_model::object::ours::FailurePolicy;
+use sluicegate_model::plan::{PlannedPlugin, PluginSource};
+use sluicegate_model::plugin::{BalancerGeneration, Limits, PickContext, PluginKind};
+use sluicegate_model::pool::{Endpoint, Pool, unique};
+
+const SWAPS: usize = 1_000;
+/// Swaps after which everything that fills up once is full: the allocator's arenas, the pools of instances, the history of the plugin.
+const WARM: usize = 200;
+
+/// Of the process, in bytes: memory in use, and mappings.
+fn used() -> (usize, usize) {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    (pages * 4096, std::fs::read_to_string("/proc/self/maps").unwrap().lines().count())
+}
+
+fn pool() -> Arc<Pool> {
+    let endpoint = |last: u8| Endpoint {
+        address: ([127, 0, 0, last], 80).into(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        weight: 1,
+        zone: None,
+        node: None,
+        hint_zones: Vec::new(),
+        hint_nodes: Vec::new(),
+        labels: Vec::new(),
+        stats: Arc::default(),
+    };
+    let endpoints = (1..=50).map(endpoint).collect();
+    Arc::new(Pool { id: unique(), version: unique(), endpoints, draining: vec![], panic: false, empty: None })
+}
+
+#[test]
+fn memory_stays_flat_over_a_thousand_swaps() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.wasm");
+    let wasm = sluicegate_plugins::builtin("maglev").unwrap().wasm;
+    // The same code with one more custom section is another version; few of them, so that nearly all are found compiled.
+    let version = |n: usize| [wasm, &[0, 2, 1, b'a' + u8::try_from(n % 4).unwrap()]].concat();
+    let planned = [PlannedPlugin {
+        name: "mine".to_owned(),
+        kind: PluginKind::Balancer,
+        source: PluginSource::File { path: file.clone(), sha256: None },
+        limits: Limits::default(),
+        failure_policy: FailurePolicy::default(),
+        place: None,
+    }];
+    let uses = [Use { plugin: "mine".to_owned(), config: "{}".to_owned(), listener: None }];
+    let mut registry = Registry::new(Loader::keeping(&folder.path().join("compiled")).unwrap(), |_| None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (pool, config) = (pool(), Arc::from("{}"));
+    let mut instances = Vec::new();
+    let mut at_warm = (0, 0);
+    for swap in 0..SWAPS {
+        std::fs::write(&file, version(swap)).unwrap();
+        runtime.block_on(registry.sync(&planned, &uses));
+        let Some(Loaded::Balancer(live)) = registry.live("mine") else { panic!("swap {swap}: it is not loaded") };
+        assert_eq!(live.generation().number, swap as u64 + 1);
+        // Two workers, each with an instance of its own until the next swap.
+        instances = (0..2).map(|_| live.instantiate().unwrap()).collect();
+        for instance in &mut instances {
+            let context = PickContext { hash: Some(swap as u64), attempt: 0 };
+            assert!(instance.pick(&pool, &config, context).unwrap().is_some());
+        }
+        if swap == WARM {
+            at_warm = used();
+        }
+    }
+    drop(instances);
+    let (memory, mappings) = used();
+    let grown = memory.saturating_sub(at_warm.0);
+    assert!(grown < 8 << 20, "{grown} bytes more after {} swaps, from {}", SWAPS - WARM, at_warm.0);
+    assert!(mappings < at_warm.1 + 50, "{mappings} mappings, and {} before", at_warm.1);
+    let compiled = registry.compiled();
+    assert_eq!((compiled.anew, compiled.found), (4, SWAPS as u64 - 4));
+}
