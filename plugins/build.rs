@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const PLUGINS: [(&str, &str); 14] = [
+const PLUGINS: [(&str, &str); 17] = [
     ("round-robin", "balancer"),
     ("random", "balancer"),
     ("least-request", "balancer"),
@@ -22,6 +22,9 @@ const PLUGINS: [(&str, &str); 14] = [
     ("kubernetes", "discovery"),
     ("static", "discovery"),
     ("http", "discovery"),
+    ("file", "discovery"),
+    ("dns", "discovery"),
+    ("consul", "discovery"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,8 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn watch(root: &Path, here: &Path) {
     let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml"), root.join("sdk")];
-    // `ring` is no plugin, but what some of them are built on.
-    for name in PLUGINS.iter().map(|(name, _)| *name).chain(["ring"]) {
+    // No plugins, but what some of them are built on.
+    for name in PLUGINS.iter().map(|(name, _)| *name).chain(["ring", "targets"]) {
         paths.extend([here.join(name).join("src"), here.join(name).join("Cargo.toml")]);
     }
     for path in paths {

@@ -80,14 +80,17 @@ mod tests {
             let (allowed, export): (&[&str], _) = match *kind {
                 "balancer" => (&["types", "host", "metrics", "shared", "statistics"], "balancing"),
                 "router" => (&["types", "host", "metrics", "shared"], "routing"),
-                _ => (&["types", "host", "metrics", "shared", "objects", "publishing"], "discovering"),
+                // Who asks nobody and reads nothing has no means to.
+                _ if matches!(*name, "kubernetes" | "static") => {
+                    (&["types", "host", "metrics", "shared", "objects", "publishing"], "discovering")
+                }
+                _ => (&["types", "host", "metrics", "shared", "objects", "publishing", "names", "files"], "discovering"),
             };
             let wasi = ["clocks/monotonic-clock", "http/types", "http/outgoing-handler", "io/error", "io/poll", "io/streams"];
             let wasi = wasi.into_iter().chain(["sockets/network", "sockets/instance-network", "sockets/ip-name-lookup"]);
-            // Who asks nobody needs the clock alone.
             let wasi = wasi.take(match (*kind, *name) {
-                ("discovery", "http") => usize::MAX,
-                ("discovery", _) => 1,
+                ("discovery", "kubernetes" | "static") => 1,
+                ("discovery", _) => usize::MAX,
                 _ => 0,
             });
             let (imports, exports) = world(wasm);
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn builtins_are_found_by_name() {
-        assert_eq!(builtins().len(), 14);
+        assert_eq!(builtins().len(), 17);
         assert_eq!(builtin("maglev").map(|builtin| builtin.kind), Some("balancer"));
         assert!(builtin("missing").is_none());
     }

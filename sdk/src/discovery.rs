@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::ask::{Ask, Next, Reply};
 use crate::bindings::discovery::exports::sluicegate::plugin::discovering as wit;
 use crate::bindings::discovery::sluicegate::plugin::types::{Description, PluginKind};
 use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
@@ -29,6 +30,12 @@ pub trait Discovery: Sized + 'static {
     /// The kinds of objects to watch, such as `Pod`. A `Secret` is never given.
     const WATCHES: &'static [&'static str] = &[];
 
+    /// Whether it asks ([`Discovery::ask`]). What does not, carries nothing of the network.
+    const ASKS: bool = false;
+
+    /// Whether a change of a file that it may read ([`crate::files`]) is a reason to ask for the endpoints anew.
+    const FILES: bool = false;
+
     /// Begins a service, or begins it anew when the Service or its configuration has changed. The error's text is shown to the operator.
     fn open(service: &Service, config: Self::Config) -> Result<Self, String>;
 
@@ -43,9 +50,26 @@ pub trait Discovery: Sized + 'static {
         None
     }
 
+    /// What to ask of the network to find the endpoints; the answer comes to [`Discovery::answered`], and other services do not wait for it. With
+    /// none, [`Discovery::endpoints`] is called. Called only if [`Discovery::ASKS`].
+    fn ask(&mut self, service: &Service) -> Option<Ask> {
+        let _ = service;
+        None
+    }
+
+    /// The answer to what was asked last: the endpoints follow from it, or another question. After an error the last endpoints stay, and its text
+    /// is shown to the operator.
+    fn answered(&mut self, service: &Service, reply: Reply) -> Result<Next, String> {
+        let _ = (service, reply);
+        Err("the plugin does not say what follows from an answer".to_owned())
+    }
+
     /// The service's endpoints. It may send requests ([`crate::http`]) and look names up ([`crate::resolve`]); other services wait meanwhile. After
     /// an error the last ones stay, and its text is shown to the operator.
-    fn endpoints(&mut self, service: &Service, objects: &Objects) -> Result<Vec<PublishedEndpoint>, String>;
+    fn endpoints(&mut self, service: &Service, objects: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
+        let _ = (service, objects);
+        Err("the plugin does not say what the endpoints are".to_owned())
+    }
 }
 
 /// A Service to find endpoints for.
@@ -97,6 +121,10 @@ impl<D: Discovery, N: Named> wit::Guest for DiscoveryComponent<D, N> {
     fn run() -> Result<(), String> {
         host::report_panics();
         objects::watch(&D::WATCHES.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>());
+        #[cfg(target_arch = "wasm32")]
+        if D::ASKS || D::FILES {
+            crate::asking::run::<D>()
+        }
         let mut driver = Driver::<D>::default();
         let mut early = Vec::new();
         // Ends when the host drops the task: `next` is where it waits.
@@ -104,19 +132,30 @@ impl<D: Discovery, N: Named> wit::Guest for DiscoveryComponent<D, N> {
             let timeout = if early.is_empty() { driver.timeout_ms(clock::monotonic()) } else { Some(0) };
             early.extend(objects::next(timeout));
             driver.take(clock::monotonic(), std::mem::take(&mut early));
-            let mut told = clock::monotonic();
-            driver.resolve(clock::monotonic, |target, finding| {
-                match finding {
-                    Some(Finding::Endpoints(endpoints)) => publishing::publish(target, &endpoints),
-                    Some(Finding::Failed(reason)) => publishing::fail(target, &reason),
-                    None => {}
-                }
-                // The host takes in what was published while the guest waits: a slow source of one service must not keep the others' from it.
-                if clock::monotonic() - told > TELL {
-                    early.extend(objects::next(Some(0)));
-                    told = clock::monotonic();
-                }
-            });
+            early = resolve(&mut driver);
         }
+    }
+}
+
+/// Asks for what is due and tells the host; returns what came meanwhile.
+pub(crate) fn resolve<D: Discovery>(driver: &mut Driver<D>) -> Vec<objects::Event> {
+    let mut early = Vec::new();
+    let mut told = clock::monotonic();
+    driver.resolve(clock::monotonic, |target, finding| {
+        tell(target, finding);
+        // The host takes in what was published while the guest waits: a slow source of one service must not keep the others' from it.
+        if clock::monotonic() - told > TELL {
+            early.extend(objects::next(Some(0)));
+            told = clock::monotonic();
+        }
+    });
+    early
+}
+
+pub(crate) fn tell(target: &objects::Key, finding: Option<Finding>) {
+    match finding {
+        Some(Finding::Endpoints(endpoints)) => publishing::publish(target, &endpoints),
+        Some(Finding::Failed(reason)) => publishing::fail(target, &reason),
+        None => {}
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::ask::Ask;
+#[cfg(any(target_arch = "wasm32", test))]
+use crate::ask::{Next, Reply};
 use crate::bindings::discovery::sluicegate::plugin::objects::{Event, Key, Target};
 use crate::config;
 use crate::discovery::{Discovery, PublishedEndpoint, Service};
@@ -29,13 +32,21 @@ pub(crate) struct Driver<D> {
     synced: bool,
     /// The time on the monotonic clock.
     now: Duration,
+    /// Questions that nobody has taken to the network yet.
+    asks: Vec<(Ticket, Ask)>,
+    tickets: Ticket,
 }
+
+/// Tells the questions apart.
+pub(crate) type Ticket = u64;
 
 struct Entry<D> {
     service: Service,
     plugin: Result<D, String>,
     dirty: bool,
     due: Option<Duration>,
+    /// What it waits for the answer to.
+    asked: Option<Ticket>,
     /// What was last told to the host.
     published: Option<Vec<PublishedEndpoint>>,
     failed: Option<String>,
@@ -43,7 +54,7 @@ struct Entry<D> {
 
 impl<D> Default for Driver<D> {
     fn default() -> Self {
-        Self { objects: Objects::default(), services: BTreeMap::new(), synced: false, now: Duration::ZERO }
+        Self { objects: Objects::default(), services: BTreeMap::new(), synced: false, now: Duration::ZERO, asks: Vec::new(), tickets: 0 }
     }
 }
 
@@ -102,7 +113,7 @@ impl<D: Discovery> Driver<D> {
             Some(old) => (old.published, old.failed),
             None => (None, None),
         };
-        self.services.insert((namespace, name), Entry { service, plugin, dirty: true, due: None, published, failed });
+        self.services.insert((namespace, name), Entry { service, plugin, dirty: true, due: None, asked: None, published, failed });
     }
 
     fn touch(&mut self, object: &Object) {
@@ -112,32 +123,85 @@ impl<D: Discovery> Driver<D> {
     }
 
     /// Asks for the endpoints of the services that a change concerns or whose refresh is due, and tells after each what the host does not know
-    /// yet. Asking may take its time: refreshes count from its end.
+    /// yet. Asking may take its time: refreshes count from its end. What the network has to be asked for is in [`Driver::asks`] then.
     pub(crate) fn resolve(&mut self, clock: impl Fn() -> Duration, mut tell: impl FnMut(&Key, Option<Finding>)) {
         if !self.synced {
             return;
         }
         for ((namespace, name), entry) in &mut self.services {
             let due = entry.due.is_some_and(|due| due <= self.now);
-            if entry.dirty || due {
-                let finding = entry.resolve(&self.objects, &clock);
-                tell(&Key { namespace: namespace.clone(), name: name.clone() }, finding);
+            if entry.asked.is_some() || !(entry.dirty || due) {
+                continue;
             }
+            entry.dirty = false;
+            if let Some(ask) = entry.ask() {
+                self.tickets += 1;
+                (entry.asked, entry.due) = (Some(self.tickets), None);
+                self.asks.push((self.tickets, ask));
+                continue;
+            }
+            let finding = entry.resolve(&self.objects, &clock);
+            tell(&Key { namespace: namespace.clone(), name: name.clone() }, finding);
         }
     }
 }
 
-impl<D: Discovery> Entry<D> {
-    fn resolve(&mut self, objects: &Objects, clock: impl Fn() -> Duration) -> Option<Finding> {
-        self.dirty = false;
-        let found = match &mut self.plugin {
-            Ok(plugin) => {
-                let found = plugin.endpoints(&self.service, objects);
-                self.due = plugin.refresh().map(|pause| clock().saturating_add(pause.max(SHORTEST_REFRESH)));
-                found
+/// For plugins that ask or read files, which run in the gateway only.
+#[cfg(any(target_arch = "wasm32", test))]
+impl<D: Discovery> Driver<D> {
+    /// A change of what concerns all services.
+    pub(crate) fn stir(&mut self) {
+        self.services.values_mut().for_each(|entry| entry.dirty = true);
+    }
+
+    /// The questions that have come up.
+    pub(crate) fn asks(&mut self) -> Vec<(Ticket, Ask)> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// Whether the answer is still wanted: a service that is gone, or was configured anew, does not want it.
+    pub(crate) fn waits(&self, ticket: Ticket) -> bool {
+        self.services.values().any(|entry| entry.asked == Some(ticket))
+    }
+
+    /// Takes in an answer, and says what the host does not know yet.
+    pub(crate) fn answered(&mut self, ticket: Ticket, reply: Reply, clock: impl Fn() -> Duration) -> Option<(Key, Option<Finding>)> {
+        let ((namespace, name), entry) = self.services.iter_mut().find(|(_, entry)| entry.asked == Some(ticket))?;
+        entry.asked = None;
+        let Ok(plugin) = &mut entry.plugin else { return None };
+        let found = match plugin.answered(&entry.service, reply) {
+            Ok(Next::Ask(ask)) => {
+                self.tickets += 1;
+                entry.asked = Some(self.tickets);
+                self.asks.push((self.tickets, ask));
+                return None;
             }
+            Ok(Next::Endpoints(endpoints)) => Ok(endpoints),
+            Err(reason) => Err(reason),
+        };
+        Some((Key { namespace: namespace.clone(), name: name.clone() }, entry.found(found, clock)))
+    }
+}
+
+impl<D: Discovery> Entry<D> {
+    fn ask(&mut self) -> Option<Ask> {
+        match &mut self.plugin {
+            Ok(plugin) if D::ASKS => plugin.ask(&self.service),
+            _ => None,
+        }
+    }
+
+    fn resolve(&mut self, objects: &Objects, clock: impl Fn() -> Duration) -> Option<Finding> {
+        let found = match &mut self.plugin {
+            Ok(plugin) => plugin.endpoints(&self.service, objects),
             Err(reason) => Err(reason.clone()),
         };
+        self.found(found, clock)
+    }
+
+    fn found(&mut self, found: Result<Vec<PublishedEndpoint>, String>, clock: impl Fn() -> Duration) -> Option<Finding> {
+        let refresh = self.plugin.as_ref().ok().and_then(|plugin| plugin.refresh());
+        self.due = refresh.map(|pause| clock().saturating_add(pause.max(SHORTEST_REFRESH)));
         match found {
             Ok(endpoints) => {
                 // After a failure the same endpoints are told again: that is how the host learns that it is over.

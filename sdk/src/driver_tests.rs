@@ -158,3 +158,66 @@ fn a_refresh_comes_when_it_is_due() {
     }
     assert_eq!(refreshed, 1);
 }
+
+/// Asks for a list of addresses, whose last may name another list.
+struct Asking {
+    url: String,
+}
+
+impl Discovery for Asking {
+    type Config = Option<String>;
+    const ASKS: bool = true;
+
+    fn open(_: &Service, config: Self::Config) -> Result<Self, String> {
+        Ok(Self { url: config.unwrap_or_default() })
+    }
+    fn concerns(&self, _: &Service, _: &Object) -> bool {
+        false
+    }
+    fn refresh(&self) -> Option<Duration> {
+        Some(Duration::from_secs(1))
+    }
+    fn ask(&mut self, _: &Service) -> Option<Ask> {
+        Some(Ask::Http(crate::http::Request::new("GET", &self.url)))
+    }
+    fn answered(&mut self, _: &Service, reply: Reply) -> Result<Next, String> {
+        let Reply::Http(response) = reply else { return Err("not asked for".to_owned()) };
+        let text = response.map_err(|error| error.to_string())?.text()?.to_owned();
+        Ok(match text.strip_prefix("more: ") {
+            Some(url) => Next::Ask(Ask::Http(crate::http::Request::new("GET", url))),
+            None => Next::Endpoints(text.split(' ').map(|ip| PublishedEndpoint::new(ip, 80)).collect()),
+        })
+    }
+}
+
+fn body(text: &str) -> Reply {
+    Reply::Http(Ok(crate::http::Response { status: 200, headers: Vec::new(), body: text.into() }))
+}
+
+#[test]
+fn services_that_ask_do_not_wait_for_each_other_and_what_is_not_wanted_any_more_is_passed_over() {
+    let mut driver = Driver::<Asking>::default();
+    let time = |seconds: u64| move || Duration::from_secs(seconds);
+    driver.take(Duration::ZERO, vec![target("a", "\"http://a/\""), target("b", "\"http://b/\""), Event::Synced]);
+    driver.resolve(time(0), |_, finding| assert_eq!(finding, None));
+    let asks = driver.asks();
+    let [(first, _), (second, _)] = asks.as_slice() else { panic!("{asks:?}") };
+    assert_eq!(driver.timeout_ms(Duration::ZERO), None, "nothing is due while they wait");
+    // The second is answered first, by one more question.
+    assert_eq!(driver.answered(*second, body("more: http://c/"), time(3)), None);
+    let (third, ask) = driver.asks().remove(0);
+    assert!(matches!(ask, Ask::Http(_)) && !driver.waits(*second) && driver.waits(third));
+    assert_eq!(driver.answered(third, body("10.0.0.2"), time(4)).map(|(_, found)| found), Some(Some(published("b", &["10.0.0.2"]).1)));
+    assert_eq!(driver.timeout_ms(Duration::from_secs(4)), Some(1000), "it counts from the answer");
+    // The first is configured anew meanwhile: its answer is to another question.
+    driver.take(Duration::from_secs(4), vec![target("a", "\"http://d/\"")]);
+    assert!(!driver.waits(*first));
+    assert_eq!(driver.answered(*first, body("10.0.0.9"), time(4)), None);
+    driver.resolve(time(4), |_, finding| assert_eq!(finding, None));
+    let (fourth, _) = driver.asks().remove(0);
+    let failed = driver.answered(fourth, Reply::Http(Err(crate::http::Error::Timeout)), time(5));
+    assert_eq!(failed.map(|(_, found)| found), Some(Some(Finding::Failed("the response did not come in time".to_owned()))));
+    driver.take(Duration::from_secs(6), vec![]);
+    driver.resolve(time(6), |_, _| {});
+    assert_eq!(driver.asks().len(), 2, "both are due again");
+}

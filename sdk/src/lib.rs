@@ -9,22 +9,28 @@
 //! A plugin's configuration is a serde type; its JSON Schema is derived and the gateway checks objects against it. The same code compiles
 //! natively, where [`testing`] stands in for the host, so a plugin is tested with plain `cargo test`.
 
+mod ask;
+#[cfg(target_arch = "wasm32")]
+mod asking;
 mod balancer;
 mod bindings;
 pub mod clock;
 mod config;
 mod discovery;
 mod driver;
+pub mod files;
 mod host;
 pub mod http;
 mod log;
 mod lookup;
 pub mod metrics;
+pub mod names;
 mod objects;
 mod router;
 pub mod shared;
 pub mod testing;
 
+pub use ask::{Ask, Next, Reply};
 pub use balancer::{Balancer, Condition, Endpoint, EndpointState, Outcome, Pick};
 pub use discovery::{Discovery, PublishedEndpoint, Service};
 pub use host::random;

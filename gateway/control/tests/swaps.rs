@@ -34,6 +34,7 @@ fn pool() -> Arc<Pool> {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         labels: Vec::new(),
+        annotations: Vec::new(),
         stats: Arc::default(),
     };
     let endpoints = (1..=50).map(endpoint).collect();
@@ -69,7 +70,7 @@ fn memory_stays_flat_over_a_thousand_swaps() {
         // Two workers, each with an instance of its own until the next swap.
         instances = (0..2).map(|_| live.instantiate().unwrap()).collect();
         for instance in &mut instances {
-            let context = PickContext { hash: Some(swap as u64), attempt: 0 };
+            let context = PickContext { hash: Some(swap as u64), ..PickContext::default() };
             assert!(instance.pick(&pool, &config, context).unwrap().is_some());
         }
         if swap == WARM {

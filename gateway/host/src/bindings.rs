@@ -37,10 +37,16 @@ pub(crate) mod discovery {
             "wasi:http/types.incoming-response": crate::wasi::response::Response,
             "wasi:http/types.incoming-body": crate::wasi::body::IncomingBody,
             "wasi:http/types.future-trailers": crate::wasi::response::Trailers,
+            "sluicegate:plugin/names.look-up": crate::wasi::names::LookUp,
             "wasi:sockets/network.network": crate::wasi::lookup::Network,
             "wasi:sockets/ip-name-lookup.resolve-address-stream": crate::wasi::lookup::Addresses,
         },
-        imports: { "sluicegate:plugin/objects.next": async | trappable, default: trappable },
+        imports: {
+            "sluicegate:plugin/objects.next": async | trappable,
+            "sluicegate:plugin/files.matching": async | trappable,
+            "sluicegate:plugin/files.read": async | trappable,
+            default: trappable,
+        },
         exports: { default: async },
         require_store_data_send: true,
     });

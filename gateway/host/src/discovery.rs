@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use sluicegate_model::plugin::{Generation, Limits, PluginError, Stage};
 use tokio::sync::mpsc;
-use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::component::{Component, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi_io::IoView;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi_io::{IoView, async_trait};
 
 use crate::bindings::balancer::sluicegate::plugin::{host, metrics, shared};
 use crate::bindings::discovery as now;
@@ -76,7 +77,7 @@ pub struct WasmDiscovery {
 
 pub(crate) struct DiscoveryState {
     base: State,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: Arc<tokio::sync::Mutex<Inbox>>,
     found: mpsc::Sender<Found>,
     kinds: Vec<String>,
     generation: Arc<Generation>,
@@ -85,6 +86,38 @@ pub(crate) struct DiscoveryState {
     /// Epochs that passed while the guest computed: what it awaits of the host is not its own time.
     computed: u32,
     step: Step,
+}
+
+/// What the guest was not told yet. Shared with pollables, of which the guest waits for one or for `next`, never for both.
+struct Inbox {
+    events: mpsc::UnboundedReceiver<Event>,
+    /// Received by a pollable, for the next `next`.
+    first: Option<Event>,
+}
+
+impl Inbox {
+    /// Waits for an event. Control drops the sender only together with this task.
+    async fn peek(&mut self) {
+        if self.first.is_none() {
+            match self.events.recv().await {
+                Some(event) => self.first = Some(event),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        self.first.take().or_else(|| self.events.try_recv().ok())
+    }
+}
+
+struct Waiting(Arc<tokio::sync::Mutex<Inbox>>);
+
+#[async_trait]
+impl Pollable for Waiting {
+    async fn ready(&mut self) {
+        self.0.lock().await.peek().await;
+    }
 }
 
 /// Since when the guest has not waited for events; none while it does.
@@ -193,12 +226,12 @@ impl WasmDiscovery {
     fn store(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>, egress: Arc<Egress>) -> Store<DiscoveryState> {
         let state = DiscoveryState {
             base: State::new(self.generation.plugin.clone(), self.limits.clone(), self.generation.commons.clone()),
-            events,
+            events: Arc::new(tokio::sync::Mutex::new(Inbox { events, first: None })),
             found,
             kinds: Vec::new(),
             generation: self.generation.clone(),
             pending: Vec::new(),
-            wasi: Wasi::new(self.generation.plugin.clone(), egress),
+            wasi: Wasi::new(self.generation.plugin.clone(), egress, self.limits.requests),
             computed: 0,
             step: Step::default(),
         };
@@ -276,28 +309,30 @@ impl objects::Host for DiscoveryState {
             }
         }
         let deadline = timeout_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms.min(86_400_000)));
+        let inbox = self.events.clone();
+        let mut inbox = inbox.lock().await;
         let mut batch = Vec::new();
         while batch.is_empty() {
-            let event = match deadline {
-                Some(at) => match tokio::time::timeout_at(at, self.events.recv()).await {
-                    Err(_) => break,
-                    Ok(event) => event,
-                },
-                None => self.events.recv().await,
-            };
-            // Control drops the sender only together with this task.
-            let Some(event) = event else { return std::future::pending().await };
-            batch.extend(lower(event, &self.kinds));
+            match deadline {
+                Some(at) if tokio::time::timeout_at(at, inbox.peek()).await.is_err() => break,
+                Some(_) => {}
+                None => inbox.peek().await,
+            }
             while batch.len() < BATCH {
-                match self.events.try_recv() {
-                    Ok(event) => batch.extend(lower(event, &self.kinds)),
-                    Err(_) => break,
+                match inbox.take() {
+                    Some(event) => batch.extend(lower(event, &self.kinds)),
+                    None => break,
                 }
             }
         }
         self.computed = 0;
         self.step.set(Some(Instant::now()));
         Ok(batch)
+    }
+
+    fn subscribe(&mut self) -> wasmtime::Result<Resource<DynPollable>> {
+        let waiting = self.wasi.table.push(Waiting(self.events.clone()))?;
+        subscribe(&mut self.wasi.table, waiting)
     }
 }
 

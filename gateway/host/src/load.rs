@@ -207,7 +207,12 @@ impl Loader {
                     pre,
                     engine: self.engine.clone(),
                     limits: limits.clone(),
-                    egress: Arc::new(Egress { hosts: limits.allowed_hosts.clone(), admin: self.admin, network: self.network }),
+                    egress: Arc::new(Egress {
+                        hosts: limits.allowed_hosts.clone(),
+                        files: limits.allowed_files.clone(),
+                        admin: self.admin,
+                        network: self.network,
+                    }),
                     generation: generation(&Description {
                         name: String::new(),
                         version: String::new(),

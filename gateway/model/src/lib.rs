@@ -5,6 +5,7 @@
 //! [`plan::Allocations`]; [`pool`]s hold the endpoints discovery found; a [`snapshot`] is what the workers serve.
 
 pub mod access_log;
+pub mod allowed_file;
 pub mod commons;
 pub mod crd;
 pub mod egress;

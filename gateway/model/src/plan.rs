@@ -36,6 +36,9 @@ pub use compile::compile;
 pub const BUILTINS: &[(&str, PluginKind)] = &[
     ("bounded-load", PluginKind::Balancer),
     ("http", PluginKind::Discovery),
+    ("file", PluginKind::Discovery),
+    ("dns", PluginKind::Discovery),
+    ("consul", PluginKind::Discovery),
     ("kubernetes", PluginKind::Discovery),
     ("least-request", PluginKind::Balancer),
     ("maglev", PluginKind::Balancer),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::allowed_file::AllowedFiles;
 use crate::commons::{Commons, shared};
 use crate::egress::AllowedHost;
 use crate::pool::Pool;
@@ -244,6 +245,10 @@ pub struct Limits {
     pub shared_entries: usize,
     /// and their bytes.
     pub shared_bytes: usize,
+    /// Files a discovery plugin may read.
+    pub allowed_files: AllowedFiles,
+    /// Requests and look-ups of a discovery plugin under way at once.
+    pub requests: usize,
 }
 
 impl Default for Limits {
@@ -255,6 +260,8 @@ impl Default for Limits {
             allowed_hosts: Vec::new(),
             shared_entries: shared::DEFAULT_ENTRIES,
             shared_bytes: shared::DEFAULT_BYTES,
+            allowed_files: AllowedFiles::default(),
+            requests: 64,
         }
     }
 }

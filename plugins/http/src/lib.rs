@@ -8,13 +8,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluicegate_sdk::http::Request;
-use sluicegate_sdk::{Discovery, Objects, PublishedEndpoint, Service};
-
-mod interval;
-mod targets;
-
-pub use interval::Interval;
+use sluicegate_sdk::http::{Request, Response};
+use sluicegate_sdk::{Ask, Discovery, Next, PublishedEndpoint, Reply, Service};
+use sluicegate_targets::{Interval, Reading};
 
 /// After a failure the source is asked again after so long, if not sooner.
 const RETRY: Duration = Duration::from_secs(5);
@@ -55,6 +51,7 @@ pub struct Http {
 
 impl Discovery for Http {
     type Config = Config;
+    const ASKS: bool = true;
 
     fn open(_: &Service, config: Config) -> Result<Self, String> {
         if !config.url.starts_with("http://") && !config.url.starts_with("https://") {
@@ -75,26 +72,27 @@ impl Discovery for Http {
         Some(if self.failed { interval.min(RETRY) } else { interval })
     }
 
-    fn endpoints(&mut self, _: &Service, _: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
-        let found = self.ask().map_err(|reason| format!("{}: {reason}", self.config.url));
-        self.failed = found.is_err();
-        found
-    }
-}
-
-impl Http {
-    fn ask(&self) -> Result<Vec<PublishedEndpoint>, String> {
+    fn ask(&mut self, _: &Service) -> Option<Ask> {
         let seconds = self.config.refresh_interval.0.as_secs().to_string();
-        let mut request = Request::new("GET", &self.config.url)
+        let request = Request::new("GET", &self.config.url)
             .header("accept", "application/json")
             .header("user-agent", concat!("sluicegate-http/", env!("CARGO_PKG_VERSION")))
             // As Prometheus tells its sources.
             .header("x-prometheus-refresh-interval-seconds", &seconds)
             .timeout(self.config.timeout.0);
-        for (name, value) in &self.config.headers {
-            request = request.header(name, value);
-        }
-        let response = request.send().map_err(|error| error.to_string())?;
+        Some(Ask::Http(self.config.headers.iter().fold(request, |request, (name, value)| request.header(name, value))))
+    }
+
+    fn answered(&mut self, _: &Service, reply: Reply) -> Result<Next, String> {
+        let Reply::Http(response) = reply else { return Err("an answer that was not asked for".to_owned()) };
+        let found = response.map_err(|error| error.to_string()).and_then(|response| self.read(&response));
+        self.failed = found.is_err();
+        found.map(Next::Endpoints).map_err(|reason| format!("{}: {reason}", self.config.url))
+    }
+}
+
+impl Http {
+    fn read(&self, response: &Response) -> Result<Vec<PublishedEndpoint>, String> {
         if response.status != 200 {
             return Err(format!("answered {}, and 200 is wanted", response.status));
         }
@@ -105,7 +103,13 @@ impl Http {
                 response.header("content-type").unwrap_or("no content type")
             ));
         }
-        targets::read(&self.config, response.text()?)
+        let list = serde_json::from_str(response.text()?).map_err(|error| format!("the answer is not in HTTP SD format: {error}"))?;
+        let reading = Reading {
+            port_name: self.config.port_name.as_deref(),
+            zone_label: self.config.zone_label.as_deref(),
+            weight_label: self.config.weight_label.as_deref(),
+        };
+        sluicegate_targets::endpoints(&reading, vec![list])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sluicegate_sdk::http::{Error, Response};
-use sluicegate_sdk::testing;
+use sluicegate_sdk::{Objects, testing};
 
 use super::*;
 
@@ -20,9 +20,13 @@ fn answer(status: u16, ty: &str, body: &str) {
     testing::answer(URL, Response { status, headers: vec![("content-type".into(), ty.into())], body: body.into() });
 }
 
+fn ask(http: &mut Http) -> Result<Vec<PublishedEndpoint>, String> {
+    testing::endpoints(http, &service(), &Objects::default())
+}
+
 fn found(config: Value, body: &Value) -> Result<Vec<PublishedEndpoint>, String> {
     answer(200, "application/json; charset=utf-8", &body.to_string());
-    open(config)?.endpoints(&service(), &Objects::default())
+    ask(&mut open(config)?)
 }
 
 #[test]
@@ -57,7 +61,7 @@ fn an_empty_list_is_an_answer() {
 #[test]
 fn faults_name_the_url_and_what_is_wrong() {
     let fault = |body: &Value| found(json!({"url": URL, "weightLabel": "w"}), body).unwrap_err();
-    assert!(fault(&json!({})).starts_with("http://sd/targets: the answer is not in HTTP SD format: "));
+    assert!(fault(&json!({})).starts_with("http://sd/targets: not a list of target groups: "));
     for target in ["10.0.0.1", "10.0.0.1:0", "0.0.0.0:1", "::1:80", ":80", "a:x", ""] {
         assert!(fault(&json!([{"targets": [target]}])).contains(&format!("target `{target}` must")), "{target:?}");
     }
@@ -69,7 +73,7 @@ fn faults_name_the_url_and_what_is_wrong() {
     assert!(fault(&json!([{"targets": many}])).ends_with("more than 10000 targets"));
     let mut http = open(json!({"url": URL})).unwrap();
     answer(503, "application/json", "");
-    let mut ask = || http.endpoints(&service(), &Objects::default()).unwrap_err();
+    let mut ask = || ask(&mut http).unwrap_err();
     assert_eq!(ask(), "http://sd/targets: answered 503, and 200 is wanted");
     answer(200, "text/html", "<p>");
     assert_eq!(ask(), "http://sd/targets: answered text/html, and application/json is wanted");
@@ -81,10 +85,10 @@ fn faults_name_the_url_and_what_is_wrong() {
 fn it_is_asked_sooner_after_a_failure() {
     let mut http = open(json!({"url": URL, "refreshInterval": "1m"})).unwrap();
     testing::fail(URL, Error::Timeout);
-    http.endpoints(&service(), &Objects::default()).unwrap_err();
+    ask(&mut http).unwrap_err();
     assert_eq!(http.refresh(), Some(Duration::from_secs(5)));
     answer(200, "application/json", "[]");
-    http.endpoints(&service(), &Objects::default()).unwrap();
+    ask(&mut http).unwrap();
     assert_eq!(http.refresh(), Some(Duration::from_secs(60)));
 }
 

@@ -1,12 +1,22 @@
-//! The source's list, and the endpoints it means.
+//! Lists of target groups, and the endpoints they mean.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
+use serde_json::Value;
 use sluicegate_sdk::{PublishedEndpoint, resolve};
 
-use crate::Config;
+/// What a policy says of the endpoints of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading<'c> {
+    /// The name of the service port that they serve; all ports when absent.
+    pub port_name: Option<&'c str>,
+    /// The label that holds an endpoint's zone.
+    pub zone_label: Option<&'c str>,
+    /// The label that holds an endpoint's weight; 1 without it.
+    pub weight_label: Option<&'c str>,
+}
 
 /// A longer list is refused: it is more likely an error than a service.
 const MOST_ENDPOINTS: usize = 10_000;
@@ -21,23 +31,31 @@ struct Group {
     labels: BTreeMap<String, String>,
 }
 
-/// All of it or nothing: half a list would send all traffic to half of the endpoints.
-pub(crate) fn read(config: &Config, text: &str) -> Result<Vec<PublishedEndpoint>, String> {
-    let groups: Vec<Group> = serde_json::from_str(text).map_err(|error| format!("the answer is not in HTTP SD format: {error}"))?;
+/// The endpoints of lists, each as JSON has it, sorted by their addresses, each once. All or nothing: half a list would send all traffic to half
+/// of the endpoints.
+///
+/// # Errors
+/// Says what is wrong with which target.
+pub fn endpoints(reading: &Reading<'_>, lists: Vec<Value>) -> Result<Vec<PublishedEndpoint>, String> {
+    let mut groups: Vec<Group> = Vec::new();
+    for list in lists {
+        let read: Vec<Group> = serde_json::from_value(list).map_err(|error| format!("not a list of target groups: {error}"))?;
+        groups.extend(read);
+    }
     if groups.iter().map(|group| group.targets.len()).sum::<usize>() > MOST_ENDPOINTS {
-        return Err(format!("the answer has more than {MOST_ENDPOINTS} targets"));
+        return Err(format!("there are more than {MOST_ENDPOINTS} targets"));
     }
     let mut names = BTreeMap::new();
     // In the order of addresses, each once: what changed is what is told.
     let mut found = BTreeMap::new();
     for group in &groups {
-        let weight = weight(config, &group.labels)?;
+        let weight = weight(reading, &group.labels)?;
         for target in &group.targets {
             for (ip, port) in addresses(target, &mut names)? {
                 found.entry((ip, port)).or_insert_with(|| PublishedEndpoint {
-                    port_name: config.port_name.clone(),
+                    port_name: reading.port_name.map(str::to_owned),
                     weight,
-                    zone: config.zone_label.as_ref().and_then(|label| group.labels.get(label)).cloned(),
+                    zone: reading.zone_label.and_then(|label| group.labels.get(label)).cloned(),
                     labels: group.labels.clone().into_iter().collect(),
                     ..PublishedEndpoint::new(ip.to_string(), port)
                 });
@@ -50,8 +68,8 @@ pub(crate) fn read(config: &Config, text: &str) -> Result<Vec<PublishedEndpoint>
     Ok(found.into_values().collect())
 }
 
-fn weight(config: &Config, labels: &BTreeMap<String, String>) -> Result<u32, String> {
-    let Some((label, value)) = config.weight_label.as_ref().and_then(|label| Some((label, labels.get(label)?))) else { return Ok(1) };
+fn weight(reading: &Reading<'_>, labels: &BTreeMap<String, String>) -> Result<u32, String> {
+    let Some((label, value)) = reading.weight_label.and_then(|label| Some((label, labels.get(label)?))) else { return Ok(1) };
     let weight = value.parse().ok().filter(|weight| *weight <= LARGEST_WEIGHT);
     weight.ok_or_else(|| format!("label {label}: `{value}` must be between 0 and {LARGEST_WEIGHT}, inclusive"))
 }
@@ -69,7 +87,7 @@ fn addresses(target: &str, names: &mut BTreeMap<String, Vec<IpAddr>>) -> Result<
     let (host, port) = host_port.ok_or_else(|| format!("target `{target}` must be a host and a port, such as 10.0.0.1:9100"))?;
     if !names.contains_key(host) {
         if names.len() == MOST_NAMES {
-            return Err(format!("the answer has more than {MOST_NAMES} names to look up"));
+            return Err(format!("there are more than {MOST_NAMES} names to look up"));
         }
         names.insert(host.to_owned(), resolve(host).map_err(|error| format!("target `{target}`: {error}"))?);
     }

@@ -1,6 +1,7 @@
 //! HTTP requests, for discovery plugins. They go to the hosts that the `Plugin` object's `capabilities.allowedHosts` names, and nowhere else;
 //! the gateway bounds their time and size. Natively [`testing::answer`](crate::testing::answer) says what they get.
 
+mod exchange;
 mod url;
 #[cfg(target_arch = "wasm32")]
 mod wasi;
@@ -8,6 +9,7 @@ mod wasi;
 use std::fmt;
 use std::time::Duration;
 
+pub(crate) use exchange::Exchange;
 pub(crate) use url::Url;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -142,35 +144,19 @@ impl Request {
         self
     }
 
-    /// Sends it and reads the response, following redirects.
+    /// Sends it and reads the response, following redirects. Other services wait meanwhile; [`Ask::Http`](crate::Ask::Http) is for sources that are
+    /// slow.
     ///
     /// # Errors
     /// Says why there is no response.
-    pub fn send(mut self) -> Result<Response, Error> {
-        let mut url = Url::parse(&self.url)?;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = wasi::exchange(&self, &url)?;
-            // RFC 9110 §15.4: 303 turns everything into GET, and by custom 301 and 302 do so with POST.
-            let again = match (response.status, self.method.as_str()) {
-                (301..=303, "POST") | (303, _) => false,
-                (301 | 302 | 307 | 308, _) => true,
-                _ => return Ok(response),
-            };
-            let Some(location) = response.header("location") else { return Ok(response) };
-            let next = url.join(location)?;
-            if !again {
-                self.body = None;
-                if self.method != "HEAD" {
-                    self.method = "GET".into();
-                }
+    pub fn send(self) -> Result<Response, Error> {
+        let mut exchange = Exchange::begin(self)?;
+        loop {
+            if let Some(ended) = exchange.poll() {
+                return ended;
             }
-            if next.origin() != url.origin() {
-                // What was meant for one host is not for another.
-                self.headers.retain(|(name, _)| !["authorization", "cookie"].contains(&name.to_ascii_lowercase().as_str()));
-            }
-            url = next;
+            exchange.wait();
         }
-        Err(Error::Redirects)
     }
 }
 

@@ -1,19 +1,28 @@
-//! One exchange over `wasi:http`.
+//! One request and its response over `wasi:http`.
 
 use super::url::Url;
 use super::{Error, Request, Response};
 use crate::bindings::discovery::wasi::http::outgoing_handler;
 use crate::bindings::discovery::wasi::http::types::{
-    ErrorCode, Fields, HeaderError, IncomingBody, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme, http_error_code,
+    ErrorCode, Fields, FutureIncomingResponse, HeaderError, IncomingBody, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    http_error_code,
 };
-use crate::bindings::discovery::wasi::io::streams::StreamError;
+use crate::bindings::discovery::wasi::io::poll::Pollable;
+use crate::bindings::discovery::wasi::io::streams::{InputStream, StreamError};
 
 /// Bytes read at a time.
 const PIECE: u64 = 64 << 10;
 /// What `blocking-write-and-flush` takes at most.
 const WRITE: usize = 4096;
 
-pub(super) fn exchange(request: &Request, url: &Url) -> Result<Response, Error> {
+/// A request that was sent. The stream is dropped before its body, as the contract wants it.
+pub(super) enum Underway {
+    Head(FutureIncomingResponse),
+    Body { stream: InputStream, _body: IncomingBody, read: Response },
+}
+
+/// Sends a request, and its body.
+pub(super) fn begin(request: &Request, url: &Url) -> Result<Underway, Error> {
     let fields: Vec<_> = request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
     let fields = Fields::from_list(&fields).map_err(|error| {
         Error::Invalid(match error {
@@ -45,15 +54,41 @@ pub(super) fn exchange(request: &Request, url: &Url) -> Result<Response, Error> 
     if let Some((content, body)) = body {
         write(content, body, url)?;
     }
-    answer.subscribe().block();
-    let response = match answer.get() {
-        Some(Ok(response)) => response.map_err(failed)?,
-        Some(Err(())) | None => return Err(Error::Failed("the gateway has no answer".to_owned())),
-    };
-    let mut read = Response { status: response.status(), headers: response.headers().entries(), body: Vec::new() };
-    let body = response.consume().map_err(|()| Error::Failed("the response has no body to read".to_owned()))?;
-    drain(&body, request.limit, url, &mut read.body)?;
-    Ok(read)
+    Ok(Underway::Head(answer))
+}
+
+impl Underway {
+    /// The response, once it is there as a whole. Not to be called again after that.
+    pub(super) fn poll(&mut self, request: &Request, url: &Url) -> Option<Result<Response, Error>> {
+        if let Self::Head(answer) = self {
+            let response = match answer.get()? {
+                Ok(Ok(response)) => response,
+                Ok(Err(code)) => return Some(Err(error(code, &url.authority))),
+                Err(()) => return Some(Err(Error::Failed("the gateway has no answer".to_owned()))),
+            };
+            let read = Response { status: response.status(), headers: response.headers().entries(), body: Vec::new() };
+            let body = response.consume().and_then(|body| Ok((body.stream()?, body)));
+            let Ok((stream, body)) = body else { return Some(Err(Error::Failed("the response has no body to read".to_owned()))) };
+            *self = Self::Body { stream, _body: body, read };
+        }
+        let Self::Body { stream, read, .. } = self else { return None };
+        loop {
+            match stream.read(PIECE) {
+                Ok(piece) if piece.is_empty() => return None,
+                Ok(piece) if read.body.len() + piece.len() > request.limit => return Some(Err(Error::TooLarge(request.limit))),
+                Ok(piece) => read.body.extend_from_slice(&piece),
+                Err(StreamError::Closed) => return Some(Ok(std::mem::take(read))),
+                Err(error) => return Some(Err(stream_error(error, url))),
+            }
+        }
+    }
+
+    pub(super) fn pollable(&self) -> Pollable {
+        match self {
+            Self::Head(answer) => answer.subscribe(),
+            Self::Body { stream, .. } => stream.subscribe(),
+        }
+    }
 }
 
 fn write(content: &[u8], body: OutgoingBody, url: &Url) -> Result<(), Error> {
@@ -64,18 +99,6 @@ fn write(content: &[u8], body: OutgoingBody, url: &Url) -> Result<(), Error> {
         }
     }
     OutgoingBody::finish(body, None).map_err(|code| error(code, &url.authority))
-}
-
-fn drain(body: &IncomingBody, limit: usize, url: &Url, into: &mut Vec<u8>) -> Result<(), Error> {
-    let stream = body.stream().map_err(|()| Error::Failed("the response's body cannot be read".to_owned()))?;
-    loop {
-        match stream.blocking_read(PIECE) {
-            Ok(piece) if into.len() + piece.len() > limit => return Err(Error::TooLarge(limit)),
-            Ok(piece) => into.extend_from_slice(&piece),
-            Err(StreamError::Closed) => return Ok(()),
-            Err(error) => return Err(stream_error(error, url)),
-        }
-    }
 }
 
 fn stream_error(failed: StreamError, url: &Url) -> Error {

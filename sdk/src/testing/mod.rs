@@ -6,13 +6,17 @@ pub(crate) mod metrics;
 pub(crate) mod shared;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 pub use metrics::metric;
 pub use shared::pass;
 
+use crate::ask::{Ask, Next, Reply};
+use crate::discovery::{Discovery, PublishedEndpoint, Service};
 use crate::http::{Error, Request, Response, Url};
+use crate::names::{Failure, Record, RecordType};
+use crate::objects::Objects;
 
 /// The statistics that a [`Pick`](crate::Pick) made by [`Pick::fake`](crate::Pick::fake) reads. Endpoints past the end of a list read as on the
 /// host before their first exchange: nothing in flight, latency 0, success 1, healthy.
@@ -97,6 +101,8 @@ pub fn log_lines() -> Vec<LogLine> {
 struct Network {
     answers: HashMap<String, Result<Response, Error>>,
     names: HashMap<String, Vec<IpAddr>>,
+    records: HashMap<(String, RecordType), Result<Vec<Record>, Failure>>,
+    files: BTreeMap<String, Vec<u8>>,
     last: Option<Request>,
 }
 
@@ -137,13 +143,67 @@ pub fn resolves(host: &str, addresses: &[IpAddr]) {
     NETWORK.with_borrow_mut(|network| network.names.insert(host.to_owned(), addresses.to_vec()));
 }
 
-pub(crate) fn exchange(request: &Request, url: &Url) -> Result<Response, Error> {
+/// A response that is there at once.
+pub(crate) struct Underway(Option<Result<Response, Error>>);
+
+impl Underway {
+    pub(crate) fn poll(&mut self, _: &Request, _: &Url) -> Option<Result<Response, Error>> {
+        self.0.take()
+    }
+}
+
+pub(crate) fn begin(request: &Request, url: &Url) -> Result<Underway, Error> {
     NETWORK.with_borrow_mut(|network| {
         network.last = Some(request.clone());
         let unknown = || Error::Unreachable(format!("{url} has no answer in this test"));
         let response = network.answers.get(&url.to_string()).cloned().ok_or_else(unknown)??;
-        if response.body.len() > request.limit { Err(Error::TooLarge(request.limit)) } else { Ok(response) }
+        let fits = response.body.len() <= request.limit;
+        Ok(Underway(Some(if fits { Ok(response) } else { Err(Error::TooLarge(request.limit)) })))
     })
+}
+
+/// Questions of this thread for these records of a name are answered so.
+pub fn records(name: &str, record_type: RecordType, answer: Result<Vec<Record>, Failure>) {
+    NETWORK.with_borrow_mut(|network| network.records.insert((name.to_owned(), record_type), answer));
+}
+
+/// This thread may read a file of this path; none takes it away.
+pub fn file(path: &str, content: Option<&[u8]>) {
+    NETWORK.with_borrow_mut(|network| match content {
+        Some(content) => drop(network.files.insert(path.to_owned(), content.to_vec())),
+        None => drop(network.files.remove(path)),
+    });
+}
+
+pub(crate) fn files<T>(look: impl FnOnce(&BTreeMap<String, Vec<u8>>) -> T) -> T {
+    NETWORK.with_borrow(|network| look(&network.files))
+}
+
+/// What comes of an [`Ask`]: of HTTP what [`answer`] and [`fail`] said, of names what [`records`] said, else that there are none.
+pub fn reply(ask: Ask) -> Reply {
+    match ask {
+        Ask::Http(request) => Reply::Http(request.send()),
+        Ask::Names(query) => Reply::Names(NETWORK.with_borrow(|network| {
+            let answer = |question: crate::names::Question| {
+                network.records.get(&(question.name, question.record_type)).cloned().unwrap_or(Err(Failure::Missing(None)))
+            };
+            query.questions.into_iter().map(answer).collect()
+        })),
+    }
+}
+
+/// Asks a plugin for a service's endpoints as the gateway does, with the answers of this thread.
+///
+/// # Errors
+/// The plugin's.
+pub fn endpoints<D: Discovery>(plugin: &mut D, service: &Service, objects: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
+    let Some(mut ask) = plugin.ask(service) else { return plugin.endpoints(service, objects) };
+    loop {
+        match plugin.answered(service, reply(ask))? {
+            Next::Endpoints(endpoints) => return Ok(endpoints),
+            Next::Ask(next) => ask = next,
+        }
+    }
 }
 
 pub(crate) fn resolved(host: &str) -> Result<Vec<IpAddr>, Error> {

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sluicegate_model::allowed_file::AllowedFiles;
 use sluicegate_model::egress::AllowedHost;
 
 /// The rules for one plugin.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Egress {
     pub(crate) hosts: Vec<AllowedHost>,
+    /// What it may read.
+    pub(crate) files: AllowedFiles,
     /// Where the admin API listens: whoever reaches it can see all and, in time, change all.
     pub(crate) admin: Option<SocketAddr>,
     /// Whether this process lets plugins send anything.
@@ -113,7 +116,7 @@ mod tests {
 
     fn egress(hosts: &[&str], admin: &str) -> Egress {
         let hosts = hosts.iter().map(|host| host.parse().expect("a host")).collect();
-        Egress { hosts, admin: Some(admin.parse().expect("an address")), network: Network::Online }
+        Egress { hosts, admin: Some(admin.parse().expect("an address")), ..Egress::default() }
     }
 
     fn prohibited(egress: &Egress, address: &str) -> bool {

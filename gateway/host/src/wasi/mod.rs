@@ -1,12 +1,15 @@
 //! What of WASI preview 2 a discovery plugin has: `wasi:http` outgoing ([`fields`], [`request`], [`response`], [`body`]; [`send`] does it),
-//! [`clocks`], random bits and the look-up of names ([`lookup`]), over `wasi:io` of wasmtime. [`egress`] decides what may be reached. There
-//! are no files, no environment and no sockets: these interfaces do not exist here, and a plugin that imports them is refused when loaded.
+//! [`clocks`], random bits and the look-up of names ([`lookup`]), over `wasi:io` of wasmtime; and two interfaces of our own where WASI's would give
+//! too much or say too little: [`files`] and DNS records ([`names`]). [`egress`] decides what may be reached. There are no `wasi:filesystem`, no
+//! environment and no sockets: these interfaces do not exist here, and a plugin that imports them is refused when loaded.
 
 pub(crate) mod body;
 pub(crate) mod clocks;
 pub(crate) mod egress;
 pub(crate) mod fields;
+pub(crate) mod files;
 pub(crate) mod lookup;
+pub(crate) mod names;
 pub(crate) mod request;
 pub(crate) mod response;
 mod send;
@@ -23,13 +26,14 @@ use tokio::task::JoinHandle;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi_io::IoView;
 
+use crate::bindings::discovery::sluicegate::plugin as ours;
 use crate::bindings::discovery::wasi;
 use egress::{Egress, Refusals};
 
-/// Resources a guest may hold at once: far above what a plugin needs, far below what would weigh.
+/// Resources a guest may hold at once, besides those of its requests: far above what a plugin needs, far below what would weigh.
 const MAX_RESOURCES: usize = 4096;
-/// Requests and look-ups of one plugin under way at once, the reading of their answers included.
-const MAX_CONNECTIONS: usize = 8;
+/// A request, its body and response with their fields, streams and pollables.
+const RESOURCES_OF_A_REQUEST: usize = 8;
 /// Random bytes asked for in one call.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
@@ -38,18 +42,21 @@ pub(crate) struct Wasi {
     pub(crate) table: ResourceTable,
     refusals: Refusals,
     egress: Arc<Egress>,
+    /// Requests and look-ups under way at once, the reading of their answers included.
     connections: Arc<Semaphore>,
+    folders: Option<files::FolderWatch>,
     started: Instant,
     /// A request was denied because this process sends none (`check`).
     pub(crate) kept_offline: bool,
 }
 
 impl Wasi {
-    pub(crate) fn new(plugin: Arc<str>, egress: Arc<Egress>) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, egress: Arc<Egress>, requests: usize) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { table, refusals: Refusals::of(plugin), egress, connections, started: Instant::now(), kept_offline: false }
+        table.set_max_capacity(MAX_RESOURCES + requests * RESOURCES_OF_A_REQUEST);
+        let connections = Arc::new(Semaphore::new(requests));
+        let refusals = Refusals::of(plugin);
+        Self { table, refusals, egress, connections, folders: None, started: Instant::now(), kept_offline: false }
     }
 }
 
@@ -74,6 +81,8 @@ pub(crate) fn add_to_linker<T: IoView + Send + 'static>(linker: &mut Linker<T>, 
     wasi::sockets::network::add_to_linker::<T, HasWasi>(linker, wasi)?;
     wasi::sockets::instance_network::add_to_linker::<T, HasWasi>(linker, wasi)?;
     wasi::sockets::ip_name_lookup::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    ours::names::add_to_linker::<T, HasWasi>(linker, wasi)?;
+    ours::files::add_to_linker::<T, HasWasi>(linker, wasi)?;
     wasi::http::types::add_to_linker::<T, HasWasi>(linker, wasi)?;
     wasi::http::outgoing_handler::add_to_linker::<T, HasWasi>(linker, wasi)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::*;
+use crate::allowed_file::AllowedFiles;
 use crate::object::{Body, error};
 
 /// Compiles the objects.
@@ -57,12 +58,10 @@ impl<'a> Compiler<'a> {
     pub(super) fn plugins(&mut self) {
         for object in self.objects {
             let Body::Plugin(plugin) = &object.body else { continue };
+            let folder = object.origin.file().parent().unwrap_or_else(|| std::path::Path::new("."));
             let source = match (&plugin.spec.source.builtin, &plugin.spec.source.file) {
                 (Some(name), _) => PluginSource::Builtin(name.clone()),
-                (None, Some(file)) => {
-                    let folder = object.origin.file().parent().unwrap_or_else(|| std::path::Path::new("."));
-                    PluginSource::File { path: folder.join(file), sha256: plugin.spec.source.sha256.clone() }
-                }
+                (None, Some(file)) => PluginSource::File { path: folder.join(file), sha256: plugin.spec.source.sha256.clone() },
                 (None, None) => continue,
             };
             let (given, defaults) = (&plugin.spec.limits, Limits::default());
@@ -74,6 +73,11 @@ impl<'a> Compiler<'a> {
                 allowed_hosts: plugin.spec.capabilities.allowed_hosts.iter().filter_map(|host| host.parse().ok()).collect(),
                 shared_entries: given.shared_entries.map_or(defaults.shared_entries, |n| n as usize),
                 shared_bytes: given.shared_memory.map_or(defaults.shared_bytes, |m| m.0),
+                allowed_files: AllowedFiles {
+                    base: folder.to_owned(),
+                    files: plugin.spec.capabilities.allowed_files.iter().filter_map(|file| file.parse().ok()).collect(),
+                },
+                requests: given.requests.unwrap_or(defaults.requests),
             };
             let place = Some(object.origin.place("spec.source"));
             self.plan.plugins.push(PlannedPlugin {

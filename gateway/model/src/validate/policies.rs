@@ -2,6 +2,7 @@
 
 use gateway_api::apis::standard::gateways::Gateway;
 
+use crate::allowed_file::FilePattern;
 use crate::egress::AllowedHost;
 use crate::fault::Fault;
 use crate::object::ours::TargetRef;
@@ -46,6 +47,17 @@ pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) 
     let hosts = &plugin.spec.capabilities.allowed_hosts;
     for (i, wrong) in hosts.iter().enumerate().filter_map(|(i, host)| Some((i, host.parse::<AllowedHost>().err()?))) {
         invalid(&format!("spec.capabilities.allowedHosts[{i}]"), format!("Invalid value: {wrong}"), None);
+    }
+    let files = &plugin.spec.capabilities.allowed_files;
+    for (i, wrong) in files.iter().enumerate().filter_map(|(i, file)| Some((i, file.parse::<FilePattern>().err()?))) {
+        invalid(&format!("spec.capabilities.allowedFiles[{i}]"), format!("Invalid value: {wrong}"), None);
+    }
+    if !files.is_empty() && plugin.spec.kind != PluginKind::Discovery {
+        let what = format!("Forbidden: a {} has no files", plugin.spec.kind);
+        invalid("spec.capabilities.allowedFiles", what, Some("only discovery plugins may read files".to_owned()));
+    }
+    if let Some(requests) = limits.requests.filter(|requests| !(1..=4096).contains(requests)) {
+        invalid("spec.limits.requests", format!("Invalid value: {requests}: must be between 1 and 4096, inclusive"), None);
     }
     if !hosts.is_empty() && plugin.spec.kind != PluginKind::Discovery {
         let what = format!("Forbidden: a {} has no network", plugin.spec.kind);

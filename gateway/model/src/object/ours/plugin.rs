@@ -44,6 +44,10 @@ pub struct PluginCapabilities {
     /// port. Default: none.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
+    /// Files a discovery plugin may read, relative to the folder of this object's own file; the last part may be a pattern: `targets.yaml`,
+    /// `sd/*.json`. Default: none.
+    #[serde(default)]
+    pub allowed_files: Vec<String>,
 }
 
 /// What happens to traffic when a plugin fails.
@@ -82,4 +86,6 @@ pub struct PluginLimits {
     pub shared_memory: Option<Bytes>,
     /// Entries of it. Default 16384.
     pub shared_entries: Option<u32>,
+    /// Requests and look-ups of a discovery plugin under way at once, from 1 to 4096. Default 64.
+    pub requests: Option<usize>,
 }

@@ -1,0 +1,210 @@
+//! Reading and watching the files of `capabilities.allowedFiles`. A file is opened below its folder by the kernel's own rule (`openat2` with
+//! `RESOLVE_BENEATH`): links are followed, as those of a ConfigMap volume (`..data`) must be, but none that leads out.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher as _};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use sluicegate_model::allowed_file::{AllowedFiles, FilePattern};
+use tokio::sync::watch;
+use wasmtime::component::Resource;
+use wasmtime_wasi_io::async_trait;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+
+use super::Wasi;
+use crate::bindings::discovery::sluicegate::plugin::files::{self, Failure};
+
+/// A larger file is refused.
+const MAX_BYTES: u64 = 4 << 20;
+/// Files that one pattern stands for; more are refused.
+const MAX_FILES: usize = 1_000;
+/// An editor writes in several steps: a change is told when it is so old.
+const QUIET: Duration = Duration::from_millis(15);
+/// Where a folder cannot be watched, because it is not there yet, or for want of inotify's watches, a change is supposed so often.
+const SUPPOSE: Duration = Duration::from_secs(5);
+/// For reading.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Watches the folders of a plugin's files, from when it first asks for changes.
+pub(crate) struct FolderWatch {
+    changes: watch::Receiver<u64>,
+    /// All of them are watched.
+    whole: bool,
+    _inner: notify::RecommendedWatcher,
+}
+
+impl FolderWatch {
+    fn new(allowed: &AllowedFiles) -> Option<Self> {
+        let (changed, changes) = watch::channel(0_u64);
+        let watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
+            // Reading is no change. An error of the watcher (a lost event) is one.
+            if !event.is_ok_and(|event| matches!(event.kind, notify::EventKind::Access(_))) {
+                changed.send_modify(|count| *count = count.wrapping_add(1));
+            }
+        });
+        let mut inner = watcher.ok()?;
+        let mut folders: Vec<PathBuf> = allowed.files.iter().map(|file| file.folder(&allowed.base)).collect();
+        folders.sort();
+        folders.dedup();
+        let folders = folders.iter().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        // All, whatever becomes of one.
+        let failed = folders.filter(|folder| inner.watch(folder, RecursiveMode::NonRecursive).is_err()).count();
+        Some(Self { changes, whole: failed == 0, _inner: inner })
+    }
+}
+
+struct Change {
+    /// None: it is supposed.
+    changes: Option<watch::Receiver<u64>>,
+    whole: bool,
+    /// It has been ready, and stays so.
+    seen: bool,
+}
+
+#[async_trait]
+impl Pollable for Change {
+    async fn ready(&mut self) {
+        let changed = async {
+            if let Some(changes) = &self.changes {
+                // A copy's: this one is asked anew when the wait was broken off.
+                if changes.clone().changed().await.is_ok() {
+                    return tokio::time::sleep(QUIET).await;
+                }
+            }
+            std::future::pending().await
+        };
+        if self.seen {
+            return;
+        }
+        if self.whole {
+            changed.await;
+        } else {
+            tokio::select! { () = changed => {}, () = tokio::time::sleep(SUPPOSE) => {} }
+        }
+        self.seen = true;
+    }
+}
+
+impl files::Host for Wasi {
+    async fn matching(&mut self, pattern: String) -> wasmtime::Result<Result<Vec<String>, Failure>> {
+        let wanted: FilePattern = match pattern.parse() {
+            Ok(wanted) => wanted,
+            Err(wrong) => return Ok(Err(Failure::Failed(wrong))),
+        };
+        if !wanted.is_pattern() {
+            return Ok(self.may_read(&wanted).map(|()| vec![wanted.to_string()]));
+        }
+        let egress = self.egress.clone();
+        Ok(off_the_runtime(move || list(&egress.files, &wanted)).await)
+    }
+
+    async fn read(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, Failure>> {
+        let wanted: FilePattern = match path.parse() {
+            Ok(wanted) => wanted,
+            Err(wrong) => return Ok(Err(Failure::Failed(wrong))),
+        };
+        if let Err(denied) = self.may_read(&wanted) {
+            return Ok(Err(denied));
+        }
+        let folder = wanted.folder(&self.egress.files.base);
+        Ok(off_the_runtime(move || open(&folder, wanted.name()).and_then(read)).await)
+    }
+
+    fn changed(&mut self) -> wasmtime::Result<Resource<DynPollable>> {
+        if self.folders.is_none() && !self.egress.files.files.is_empty() {
+            self.folders = FolderWatch::new(&self.egress.files);
+        }
+        let change = match &self.folders {
+            Some(folders) => {
+                let mut changes = folders.changes.clone();
+                changes.mark_unchanged();
+                Change { changes: Some(changes), whole: folders.whole, seen: false }
+            }
+            // Without allowed files there is no change.
+            None => Change { changes: None, whole: self.egress.files.files.is_empty(), seen: false },
+        };
+        let change = self.table.push(change)?;
+        subscribe(&mut self.table, change)
+    }
+}
+
+/// A disk may be far away: nobody else waits for it, and the guest not for long.
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
+        Err(_) => Err(Failure::Failed(format!("the disk did not answer within {PATIENCE:?}"))),
+        Ok(Err(error)) => Err(Failure::Failed(error.to_string())),
+        Ok(Ok(done)) => done,
+    }
+}
+
+impl Wasi {
+    fn may_read(&self, wanted: &FilePattern) -> Result<(), Failure> {
+        if self.egress.files.files.iter().any(|allowed| allowed.allows(wanted)) {
+            return Ok(());
+        }
+        self.refusals.tell(format!("the file {:?}, which is not among the plugin's capabilities.allowedFiles", wanted.to_string()));
+        Err(Failure::Denied)
+    }
+}
+
+/// The allowed files of the pattern's folder that it stands for.
+fn list(allowed: &AllowedFiles, wanted: &FilePattern) -> Result<Vec<String>, Failure> {
+    let allowing: Vec<&FilePattern> = allowed.files.iter().filter(|allowed| allowed.beside(wanted)).collect();
+    if allowing.is_empty() {
+        return Err(Failure::Denied);
+    }
+    let folder = wanted.folder(&allowed.base);
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+    let entries = std::fs::read_dir(folder).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::Missing,
+        _ => Failure::Failed(error.to_string()),
+    })?;
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        // A name that is not UTF-8 cannot be said to the guest.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if wanted.matches(&name)
+            && allowing.iter().any(|allowed| allowed.matches(&name))
+            && !entry.file_type().is_ok_and(|kind| kind.is_dir())
+        {
+            found.push(wanted.sibling(&name));
+        }
+        if found.len() > MAX_FILES {
+            return Err(Failure::Failed(format!("{wanted} stands for more than {MAX_FILES} files")));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn open(folder: &Path, name: &str) -> Result<File, Failure> {
+    let failed = |errno: Errno| match errno {
+        Errno::NOENT | Errno::NOTDIR => Failure::Missing,
+        // A link that leads out of the folder; one that leads in a circle.
+        Errno::XDEV | Errno::LOOP => Failure::Denied,
+        Errno::NOSYS => Failure::Failed("this kernel has no openat2: Linux 5.6 is needed".to_owned()),
+        errno => Failure::Failed(std::io::Error::from(errno).to_string()),
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    // A pipe would make the opening wait; it is found out below.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let below = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(folder, name, flags, Mode::empty(), below).map(File::from).map_err(failed)
+}
+
+fn read(file: File) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(error.to_string());
+    let found = file.metadata().map_err(failed)?;
+    if !found.is_file() {
+        return Err(Failure::Failed("it is no regular file".to_owned()));
+    }
+    let mut content = Vec::new();
+    // Also of a file that grows while it is read.
+    file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > MAX_BYTES { Err(Failure::TooLarge(MAX_BYTES)) } else { Ok(content) }
+}

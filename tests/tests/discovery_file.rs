@@ -1,0 +1,142 @@
+//! Discovery by files: the built-in plugin `file`, and what the gateway lets a plugin read.
+
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use sluicegate_tests::{Gateway, SERVICE, connect, echo, eventually};
+
+/// A `Plugin` object for the built-in, and a policy that uses it.
+fn policy(allowed: &str, files: &str) -> String {
+    format!(
+        r#"
+apiVersion: sluicegate.dev/v1alpha1
+kind: Plugin
+metadata: {{name: sd}}
+spec: {{kind: discovery, source: {{builtin: file}}, capabilities: {{allowedFiles: [{allowed}]}}}}
+---
+apiVersion: sluicegate.dev/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {{name: p}}
+spec:
+  targetRefs: [{{kind: Service, name: nginx-svc}}]
+  discovery: {{plugin: sd, config: {{files: [{files}]}}}}
+"#
+    )
+}
+
+fn fault(gateway: &Gateway, words: &[&str]) -> bool {
+    let faults = gateway.json("faults");
+    let all = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
+    all.into_iter().any(|message| words.iter().all(|word| message.contains(word)))
+}
+
+fn no_fault(gateway: &Gateway) -> bool {
+    gateway.json("faults").as_array().is_some_and(Vec::is_empty)
+}
+
+fn serves(gateway: &Gateway, name: &str) -> bool {
+    connect(gateway.node_port()).is_ok_and(|(served, _)| served == name)
+}
+
+#[test]
+fn endpoints_follow_a_file_and_stay_while_it_is_faulty_or_missing() {
+    let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
+    for (name, last) in [("a", 2), ("b", 3)] {
+        echo(gateway.ip(last), name);
+    }
+    // A name that the gateway does not read as an object.
+    let file = gateway.path("sd");
+    std::fs::create_dir(&file).expect("made");
+    let targets = |last: u8| format!("- targets: ['{}:80']\n  labels: {{rack: r1}}\n", gateway.ip(last));
+    let write = |text: &str| {
+        std::fs::write(file.join(".partial"), text).expect("written");
+        std::fs::rename(file.join(".partial"), file.join("t.targets.yml")).expect("renamed");
+    };
+    write(&targets(2));
+    // The folder of objects is read as a whole: the list of targets has no kind, and is told so.
+    gateway.write("policy.yaml", &policy("sd/*.yml", "sd/t.targets.yml"));
+    eventually("the file's endpoint", || gateway.ready_endpoints() == 1);
+    eventually("served", || serves(&gateway, "a"));
+    write(&targets(3));
+    let begun = Instant::now();
+    eventually("the other", || serves(&gateway, "b"));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    write("- targets: ['10.0.0.1']\n");
+    eventually("told", || fault(&gateway, &["plugin sd", "sd/t.targets.yml: target `10.0.0.1` must be a host and a port"]));
+    assert!(serves(&gateway, "b"), "the last good set stays");
+    std::fs::remove_file(file.join("t.targets.yml")).expect("removed");
+    eventually("told", || fault(&gateway, &["plugin sd", "sd/t.targets.yml: it is not there"]));
+    assert!(serves(&gateway, "b"));
+    write(&targets(2));
+    eventually("recovered", || serves(&gateway, "a") && !fault(&gateway, &["plugin sd"]));
+}
+
+#[test]
+fn what_is_not_allowed_is_not_read_and_no_link_leads_out() {
+    let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
+    let outside = tempfile::tempdir().expect("a folder");
+    let secret = outside.path().join("secret.json");
+    std::fs::write(&secret, format!(r#"[{{"targets": ["{}:80"]}}]"#, gateway.ip(9))).expect("written");
+    let sd = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| sd.path().join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::write(at("mine.json"), "[]").expect("written");
+    std::fs::write(at("other.json"), "[]").expect("written");
+    symlink(&secret, at("link.json")).expect("linked");
+    symlink("../../../../../../../../../etc/hostname", at("up.json")).expect("linked");
+    symlink("/proc/self/environ", at("magic.json")).expect("linked");
+    rustix_fifo(&at("pipe.json"));
+    let denied = "it is not among the plugin's capabilities.allowedFiles, or a link out of its folder";
+    for (allowed, asked, wanted) in [
+        (String::new(), at("mine.json"), denied),
+        (at("mine.json"), at("other.json"), denied),
+        (at("*.json"), secret.to_str().expect("UTF-8").to_owned(), denied),
+        (at("*.json"), format!("{}/../{}/mine.json", sd.path().display(), sd.path().file_name().expect("a name").display()), denied),
+        (at("*.json"), at("link.json"), denied),
+        (at("*.json"), at("up.json"), denied),
+        (at("*.json"), at("magic.json"), denied),
+        (at("*.json"), at("pipe.json"), "it is no regular file"),
+        (at("*.json"), at("missing.json"), "it is not there"),
+    ] {
+        let allowed = if allowed.is_empty() { allowed } else { format!("\"{allowed}\"") };
+        gateway.write("policy.yaml", &policy(&allowed, &format!("\"{asked}\"")));
+        eventually(&asked, || fault(&gateway, &["plugin sd", &asked, wanted]));
+    }
+    assert!(gateway.json("endpoints").as_array().is_some_and(Vec::is_empty));
+    gateway.write("policy.yaml", &policy(&format!("\"{}\"", at("*.json")), &format!("\"{}\"", at("mine.json"))));
+    eventually("allowed", || no_fault(&gateway));
+    // Too large, whatever its content.
+    std::fs::write(at("mine.json"), " ".repeat((4 << 20) + 1)).expect("written");
+    eventually("too large", || fault(&gateway, &["plugin sd", "mine.json: it is larger than 4194304 bytes"]));
+}
+
+/// A pipe that nobody writes to: opening it would wait.
+fn rustix_fifo(path: &str) {
+    let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
+    assert!(made.success());
+}
+
+#[test]
+fn a_configmap_volume_is_followed_by_its_links() {
+    let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
+    for (name, last) in [("a", 2), ("b", 3)] {
+        echo(gateway.ip(last), name);
+    }
+    // As the kubelet does it: targets.json → ..data/targets.json, ..data → ..1, then a rename of a new ..data over the old one.
+    let volume = tempfile::tempdir().expect("a folder");
+    let fill = |version: &str, last: u8| {
+        let folder = volume.path().join(version);
+        std::fs::create_dir(&folder).expect("made");
+        std::fs::write(folder.join("targets.json"), format!(r#"[{{"targets": ["{}:80"]}}]"#, gateway.ip(last))).expect("written");
+        symlink(version, volume.path().join("..data_tmp")).expect("linked");
+        std::fs::rename(volume.path().join("..data_tmp"), volume.path().join("..data")).expect("renamed");
+    };
+    fill("..1", 2);
+    symlink("..data/targets.json", volume.path().join("targets.json")).expect("linked");
+    let pattern = format!("\"{}/*.json\"", volume.path().display());
+    gateway.write("policy.yaml", &policy(&pattern, &pattern));
+    eventually("the volume's endpoint", || gateway.ready_endpoints() == 1 && serves(&gateway, "a"));
+    fill("..2", 3);
+    eventually("the next version", || serves(&gateway, "b"));
+    std::fs::remove_dir_all(volume.path().join("..1")).expect("removed");
+    assert!(no_fault(&gateway));
+}
