@@ -156,11 +156,12 @@ impl Upstreams {
         self.carriers.retain(&live);
     }
 
-    /// Closes connections that were idle for too long, or that their endpoints have closed.
+    /// Closes connections that were idle for too long, or that their endpoints have closed; the others give memory back.
     pub(crate) fn prune(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain(|_, stack| {
             stack.retain_mut(|(connection, since)| connection.terms().allow_idle(*since, now) && connection.is_idle());
+            stack.iter_mut().for_each(|(connection, _)| connection.rest());
             !stack.is_empty()
         });
         self.carriers.prune(now);
