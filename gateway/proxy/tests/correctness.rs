@@ -326,7 +326,9 @@ fn responses_without_content_have_none() {
 fn a_response_has_one_date() {
     run(async {
         let (proxy, at) = (start(1), free());
-        let dates = |answer: &str| answer.lines().filter_map(|l| l.strip_prefix("date: ").map(str::to_owned)).collect::<Vec<_>>();
+        let value =
+            |line: &str| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("date")).map(|(_, date)| date.to_owned());
+        let dates = |answer: &str| answer.lines().filter_map(value).collect::<Vec<_>>();
         let made = dates(&answered(&proxy, at, "GET", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await);
         let now = std::time::SystemTime::now();
         let age = now.duration_since(httpdate::parse_http_date(&made[0]).unwrap()).unwrap_or_default();
