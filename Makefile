@@ -12,7 +12,6 @@ FUZZ_TARGETS = $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 setup:
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
 
-# Both together: built one by one they would want wasmtime with other features each.
 build: setup
 	$(CARGO) build --release --locked --package sluicegate --package sluicegate-bench
 

@@ -14,6 +14,8 @@ pub struct Words {
     paths: Vec<String>,
     hosts: Vec<String>,
     values: Vec<String>,
+    /// Of objects that have both: the values that fields are compared with.
+    named: Vec<(String, String)>,
 }
 
 /// A request, owned.
@@ -44,7 +46,8 @@ impl Made {
 impl Words {
     /// Every word of a configuration.
     pub fn of(config: &Value) -> Self {
-        let mut words = Self { paths: vec!["/".to_owned()], hosts: vec!["example.com".to_owned()], values: vec!["1".to_owned()] };
+        let mut words =
+            Self { paths: vec!["/".to_owned()], hosts: vec!["example.com".to_owned()], values: vec!["1".to_owned()], named: Vec::new() };
         words.collect(config);
         words
     }
@@ -59,7 +62,12 @@ impl Words {
                 self.values.push(text.clone());
             }
             Value::Array(items) => items.iter().for_each(|item| self.collect(item)),
-            Value::Object(map) => map.values().for_each(|item| self.collect(item)),
+            Value::Object(map) => {
+                if let (Some(Value::String(name)), Some(Value::String(value))) = (map.get("name"), map.get("value")) {
+                    self.named.push((name.clone(), value.clone()));
+                }
+                map.values().for_each(|item| self.collect(item));
+            }
             _ => {}
         }
     }
@@ -68,7 +76,10 @@ impl Words {
     pub fn plain(&self, interests: &Interests, random: &mut Random) -> Made {
         let mut headers = HeaderMap::new();
         for name in &interests.headers {
-            if let Ok(value) = HeaderValue::from_str(one(&self.values, random)) {
+            let wanted = self.named.iter().filter(|(named, _)| named.eq_ignore_ascii_case(name.as_str())).map(|(_, value)| value);
+            let wanted: Vec<String> = wanted.cloned().collect();
+            let value = one(if wanted.is_empty() { &self.values } else { &wanted }, random);
+            if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
         }

@@ -79,9 +79,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let wanted = |name: &str, filter: &[String]| filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()));
     let scenarios: Vec<&Scenario> = scenario::ALL.iter().filter(|s| wanted(s.name, &arguments.only)).collect();
     println!("The wasm calls alone:");
-    let calls = calls::measure()?;
+    let calls = calls::measure(&arguments.gateway)?;
     for call in &calls {
-        println!("  {:<40} {:>6.0} ns, {} allocations", call.name, call.nanos, call.allocations);
+        println!("  {:<40} {:>6.0} ns, {:>6.0} instructions", call.name, call.nanos, call.instructions);
     }
     println!("Starting the proxies and backends ...");
     let peers = Peers::start(&arguments.gateway)?;

@@ -97,9 +97,9 @@ impl Report {
                 r.scenario, r.proxy, r.cpu_us, r.unit, r.rate
             );
         }
-        text.push_str("\n| wasm call alone | time | allocations |\n| --- | ---: | ---: |\n");
+        text.push_str("\n| wasm call alone | time | instructions |\n| --- | ---: | ---: |\n");
         for c in &self.calls {
-            let _ = writeln!(text, "| {} | {:.0} ns | {} |", c.name, c.nanos, c.allocations);
+            let _ = writeln!(text, "| {} | {:.0} ns | {:.0} |", c.name, c.nanos, c.instructions);
         }
         if let Some(share) = self.wasm_share {
             let _ = writeln!(text, "\nRoute and pick are {:.1} % of the CPU time of a request at L7.", share * 100.0);
