@@ -9,6 +9,7 @@ mod lab;
 mod lifecycle;
 mod plugin;
 mod simulate;
+mod trace;
 
 use std::io::Write as _;
 use std::path::PathBuf;

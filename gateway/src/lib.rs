@@ -22,6 +22,7 @@ use sluicegate_host::Loader;
 use sluicegate_model::object::ours::LogFormat;
 use sluicegate_model::plan::Settings;
 use sluicegate_model::pool::Here;
+use sluicegate_model::record::Recorder;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
@@ -183,6 +184,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         Ok((listener.local_addr()?, listener))
     });
     let (admin_address, admin_listener) = admin.map_err(io(format!("admin address {}", settled.admin_address)))?;
+    let recorder = Arc::new(Recorder::default());
     let folder = || io(format!("state folder {}", settled.state_dir.display()));
     let ranges = settled.ranges.clone();
     let allocator = match lock {
@@ -192,14 +194,15 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let allocator = allocator.map_err(folder())?;
     let lock = allocator.lock().map_err(folder())?;
     let compiled = settled.state_dir.join("compiled");
-    let loader = Loader::keeping(&compiled).map_err(|e| Error::Engine(format!("{e:#}")))?.guarding(admin_address);
+    let loader = Loader::keeping(&compiled).map_err(|e| Error::Engine(format!("{e:#}")))?;
+    let loader = loader.guarding(admin_address).recorded_by(recorder.clone());
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
     let options = settled.options()?;
     let turns = options.turns.clone();
     let controller = Controller::new(options, loader, allocator);
     let operate = controller.operate();
-    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone(), operate };
+    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone(), operate, recorder };
     let health_checks = Arc::new(HealthChecks::new(stopping.clone()));
     let outcome = runtime.block_on(async {
         let mut shutdown = pin!(shutdown);

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const GATEWAY: &str = r#"
@@ -139,6 +140,30 @@ fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
     assert_eq!((code, err.as_str()), (Some(1), "sluicegate: plugin least-request has no generation before 1\n"));
     let (code, out, _) = run(folder.path(), &["plugin", "reload", "least-request", "--admin-address", &admin]);
     assert_eq!((code, out.as_str()), (Some(0), "plugin least-request: generation 2 serves\n"));
+    let recorded = AtomicBool::new(false);
+    let (code, out, err) = std::thread::scope(|scope| {
+        // Nothing answers there, but an endpoint is picked for each.
+        scope.spawn(|| {
+            while !recorded.load(Ordering::Relaxed) {
+                let _ = ureq::get("http://127.211.7.1:30017/").call();
+            }
+        });
+        let done = run(
+            folder.path(),
+            &["plugin", "record", "least-request", "--out", "trace.jsonl", "--seconds", "1", "--rate", "200", "--admin-address", &admin],
+        );
+        recorded.store(true, Ordering::Relaxed);
+        done
+    });
+    assert_eq!((code, out.starts_with("trace.jsonl: ") && out.ends_with("time ended it\n")), (Some(0), true), "{out}{err}");
+    let replay = |plugin: &str, more: &[&str]| run(folder.path(), &[&["plugin", "replay", plugin, "trace.jsonl"][..], more].concat());
+    let (code, out, err) = replay("least-request", &["--same"]);
+    assert_eq!((code, out.contains("  100.00 %  ")), (Some(0), true), "{out}{err}");
+    let (code, out, _) = replay("maglev", &["-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert!(code == Some(0) && report["picks"].as_u64() > Some(5) && report["recorded"]["plugin"] == "least-request", "{out}");
+    let (code, _, err) = run(folder.path(), &["plugin", "record", "kubernetes", "--out", "none.jsonl", "--admin-address", &admin]);
+    assert_eq!((code, err.as_str()), (Some(1), "sluicegate: kubernetes is a discovery; picks of balancers are recorded\n"));
     let (code, _, err) = run(folder.path(), &["plugin", "disable", "nobody", "--admin-address", &admin]);
     assert_eq!((code, err.as_str()), (Some(1), "sluicegate: there is no plugin \"nobody\" in use\n"));
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("sent");

@@ -8,11 +8,13 @@
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
+//! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
 mod health_check;
 mod metrics;
 mod plugins;
+mod record;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use sluicegate_model::operate::Operate;
+use sluicegate_model::record::Recorder;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 
@@ -41,6 +44,8 @@ pub struct View {
     pub stopping: Arc<AtomicBool>,
     /// Takes orders to control.
     pub operate: Operate,
+    /// Samples balancers' picks.
+    pub recorder: Arc<Recorder>,
 }
 
 /// Serves until `shutdown` is ready.
@@ -62,6 +67,7 @@ fn router(view: View) -> Router {
         .route("/api/v1/listeners", get(|State(v): State<View>| async move { Json(v.status.load().listeners.clone()) }))
         .route("/api/v1/plugins", get(|State(v): State<View>| async move { Json(v.status.load().plugins.clone()) }))
         .route("/api/v1/plugins/{name}/history", get(plugins::history))
+        .route("/api/v1/plugins/{name}/record", post(record::record))
         .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
         .route("/api/v1/faults", get(|State(v): State<View>| async move { Json(v.status.load().faults.clone()) }))
         .with_state(view)

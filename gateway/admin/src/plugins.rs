@@ -13,7 +13,15 @@ use crate::View;
 /// answered: without it, any page could give orders to a gateway on the visitor's machine.
 const ORDER: &str = "x-sluicegate-order";
 
-type Refused = (StatusCode, String);
+pub(super) type Refused = (StatusCode, String);
+
+/// Whether a request carries it.
+pub(super) fn ordered(headers: &HeaderMap) -> Result<(), Refused> {
+    match headers.contains_key(ORDER) {
+        true => Ok(()),
+        false => Err((StatusCode::FORBIDDEN, format!("an order needs the field {ORDER}, with any value\n"))),
+    }
+}
 
 pub(super) async fn history(State(view): State<View>, Path(name): Path<String>) -> Result<Json<Vec<PluginEvent>>, Refused> {
     let status = view.status.load();
@@ -26,9 +34,7 @@ pub(super) async fn order(
     Path((name, action)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<String, Refused> {
-    if !headers.contains_key(ORDER) {
-        return Err((StatusCode::FORBIDDEN, format!("an order needs the field {ORDER}, with any value\n")));
-    }
+    ordered(&headers)?;
     let action = Action::from_str(&action).map_err(|error| (StatusCode::NOT_FOUND, format!("{error}\n")))?;
     let done = (view.operate)(name, action).await;
     done.map(|said| said + "\n").map_err(|error| (StatusCode::CONFLICT, error + "\n"))

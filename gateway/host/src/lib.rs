@@ -23,3 +23,4 @@ pub mod version;
 mod wasi;
 
 pub use load::{Description, Loaded, Loader};
+pub use tape::Tape;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Generation, GenerationStats, Limits, PluginError, PluginKind, Stage};
+use sluicegate_model::record::Recorder;
 use sluicegate_model::status::Compiled;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
@@ -68,6 +69,7 @@ pub struct Loader {
     network: Network,
     admin: Option<SocketAddr>,
     cache: Option<Arc<CodeCache>>,
+    recorder: Arc<Recorder>,
 }
 
 impl Loader {
@@ -97,15 +99,21 @@ impl Loader {
         router::guest::add_to_linker(&mut routers)?;
         let mut discoveries = Linker::new(&engine);
         discovery::add_to_linker(&mut discoveries)?;
-        let (network, admin) = (Network::Online, None);
+        let (network, admin, recorder) = (Network::Online, None, Arc::default());
         let (balancers, routers, discoveries) = (balancers.into(), routers.into(), discoveries.into());
-        Ok(Self { engine, balancers, routers, discoveries, network, admin, cache: cache.map(Arc::new) })
+        Ok(Self { engine, balancers, routers, discoveries, network, admin, cache: cache.map(Arc::new), recorder })
     }
 
     /// How many plugins' code was found compiled, and how many were compiled and kept, since the start.
     pub fn compiled(&self) -> Compiled {
         let (found, anew) = self.cache.as_ref().map_or((0, 0), |cache| cache.counts());
         Compiled { found, anew }
+    }
+
+    /// The same, whose balancers' picks this one may sample.
+    #[must_use]
+    pub fn recorded_by(self, recorder: Arc<Recorder>) -> Self {
+        Self { recorder, ..self }
     }
 
     /// The same, whose discovery plugins must not reach the admin API, which listens there.
@@ -190,7 +198,13 @@ impl Loader {
                 let guest = pre.instantiate(&mut store).map_err(start)?;
                 let (n, v, schema) = guest.describe(&mut store).map_err(|e| describe(store.data(), e))?;
                 let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
-                let made = WasmBalancer { pre, engine: self.engine.clone(), limits: limits.clone(), generation: generation(&description) };
+                let made = WasmBalancer {
+                    pre,
+                    engine: self.engine.clone(),
+                    limits: limits.clone(),
+                    generation: generation(&description),
+                    recorder: self.recorder.clone(),
+                };
                 Ok((Loaded::Balancer(made.into()), description))
             }
             PluginKind::Router => {

@@ -10,6 +10,7 @@ use sluicegate_model::commons::Commons;
 use sluicegate_model::health::Condition;
 use sluicegate_model::plugin::{Limits, PluginError, Stage};
 use sluicegate_model::pool::Pool;
+use sluicegate_model::stats::{EndpointStats, Sight};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::bindings::balancer::sluicegate::plugin::{statistics, types};
@@ -164,12 +165,17 @@ impl State {
         }
     }
 
-    fn endpoint<T>(&self, index: u32, read: impl FnOnce(&sluicegate_model::stats::EndpointStats) -> T) -> Option<T> {
-        Some(read(&self.pool.as_ref()?.endpoints.get(index as usize)?.stats))
+    /// What the guest asked of an endpoint: of its statistics now, or of what the tape has of this pick.
+    fn endpoint<T>(&mut self, index: u32, read: impl FnOnce(&EndpointStats) -> T, of: impl FnOnce(Sight) -> T) -> Option<T> {
+        let stats = &self.pool.as_ref()?.endpoints.get(index as usize)?.stats;
+        match &mut self.tape {
+            None => Some(read(stats)),
+            Some(tape) => Some(of(tape.sight(index, || stats.sight()))),
+        }
     }
 
-    pub(crate) fn condition(&self, endpoint: u32) -> Condition {
-        self.endpoint(endpoint, |s| s.health.condition()).unwrap_or(Condition::Healthy)
+    pub(crate) fn condition(&mut self, endpoint: u32) -> Condition {
+        self.endpoint(endpoint, |s| s.health.condition(), |s| s.condition).unwrap_or(Condition::Healthy)
     }
 }
 
@@ -185,15 +191,15 @@ impl statistics::Host for State {
     }
 
     fn in_flight(&mut self, endpoint: u32) -> u32 {
-        self.endpoint(endpoint, |s| s.in_flight()).unwrap_or(0)
+        self.endpoint(endpoint, EndpointStats::in_flight, |s| s.in_flight).unwrap_or(0)
     }
 
     fn latency(&mut self, endpoint: u32) -> u32 {
-        self.endpoint(endpoint, |s| s.latency_us()).unwrap_or(0)
+        self.endpoint(endpoint, EndpointStats::latency_us, |s| s.latency_us).unwrap_or(0)
     }
 
     fn success(&mut self, endpoint: u32) -> f32 {
-        self.endpoint(endpoint, |s| s.success()).unwrap_or(0.0)
+        self.endpoint(endpoint, EndpointStats::success, |s| s.success).unwrap_or(0.0)
     }
 }
 

@@ -1,21 +1,50 @@
-//! The random bits of one pick, played back.
+//! What one pick drew and read: written down for a recording, and played back by tools.
 
 use std::collections::VecDeque;
 
 use rand::Rng;
+use sluicegate_model::record::MOST_KEPT;
+use sluicegate_model::stats::Sight;
 
-/// What stands between a guest and its generator.
-pub(crate) struct Tape {
+/// Of one pick. The guest is told exactly what is written here: of each endpoint what was seen first.
+#[derive(Debug, Default)]
+pub struct Tape {
     playing: VecDeque<u64>,
+    /// Random bits, in their order.
+    pub random: Vec<u64>,
+    /// Statistics by index, in the order they were read.
+    pub seen: Vec<(u32, Sight)>,
+    /// There was more than is kept.
+    pub cut: bool,
 }
 
 impl Tape {
-    /// Gives these, in their order, and then new ones.
+    /// Gives these random bits, in their order, and then new ones.
     pub(crate) fn playing(random: Vec<u64>) -> Self {
-        Self { playing: random.into() }
+        Self { playing: random.into(), ..Self::default() }
     }
 
     pub(crate) fn random(&mut self, fresh: &mut impl Rng) -> u64 {
-        self.playing.pop_front().unwrap_or_else(|| fresh.next_u64())
+        let random = self.playing.pop_front().unwrap_or_else(|| fresh.next_u64());
+        if self.random.len() < MOST_KEPT {
+            self.random.push(random);
+        } else {
+            self.cut = true;
+        }
+        random
+    }
+
+    /// What the guest sees of an endpoint.
+    pub(crate) fn sight(&mut self, endpoint: u32, now: impl FnOnce() -> Sight) -> Sight {
+        if let Some((_, known)) = self.seen.iter().find(|(index, _)| *index == endpoint) {
+            return *known;
+        }
+        let sight = now();
+        if self.seen.len() < MOST_KEPT {
+            self.seen.push((endpoint, sight));
+        } else {
+            self.cut = true;
+        }
+        sight
     }
 }

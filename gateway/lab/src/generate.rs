@@ -2,11 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use sluicegate_model::commons::Commons;
+use sluicegate_model::commons::shared::SharedState;
 use sluicegate_model::health::Condition;
-use sluicegate_model::plugin::PickContext;
+use sluicegate_model::plugin::{Limits, PickContext};
 use sluicegate_model::pool::{EmptyReason, Endpoint, Pool, unique};
 use sluicegate_model::stats::{EndpointStats, Sight};
 
@@ -16,6 +20,26 @@ pub type Random = Xoshiro256PlusPlus;
 /// One of the independent streams of a seed: what one purpose draws does not depend on how much another one drew.
 pub fn stream(seed: u64, purpose: u64) -> Random {
     Random::seed_from_u64(seed ^ purpose.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// Time that goes on when it is told to, for what plugins share and let expire.
+#[derive(Clone, Debug, Default)]
+pub struct Time(Arc<AtomicU64>);
+
+impl Time {
+    /// So many nanoseconds have passed.
+    pub fn set(&self, nanos: u64) {
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+
+    /// What the instances of a plugin have in common, by this time.
+    pub fn commons(&self, limits: &Limits) -> Commons {
+        let time = self.0.clone();
+        let shared = SharedState::with_clock(Arc::new(move || Duration::from_nanos(time.load(Ordering::Relaxed))));
+        let commons = Commons { shared: Arc::new(shared), ..Commons::default() };
+        commons.limit(limits);
+        commons
+    }
 }
 
 /// An endpoint that nothing is known of.
@@ -97,6 +121,8 @@ fn wild_endpoint(index: usize, weights: u32, v6: u32, named: bool, random: &mut 
         made.node = (index % 3 > 0).then(|| format!("node-{}", random.random_range(0..1000)));
         made.labels = (0..index % 4).map(|i| (format!("example.com/label-{i}"), random.random_range(0..3).to_string())).collect();
     }
+    made.annotations = (0..index % 3).map(|i| (format!("example.com/note-{i}"), "x".repeat(i * 10))).collect();
+    made.terminating = random.random_range(0..20) == 0;
     made.stats.show(wild_sight(random));
     made
 }

@@ -56,6 +56,17 @@ pub(super) fn history(at: &At, name: &str, output: Output) -> Result<String, Str
     })
 }
 
+/// Gives an order whose answer is long; it must have come to its end within `patience`.
+pub(super) fn post(at: &At, name: &str, order: &str, patience: Duration) -> Result<ureq::http::Response<ureq::Body>, String> {
+    let url = format!("http://{}/api/v1/plugins/{name}/{order}", at.admin_address);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(patience)).build().into();
+    let answer = agent.post(&url).header("x-sluicegate-order", "1").send_empty();
+    match answer {
+        Ok(answer) if answer.status().is_success() => Ok(answer),
+        answer => Err(read(&url, answer).err().unwrap_or_default()),
+    }
+}
+
 /// Gives an order, and says what was done.
 pub(super) fn order(at: &At, name: &str, action: Action) -> Result<String, String> {
     let url = format!("http://{}/api/v1/plugins/{name}/{action}", at.admin_address);

@@ -1,5 +1,5 @@
 //! `sluicegate plugin`: new, build and inspect here; a running gateway's plugins in [`super::lifecycle`]; what authors try them with in
-//! [`super::lab`] and [`super::simulate`].
+//! [`super::lab`], [`super::simulate`] and [`super::trace`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use sluicegate_host::load::componentize;
 
 use sluicegate_model::operate::Action as Order;
 
-use super::{fail, get, lab, lifecycle, out, simulate};
+use super::{fail, get, lab, lifecycle, out, simulate, trace};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -39,6 +39,10 @@ pub(super) enum Action {
     Bench(Box<lab::Bench>),
     /// Simulate a service under load with each of several balancers, and compare them
     Simulate(Box<simulate::Simulate>),
+    /// Write decisions of a running gateway's balancer to a file, for `replay`
+    Record(Box<trace::Record>),
+    /// Play a trace to another version of a balancer: does it decide the same, and what would it have done
+    Replay(Box<trace::Replay>),
     /// Show a running gateway's plugins, as `get plugins` does
     List(get::From),
     /// Show what happened to a running gateway's plugin: loaded, refused, quarantined, rolled back, disabled
@@ -80,6 +84,8 @@ impl Action {
             Self::Test(test) => return test.execute(),
             Self::Bench(bench) => return bench.execute(),
             Self::Simulate(simulate) => return simulate.execute(),
+            Self::Record(record) => return record.execute(),
+            Self::Replay(replay) => return replay.execute(),
             Self::List(from) => return get::list_plugins(&from),
             Self::History { name, from } => lifecycle::history(&lifecycle::At { admin_address: from.admin_address }, &name, from.output),
             Self::Rollback { name, at } => lifecycle::order(&at, &name, Order::Rollback),

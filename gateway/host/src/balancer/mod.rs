@@ -12,7 +12,9 @@ use rustc_hash::FxBuildHasher;
 use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Stage};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
+use sluicegate_model::record::{Event, Recorded, Recorder, SMALL_POOL, Session};
 use sluicegate_model::stats::EndpointStats;
+use sluicegate_model::trace::ReportLine;
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
@@ -26,6 +28,7 @@ pub struct WasmBalancer {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
     pub(crate) generation: Arc<Generation>,
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl BalancerGeneration for WasmBalancer {
@@ -61,8 +64,11 @@ impl WasmBalancer {
             limits: self.limits.clone(),
             generation: self.generation.clone(),
             commons,
+            recorder: self.recorder.clone(),
+            number: unique(),
             seed,
-            script: Vec::new(),
+            tape: None,
+            taped: None,
             live: None,
             calls: 0,
             reports: false,
@@ -141,8 +147,13 @@ pub struct Instance {
     commons: Commons,
     /// Of its random bits; none: nobody knows them.
     seed: Option<u64>,
-    /// Random bits for the next pick, in place of drawn ones.
-    script: Vec<u64>,
+    recorder: Arc<Recorder>,
+    /// Its own, for recordings.
+    number: u64,
+    /// For the next pick.
+    tape: Option<Box<Tape>>,
+    /// Of the last pick, if it had one.
+    taped: Option<Box<Tape>>,
     /// Boxed: it is taken out for each call, so that whatever fails drops it.
     live: Option<Box<Live>>,
     calls: u64,
@@ -204,9 +215,15 @@ impl Live {
 }
 
 impl Instance {
-    /// Random bits that the next pick gets in the place of drawn ones: the first with its context, the others as it asks for them.
+    /// The next pick gets these random bits in the place of drawn ones, the first with its context, the others as it asks for them; and what it
+    /// draws and reads is written down.
     pub fn play(&mut self, random: Vec<u64>) {
-        self.script = random;
+        self.tape = Some(Box::new(Tape::playing(random)));
+    }
+
+    /// What the last pick drew and read, if it was played or recorded.
+    pub fn taped(&self) -> Option<&Tape> {
+        self.taped.as_deref()
     }
 
     /// The guest's linear memory, in bytes; 0 before the first call and after a failure.
@@ -227,13 +244,16 @@ impl Instance {
         live.open(pool, config)?;
         let (resource, reports) = live.update(pool)?;
         self.reports = reports;
-        if !self.script.is_empty() {
-            live.store.data_mut().tape = Some(Box::new(Tape::playing(std::mem::take(&mut self.script))));
+        if self.tape.is_some() {
+            live.store.data_mut().tape = self.tape.take();
         }
         arm_call(&mut live.store);
         let random = context.random.unwrap_or_else(|| live.store.data_mut().next_random());
         let context = guest::PickContext { hash: context.hash, attempt: context.attempt, random };
         let picked = live.guest.pick(&mut live.store, resource, context);
+        if live.store.data().tape.is_some() {
+            self.taped = live.store.data_mut().tape.take();
+        }
         let picked = picked.map_err(|e| explain(live.store.data(), Stage::Pick, &e))?;
         match picked {
             Some(index) if index as usize >= pool.endpoints.len() => Err(PluginError {
@@ -247,6 +267,43 @@ impl Instance {
                 Ok(picked.map(|index| index as usize))
             }
         }
+    }
+
+    /// A pick that a recording wants.
+    #[cold]
+    fn recorded(
+        &mut self,
+        session: &Session,
+        pool: &Arc<Pool>,
+        config: &Arc<str>,
+        context: PickContext,
+    ) -> Result<Option<usize>, PluginError> {
+        self.tape = Some(Box::default());
+        self.taped = None;
+        let begun = Instant::now();
+        let picked = self.try_pick(pool, config, context);
+        let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // Without one, it failed before it was asked: there was no decision.
+        if let Some(mut tape) = self.taped.take() {
+            if pool.endpoints.len() <= SMALL_POOL {
+                for (index, endpoint) in (0..).zip(&pool.endpoints) {
+                    tape.sight(index, || endpoint.stats.sight());
+                }
+            }
+            session.tell(Event::Pick(Box::new(Recorded {
+                instance: self.number,
+                generation: self.generation.number,
+                pool: pool.clone(),
+                config: config.clone(),
+                context,
+                random: context.random.into_iter().chain(tape.random).collect(),
+                seen: tape.seen,
+                cut: tape.cut,
+                picked: picked.as_ref().map(|picked| *picked).map_err(|error| error.reason.clone()),
+                nanoseconds,
+            })));
+        }
+        picked
     }
 
     fn try_report(&mut self, pool: &Arc<Pool>, outcome: Outcome) -> Result<(), PluginError> {
@@ -280,7 +337,10 @@ impl Balancer for Instance {
     fn pick(&mut self, pool: &Arc<Pool>, config: &Arc<str>, context: PickContext) -> Result<Option<usize>, PluginError> {
         self.calls += 1;
         let begun = self.calls.is_multiple_of(64).then(Instant::now);
-        let picked = self.try_pick(pool, config, context);
+        let picked = match self.recorder.sampling(&self.generation.plugin, self.calls) {
+            None => self.try_pick(pool, config, context),
+            Some(session) => self.recorded(&session, pool, config, context),
+        };
         let stats = &self.generation.stats;
         match &picked {
             Ok(_) => stats.succeeded(),
@@ -304,6 +364,11 @@ impl Balancer for Instance {
     }
 
     fn report(&mut self, pool: &Arc<Pool>, endpoint: usize, success: bool, latency: Duration) -> Result<(), PluginError> {
+        if let Some(session) = self.recorder.following(&self.generation.plugin) {
+            let latency_microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+            let (instance, pool) = (self.number, (pool.id, pool.version));
+            session.tell(Event::Report(ReportLine { instance, pool, endpoint, success, latency_microseconds }));
+        }
         let latency_us = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         let outcome = Outcome { endpoint: u32::try_from(endpoint).unwrap_or(u32::MAX), success, latency_us };
         let reported = self.try_report(pool, outcome);

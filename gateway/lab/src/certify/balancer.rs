@@ -10,7 +10,7 @@ use sluicegate_model::pool::{Pool, unique};
 
 use super::cases::Cases;
 use super::{Check, Options, Times, Verdict, fairness, memory};
-use crate::generate::{self, Random, stream};
+use crate::generate::{self, Random, Time, stream};
 use crate::subject::Subject;
 
 /// Pools that live at a time: an instance serves many.
@@ -18,6 +18,8 @@ const LIVE: usize = 16;
 /// Changes of each pool, and picks between two.
 const CHANGES: usize = 3;
 const PICKS: usize = 8;
+/// Nanoseconds from one pool to the next, for what a plugin lets expire.
+const TURN: u64 = 10_000_000;
 /// For memory.
 const CALLS: u64 = 60_000;
 
@@ -36,7 +38,11 @@ pub(super) fn certify(
         }
     }
     let seed = options.seed;
-    let first = Run::of(subject, generation.seeded(seed), seed, options.pools);
+    let run = || {
+        let time = Time::default();
+        Run::of(subject, generation.seeded_with(seed, time.commons(generation.limits())), &time, seed, options.pools)
+    };
+    let first = run();
     let (picks, pools) = (first.decisions.len(), options.pools);
     if let Some(failed) = &first.failed {
         checks.push(Check::new("pools", Verdict::Failed, format!("after {picks} picks, {failed}")));
@@ -52,7 +58,7 @@ pub(super) fn certify(
     if first.from_empty > 0 {
         checks.push(Check::new("empty pool", Verdict::Failed, format!("{} picks of an endpoint that is not there", first.from_empty)));
     }
-    checks.push(determinism(&first, &Run::of(subject, generation.seeded(seed), seed, options.pools)));
+    checks.push(determinism(&first, &run()));
     let deadline = generation.limits().deadline;
     if let Some(times) = Times::of(first.nanos) {
         checks.push(times.check("time", deadline, "a pick"));
@@ -87,11 +93,12 @@ struct Run {
 }
 
 impl Run {
-    fn of(subject: &Subject, mut instance: Instance, seed: u64, pools: usize) -> Self {
+    fn of(subject: &Subject, mut instance: Instance, time: &Time, seed: u64, pools: usize) -> Self {
         let mut run = Self { decisions: Vec::new(), nanos: Vec::new(), updates: Vec::new(), declined: 0, from_empty: 0, failed: None };
         let mut random = stream(seed, 1);
         let mut live: Vec<Arc<Pool>> = Vec::with_capacity(LIVE);
         for turn in 0..pools {
+            time.set(turn as u64 * TURN);
             let pool = generate::wild(generate::size(turn, &mut random), &mut random);
             if live.len() == LIVE {
                 live.swap_remove(random.random_range(0..LIVE));

@@ -218,7 +218,9 @@ impl Case {
         let pool = pool(unique(), endpoints);
         let mut instance = generation.seeded(seed);
         for (i, pick) in self.picks.iter().enumerate() {
-            instance.play(pick.random.into_iter().collect());
+            if let Some(random) = pick.random {
+                instance.play(vec![random]);
+            }
             let hash = pick.hash.or_else(|| pick.key.as_ref().map(|key| hash_bytes(key.as_bytes())));
             let picked =
                 instance.pick(&pool, config, PickContext { hash, attempt: pick.attempt, random: None }).map_err(|e| e.to_string())?;

@@ -93,7 +93,11 @@ impl Report {
                     ms(outcome.p99_ms),
                     ms(outcome.p999_ms),
                     format!("{:.2}", outcome.imbalance),
-                    outcome.moved.as_ref().map_or_else(|| "-".to_owned(), |moved| format!("{:.1} %", moved.each_change * 100.0)),
+                    outcome
+                        .moved
+                        .as_ref()
+                        .filter(|moved| moved.changes > 0)
+                        .map_or_else(|| "-".to_owned(), |moved| format!("{:.1} %", moved.each_change * 100.0)),
                     outcome.fallbacks.to_string(),
                 ]);
             }

@@ -122,8 +122,9 @@ fn table(html: &mut String, outcomes: &[Outcome]) {
     for (colour, outcome) in outcomes.iter().enumerate() {
         let _ = write!(html, "<tr><td><span class=\"key c{}\"></span>{}</td>", colour % 8, escape(&outcome.plugin));
         let ms = |value: f64| format!("{value:.2} ms");
-        let moved =
-            |part: fn(&super::Moved) -> f64| outcome.moved.as_ref().map_or_else(|| "-".to_owned(), |m| format!("{:.1} %", part(m) * 100.0));
+        let moved = |part: fn(&super::Moved) -> f64| {
+            outcome.moved.as_ref().filter(|moved| moved.changes > 0).map_or_else(|| "-".to_owned(), |m| format!("{:.1} %", part(m) * 100.0))
+        };
         let cells = [
             outcome.requests.to_string(),
             format!("{:.3} %", outcome.error_share() * 100.0),

@@ -18,7 +18,7 @@ use super::settings::Settings;
 use super::traffic::{Request, Traffic};
 use super::worker::{Trust, Worker};
 use super::world::{Server, Ticket};
-use crate::generate::{Random, stream};
+use crate::generate::{Random, Time, stream};
 use crate::subject::Subject;
 
 /// A refused connection is known after so long, and an answer that costs nothing comes.
@@ -93,8 +93,10 @@ pub(super) fn run(settings: &Settings, script: &Script, generation: &WasmBalance
     let mut servers: Vec<Server> = (0..script.endpoints).map(|i| Server::new(i, cache.map(|(room, _)| room))).collect();
     servers.iter_mut().for_each(|server| server.member = true);
     let pool = members(unique(), &servers);
+    let time = Time::default();
+    let commons = time.commons(generation.limits());
     let worker = |i: usize| Worker {
-        instance: generation.seeded(settings.seed.wrapping_add(i as u64 * 1_000_003)),
+        instance: generation.seeded_with(settings.seed.wrapping_add(i as u64 * 1_000_003), commons.clone()),
         pool: pool.clone(),
         random: stream(settings.seed, 100 + i as u64),
     };
@@ -125,6 +127,7 @@ pub(super) fn run(settings: &Settings, script: &Script, generation: &WasmBalance
     simulation.await_arrival();
     while let Some(Reverse((at, _, event))) = simulation.events.pop() {
         simulation.now = at;
+        time.set(at);
         match event {
             Event::Arrival => simulation.arrive(),
             Event::Part(i) => simulation.part(&script.steps[i].1),
