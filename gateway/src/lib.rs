@@ -18,11 +18,13 @@ use sd_notify::NotifyState;
 use sluicegate_admin::{HealthChecks, View};
 use sluicegate_control::allocate::{Allocator, Ranges};
 use sluicegate_control::controller::{Controller, Options, node_addresses};
+use sluicegate_control::keep;
 use sluicegate_host::Loader;
 use sluicegate_model::object::ours::LogFormat;
 use sluicegate_model::plan::Settings;
 use sluicegate_model::pool::Here;
 use sluicegate_model::record::Recorder;
+use sluicegate_model::shelf::Shelf;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
@@ -152,6 +154,9 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
+/// How often what pools of balancers know is written down: so much may be lost in a crash.
+const KEEP_STATE: Duration = Duration::from_secs(5);
+
 /// Why the gateway stops.
 enum Stop {
     Asked,
@@ -168,12 +173,15 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let handed = if settled.take_over { runtime.block_on(takeover::ask(&settled.state_dir)).map_err(io("taking over"))? } else { None };
     let (handed, lock, predecessor) = handed.map(takeover::Handed::split).map_or_else(Default::default, |(s, l, p)| (s, Some(l), Some(p)));
     let stats = Arc::new(ProxyStats::default());
+    // After the lock: a predecessor that still serves goes on writing it, and what it wrote last is a few seconds old.
+    let shelf = Arc::new(keep::load(&settled.state_dir));
     let config = Config {
         workers: settled.workers,
         max_connections: settled.max_connections,
         max_flows: settled.max_flows,
         access_log: settled.access_log.clone(),
         overload: settled.overload,
+        shelf: shelf.clone(),
     };
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     proxy.adopt(activated.into_iter().chain(handed));
@@ -218,6 +226,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             failures.chain(checks.update(&snapshot.health_checks, bind)).collect()
         };
         let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
+        let kept = tokio::spawn(keep_state(shelf.clone(), settled.state_dir.clone()));
         let mut control = tokio::spawn(controller.run(status, Box::new(publish)));
         // The predecessor answers on the same address until it has left.
         let predecessor = match predecessor {
@@ -268,21 +277,37 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         control.abort();
         stopping.store(true, Ordering::Relaxed);
         rotated.abort();
+        kept.abort();
         notify(&[NotifyState::Stopping]);
         if matches!(outcome, Ok(Stop::Succeeded(_))) {
             // Waited for: what connects from now on is the successor's to answer.
             admin.abort();
             let _ = (&mut admin).await;
         }
+        let last = matches!(outcome, Ok(Stop::Asked) | Err(_));
         let drained = match outcome {
             Ok(why) => stop(why, settled, proxy, &health_checks).await,
             Err(error) => stop(Stop::Asked, settled, proxy, &health_checks).await.and(Err(error)),
         };
         admin.abort();
+        if last {
+            keep::save(&shelf, &settled.state_dir);
+        }
         drained
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// Writes down what pools of balancers know, from time to time.
+async fn keep_state(shelf: Arc<Shelf>, folder: PathBuf) {
+    let mut tick = tokio::time::interval(KEEP_STATE);
+    loop {
+        tick.tick().await;
+        let (shelf, folder) = (shelf.clone(), folder.clone());
+        // Only a panic would be an error; the next time it is tried again.
+        let _ = tokio::task::spawn_blocking(move || keep::save(&shelf, &folder)).await;
+    }
 }
 
 /// SIGHUP says that the access log's file was renamed, as logrotate does.

@@ -1,6 +1,9 @@
 //! What the end-to-end tests share: a gateway with loopback addresses of its own, backends and clients. The tests are in `tests/`; hostile
 //! guests, built for wasm by `build.rs`, in `guests/`.
 
+pub mod load;
+pub mod plugin;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,42 +1,7 @@
 //! The contract between the gateway and its plugins: versions, and what plugins may ask of the host.
 
-use sluicegate_tests::{Gateway, OLD_BALANCER, OLD_DISCOVERY, OLD_ROUTER, PROBE, SERVICE, eventually, fetch, http, replace};
-
-const POLICY: &str = "apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n";
-
-fn plugin(kind: &str, more: &str) -> String {
-    format!(
-        "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: mine}}\nspec: {{kind: {kind}, source: {{file: mine.wasm}}{more}}}\n---\n"
-    )
-}
-
-fn service() -> String {
-    SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http")
-}
-
-/// A gateway with two HTTP pods, the plugin `mine`, and what uses it.
-fn gateway(wasm: &[u8], objects: &str) -> Gateway {
-    let gateway = Gateway::new(&[("svc.yaml", &service())]);
-    for (name, last) in [("a", 2), ("b", 3)] {
-        http(gateway.ip(last), name);
-        let pod = gateway.pod(name, last, true);
-        gateway.write(&format!("{name}.yaml"), &pod.replace("labels:", &format!("annotations: {{cost: '{last}'}}, labels:")));
-    }
-    std::fs::write(gateway.path("mine.wasm"), wasm).expect("written");
-    gateway.write("policy.yaml", objects);
-    eventually("generation 1", || gateway.plugin("mine")["generation"]["number"] == 1);
-    gateway
-}
-
-fn balanced(config: &str, more: &str) -> String {
-    plugin("balancer", more) + POLICY + "  loadBalancer: {plugin: mine, config: " + config + "}\n"
-}
-
-/// The value of a row of `/metrics`.
-fn metric(gateway: &Gateway, row: &str) -> Option<f64> {
-    let text = gateway.get("/metrics").expect("metrics");
-    text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' ')?.parse().ok())
-}
+use sluicegate_tests::plugin::{another, balanced, gateway, metric, object};
+use sluicegate_tests::{OLD_BALANCER, OLD_DISCOVERY, OLD_ROUTER, PROBE, eventually, fetch, replace};
 
 #[test]
 fn a_balancer_of_the_older_contract_serves_and_is_swapped_for_a_newer_one() {
@@ -57,13 +22,14 @@ fn a_balancer_of_the_older_contract_serves_and_is_swapped_for_a_newer_one() {
 #[test]
 fn a_router_of_the_older_contract_routes() {
     let router = "apiVersion: sluicegate.dev/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  router: {plugin: mine}\n";
-    let gateway = gateway(OLD_ROUTER, &(plugin("router", "") + router));
+    let gateway = gateway(OLD_ROUTER, &(object("router", "") + router));
     eventually("it answers", || fetch(gateway.node_port()) == (200, "default /x 3 true".to_owned()));
 }
 
 #[test]
 fn a_discovery_plugin_of_the_older_contract_finds_endpoints() {
-    let gateway = gateway(OLD_DISCOVERY, &(plugin("discovery", "") + POLICY + "  discovery: {plugin: mine}\n"));
+    let policy = "apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  discovery: {plugin: mine}\n";
+    let gateway = gateway(OLD_DISCOVERY, &(object("discovery", "") + policy));
     eventually("published", || {
         let endpoints = gateway.json("endpoints");
         endpoints.as_array().is_some_and(|found| found.len() == 1 && found[0]["address"] == "127.0.0.1:9")
@@ -102,7 +68,7 @@ fn metrics_and_shared_state_reach_all_workers_and_outlive_a_swap() {
     assert_eq!(metric(&gateway, "sluicegate_custom_hashes_count{plugin=\"mine\"}"), Some(40.0));
     assert_eq!(metric(&gateway, "sluicegate_custom_annotations{plugin=\"mine\"}"), Some(2.0), "of each pod one");
     assert_eq!(metric(&gateway, "sluicegate_plugin_shared_entries{plugin=\"mine\",kind=\"balancer\"}"), Some(1.0));
-    replace(&gateway.path("mine.wasm"), &[PROBE, &[0, 2, 1, b'x']].concat());
+    replace(&gateway.path("mine.wasm"), &another(PROBE));
     eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2);
     assert_eq!(fetch(address).0, 200);
     eventually("it goes on", || picks() == Some(41.0));

@@ -1,56 +1,11 @@
 //! Plugins that break their contract: what they do is refused before traffic or contained under it, traffic goes on, and the operator is
 //! told which plugin, which stage, which reason.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use sluicegate_tests::load::Load;
 use sluicegate_tests::{Gateway, HOSTILE_BALANCER, HOSTILE_DISCOVERY, HOSTILE_ROUTER, SERVICE, eventually, fetch, http, replace};
-
-/// One request after another until it is dropped; every answer must be 200.
-struct Load {
-    stop: Arc<AtomicBool>,
-    requests: Arc<AtomicUsize>,
-    worst: Arc<Mutex<Duration>>,
-    failed: Arc<Mutex<Option<String>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Load {
-    fn on(address: SocketAddr) -> Self {
-        let load = Self { stop: Arc::default(), requests: Arc::default(), worst: Arc::default(), failed: Arc::default(), thread: None };
-        let (stop, requests, worst, failed) = (load.stop.clone(), load.requests.clone(), load.worst.clone(), load.failed.clone());
-        let thread = std::thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                let (status, body) = fetch(address);
-                if status != 200 {
-                    failed.lock().expect("not poisoned").get_or_insert(format!("{status}: {body}"));
-                }
-                let mut worst = worst.lock().expect("not poisoned");
-                *worst = (*worst).max(begun.elapsed());
-                requests.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        Self { thread: Some(thread), ..load }
-    }
-
-    /// Waits for `more` requests to end.
-    fn goes_on(&self, more: usize) {
-        let until = self.requests.load(Ordering::Relaxed) + more;
-        eventually("the load goes on", || self.requests.load(Ordering::Relaxed) >= until);
-    }
-
-    fn end(mut self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().expect("running").join().expect("the load ends");
-        assert_eq!(*self.failed.lock().expect("not poisoned"), None);
-        *self.worst.lock().expect("not poisoned")
-    }
-}
 
 fn http_service() -> String {
     SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http")

@@ -1,6 +1,6 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
 //! data plane as a whole, [`tls`] TLS with clients, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
-//! [`plugins`] each plugin, [`custom`] what plugins count themselves; [`family`] writes their rows.
+//! [`plugins`] each plugin, [`rollout`] those on trial, [`custom`] what plugins count themselves; [`family`] writes their rows.
 
 mod custom;
 mod family;
@@ -8,6 +8,7 @@ mod health;
 mod limits;
 mod plugins;
 mod process;
+mod rollout;
 mod services;
 mod tls;
 mod udp;
@@ -46,6 +47,7 @@ impl Collector for Metrics {
         udp::encode(&mut encoder, &status)?;
         limits::encode(&mut encoder, &self.0.proxy, &status)?;
         plugins::encode(&mut encoder, &status)?;
+        rollout::encode(&mut encoder, &status)?;
         custom::encode(&mut encoder, &status)
     }
 }

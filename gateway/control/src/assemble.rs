@@ -14,7 +14,7 @@ use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::limiter::Limiter;
 use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::plan::{Plan, PlannedFront, PlannedHealthCheck, PlannedPort, PlannedRouter, PlannedTarget, PluginUse};
-use sluicegate_model::plugin::{BalancerGeneration, PluginError, RouterGeneration, Stage};
+use sluicegate_model::plugin::{BalancerGeneration, PluginError, RouterGeneration, Stage, hash_bytes};
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{Protocol, RouteTable, ServiceRef};
 use sluicegate_model::schema::Violation;
@@ -76,6 +76,11 @@ pub struct Assembled {
     pub services: Vec<ServiceStatus>,
     /// Configurations that plugins refused.
     pub faults: Vec<Fault>,
+}
+
+/// A name of a port's pools that a restart does not change. State under one configuration is nothing to another.
+fn kept_as(port: &PlannedPort, config: &str) -> Arc<str> {
+    format!("{}/{} {:016x}", port.service, port.protocol, hash_bytes(config.as_bytes())).into()
 }
 
 /// The use a port makes of its balancer.
@@ -269,6 +274,7 @@ impl Assembler {
         } else {
             self.watched.remove(&port_id(port));
         }
+        let kept_as = registry.persists(&port.balancer.plugin).then(|| kept_as(port, &balancer_config));
         ServicePort {
             id: port.service.clone(),
             port_name: port.name.clone(),
@@ -278,6 +284,8 @@ impl Assembler {
             balancers,
             balancer_config,
             fail_closed: registry.failure_policy(&port.balancer.plugin) == FailurePolicy::Fail,
+            kept_as,
+            trial: registry.trial(&balancer_use(port)),
             hash: port.hash.clone(),
             affinity,
             settings: port.settings.clone(),

@@ -173,7 +173,8 @@ impl Controller {
                     if revive {
                         self.registry.again(&self.plan.plugins).await;
                     }
-                    if !self.registry.roll_back() && !revive {
+                    let judged = self.registry.judge();
+                    if !self.registry.roll_back() && !revive && !judged {
                         continue;
                     }
                     self.sync_discovery();

@@ -1,7 +1,8 @@
 //! The plugins of a plan: reads their files, loads each new version off the workers, tries it with the configurations in use, and keeps the
-//! version that serves when the new one is refused. What becomes of them then is in [`lifecycle`].
+//! version that serves when the new one is refused. What becomes of them then is in [`lifecycle`]; how a new one takes over step by step in [`rollout`].
 
 mod lifecycle;
+mod rollout;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,12 +14,14 @@ use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::operate::PluginEvent;
 use sluicegate_model::plan::{PlannedPlugin, PluginSource};
 use sluicegate_model::plugin::{Generation, PluginError, RouterGeneration, Stage};
+use sluicegate_model::rollout::Trial;
 use sluicegate_model::route::{ListenerInfo, RouteTable};
 use sluicegate_model::schema::{Violation, violations};
 use sluicegate_model::status::{Compiled, PluginStatus};
 use sluicegate_model::tally::Tally;
 
 use lifecycle::Revival;
+use rollout::Candidate;
 
 /// Plugins whose counters are kept; beyond that, of those that are gone none.
 const MOST_TALLIES: usize = 1024;
@@ -45,7 +48,9 @@ pub struct Registry {
     /// By the generation's id and the use.
     checked: HashMap<(u64, Use), Checked>,
     /// By the plugin's name, also of plugins that are not there now: one whose object comes back goes on counting.
-    tallies: BTreeMap<String, Arc<Tally<Generation, 4>>>,
+    tallies: BTreeMap<String, Arc<Tally<Generation, 6>>>,
+    /// Likewise what was counted while generations were on trial.
+    trials: BTreeMap<String, Arc<Tally<Trial, 10>>>,
     /// Of the last [`Registry::sync`].
     uses: Vec<Use>,
 }
@@ -59,6 +64,8 @@ struct Entry {
     /// What its generations have in common.
     commons: Commons,
     live: Option<Version>,
+    /// On trial beside it.
+    candidate: Option<Candidate>,
     /// Generations before it, the newest first.
     kept: Vec<Version>,
     number: u64,
@@ -79,7 +86,15 @@ struct Version {
 impl Registry {
     /// Without plugins.
     pub fn new(loader: Loader, builtins: Builtins) -> Self {
-        Self { loader, builtins, entries: BTreeMap::new(), checked: HashMap::new(), tallies: BTreeMap::new(), uses: Vec::new() }
+        Self {
+            loader,
+            builtins,
+            entries: BTreeMap::new(),
+            checked: HashMap::new(),
+            tallies: BTreeMap::new(),
+            trials: BTreeMap::new(),
+            uses: Vec::new(),
+        }
     }
 
     /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the one before it does.
@@ -92,6 +107,7 @@ impl Registry {
                 tried: None,
                 commons: Commons::new(&plugin.limits),
                 live: None,
+                candidate: None,
                 kept: Vec::new(),
                 number: 0,
                 refused: None,
@@ -118,6 +134,10 @@ impl Registry {
                 continue;
             }
             entry.tried = Some(tried);
+            if entry.candidate.is_some() && entry.live.as_ref().is_some_and(|live| live.loaded.generation().sha256 == sum) {
+                entry.end_trial("its file is again the one that serves".to_owned());
+                continue;
+            }
             entry.commons.limit(&plugin.limits);
             let number = entry.number + 1;
             let mut uses: Vec<Use> = uses.iter().filter(|u| u.plugin == plugin.name).cloned().collect();
@@ -125,11 +145,19 @@ impl Registry {
                 None => uses.clear(),
                 Some(live) => uses.retain(|wanted| checked(&mut self.checked, live, wanted).is_ok()),
             }
-            match load(self.loader.clone(), plugin.clone(), number, bytes, uses, entry.commons.clone()).await {
+            let on_trial = entry.first_phase();
+            let commons = if on_trial.is_some() { entry.commons.fork() } else { entry.commons.clone() };
+            match load(self.loader.clone(), plugin.clone(), number, bytes, uses, commons).await {
                 Ok(version) => {
                     tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, "the plugin is loaded");
                     self.tallies.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
-                    entry.accept(version);
+                    match on_trial {
+                        Some(phase) => {
+                            let trial = entry.begin_trial(version, phase);
+                            self.trials.entry(plugin.name.clone()).or_default().join(trial);
+                        }
+                        None => entry.accept(version),
+                    }
                 }
                 // A fault, which is logged with the others.
                 Err(error) => entry.refuse(error, Some(sum)),
@@ -137,8 +165,9 @@ impl Registry {
         }
         if self.tallies.len() > MOST_TALLIES {
             self.tallies.retain(|name, _| self.entries.contains_key(name));
+            self.trials.retain(|name, _| self.entries.contains_key(name));
         }
-        let live: Vec<u64> = self.entries.values().flat_map(|e| e.live.iter().chain(&e.kept)).map(|v| v.loaded.generation().id).collect();
+        let live: Vec<u64> = self.entries.values().flat_map(Entry::versions).map(|v| v.loaded.generation().id).collect();
         let current: HashSet<&Use> = uses.iter().collect();
         self.checked.retain(|(id, wanted), _| live.contains(id) && current.contains(wanted));
         self.uses = uses.to_vec();
@@ -198,6 +227,11 @@ impl Registry {
         self.entries.get(plugin).map_or_else(FailurePolicy::default, |entry| entry.planned.failure_policy)
     }
 
+    /// Whether what the plugin's pools know outlives the gateway.
+    pub fn persists(&self, plugin: &str) -> bool {
+        self.entries.get(plugin).is_some_and(|entry| entry.planned.persists)
+    }
+
     /// The files to watch.
     pub fn files(&self) -> impl Iterator<Item = &std::path::Path> {
         self.entries.values().filter_map(|e| match &e.planned.source {
@@ -231,6 +265,8 @@ impl Registry {
                 }
                 .to_owned(),
                 reason: e.refused.as_ref().or(misused).map(ToString::to_string).or_else(|| e.held.clone()),
+                rollout: e.candidate.as_ref().map(Candidate::status),
+                trials: self.trials.get(&e.planned.name).cloned().unwrap_or_default(),
                 kept: e.kept.iter().map(|version| version.loaded.generation().number).collect(),
                 history: e.history.iter().cloned().collect(),
                 tally: self.tallies.get(&e.planned.name).cloned().unwrap_or_default(),

@@ -10,6 +10,7 @@ use sluicegate_model::object::ours::FailurePolicy;
 use sluicegate_model::plan::{PlannedPlugin, PluginSource};
 use sluicegate_model::plugin::{BalancerGeneration, Limits, PickContext, PluginKind};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
+use sluicegate_model::rollout::Rollout;
 
 const SWAPS: usize = 1_000;
 /// Swaps after which everything that fills up once is full: the allocator's arenas, the pools of instances, the history of the plugin.
@@ -54,6 +55,8 @@ fn memory_stays_flat_over_a_thousand_swaps() {
         source: PluginSource::File { path: file.clone(), sha256: None },
         limits: Limits::default(),
         failure_policy: FailurePolicy::default(),
+        persists: false,
+        rollout: Rollout::default(),
         place: None,
     }];
     let uses = [Use { plugin: "mine".to_owned(), config: "{}".to_owned(), listener: None }];

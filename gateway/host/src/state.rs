@@ -124,7 +124,7 @@ pub(crate) fn arm_configure(store: &mut Store<State>) {
 
 /// Says what a failed call was, in the operator's words.
 pub(crate) fn explain(state: &State, stage: Stage, error: &wasmtime::Error) -> PluginError {
-    let slow = matches!(stage, Stage::Pick | Stage::Report | Stage::Route);
+    let slow = matches!(stage, Stage::Pick | Stage::Report | Stage::Route | Stage::Save | Stage::Restore);
     let deadline = if slow { state.limits.deadline } else { state.limits.configure_deadline };
     let reason = if state.over_limit {
         format!("asked for more than its memory limit of {} bytes", state.limits.memory)

@@ -11,10 +11,12 @@ use serde::Serialize;
 /// What to do with a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Serve the generation before the live one, until the file changes.
+    /// Serve the generation before the live one, until the file changes; while one is on trial, end that.
     Rollback,
     /// Serve without it, until `Reload`: balancers by the native choice, routers by 503, discovery with the last endpoints.
     Disable,
+    /// Let the generation on trial serve.
+    Promote,
     /// Load it from its source anew, also when nothing has changed; ends `Disable` and `Rollback`.
     Reload,
 }
@@ -26,8 +28,9 @@ impl FromStr for Action {
         match text {
             "rollback" => Ok(Self::Rollback),
             "disable" => Ok(Self::Disable),
+            "promote" => Ok(Self::Promote),
             "reload" => Ok(Self::Reload),
-            _ => Err(format!("{text:?} is none of rollback, disable, reload")),
+            _ => Err(format!("{text:?} is none of rollback, disable, promote, reload")),
         }
     }
 }
@@ -37,6 +40,7 @@ impl fmt::Display for Action {
         f.write_str(match self {
             Self::Rollback => "rollback",
             Self::Disable => "disable",
+            Self::Promote => "promote",
             Self::Reload => "reload",
         })
     }
@@ -54,7 +58,7 @@ pub type Operate = Arc<dyn Fn(String, Action) -> Pin<Box<dyn Future<Output = Don
 pub struct PluginEvent {
     /// When, RFC 3339 in UTC.
     pub at: String,
-    /// `loaded`, `refused`, `quarantined`, `rolled back`, `disabled`.
+    /// `loaded`, `refused`, `quarantined`, `shadow`, `canary`, `promoted`, `rolled back`, `disabled`.
     pub what: &'static str,
     /// The generation it happened to; none for one that was not accepted.
     pub generation: Option<u64>,

@@ -25,6 +25,7 @@ use crate::object::Object;
 use crate::object::ours::FailurePolicy;
 use crate::plugin::{Limits, PluginKind};
 use crate::pool::{Distribution, Here, TrafficPolicy};
+use crate::rollout::Rollout;
 use crate::route::{ListenerInfo, Protocol, ServiceRef};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::snapshot::{AppProtocol, HashKey, Side};
@@ -298,6 +299,10 @@ pub struct PlannedPlugin {
     pub limits: Limits,
     /// What happens to traffic when it fails.
     pub failure_policy: FailurePolicy,
+    /// Whether what its pools know outlives the gateway.
+    pub persists: bool,
+    /// How a new version takes over; none: at once.
+    pub rollout: Rollout,
     /// Where it is configured.
     pub place: Option<Place>,
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -59,10 +59,16 @@ pub enum Stage {
     Pick,
     /// Telling it what came of a pick.
     Report,
+    /// Asking it for what a pool knows.
+    Save,
+    /// Beginning a pool with what another one knew.
+    Restore,
     /// Asking it for a route.
     Route,
     /// Running it as a task.
     Run,
+    /// Trying a new generation beside the live one.
+    Rollout,
 }
 
 impl fmt::Display for Stage {
@@ -78,8 +84,11 @@ impl fmt::Display for Stage {
             Self::Update => "update",
             Self::Pick => "pick",
             Self::Report => "report",
+            Self::Save => "save",
+            Self::Restore => "restore",
             Self::Route => "route",
             Self::Run => "run",
+            Self::Rollout => "rollout",
         })
     }
 }
@@ -110,10 +119,17 @@ pub struct GenerationStats {
     pub failures: AtomicU64,
     /// The memory of the largest instance, in bytes.
     pub memory: AtomicU64,
+    /// Pools that began with what another one knew.
+    pub restored: AtomicU64,
+    /// Pools that began cold though another one had left something.
+    pub lost: AtomicU64,
+    /// Nothing is restored any more: a try trapped or took too long, and each costs an instance with all its pools.
+    begins_cold: AtomicBool,
     /// Failures since `window`, which is in milliseconds since the first use of the clock.
     recent: AtomicU64,
     window: AtomicU64,
     quarantined: OnceLock<PluginError>,
+    first_failure: OnceLock<PluginError>,
 }
 
 /// So many failed calls within [`QUARANTINE_WINDOW`] quarantine a generation. Each may cost a worker its deadline, and each costs an instance.
@@ -137,6 +153,7 @@ impl GenerationStats {
     pub fn failed(&self, error: &PluginError) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);
+        self.first_failure.get_or_init(|| error.clone());
         let now = now_ms();
         let window = self.window.load(Ordering::Relaxed);
         // Two workers may both begin a window and lose a failure: the next ones are counted.
@@ -145,6 +162,21 @@ impl GenerationStats {
             self.recent.store(0, Ordering::Relaxed);
         }
         self.recent.fetch_add(1, Ordering::Relaxed) + 1 >= QUARANTINE_AFTER && self.quarantined.set(error.clone()).is_ok()
+    }
+
+    /// Restores nothing any more. True for the one call that says so.
+    pub fn begin_cold(&self) -> bool {
+        !self.begins_cold.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether nothing is restored any more.
+    pub fn begins_cold(&self) -> bool {
+        self.begins_cold.load(Ordering::Relaxed)
+    }
+
+    /// The first call that failed.
+    pub fn first_failure(&self) -> Option<&PluginError> {
+        self.first_failure.get()
     }
 
     /// Whether workers must pass this generation over.
@@ -188,6 +220,18 @@ pub struct PickContext {
     pub random: Option<u64>,
 }
 
+/// What a pool of a balancer knows, in the plugin's own form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Of the form.
+    pub version: u32,
+    /// At most [`MAX_SAVED`] bytes.
+    pub data: Vec<u8>,
+}
+
+/// What a pool may leave to another, in bytes.
+pub const MAX_SAVED: usize = 1 << 20;
+
 /// A balancer's generation.
 pub trait BalancerGeneration: Send + Sync {
     /// Its identity and counters.
@@ -208,6 +252,12 @@ pub trait Balancer {
     fn report(&mut self, _pool: &Arc<Pool>, _endpoint: usize, _success: bool, _latency: Duration) -> Result<(), PluginError> {
         Ok(())
     }
+    /// What a pool (see [`Pool::id`]) knows that is worth keeping; none if that is nothing, or it cannot say.
+    fn save(&mut self, _pool: u64) -> Option<Saved> {
+        None
+    }
+    /// The pool begins with this, once it is met. One that has begun goes on with what it knows.
+    fn inherit(&mut self, _pool: u64, _saved: Saved) {}
     /// Frees the state of all pools but these (see [`Pool::id`]).
     fn retain(&mut self, live: &dyn Fn(u64) -> bool);
 }

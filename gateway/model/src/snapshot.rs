@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::limiter::Limiter;
 use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
 use crate::pool::Pool;
+use crate::rollout::Trial;
 use crate::route::{Protocol, RouteTable, ServiceRef, Transport};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
@@ -209,6 +210,15 @@ pub struct RouterRung {
     pub mirrors: Vec<Vec<Option<ServiceIndex>>>,
 }
 
+/// A generation of a balancer on trial.
+#[derive(Clone)]
+pub struct BalancerTrial {
+    /// It.
+    pub generation: Arc<dyn BalancerGeneration>,
+    /// How it is tried, and what comes of it.
+    pub trial: Arc<Trial>,
+}
+
 /// One port of one Service.
 #[derive(Clone)]
 pub struct ServicePort {
@@ -228,6 +238,10 @@ pub struct ServicePort {
     pub balancer_config: Arc<str>,
     /// `failurePolicy: Fail`: when the balancer fails there is no native choice, and the exchange fails.
     pub fail_closed: bool,
+    /// The name under which its pools' state outlives the gateway, if its balancer's `Plugin` object asks for that.
+    pub kept_as: Option<Arc<str>>,
+    /// A generation on trial beside the live one.
+    pub trial: Option<BalancerTrial>,
     /// What a pick is hashed by.
     pub hash: Option<HashKey>,
     /// `sessionAffinity: ClientIP`.

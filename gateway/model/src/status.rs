@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde::ser::SerializeMap as _;
 
 use crate::fault::Fault;
 use crate::health::Condition;
 use crate::operate::PluginEvent;
 use crate::plugin::{Generation, PluginKind};
+use crate::rollout::{Phase, Side, Trial};
 use crate::snapshot::{Front, Listener, TlsHost, TlsMode};
 use crate::stats::{EndpointStats, ServiceStats};
 use crate::tally::Tally;
@@ -238,10 +240,58 @@ pub struct PluginStatus {
     pub history: Vec<PluginEvent>,
     /// What all its generations counted.
     #[serde(skip)]
-    pub tally: Arc<Tally<Generation, 4>>,
+    pub tally: Arc<Tally<Generation, 6>>,
+    /// What all its trials counted.
+    #[serde(skip)]
+    pub trials: Arc<Tally<Trial, 10>>,
     /// The live generation.
     #[serde(serialize_with = "generation")]
     pub generation: Option<Arc<Generation>>,
+    /// The generation on trial beside it.
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// A generation on trial.
+#[derive(Clone)]
+pub struct RolloutStatus {
+    /// `shadow` or `canary`.
+    pub phase: &'static str,
+    /// Which.
+    pub generation: Arc<Generation>,
+    /// Since it began,
+    pub elapsed_seconds: u64,
+    /// and how long it is to last.
+    pub duration_seconds: u64,
+    /// What comes of it.
+    pub trial: Arc<Trial>,
+}
+
+/// Read when it is asked for: it counts on.
+impl Serialize for RolloutStatus {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("phase", self.phase)?;
+        map.serialize_entry("generation", &self.generation.number)?;
+        map.serialize_entry("version", &self.generation.version)?;
+        map.serialize_entry("elapsedSeconds", &self.elapsed_seconds)?;
+        map.serialize_entry("durationSeconds", &self.duration_seconds)?;
+        let (compared, differed) = self.trial.compared();
+        let (live, candidate) = (self.trial.served(Side::Live), self.trial.served(Side::Candidate));
+        match self.trial.phase {
+            Phase::Shadow(_) => {
+                map.serialize_entry("compared", &compared)?;
+                map.serialize_entry("differed", &differed)?;
+            }
+            Phase::Canary(canary) => {
+                map.serialize_entry("weight", &canary.weight)?;
+                map.serialize_entry("exchanges", &candidate.exchanges)?;
+                map.serialize_entry("errors", &candidate.errors)?;
+                map.serialize_entry("liveExchanges", &live.exchanges)?;
+                map.serialize_entry("liveErrors", &live.errors)?;
+            }
+        }
+        map.end()
+    }
 }
 
 fn generation<S: serde::Serializer>(generation: &Option<Arc<Generation>>, to: S) -> Result<S::Ok, S::Error> {

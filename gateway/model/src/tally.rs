@@ -62,11 +62,12 @@ impl Counted<1> for EndpointStats {
     }
 }
 
-/// Calls, failures, timed calls, and the nanoseconds of these.
-impl Counted<4> for Generation {
-    fn counts(&self) -> [u64; 4] {
+/// Calls, failures, timed calls, and the nanoseconds of these; pools restored, and pools lost.
+impl Counted<6> for Generation {
+    fn counts(&self) -> [u64; 6] {
         let stats = &self.stats;
-        [&stats.calls, &stats.failures, &stats.timed, &stats.nanos].map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed))
+        [&stats.calls, &stats.failures, &stats.timed, &stats.nanos, &stats.restored, &stats.lost]
+            .map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed))
     }
 }
 

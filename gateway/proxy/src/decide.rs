@@ -1,5 +1,8 @@
 //! Which endpoint: affinity, then the failure ladder: the live generation, the previous one, a native random choice. Which rule: likewise.
 
+mod handover;
+mod trial;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +12,14 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::health::Outcome;
 use sluicegate_model::native::{ASK_AGAIN, random_choice, untried};
-use sluicegate_model::plugin::{Balancer, PickContext, PluginError, Router};
+use sluicegate_model::plugin::{Balancer, BalancerGeneration, PickContext, PluginError, Router};
 use sluicegate_model::pool::{EmptyReason, Endpoint, Pool};
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::settings::BackendSettings;
 use sluicegate_model::snapshot::{RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target};
 use sluicegate_model::stats::{EndpointStats, ServiceStats, count};
+
+use trial::Tried;
 
 type Ids = HashSet<u64, FxBuildHasher>;
 
@@ -24,12 +29,14 @@ pub(crate) struct Picked {
     pub(crate) address: SocketAddr,
     pub(crate) stats: Arc<EndpointStats>,
     report: Option<Report>,
+    tried: Option<Tried>,
 }
 
 /// Which balancer wants to know what comes of a pick.
 #[derive(Clone)]
 struct Report {
-    generation: u64,
+    generation: Option<u64>,
+    shadow: Option<u64>,
     pool: Arc<Pool>,
     endpoint: usize,
 }
@@ -45,8 +52,22 @@ pub(crate) enum NoPick {
     Failed,
 }
 
-/// A choice, and the generation that wants a report of it.
-type Chosen = (usize, Option<u64>);
+/// A choice.
+struct Chosen {
+    index: usize,
+    /// The generation that wants a report of it.
+    report: Option<u64>,
+    /// The generation in its shadow, if it wants one.
+    shadow: Option<u64>,
+    /// To whom its outcome is put down, while a canary serves.
+    tried: Option<Tried>,
+}
+
+impl Chosen {
+    fn of(index: usize, report: Option<u64>) -> Self {
+        Self { index, report, shadow: None, tried: None }
+    }
+}
 
 /// Whether an endpoint was ejected after its pool was made, which takes control up to a second. In a panic all are used.
 fn just_ejected(pool: &Pool, endpoint: &Endpoint) -> bool {
@@ -59,15 +80,20 @@ pub(crate) struct Decider {
     balancers: HashMap<u64, Box<dyn Balancer>, FxBuildHasher>,
     routers: HashMap<u64, Box<dyn Router>, FxBuildHasher>,
     warned: Option<Instant>,
+    /// The service whose pools are put aside next.
+    aside: usize,
+    /// Exchanges that a canary might have had.
+    turn: u64,
 }
 
 impl Decider {
     /// Drops the instances and pools that the snapshot no longer holds.
     pub(crate) fn retain(&mut self, snapshot: &Snapshot) {
-        let generations: Ids = snapshot.services.iter().flat_map(|s| &s.balancers).map(|b| b.generation().id).collect();
+        let on_trial = snapshot.services.iter().filter_map(|s| s.trial.as_ref()).map(|on| &on.generation);
+        let generations: Ids = snapshot.services.iter().flat_map(|s| &s.balancers).chain(on_trial).map(|b| b.generation().id).collect();
         self.balancers.retain(|id, _| generations.contains(id));
         if !self.balancers.is_empty() {
-            let pools: Ids = snapshot.services.iter().flat_map(|s| [s.internal.id, s.external.id]).collect();
+            let pools = Self::pools(snapshot);
             for balancer in self.balancers.values_mut() {
                 balancer.retain(&|id| pools.contains(&id));
             }
@@ -94,10 +120,11 @@ impl Decider {
         tried: &[SocketAddr],
     ) -> Result<Picked, NoPick> {
         let pool = service.pool(side);
-        let picked = |(endpoint, reports): Chosen| {
-            let found = pool.endpoints.get(endpoint).ok_or(NoPick::Empty)?;
-            let report = reports.map(|generation| Report { generation, pool: pool.clone(), endpoint });
-            Ok(Picked { address: found.address, stats: found.stats.clone(), report })
+        let picked = |Chosen { index, report, shadow, tried }: Chosen| {
+            let found = pool.endpoints.get(index).ok_or(NoPick::Empty)?;
+            let wanted = report.is_some() || shadow.is_some();
+            let report = wanted.then(|| Report { generation: report, shadow, pool: pool.clone(), endpoint: index });
+            Ok(Picked { address: found.address, stats: found.stats.clone(), report, tried })
         };
         let Some(affinity) = &service.affinity else { return picked(self.choose(service, side, hash, tried)?) };
         if tried.is_empty()
@@ -105,7 +132,7 @@ impl Decider {
             && let Ok(at) = pool.endpoints.binary_search_by_key(&bound, |e| e.address)
             && !just_ejected(pool, &pool.endpoints[at])
         {
-            return picked((at, None));
+            return picked(Chosen::of(at, None));
         }
         let picked = picked(self.choose(service, side, hash, tried)?)?;
         affinity.bind(client, picked.address, Instant::now());
@@ -122,12 +149,19 @@ impl Decider {
         latency: Duration,
     ) {
         stats.observe(settings.health.passive.as_ref(), &picked.stats, outcome, latency);
-        if let Some(Report { generation, pool, endpoint }) = &picked.report
-            && outcome != Outcome::Connected
-            && let Some(balancer) = self.balancers.get_mut(generation)
-            && let Err(error) = balancer.report(pool, *endpoint, outcome.is_success(), latency)
-        {
-            self.warn(&error);
+        if outcome == Outcome::Connected {
+            return;
+        }
+        if let Some(tried) = &picked.tried {
+            tried.note(outcome.is_success(), latency);
+        }
+        let Some(Report { generation, shadow, pool, endpoint }) = &picked.report else { return };
+        for generation in [generation, shadow].into_iter().flatten() {
+            if let Some(balancer) = self.balancers.get_mut(generation)
+                && let Err(error) = balancer.report(pool, *endpoint, outcome.is_success(), latency)
+            {
+                self.warn(&error);
+            }
         }
     }
 
@@ -137,7 +171,23 @@ impl Decider {
             let elsewhere = pool.empty == Some(EmptyReason::NoLocalEndpoints);
             return Err(if elsewhere { NoPick::NoLocal } else { NoPick::Empty });
         }
-        let native = |index: Option<usize>| index.map(|i| (i, None)).ok_or(NoPick::Empty);
+        match &service.trial {
+            None => self.climb(service, side, hash, tried, None),
+            Some(on) => self.choose_on_trial(service, on, side, hash, tried),
+        }
+    }
+
+    /// Down the ladder, from a pool that is not empty. `random`: for the first question to a balancer.
+    fn climb(
+        &mut self,
+        service: &ServicePort,
+        side: Side,
+        hash: Option<u64>,
+        tried: &[SocketAddr],
+        random: Option<u64>,
+    ) -> Result<Chosen, NoPick> {
+        let pool = service.pool(side);
+        let native = |index: Option<usize>| index.map(|i| Chosen::of(i, None)).ok_or(NoPick::Empty);
         let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address) || just_ejected(pool, e));
         let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
         for (rung, generation) in service.balancers.iter().enumerate() {
@@ -160,10 +210,14 @@ impl Decider {
             };
             let mut failed = None;
             for attempt in first..first.saturating_add(ASK_AGAIN) {
-                match balancer.pick(pool, &service.balancer_config, PickContext { hash, attempt, random: None }) {
+                match balancer.pick(
+                    pool,
+                    &service.balancer_config,
+                    PickContext { hash, attempt, random: random.filter(|_| attempt == first) },
+                ) {
                     Ok(None) => return Err(NoPick::Empty),
                     Ok(Some(index)) if !tried_already(index) => {
-                        return Ok((index, balancer.wants_report().then(|| generation.generation().id)));
+                        return Ok(Chosen::of(index, balancer.wants_report().then(|| generation.generation().id)));
                     }
                     Ok(Some(_)) => {}
                     Err(error) => {
@@ -210,6 +264,14 @@ impl Decider {
             }
         }
         None
+    }
+
+    /// This worker's instance of a generation.
+    fn instance(&mut self, generation: &Arc<dyn BalancerGeneration>) -> Result<&mut Box<dyn Balancer>, PluginError> {
+        Ok(match self.balancers.entry(generation.generation().id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(generation.instantiate()?),
+        })
     }
 
     /// At most one line a second: a failing plugin fails for every request.

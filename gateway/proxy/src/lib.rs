@@ -35,6 +35,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sluicegate_model::route::Protocol;
+use sluicegate_model::shelf::Shelf;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalOptions;
@@ -61,6 +62,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// When new work is refused for want of memory or descriptors.
     pub overload: Overload,
+    /// Where pools of balancers leave what they know, and find what an earlier start left.
+    pub shelf: Arc<Shelf>,
 }
 
 /// An address that could not be bound.
@@ -175,7 +178,8 @@ impl Proxy {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             let (published, stats, serving, admission) = (receiver.clone(), stats.clone(), serving.clone(), admission.clone());
             let log = access_log.as_ref().map(|writer| writer.log(&stats));
-            let worker = worker::Worker { index, cpu, most_open, most_flows, log, admission, published, stats, serving };
+            let shelf = config.shelf.clone();
+            let worker = worker::Worker { index, cpu, most_open, most_flows, log, admission, published, stats, serving, shelf };
             // The event loop belongs to its thread; its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {

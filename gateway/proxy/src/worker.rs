@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use ::http::{HeaderMap, HeaderValue};
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::route::Protocol;
+use sluicegate_model::shelf::Shelf;
 use sluicegate_model::snapshot::{Listener, Snapshot};
 use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalRuntime;
@@ -44,6 +45,7 @@ pub(crate) struct Worker {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
+    pub(crate) shelf: Arc<Shelf>,
 }
 
 /// A snapshot as one worker holds it: requests share it by `Rc`, so that no two workers write one reference count.
@@ -71,6 +73,9 @@ pub(crate) struct Shared {
     /// How many there were.
     views: Cell<u64>,
     pub(crate) decider: RefCell<Decider>,
+    /// This worker's number, and where its pools leave what they know.
+    index: usize,
+    shelf: Arc<Shelf>,
     pub(crate) upstreams: Rc<Upstreams>,
     /// For [`tcp`]'s directions.
     pub(crate) tools: RefCell<tcp::Tools>,
@@ -130,7 +135,11 @@ impl Shared {
     fn take(&self, snapshot: Arc<Snapshot>) {
         let of = |protocol| snapshot.listeners.iter().filter(move |l| l.front.protocol() == protocol).map(|l| (l.address, l.clone()));
         let (listeners, datagrams) = (of(Protocol::Tcp).collect(), of(Protocol::Udp).collect());
-        self.decider.borrow_mut().retain(&snapshot);
+        let last = self.view();
+        let mut decider = self.decider.borrow_mut();
+        decider.hand_over(&last.snapshot, &snapshot, &self.shelf, self.index);
+        decider.retain(&snapshot);
+        drop(decider);
         self.upstreams.retain(&snapshot);
         self.sessions.retain(&snapshot);
         let view = Rc::new(View { snapshot, listeners, datagrams });
@@ -153,6 +162,8 @@ impl Worker {
             views: Cell::new(0),
             view: RefCell::new(Rc::new(View { snapshot: Arc::default(), listeners: HashMap::default(), datagrams: HashMap::default() })),
             decider: RefCell::default(),
+            index: self.index,
+            shelf: self.shelf.clone(),
             upstreams: Rc::default(),
             tools: RefCell::default(),
             closings: Closings::default(),
@@ -217,6 +228,7 @@ impl Worker {
                         shared.udp.expire();
                         shared.closings.second(&shared.stats.clients);
                         shared.upstreams.relieve();
+                        shared.decider.borrow_mut().put_aside(&shared.view().snapshot, &shared.shelf, shared.index);
                         *shared.date.borrow_mut() = date();
                     }
                 }
@@ -250,6 +262,7 @@ impl Worker {
                 "connections were still open, or answers awaited, when the grace period ended"
             );
         }
+        shared.decider.borrow_mut().put_all_aside(&shared.view().snapshot, &shared.shelf, shared.index);
     }
 }
 

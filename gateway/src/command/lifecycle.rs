@@ -1,4 +1,4 @@
-//! `sluicegate plugin list | history | rollback | disable | reload`: a running gateway's plugins, by its admin API.
+//! `sluicegate plugin list | history | rollback | promote | disable | reload`: a running gateway's plugins, by its admin API.
 
 use std::net::SocketAddr;
 use std::time::Duration;

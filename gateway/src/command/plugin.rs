@@ -45,15 +45,22 @@ pub(super) enum Action {
     Replay(Box<trace::Replay>),
     /// Show a running gateway's plugins, as `get plugins` does
     List(get::From),
-    /// Show what happened to a running gateway's plugin: loaded, refused, quarantined, rolled back, disabled
+    /// Show what happened to a running gateway's plugin: loaded, refused, quarantined, in shadow, a canary, promoted, rolled back, disabled
     History {
         /// The plugin's name
         name: String,
         #[command(flatten)]
         from: get::From,
     },
-    /// Serve the generation before the live one, until the plugin's file changes
+    /// Serve the generation before the live one, until the plugin's file changes; of one on trial, end the trial
     Rollback {
+        /// The plugin's name
+        name: String,
+        #[command(flatten)]
+        at: lifecycle::At,
+    },
+    /// Let the generation that is on trial, in shadow or as a canary, serve now
+    Promote {
         /// The plugin's name
         name: String,
         #[command(flatten)]
@@ -89,6 +96,7 @@ impl Action {
             Self::List(from) => return get::list_plugins(&from),
             Self::History { name, from } => lifecycle::history(&lifecycle::At { admin_address: from.admin_address }, &name, from.output),
             Self::Rollback { name, at } => lifecycle::order(&at, &name, Order::Rollback),
+            Self::Promote { name, at } => lifecycle::order(&at, &name, Order::Promote),
             Self::Disable { name, at } => lifecycle::order(&at, &name, Order::Disable),
             Self::Reload { name, at } => lifecycle::order(&at, &name, Order::Reload),
         };

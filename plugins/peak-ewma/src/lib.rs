@@ -9,7 +9,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluicegate_sdk::{Balancer, Endpoint, Outcome, Pick};
+use sluicegate_sdk::{Balancer, Endpoint, Outcome, Pick, serde_json};
 
 /// What a policy may set.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -70,6 +70,8 @@ impl PeakEwma {
 impl Balancer for PeakEwma {
     type Config = Config;
     const REPORTS: bool = true;
+    /// A JSON list of addresses, each with what is left of its mean in microseconds.
+    const STATE: Option<u32> = Some(1);
 
     fn open(config: Config) -> Result<Self, String> {
         if !(1..=1_000_000).contains(&config.decay_picks) {
@@ -105,6 +107,26 @@ impl Balancer for PeakEwma {
         let second = (first + 1 + pick.below(n - 1)) % n;
         let (a, b) = (self.candidates[first], self.candidates[second]);
         Some(if self.cost(a, pick) <= self.cost(b, pick) { a } else { b })
+    }
+
+    fn save(&self) -> Vec<u8> {
+        let known = self.peers.iter().filter(|peer| peer.mean > 0.0);
+        let means: Vec<(&str, f64)> = known.map(|peer| (peer.address.as_str(), peer.mean * self.left(peer))).collect();
+        // Numbers and text always have a form in JSON.
+        serde_json::to_vec(&means).unwrap_or_default()
+    }
+
+    /// What is known of endpoints that are gone goes with the next update.
+    fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), String> {
+        if version != 1 {
+            return Err(format!("its form {version} is not known, 1 is"));
+        }
+        let means: Vec<(String, f64)> = serde_json::from_slice(state).map_err(|error| error.to_string())?;
+        if let Some((address, mean)) = means.iter().find(|(_, mean)| !(0.0..=f64::from(u32::MAX)).contains(mean)) {
+            return Err(format!("{address} cannot have a mean of {mean} µs"));
+        }
+        self.peers = means.into_iter().map(|(address, mean)| Peer { address, weight: 1, mean, at: self.picks }).collect();
+        Ok(())
     }
 
     fn report(&mut self, outcome: Outcome) {
@@ -152,6 +174,25 @@ mod tests {
         balancer.report(Outcome { endpoint: 0, success: true, latency_us: 500_000 });
         let pick = Pick::fake(&FakeHost::default());
         assert!((0..100).all(|_| balancer.pick(&pick) == Some(1)));
+    }
+
+    #[test]
+    fn what_it_knows_of_endpoints_that_stay_goes_over_to_the_next_one() {
+        let mut old = balancer(&[1, 1, 1]);
+        run(&mut old, 300, |i| (true, if i == 0 { 90_000 } else { 1_000 }));
+        let mut new = PeakEwma::open(Config::default()).expect("the defaults are in range");
+        new.restore(1, &old.save()).expect("its own state");
+        new.update(&[Endpoint::new("10.0.0.0:80"), Endpoint::new("10.0.0.2:80"), Endpoint::new("10.0.0.9:80")]);
+        let means: Vec<f64> = new.peers.iter().map(|peer| peer.mean).collect();
+        assert!(means[0] > 10.0 * means[1] && means[1] > 0.0 && means[2] == 0.0, "{means:?}");
+    }
+
+    #[test]
+    fn what_is_not_its_state_is_refused() {
+        let mut balancer = balancer(&[1]);
+        for (version, state) in [(2, "[]"), (1, ""), (1, "{}"), (1, r#"[["10.0.0.1:80", -1.0]]"#), (1, r#"[["10.0.0.1:80", 1e300]]"#)] {
+            assert!(balancer.restore(version, state.as_bytes()).is_err(), "{version} {state}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sluicegate_model::operate::{Action, Done, PluginEvent};
 use sluicegate_model::plan::PlannedPlugin;
-use sluicegate_model::plugin::PluginError;
+use sluicegate_model::plugin::{Generation, PluginError};
 use tokio::time::Instant;
 
 use super::{Entry, Registry, Use, Version};
@@ -53,15 +53,26 @@ impl Revival {
 
 impl Entry {
     pub(super) fn accept(&mut self, version: Version) {
+        self.number += 1;
+        self.serve(version);
+        self.tell("loaded", None);
+    }
+
+    /// All versions that workers may have.
+    pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.live.iter().chain(&self.kept).chain(self.candidate.as_ref().map(|candidate| &candidate.version))
+    }
+
+    /// From now on this one.
+    pub(super) fn serve(&mut self, version: Version) {
+        self.candidate = None;
         if let Some(old) = self.live.replace(version) {
             self.kept.insert(0, old);
             self.kept.truncate(KEPT);
         }
-        self.number += 1;
         self.refused = None;
         self.held = None;
         self.revival.loaded();
-        self.tell("loaded", None);
     }
 
     pub(super) fn refuse(&mut self, error: PluginError, sha256: Option<String>) {
@@ -81,7 +92,12 @@ impl Entry {
 
     /// An event of the live generation.
     fn tell(&mut self, what: &'static str, reason: Option<String>) {
-        let generation = self.live.as_ref().map(|version| version.loaded.generation());
+        let generation = self.live.as_ref().map(|version| version.loaded.generation().clone());
+        self.tell_of(generation.as_deref(), what, reason);
+    }
+
+    /// An event of a generation.
+    pub(super) fn tell_of(&mut self, generation: Option<&Generation>, what: &'static str, reason: Option<String>) {
         let event = PluginEvent {
             at: now(),
             what,
@@ -155,6 +171,15 @@ impl Registry {
         let missing = || format!("there is no plugin {name:?} in use");
         let entry = self.entries.get_mut(name).ok_or_else(missing)?;
         match action {
+            Action::Rollback if entry.candidate.is_some() => {
+                let number = entry.end_trial("an operator's order".to_owned());
+                entry.held = Some(format!("generation {number} was rolled back by an operator while it was on trial"));
+                Ok(format!("plugin {name}: generation {number} is on trial no more; what served goes on"))
+            }
+            Action::Promote => match entry.promote("an operator's order".to_owned()) {
+                Some(number) => Ok(format!("plugin {name}: generation {number} serves")),
+                None => Err(format!("plugin {name} has no generation on trial")),
+            },
             Action::Rollback => {
                 let bad = entry.live.as_ref().map(|version| version.loaded.generation().number);
                 if entry.kept.is_empty() {
@@ -169,6 +194,7 @@ impl Registry {
             }
             Action::Disable => {
                 entry.disabled = true;
+                entry.candidate = None;
                 entry.held = Some("disabled by an operator".to_owned());
                 entry.tell("disabled", Some("an operator's order".to_owned()));
                 tracing::warn!(plugin = name, "the plugin is disabled by an operator");
@@ -180,7 +206,10 @@ impl Registry {
                 let entry = self.entries.get(name).ok_or_else(missing)?;
                 match (&entry.refused, &entry.live) {
                     (Some(error), _) => Err(error.to_string()),
-                    (None, Some(live)) => Ok(format!("plugin {name}: generation {} serves", live.loaded.generation().number)),
+                    (None, Some(live)) => Ok(match &entry.candidate {
+                        Some(candidate) => format!("plugin {name}: {}", candidate.about()),
+                        None => format!("plugin {name}: generation {} serves", live.loaded.generation().number),
+                    }),
                     (None, None) => Err(format!("plugin {name} is not loaded")),
                 }
             }

@@ -1,5 +1,6 @@
 //! A balancer's component, whichever version of the contract it was built against. Which one it is costs a call one branch, always the same.
 
+use sluicegate_model::plugin::Saved;
 use sluicegate_model::pool::Endpoint;
 use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceAny};
@@ -114,6 +115,28 @@ impl Guest {
                 guest.sluicegate_plugin_balancing().pool().call_report(store, pool, outcome)
             }
             Self::V0_2(guest) => guest.sluicegate_plugin_balancing().pool().call_report(store, pool, outcome),
+        }
+    }
+
+    /// Only of a pool that wants it, which one of 0.1 does not.
+    pub(crate) fn save(&self, store: &mut Store<State>, pool: ResourceAny) -> wasmtime::Result<Saved> {
+        match self {
+            Self::V0_1(_) => Ok(Saved::default()),
+            Self::V0_2(guest) => {
+                let saved = guest.sluicegate_plugin_balancing().pool().call_save(store, pool)?;
+                Ok(Saved { version: saved.version, data: saved.data })
+            }
+        }
+    }
+
+    /// Likewise.
+    pub(crate) fn restore(&self, store: &mut Store<State>, pool: ResourceAny, saved: Saved) -> wasmtime::Result<Result<(), String>> {
+        match self {
+            Self::V0_1(_) => Ok(Ok(())),
+            Self::V0_2(guest) => {
+                let saved = balancing::SavedState { version: saved.version, data: saved.data };
+                guest.sluicegate_plugin_balancing().pool().call_restore(store, pool, &saved)
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Balancers over wasm; [`guest`] is the component. One instance a worker serves all pools bound to it: the guest keeps a `pool` resource for each, made at the first
+//! Balancers over wasm; [`guest`] is the component, [`memory`] what pools hand over to others. One instance a worker serves all pools bound to it: the guest keeps a `pool` resource for each, made at the first
 //! pick and told of changed endpoints before the next. After a failure the store is thrown away and made anew on demand.
 
 pub(crate) mod guest;
+mod memory;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::commons::Commons;
-use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Stage};
+use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Saved, Stage};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_model::record::{Event, Recorded, Recorder, SMALL_POOL, Session};
 use sluicegate_model::stats::EndpointStats;
@@ -69,6 +70,7 @@ impl WasmBalancer {
             seed,
             tape: None,
             taped: None,
+            inherited: HashMap::default(),
             live: None,
             calls: 0,
             reports: false,
@@ -154,6 +156,8 @@ pub struct Instance {
     tape: Option<Box<Tape>>,
     /// Of the last pick, if it had one.
     taped: Option<Box<Tape>>,
+    /// By the pool's id: what it is to begin with.
+    inherited: HashMap<u64, Saved, FxBuildHasher>,
     /// Boxed: it is taken out for each call, so that whatever fails drops it.
     live: Option<Box<Live>>,
     calls: u64,
@@ -174,11 +178,8 @@ struct GuestPool {
 }
 
 impl Live {
-    /// Opens the pool's resource if it is new.
-    fn open(&mut self, pool: &Pool, config: &str) -> Result<(), PluginError> {
-        if self.pools.contains_key(&pool.id) {
-            return Ok(());
-        }
+    /// Opens a pool's resource.
+    fn open(&mut self, pool: u64, config: &str) -> Result<(), PluginError> {
         arm_configure(&mut self.store);
         let opened = self.guest.open(&mut self.store, config);
         let resource = opened.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
@@ -188,7 +189,7 @@ impl Live {
         })?;
         let wants = self.guest.wants(&mut self.store, resource);
         let wants = wants.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?;
-        self.pools.insert(pool.id, GuestPool { resource, version: 0, wants });
+        self.pools.insert(pool, GuestPool { resource, version: 0, wants });
         Ok(())
     }
 
@@ -241,7 +242,9 @@ impl Instance {
             Some(live) => live,
             None => Box::new(self.start()?),
         };
-        live.open(pool, config)?;
+        if !live.pools.contains_key(&pool.id) {
+            live = self.open(live, pool.id, config)?;
+        }
         let (resource, reports) = live.update(pool)?;
         self.reports = reports;
         if self.tape.is_some() {
@@ -380,7 +383,18 @@ impl Balancer for Instance {
         reported
     }
 
+    fn save(&mut self, pool: u64) -> Option<Saved> {
+        self.saved(pool)
+    }
+
+    fn inherit(&mut self, pool: u64, saved: Saved) {
+        if !self.live.as_ref().is_some_and(|live| live.pools.contains_key(&pool)) {
+            self.inherited.insert(pool, saved);
+        }
+    }
+
     fn retain(&mut self, alive: &dyn Fn(u64) -> bool) {
+        self.inherited.retain(|pool, _| alive(*pool));
         let Some(live) = &mut self.live else { return };
         let dead: Vec<u64> = live.pools.keys().copied().filter(|id| !alive(*id)).collect();
         for id in dead {

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::allowed_file::AllowedFiles;
+use crate::object::ours::{CanaryRollout, PluginRollout, ShadowRollout};
 use crate::object::{Body, error};
+use crate::rollout::{Canary, Shadow};
 
 /// Compiles the objects.
 pub fn compile(objects: &[Arc<Object>], allocations: &Allocations, settings: &Settings) -> Plan {
@@ -29,6 +31,8 @@ pub fn compile(objects: &[Arc<Object>], allocations: &Allocations, settings: &Se
                 source,
                 limits: Limits::default(),
                 failure_policy: FailurePolicy::default(),
+                persists: false,
+                rollout: Rollout::default(),
                 place: None,
             });
         }
@@ -86,6 +90,8 @@ impl<'a> Compiler<'a> {
                 source,
                 limits,
                 failure_policy: plugin.spec.failure_policy,
+                persists: plugin.spec.state.persist,
+                rollout: rollout(&plugin.spec.rollout),
                 place,
             });
         }
@@ -129,4 +135,16 @@ impl<'a> Compiler<'a> {
             self.plan.listeners.push(listener);
         }
     }
+}
+
+fn rollout(given: &PluginRollout) -> Rollout {
+    let shadow = |given: &ShadowRollout| Shadow { duration: given.duration.0, max_disagreement: given.max_disagreement };
+    let canary = |given: &CanaryRollout| Canary {
+        weight: given.weight.unwrap_or(10),
+        duration: given.duration.0,
+        max_error_rate_increase: given.max_error_rate_increase.unwrap_or(1.0),
+        max_latency_increase: given.max_latency_increase.unwrap_or(50.0),
+        min_requests: given.min_requests.unwrap_or(50).into(),
+    };
+    Rollout { shadow: given.shadow.as_ref().map(shadow), canary: given.canary.as_ref().map(canary) }
 }

@@ -5,7 +5,7 @@ use gateway_api::apis::standard::gateways::Gateway;
 use crate::allowed_file::FilePattern;
 use crate::egress::AllowedHost;
 use crate::fault::Fault;
-use crate::object::ours::TargetRef;
+use crate::object::ours::{PluginRollout, PluginSpec, TargetRef};
 use crate::object::{Object, Plugin, SluicegateConfiguration, error};
 use crate::plan::BUILTINS;
 use crate::plugin::PluginKind;
@@ -63,10 +63,51 @@ pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) 
         let what = format!("Forbidden: a {} has no network", plugin.spec.kind);
         invalid("spec.capabilities.allowedHosts", what, Some("only discovery plugins may reach hosts".to_owned()));
     }
+    if plugin.spec.state.persist && plugin.spec.kind != PluginKind::Balancer {
+        let what = format!("Forbidden: a {} has no state to keep", plugin.spec.kind);
+        invalid("spec.state.persist", what, Some("only pools of balancers are saved".to_owned()));
+    }
+    rollout(&plugin.spec, &mut invalid);
     for (path, span) in [("spec.limits.deadline", limits.deadline), ("spec.limits.configureDeadline", limits.configure_deadline)] {
         if span.is_some_and(|s| s.0.is_zero()) {
             invalid(path, "must be greater than 0".to_owned(), None);
         }
+    }
+}
+
+fn rollout(spec: &PluginSpec, invalid: &mut impl FnMut(&str, String, Option<String>)) {
+    let PluginRollout { shadow, canary } = &spec.rollout;
+    if (shadow.is_some() || canary.is_some()) && spec.kind != PluginKind::Balancer {
+        let what = format!("Forbidden: a new version of a {} takes over at once", spec.kind);
+        invalid("spec.rollout", what, Some("only balancers are rolled out step by step".to_owned()));
+    }
+    let durations = [
+        ("spec.rollout.shadow.duration", shadow.as_ref().map(|s| s.duration)),
+        ("spec.rollout.canary.duration", canary.as_ref().map(|c| c.duration)),
+    ];
+    for (path, _) in durations.into_iter().filter(|(_, span)| span.is_some_and(|span| span.0.is_zero())) {
+        invalid(path, "must be greater than 0".to_owned(), None);
+    }
+    let percentages = [
+        ("spec.rollout.shadow.maxDisagreement", shadow.as_ref().and_then(|s| s.max_disagreement), 100.0),
+        ("spec.rollout.canary.maxErrorRateIncrease", canary.as_ref().and_then(|c| c.max_error_rate_increase), 100.0),
+        ("spec.rollout.canary.maxLatencyIncrease", canary.as_ref().and_then(|c| c.max_latency_increase), 100_000.0),
+    ];
+    for (path, value, most) in percentages {
+        if let Some(value) = value.filter(|value| !(0.0..=most).contains(value)) {
+            invalid(path, format!("Invalid value: {value}: must be between 0 and {most}, inclusive"), Some("a percentage".to_owned()));
+        }
+    }
+    let Some(canary) = canary else { return };
+    if let Some(weight) = canary.weight.filter(|weight| !(1..=99).contains(weight)) {
+        invalid(
+            "spec.rollout.canary.weight",
+            format!("Invalid value: {weight}: must be between 1 and 99, inclusive"),
+            Some("a percentage".to_owned()),
+        );
+    }
+    if canary.min_requests == Some(0) {
+        invalid("spec.rollout.canary.minRequests", "Invalid value: 0: must be greater than 0".to_owned(), None);
     }
 }
 

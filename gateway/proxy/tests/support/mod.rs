@@ -147,6 +147,8 @@ pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
         external: pool,
         balancers: vec![Arc::new(Turns(generation(), false))],
         balancer_config: "{}".into(),
+        kept_as: None,
+        trial: None,
         fail_closed: false,
         hash: None,
         affinity: None,

@@ -32,6 +32,10 @@ pub enum Mode {
     MemoryPick,
     /// Log in `pick`, 10,000 lines of 1,000 bytes each time.
     LogFlood,
+    /// Pick the first endpoint each time.
+    Lead,
+    /// Pick none.
+    Nobody,
 }
 
 /// What to do wrong, and when.
@@ -52,15 +56,22 @@ pub struct Hostile {
     picks: usize,
 }
 
-/// Tests patch these bytes of the built file, to have a second version that is bad under the same configuration.
+/// Tests patch these bytes of the built file, to have a second version that is another under the same configuration.
 static DEFAULT: &[u8; 12] = b"default-good";
 
 impl Balancer for Hostile {
     type Config = Config;
 
     fn open(mut config: Config) -> Result<Self, String> {
-        if std::hint::black_box(DEFAULT) != b"default-good" {
-            config = Config { mode: Mode::TrapPick, spare_trials: true };
+        let mode = match std::hint::black_box(DEFAULT) {
+            b"default-good" => config.mode,
+            b"default-loop" => Mode::LoopPick,
+            b"default-lead" => Mode::Lead,
+            b"default-none" => Mode::Nobody,
+            _ => Mode::TrapPick,
+        };
+        if mode != config.mode {
+            config = Config { mode, spare_trials: true };
         }
         match config.mode {
             Mode::TrapOpen => panic!("hostile: open"),
@@ -89,6 +100,8 @@ impl Balancer for Hostile {
                 Mode::MemoryPick => exhaust(),
                 Mode::LogFlood => flood(),
                 Mode::Choosy => return (0..self.endpoints).find(|i| pick.condition(*i) == Condition::Healthy),
+                Mode::Lead => return Some(0),
+                Mode::Nobody => return None,
                 _ => {}
             }
         }

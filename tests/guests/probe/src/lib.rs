@@ -1,4 +1,5 @@
-//! A round-robin balancer that uses all that a plugin may ask of the host, or too much of it, for tests of the contract.
+//! A balancer that uses all that a plugin may ask of the host, or too much of it, for tests of the contract. Round-robin, unless it is to stick to
+//! the endpoint it chose first.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +15,22 @@ pub enum Mode {
     Count,
     /// Ask for far too many metrics, series and entries.
     Bombs,
+    /// Stay with the endpoint that was chosen first, and hand it over.
+    Stick,
+    /// Likewise, but trap in `save`,
+    SaveTrap,
+    /// never return from it,
+    SaveLoop,
+    /// allocate a gigabyte there,
+    SaveGigabyte,
+    /// save more than is kept,
+    SaveTooMuch,
+    /// trap in `restore`,
+    RestoreTrap,
+    /// never return from it,
+    RestoreLoop,
+    /// or refuse it.
+    RestoreRefuse,
 }
 
 /// What to do.
@@ -33,11 +50,15 @@ pub struct Probe {
     shared: GaugeSeries,
     hashes: HistogramSeries,
     annotations: GaugeSeries,
+    chosen: CounterSeries,
+    addresses: Vec<String>,
+    stuck: Option<String>,
 }
 
 impl Balancer for Probe {
     type Config = Config;
     const ANNOTATIONS: bool = true;
+    const STATE: Option<u32> = Some(7);
 
     fn open(config: Config) -> Result<Self, String> {
         Ok(Self {
@@ -48,11 +69,15 @@ impl Balancer for Probe {
             shared: Gauge::new("shared_picks", "Picks of all workers.", &[])?.series(&[])?,
             hashes: Histogram::new("hashes", "Hashes.", &[], &[])?.series(&[])?,
             annotations: Gauge::new("annotations", "Annotations of all endpoints.", &[])?.series(&[])?,
+            chosen: Counter::new("chosen", "Choices of an endpoint to stick to.", &[])?.series(&[])?,
+            addresses: Vec::new(),
+            stuck: None,
         })
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
         self.endpoints = endpoints.len();
+        self.addresses = endpoints.iter().map(|endpoint| endpoint.address.clone()).collect();
         self.annotations.set(endpoints.iter().filter(|endpoint| endpoint.annotation("cost").is_some()).count() as f64);
         log!(Level::Info, "the pool has changed", endpoints = endpoints.len(), mode = format!("{:?}", self.config.mode));
     }
@@ -63,11 +88,51 @@ impl Balancer for Probe {
             self.shared.set(sum as f64);
         }
         self.hashes.observe(if pick.hash.is_some() { 1.0 } else { 0.0 });
-        if std::mem::take(&mut self.config.mode) == Mode::Bombs {
+        if self.config.mode == Mode::Bombs {
+            self.config.mode = Mode::Count;
             bombs();
+        }
+        if self.config.mode != Mode::Count {
+            let known = self.stuck.as_ref().and_then(|stuck| self.addresses.iter().position(|address| address == stuck));
+            return known.or_else(|| {
+                self.chosen.add(1.0);
+                let index = pick.below(self.endpoints.max(1));
+                self.stuck = Some(self.addresses.get(index)?.clone());
+                Some(index)
+            });
         }
         self.next = self.next.wrapping_add(1);
         self.next.checked_rem(self.endpoints)
+    }
+
+    fn save(&self) -> Vec<u8> {
+        match self.config.mode {
+            Mode::SaveTrap => panic!("hostile: save"),
+            Mode::SaveLoop => spin(),
+            Mode::SaveGigabyte => vec![1; 1 << 30],
+            Mode::SaveTooMuch => vec![1; 32 << 20],
+            _ => self.stuck.clone().unwrap_or_default().into_bytes(),
+        }
+    }
+
+    fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), String> {
+        match self.config.mode {
+            Mode::RestoreTrap => panic!("hostile: restore"),
+            Mode::RestoreLoop => spin(),
+            Mode::RestoreRefuse => return Err("it will have none of it".to_owned()),
+            _ if version != 7 => return Err(format!("version {version}")),
+            _ => {}
+        }
+        let stuck = std::str::from_utf8(state).map_err(|error| error.to_string())?;
+        self.stuck = Some(stuck.to_owned()).filter(|stuck| !stuck.is_empty());
+        Ok(())
+    }
+}
+
+/// A loop the compiler must keep.
+fn spin() -> ! {
+    loop {
+        std::hint::black_box(());
     }
 }
 

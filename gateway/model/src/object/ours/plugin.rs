@@ -34,6 +34,57 @@ pub struct PluginSpec {
     /// What happens to traffic when it fails.
     #[serde(default)]
     pub failure_policy: FailurePolicy,
+    /// What becomes of what its pools know.
+    #[serde(default)]
+    pub state: PluginState,
+    /// How a new version of a balancer takes over. Default: at once.
+    #[serde(default)]
+    pub rollout: PluginRollout,
+}
+
+/// How a new version takes over: in the shadow of the one that serves, then for a share of the exchanges, then for all. Each is left out unless set.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginRollout {
+    /// It is asked what the version that serves is asked, and nothing it says is used.
+    pub shadow: Option<ShadowRollout>,
+    /// It serves a share of the exchanges, and is promoted or rolled back by what comes of them.
+    pub canary: Option<CanaryRollout>,
+}
+
+/// See [`PluginRollout::shadow`].
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShadowRollout {
+    /// How long.
+    pub duration: Span,
+    /// The largest share of picks, in percent, in which it may differ; judged from 100 picks on. Default: any.
+    pub max_disagreement: Option<f64>,
+}
+
+/// See [`PluginRollout::canary`].
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryRollout {
+    /// Its share of the exchanges, in percent, 1 to 99. Default 10.
+    pub weight: Option<u32>,
+    /// How long; longer, if `minRequests` have not come.
+    pub duration: Span,
+    /// How much more of its exchanges may fail, in percent of all. Default 1.
+    pub max_error_rate_increase: Option<f64>,
+    /// How much longer its exchanges may take on average, in percent. Default 50.
+    pub max_latency_increase: Option<f64>,
+    /// It is judged from so many exchanges on. Default 50.
+    pub min_requests: Option<u32>,
+}
+
+/// What becomes of what a balancer's pools know. Over a swap it is handed over in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginState {
+    /// Whether it is kept in the gateway's state folder, so that a restart goes on with it. Default: no.
+    #[serde(default)]
+    pub persist: bool,
 }
 
 /// What a plugin may reach.

@@ -1,0 +1,300 @@
+//! How a new generation of a balancer takes over, where its `Plugin` object does not want that at once: in the *shadow* of the live one it is asked the
+//! same, and nothing it says is used; as a *canary* it serves a share of the exchanges. Here is what is counted meanwhile, and what follows from it:
+//! workers count, control judges.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::stats::{add, count};
+use crate::tally::Counted;
+
+/// What a `Plugin` object wants of a new generation: first the one, then the other, then it is live.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rollout {
+    /// In the shadow of the live one.
+    pub shadow: Option<Shadow>,
+    /// For a share of the exchanges.
+    pub canary: Option<Canary>,
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shadow {
+    /// How long.
+    pub duration: Duration,
+    /// The largest share of picks, in percent, in which it may differ from the live one; none: any.
+    pub max_disagreement: Option<f64>,
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Canary {
+    /// Its share of the exchanges, in percent: 1 to 99.
+    pub weight: u32,
+    /// How long, if as many exchanges as are wanted come meanwhile.
+    pub duration: Duration,
+    /// How much more of its exchanges may fail than of the live one's, in percent of all.
+    pub max_error_rate_increase: f64,
+    /// How much longer its exchanges may take, in percent of the live one's mean.
+    pub max_latency_increase: f64,
+    /// It is judged from so many exchanges on.
+    pub min_requests: u64,
+}
+
+/// Picks of a shadow that are compared before it is judged by them.
+const MIN_COMPARED: u64 = 100;
+/// A difference of two means below this is noise, whatever the percentage.
+const NOISE: Duration = Duration::from_millis(1);
+
+/// Which of the two generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that served before.
+    Live,
+    /// The one on trial.
+    Candidate,
+}
+
+/// How a generation is tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Phase {
+    /// Asked, and not heard.
+    Shadow(Shadow),
+    /// Serves a share.
+    Canary(Canary),
+}
+
+impl Phase {
+    /// For people.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Shadow(_) => "shadow",
+            Self::Canary(_) => "canary",
+        }
+    }
+}
+
+/// One phase of one candidate, shared by all workers.
+#[derive(Debug)]
+pub struct Trial {
+    /// How it is tried.
+    pub phase: Phase,
+    /// Exchanges, errors, and microseconds of those without error; the live one's, then the candidate's.
+    sides: [[AtomicU64; 3]; 2],
+    /// Picks compared, those that differed, and the nanoseconds of both: the live one's, the candidate's.
+    shadow: [AtomicU64; 4],
+}
+
+/// What a trial says so far.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Nothing yet.
+    Wait,
+    /// It is good.
+    Pass,
+    /// It is not, and why.
+    Fail(String),
+}
+
+/// What one side did as a canary.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Served {
+    /// Exchanges.
+    pub exchanges: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Of the others: how long they took together, in microseconds.
+    pub us: u64,
+}
+
+impl Served {
+    fn error_rate(&self) -> f64 {
+        100.0 * self.errors as f64 / self.exchanges.max(1) as f64
+    }
+
+    /// The mean, not a percentile: the buckets of a histogram are too wide to compare two quantiles by, and what takes longest counts as an error.
+    fn mean(&self) -> Duration {
+        Duration::from_micros(self.us / (self.exchanges - self.errors).max(1))
+    }
+}
+
+impl Trial {
+    /// Begins.
+    pub fn new(phase: Phase) -> Self {
+        Self { phase, sides: Default::default(), shadow: Default::default() }
+    }
+
+    /// Whether the candidate serves an exchange. By its hash if it has one, so that a key stays with one generation; else by `turn`, which the worker
+    /// counts up: then of each hundred exchanges exactly as many as it is to have, spread evenly.
+    pub fn takes(&self, hash: Option<u64>, turn: u64) -> bool {
+        let Phase::Canary(canary) = &self.phase else { return false };
+        let weight = u64::from(canary.weight);
+        match hash {
+            // The lower half, mixed: balancers use the upper bits, and a share of keys must not be a share of endpoints.
+            Some(hash) => (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % 100 < weight,
+            // Bresenham: the sum of weights passes a multiple of 100.
+            None => (turn % 100) * weight % 100 + weight >= 100,
+        }
+    }
+
+    /// What came of an exchange.
+    pub fn note(&self, side: Side, success: bool, latency: Duration) {
+        let [exchanges, errors, us] = &self.sides[side as usize];
+        count(exchanges);
+        if success {
+            add(us, u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        } else {
+            count(errors);
+        }
+    }
+
+    /// A pick of both, and how long each took.
+    pub fn compare(&self, same: bool, live: Duration, candidate: Duration) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let [compared, differed, of_live, of_candidate] = &self.shadow;
+        count(compared);
+        add(differed, u64::from(!same));
+        add(of_live, nanos(live));
+        add(of_candidate, nanos(candidate));
+    }
+
+    /// What a side did as a canary.
+    pub fn served(&self, side: Side) -> Served {
+        let [exchanges, errors, us] = &self.sides[side as usize];
+        let read = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        // Errors first: an exchange is counted before its error.
+        let (errors, us) = (read(errors), read(us));
+        Served { exchanges: read(exchanges).max(errors), errors, us }
+    }
+
+    /// Picks compared, and those that differed.
+    pub fn compared(&self) -> (u64, u64) {
+        let differed = self.shadow[1].load(Ordering::Relaxed);
+        (self.shadow[0].load(Ordering::Relaxed).max(differed), differed)
+    }
+
+    /// What it says after so long.
+    pub fn verdict(&self, elapsed: Duration) -> Verdict {
+        match &self.phase {
+            Phase::Shadow(shadow) => self.judge_shadow(shadow, elapsed),
+            Phase::Canary(canary) => self.judge_canary(canary, elapsed),
+        }
+    }
+
+    fn judge_shadow(&self, shadow: &Shadow, elapsed: Duration) -> Verdict {
+        let (compared, differed) = self.compared();
+        let share = 100.0 * differed as f64 / compared.max(1) as f64;
+        if compared >= MIN_COMPARED
+            && let Some(most) = shadow.max_disagreement.filter(|most| share > *most)
+        {
+            return Verdict::Fail(format!("{share:.1} % of its picks differ from those of the generation that serves, and {most} % may"));
+        }
+        // A shadow that was asked nothing has shown nothing.
+        if elapsed >= shadow.duration && compared > 0 { Verdict::Pass } else { Verdict::Wait }
+    }
+
+    fn judge_canary(&self, canary: &Canary, elapsed: Duration) -> Verdict {
+        let (live, candidate) = (self.served(Side::Live), self.served(Side::Candidate));
+        if candidate.exchanges < canary.min_requests {
+            return Verdict::Wait;
+        }
+        if candidate.error_rate() > live.error_rate() + canary.max_error_rate_increase {
+            return Verdict::Fail(format!(
+                "{:.2} % of its exchanges failed, and {:.2} % of those of the generation that serves; {} more may",
+                candidate.error_rate(),
+                live.error_rate(),
+                canary.max_error_rate_increase
+            ));
+        }
+        let most = live.mean().mul_f64(1.0 + canary.max_latency_increase / 100.0).max(live.mean() + NOISE);
+        if live.exchanges > live.errors && candidate.mean() > most {
+            return Verdict::Fail(format!(
+                "its exchanges took {:?} on average, and those of the generation that serves {:?}; {} % more are allowed",
+                candidate.mean(),
+                live.mean(),
+                canary.max_latency_increase
+            ));
+        }
+        if elapsed >= canary.duration { Verdict::Pass } else { Verdict::Wait }
+    }
+}
+
+/// Of the live one exchanges and errors and microseconds, of the candidate likewise; picks compared, those that differed, nanoseconds of both.
+impl Counted<10> for Trial {
+    fn counts(&self) -> [u64; 10] {
+        let mut counts = [0; 10];
+        let all = self.sides.iter().flatten().chain(&self.shadow);
+        counts.iter_mut().zip(all).for_each(|(count, counter)| *count = counter.load(Ordering::Relaxed));
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canary() -> Canary {
+        let duration = Duration::from_secs(60);
+        Canary { weight: 10, duration, max_error_rate_increase: 1.0, max_latency_increase: 20.0, min_requests: 50 }
+    }
+
+    fn trial(live: (u64, u64, u64), candidate: (u64, u64, u64)) -> Trial {
+        let trial = Trial::new(Phase::Canary(canary()));
+        for (side, (exchanges, errors, ms)) in [(Side::Live, live), (Side::Candidate, candidate)] {
+            (0..exchanges).for_each(|i| trial.note(side, i >= errors, Duration::from_millis(ms)));
+        }
+        trial
+    }
+
+    #[test]
+    fn a_canary_gets_its_share_exactly_and_spread_evenly() {
+        for weight in [1, 10, 33, 50, 99] {
+            let trial = Trial::new(Phase::Canary(Canary { weight, ..canary() }));
+            let taken: Vec<u64> = (0..100).filter(|turn| trial.takes(None, *turn)).collect();
+            assert_eq!(taken.len(), weight as usize);
+            let gaps: Vec<u64> = taken.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            if let (Some(least), Some(most)) = (gaps.iter().min(), gaps.iter().max()) {
+                assert!(most - least <= 1, "{weight}: {gaps:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_stays_with_one_generation() {
+        let trial = Trial::new(Phase::Canary(canary()));
+        let keys: Vec<u64> = (0..20_000_u64).map(|i| crate::plugin::hash_bytes(&i.to_le_bytes())).collect();
+        let taken = keys.iter().filter(|key| trial.takes(Some(**key), 0)).count();
+        assert!((1_800..2_200).contains(&taken), "{taken}");
+        assert!(keys.iter().all(|key| trial.takes(Some(*key), 0) == trial.takes(Some(*key), 7)));
+        assert!(!Trial::new(Phase::Shadow(Shadow { duration: Duration::ZERO, max_disagreement: None })).takes(None, 0));
+    }
+
+    #[test]
+    fn a_canary_is_judged_by_errors_and_latency_once_there_are_enough_exchanges() {
+        let (early, late) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!(trial((900, 0, 10), (49, 49, 10)).verdict(late), Verdict::Wait, "too few");
+        assert_eq!(trial((900, 9, 10), (100, 2, 10)).verdict(early), Verdict::Wait);
+        assert_eq!(trial((900, 9, 10), (100, 2, 10)).verdict(late), Verdict::Pass);
+        let Verdict::Fail(why) = trial((900, 0, 10), (100, 2, 10)).verdict(early) else { panic!("2 % fail") };
+        assert_eq!(why, "2.00 % of its exchanges failed, and 0.00 % of those of the generation that serves; 1 more may");
+        let Verdict::Fail(why) = trial((900, 0, 10), (100, 0, 13)).verdict(early) else { panic!("30 % longer") };
+        assert_eq!(why, "its exchanges took 13ms on average, and those of the generation that serves 10ms; 20 % more are allowed");
+        assert_eq!(trial((900, 0, 1), (100, 0, 2)).verdict(late), Verdict::Pass, "a millisecond is noise");
+        assert_eq!(trial((0, 0, 0), (100, 0, 500)).verdict(late), Verdict::Pass, "nothing to compare with");
+    }
+
+    #[test]
+    fn a_shadow_passes_after_its_time_if_it_was_asked_and_agrees_enough() {
+        let shadow = Shadow { duration: Duration::from_secs(60), max_disagreement: Some(10.0) };
+        let trial = Trial::new(Phase::Shadow(shadow));
+        assert_eq!(trial.verdict(Duration::from_secs(61)), Verdict::Wait, "it was asked nothing");
+        (0..99).for_each(|_| trial.compare(false, Duration::ZERO, Duration::ZERO));
+        assert_eq!(trial.verdict(Duration::from_secs(1)), Verdict::Wait, "too few to judge by");
+        trial.compare(true, Duration::ZERO, Duration::ZERO);
+        assert!(matches!(trial.verdict(Duration::from_secs(1)), Verdict::Fail(why) if why.starts_with("99.0 %")));
+        let trial = Trial::new(Phase::Shadow(Shadow { max_disagreement: None, ..shadow }));
+        trial.compare(false, Duration::from_nanos(5), Duration::from_nanos(7));
+        assert_eq!(trial.verdict(Duration::from_secs(61)), Verdict::Pass);
+        assert_eq!(trial.counts(), [0, 0, 0, 0, 0, 0, 1, 1, 5, 7]);
+    }
+}

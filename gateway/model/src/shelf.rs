@@ -1,0 +1,129 @@
+//! What pools of balancers know, put aside for a later start of the gateway: by workers from time to time and when they stop, taken by them when
+//! they meet a pool for the first time. Control writes it to disk. Nobody comes here on a request's path.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::plugin::Saved;
+
+/// More than this together is not kept.
+pub const MOST_BYTES: usize = 64 << 20;
+
+/// Whose state it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Slot {
+    /// The plugin.
+    pub plugin: String,
+    /// The pool, by a name that a restart does not change.
+    pub pool: String,
+    /// Each worker has its own.
+    pub worker: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Shelf(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    kept: BTreeMap<Slot, Saved>,
+    bytes: usize,
+    refused: u64,
+    changed: bool,
+}
+
+impl Shelf {
+    /// With what an earlier start left.
+    pub fn with(kept: BTreeMap<Slot, Saved>) -> Self {
+        let shelf = Self::default();
+        kept.into_iter().for_each(|(slot, saved)| shelf.put(slot, saved));
+        shelf.lock().changed = false;
+        shelf
+    }
+
+    /// Puts a pool's state aside, in the place of what was there.
+    pub fn put(&self, slot: Slot, saved: Saved) {
+        let mut inner = self.lock();
+        let old = inner.kept.get(&slot).map_or(0, |old| old.data.len());
+        let bytes = inner.bytes - old + saved.data.len();
+        if bytes > MOST_BYTES {
+            inner.refused += 1;
+            return;
+        }
+        if inner.kept.get(&slot) != Some(&saved) {
+            inner.bytes = bytes;
+            inner.changed = true;
+            inner.kept.insert(slot, saved);
+        }
+    }
+
+    /// What was put aside of a pool by this worker; by the first, if there were fewer then.
+    pub fn find(&self, slot: &Slot) -> Option<Saved> {
+        let inner = self.lock();
+        inner.kept.get(slot).or_else(|| inner.kept.get(&Slot { worker: 0, ..slot.clone() })).cloned()
+    }
+
+    /// Forgets what plugins have left that nobody keeps any more.
+    pub fn retain(&self, wanted: impl Fn(&Slot) -> bool) {
+        let mut inner = self.lock();
+        let before = inner.kept.len();
+        inner.kept.retain(|slot, _| wanted(slot));
+        inner.changed |= inner.kept.len() != before;
+        inner.bytes = inner.kept.values().map(|saved| saved.data.len()).sum();
+    }
+
+    /// All of it, if it has changed since this was asked last.
+    pub fn changes(&self) -> Option<BTreeMap<Slot, Saved>> {
+        let mut inner = self.lock();
+        std::mem::take(&mut inner.changed).then(|| inner.kept.clone())
+    }
+
+    /// How often there was no room.
+    pub fn refused(&self) -> u64 {
+        self.lock().refused
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(pool: &str, worker: usize) -> Slot {
+        Slot { plugin: "p".to_owned(), pool: pool.to_owned(), worker }
+    }
+
+    fn saved(bytes: usize) -> Saved {
+        Saved { version: 1, data: vec![7; bytes] }
+    }
+
+    #[test]
+    fn each_worker_finds_its_own_and_one_more_than_before_the_firsts() {
+        let shelf = Shelf::default();
+        shelf.put(slot("a", 0), saved(1));
+        shelf.put(slot("a", 1), saved(2));
+        assert_eq!(shelf.find(&slot("a", 1)), Some(saved(2)));
+        assert_eq!(shelf.find(&slot("a", 2)), Some(saved(1)));
+        assert_eq!(shelf.find(&slot("b", 0)), None);
+    }
+
+    #[test]
+    fn it_is_bounded_and_says_when_it_has_changed() {
+        let shelf = Shelf::with(BTreeMap::from([(slot("a", 0), saved(1))]));
+        assert_eq!(shelf.changes(), None);
+        shelf.put(slot("a", 0), saved(1));
+        assert_eq!(shelf.changes(), None, "the same");
+        shelf.put(slot("b", 0), saved(MOST_BYTES));
+        assert_eq!((shelf.changes(), shelf.refused()), (None, 1));
+        shelf.put(slot("a", 0), saved(MOST_BYTES));
+        assert_eq!(shelf.changes().map(|kept| kept.len()), Some(1));
+        shelf.retain(|_| false);
+        assert_eq!(shelf.changes(), Some(BTreeMap::new()));
+        shelf.put(slot("b", 0), saved(MOST_BYTES));
+        assert_eq!(shelf.changes().map(|kept| kept.len()), Some(1));
+    }
+}

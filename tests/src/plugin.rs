@@ -1,0 +1,56 @@
+//! A gateway with a plugin `mine`.
+
+use crate::{Gateway, SERVICE, eventually, http};
+
+/// The `Plugin` object, whose `spec` goes on with `more`.
+pub fn object(kind: &str, more: &str) -> String {
+    format!(
+        "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: mine}}\nspec: {{kind: {kind}, source: {{file: mine.wasm}}{more}}}\n---\n"
+    )
+}
+
+/// It and the policy that has the Service balanced by it, configured so.
+pub fn balanced(config: &str, more: &str) -> String {
+    object("balancer", more)
+        + "apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  loadBalancer: {plugin: mine, config: "
+        + config
+        + "}\n"
+}
+
+/// The quickstart's Service, forwarded by request.
+pub fn http_service() -> String {
+    SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http")
+}
+
+/// A gateway with two HTTP pods, each with an annotation, and the plugin that these objects declare and use.
+pub fn gateway(wasm: &[u8], objects: &str) -> Gateway {
+    let gateway = Gateway::new(&[("svc.yaml", &http_service())]);
+    for (name, last) in [("a", 2), ("b", 3)] {
+        http(gateway.ip(last), name);
+        let pod = gateway.pod(name, last, true);
+        gateway.write(&format!("{name}.yaml"), &pod.replace("labels:", &format!("annotations: {{cost: '{last}'}}, labels:")));
+    }
+    std::fs::write(gateway.path("mine.wasm"), wasm).expect("written");
+    gateway.write("policy.yaml", objects);
+    eventually("generation 1", || gateway.plugin("mine")["generation"]["number"] == 1);
+    gateway
+}
+
+/// The same code with one more custom section: another version.
+pub fn another(wasm: &[u8]) -> Vec<u8> {
+    [wasm, &[0, 2, 1, b'x']].concat()
+}
+
+/// Gives an order about the plugin `mine`: the status and the words of the answer.
+pub fn order(gateway: &Gateway, action: &str) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(crate::PATIENCE)).build().into();
+    let url = format!("http://{}/api/v1/plugins/mine/{action}", gateway.admin());
+    let mut answer = agent.post(url).header("x-sluicegate-order", "test").send_empty().expect("answered");
+    (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a body").trim_end().to_owned())
+}
+
+/// The value of a row of `/metrics`.
+pub fn metric(gateway: &Gateway, row: &str) -> Option<f64> {
+    let text = gateway.get("/metrics").expect("metrics");
+    text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' ')?.parse().ok())
+}
