@@ -57,7 +57,7 @@ fn generate(root: &Path, built: &Path) -> Result<String, Box<dyn Error>> {
     }
     code.push_str("];\nstatic SDK_FILES: &[(&str, &str)] = &[\n");
     let sdk = root.join("sdk");
-    let mut files = vec![sdk.join("Cargo.toml"), sdk.join("README.md")];
+    let mut files = vec![sdk.join("Cargo.toml"), sdk.join("README.md"), sdk.join("CONTRACT.md")];
     collect(&sdk.join("src"), &mut files)?;
     collect(&sdk.join("wit"), &mut files)?;
     for file in files {

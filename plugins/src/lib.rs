@@ -116,6 +116,7 @@ mod tests {
         assert!(file("wit/plugin.wit").contains("package sluicegate:plugin@0.2.0;"));
         assert!(file("src/lib.rs").contains("export_balancer"));
         assert!(file("README.md").contains("cargo build"));
+        assert!(file("CONTRACT.md").contains("| `pool.pick` |"));
         assert!(!file("Cargo.toml").contains("workspace = true"));
     }
 

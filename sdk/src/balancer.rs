@@ -14,6 +14,12 @@ use crate::host;
 pub use wit::{Endpoint, EndpointState};
 
 /// Whether an endpoint is fit. The pool holds healthy and warming ones; the others only where nothing better is left.
+///
+/// ```
+/// use sluicegate_sdk::{Condition, Pick, testing::FakeHost};
+/// let pick = Pick::fake(&FakeHost { conditions: vec![Condition::Ejected], ..FakeHost::default() });
+/// assert_eq!((pick.condition(0), pick.condition(1)), (Condition::Ejected, Condition::Healthy));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing is known against it.
@@ -30,6 +36,55 @@ pub enum Condition {
 }
 
 /// Chooses the endpoint of a pool that serves. One value holds the state of one pool.
+///
+/// ```
+/// use sluicegate_sdk::{Balancer, Endpoint, Pick, schemars::JsonSchema, serde::Deserialize, testing::FakeHost};
+///
+/// #[derive(Default, Deserialize, JsonSchema)]
+/// #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
+/// #[schemars(crate = "sluicegate_sdk::schemars")]
+/// struct Config {}
+///
+/// /// The one that has least to do. It remembers how often it was asked, also over a swap.
+/// struct Idlest { endpoints: usize, picks: u64 }
+///
+/// impl Balancer for Idlest {
+///     type Config = Config;
+///     const STATE: Option<u32> = Some(1);
+///
+///     fn open(_: Config) -> Result<Self, String> {
+///         Ok(Self { endpoints: 0, picks: 0 })
+///     }
+///
+///     fn update(&mut self, endpoints: &[Endpoint]) {
+///         self.endpoints = endpoints.len();
+///     }
+///
+///     fn pick(&mut self, pick: &Pick) -> Option<usize> {
+///         self.picks += 1;
+///         (0..self.endpoints).min_by_key(|&endpoint| pick.in_flight(endpoint))
+///     }
+///
+///     fn save(&self) -> Vec<u8> {
+///         self.picks.to_le_bytes().to_vec()
+///     }
+///
+///     fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), String> {
+///         let bytes = state.try_into().map_err(|_| format!("version {version}, and not eight bytes"))?;
+///         self.picks = u64::from_le_bytes(bytes);
+///         Ok(())
+///     }
+/// }
+///
+/// sluicegate_sdk::export_balancer!(Idlest);
+///
+/// let mut old = Idlest::open(Config {}).unwrap();
+/// old.update(&[Endpoint::new("10.0.0.1:80"), Endpoint::new("10.0.0.2:80")]);
+/// assert_eq!(old.pick(&Pick::fake(&FakeHost { in_flight: vec![3, 1], ..FakeHost::default() })), Some(1));
+/// let mut new = Idlest::open(Config {}).unwrap();
+/// new.restore(1, &old.save()).unwrap();
+/// assert_eq!(new.picks, 1);
+/// ```
 pub trait Balancer: Sized + 'static {
     /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
     type Config: DeserializeOwned + JsonSchema;
@@ -134,6 +189,13 @@ fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 /// What a pick may depend on: the request, the host's statistics, and chance.
+///
+/// ```
+/// use sluicegate_sdk::{Pick, testing::FakeHost};
+/// let mut pick = Pick::fake(&FakeHost::default());
+/// pick.hash = Some(7);
+/// assert_eq!((pick.hash, pick.attempt, pick.success(0)), (Some(7), 0, 1.0));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pick {
     /// The hash of what the policy names (client address, header, cookie, path), if it names something and the request has it.
@@ -147,17 +209,33 @@ pub struct Pick {
 
 impl Pick {
     /// A first try without a hash that reads a copy of these statistics, for native tests.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::{Pick, testing::FakeHost};
+    /// assert_eq!(Pick::fake(&FakeHost::default()).hash, None);
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn fake(host: &crate::testing::FakeHost) -> Self {
         Self { hash: None, attempt: 0, random: Cell::new(host::random()), host: std::rc::Rc::new(host.clone()) }
     }
 
     /// 64 uniform random bits, others at each call. Not for secrets.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::{Pick, testing::FakeHost};
+    /// let pick = Pick::fake(&FakeHost::default());
+    /// assert_ne!(pick.random(), pick.random());
+    /// ```
     pub fn random(&self) -> u64 {
         host::split_mix(&self.random)
     }
 
     /// A uniform random index below `n`; 0 when `n` is 0.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::{Pick, testing::FakeHost};
+    /// assert!(Pick::fake(&FakeHost::default()).below(3) < 3);
+    /// ```
     pub fn below(&self, n: usize) -> usize {
         host::below(self.random(), n)
     }
@@ -204,21 +282,41 @@ mod statistics {
 
     impl Pick {
         /// Exchanges or connections under way at an endpoint, counted over all workers.
+        ///
+        /// ```
+        /// # use sluicegate_sdk::{Pick, testing::FakeHost};
+        /// assert_eq!(Pick::fake(&FakeHost::default()).in_flight(0), 0);
+        /// ```
         pub fn in_flight(&self, endpoint: usize) -> u32 {
             self.host.in_flight.get(endpoint).copied().unwrap_or(0)
         }
 
         /// Mean time to the response's head in microseconds; 0 before the first.
+        ///
+        /// ```
+        /// # use sluicegate_sdk::{Pick, testing::FakeHost};
+        /// assert_eq!(Pick::fake(&FakeHost::default()).latency_us(0), 0);
+        /// ```
         pub fn latency_us(&self, endpoint: usize) -> u32 {
             self.host.latency_us.get(endpoint).copied().unwrap_or(0)
         }
 
         /// Share of successes from 0 to 1; 1 before the first.
+        ///
+        /// ```
+        /// # use sluicegate_sdk::{Pick, testing::FakeHost};
+        /// assert_eq!(Pick::fake(&FakeHost::default()).success(0), 1.0);
+        /// ```
         pub fn success(&self, endpoint: usize) -> f32 {
             self.host.success.get(endpoint).copied().unwrap_or(1.0)
         }
 
         /// Whether an endpoint is fit; healthy or warming unless the pool is in a panic.
+        ///
+        /// ```
+        /// # use sluicegate_sdk::{Pick, testing::FakeHost};
+        /// assert_eq!(Pick::fake(&FakeHost::default()).condition(0), sluicegate_sdk::Condition::Healthy);
+        /// ```
         pub fn condition(&self, endpoint: usize) -> Condition {
             self.host.conditions.get(endpoint).copied().unwrap_or_default()
         }
@@ -226,6 +324,11 @@ mod statistics {
 }
 
 /// What came of a pick.
+///
+/// ```
+/// let outcome = sluicegate_sdk::Outcome { endpoint: 0, success: true, latency_us: 900 };
+/// assert!(outcome.success);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Index of the endpoint.

@@ -3,6 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 /// The time of day.
+///
+/// ```
+/// assert!(sluicegate_sdk::clock::now() > std::time::SystemTime::UNIX_EPOCH);
+/// ```
 pub fn now() -> SystemTime {
     #[cfg(target_arch = "wasm32")]
     {
@@ -14,6 +18,11 @@ pub fn now() -> SystemTime {
 }
 
 /// A clock that never goes back, from an arbitrary beginning.
+///
+/// ```
+/// let begun = sluicegate_sdk::clock::monotonic();
+/// assert!(sluicegate_sdk::clock::monotonic() >= begun);
+/// ```
 pub fn monotonic() -> Duration {
     #[cfg(target_arch = "wasm32")]
     {

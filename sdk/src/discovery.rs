@@ -23,6 +23,37 @@ pub use publishing::Endpoint as PublishedEndpoint;
 const TELL: Duration = Duration::from_millis(50);
 
 /// Finds the endpoints of services. One value serves one service; the SDK opens it, asks it, and publishes what has changed.
+///
+/// ```
+/// use sluicegate_sdk::{Discovery, Objects, PublishedEndpoint, Service, resolve, schemars::JsonSchema, serde::Deserialize, serde_json::Value, testing};
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields)]
+/// #[schemars(crate = "sluicegate_sdk::schemars")]
+/// struct Config { host: String }
+///
+/// struct ByName(Config);
+///
+/// impl Discovery for ByName {
+///     type Config = Config;
+///
+///     fn open(_: &Service, config: Config) -> Result<Self, String> {
+///         Ok(Self(config))
+///     }
+///
+///     fn endpoints(&mut self, _: &Service, _: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
+///         let found = resolve(&self.0.host).map_err(|error| error.to_string())?;
+///         Ok(found.into_iter().map(|ip| PublishedEndpoint::new(ip.to_string(), 80)).collect())
+///     }
+/// }
+///
+/// sluicegate_sdk::export_discovery!(ByName);
+///
+/// testing::resolves("web.example", &["10.0.0.1".parse().unwrap()]);
+/// let service = Service { namespace: "shop".into(), name: "web".into(), object: Value::Null };
+/// let mut by_name = ByName::open(&service, Config { host: "web.example".into() }).unwrap();
+/// assert_eq!(by_name.endpoints(&service, &Objects::default()).unwrap()[0].address, "10.0.0.1");
+/// ```
 pub trait Discovery: Sized + 'static {
     /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
     type Config: DeserializeOwned + JsonSchema;
@@ -73,6 +104,12 @@ pub trait Discovery: Sized + 'static {
 }
 
 /// A Service to find endpoints for.
+///
+/// ```
+/// use sluicegate_sdk::{Service, serde_json::json};
+/// let service = Service { namespace: "shop".into(), name: "web".into(), object: json!({"spec": {"ports": [{"port": 80}]}}) };
+/// assert_eq!(service.object["spec"]["ports"][0]["port"], 80);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Its namespace.
@@ -85,6 +122,12 @@ pub struct Service {
 
 impl PublishedEndpoint {
     /// A ready endpoint of weight 1 that serves all ports of the service, at an IP address and port.
+    ///
+    /// ```
+    /// use sluicegate_sdk::PublishedEndpoint;
+    /// let endpoint = PublishedEndpoint { zone: Some("a".into()), ..PublishedEndpoint::new("10.0.0.1", 80) };
+    /// assert!(endpoint.ready && endpoint.weight == 1);
+    /// ```
     pub fn new(address: impl Into<String>, port: u16) -> Self {
         Self {
             address: address.into(),

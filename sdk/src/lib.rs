@@ -53,7 +53,7 @@ pub mod __private {
     pub use crate::router::RouterComponent;
 }
 
-/// Makes a [`Balancer`] the plugin of this crate. Natively it expands to nothing, so that tests need no host.
+/// Makes a [`Balancer`] the plugin of this crate. Natively it expands to nothing, so that tests need no host. [`Balancer`] has an example.
 #[macro_export]
 macro_rules! export_balancer {
     ($plugin:ty) => {
@@ -61,7 +61,7 @@ macro_rules! export_balancer {
     };
 }
 
-/// Makes a [`Router`] the plugin of this crate. Natively it expands to nothing, so that tests need no host.
+/// Makes a [`Router`] the plugin of this crate. Natively it expands to nothing, so that tests need no host. [`Router`] has an example.
 #[macro_export]
 macro_rules! export_router {
     ($plugin:ty) => {
@@ -69,7 +69,7 @@ macro_rules! export_router {
     };
 }
 
-/// Makes a [`Discovery`] the plugin of this crate. Natively it expands to nothing, so that tests need no host.
+/// Makes a [`Discovery`] the plugin of this crate. Natively it expands to nothing, so that tests need no host. [`Discovery`] has an example.
 #[macro_export]
 macro_rules! export_discovery {
     ($plugin:ty) => {

@@ -36,6 +36,12 @@ pub fn resolve(host: &str) -> Result<Vec<IpAddr>, Error> {
 
 /// The addresses of a host, as [`testing::resolves`](crate::testing::resolves) gave them.
 ///
+/// ```
+/// use sluicegate_sdk::{http::Error, resolve};
+/// assert_eq!(resolve("127.0.0.1").unwrap(), [std::net::IpAddr::from([127, 0, 0, 1])]);
+/// assert_eq!(resolve("nowhere.example"), Err(Error::Unresolved("nowhere.example".into())));
+/// ```
+///
 /// # Errors
 /// Says why there are none.
 #[cfg(not(target_arch = "wasm32"))]

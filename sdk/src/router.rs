@@ -13,12 +13,72 @@ use crate::config::{self, Named};
 use crate::host;
 
 pub use crate::bindings::router::sluicegate::plugin::types::ServiceRef;
+/// What rules are made of, all together:
+///
+/// ```
+/// use sluicegate_sdk::{
+///     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect, Rewrite,
+///     Rule, ServiceRef, Transport,
+/// };
+///
+/// let web = ServiceRef::new("web", 80);
+/// let filters = vec![
+///     Filter::RequestHeaders(HeaderChanges { set: vec![Header::new("x-from", "edge")], ..HeaderChanges::default() }),
+///     Filter::Rewrite(Rewrite { hostname: None, path: Some(PathRewrite::Prefix("/".into())) }),
+///     Filter::Mirror(Mirror { backend: web.clone(), numerator: 1, denominator: 100 }),
+///     Filter::Cors(Cors { allow_origins: vec!["https://a.example".into()], ..Cors::default() }),
+/// ];
+/// let shop = Rule { filters, backends: vec![Backend::new(web)], ..Rule::default() };
+/// let moved = Rule { filters: vec![Filter::Redirect(Redirect { hostname: Some("b.example".into()), ..Redirect::default() })], ..Rule::default() };
+/// let configured = Configured { rules: vec![shop, moved], interests: Interests { query: true, ..Interests::default() } };
+/// assert_eq!(configured.rules.len(), 2);
+///
+/// let listener = Listener { port: 443, transport: Transport::Http, ..Listener::default() };
+/// let decision = match listener.port {
+///     443 => Decision::Matched(Choice { rule: 0, backend: Some(0), matched_prefix: 5 }),
+///     80 => Decision::Answer(Answer { status: 426, ..Answer::default() }),
+///     _ => Decision::NoMatch,
+/// };
+/// assert!(matches!(decision, Decision::Matched(_)));
+/// ```
 pub use wit::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect,
     Retry, Rewrite, Rule, Transport,
 };
 
 /// Chooses the rule, and the backend of it, that takes an exchange or connection. One value holds the compiled rules of one listener.
+///
+/// ```
+/// use sluicegate_sdk::{
+///     Backend, Choice, Configured, Decision, Interests, Listener, Request, Router, Rule, ServiceRef, schemars::JsonSchema, serde::Deserialize,
+/// };
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields)]
+/// #[schemars(crate = "sluicegate_sdk::schemars")]
+/// struct Config { service: String }
+///
+/// /// Requests of the beta go to the second backend.
+/// struct Beta;
+///
+/// impl Router for Beta {
+///     type Config = Config;
+///
+///     fn configure(config: Config, _: &Listener) -> Result<(Self, Configured), String> {
+///         let backend = |name: String| Backend::new(ServiceRef::new(name, 80));
+///         let backends = vec![backend(config.service.clone()), backend(format!("{}-beta", config.service))];
+///         let interests = Interests { headers: vec!["x-beta".into()], ..Interests::default() };
+///         Ok((Self, Configured { rules: vec![Rule { backends, ..Rule::default() }], interests }))
+///     }
+///
+///     fn route(&mut self, request: &Request) -> Decision {
+///         let beta = request.headers[0].is_some();
+///         Decision::Matched(Choice { rule: 0, backend: Some(u32::from(beta)), matched_prefix: 0 })
+///     }
+/// }
+///
+/// sluicegate_sdk::export_router!(Beta);
+/// ```
 pub trait Router: Sized + 'static {
     /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
     type Config: DeserializeOwned + JsonSchema;
@@ -32,6 +92,11 @@ pub trait Router: Sized + 'static {
 }
 
 /// An exchange to route, or a connection, whose method and path are empty. Beyond method, host and path it has what the [`Interests`] name.
+///
+/// ```
+/// let request = sluicegate_sdk::Request { path: "/shop".into(), ..Default::default() };
+/// assert_eq!(request.path, "/shop");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// As the client sent it: methods are case-sensitive.
@@ -178,6 +243,10 @@ empty_by_default! {
 
 impl Header {
     /// A header of this name and value.
+    ///
+    /// ```
+    /// assert_eq!(sluicegate_sdk::Header::new("x-beta", "1").name, "x-beta");
+    /// ```
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: value.into() }
     }
@@ -185,6 +254,10 @@ impl Header {
 
 impl ServiceRef {
     /// A port of a service in the namespace of the object that holds the reference.
+    ///
+    /// ```
+    /// assert_eq!(sluicegate_sdk::ServiceRef::new("web", 80).namespace, None);
+    /// ```
     pub fn new(name: impl Into<String>, port: u16) -> Self {
         Self { namespace: None, name: name.into(), port }
     }
@@ -192,6 +265,11 @@ impl ServiceRef {
 
 impl Backend {
     /// A backend of weight 1 without filters.
+    ///
+    /// ```
+    /// use sluicegate_sdk::{Backend, ServiceRef};
+    /// assert_eq!(Backend::new(ServiceRef::new("web", 80)).weight, 1);
+    /// ```
     pub fn new(service: ServiceRef) -> Self {
         Self { service, weight: 1, filters: Vec::new() }
     }

@@ -21,6 +21,12 @@ const MAX_REDIRECTS: usize = 5;
 const DEFAULT_LIMIT: usize = 4 << 20;
 
 /// A response, whole.
+///
+/// ```
+/// use sluicegate_sdk::http::Response;
+/// let response = Response { status: 200, headers: vec![("etag".into(), b"1".to_vec())], body: b"ok".to_vec() };
+/// assert_eq!((response.header("etag"), response.text()), (Some("1"), Ok("ok")));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
@@ -33,12 +39,22 @@ pub struct Response {
 
 impl Response {
     /// The first field of this name (in lower case), if it is text.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::http::Response;
+    /// assert_eq!(Response::default().header("etag"), None);
+    /// ```
     pub fn header(&self, name: &str) -> Option<&str> {
         let field = self.headers.iter().find(|(field, _)| field == name)?;
         std::str::from_utf8(&field.1).ok()
     }
 
     /// The body, which has to be UTF-8.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::http::Response;
+    /// assert!(Response { body: vec![0xff], ..Response::default() }.text().is_err());
+    /// ```
     ///
     /// # Errors
     /// Says at which byte it is not.
@@ -48,6 +64,11 @@ impl Response {
 }
 
 /// Why there is no response.
+///
+/// ```
+/// use sluicegate_sdk::http::{self, Error};
+/// assert!(matches!(http::get("ftp://sd.example/", &[]), Err(Error::Invalid(_))));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The URL, a field or the method cannot be sent.
@@ -92,6 +113,13 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// A request that is being made.
+///
+/// ```
+/// use sluicegate_sdk::{http, testing};
+/// # testing::answer("http://sd.example/query", http::Response { status: 200, ..Default::default() });
+/// let request = http::Request::new("POST", "http://sd.example/query").header("accept", "text/plain").body("web");
+/// assert_eq!(request.send().unwrap().status, 200);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Request {
     pub(crate) method: String,
@@ -104,6 +132,12 @@ pub struct Request {
 
 /// Gets a URL. Redirects are followed; each host on the way must be allowed.
 ///
+/// ```
+/// use sluicegate_sdk::{http, testing};
+/// # testing::answer("http://sd.example/", http::Response { status: 404, ..Default::default() });
+/// assert_eq!(http::get("http://sd.example/", &[("accept", "text/plain")]).unwrap().status, 404);
+/// ```
+///
 /// # Errors
 /// Says why there is no response. A status like 404 is one.
 pub fn get(url: &str, headers: &[(&str, &str)]) -> Result<Response, Error> {
@@ -112,11 +146,20 @@ pub fn get(url: &str, headers: &[(&str, &str)]) -> Result<Response, Error> {
 
 impl Request {
     /// A request without fields and body.
+    ///
+    /// ```
+    /// let request = sluicegate_sdk::http::Request::new("GET", "http://sd.example/");
+    /// ```
     pub fn new(method: &str, url: &str) -> Self {
         Self { method: method.into(), url: url.into(), headers: Vec::new(), body: None, timeout: None, limit: DEFAULT_LIMIT }
     }
 
     /// Adds a field.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::http::Request;
+    /// let request = Request::new("GET", "http://sd.example/").header("accept", "text/plain");
+    /// ```
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -124,6 +167,11 @@ impl Request {
     }
 
     /// Sends this body; the gateway takes up to 1 MiB.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::http::Request;
+    /// let request = Request::new("POST", "http://sd.example/").body("web");
+    /// ```
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
@@ -131,6 +179,11 @@ impl Request {
     }
 
     /// The longest wait for the response's head, and for each piece of its body. 10 s unless it is set; the gateway allows at most 30 s.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::http::Request;
+    /// let request = Request::new("GET", "http://sd.example/").timeout(std::time::Duration::from_secs(2));
+    /// ```
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -138,6 +191,12 @@ impl Request {
     }
 
     /// The largest body of a response, in bytes. 4 MiB unless it is set; the gateway allows at most 16 MiB.
+    ///
+    /// ```
+    /// use sluicegate_sdk::{http::{Error, Request, Response}, testing};
+    /// testing::answer("http://sd.example/", Response { status: 200, body: vec![b'x'; 9], ..Default::default() });
+    /// assert_eq!(Request::new("GET", "http://sd.example/").limit(8).send(), Err(Error::TooLarge(8)));
+    /// ```
     #[must_use]
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
@@ -146,6 +205,12 @@ impl Request {
 
     /// Sends it and reads the response, following redirects. Other services wait meanwhile; [`Ask::Http`](crate::Ask::Http) is for sources that are
     /// slow.
+    ///
+    /// ```
+    /// use sluicegate_sdk::{http::{Error, Request}, testing};
+    /// testing::fail("http://sd.example/", Error::Busy);
+    /// assert_eq!(Request::new("GET", "http://sd.example/").send(), Err(Error::Busy));
+    /// ```
     ///
     /// # Errors
     /// Says why there is no response.
