@@ -150,6 +150,7 @@ impl<D: Discovery> Driver<D> {
 #[cfg(any(target_arch = "wasm32", test))]
 impl<D: Discovery> Driver<D> {
     /// A change of what concerns all services.
+    #[cfg(target_arch = "wasm32")]
     pub(crate) fn stir(&mut self) {
         self.services.values_mut().for_each(|entry| entry.dirty = true);
     }

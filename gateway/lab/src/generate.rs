@@ -118,7 +118,7 @@ fn wild_endpoint(index: usize, weights: u32, v6: u32, named: bool, random: &mut 
     let mut made = endpoint(SocketAddr::new(ip, random.random_range(1..=u16::MAX)), weight);
     if named {
         made.zone = Some(format!("zone-{}", random.random_range(0..4)));
-        made.node = (index % 3 > 0).then(|| format!("node-{}", random.random_range(0..1000)));
+        made.node = (!index.is_multiple_of(3)).then(|| format!("node-{}", random.random_range(0..1000)));
         made.labels = (0..index % 4).map(|i| (format!("example.com/label-{i}"), random.random_range(0..3).to_string())).collect();
     }
     made.annotations = (0..index % 3).map(|i| (format!("example.com/note-{i}"), "x".repeat(i * 10))).collect();

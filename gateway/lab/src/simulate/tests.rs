@@ -118,7 +118,7 @@ fn each_scenario_tells_balancers_apart() {
     // Hashes find what is cached.
     assert!(of(Scenario::ColdCaches, "maglev").p50_ms * 1.5 < of(Scenario::ColdCaches, "round-robin").p50_ms);
     // A ring moves no key that it need not move; a table a few.
-    let moved = |name| of(Scenario::RollingRestart, name).moved.clone();
+    let moved = |name| of(Scenario::RollingRestart, name).moved;
     assert!(moved("round-robin").is_none() && moved("least-request").is_none());
     let (ring, table) = (moved("ring-hash").unwrap(), moved("maglev").unwrap());
     assert!(near(ring.each_change, 0.1, 0.3) && ring.needlessly == 0.0, "{ring:?}");

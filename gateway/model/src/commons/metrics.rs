@@ -323,7 +323,7 @@ mod tests {
     fn a_series_takes_only_what_its_kind_takes() {
         let metrics = CustomMetrics::default();
         let of =
-            |name: &str, kind| metrics.series(&*metrics.define(definition(name, kind, &[])).expect("valid"), Vec::new()).expect("valid");
+            |name: &str, kind| metrics.series(&metrics.define(definition(name, kind, &[])).expect("valid"), Vec::new()).expect("valid");
         let (counter, gauge, histogram) = (of("c", Kind::Counter), of("g", Kind::Gauge), of("h", Kind::Histogram));
         assert!(counter.add(1.5) && !counter.add(-1.0) && !counter.add(f64::NAN) && !counter.set(9.0) && !counter.observe(1.0));
         assert!(gauge.add(-1.0) && gauge.add(3.0) && gauge.set(7.0) && !gauge.set(f64::NAN) && !gauge.observe(1.0));
