@@ -2,7 +2,7 @@
 //! `sluicegate plugin test`, `bench`, `simulate` and `replay` are thin commands over this.
 //!
 //! [`subject`] loads what is looked at; [`generate`] and [`requests`] make pools and requests from a seed. [`certify`] tells whether a plugin keeps its
-//! contract, [`bench`] what its calls cost, [`simulate`] how a service would fare
+//! contract, [`mod@bench`] what its calls cost, [`simulate`] how a service would fare
 //! with it, [`replay`] what it would have decided where another one did.
 
 pub mod bench;

@@ -6,7 +6,7 @@
 //! plugins of a run are given the same requests: the same arrivals, keys, workers and sizes.
 //!
 //! [`settings`] is what may be set, [`world`] the endpoints, [`traffic`] the requests, [`worker`] the deciding, [`run`] the loop of events,
-//! [`keys`] which keys move, [`outcome`] what is made of it all, [`page`] and [`chart`] how it looks.
+//! [`keys`] which keys move, [`outcome`] what is made of it all, [`mod@page`] and [`chart`] how it looks.
 
 mod chart;
 mod keys;
