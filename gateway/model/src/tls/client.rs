@@ -69,11 +69,14 @@ impl UpstreamTls {
     pub fn build(settings: Arc<UpstreamSettings>) -> Result<Self, String> {
         let provider = super::provider();
         let verifier: Arc<dyn ServerCertVerifier> = match &settings.verify {
-            Verify::Nothing => Arc::new(Anyone(provider.clone())),
+            Verify::Nothing => Arc::new(Verifier { named: None, provider: provider.clone() }),
             Verify::Signed { trust, names } if names.is_empty() => {
                 WebPkiServerVerifier::builder_with_provider(trust.store()?, provider.clone()).build().map_err(|e| e.to_string())?
             }
-            Verify::Signed { trust, names } => Arc::new(Named { roots: trust.store()?, names: names.clone(), provider: provider.clone() }),
+            Verify::Signed { trust, names } => {
+                let named = Named { roots: trust.store()?, names: names.clone() };
+                Arc::new(Verifier { named: Some(named), provider: provider.clone() })
+            }
         };
         let builder =
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
@@ -109,12 +112,19 @@ impl fmt::Debug for UpstreamTls {
     }
 }
 
-/// Verifies the chain, and that one of the names is the certificate's, whatever the server name was.
+/// Where something else is asked of endpoints than that the server name is theirs. That they have their certificate's key is proved in any case.
+#[derive(Debug)]
+struct Verifier {
+    /// None: whoever answers is believed.
+    named: Option<Named>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// The chain is verified, and that one of the names is the certificate's.
 #[derive(Debug)]
 struct Named {
     roots: Arc<RootCertStore>,
     names: Vec<SubjectAltName>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl Named {
@@ -132,7 +142,7 @@ fn has_uri(certificate: &CertificateDer<'_>, uri: &str) -> bool {
     names.is_some_and(|names| names.value.general_names.iter().any(|name| matches!(name, GeneralName::URI(found) if *found == uri)))
 }
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -141,10 +151,15 @@ impl ServerCertVerifier for Named {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        if self.has(end_entity, &parsed) { Ok(ServerCertVerified::assertion()) } else { Err(CertificateError::NotValidForName.into()) }
+        if let Some(named) = &self.named {
+            let parsed = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&parsed, &named.roots, intermediates, now, algorithms)?;
+            if !named.has(end_entity, &parsed) {
+                return Err(CertificateError::NotValidForName.into());
+            }
+        }
+        Ok(ServerCertVerified::assertion())
     }
     fn verify_tls12_signature(
         &self,
@@ -164,41 +179,5 @@ impl ServerCertVerifier for Named {
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Believes whoever answers; that the endpoint has its certificate's key is proved nevertheless.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
