@@ -140,15 +140,15 @@ impl<'a> Compiler<'a> {
             certificate.map(|(object, r)| self.certificate(&Reference::ours(object, "spec.tls.clientCertificateRef".to_owned(), r)));
         let standard = self.backend_tls_policy(service, port);
         let settled = match (standard, ours.filter(|(_, tls)| tls.verifies())) {
-            (None, None) if certificate.is_some() && !https => {
-                let (object, _) = policy.expect("the certificate is named by it");
+            (None, None) if https => return PlannedEndpointTls::Untold,
+            (None, None) => {
+                let Some((object, _)) = ours.filter(|_| certificate.is_some()) else { return PlannedEndpointTls::Off };
                 let path = "spec.tls";
                 let message = format!("{path}: it is not said who vouches for endpoints");
                 let hint = "caCertificateRefs or wellKnownCACertificates with sni, or a BackendTLSPolicy";
                 self.plan.faults.push(error(&object.origin, &object.key, path, message, Some(hint.to_owned())));
                 return PlannedEndpointTls::Broken;
             }
-            (None, None) => return if https { PlannedEndpointTls::Untold } else { PlannedEndpointTls::Off },
             (Some((object, policy)), also) => {
                 if let Some((other, _)) = also {
                     let path = "spec.tls";
