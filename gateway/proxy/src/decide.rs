@@ -187,8 +187,12 @@ impl Decider {
         random: Option<u64>,
     ) -> Result<Chosen, NoPick> {
         let pool = service.pool(side);
-        let native = |index: Option<usize>| index.map(|i| Chosen::of(i, None)).ok_or(NoPick::Empty);
         let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address) || just_ejected(pool, e));
+        let native = || {
+            let random = &mut rand::rng();
+            let index = untried(pool.endpoints.len(), tried_already, random).or_else(|| random_choice(pool, random));
+            index.map(|i| Chosen::of(i, None)).ok_or(NoPick::Empty)
+        };
         let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
         for (rung, generation) in service.balancers.iter().enumerate() {
             // A pick that goes down the ladder is counted once, at its second rung.
@@ -198,23 +202,17 @@ impl Decider {
             if generation.generation().stats.quarantined() {
                 continue;
             }
-            let balancer = match self.balancers.entry(generation.generation().id) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => match generation.instantiate() {
-                    Ok(made) => entry.insert(made),
-                    Err(error) => {
-                        self.warn(&error);
-                        continue;
-                    }
-                },
+            let balancer = match self.instance(generation) {
+                Ok(balancer) => balancer,
+                Err(error) => {
+                    self.warn(&error);
+                    continue;
+                }
             };
             let mut failed = None;
             for attempt in first..first.saturating_add(ASK_AGAIN) {
-                match balancer.pick(
-                    pool,
-                    &service.balancer_config,
-                    PickContext { hash, attempt, random: random.filter(|_| attempt == first) },
-                ) {
+                let context = PickContext { hash, attempt, random: random.filter(|_| attempt == first) };
+                match balancer.pick(pool, &service.balancer_config, context) {
                     Ok(None) => return Err(NoPick::Empty),
                     Ok(Some(index)) if !tried_already(index) => {
                         return Ok(Chosen::of(index, balancer.wants_report().then(|| generation.generation().id)));
@@ -229,11 +227,7 @@ impl Decider {
             match failed {
                 Some(error) => self.warn(&error),
                 // It insists on endpoints that were tried: that is no failure, and the native choice is among the others.
-                None => {
-                    return native(
-                        untried(pool.endpoints.len(), tried_already, &mut rand::rng()).or_else(|| random_choice(pool, &mut rand::rng())),
-                    );
-                }
+                None => return native(),
             }
         }
         if service.fail_closed {
@@ -242,7 +236,7 @@ impl Decider {
         if service.balancers.len() == 1 {
             count(&service.stats.fallbacks);
         }
-        native(untried(pool.endpoints.len(), tried_already, &mut rand::rng()).or_else(|| random_choice(pool, &mut rand::rng())))
+        native()
     }
 
     /// The decision and the rung that made it; none when no generation could.
