@@ -54,49 +54,39 @@ pub(crate) mod discovery {
 
 /// `wit/plugin-0.1.0.wit`, with the WASI of the version that counts now: it is the same.
 pub(crate) mod v0_1 {
+    macro_rules! bindgen {
+        ($($options:tt)*) => {
+            wasmtime::component::bindgen!({
+                path: [
+                    "../../sdk/wit/deps/io.wit",
+                    "../../sdk/wit/deps/clocks.wit",
+                    "../../sdk/wit/deps/random.wit",
+                    "../../sdk/wit/deps/sockets.wit",
+                    "../../sdk/wit/deps/http.wit",
+                    "wit/plugin-0.1.0.wit",
+                ],
+                $($options)*
+            });
+        };
+    }
+
     pub(crate) mod balancer {
-        wasmtime::component::bindgen!({
-            path: [
-                "../../sdk/wit/deps/io.wit",
-                "../../sdk/wit/deps/clocks.wit",
-                "../../sdk/wit/deps/random.wit",
-                "../../sdk/wit/deps/sockets.wit",
-                "../../sdk/wit/deps/http.wit",
-                "wit/plugin-0.1.0.wit",
-            ],
-            world: "sluicegate:plugin/balancer",
-        });
+        bindgen!(world: "sluicegate:plugin/balancer");
     }
 
     pub(crate) mod router {
-        wasmtime::component::bindgen!({
-            path: [
-                "../../sdk/wit/deps/io.wit",
-                "../../sdk/wit/deps/clocks.wit",
-                "../../sdk/wit/deps/random.wit",
-                "../../sdk/wit/deps/sockets.wit",
-                "../../sdk/wit/deps/http.wit",
-                "wit/plugin-0.1.0.wit",
-            ],
+        bindgen! {
             world: "sluicegate:plugin/router",
             ownership: Borrowing { duplicate_if_necessary: true },
             with: {
                 "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
                 "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
             },
-        });
+        }
     }
 
     pub(crate) mod discovery {
-        wasmtime::component::bindgen!({
-            path: [
-                "../../sdk/wit/deps/io.wit",
-                "../../sdk/wit/deps/clocks.wit",
-                "../../sdk/wit/deps/random.wit",
-                "../../sdk/wit/deps/sockets.wit",
-                "../../sdk/wit/deps/http.wit",
-                "wit/plugin-0.1.0.wit",
-            ],
+        bindgen! {
             world: "sluicegate:plugin/discovery",
             with: {
                 "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
@@ -110,6 +100,6 @@ pub(crate) mod v0_1 {
             imports: { "sluicegate:plugin/objects.next": async | trappable, default: trappable },
             exports: { default: async },
             require_store_data_send: true,
-        });
+        }
     }
 }
