@@ -243,7 +243,14 @@ impl Worker {
         shared.stopping.set(true);
         shared.closings.drain();
         let drained = async {
-            while shared.open.get() > 0 || shared.udp.is_waiting() {
+            loop {
+                let waiting = shared.udp.is_waiting();
+                if !waiting && !stop.drain_queues {
+                    datagrams.close(self.index).await;
+                }
+                if !waiting && shared.open.get() == 0 {
+                    break;
+                }
                 shared.hand_over_log();
                 tokio::select! {
                     () = tokio::time::sleep(DRAIN_LOOK) => {}

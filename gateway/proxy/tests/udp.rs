@@ -567,3 +567,29 @@ fn sockets_go_on_in_another_data_plane_and_no_datagram_is_lost() {
         drop(before);
     });
 }
+
+#[test]
+fn a_predecessor_that_still_drains_holds_no_address_that_its_successor_gave_up() {
+    run(async {
+        let (old, new, at) = (start(2), start(2), free_udp());
+        let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (to_udp, to_tcp) = (service(&[echo("a").await]), service(&[backend.local_addr().unwrap()]));
+        let stream = free();
+        old.serve(vec![udp(at), listener(stream, Front::Tcp(to(1)))], vec![to_udp, to_tcp]).await;
+        let known = client(at).await;
+        assert_eq!(ask(&known, "x").await, "a:x");
+        let held = tokio::net::TcpStream::connect(stream).await.unwrap();
+        let accepted = backend.accept().await.unwrap();
+        new.proxy.adopt(old.proxy.sockets());
+        new.serve(vec![udp(at)], vec![service(&[echo("b").await])]).await;
+        let leaving = tokio::task::spawn_blocking(move || old.proxy.leave(DEADLINE));
+        // Both may receive until the predecessor has heard that it is to leave.
+        let taken_over = async { while ask(&client(at).await, "y").await != "b:y" {} };
+        tokio::time::timeout(DEADLINE, taken_over).await.expect("the successor answers");
+        new.serve(vec![], vec![]).await;
+        until(|| std::net::UdpSocket::bind(at).is_ok()).await;
+        assert!(!leaving.is_finished(), "a connection is still open there");
+        drop((held, accepted));
+        leaving.await.unwrap();
+    });
+}

@@ -109,6 +109,11 @@ impl Open {
             let _ = task.await;
         }
     }
+
+    async fn close(mut self, worker: usize) {
+        self.silence().await;
+        drop((self.set.close(worker), self.sockets));
+    }
 }
 
 /// The UDP listeners of one worker.
@@ -124,10 +129,9 @@ impl Listeners {
         for address in gone {
             let flows = shared.udp.table.borrow_mut().extract_by_key(|key| key.listener == address);
             drop(flows);
-            if let Some(mut open) = self.0.remove(&address) {
+            if let Some(open) = self.0.remove(&address) {
                 // Waited for, so that the address is closed when the snapshot counts as served.
-                open.silence().await;
-                drop((open.set.close(worker), open.sockets));
+                open.close(worker).await;
             }
         }
         for (address, set) in sockets {
@@ -139,6 +143,13 @@ impl Listeners {
     pub(crate) async fn leave(&mut self) {
         for open in self.0.values_mut() {
             open.silence().await;
+        }
+    }
+
+    /// Closes them all: no answer is awaited any more, and a successor that gives an address up is not to find it held.
+    pub(crate) async fn close(&mut self, worker: usize) {
+        for open in std::mem::take(&mut self.0).into_values() {
+            open.close(worker).await;
         }
     }
 }
