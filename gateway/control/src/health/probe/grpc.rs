@@ -11,11 +11,16 @@ use super::{Driver, Failure, MOST_HEADERS, MOST_READ, unreachable, wrong};
 /// `HealthCheckResponse.ServingStatus`.
 const SERVING: u64 = 1;
 
-pub(super) async fn probe(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, service: &str, host: &str) -> Result<(), Failure> {
+pub(super) async fn probe(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    scheme: &str,
+    service: &str,
+    host: &str,
+) -> Result<(), Failure> {
     let request = Request::builder()
         .version(Version::HTTP_2)
         .method(Method::POST)
-        .uri(format!("http://{host}/grpc.health.v1.Health/Check"))
+        .uri(format!("{scheme}://{host}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header(header::USER_AGENT, concat!("sluicegate-health/", env!("CARGO_PKG_VERSION")))

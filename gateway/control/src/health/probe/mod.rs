@@ -41,7 +41,7 @@ pub(super) async fn probe(address: SocketAddr, tls: Option<&UpstreamTls>, probe:
     let stream = TcpStream::connect(address).await.map_err(|e| unreachable("connect", e))?;
     // Fails only on a socket that is gone already; the next write says so.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return ask(stream, address, probe).await };
+    let Some(tls) = tls else { return ask(stream, "http", address, probe).await };
     let alpn: &[&[u8]] = match probe {
         Probe::Tcp { .. } => &[],
         Probe::Http { version: ProbeVersion::Http1, .. } => &[b"http/1.1"],
@@ -49,19 +49,25 @@ pub(super) async fn probe(address: SocketAddr, tls: Option<&UpstreamTls>, probe:
     };
     // A handshake of its own each time, since that it succeeds is part of what is asked.
     let shaken = TlsConnector::from(tls.config(alpn)).connect(tls.name(address.ip()), stream).await;
-    ask(shaken.map_err(|e| unreachable("TLS", e))?, address, probe).await
+    ask(shaken.map_err(|e| unreachable("TLS", e))?, "https", address, probe).await
 }
 
-async fn ask(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, address: SocketAddr, probe: &Probe) -> Result<(), Failure> {
+/// `scheme`: HTTP/2 names it in each request.
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    scheme: &str,
+    address: SocketAddr,
+    probe: &Probe,
+) -> Result<(), Failure> {
     match probe {
         Probe::Tcp { send, receive } => tcp::probe(stream, send, receive).await,
         Probe::Http { version, method, path, host, statuses, receive } => {
             let host = &host.clone().unwrap_or_else(|| address.to_string());
-            http::probe(stream, &http::Question { version: *version, method, path, host, statuses, receive }).await
+            http::probe(stream, &http::Question { version: *version, scheme, method, path, host, statuses, receive }).await
         }
         Probe::Grpc { service, host } => {
             let host = host.clone().unwrap_or_else(|| address.to_string());
-            grpc::probe(stream, service, &host).await
+            grpc::probe(stream, scheme, service, &host).await
         }
     }
 }

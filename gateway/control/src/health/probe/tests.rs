@@ -115,22 +115,24 @@ async fn prior_knowledge(status: u16, pieces: usize) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let said = format!("{} {}", request.method(), request.uri());
-                    let answer = ::http::Response::builder().status(status).body(()).expect("a response");
-                    let mut content = respond.send_response(answer, false).expect("sent");
-                    for _ in 0..pieces {
-                        // One is small; many are large, since the library takes a flood of small ones for an attack.
-                        content.send_data(said.repeat(if pieces > 1 { 100 } else { 1 }).into(), false).expect("sent");
-                    }
-                    content.send_data(bytes::Bytes::new(), true).expect("sent");
-                }
-            });
+            tokio::spawn(http2(stream, status, pieces));
         }
     });
     address
+}
+
+async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin, status: u16, pieces: usize) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let said = format!("{} {}", request.method(), request.uri());
+        let answer = ::http::Response::builder().status(status).body(()).expect("a response");
+        let mut content = respond.send_response(answer, false).expect("sent");
+        for _ in 0..pieces {
+            // One is small; many are large, since the library takes a flood of small ones for an attack.
+            content.send_data(said.repeat(if pieces > 1 { 100 } else { 1 }).into(), false).expect("sent");
+        }
+        content.send_data(bytes::Bytes::new(), true).expect("sent");
+    }
 }
 
 #[tokio::test]
@@ -285,13 +287,18 @@ async fn secured() -> (SocketAddr, String) {
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let provider = sluicegate_model::tls::provider().clone();
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
-    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key.into()).expect("a certificate");
+    let mut config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key.into()).expect("a certificate");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                tokio::spawn(http2(stream, 200, 1));
+                continue;
+            }
             let _ = stream.read(&mut [0; 4096]).await;
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
             let _ = stream.shutdown().await;
@@ -310,12 +317,13 @@ async fn endpoints_with_tls_are_asked_by_its_rules() {
         let settings = UpstreamSettings { verify: Verify::Signed { trust, names: vec![] }, sni, certificate: None };
         UpstreamTls::build(std::sync::Arc::new(settings)).expect("rules")
     };
-    let asked = |name: &str| {
+    let secured = |name: &str, probe_: Probe| {
         let rules = rules(name);
-        async move { tokio::time::timeout(DEADLINE, probe(address, Some(&rules), &http("ok"))).await.expect("in time") }
+        async move { tokio::time::timeout(DEADLINE, probe(address, Some(&rules), &probe_)).await.expect("in time") }
     };
-    assert_eq!(asked("a.example").await, Ok(()));
-    let failure = asked("b.example").await.expect_err("another name");
+    assert_eq!(secured("a.example", http("ok")).await, Ok(()));
+    assert_eq!(secured("a.example", asked(ProbeVersion::Http2, "GET https://a.example/healthz?full=1")).await, Ok(()));
+    let failure = secured("b.example", http("ok")).await.expect_err("another name");
     assert!(failure.kind == Probed::Unreachable && failure.why.starts_with("TLS: "), "{failure:?}");
     assert!(ask(address, &http("ok")).await.is_err(), "plain text");
 }

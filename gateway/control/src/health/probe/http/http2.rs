@@ -9,7 +9,7 @@ use super::{Question, missing, unmakeable};
 use crate::health::probe::{Driver, Failure, MOST_HEADERS, MOST_READ, unreachable};
 
 pub(super) async fn probe(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, question: &Question<'_>) -> Result<(), Failure> {
-    let target = format!("http://{}{}", question.host, question.path);
+    let target = format!("{}://{}{}", question.scheme, question.host, question.path);
     let request = question.request(&target).version(Version::HTTP_2).body(()).map_err(|e| unmakeable(&e))?;
     let handshake = client::Builder::new().max_header_list_size(MOST_HEADERS).enable_push(false).handshake::<_, Bytes>(stream);
     let (sender, connection) = handshake.await.map_err(|e| unreachable("send", e))?;

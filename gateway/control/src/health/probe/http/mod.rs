@@ -12,6 +12,7 @@ use super::{Failure, contains, wrong};
 /// What is asked, and what the right answer is.
 pub(super) struct Question<'p> {
     pub(super) version: ProbeVersion,
+    pub(super) scheme: &'p str,
     pub(super) method: &'p Method,
     pub(super) path: &'p str,
     pub(super) host: &'p str,
