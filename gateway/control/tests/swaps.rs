@@ -24,21 +24,7 @@ fn used() -> (usize, usize) {
 }
 
 fn pool() -> Arc<Pool> {
-    let endpoint = |last: u8| Endpoint {
-        address: ([127, 0, 0, last], 80).into(),
-        ready: true,
-        serving: true,
-        terminating: false,
-        weight: 1,
-        zone: None,
-        node: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        labels: Vec::new(),
-        annotations: Vec::new(),
-        stats: Arc::default(),
-    };
-    let endpoints = (1..=50).map(endpoint).collect();
+    let endpoints = (1..=50).map(|last| Endpoint::new(([127, 0, 0, last], 80).into())).collect();
     Arc::new(Pool { id: unique(), version: unique(), endpoints, draining: vec![], panic: false, empty: None })
 }
 

@@ -12,7 +12,7 @@ use sluicegate_model::commons::shared::SharedState;
 use sluicegate_model::health::Condition;
 use sluicegate_model::plugin::{Limits, PickContext};
 use sluicegate_model::pool::{EmptyReason, Endpoint, Pool, unique};
-use sluicegate_model::stats::{EndpointStats, Sight};
+use sluicegate_model::stats::Sight;
 
 /// Of an algorithm that does not change with a library's version.
 pub type Random = Xoshiro256PlusPlus;
@@ -44,20 +44,7 @@ impl Time {
 
 /// An endpoint that nothing is known of.
 pub fn endpoint(address: SocketAddr, weight: u32) -> Endpoint {
-    Endpoint {
-        address,
-        ready: true,
-        serving: true,
-        terminating: false,
-        weight,
-        zone: None,
-        node: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        labels: Vec::new(),
-        annotations: Vec::new(),
-        stats: Arc::new(EndpointStats::default()),
-    }
+    Endpoint { weight, ..Endpoint::new(address) }
 }
 
 /// The `index`th address of a network of 2^24.

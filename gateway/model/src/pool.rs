@@ -37,6 +37,26 @@ pub struct Endpoint {
     pub stats: Arc<EndpointStats>,
 }
 
+impl Endpoint {
+    /// A ready one of weight 1, of which nothing else is known.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            ready: true,
+            serving: true,
+            terminating: false,
+            weight: 1,
+            zone: None,
+            node: None,
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+            labels: Vec::new(),
+            annotations: Vec::new(),
+            stats: Arc::default(),
+        }
+    }
+}
+
 /// Where this gateway stands, for traffic policies and hints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Here {
@@ -204,21 +224,7 @@ mod tests {
     use crate::health::{Reason, ServiceHealth};
 
     fn endpoints(n: u8) -> Vec<Endpoint> {
-        let endpoint = |i| Endpoint {
-            address: SocketAddr::from(([10, 0, 0, i], 80)),
-            ready: true,
-            serving: true,
-            terminating: false,
-            weight: 1,
-            zone: None,
-            node: None,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            labels: Vec::new(),
-            annotations: Vec::new(),
-            stats: Arc::default(),
-        };
-        (0..n).map(endpoint).collect()
+        (0..n).map(|i| Endpoint::new(SocketAddr::from(([10, 0, 0, i], 80)))).collect()
     }
 
     fn select(all: &[Endpoint], panic_threshold: u8) -> (Vec<u8>, bool) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sluicegate_model::health::{Checked, Condition, Reason};
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, PickContext, PluginError};
-use sluicegate_model::pool::{Distribution, Here, Pool, TrafficPolicy, unique};
+use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::settings::{BackendSettings, HealthSettings, Passive};
 use sluicegate_model::snapshot::{AppProtocol, Front, ServicePort};
 use support::*;
@@ -223,7 +223,7 @@ fn a_balancer_unaware_of_health_profits_and_a_panic_uses_all() {
             named.push((backend(move |_| ok(name)).await.0, name));
         }
         named.sort();
-        let all: Vec<_> = named.iter().map(|(address, _)| endpoint(*address)).collect();
+        let all: Vec<_> = named.iter().map(|(address, _)| Endpoint::new(*address)).collect();
         let with = |panic_threshold| {
             let pool = Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), panic_threshold);
             let mut service = service(&[]);

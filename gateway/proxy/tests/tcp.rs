@@ -282,7 +282,7 @@ fn no_endpoint_on_this_node_is_a_reset_whose_reason_is_counted() {
     run(async {
         let (proxy, at, to_echo) = (start(1), free(), echo("a").await);
         let mut s = service(&[]);
-        let elsewhere = sluicegate_model::pool::Endpoint { node: Some("other".into()), ..support::endpoint(to_echo) };
+        let elsewhere = sluicegate_model::pool::Endpoint { node: Some("other".into()), ..sluicegate_model::pool::Endpoint::new(to_echo) };
         let here = Here { node: Some("here".into()), zone: None };
         s.external = Arc::new(Pool::select(unique(), &[elsewhere], TrafficPolicy::Local, Distribution::Any, &here, 50));
         let stats = s.stats.clone();

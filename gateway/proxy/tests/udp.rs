@@ -213,7 +213,7 @@ fn no_endpoint_is_a_counted_drop_and_ends_when_there_is_one() {
         let client = client(at).await;
         client.send(b"lost").await.unwrap();
         until(|| stats.udp.dropped(UdpDrop::NoEndpoint) == 1).await;
-        proxy.serve(vec![udp(at)], vec![of(&stats, &[endpoint(echo("a").await)])]).await;
+        proxy.serve(vec![udp(at)], vec![of(&stats, &[Endpoint::new(echo("a").await)])]).await;
         assert_eq!(ask(&client, "x").await, "a:x");
         proxy.serve(vec![listener(at, Front::Udp(sluicegate_model::snapshot::Target::Nothing))], vec![]).await;
         client.send(b"lost").await.unwrap();
@@ -226,7 +226,7 @@ fn source_ranges_let_in_whom_they_name() {
     run(async {
         let (proxy, at, stats) = (start(1), free_udp(), Arc::new(ServiceStats::default()));
         let settings = ClientSettings { sources: vec!["127.0.0.9/32".parse().unwrap()], ..ClientSettings::default() };
-        proxy.serve(vec![listener_with(at, Front::Udp(to(0)), settings)], vec![of(&stats, &[endpoint(echo("a").await)])]).await;
+        proxy.serve(vec![listener_with(at, Front::Udp(to(0)), settings)], vec![of(&stats, &[Endpoint::new(echo("a").await)])]).await;
         client(at).await.send(b"x").await.unwrap();
         until(|| stats.udp.dropped(UdpDrop::SourceRange) == 1).await;
         let named = UdpSocket::bind("127.0.0.9:0").await.unwrap();
@@ -239,7 +239,7 @@ fn source_ranges_let_in_whom_they_name() {
 fn a_flow_moves_when_its_endpoint_stops_serving_and_loses_nothing() {
     run(async {
         let (proxy, at, stats) = (start(2), free_udp(), Arc::new(ServiceStats::default()));
-        let (a, b) = (endpoint(echo("a").await), endpoint(echo("b").await));
+        let (a, b) = (Endpoint::new(echo("a").await), Endpoint::new(echo("b").await));
         proxy.serve(vec![udp(at)], vec![of(&stats, std::slice::from_ref(&a))]).await;
         let client = client(at).await;
         assert_eq!(ask(&client, "1").await, "a:1");
@@ -269,7 +269,7 @@ fn an_answer_still_comes_from_the_endpoint_that_a_flow_has_left() {
     run(async {
         let (proxy, at, stats) = (start(1), free_udp(), Arc::new(ServiceStats::default()));
         let slow = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (a, b) = (endpoint(slow.local_addr().unwrap()), endpoint(echo("b").await));
+        let (a, b) = (Endpoint::new(slow.local_addr().unwrap()), Endpoint::new(echo("b").await));
         proxy.serve(vec![udp(at)], vec![of(&stats, &[a])]).await;
         let client = client(at).await;
         client.send(b"slow").await.unwrap();

@@ -57,20 +57,7 @@ fn service() -> PortId {
 }
 
 fn endpoint(last: u8) -> Endpoint {
-    Endpoint {
-        address: SocketAddr::from(([10, 0, 0, last], 80)),
-        ready: true,
-        serving: true,
-        terminating: false,
-        weight: 1,
-        zone: None,
-        node: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        labels: Vec::new(),
-        annotations: Vec::new(),
-        stats: Arc::default(),
-    }
+    Endpoint::new(SocketAddr::from(([10, 0, 0, last], 80)))
 }
 
 impl Bench {

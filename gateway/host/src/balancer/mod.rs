@@ -14,7 +14,6 @@ use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Saved, Stage};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_model::record::{Event, Recorded, Recorder, SMALL_POOL, Session};
-use sluicegate_model::stats::EndpointStats;
 use sluicegate_model::trace::ReportLine;
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
@@ -124,20 +123,7 @@ impl WasmBalancer {
 
 fn generated(index: usize, weight: u32) -> Endpoint {
     let [_, _, high, low] = u32::try_from(index).unwrap_or(0).to_be_bytes();
-    Endpoint {
-        address: std::net::SocketAddr::from(([192, 0, high, low], 80)),
-        ready: true,
-        serving: true,
-        terminating: false,
-        weight,
-        zone: None,
-        node: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        labels: Vec::new(),
-        annotations: Vec::new(),
-        stats: Arc::new(EndpointStats::default()),
-    }
+    Endpoint { weight, ..Endpoint::new(std::net::SocketAddr::from(([192, 0, high, low], 80))) }
 }
 
 /// One worker's instance.

@@ -21,7 +21,7 @@ use sluicegate_model::snapshot::{
     Affinity, AppProtocol, EndpointTls, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target,
     VirtualHost,
 };
-use sluicegate_model::stats::{EndpointStats, ProxyStats, ServiceStats};
+use sluicegate_model::stats::{ProxyStats, ServiceStats};
 pub use sluicegate_proxy::Config;
 use sluicegate_proxy::Proxy;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -119,25 +119,8 @@ impl Router for Prefixes {
     fn retain(&mut self, _: &dyn Fn(u64) -> bool) {}
 }
 
-pub fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint {
-        address,
-        ready: true,
-        serving: true,
-        terminating: false,
-        weight: 1,
-        zone: None,
-        node: None,
-        hint_zones: vec![],
-        hint_nodes: vec![],
-        labels: vec![],
-        annotations: vec![],
-        stats: Arc::new(EndpointStats::default()),
-    }
-}
-
 pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
-    let all: Vec<Endpoint> = endpoints.iter().map(|a| endpoint(*a)).collect();
+    let all: Vec<Endpoint> = endpoints.iter().map(|a| Endpoint::new(*a)).collect();
     let pool = Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50));
     ServicePort {
         id: reference(),
