@@ -169,6 +169,23 @@ impl Gateway {
         SocketAddr::new(ip, 8080)
     }
 
+    /// Whether one of the configuration's faults says all of this.
+    pub fn has_fault(&self, words: &[&str]) -> bool {
+        let faults = self.json("faults");
+        let mut messages = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
+        messages.any(|message| words.iter().all(|word| message.contains(word)))
+    }
+
+    /// Whether the configuration has no fault.
+    pub fn has_no_fault(&self) -> bool {
+        self.json("faults").as_array().is_some_and(Vec::is_empty)
+    }
+
+    /// Whether a connection to the node port reaches the backend of this name.
+    pub fn serves(&self, name: &str) -> bool {
+        connect(self.node_port()).is_ok_and(|(served, _)| served == name)
+    }
+
     /// How many endpoints take new connections.
     pub fn ready_endpoints(&self) -> usize {
         self.json("endpoints").as_array().expect("a list").iter().filter(|e| e["ready"] == true).count()

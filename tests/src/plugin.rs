@@ -17,6 +17,25 @@ pub fn balanced(config: &str, more: &str) -> String {
         + "}\n"
 }
 
+/// The object of a built-in discovery plugin, `sd`, with these capabilities.
+pub fn discovering(builtin: &str, capabilities: &str) -> String {
+    format!(
+        "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: sd}}\nspec: {{kind: discovery, source: {{builtin: {builtin}}}, capabilities: {{{capabilities}}}}}\n---\n"
+    )
+}
+
+/// The policy that has a Service's endpoints found by it, configured so.
+pub fn discovered_by_sd(service: &str, config: &str) -> String {
+    format!(
+        "apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: {service}}}\nspec:\n  targetRefs: [{{kind: Service, name: {service}}}]\n  discovery: {{plugin: sd, config: {{{config}}}}}\n"
+    )
+}
+
+/// Both, of the quickstart's Service.
+pub fn discovered(builtin: &str, capabilities: &str, config: &str) -> String {
+    discovering(builtin, capabilities) + &discovered_by_sd("nginx-svc", config)
+}
+
 /// The quickstart's Service, forwarded by request.
 pub fn http_service() -> String {
     SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http")

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sluicegate_tests::{Gateway, HOSTILE_DISCOVERY, PATIENCE, SERVICE, connect, echo, eventually};
+use sluicegate_tests::{Gateway, HOSTILE_DISCOVERY, PATIENCE, SERVICE, connect, echo, eventually, plugin};
 
 /// What the source does with a request for a path: writes an answer, or nothing.
 type Answer = Box<dyn FnMut(&str, &mut TcpStream) -> std::io::Result<()> + Send>;
@@ -78,31 +78,7 @@ fn redirect(to: String) -> Answer {
 
 /// A `Plugin` object for the built-in, and a policy that uses it.
 fn policy(url: &str, hosts: &str, more: &str) -> String {
-    format!(
-        r#"
-apiVersion: sluicegate.dev/v1alpha1
-kind: Plugin
-metadata: {{name: sd}}
-spec: {{kind: discovery, source: {{builtin: http}}, capabilities: {{allowedHosts: [{hosts}]}}}}
----
-apiVersion: sluicegate.dev/v1alpha1
-kind: BackendTrafficPolicy
-metadata: {{name: p}}
-spec:
-  targetRefs: [{{kind: Service, name: nginx-svc}}]
-  discovery: {{plugin: sd, config: {{url: "{url}", refreshInterval: 1s{more}}}}}
-"#
-    )
-}
-
-fn fault(gateway: &Gateway, words: &[&str]) -> bool {
-    let faults = gateway.json("faults");
-    let all = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
-    all.into_iter().any(|message| words.iter().all(|word| message.contains(word)))
-}
-
-fn no_fault(gateway: &Gateway) -> bool {
-    gateway.json("faults").as_array().is_some_and(Vec::is_empty)
+    plugin::discovered("http", &format!("allowedHosts: [{hosts}]"), &format!("url: \"{url}\", refreshInterval: 1s{more}"))
 }
 
 #[test]
@@ -121,13 +97,13 @@ fn endpoints_follow_a_source_and_stay_while_it_is_away() {
     eventually("the other", || connect(gateway.node_port()).is_ok_and(|(name, _)| name == "b"));
 
     source.does(Box::new(|_, to| write!(to, "HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n")));
-    eventually("told", || fault(&gateway, &["plugin sd", &url, "answered 503, and 200 is wanted"]));
+    eventually("told", || gateway.has_fault(&["plugin sd", &url, "answered 503, and 200 is wanted"]));
     assert_eq!(connect(gateway.node_port()).expect("served").0, "b", "the last good set stays");
     source.does(Box::new(|_, _| Ok(())));
-    eventually("told", || fault(&gateway, &["plugin sd", "cut the connection"]));
+    eventually("told", || gateway.has_fault(&["plugin sd", "cut the connection"]));
     assert_eq!(connect(gateway.node_port()).expect("served").0, "b");
     source.does(json(targets(2)));
-    eventually("recovered", || connect(gateway.node_port()).is_ok_and(|(name, _)| name == "a") && no_fault(&gateway));
+    eventually("recovered", || connect(gateway.node_port()).is_ok_and(|(name, _)| name == "a") && gateway.has_no_fault());
 }
 
 #[test]
@@ -138,16 +114,16 @@ fn a_host_that_is_not_allowed_is_not_asked() {
     for hosts in ["", "\"127.0.0.1:1\"", "\"*.example\"", "\"127.0.0.2\""] {
         gateway.write("policy.yaml", &policy(&url, hosts, ""));
         eventually(hosts, || {
-            fault(&gateway, &["plugin sd", &format!("{} is not among the plugin's capabilities.allowedHosts", source.address)])
+            gateway.has_fault(&["plugin sd", &format!("{} is not among the plugin's capabilities.allowedHosts", source.address)])
         });
     }
     // By a name that is not allowed, though the address is.
     let by_name = format!("http://localhost:{}/targets", source.address.port());
     gateway.write("policy.yaml", &policy(&by_name, "\"127.0.0.1\"", ""));
-    eventually("by name", || fault(&gateway, &[&format!("localhost:{} is not among", source.address.port())]));
+    eventually("by name", || gateway.has_fault(&[&format!("localhost:{} is not among", source.address.port())]));
     assert_eq!(source.asked(), 0);
     gateway.write("policy.yaml", &policy(&by_name, "localhost", ""));
-    eventually("allowed", || source.asked() > 0 && no_fault(&gateway));
+    eventually("allowed", || source.asked() > 0 && gateway.has_no_fault());
 }
 
 #[test]
@@ -158,18 +134,18 @@ fn a_redirect_leads_only_to_hosts_that_are_allowed_and_never_to_the_admin_api() 
     let source = Source::new(redirect(format!("http://{}/x", other.address)));
     let url = format!("http://{}/targets", source.address);
     gateway.write("policy.yaml", &policy(&url, &format!("\"{}\", localhost", source.address), ""));
-    eventually("refused", || fault(&gateway, &[&format!("{} is not among", other.address)]));
+    eventually("refused", || gateway.has_fault(&[&format!("{} is not among", other.address)]));
     assert_eq!(other.asked(), 0);
 
     // `localhost` is allowed, and resolves to what the admin API listens on.
     source.does(redirect(format!("http://localhost:{}/api/v1/faults", admin.port())));
     let prohibited = format!("localhost:{} resolves to an address that must be named itself", admin.port());
-    eventually("prohibited", || fault(&gateway, &[&prohibited]));
+    eventually("prohibited", || gateway.has_fault(&[&prohibited]));
 
     source.does(Box::new(|_, to| write!(to, "HTTP/1.1 302 Found\r\nLocation: /targets\r\nContent-Length: 0\r\n\r\n")));
-    eventually("a loop", || fault(&gateway, &["more than 5 redirects"]));
+    eventually("a loop", || gateway.has_fault(&["more than 5 redirects"]));
     source.does(redirect(format!("http://localhost:{}/x", other.address.port())));
-    eventually("followed", || other.asked() > 0 && no_fault(&gateway));
+    eventually("followed", || other.asked() > 0 && gateway.has_no_fault());
 }
 
 #[test]
@@ -188,7 +164,7 @@ fn slow_and_huge_answers_are_cut_and_other_services_do_not_wait_for_them() {
     }));
     let begun = Instant::now();
     gateway.write("policy.yaml", &policy(&url, &hosts, ", timeout: 500ms"));
-    eventually("silence", || fault(&gateway, &[&url, "the response did not come in time"]));
+    eventually("silence", || gateway.has_fault(&[&url, "the response did not come in time"]));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     gateway.write("a.yaml", &gateway.pod("a", 2, true));
     eventually("the other service has its pod", || gateway.ready_endpoints() == 1);
@@ -199,7 +175,7 @@ fn slow_and_huge_answers_are_cut_and_other_services_do_not_wait_for_them() {
         write!(to, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[")
     }));
     let asked = source.asked();
-    eventually("half an answer", || source.asked() > asked + 1 && fault(&gateway, &[&url, "did not come in time"]));
+    eventually("half an answer", || source.asked() > asked + 1 && gateway.has_fault(&[&url, "did not come in time"]));
 
     source.does(Box::new(|_, to| {
         write!(to, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
@@ -211,7 +187,7 @@ fn slow_and_huge_answers_are_cut_and_other_services_do_not_wait_for_them() {
         }
         Ok(())
     }));
-    eventually("huge", || fault(&gateway, &[&url, "the response is larger than 4194304 bytes"]));
+    eventually("huge", || gateway.has_fault(&[&url, "the response is larger than 4194304 bytes"]));
 
     source.does(Box::new(|_, to| {
         write!(to, "HTTP/1.1 200 OK\r\n")?;
@@ -220,10 +196,10 @@ fn slow_and_huge_answers_are_cut_and_other_services_do_not_wait_for_them() {
         }
         write!(to, "\r\n")
     }));
-    eventually("a huge head", || fault(&gateway, &[&url, "does not answer in HTTP/1.1"]));
+    eventually("a huge head", || gateway.has_fault(&[&url, "does not answer in HTTP/1.1"]));
     assert_eq!(gateway.plugin("sd")["state"], "active", "it is the source that is faulty");
     source.does(json("[]".to_owned()));
-    eventually("recovered", || no_fault(&gateway));
+    eventually("recovered", || gateway.has_no_fault());
 }
 
 #[test]
@@ -232,11 +208,13 @@ fn names_of_targets_are_looked_up_if_they_are_allowed() {
     let source = Source::new(json(r#"[{"targets": ["localhost:4711", "127.0.0.3:80"]}]"#.to_owned()));
     let url = format!("http://{}/targets", source.address);
     gateway.write("policy.yaml", &policy(&url, "127.0.0.1", ""));
-    eventually("refused", || fault(&gateway, &["target `localhost:4711`: localhost is not among the plugin's capabilities.allowedHosts"]));
+    eventually("refused", || {
+        gateway.has_fault(&["target `localhost:4711`: localhost is not among the plugin's capabilities.allowedHosts"])
+    });
     // With any port: it is the name that is looked up.
     gateway.write("policy.yaml", &policy(&url, "127.0.0.1, \"localhost:1\"", ""));
     let found = |wanted: &str| gateway.json("endpoints").as_array().is_some_and(|all| all.iter().any(|e| e["address"] == wanted));
-    eventually("looked up", || (found("127.0.0.1:4711") || found("[::1]:4711")) && found("127.0.0.3:80") && no_fault(&gateway));
+    eventually("looked up", || (found("127.0.0.1:4711") || found("[::1]:4711")) && found("127.0.0.3:80") && gateway.has_no_fault());
 }
 
 #[test]
@@ -262,6 +240,6 @@ fn a_plugin_of_ones_own_posts_and_tells_the_time_and_cannot_forge_a_request() {
 
     let asked = source.asked();
     gateway.write("policy.yaml", &of("forbidden"));
-    eventually("refused", || fault(&gateway, &["\"CONNECT http://", "a field that the gateway sets itself"]));
+    eventually("refused", || gateway.has_fault(&["\"CONNECT http://", "a field that the gateway sets itself"]));
     assert_eq!(source.asked(), asked, "nothing was sent");
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use sluicegate_tests::{Gateway, PATIENCE, SERVICE, connect, echo, eventually};
+use sluicegate_tests::{Gateway, PATIENCE, SERVICE, echo, eventually, plugin};
 
 /// What the catalogue has, and how it answers.
 #[derive(Default)]
@@ -114,33 +114,7 @@ impl Consul {
 
 fn policy(consul: &Consul, target: &str, service: &str, more: &str) -> String {
     let address = consul.address;
-    format!(
-        r#"
-apiVersion: sluicegate.dev/v1alpha1
-kind: BackendTrafficPolicy
-metadata: {{name: {target}}}
-spec:
-  targetRefs: [{{kind: Service, name: {target}}}]
-  discovery: {{plugin: sd, config: {{url: "http://{address}", service: {service}{more}}}}}
-"#
-    )
-}
-
-fn plugin(consul: &Consul) -> String {
-    format!(
-        "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: sd}}\nspec: {{kind: discovery, source: {{builtin: consul}}, capabilities: {{allowedHosts: [\"{}\"]}}}}\n",
-        consul.address
-    )
-}
-
-fn fault(gateway: &Gateway, words: &[&str]) -> bool {
-    let faults = gateway.json("faults");
-    let all = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
-    all.into_iter().any(|message| words.iter().all(|word| message.contains(word)))
-}
-
-fn serves(gateway: &Gateway, name: &str) -> bool {
-    connect(gateway.node_port()).is_ok_and(|(served, _)| served == name)
+    plugin::discovered_by_sd(target, &format!("url: \"http://{address}\", service: {service}{more}"))
 }
 
 #[test]
@@ -151,27 +125,27 @@ fn a_change_in_the_catalogue_is_served_at_once_and_failures_keep_the_last_good_s
     }
     let consul = Consul::start();
     consul.set("web", &[(gateway.ip(2), "passing"), (gateway.ip(3), "critical")]);
-    gateway.write("plugin.yaml", &plugin(&consul));
+    gateway.write("plugin.yaml", &plugin::discovering("consul", &format!("allowedHosts: [\"{}\"]", consul.address)));
     gateway.write("policy.yaml", &policy(&consul, "nginx-svc", "web", ""));
-    eventually("the passing one", || gateway.ready_endpoints() == 1 && serves(&gateway, "a"));
+    eventually("the passing one", || gateway.ready_endpoints() == 1 && gateway.serves("a"));
     eventually("a question waits", || consul.look(|state| state.waiting == 1));
     let asked = consul.look(|state| state.asked.len());
     consul.set("web", &[(gateway.ip(3), "passing")]);
     let begun = Instant::now();
-    eventually("the other", || serves(&gateway, "b"));
+    eventually("the other", || gateway.serves("b"));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     eventually("it waits again", || consul.look(|state| state.waiting == 1));
     let more = consul.look(|state| state.asked.len()) - asked;
     assert!(more <= 2, "{more} questions for one change");
 
     consul.change(|state| state.broken = Some(500));
-    eventually("told", || fault(&gateway, &["plugin sd", "service `web`: answered 500: No cluster leader"]));
-    assert!(serves(&gateway, "b"), "the last good set stays");
+    eventually("told", || gateway.has_fault(&["plugin sd", "service `web`: answered 500: No cluster leader"]));
+    assert!(gateway.serves("b"), "the last good set stays");
     // The cluster comes back from a backup: its index is far behind.
     consul.change(|state| (state.broken, state.index) = (None, 5));
-    eventually("recovered", || !fault(&gateway, &["plugin sd"]));
+    eventually("recovered", || !gateway.has_fault(&["plugin sd"]));
     consul.set("web", &[(gateway.ip(2), "passing")]);
-    eventually("followed again", || serves(&gateway, "a"));
+    eventually("followed again", || gateway.serves("a"));
 }
 
 #[test]
@@ -179,7 +153,7 @@ fn an_index_that_goes_backwards_is_reset_and_questions_that_time_out_are_asked_a
     let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
     let consul = Consul::start();
     consul.set("web", &[(gateway.ip(2), "passing")]);
-    gateway.write("plugin.yaml", &plugin(&consul));
+    gateway.write("plugin.yaml", &plugin::discovering("consul", &format!("allowedHosts: [\"{}\"]", consul.address)));
     gateway.write("policy.yaml", &policy(&consul, "nginx-svc", "web", ", wait: 1s"));
     eventually("found", || gateway.ready_endpoints() == 1);
     // Backwards while a question waits: it is answered with the smaller index when its time is over.
@@ -201,7 +175,7 @@ fn services_wait_for_their_own_changes_only() {
     let named = |i: usize| one.replace("nginx-svc", &format!("svc-{i}")).replace("nodePort", "# nodePort");
     let gateway = Gateway::new(&[]);
     let consul = Consul::start();
-    gateway.write("plugin.yaml", &plugin(&consul));
+    gateway.write("plugin.yaml", &plugin::discovering("consul", &format!("allowedHosts: [\"{}\"]", consul.address)));
     for i in 0..20 {
         consul.set(&format!("web-{i}"), &[(gateway.ip(2), "passing")]);
         gateway.write(&format!("svc-{i}.yaml"), &named(i));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use simple_dns::rdata::{A, AAAA, CNAME, RData, SOA, SRV};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
-use sluicegate_tests::{Gateway, SERVICE, connect, echo, eventually};
+use sluicegate_tests::{Gateway, SERVICE, echo, eventually, plugin};
 
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Mode {
@@ -156,39 +156,11 @@ impl Server {
 
 fn policy(server: &Server, allowed: &str, config: &str) -> String {
     let address = server.address;
-    format!(
-        r#"
-apiVersion: sluicegate.dev/v1alpha1
-kind: Plugin
-metadata: {{name: sd}}
-spec: {{kind: discovery, source: {{builtin: dns}}, capabilities: {{allowedHosts: [{allowed}]}}}}
----
-apiVersion: sluicegate.dev/v1alpha1
-kind: BackendTrafficPolicy
-metadata: {{name: p}}
-spec:
-  targetRefs: [{{kind: Service, name: nginx-svc}}]
-  discovery: {{plugin: sd, config: {{servers: ["{address}"], {config}}}}}
-"#
-    )
+    plugin::discovered("dns", &format!("allowedHosts: [{allowed}]"), &format!("servers: [\"{address}\"], {config}"))
 }
 
 fn allowed(server: &Server, more: &str) -> String {
     format!("\"{}\", {more}", server.address)
-}
-
-fn fault(gateway: &Gateway, words: &[&str]) -> bool {
-    let faults = gateway.json("faults");
-    let all = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
-    all.into_iter().any(|message| words.iter().all(|word| message.contains(word)))
-}
-
-fn no_fault(gateway: &Gateway) -> bool {
-    gateway.json("faults").as_array().is_some_and(Vec::is_empty)
-}
-
-fn serves(gateway: &Gateway, name: &str) -> bool {
-    connect(gateway.node_port()).is_ok_and(|(served, _)| served == name)
 }
 
 fn addresses(gateway: &Gateway) -> Vec<String> {
@@ -207,9 +179,9 @@ fn addresses_are_asked_for_again_when_their_time_is_over_and_not_before() {
     let server = Server::start();
     server.set("web.test", 2, &[Entry::Address(gateway.ip(2))]);
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "web.test"), "name: web.test, port: 80, type: A"));
-    eventually("the first", || serves(&gateway, "a"));
+    eventually("the first", || gateway.serves("a"));
     server.set("web.test", 3600, &[Entry::Address(gateway.ip(3))]);
-    eventually("the next", || serves(&gateway, "b"));
+    eventually("the next", || gateway.serves("b"));
     let asked = server.asked("web.test");
     let pause = asked[1] - asked[0];
     assert!(
@@ -237,20 +209,20 @@ fn failing_and_silent_servers_leave_the_last_good_set_and_a_missing_name_does_no
     let server = Server::start();
     server.set("web.test", 1, &[Entry::Address(gateway.ip(2))]);
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "web.test"), "name: web.test, port: 80"));
-    eventually("served", || serves(&gateway, "a"));
+    eventually("served", || gateway.serves("a"));
     server.change(|zone| zone.mode = Mode::Fails);
-    eventually("told", || fault(&gateway, &["plugin sd", "web.test: the server says SERVFAIL"]));
-    assert!(serves(&gateway, "a"), "the last good set stays");
+    eventually("told", || gateway.has_fault(&["plugin sd", "web.test: the server says SERVFAIL"]));
+    assert!(gateway.serves("a"), "the last good set stays");
     server.change(|zone| zone.mode = Mode::Silent);
-    eventually("told", || fault(&gateway, &["plugin sd", "web.test: no server answered in time"]));
-    assert!(serves(&gateway, "a"));
+    eventually("told", || gateway.has_fault(&["plugin sd", "web.test: no server answered in time"]));
+    assert!(gateway.serves("a"));
     server.change(|zone| zone.mode = Mode::Answers);
-    eventually("recovered", || no_fault(&gateway) && serves(&gateway, "a"));
+    eventually("recovered", || gateway.has_no_fault() && gateway.serves("a"));
     // That there is no such name is an answer; it holds for the two seconds that the zone says.
     server.change(|zone| zone.records.clear());
-    eventually("no endpoints", || addresses(&gateway).is_empty() && no_fault(&gateway));
+    eventually("no endpoints", || addresses(&gateway).is_empty() && gateway.has_no_fault());
     server.set("web.test", 1, &[Entry::Address(gateway.ip(2))]);
-    eventually("back", || serves(&gateway, "a"));
+    eventually("back", || gateway.serves("a"));
 }
 
 #[test]
@@ -270,10 +242,10 @@ fn srv_records_aliases_and_truncated_answers() {
     // A target that may not be looked up.
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "_web._tcp.test, a.test"), &format!("{config}, priorities: All")));
     eventually("refused", || {
-        fault(&gateway, &["plugin sd", "b.test: the name or the server is not among the plugin's capabilities.allowedHosts"])
+        gateway.has_fault(&["plugin sd", "b.test: the name or the server is not among the plugin's capabilities.allowedHosts"])
     });
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "\"*.test\", _web._tcp.test"), &format!("{config}, priorities: All")));
-    eventually("all priorities", || addresses(&gateway).contains(&format!("{}:8082", gateway.ip(5))) && no_fault(&gateway));
+    eventually("all priorities", || addresses(&gateway).contains(&format!("{}:8082", gateway.ip(5))) && gateway.has_no_fault());
 }
 
 #[test]
@@ -283,13 +255,13 @@ fn neither_names_nor_servers_that_are_not_allowed_are_asked() {
     let denied = "web.test: the name or the server is not among the plugin's capabilities.allowedHosts";
     let config = "name: web.test, port: 80";
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "other.test"), config));
-    eventually("the name", || fault(&gateway, &["plugin sd", denied]));
+    eventually("the name", || gateway.has_fault(&["plugin sd", denied]));
     gateway.write("policy.yaml", &policy(&server, "web.test", config));
-    eventually("the server", || fault(&gateway, &["plugin sd", denied]));
+    eventually("the server", || gateway.has_fault(&["plugin sd", denied]));
     gateway.write("policy.yaml", &policy(&server, "web.test, \"127.0.0.1:1\"", config));
-    eventually("its port", || fault(&gateway, &["plugin sd", denied]));
+    eventually("its port", || gateway.has_fault(&["plugin sd", denied]));
     assert!(server.asked("").is_empty());
     server.set("web.test", 60, &[Entry::Address(gateway.ip(2))]);
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "web.test"), config));
-    eventually("allowed", || addresses(&gateway).len() == 1 && no_fault(&gateway));
+    eventually("allowed", || addresses(&gateway).len() == 1 && gateway.has_no_fault());
 }

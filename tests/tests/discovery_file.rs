@@ -3,39 +3,11 @@
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use sluicegate_tests::{Gateway, SERVICE, connect, echo, eventually};
+use sluicegate_tests::{Gateway, SERVICE, echo, eventually, plugin};
 
 /// A `Plugin` object for the built-in, and a policy that uses it.
 fn policy(allowed: &str, files: &str) -> String {
-    format!(
-        r#"
-apiVersion: sluicegate.dev/v1alpha1
-kind: Plugin
-metadata: {{name: sd}}
-spec: {{kind: discovery, source: {{builtin: file}}, capabilities: {{allowedFiles: [{allowed}]}}}}
----
-apiVersion: sluicegate.dev/v1alpha1
-kind: BackendTrafficPolicy
-metadata: {{name: p}}
-spec:
-  targetRefs: [{{kind: Service, name: nginx-svc}}]
-  discovery: {{plugin: sd, config: {{files: [{files}]}}}}
-"#
-    )
-}
-
-fn fault(gateway: &Gateway, words: &[&str]) -> bool {
-    let faults = gateway.json("faults");
-    let all = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
-    all.into_iter().any(|message| words.iter().all(|word| message.contains(word)))
-}
-
-fn no_fault(gateway: &Gateway) -> bool {
-    gateway.json("faults").as_array().is_some_and(Vec::is_empty)
-}
-
-fn serves(gateway: &Gateway, name: &str) -> bool {
-    connect(gateway.node_port()).is_ok_and(|(served, _)| served == name)
+    plugin::discovered("file", &format!("allowedFiles: [{allowed}]"), &format!("files: [{files}]"))
 }
 
 #[test]
@@ -56,19 +28,19 @@ fn endpoints_follow_a_file_and_stay_while_it_is_faulty_or_missing() {
     // The folder of objects is read as a whole: the list of targets has no kind, and is told so.
     gateway.write("policy.yaml", &policy("sd/*.yml", "sd/t.targets.yml"));
     eventually("the file's endpoint", || gateway.ready_endpoints() == 1);
-    eventually("served", || serves(&gateway, "a"));
+    eventually("served", || gateway.serves("a"));
     write(&targets(3));
     let begun = Instant::now();
-    eventually("the other", || serves(&gateway, "b"));
+    eventually("the other", || gateway.serves("b"));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     write("- targets: ['10.0.0.1']\n");
-    eventually("told", || fault(&gateway, &["plugin sd", "sd/t.targets.yml: target `10.0.0.1` must be a host and a port"]));
-    assert!(serves(&gateway, "b"), "the last good set stays");
+    eventually("told", || gateway.has_fault(&["plugin sd", "sd/t.targets.yml: target `10.0.0.1` must be a host and a port"]));
+    assert!(gateway.serves("b"), "the last good set stays");
     std::fs::remove_file(file.join("t.targets.yml")).expect("removed");
-    eventually("told", || fault(&gateway, &["plugin sd", "sd/t.targets.yml: it is not there"]));
-    assert!(serves(&gateway, "b"));
+    eventually("told", || gateway.has_fault(&["plugin sd", "sd/t.targets.yml: it is not there"]));
+    assert!(gateway.serves("b"));
     write(&targets(2));
-    eventually("recovered", || serves(&gateway, "a") && !fault(&gateway, &["plugin sd"]));
+    eventually("recovered", || gateway.serves("a") && !gateway.has_fault(&["plugin sd"]));
 }
 
 #[test]
@@ -99,14 +71,14 @@ fn what_is_not_allowed_is_not_read_and_no_link_leads_out() {
     ] {
         let allowed = if allowed.is_empty() { allowed } else { format!("\"{allowed}\"") };
         gateway.write("policy.yaml", &policy(&allowed, &format!("\"{asked}\"")));
-        eventually(&asked, || fault(&gateway, &["plugin sd", &asked, wanted]));
+        eventually(&asked, || gateway.has_fault(&["plugin sd", &asked, wanted]));
     }
     assert!(gateway.json("endpoints").as_array().is_some_and(Vec::is_empty));
     gateway.write("policy.yaml", &policy(&format!("\"{}\"", at("*.json")), &format!("\"{}\"", at("mine.json"))));
-    eventually("allowed", || no_fault(&gateway));
+    eventually("allowed", || gateway.has_no_fault());
     // Too large, whatever its content.
     std::fs::write(at("mine.json"), " ".repeat((4 << 20) + 1)).expect("written");
-    eventually("too large", || fault(&gateway, &["plugin sd", "mine.json: it is larger than 4194304 bytes"]));
+    eventually("too large", || gateway.has_fault(&["plugin sd", "mine.json: it is larger than 4194304 bytes"]));
 }
 
 /// A pipe that nobody writes to: opening it would wait.
@@ -134,9 +106,9 @@ fn a_configmap_volume_is_followed_by_its_links() {
     symlink("..data/targets.json", volume.path().join("targets.json")).expect("linked");
     let pattern = format!("\"{}/*.json\"", volume.path().display());
     gateway.write("policy.yaml", &policy(&pattern, &pattern));
-    eventually("the volume's endpoint", || gateway.ready_endpoints() == 1 && serves(&gateway, "a"));
+    eventually("the volume's endpoint", || gateway.ready_endpoints() == 1 && gateway.serves("a"));
     fill("..2", 3);
-    eventually("the next version", || serves(&gateway, "b"));
+    eventually("the next version", || gateway.serves("b"));
     std::fs::remove_dir_all(volume.path().join("..1")).expect("removed");
-    assert!(no_fault(&gateway));
+    assert!(gateway.has_no_fault());
 }

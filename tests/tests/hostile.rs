@@ -54,13 +54,6 @@ fn reason_has(gateway: &Gateway, words: &[&str]) -> bool {
     gateway.plugin("mine")["reason"].as_str().is_some_and(|reason| words.iter().all(|word| reason.contains(word)))
 }
 
-/// Faults of the configuration, which the policy of the plugin stands in.
-fn fault_has(gateway: &Gateway, words: &[&str]) -> bool {
-    let faults = gateway.json("faults");
-    let messages = faults.as_array().expect("a list").iter().filter_map(|f| f["message"].as_str());
-    messages.into_iter().any(|message| words.iter().all(|word| message.contains(word)))
-}
-
 #[test]
 fn a_balancer_that_misbehaves_at_once_is_refused_with_its_stage_and_reason_while_the_old_configuration_serves() {
     let limits = ", limits: {memory: 8Mi, deadline: 200ms, configureDeadline: 500ms}";
@@ -77,11 +70,11 @@ fn a_balancer_that_misbehaves_at_once_is_refused_with_its_stage_and_reason_while
         ("memory-pick", "stage trial", "memory limit of 8388608 bytes"),
     ] {
         gateway.write("policy.yaml", &balanced(&format!("{{mode: {mode}}}"), limits));
-        eventually(mode, || fault_has(&gateway, &["plugin mine", stage, reason]) && reason_has(&gateway, &["plugin mine", stage, reason]));
+        eventually(mode, || gateway.has_fault(&["plugin mine", stage, reason]) && reason_has(&gateway, &["plugin mine", stage, reason]));
         load.goes_on(3);
     }
     gateway.write("policy.yaml", &balanced("{mode: sabotage}", limits));
-    eventually("the schema is checked", || fault_has(&gateway, &["plugin mine: config.mode", "sabotage"]));
+    eventually("the schema is checked", || gateway.has_fault(&["plugin mine: config.mode", "sabotage"]));
     load.goes_on(3);
     assert_eq!(gateway.plugin("mine")["generation"]["number"], 1);
     load.end();
@@ -169,7 +162,7 @@ fn a_router_that_misbehaves_is_refused_or_contained() {
         ("out-of-range", "stage trial", "out of range"),
     ] {
         gateway.write("policy.yaml", &routed(&format!("{{mode: {mode}}}")));
-        eventually(mode, || fault_has(&gateway, &["plugin mine", stage, reason]) && reason_has(&gateway, &["plugin mine", stage, reason]));
+        eventually(mode, || gateway.has_fault(&["plugin mine", stage, reason]) && reason_has(&gateway, &["plugin mine", stage, reason]));
         load.goes_on(3);
     }
     load.end();
