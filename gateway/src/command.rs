@@ -8,6 +8,7 @@ mod get;
 mod lab;
 mod lifecycle;
 mod plugin;
+mod sign;
 mod simulate;
 mod trace;
 

@@ -20,7 +20,7 @@ use sluicegate_control::allocate::{Allocator, Ranges};
 use sluicegate_control::controller::{Controller, Options, node_addresses};
 use sluicegate_control::keep;
 use sluicegate_host::Loader;
-use sluicegate_model::object::ours::LogFormat;
+use sluicegate_model::object::ours::{LogFormat, MinisignKey};
 use sluicegate_model::plan::Settings;
 use sluicegate_model::pool::Here;
 use sluicegate_model::record::Recorder;
@@ -61,6 +61,8 @@ pub struct Settled {
     pub access_log: Option<AccessLog>,
     /// When new work is refused for want of memory or descriptors.
     pub overload: Overload,
+    /// Of those whose plugin files are loaded; empty: of anybody.
+    pub trusted_keys: Vec<MinisignKey>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged: directives of `tracing_subscriber::EnvFilter`.
@@ -84,6 +86,7 @@ impl Default for Settled {
             grace: Duration::from_secs(30),
             access_log: None,
             overload: Overload::default(),
+            trusted_keys: Vec::new(),
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
@@ -127,6 +130,7 @@ impl Settled {
             paths: self.paths.clone(),
             settings: Settings { node_addresses, here: self.here.clone() },
             builtins: builtin,
+            trusted_keys: self.trusted_keys.clone(),
             turns: Arc::default(),
         })
     }

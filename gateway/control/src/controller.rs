@@ -11,6 +11,7 @@ use serde_json::Value;
 use sluicegate_host::discovery::{Key, WasmDiscovery};
 use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::object::ours::MinisignKey;
 use sluicegate_model::object::{Body, Object};
 use sluicegate_model::operate::{Action, Done, Operate};
 use sluicegate_model::plan::{self, Plan, Settings};
@@ -43,6 +44,8 @@ pub struct Options {
     pub settings: Settings,
     /// Finds built-in plugins.
     pub builtins: Builtins,
+    /// Of those whose plugin files are loaded; empty: of anybody.
+    pub trusted_keys: Vec<MinisignKey>,
     /// Held while a change is worked on: whoever holds it keeps the configuration as it is.
     pub turns: Arc<tokio::sync::Mutex<()>>,
 }
@@ -91,7 +94,7 @@ impl Controller {
         Self {
             orders,
             order,
-            registry: Registry::new(loader, options.builtins),
+            registry: Registry::new(loader, options.builtins).trusting(options.trusted_keys.clone()),
             options,
             store: Store::default(),
             allocator,

@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod health;
 pub mod keep;
 pub mod registry;
+pub mod signature;
 pub mod source;
 pub mod store;
 mod tls;

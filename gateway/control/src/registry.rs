@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sluicegate_host::load::sha256;
 use sluicegate_host::{Description, Loaded, Loader};
 use sluicegate_model::commons::Commons;
-use sluicegate_model::object::ours::FailurePolicy;
+use sluicegate_model::object::ours::{FailurePolicy, MinisignKey};
 use sluicegate_model::operate::PluginEvent;
 use sluicegate_model::plan::{PlannedPlugin, PluginSource};
 use sluicegate_model::plugin::{Generation, PluginError, RouterGeneration, Stage};
@@ -20,6 +20,7 @@ use sluicegate_model::schema::{Violation, violations};
 use sluicegate_model::status::{Compiled, PluginStatus};
 use sluicegate_model::tally::Tally;
 
+use crate::signature;
 use lifecycle::Revival;
 use rollout::Candidate;
 
@@ -44,6 +45,8 @@ pub type Builtins = fn(&str) -> Option<&'static [u8]>;
 pub struct Registry {
     loader: Loader,
     builtins: Builtins,
+    /// One of these must have signed a plugin's file; none: nobody need.
+    trusted: Vec<MinisignKey>,
     entries: BTreeMap<String, Entry>,
     /// By the generation's id and the use.
     checked: HashMap<(u64, Use), Checked>,
@@ -89,12 +92,18 @@ impl Registry {
         Self {
             loader,
             builtins,
+            trusted: Vec::new(),
             entries: BTreeMap::new(),
             checked: HashMap::new(),
             tallies: BTreeMap::new(),
             trials: BTreeMap::new(),
             uses: Vec::new(),
         }
+    }
+
+    /// Loads only files that one of these keys has signed, if there are any.
+    pub fn trusting(self, trusted: Vec<MinisignKey>) -> Self {
+        Self { trusted, ..self }
     }
 
     /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the one before it does.
@@ -120,15 +129,24 @@ impl Registry {
             if entry.disabled {
                 continue;
             }
+            let refused = |stage, reason| PluginError { plugin: plugin.name.as_str().into(), stage, reason };
             let bytes = match read(plugin, self.builtins) {
                 Ok(bytes) => bytes,
                 Err(reason) => {
-                    entry.refuse(PluginError { plugin: plugin.name.as_str().into(), stage: Stage::Read, reason }, None);
+                    entry.refuse(refused(Stage::Read, reason), None);
                     entry.tried = None;
                     continue;
                 }
             };
             let sum = sha256(&bytes);
+            let signer = match signed(plugin, &bytes, &self.trusted) {
+                Ok(signer) => signer,
+                Err(reason) => {
+                    entry.refuse(refused(Stage::Signature, reason), Some(sum));
+                    entry.tried = None;
+                    continue;
+                }
+            };
             let tried = format!("{sum} {:?}", plugin.limits);
             if entry.tried.as_ref() == Some(&tried) {
                 continue;
@@ -149,7 +167,7 @@ impl Registry {
             let commons = if on_trial.is_some() { entry.commons.fork() } else { entry.commons.clone() };
             match load(self.loader.clone(), plugin.clone(), number, bytes, uses, commons).await {
                 Ok(version) => {
-                    tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, "the plugin is loaded");
+                    tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, signer, "the plugin is loaded");
                     self.tallies.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
                     match on_trial {
                         Some(phase) => {
@@ -299,6 +317,14 @@ fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<Vec<u8>, String> {
                 _ => Ok(bytes),
             }
         }
+    }
+}
+
+/// What the signer says of a plugin's file, where files must be signed.
+fn signed(plugin: &PlannedPlugin, bytes: &[u8], trusted: &[MinisignKey]) -> Result<Option<String>, String> {
+    match &plugin.source {
+        PluginSource::File { path, .. } if !trusted.is_empty() => signature::check(path, bytes, trusted).map(Some),
+        _ => Ok(None),
     }
 }
 

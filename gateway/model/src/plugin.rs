@@ -41,6 +41,8 @@ impl fmt::Display for PluginKind {
 pub enum Stage {
     /// Reading the file.
     Read,
+    /// Checking who signed it.
+    Signature,
     /// Compiling it, and checking that it is a component.
     Compile,
     /// Checking that it has the interface of its kind.
@@ -75,6 +77,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Read => "read",
+            Self::Signature => "signature",
             Self::Compile => "compile",
             Self::World => "world",
             Self::Instantiate => "instantiate",

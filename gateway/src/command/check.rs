@@ -45,7 +45,13 @@ impl Arguments {
         let settled = flags::settle(self.paths.clone(), flags::Process::default(), self.network).unwrap_or_default();
         let allocator = Allocator::in_memory(settled.ranges);
         let settings = Settings { node_addresses: Vec::new(), here: settled.here };
-        let options = Options { paths: self.paths, settings, builtins: crate::builtin, turns: Default::default() };
+        let options = Options {
+            paths: self.paths,
+            settings,
+            builtins: crate::builtin,
+            trusted_keys: settled.trusted_keys,
+            turns: Default::default(),
+        };
         let (_, status) = runtime.block_on(Controller::new(options, loader, allocator).judging().once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         match self.format {

@@ -112,8 +112,9 @@ impl Arguments {
         let allocator = Allocator::read_only(&settled.state_dir, settled.ranges.clone());
         // Without node addresses: a machine that lacks them can be asked too.
         let settings = Settings { node_addresses: Vec::new(), here: settled.here.clone() };
-        let mut controller =
-            Controller::new(Options { paths, settings, builtins: crate::builtin, turns: Default::default() }, loader, allocator);
+        let trusted_keys = settled.trusted_keys.clone();
+        let options = Options { paths, settings, builtins: crate::builtin, trusted_keys, turns: Default::default() };
+        let mut controller = Controller::new(options, loader, allocator);
         let (snapshot, status) = runtime.block_on(controller.once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         let mut story = Story::default();

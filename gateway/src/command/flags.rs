@@ -105,6 +105,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
             refuse_percent,
             resume_percent: object.overload.resume_percent.unwrap_or(refuse_percent.saturating_sub(5)),
         },
+        trusted_keys: object.plugins.trusted_keys,
         log_format: process.log_format.or(object.log_format).unwrap_or_default(),
         log_level: process.log_level.or(object.log_level).unwrap_or_else(|| "info".to_owned()),
         paths,

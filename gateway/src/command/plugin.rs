@@ -10,7 +10,7 @@ use sluicegate_host::load::componentize;
 
 use sluicegate_model::operate::Action as Order;
 
-use super::{fail, get, lab, lifecycle, out, simulate, trace};
+use super::{fail, get, lab, lifecycle, out, sign, simulate, trace};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -30,6 +30,37 @@ pub(super) enum Action {
     },
     /// Show what a plugin file is
     Inspect {
+        /// A .wasm file
+        file: PathBuf,
+    },
+    /// Make a pair of keys to sign plugins with, as minisign's: NAME.key and NAME.pub
+    Keygen {
+        /// Where: the two files' name without its ending
+        name: PathBuf,
+        /// Leave the secret key unencrypted
+        #[arg(long, conflicts_with = "password_file")]
+        without_password: bool,
+        #[command(flatten)]
+        password: sign::Password,
+    },
+    /// Sign a plugin's file, into FILE.minisig beside it
+    Sign {
+        /// The secret key's file
+        #[arg(long)]
+        key: PathBuf,
+        /// A .wasm file
+        file: PathBuf,
+        /// What is said of the file and signed with it [default: the time and the file's name]
+        #[arg(long)]
+        comment: Option<String>,
+        #[command(flatten)]
+        password: sign::Password,
+    },
+    /// Check a plugin file's signature; exit 1 if it is not the key's
+    Verify {
+        /// The public key, or its file
+        #[arg(long)]
+        key: String,
         /// A .wasm file
         file: PathBuf,
     },
@@ -88,6 +119,9 @@ impl Action {
             Self::New { name, kind } => new(&name, &kind),
             Self::Build { folder } => build(&folder),
             Self::Inspect { file } => inspect(&file),
+            Self::Keygen { name, without_password, password } => sign::keygen(&name, without_password, &password),
+            Self::Sign { key, file, comment, password } => sign::sign(&key, &file, comment.as_deref(), &password),
+            Self::Verify { key, file } => sign::verify(&key, &file),
             Self::Test(test) => return test.execute(),
             Self::Bench(bench) => return bench.execute(),
             Self::Simulate(simulate) => return simulate.execute(),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::access_log::{AccessLogField, AccessLogFormat, DEFAULT_PATTERN, Line, Pattern, Piece};
 
-use super::values::{Bytes, Network, PortRange, Span};
+use super::values::{Bytes, MinisignKey, Network, PortRange, Span};
 
 /// The process's own settings; command-line flags override them.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -52,6 +52,19 @@ pub struct SluicegateConfiguration {
     /// When new work is refused for want of memory or descriptors.
     #[serde(default)]
     pub overload: Overload,
+    /// Which plugin files are loaded.
+    #[serde(default)]
+    pub plugins: PluginTrust,
+}
+
+/// Whose plugin files are loaded.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginTrust {
+    /// Public keys of minisign, one of which must have signed each plugin's file, in `NAME.wasm.minisig` beside it. Default: files need no signature.
+    /// Built-in plugins need none in any case.
+    #[serde(default)]
+    pub trusted_keys: Vec<MinisignKey>,
 }
 
 /// When new work is refused, so that running work can finish.

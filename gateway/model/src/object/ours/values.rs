@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine as _;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -45,6 +46,36 @@ impl FromStr for Network {
 }
 
 impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A public key as minisign writes it: in base64, `Ed`, the key's number, and an Ed25519 key.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct MinisignKey(String);
+
+impl MinisignKey {
+    /// In base64.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for MinisignKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let key = base64::engine::general_purpose::STANDARD.decode(text).ok();
+        match key {
+            Some(key) if key.len() == 42 && key.starts_with(b"Ed") => Ok(Self(text.to_owned())),
+            _ => Err(format!("{text:?} is not a public key of minisign: the line of 56 characters in its .pub file")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MinisignKey {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
