@@ -321,7 +321,12 @@ pub enum HashKey {
     /// A header's value; lower-case name.
     Header(http::HeaderName),
     /// A cookie's value.
-    Cookie(String),
+    Cookie {
+        /// Its name.
+        name: String,
+        /// What follows the value where the gateway sets it; none: it does not.
+        given: Option<String>,
+    },
     /// The path without its query.
     Path,
 }
@@ -333,8 +338,19 @@ impl HashKey {
             Self::SourceIp => Some(hash_ip(client)),
             Self::Path => Some(hash_bytes(path.as_bytes())),
             Self::Header(name) => headers.get(name).map(|v| hash_bytes(v.as_bytes())),
-            Self::Cookie(name) => cookie(headers, name).map(|v| hash_bytes(v.as_bytes())),
+            Self::Cookie { name, .. } => cookie(headers, name).map(|v| hash_bytes(v.as_bytes())),
         }
+    }
+}
+
+impl HashKey {
+    /// For a request that has not got the cookie, where the gateway sets it: the hash of `value`, and the field that brings the client that value.
+    pub fn give(&self, value: u128, over_tls: bool) -> Option<(u64, http::HeaderValue)> {
+        let Self::Cookie { name, given: Some(attributes) } = self else { return None };
+        let value = format!("{value:032x}");
+        let secure = if over_tls { "; Secure" } else { "" };
+        let field = http::HeaderValue::try_from(format!("{name}={value}{attributes}{secure}")).ok()?;
+        Some((hash_bytes(value.as_bytes()), field))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rules of single objects, with the API server's own texts (SERVICE-SEMANTICS §1, §2, §4, §9).
 
+mod balancing;
 mod connections;
 mod endpoints;
 mod forwarding;
@@ -36,6 +37,7 @@ fn all(object: &Object) -> Vec<Fault> {
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
         Body::BackendTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
+            balancing::check(object, &policy.spec, &mut faults);
             health::check(object, &policy.spec, &mut faults);
             limits::backend(object, policy, &mut faults);
             connections::backend(object, policy, &mut faults);

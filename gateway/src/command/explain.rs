@@ -349,7 +349,8 @@ impl World<'_> {
             let key = match key {
                 HashKey::SourceIp => "the client's address".to_owned(),
                 HashKey::Header(name) => format!("header {name}"),
-                HashKey::Cookie(name) => format!("cookie {name}"),
+                HashKey::Cookie { name, given: None } => format!("cookie {name}"),
+                HashKey::Cookie { name, given: Some(_) } => format!("cookie {name}, which the gateway sets where it is not"),
                 HashKey::Path => "the path".to_owned(),
             };
             story.say("hash", hash.map_or_else(|| format!("{key}: the request has none"), |h| format!("{key}: {h:016x}")));

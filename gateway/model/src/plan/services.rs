@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use super::compile::Compiler;
 use super::gateways::ALPN;
 use super::*;
-use crate::object::ours::Hash;
+use crate::object::ours::{Hash, HashedCookie, Span};
 use crate::object::{error, warning};
 use crate::route::Transport;
 use crate::validate::SOURCE_RANGES;
@@ -118,7 +118,7 @@ impl Compiler<'_> {
         Some(match hash {
             Hash::SourceIP => HashKey::SourceIp,
             Hash::Path => HashKey::Path,
-            Hash::Cookie { cookie } => HashKey::Cookie(cookie.name.clone()),
+            Hash::Cookie { cookie } => HashKey::Cookie { name: cookie.name.clone(), given: cookie.ttl.map(|ttl| attributes(cookie, ttl)) },
             Hash::Header { header } => match header.name.parse() {
                 Ok(name) => HashKey::Header(name),
                 Err(_) => {
@@ -220,4 +220,20 @@ fn source_ranges(service: &Service) -> Vec<IpNet> {
 
 pub(super) fn traffic_policy(policy: Option<&str>) -> TrafficPolicy {
     if policy == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
+}
+
+/// What follows the value of a cookie that the gateway sets (RFC 6265 §4.1.1).
+fn attributes(cookie: &HashedCookie, ttl: Span) -> String {
+    let own = |name: &&str| !cookie.attributes.keys().any(|given| given.eq_ignore_ascii_case(name));
+    let mut text = if ttl.0.is_zero() { String::new() } else { format!("; Max-Age={}", ttl.0.as_secs().max(1)) };
+    for (name, value) in [("Path", "/"), ("SameSite", "Lax")].into_iter().filter(|(name, _)| own(name)) {
+        text.push_str(&format!("; {name}={value}"));
+    }
+    for (name, value) in &cookie.attributes {
+        text.push_str(&if value.is_empty() { format!("; {name}") } else { format!("; {name}={value}") });
+    }
+    if own(&"HttpOnly") {
+        text.push_str("; HttpOnly");
+    }
+    text
 }

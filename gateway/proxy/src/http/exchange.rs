@@ -163,7 +163,9 @@ async fn forward<'c>(
     if hash.is_some() || routed.actions().any(Actions::reads_or_changes_requests) {
         put(&mut marks, request);
     }
-    let hash = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
+    let known = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
+    let given = hash.filter(|_| known.is_none()).and_then(|key| key.give(rand::random(), peer.scheme() == "https"));
+    let (hash, cookie) = given.map_or((known, None), |(hash, cookie)| (Some(hash), Some(cookie)));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
     let asked = head(request, &routed)?;
     if asked.trailers && routed.service.protocol.is_http2() {
@@ -204,6 +206,9 @@ async fn forward<'c>(
         if let (Some(cors), Some(origin)) = (&actions.cors, &origin) {
             cors::mark(cors, origin, response.headers_mut());
         }
+    }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     if let Some(verdict) = &verdict {
         limit::tell(verdict, &mut response);

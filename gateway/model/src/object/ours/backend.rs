@@ -1,12 +1,14 @@
 //! `BackendTrafficPolicy`: from the gateway to endpoints. Where Envoy Gateway has a field for the same thing, ours has its name.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::health::{HealthCheck, SlowStart};
 use super::{
-    BackendHttp2Policy, BackendProxyProtocol, BackendTls, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, TargetRef,
+    BackendHttp2Policy, BackendProxyProtocol, BackendTls, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, Span, TargetRef,
     TcpKeepalive, Timeout,
 };
 
@@ -85,10 +87,23 @@ pub enum Hash {
     /// A cookie's value.
     Cookie {
         /// Which.
-        cookie: Named,
+        cookie: HashedCookie,
     },
     /// The path without its query.
     Path,
+}
+
+/// A cookie to hash, as Envoy Gateway's `consistentHash.cookie`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct HashedCookie {
+    /// The name.
+    pub name: String,
+    /// The gateway sets the cookie where a request has none, to last so long; `0s`: until the browser ends. Default: it is the application's to set.
+    pub ttl: Option<Span>,
+    /// Attributes of the cookie that the gateway sets, besides `HttpOnly` and, over TLS, `Secure`. Default `Path: /` and `SameSite: Lax`; an empty
+    /// value: the name alone.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// A name.
