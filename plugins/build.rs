@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const PLUGINS: [(&str, &str); 17] = [
+const PLUGINS: [(&str, &str); 19] = [
     ("round-robin", "balancer"),
     ("random", "balancer"),
     ("least-request", "balancer"),
@@ -18,6 +18,8 @@ const PLUGINS: [(&str, &str); 17] = [
     ("bounded-load", "balancer"),
     ("zone-aware", "balancer"),
     ("priority", "balancer"),
+    ("sticky", "balancer"),
+    ("slow-start", "balancer"),
     ("rules", "router"),
     ("kubernetes", "discovery"),
     ("static", "discovery"),
@@ -41,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn watch(root: &Path, here: &Path) {
     let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml"), root.join("sdk")];
     // No plugins, but what some of them are built on.
-    for name in PLUGINS.iter().map(|(name, _)| *name).chain(["ring", "targets"]) {
+    for name in PLUGINS.iter().map(|(name, _)| *name).chain(["ring", "two-choices", "targets"]) {
         paths.extend([here.join(name).join("src"), here.join(name).join("Cargo.toml")]);
     }
     for path in paths {

@@ -90,7 +90,19 @@ fn test_says_what_is_wrong_with_its_input() {
 #[test]
 fn every_balancer_and_router_that_comes_with_the_gateway_passes() {
     let folder = folder(&[]);
-    for name in ["round-robin", "random", "maglev", "peak-ewma", "ring-hash", "rendezvous", "bounded-load", "zone-aware", "priority"] {
+    for name in [
+        "round-robin",
+        "random",
+        "maglev",
+        "peak-ewma",
+        "ring-hash",
+        "rendezvous",
+        "bounded-load",
+        "zone-aware",
+        "priority",
+        "sticky",
+        "slow-start",
+    ] {
         let (code, out, err) = run(folder.path(), &["test", name, "--pools", "60"]);
         assert_eq!(code, Some(0), "{name}:\n{out}{err}");
     }

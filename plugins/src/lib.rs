@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn builtins_are_found_by_name() {
-        assert_eq!(builtins().len(), 17);
+        assert_eq!(builtins().len(), 19);
         assert_eq!(builtin("maglev").map(|builtin| builtin.kind), Some("balancer"));
         assert!(builtin("missing").is_none());
     }

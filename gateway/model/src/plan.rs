@@ -50,7 +50,9 @@ pub const BUILTINS: &[(&str, PluginKind)] = &[
     ("ring-hash", PluginKind::Balancer),
     ("round-robin", PluginKind::Balancer),
     ("rules", PluginKind::Router),
+    ("slow-start", PluginKind::Balancer),
     ("static", PluginKind::Discovery),
+    ("sticky", PluginKind::Balancer),
     ("zone-aware", PluginKind::Balancer),
 ];
 

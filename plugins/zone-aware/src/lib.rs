@@ -8,6 +8,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
+use sluicegate_two_choices::{Candidate, candidates, less_busy};
 
 /// What a policy may set.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -33,21 +34,8 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct ZoneAware {
     config: Config,
-    local: Vec<(usize, u64)>,
-    others: Vec<(usize, u64)>,
-}
-
-/// The less busy, for its weight, of two taken at random (Mitzenmacher, 2001), and its load; the first of one.
-fn less_busy(of: &[(usize, u64)], pick: &Pick) -> Option<(usize, f64)> {
-    let load = |(index, weight): (usize, u64)| (index, (f64::from(pick.in_flight(index)) + 1.0) / weight as f64);
-    let n = of.len();
-    if n < 2 {
-        return of.first().map(|&one| load(one));
-    }
-    let first = pick.below(n);
-    let second = (first + 1 + pick.below(n - 1)) % n;
-    let (a, b) = (load(of[first]), load(of[second]));
-    Some(if a.1 <= b.1 { a } else { b })
+    local: Vec<Candidate>,
+    others: Vec<Candidate>,
 }
 
 impl Balancer for ZoneAware {
@@ -64,12 +52,9 @@ impl Balancer for ZoneAware {
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
-        let all_zero = endpoints.iter().all(|endpoint| endpoint.weight == 0);
-        let weight = |endpoint: &Endpoint| if all_zero { 1 } else { u64::from(endpoint.weight) };
-        let chosen = endpoints.iter().enumerate().map(|(index, endpoint)| (index, weight(endpoint))).filter(|&(_, weight)| weight > 0);
         let zone = &self.config.zone;
-        let is_local = |&(index, _): &(usize, u64)| !zone.is_empty() && endpoints[index].zone.as_deref() == Some(zone);
-        (self.local, self.others) = chosen.partition(is_local);
+        let is_local = |&(index, _): &Candidate| !zone.is_empty() && endpoints[index].zone.as_deref() == Some(zone);
+        (self.local, self.others) = candidates(endpoints).partition(is_local);
         if self.local.len() < self.config.min_local_endpoints as usize {
             self.others.append(&mut self.local);
             self.others.sort_unstable();

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 pub use metrics::metric;
-pub use shared::pass;
+pub use shared::{pass, room};
 
 use crate::ask::{Ask, Next, Reply};
 use crate::discovery::{Discovery, PublishedEndpoint, Service};

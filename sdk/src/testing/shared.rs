@@ -11,6 +11,7 @@ struct Store {
     entries: HashMap<String, (Entry, Option<u64>)>,
     version: u64,
     now: u64,
+    room: Option<usize>,
 }
 
 thread_local! {
@@ -30,6 +31,18 @@ pub fn pass(time: Duration) {
     STORE.with_borrow_mut(|store| store.now += u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2));
 }
 
+/// Lets this thread's state have so many entries and no more.
+///
+/// ```
+/// use sluicegate_sdk::{shared::{self, Error}, testing::room};
+/// room(1);
+/// assert!(shared::set("a", b"", None).is_ok() && shared::set("a", b"x", None).is_ok());
+/// assert_eq!(shared::set("b", b"", None), Err(Error::Full));
+/// ```
+pub fn room(entries: usize) {
+    STORE.with_borrow_mut(|store| store.room = Some(entries));
+}
+
 impl Store {
     fn live(&mut self, key: &str) -> Option<&mut Entry> {
         if self.entries.get(key).is_some_and(|(_, until)| until.is_some_and(|until| until <= self.now)) {
@@ -41,6 +54,9 @@ impl Store {
     fn write(&mut self, key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<u64, Error> {
         if key.len() > 256 || value.len() > 64 << 10 {
             return Err(Error::TooLarge);
+        }
+        if self.room.is_some_and(|room| !self.entries.contains_key(key) && self.entries.len() >= room) {
+            return Err(Error::Full);
         }
         self.version += 1;
         let entry = Entry { value: value.to_vec(), version: self.version };

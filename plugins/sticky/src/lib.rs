@@ -1,0 +1,289 @@
+//! Balancer `sticky`: whoever was served by an endpoint is served by it again, while it is there.
+//!
+//! Client IP affinity where the policy hashes the client's address, as kube-proxy's `sessionAffinity: ClientIP` (Service API: a sliding time-out,
+//! three hours unless it says otherwise); cookie stickiness where it hashes a cookie, which the gateway sets if it has a time to live. Unlike
+//! consistent hashing it moves nobody when the pool grows, and who comes first goes where there is room: to the less busy of two (Mitzenmacher, 2001).
+//!
+//! Who is bound to which address stands in the state that all workers share. It has room for a bounded number of bindings; beyond that a newcomer's
+//! endpoint follows from the hash, so that it stays the same as long as the pool does. Pools that share the plugin share the state: an entry has
+//! up to four addresses, the newest first, and a pool takes the first one it has.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sluicegate_sdk::shared::{self, Error};
+use sluicegate_sdk::{Balancer, Endpoint, Pick, serde_json};
+use sluicegate_two_choices::{Candidate, candidates, less_busy};
+
+/// What a policy may set.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Config {
+    /// For so many seconds after its last exchange or connection a client is remembered.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub timeout_seconds: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { timeout_seconds: 10_800 }
+    }
+}
+
+/// Addresses of one entry.
+const MOST_ADDRESSES: usize = 4;
+/// Bindings that outlive a restart, of each worker.
+const MOST_KEPT: usize = 8_192;
+
+/// One pool.
+#[derive(Debug)]
+pub struct Sticky {
+    timeout: Option<Duration>,
+    /// Index by address.
+    indices: BTreeMap<String, usize>,
+    addresses: Vec<String>,
+    candidates: Vec<Candidate>,
+    /// What this pool's picks bound, for the next version or start.
+    bound: BTreeMap<u64, String>,
+}
+
+impl Sticky {
+    fn remember(&mut self, hash: u64, address: &str) {
+        if self.bound.get(&hash).is_some_and(|known| known == address) {
+            return;
+        }
+        if self.bound.len() >= MOST_KEPT && !self.bound.contains_key(&hash) {
+            self.bound.pop_first();
+        }
+        self.bound.insert(hash, address.to_owned());
+    }
+
+    /// The entry with this address first: the old one's others stay behind it.
+    fn entry(&self, address: &str, old: &str) -> String {
+        let others = old.lines().filter(|known| *known != address).take(MOST_ADDRESSES - 1);
+        std::iter::once(address).chain(others).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Binds a key, or stays with what it is bound to.
+    fn bind(&mut self, hash: u64, pick: &Pick) -> Option<usize> {
+        let key = format!("{hash:016x}");
+        // Again if another worker was quicker; the third time its word is not waited for.
+        for _ in 0..3 {
+            let old = shared::get(&key);
+            let known = old.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()).unwrap_or_default();
+            let bound = known.lines().find_map(|address| self.indices.get(address).copied()).filter(|_| pick.attempt == 0);
+            let index = match bound {
+                Some(index) => index,
+                None => less_busy(&self.candidates, pick)?.0,
+            };
+            let value = self.entry(&self.addresses[index], known);
+            // Written in any case: the time begins anew.
+            match shared::compare_and_set(&key, old.as_ref().map(|entry| entry.version), value.as_bytes(), self.timeout) {
+                Err(Error::Conflict) => {}
+                Err(_) if bound.is_none() => return self.by_hash(hash, pick),
+                Ok(_) | Err(_) => {
+                    let address = self.addresses[index].clone();
+                    self.remember(hash, &address);
+                    return Some(index);
+                }
+            }
+        }
+        self.by_hash(hash, pick)
+    }
+
+    fn by_hash(&self, hash: u64, pick: &Pick) -> Option<usize> {
+        let at = hash.wrapping_add(u64::from(pick.attempt)).checked_rem(self.candidates.len() as u64)?;
+        Some(self.candidates[at as usize].0)
+    }
+}
+
+impl Balancer for Sticky {
+    type Config = Config;
+    /// A JSON list of hashes and addresses.
+    const STATE: Option<u32> = Some(1);
+
+    fn open(config: Config) -> Result<Self, String> {
+        if !(1..=604_800).contains(&config.timeout_seconds) {
+            return Err(format!("config: timeoutSeconds: {} is not from 1 to 604800", config.timeout_seconds));
+        }
+        Ok(Self {
+            timeout: Some(Duration::from_secs(config.timeout_seconds.into())),
+            indices: BTreeMap::new(),
+            addresses: Vec::new(),
+            candidates: Vec::new(),
+            bound: BTreeMap::new(),
+        })
+    }
+
+    fn update(&mut self, endpoints: &[Endpoint]) {
+        // An endpoint whose weight is 0 gets no new clients and keeps its old ones, as one that is drained should.
+        self.indices = endpoints.iter().enumerate().map(|(index, endpoint)| (endpoint.address.clone(), index)).collect();
+        self.addresses = endpoints.iter().map(|endpoint| endpoint.address.clone()).collect();
+        self.candidates = candidates(endpoints).collect();
+    }
+
+    fn pick(&mut self, pick: &Pick) -> Option<usize> {
+        match pick.hash {
+            Some(hash) => self.bind(hash, pick),
+            None => less_busy(&self.candidates, pick).map(|(index, _)| index),
+        }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        let bound: Vec<(u64, &str)> = self.bound.iter().map(|(hash, address)| (*hash, address.as_str())).collect();
+        serde_json::to_vec(&bound).unwrap_or_default()
+    }
+
+    fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), String> {
+        if version != 1 {
+            return Err(format!("its form {version} is not known, 1 is"));
+        }
+        let bound: Vec<(u64, String)> = serde_json::from_slice(state).map_err(|error| error.to_string())?;
+        for (hash, address) in bound.into_iter().take(MOST_KEPT) {
+            // After a swap it is there, and newer; after a restart it is not. Without room it is bound when it comes.
+            let _ = shared::compare_and_set(&format!("{hash:016x}"), None, address.as_bytes(), self.timeout);
+            self.bound.insert(hash, address);
+        }
+        Ok(())
+    }
+}
+
+sluicegate_sdk::export_balancer!(Sticky);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluicegate_sdk::testing::{FakeHost, pass, room, seed};
+
+    fn pool(names: &[&str]) -> Vec<Endpoint> {
+        names.iter().map(|name| Endpoint::new(format!("10.0.0.{name}:80"))).collect()
+    }
+
+    fn balancer(endpoints: &[Endpoint]) -> Sticky {
+        let mut balancer = Sticky::open(Config::default()).expect("the defaults are in range");
+        balancer.update(endpoints);
+        balancer
+    }
+
+    fn place(balancer: &mut Sticky, key: u64, attempt: u32) -> String {
+        let mut pick = Pick::fake(&FakeHost::default());
+        (pick.hash, pick.attempt) = (Some(key), attempt);
+        let index = balancer.pick(&pick).expect("the pool is not empty");
+        balancer.addresses[index].clone()
+    }
+
+    fn keys(balancer: &mut Sticky) -> Vec<String> {
+        (0..1_000).map(|key| place(balancer, key, 0)).collect()
+    }
+
+    #[test]
+    fn a_client_keeps_its_endpoint_with_all_workers_and_when_the_pool_grows() {
+        seed(5);
+        let (mut one, mut other) = (balancer(&pool(&["1", "2", "3"])), balancer(&pool(&["1", "2", "3"])));
+        let before = keys(&mut one);
+        assert_eq!(keys(&mut other), before, "another worker");
+        let grown = pool(&["0", "1", "2", "3", "4", "5"]);
+        one.update(&grown);
+        assert_eq!(keys(&mut one), before, "nobody moves");
+        for endpoint in pool(&["1", "2", "3"]) {
+            let count = before.iter().filter(|address| **address == endpoint.address).count();
+            assert!((250..420).contains(&count), "{count}");
+        }
+    }
+
+    #[test]
+    fn only_clients_of_an_endpoint_that_is_gone_move_and_stay_there_when_it_is_back() {
+        seed(5);
+        let mut one = balancer(&pool(&["1", "2", "3"]));
+        let before = keys(&mut one);
+        one.update(&pool(&["1", "3"]));
+        let meanwhile = keys(&mut one);
+        assert!(before.iter().zip(&meanwhile).all(|(b, m)| b == "10.0.0.2:80" || b == m));
+        one.update(&pool(&["1", "2", "3"]));
+        assert_eq!(keys(&mut one), meanwhile);
+    }
+
+    #[test]
+    fn one_that_does_not_come_for_long_is_forgotten_and_one_that_does_is_not() {
+        seed(5);
+        let mut one = balancer(&pool(&["1", "2", "3", "4", "5", "6", "7", "8"]));
+        let before = keys(&mut one);
+        pass(Duration::from_secs(10_000));
+        let half: Vec<String> = (0..500).map(|key| place(&mut one, key, 0)).collect();
+        assert_eq!(half, before[..500]);
+        pass(Duration::from_secs(10_000));
+        let after = keys(&mut one);
+        assert_eq!(after[..500], before[..500], "their time began anew");
+        let moved = after[500..].iter().zip(&before[500..]).filter(|(a, b)| a != b).count();
+        assert!(moved > 350, "{moved} of 500 are taken as new: seven of eight go elsewhere");
+    }
+
+    #[test]
+    fn a_retry_goes_on_and_binds_anew() {
+        seed(5);
+        let mut one = balancer(&pool(&["1", "2", "3"]));
+        let first = place(&mut one, 7, 0);
+        let retried: Vec<String> = (0..20).map(|_| place(&mut one, 7, 1)).collect();
+        assert!(retried.iter().any(|address| *address != first));
+        assert_eq!(place(&mut one, 7, 0), retried[19]);
+    }
+
+    #[test]
+    fn pools_that_share_the_plugin_do_not_displace_each_other() {
+        seed(5);
+        let (mut one, mut other) = (balancer(&pool(&["1", "2", "3"])), balancer(&pool(&["11", "12", "13"])));
+        let before = (keys(&mut one), keys(&mut other));
+        assert_eq!((keys(&mut one), keys(&mut other)), before);
+    }
+
+    #[test]
+    fn without_room_the_hash_says() {
+        seed(5);
+        room(500);
+        let (mut one, mut other) = (balancer(&pool(&["1", "2", "3"])), balancer(&pool(&["1", "2", "3"])));
+        let crowd = keys(&mut one);
+        assert_eq!((keys(&mut one), keys(&mut other)), (crowd.clone(), crowd.clone()));
+        let grown = pool(&["1", "2", "3", "4", "5"]);
+        one.update(&grown);
+        let moved = keys(&mut one);
+        assert_eq!(moved[..500], crowd[..500], "those that had room");
+        assert_ne!(moved[500..], crowd[500..]);
+    }
+
+    #[test]
+    fn a_drained_endpoint_keeps_its_clients_and_gets_no_new_ones() {
+        seed(5);
+        let mut endpoints = pool(&["1", "2", "3"]);
+        let mut one = balancer(&endpoints);
+        let before = keys(&mut one);
+        endpoints[1].weight = 0;
+        one.update(&endpoints);
+        assert_eq!(keys(&mut one), before);
+        assert!((5_000..6_000).all(|key| place(&mut one, key, 0) != "10.0.0.2:80"));
+    }
+
+    #[test]
+    fn what_it_knows_outlives_a_restart() {
+        seed(5);
+        let mut old = balancer(&pool(&["1", "2", "3", "4"]));
+        let before = keys(&mut old);
+        let saved = old.save();
+        // What was shared is gone with the process.
+        pass(Duration::from_secs(1_000_000));
+        let mut new = Sticky::open(Config::default()).expect("the defaults are in range");
+        new.restore(1, &saved).expect("its own state");
+        new.update(&pool(&["0", "1", "2", "3", "4"]));
+        assert_eq!(keys(&mut new), before);
+        assert!(new.restore(2, &saved).is_err() && new.restore(1, b"{}").is_err());
+    }
+
+    #[test]
+    fn an_empty_pool_has_nothing_to_pick() {
+        let mut pick = Pick::fake(&FakeHost::default());
+        assert_eq!(balancer(&[]).pick(&pick), None);
+        pick.hash = Some(1);
+        assert_eq!(balancer(&[]).pick(&pick), None);
+    }
+}
