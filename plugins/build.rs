@@ -41,7 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn watch(root: &Path, here: &Path) {
-    let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml"), root.join("sdk")];
+    let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml")];
+    // Not sdk/examples, which is built where it lies.
+    paths.extend(["Cargo.toml", "README.md", "CONTRACT.md", "src", "wit"].map(|path| root.join("sdk").join(path)));
     // No plugins, but what some of them are built on.
     for name in PLUGINS.iter().map(|(name, _)| *name).chain(["ring", "two-choices", "targets"]) {
         paths.extend([here.join(name).join("src"), here.join(name).join("Cargo.toml")]);

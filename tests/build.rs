@@ -9,7 +9,9 @@ use std::path::PathBuf;
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let root = here.parent().ok_or("tests/ has no parent folder")?;
-    for path in ["tests/build.rs", "tests/guests", "plugins/guests.rs", "sdk", "gateway/host/wit", "Cargo.lock", "Cargo.toml"] {
+    let sdk = ["sdk/Cargo.toml", "sdk/src", "sdk/wit"];
+    let others = ["tests/build.rs", "tests/guests", "plugins/guests.rs", "gateway/host/wit", "Cargo.lock", "Cargo.toml"];
+    for path in sdk.into_iter().chain(others) {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     let kinds = ["hostile", "old"].iter().flat_map(|of| ["balancer", "router", "discovery"].map(|kind| format!("{of}-{kind}")));
