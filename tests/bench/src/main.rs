@@ -6,6 +6,7 @@
 //! control thread counts as well. Ratios are to the scenario's reference in the same round; medians over the rounds are reported.
 
 mod calls;
+mod fleet;
 mod load;
 mod peers;
 mod process;
@@ -83,6 +84,12 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     for call in &calls {
         println!("  {:<40} {:>6.0} ns, {:>6.0} instructions", call.name, call.nanos, call.instructions);
     }
+    let fleet = if wanted(fleet::NAME, &arguments.only) {
+        println!("{}:", fleet::NAME);
+        Some(fleet::measure(&arguments.gateway, arguments.rounds)?)
+    } else {
+        None
+    };
     println!("Starting the proxies and backends ...");
     let peers = Peers::start(&arguments.gateway)?;
     let mut measured = Vec::new();
@@ -107,7 +114,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             }
         }
     }
-    let report = Report::of(&scenarios, measured, calls);
+    let report = Report::of(&scenarios, measured, calls, fleet);
     std::fs::create_dir_all(&arguments.out).map_err(|e| format!("{}: {e}", arguments.out.display()))?;
     let write = |name: &str, text: String| std::fs::write(arguments.out.join(name), text).map_err(|e| format!("{name}: {e}"));
     write("bench.md", report.markdown())?;

@@ -10,10 +10,15 @@ pub(crate) struct Running(Child);
 impl Running {
     /// Starts `program` on one core; its output goes to `log`.
     pub(crate) fn start(core: usize, program: &str, arguments: &[&str], log: &std::path::Path) -> Result<Self, String> {
+        Self::anywhere("taskset", &[&["-c", &core.to_string(), program], arguments].concat(), log)
+    }
+
+    /// Starts it on whatever core is free.
+    pub(crate) fn anywhere(program: &str, arguments: &[&str], log: &std::path::Path) -> Result<Self, String> {
         let file = std::fs::File::create(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let error = file.try_clone().map_err(|e| e.to_string())?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string(), program]).args(arguments);
+        let mut command = Command::new(program);
+        command.args(arguments);
         let child = command.stdin(Stdio::null()).stdout(file).stderr(error).spawn();
         child.map(Self).map_err(|e| format!("{program}: {e}"))
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::calls::Call;
+use crate::fleet::Fleet;
 use crate::scenario::Scenario;
 
 /// One measurement of one proxy in one round.
@@ -43,17 +44,18 @@ pub(crate) struct Report {
     calls: Vec<Call>,
     /// Route and pick over the CPU time of a request at L7; none if that was not measured.
     wasm_share: Option<f64>,
+    fleet: Option<Fleet>,
     measured: Vec<Measured>,
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
 impl Report {
-    pub(crate) fn of(scenarios: &[&Scenario], measured: Vec<Measured>, calls: Vec<Call>) -> Self {
+    pub(crate) fn of(scenarios: &[&Scenario], measured: Vec<Measured>, calls: Vec<Call>, fleet: Option<Fleet>) -> Self {
         let mut rows = Vec::new();
         for scenario in scenarios {
             let here: Vec<&Measured> = measured.iter().filter(|m| m.scenario == scenario.name).collect();
@@ -79,7 +81,7 @@ impl Report {
         }
         let ours = rows.iter().find(|r| r.proxy == "sluicegate" && r.scenario == crate::scenario::ALL[0].name).map(|r| r.cpu_us);
         let in_path: f64 = calls.iter().filter(|c| c.in_path).map(|c| c.nanos).sum();
-        Self { wasm_share: ours.map(|ours| in_path / 1e3 / ours), rows, calls, measured }
+        Self { wasm_share: ours.map(|ours| in_path / 1e3 / ours), rows, calls, fleet, measured }
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -103,6 +105,9 @@ impl Report {
         }
         if let Some(share) = self.wasm_share {
             let _ = writeln!(text, "\nRoute and pick are {:.1} % of the CPU time of a request at L7.", share * 100.0);
+        }
+        if let Some(fleet) = &self.fleet {
+            text.push_str(&fleet.markdown());
         }
         text
     }
