@@ -383,3 +383,16 @@ fn publications_without_end() {
         assert!(said.contains(word), "{said}");
     }
 }
+
+#[test]
+fn schemas_of_plugins_that_behave_are_borne_with_any_configuration() {
+    let loader = Loader::new().expect("an engine");
+    // Deeper than any that a plugin knows.
+    let mut deep = serde_json::json!({});
+    (0..16).for_each(|_| deep = serde_json::json!([{"a": deep.clone()}]));
+    for builtin in sluicegate_plugins::builtins() {
+        let (_, description) = loader.load_any(builtin.name, builtin.wasm, &limits()).expect(builtin.name);
+        let violations = sluicegate_model::schema::violations(&description.config_schema, &deep);
+        assert!(violations.is_ok(), "{}: {violations:?}", builtin.name);
+    }
+}
