@@ -72,8 +72,16 @@ impl<'s> Scales<'s> {
                 }
                 "allOf" | "then" | "else" | "dependentSchemas" | "dependencies" => self.each(value, left)?,
                 "anyOf" | "oneOf" | "not" | "if" => self.each(value, left)?.saturating_mul(2),
-                "properties" | "patternProperties" | "items" | "prefixItems" | "additionalItems" | "additionalProperties" | "contains"
-                | "propertyNames" | "unevaluatedItems" | "unevaluatedProperties" => match left.checked_sub(1) {
+                "properties"
+                | "patternProperties"
+                | "items"
+                | "prefixItems"
+                | "additionalItems"
+                | "additionalProperties"
+                | "contains"
+                | "propertyNames"
+                | "unevaluatedItems"
+                | "unevaluatedProperties" => match left.checked_sub(1) {
                     Some(left) => self.each(value, left)?,
                     None => 0,
                 },
