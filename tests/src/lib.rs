@@ -3,6 +3,7 @@
 
 pub mod load;
 pub mod plugin;
+pub mod wat;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};

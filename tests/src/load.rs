@@ -12,7 +12,7 @@ use crate::{eventually, fetch};
 pub struct Load {
     stop: Arc<AtomicBool>,
     requests: Arc<AtomicUsize>,
-    worst: Arc<Mutex<Duration>>,
+    times: Arc<Mutex<Vec<Duration>>>,
     failed: Arc<Mutex<Option<String>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -20,8 +20,8 @@ pub struct Load {
 impl Load {
     /// Begins.
     pub fn on(address: SocketAddr) -> Self {
-        let load = Self { stop: Arc::default(), requests: Arc::default(), worst: Arc::default(), failed: Arc::default(), thread: None };
-        let (stop, requests, worst, failed) = (load.stop.clone(), load.requests.clone(), load.worst.clone(), load.failed.clone());
+        let load = Self { stop: Arc::default(), requests: Arc::default(), times: Arc::default(), failed: Arc::default(), thread: None };
+        let (stop, requests, times, failed) = (load.stop.clone(), load.requests.clone(), load.times.clone(), load.failed.clone());
         let thread = std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let begun = Instant::now();
@@ -29,8 +29,7 @@ impl Load {
                 if status != 200 {
                     failed.lock().expect("not poisoned").get_or_insert(format!("{status}: {body}"));
                 }
-                let mut worst = worst.lock().expect("not poisoned");
-                *worst = (*worst).max(begun.elapsed());
+                times.lock().expect("not poisoned").push(begun.elapsed());
                 requests.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -43,11 +42,19 @@ impl Load {
         eventually("the load goes on", || self.requests.load(Ordering::Relaxed) >= until);
     }
 
-    /// Ends, and says how long the longest request took.
+    /// What requests took since the beginning, or since the last lap: the 99th percentile, and the longest.
+    pub fn lap(&self) -> (Duration, Duration) {
+        let mut times = std::mem::take(&mut *self.times.lock().expect("not poisoned"));
+        times.sort_unstable();
+        let longest = times.last().copied().unwrap_or_default();
+        (times.get(times.len() * 99 / 100).copied().unwrap_or_default(), longest)
+    }
+
+    /// Ends, and says how long the longest request took, of the last lap.
     pub fn end(mut self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("running").join().expect("the load ends");
         assert_eq!(*self.failed.lock().expect("not poisoned"), None);
-        *self.worst.lock().expect("not poisoned")
+        self.lap().1
     }
 }

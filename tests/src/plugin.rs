@@ -1,6 +1,6 @@
 //! A gateway with a plugin `mine`.
 
-use crate::{Gateway, SERVICE, eventually, http};
+use crate::{Gateway, SERVICE, eventually, fetch, http};
 
 /// The `Plugin` object, whose `spec` goes on with `more`.
 pub fn object(kind: &str, more: &str) -> String {
@@ -13,6 +13,14 @@ pub fn object(kind: &str, more: &str) -> String {
 pub fn balanced(config: &str, more: &str) -> String {
     object("balancer", more)
         + "apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  loadBalancer: {plugin: mine, config: "
+        + config
+        + "}\n"
+}
+
+/// The `Plugin` object and the policy that has the Service routed by it, configured so.
+pub fn routed(config: &str, more: &str) -> String {
+    object("router", more)
+        + "apiVersion: sluicegate.dev/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  router: {plugin: mine, config: "
         + config
         + "}\n"
 }
@@ -53,6 +61,18 @@ pub fn gateway(wasm: &[u8], objects: &str) -> Gateway {
     gateway.write("policy.yaml", objects);
     eventually("generation 1", || gateway.plugin("mine")["generation"]["number"] == 1);
     gateway
+}
+
+/// The same, once it answers.
+pub fn serving(wasm: &[u8], objects: &str) -> Gateway {
+    let gateway = gateway(wasm, objects);
+    eventually("served", || fetch(gateway.node_port()).0 == 200);
+    gateway
+}
+
+/// Whether the plugin's state has a reason that says all of this.
+pub fn reason_has(gateway: &Gateway, words: &[&str]) -> bool {
+    gateway.plugin("mine")["reason"].as_str().is_some_and(|reason| words.iter().all(|word| reason.contains(word)))
 }
 
 /// The same code with one more custom section: another version.

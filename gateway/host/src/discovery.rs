@@ -2,6 +2,7 @@
 //! waits it may compute for its configure deadline, yielding to the runtime at every epoch so that it delays nobody, and it may await answers
 //! from the network, both together for [`LONGEST_STEP`].
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::bindings::discovery as now;
 use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
 use crate::bindings::v0_1::discovery as v0_1;
 use crate::engine::TICK;
-use crate::state::{State, explain};
+use crate::state::{State, cut, explain};
 use crate::version::ContractVersion;
 use crate::wasi::Wasi;
 use crate::wasi::egress::{Egress, Network};
@@ -27,6 +28,8 @@ use crate::wasi::egress::{Egress, Network};
 const BATCH: usize = 1024;
 /// A publication with more endpoints is refused.
 const MAX_ENDPOINTS: usize = 100_000;
+/// Bytes of all that is published between two waits: the endpoints, their texts, the targets' names.
+const MAX_PUBLISHED: usize = 128 << 20;
 /// From one `objects.next` to the next: enough for an exchange or two with a slow source, which the host's own deadlines end before.
 const LONGEST_STEP: Duration = Duration::from_secs(150);
 
@@ -81,7 +84,7 @@ pub(crate) struct DiscoveryState {
     found: mpsc::Sender<Found>,
     kinds: Vec<String>,
     generation: Arc<Generation>,
-    pending: Vec<Found>,
+    pending: Pending,
     pub(crate) wasi: Wasi,
     /// Epochs that passed while the guest computed: what it awaits of the host is not its own time.
     computed: u32,
@@ -230,7 +233,7 @@ impl WasmDiscovery {
             found,
             kinds: Vec::new(),
             generation: self.generation.clone(),
-            pending: Vec::new(),
+            pending: Pending::default(),
             wasi: Wasi::new(self.generation.plugin.clone(), egress, self.limits.requests),
             computed: 0,
             step: Step::default(),
@@ -286,7 +289,7 @@ impl WasmDiscovery {
                 self.generation.stats.failures.fetch_add(1, Ordering::Relaxed);
                 return error;
             }
-            Ok(Err(reason)) => reason,
+            Ok(Err(reason)) => cut(reason),
             Ok(Ok(())) => "returned, though a discovery plugin runs until it is dropped".to_owned(),
         };
         self.generation.stats.failures.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +306,7 @@ impl objects::Host for DiscoveryState {
 
     async fn next(&mut self, timeout_ms: Option<u64>) -> wasmtime::Result<Vec<objects::Event>> {
         self.step.set(None);
-        for found in std::mem::take(&mut self.pending) {
+        for found in self.pending.take() {
             if self.found.send(found).await.is_err() {
                 return std::future::pending().await;
             }
@@ -353,35 +356,89 @@ fn lower(event: Event, kinds: &[String]) -> Option<objects::Event> {
 impl publishing::Host for DiscoveryState {
     fn publish(&mut self, target: objects::Key, endpoints: Vec<publishing::Endpoint>) -> wasmtime::Result<()> {
         let key = Key { namespace: target.namespace, name: target.name };
-        self.push(if endpoints.len() > MAX_ENDPOINTS {
-            Found::Failed(key, format!("published {} endpoints, more than {MAX_ENDPOINTS}", endpoints.len()))
-        } else {
-            Found::Endpoints(key, endpoints)
-        });
-        Ok(())
+        if endpoints.len() > MAX_ENDPOINTS {
+            let reason = format!("published {} endpoints, more than {MAX_ENDPOINTS}", endpoints.len());
+            return self.push(key, Err(reason));
+        }
+        self.push(key, Ok(endpoints))
     }
 
     fn fail(&mut self, target: objects::Key, reason: String) -> wasmtime::Result<()> {
         let key = Key { namespace: target.namespace, name: target.name };
         // What could not be asked is not a fault of the configuration that is looked at.
-        self.push(if self.wasi.kept_offline { Found::Endpoints(key, Vec::new()) } else { Found::Failed(key, reason) });
-        Ok(())
+        self.push(key, if self.wasi.kept_offline { Ok(Vec::new()) } else { Err(cut(reason)) })
     }
 }
 
 impl DiscoveryState {
     /// What was found waits for the guest's next wait, where the channel can push back; only the newest word on a target counts.
-    fn push(&mut self, found: Found) {
+    fn push(&mut self, target: Key, word: Word) -> wasmtime::Result<()> {
         self.generation.stats.succeeded();
-        if self.pending.len() < MAX_ENDPOINTS {
-            self.pending.push(found);
-        }
+        self.pending.push(target, word).map_err(wasmtime::Error::msg)
     }
+}
+
+/// What is said of a target: its endpoints, or why there are none.
+type Word = Result<Vec<FoundEndpoint>, String>;
+
+/// What was found since the last wait: the newest word on each target.
+#[derive(Default)]
+struct Pending {
+    words: HashMap<Key, (Word, usize)>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Fails when it is too much, which ends the guest: what is taken over only at its next wait would fill the gateway's memory, not the guest's.
+    fn push(&mut self, target: Key, word: Word) -> Result<(), String> {
+        if let Some((_, bytes)) = self.words.get(&target) {
+            self.bytes -= bytes;
+        }
+        let bytes = target.namespace.len() + target.name.len() + word.as_ref().map_or_else(String::len, |endpoints| weigh(endpoints));
+        self.bytes += bytes;
+        self.words.insert(target, (word, bytes));
+        if self.bytes > MAX_PUBLISHED {
+            return Err(format!("published more than {MAX_PUBLISHED} bytes between two waits for events"));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = Found> + use<> {
+        let words = std::mem::take(self).words.into_iter();
+        words.map(|(target, (word, _))| match word {
+            Ok(endpoints) => Found::Endpoints(target, endpoints),
+            Err(reason) => Found::Failed(target, reason),
+        })
+    }
+}
+
+fn weigh(endpoints: &[FoundEndpoint]) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();
+    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(k, v)| 2 * size_of::<String>() + k.len() + v.len()).sum::<usize>();
+    let one = |e: &FoundEndpoint| {
+        let names = e.address.len() + text(&e.port_name) + text(&e.zone) + text(&e.node);
+        size_of::<FoundEndpoint>() + names + texts(&e.hint_zones) + texts(&e.hint_nodes) + pairs(&e.labels) + pairs(&e.annotations)
+    };
+    endpoints.iter().map(one).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_newest_word_on_a_target_waits_and_not_without_bound() {
+        let key = |name: &str| Key { namespace: "n".to_owned(), name: name.to_owned() };
+        let mut pending = Pending::default();
+        for i in 0..1_000 {
+            pending.push(key("a"), Err(format!("{i} {}", "x".repeat(1 << 20)))).expect("the same target");
+        }
+        pending.push(key("b"), Ok(Vec::new())).expect("room");
+        assert_eq!(pending.take().count(), 2);
+        let refused = (0..1_000).find_map(|i| pending.push(key(&i.to_string()), Err("x".repeat(1 << 20))).err());
+        assert!(refused.is_some_and(|reason| reason.contains("between two waits")) && pending.words.len() < 130);
+    }
 
     #[test]
     fn a_step_is_overdue_only_while_the_guest_does_not_wait_for_events() {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wasmtime::{Cache, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::state::TABLE_ELEMENTS;
+
 /// How often the epoch advances; deadlines are rounded up to it. each wake-up costs a core some microseconds: with 2 ms they came to 0.6 %.
 pub const TICK: Duration = Duration::from_millis(5);
 
@@ -18,6 +20,7 @@ pub fn engine(cache: Option<Cache>) -> Result<Engine, wasmtime::Error> {
         .total_core_instances(INSTANCES * 4)
         .total_memories(INSTANCES)
         .total_tables(INSTANCES * 4)
+        .table_elements(TABLE_ELEMENTS)
         .max_memory_size(4 << 30);
     // Where address space is limited (ulimit -v) the reservation fails, and instances are allocated one by one: slower, not less safe.
     let engine = Engine::new(base(cache.clone()).allocation_strategy(InstanceAllocationStrategy::Pooling(pooling)))

@@ -17,12 +17,16 @@ use crate::balancer::{self, WasmBalancer};
 use crate::cache::CodeCache;
 use crate::discovery::{self, DiscoveryState, WasmDiscovery};
 use crate::router::{self, WasmRouter};
-use crate::state::{State, arm_configure, explain};
+use crate::state::{State, arm_configure, cut, explain};
 use crate::version;
 use crate::wasi::egress::{Egress, Network};
 
 /// Larger files are refused before they are compiled.
 pub const MAX_PLUGIN_BYTES: usize = 32 << 20;
+/// Of the name and the version that a plugin gives itself, in bytes,
+const MAX_NAME: usize = 256;
+/// and of its configuration's schema.
+const MAX_SCHEMA: usize = 256 << 10;
 
 /// What a plugin says of itself.
 #[derive(Clone, Debug)]
@@ -175,8 +179,9 @@ impl Loader {
             return Err(fail(Stage::World, format!("it is a {kind}, and a {wanted} is wanted")));
         }
         let state = || State::new(name.clone(), limits.clone(), Commons::new(limits));
-        let world = |e: wasmtime::Error| fail(Stage::World, e.root_cause().to_string());
-        let start = |e: wasmtime::Error| fail(Stage::Instantiate, e.root_cause().to_string());
+        // All of it: the cause alone does not name the import.
+        let world = |e: wasmtime::Error| fail(Stage::World, cut(format!("{e:#}")));
+        let start = |state: &State, e| explain(state, Stage::Instantiate, &e);
         let mut store = state().store(&self.engine);
         arm_configure(&mut store);
         let describe = |state: &State, e| explain(state, Stage::Describe, &e);
@@ -195,7 +200,7 @@ impl Loader {
         match kind {
             PluginKind::Balancer => {
                 let pre = balancer::guest::Pre::new(&self.balancers, &component, contract).map_err(world)?;
-                let guest = pre.instantiate(&mut store).map_err(start)?;
+                let guest = pre.instantiate(&mut store).map_err(|e| start(store.data(), e))?;
                 let (n, v, schema) = guest.describe(&mut store).map_err(|e| describe(store.data(), e))?;
                 let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
                 let made = WasmBalancer {
@@ -209,7 +214,7 @@ impl Loader {
             }
             PluginKind::Router => {
                 let pre = router::guest::Pre::new(&self.routers, &component, contract).map_err(world)?;
-                let guest = pre.instantiate(&mut store).map_err(start)?;
+                let guest = pre.instantiate(&mut store).map_err(|e| start(store.data(), e))?;
                 let (n, v, schema) = guest.describe(&mut store).map_err(|e| describe(store.data(), e))?;
                 let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
                 let made = WasmRouter { pre, engine: self.engine.clone(), limits: limits.clone(), generation: generation(&description) };
@@ -281,6 +286,12 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 fn description(name: String, version: String, kind: PluginKind, schema: &str) -> Result<Description, String> {
+    for (what, bytes, most) in [("name", name.len(), MAX_NAME), ("version", version.len(), MAX_NAME), ("schema", schema.len(), MAX_SCHEMA)]
+    {
+        if bytes > most {
+            return Err(format!("its {what} has {bytes} bytes, and may have {most}"));
+        }
+    }
     let config_schema = serde_json::from_str(schema).map_err(|e| format!("its configuration schema is not JSON: {e}"))?;
     Ok(Description { name, version, kind, config_schema })
 }

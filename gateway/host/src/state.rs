@@ -2,6 +2,7 @@
 //! instances have in common ([`crate::commons`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -20,14 +21,27 @@ use crate::log::Window;
 use crate::tape::Tape;
 
 /// Tables of a guest hold function references: this is far above what compiled code needs.
-const TABLE_ELEMENTS: usize = 100_000;
+pub(crate) const TABLE_ELEMENTS: usize = 20_000;
+/// Of all tables of an instance together.
+const ALL_TABLE_ELEMENTS: usize = 2 * TABLE_ELEMENTS;
+/// Linear memories of an instance, and tables and core instances. A plugin has one memory, with WASI's adapter some more of the others; each takes
+/// a place of those that all plugins have together.
+const MEMORIES: usize = 4;
+const CORE_INSTANCES: usize = 64;
 
 pub(crate) struct State {
     pub(crate) plugin: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) pool: Option<Arc<Pool>>,
+    /// Of its linear memories together, in bytes.
     pub(crate) memory: usize,
-    over_limit: bool,
+    /// Of its tables together.
+    elements: usize,
+    /// What the last growth added, until it is known to be done.
+    growing: usize,
+    /// The first limit that it met.
+    over_limit: Option<String>,
+    held: Held,
     pub(crate) commons: Commons,
     pub(crate) numbers: Numbers,
     pub(crate) log: Window,
@@ -45,7 +59,10 @@ impl State {
             limits,
             pool: None,
             memory: 0,
-            over_limit: false,
+            elements: 0,
+            growing: 0,
+            over_limit: None,
+            held: Held::new(&commons),
             commons,
             numbers: Numbers::default(),
             log: Window::default(),
@@ -122,35 +139,101 @@ pub(crate) fn arm_configure(store: &mut Store<State>) {
     store.set_epoch_deadline(ticks);
 }
 
+/// Bytes of what a guest says that reach an operator.
+const SAID: usize = 4096;
+
+/// What a guest says of a failure, cut: it is kept, logged and shown.
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > SAID {
+        text.truncate(text.floor_char_boundary(SAID));
+        // The rest of what may have been gigabytes.
+        text.shrink_to_fit();
+        text.push('…');
+    }
+    text
+}
+
+/// An instance's part of what its plugin's instances hold: given back with it.
+struct Held {
+    plugin: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    fn new(commons: &Commons) -> Self {
+        Self { plugin: commons.memory.clone(), bytes: 0 }
+    }
+
+    fn set(&mut self, bytes: usize) {
+        self.plugin.fetch_add(bytes, Ordering::Relaxed);
+        self.plugin.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// Says what a failed call was, in the operator's words.
 pub(crate) fn explain(state: &State, stage: Stage, error: &wasmtime::Error) -> PluginError {
     let slow = matches!(stage, Stage::Pick | Stage::Report | Stage::Route | Stage::Save | Stage::Restore);
     let deadline = if slow { state.limits.deadline } else { state.limits.configure_deadline };
-    let reason = if state.over_limit {
-        format!("asked for more than its memory limit of {} bytes", state.limits.memory)
-    } else {
-        match error.downcast_ref::<Trap>() {
+    let reason = match &state.over_limit {
+        Some(limit) => format!("asked for more than {limit}"),
+        None => match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => format!("did not return within its deadline of {deadline:?}"),
             Some(Trap::UnreachableCodeReached) => "trapped: unreachable code (in Rust: a panic)".to_owned(),
             Some(trap) => format!("trapped: {trap}"),
-            None => error.root_cause().to_string(),
-        }
+            None => cut(error.root_cause().to_string()),
+        },
     };
     PluginError { plugin: state.plugin.clone(), stage, reason }
 }
 
 impl ResourceLimiter for State {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.limits.memory {
-            self.over_limit = true;
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.growing = desired.saturating_sub(current);
+        if self.memory.saturating_add(self.growing) > self.limits.memory {
+            self.over_limit.get_or_insert_with(|| format!("its memory limit of {} bytes", self.limits.memory));
+            self.growing = 0;
             return Ok(false);
         }
-        self.memory = desired;
+        self.memory += self.growing;
+        self.held.set(self.memory);
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory -= std::mem::take(&mut self.growing);
+        self.held.set(self.memory);
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current);
+        if desired > TABLE_ELEMENTS || self.elements.saturating_add(more) > ALL_TABLE_ELEMENTS {
+            let limit = || format!("{TABLE_ELEMENTS} table elements, or {ALL_TABLE_ELEMENTS} in all tables");
+            self.over_limit.get_or_insert_with(limit);
+            return Ok(false);
+        }
+        // One that fails nevertheless stays counted: that the table's own type says less is the guest's affair.
+        self.elements += more;
+        Ok(true)
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES
     }
 }
 

@@ -4,6 +4,8 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
+mod weight;
+
 /// More violations than this are not listed.
 const MAX_VIOLATIONS: usize = 20;
 
@@ -18,6 +20,7 @@ pub struct Violation {
 
 /// Every violation, at most 20 of them; none when the configuration fits. The error says that the schema itself is none.
 pub fn violations(schema: &Value, config: &Value) -> Result<Vec<Violation>, String> {
+    weight::bearable(schema, config).map_err(|e| format!("its configuration schema cannot be used: {e}"))?;
     // References to elsewhere are not followed: the library is built without its resolvers.
     let validator = jsonschema::validator_for(schema).map_err(|e| format!("its configuration schema is not a JSON Schema: {e}"))?;
     let violation = |error: &ValidationError<'_>| {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -43,6 +44,8 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     family(e, "plugin_metric_refusals", "Metrics, series and values of the plugin's own that were refused", refused)?;
     let hidden = status.plugins.iter().map(|p| (of(p), ConstGauge::new(hidden.get(p.name.as_str()).copied().unwrap_or(0))));
     family(e, "plugin_metric_hidden", "Series of the plugin's own that another plugin's of the same name and another type hide", hidden)?;
+    let memory = live().map(|(p, commons)| (of(p), ConstGauge::new(i64::try_from(commons.memory.load(Relaxed)).unwrap_or(i64::MAX))));
+    family(e, "plugin_held_memory_bytes", "Linear memory that the instances of all workers hold now", memory)?;
     let shared: Vec<(Labels, (usize, usize, u64))> = live().map(|(p, commons)| (of(p), commons.shared.figures())).collect();
     let gauge = |of: fn(&(usize, usize, u64)) -> usize| {
         shared.iter().map(move |(labels, figures)| (labels.clone(), ConstGauge::new(i64::try_from(of(figures)).unwrap_or(i64::MAX))))

@@ -7,7 +7,7 @@ use sluicegate_model::plugin::{MAX_SAVED, PluginError, Saved, Stage};
 
 use super::guest::Wants;
 use super::{Instance, Live};
-use crate::state::{arm_call, arm_configure, explain};
+use crate::state::{arm_call, arm_configure, cut, explain};
 
 /// Bytes that cross the boundary for `save`: what is kept, and the record around it.
 const FUEL: usize = MAX_SAVED + 4096;
@@ -110,7 +110,7 @@ impl Live {
         arm_call(&mut self.store);
         match self.guest.restore(&mut self.store, resource, saved) {
             Ok(Ok(())) => Restored::Yes,
-            Ok(Err(reason)) => Restored::Refused(reason),
+            Ok(Err(reason)) => Restored::Refused(cut(reason)),
             Err(error) => Restored::Failed(explain(self.store.data(), Stage::Restore, &error)),
         }
     }

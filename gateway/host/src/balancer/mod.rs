@@ -18,7 +18,7 @@ use sluicegate_model::trace::ReportLine;
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
-use crate::state::{State, arm_call, arm_configure, explain};
+use crate::state::{State, arm_call, arm_configure, cut, explain};
 use crate::tape::Tape;
 use guest::{Guest, Outcome, Pre, Wants};
 
@@ -171,7 +171,7 @@ impl Live {
         let resource = opened.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
             plugin: self.store.data().plugin.clone(),
             stage: Stage::Configure,
-            reason,
+            reason: cut(reason),
         })?;
         let wants = self.guest.wants(&mut self.store, resource);
         let wants = wants.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?;

@@ -15,7 +15,7 @@ use sluicegate_model::route::{Decision, ListenerInfo, RouteTable, RouteView};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
-use crate::state::{State, arm_call, arm_configure, explain};
+use crate::state::{State, arm_call, arm_configure, cut, explain};
 use guest::{Guest, Pre};
 
 /// One generation of a router.
@@ -114,7 +114,7 @@ impl Live {
         configured.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
             plugin: self.store.data().plugin.clone(),
             stage: Stage::Configure,
-            reason,
+            reason: cut(reason),
         })
     }
 
@@ -161,7 +161,7 @@ impl Instance {
         let decision = routed.map_err(|e| explain(live.store.data(), Stage::Route, &e))?.map_err(|reason| PluginError {
             plugin: self.router.generation.plugin.clone(),
             stage: Stage::Route,
-            reason,
+            reason: cut(reason),
         })?;
         self.live = Some(live);
         Ok(decision)

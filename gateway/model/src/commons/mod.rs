@@ -5,6 +5,7 @@ pub mod metrics;
 pub mod shared;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::plugin::Limits;
 use metrics::CustomMetrics;
@@ -17,6 +18,8 @@ pub struct Commons {
     pub shared: Arc<SharedState>,
     /// What they count.
     pub metrics: Arc<CustomMetrics>,
+    /// Linear memory that they hold now, in bytes.
+    pub memory: Arc<AtomicUsize>,
 }
 
 impl Commons {
@@ -35,6 +38,6 @@ impl Commons {
     /// For a generation on trial: a copy of what is shared, and metrics apart. What it writes reaches nobody else.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self { shared: Arc::new(self.shared.fork()), metrics: Arc::default() }
+        Self { shared: Arc::new(self.shared.fork()), metrics: Arc::default(), memory: self.memory.clone() }
     }
 }
