@@ -14,6 +14,10 @@ const WELL: u8 = 0;
 const SICK: u8 = 1;
 /// It resets the connection.
 const RESET: u8 = 2;
+/// Every second exchange fails.
+const HALF: u8 = 3;
+/// It takes its time.
+const SLOW: u8 = 4;
 
 /// An HTTP backend that answers with its name, as its mode says.
 fn backend(ip: IpAddr, name: &'static str) -> Arc<AtomicU8> {
@@ -26,6 +30,7 @@ fn backend(ip: IpAddr, name: &'static str) -> Arc<AtomicU8> {
             std::thread::spawn(move || -> std::io::Result<()> {
                 let mut writer = stream.try_clone()?;
                 let mut reader = BufReader::new(stream);
+                let mut fails = false;
                 loop {
                     let mut head = String::new();
                     while !head.ends_with("\r\n\r\n") {
@@ -37,7 +42,11 @@ fn backend(ip: IpAddr, name: &'static str) -> Arc<AtomicU8> {
                     if mode == RESET {
                         return socket2::SockRef::from(&writer).set_linger(Some(std::time::Duration::ZERO));
                     }
-                    let status = if mode == SICK && head.starts_with("GET /healthz") { "500 Internal Server Error" } else { status };
+                    fails = mode == HALF && !fails || mode == SICK && head.starts_with("GET /healthz");
+                    if mode == SLOW {
+                        std::thread::sleep(std::time::Duration::from_millis(60));
+                    }
+                    let status = if fails { "500 Internal Server Error" } else { status };
                     writer.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{name}", name.len()).as_bytes())?;
                 }
             });
@@ -153,6 +162,31 @@ fn an_endpoint_that_resets_under_traffic_is_ejected_within_a_second_and_returns(
     modes[0].store(WELL, Ordering::Relaxed);
     eventually("it returns", || state(&gateway, 2).0 == "ready");
     eventually("and is used", || shares(address, 20).contains_key("a"));
+}
+
+#[test]
+fn endpoints_that_fail_or_answer_late_among_their_like_are_ejected() {
+    let rules =
+        "consecutive5XxErrors: 0, interval: 2s, baseEjectionTime: 300s, maxEjectionPercent: 50, minimumEndpoints: 4, requestVolume: 4";
+    for (mode, rule, reason, counted) in [
+        // Of five rates 1, 1, 1, 1, 0.5: the mean is 0.9, the standard deviation 0.2.
+        (HALF, "successRateStdevFactor: 1000", "success rate", "success_rate"),
+        (HALF, "failurePercentageThreshold: 40", "failures", "failure_percentage"),
+        (SLOW, "latencyPercentageThreshold: 300", "latency", "latency"),
+    ] {
+        let spec = format!("  loadBalancer: {{plugin: mine}}\n  healthCheck: {{passive: {{{rules}, {rule}}}}}\n");
+        let (gateway, address, modes) = gateway(&spec, &["a", "b", "c", "d", "e"]);
+        modes[3].store(mode, Ordering::Relaxed);
+        eventually(rule, || {
+            shares(address, 10);
+            state(&gateway, 5).0 == "ejected"
+        });
+        let (_, told) = state(&gateway, 5);
+        assert!(told.contains(reason), "{told}");
+        assert_eq!(metric(&gateway, &format!("sluicegate_service_ejections_total reason=\"{counted}\"")), Some(1.0));
+        assert!((2..7).filter(|last| *last != 5).all(|last| state(&gateway, last).0 == "ready"), "it alone");
+        assert!(!shares(address, 40).contains_key("d"), "and gets no traffic");
+    }
 }
 
 #[test]
