@@ -2,7 +2,6 @@
 
 pub mod command;
 pub mod demo;
-mod memory;
 mod takeover;
 
 use std::net::{SocketAddr, TcpListener};
@@ -30,7 +29,6 @@ use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 use sluicegate_proxy::{AccessLog, Config, Overload, Proxy};
-use tokio::sync::watch;
 
 use takeover::{Estate, Succession, Successor};
 
@@ -225,16 +223,13 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         let admin = sluicegate_admin::serve(listener, view, std::future::pending());
 
         let (published, checks) = (proxy.clone(), health_checks.clone());
-        let (changed, changes) = watch::channel(());
         let publish = move |snapshot: Arc<Snapshot>| {
-            changed.send_replace(());
             let failures = published.publish(snapshot.clone()).into_iter();
             let failures = failures.map(|f| format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error));
             let bind = |address| published.give(address).map_or_else(|| TcpListener::bind(address), Ok);
             failures.chain(checks.update(&snapshot.health_checks, bind)).collect()
         };
         let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
-        tokio::spawn(memory::give_back(changes));
         let kept = tokio::spawn(keep_state(shelf.clone(), settled.state_dir.clone()));
         let mut control = tokio::spawn(controller.run(status, Box::new(publish)));
         // The predecessor answers on the same address until it has left.

@@ -19,8 +19,6 @@ const SERVICES: u16 = 1_000;
 const PLUGINS: usize = 20;
 const ENDPOINTS: [u8; 4] = [2, 3, 4, 5];
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So long after its last connection the gateway's memory is looked at.
-const SETTLED: Duration = Duration::from_secs(3);
 /// The most that is wanted: seconds to be ready with compiled code in the cache, and MiB with one worker.
 const WARM_GOAL: f64 = 2.0;
 const MEMORY_GOAL: f64 = 150.0;
@@ -177,8 +175,6 @@ impl Setting {
                 let _ = stream.read(&mut [0]);
             }
         }
-        // What the start needed is given back when it is quiet.
-        std::thread::sleep(SETTLED);
         let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).map_err(|e| e.to_string())?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
         Ok(resident.ok_or("VmRSS is missing")? / 1024.0)
