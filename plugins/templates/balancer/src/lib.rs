@@ -20,26 +20,27 @@ impl Default for Config {
 
 struct Quicker {
     config: Config,
-    endpoints: usize,
+    /// Indices of the endpoints that take traffic.
+    candidates: Vec<usize>,
 }
 
 impl Balancer for Quicker {
     type Config = Config;
 
     fn open(config: Config) -> Result<Self, String> {
-        Ok(Self { config, endpoints: 0 })
+        Ok(Self { config, candidates: Vec::new() })
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
-        self.endpoints = endpoints.len();
+        // Weight 0 takes none, unless all have it.
+        let all = endpoints.iter().all(|endpoint| endpoint.weight == 0);
+        self.candidates = (0..endpoints.len()).filter(|i| all || endpoints[*i].weight > 0).collect();
     }
 
     fn pick(&mut self, pick: &Pick) -> Option<usize> {
-        if self.endpoints == 0 {
-            return None;
-        }
+        let draw = || self.candidates.get(pick.below(self.candidates.len())).copied();
         let cost = |i: &usize| (pick.success(*i) < self.config.min_success, pick.latency_us(*i));
-        [pick.below(self.endpoints), pick.below(self.endpoints)].into_iter().min_by_key(cost)
+        [draw()?, draw()?].into_iter().min_by_key(cost)
     }
 }
 
@@ -48,7 +49,7 @@ sluicegate_sdk::export_balancer!(Quicker);
 #[test]
 fn the_quicker_one_is_picked_most() {
     let host = sluicegate_sdk::testing::FakeHost { latency_us: vec![900, 100], ..Default::default() };
-    let mut quicker = Quicker { config: Config::default(), endpoints: 2 };
+    let mut quicker = Quicker { config: Config::default(), candidates: vec![0, 1] };
     let picks = (0..1000).filter(|_| quicker.pick(&Pick::fake(&host)) == Some(1)).count();
     assert!((700..800).contains(&picks), "{picks}");
 }
