@@ -187,6 +187,15 @@ impl Gateway {
         connect(self.node_port()).is_ok_and(|(served, _)| served == name)
     }
 
+    /// Where all endpoints are, sorted as text.
+    pub fn addresses(&self) -> Vec<String> {
+        let all = self.json("endpoints");
+        let mut found: Vec<String> =
+            all.as_array().expect("a list").iter().map(|e| e["address"].as_str().expect("text").to_owned()).collect();
+        found.sort();
+        found
+    }
+
     /// How many endpoints take new connections.
     pub fn ready_endpoints(&self) -> usize {
         self.json("endpoints").as_array().expect("a list").iter().filter(|e| e["ready"] == true).count()

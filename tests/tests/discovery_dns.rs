@@ -163,13 +163,6 @@ fn allowed(server: &Server, more: &str) -> String {
     format!("\"{}\", {more}", server.address)
 }
 
-fn addresses(gateway: &Gateway) -> Vec<String> {
-    let all = gateway.json("endpoints");
-    let mut found: Vec<String> = all.as_array().expect("a list").iter().map(|e| e["address"].as_str().expect("text").to_owned()).collect();
-    found.sort();
-    found
-}
-
 #[test]
 fn addresses_are_asked_for_again_when_their_time_is_over_and_not_before() {
     let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
@@ -220,7 +213,7 @@ fn failing_and_silent_servers_leave_the_last_good_set_and_a_missing_name_does_no
     eventually("recovered", || gateway.has_no_fault() && gateway.serves("a"));
     // That there is no such name is an answer; it holds for the two seconds that the zone says.
     server.change(|zone| zone.records.clear());
-    eventually("no endpoints", || addresses(&gateway).is_empty() && gateway.has_no_fault());
+    eventually("no endpoints", || gateway.addresses().is_empty() && gateway.has_no_fault());
     server.set("web.test", 1, &[Entry::Address(gateway.ip(2))]);
     eventually("back", || gateway.serves("a"));
 }
@@ -237,7 +230,7 @@ fn srv_records_aliases_and_truncated_answers() {
     server.change(|zone| zone.mode = Mode::Truncates);
     let config = "name: _web._tcp.test, type: SRV";
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "_web._tcp.test, a.test"), config));
-    eventually("the lowest priority", || addresses(&gateway) == [format!("{}:8081", gateway.ip(4)), "[2001:db8::1]:8081".to_owned()]);
+    eventually("the lowest priority", || gateway.addresses() == [format!("{}:8081", gateway.ip(4)), "[2001:db8::1]:8081".to_owned()]);
     assert!(server.zone.lock().expect("not poisoned").over_tcp >= 3, "each answer was too long for UDP");
     // A target that may not be looked up.
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "_web._tcp.test, a.test"), &format!("{config}, priorities: All")));
@@ -245,7 +238,7 @@ fn srv_records_aliases_and_truncated_answers() {
         gateway.has_fault(&["plugin sd", "b.test: the name or the server is not among the plugin's capabilities.allowedHosts"])
     });
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "\"*.test\", _web._tcp.test"), &format!("{config}, priorities: All")));
-    eventually("all priorities", || addresses(&gateway).contains(&format!("{}:8082", gateway.ip(5))) && gateway.has_no_fault());
+    eventually("all priorities", || gateway.addresses().contains(&format!("{}:8082", gateway.ip(5))) && gateway.has_no_fault());
 }
 
 #[test]
@@ -263,5 +256,5 @@ fn neither_names_nor_servers_that_are_not_allowed_are_asked() {
     assert!(server.asked("").is_empty());
     server.set("web.test", 60, &[Entry::Address(gateway.ip(2))]);
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "web.test"), config));
-    eventually("allowed", || addresses(&gateway).len() == 1 && gateway.has_no_fault());
+    eventually("allowed", || gateway.addresses().len() == 1 && gateway.has_no_fault());
 }

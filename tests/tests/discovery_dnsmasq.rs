@@ -39,13 +39,6 @@ fn policy(gateway: &Gateway, config: &str) -> String {
     plugin::discovered("dns", &capabilities, &format!("servers: [\"{server}\"], {config}"))
 }
 
-fn addresses(gateway: &Gateway) -> Vec<String> {
-    let all = gateway.json("endpoints");
-    let mut found: Vec<String> = all.as_array().expect("a list").iter().map(|e| e["address"].as_str().expect("text").to_owned()).collect();
-    found.sort();
-    found
-}
-
 #[test]
 fn addresses_follow_the_server_and_stay_while_it_is_away() {
     let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
@@ -65,7 +58,7 @@ fn addresses_follow_the_server_and_stay_while_it_is_away() {
     drop(serving);
     // The server knows the zone, and no such name: NXDOMAIN.
     let _serving = Dnsmasq::start(at, &[format!("--host-record=other.test,{a},1")]);
-    eventually("no such name", || addresses(&gateway).is_empty());
+    eventually("no such name", || gateway.addresses().is_empty());
 }
 
 #[test]
@@ -85,7 +78,7 @@ fn locations_both_families_and_an_answer_too_long_for_a_datagram() {
     records.extend((100..180).map(|last| format!("--host-record=many.test,127.{}.{}.{last},60", net[1], net[2])));
     let _serving = Dnsmasq::start(at, &records);
     gateway.write("policy.yaml", &policy(&gateway, "name: _web._tcp.test, type: SRV"));
-    eventually("the lowest priority", || addresses(&gateway) == [format!("{}:8081", gateway.ip(4)), "[2001:db8::1]:8081".to_owned()]);
+    eventually("the lowest priority", || gateway.addresses() == [format!("{}:8081", gateway.ip(4)), "[2001:db8::1]:8081".to_owned()]);
     gateway.write("policy.yaml", &policy(&gateway, "name: many.test, port: 80"));
-    eventually("all of them", || addresses(&gateway).len() == 80 && gateway.has_no_fault());
+    eventually("all of them", || gateway.addresses().len() == 80 && gateway.has_no_fault());
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
-use sluicegate_tests::{Gateway, SERVICE, eventually, fetch, http};
+use sluicegate_tests::{Gateway, eventually, fetch, http, plugin};
 
 const POLICIES: &str = r#"
 apiVersion: sluicegate.dev/v1alpha1
@@ -84,10 +84,9 @@ fn get(address: SocketAddr, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
 }
 
-#[test]
-fn policies_ask_for_retries_and_limits_and_a_change_elsewhere_forgives_nothing() {
-    let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
-    let gateway = Gateway::new(&[("svc.yaml", &service), ("policies.yaml", POLICIES)]);
+/// A gateway whose Service has an endpoint that answers and one that is not available.
+fn good_and_bad(policies: &str) -> Gateway {
+    let gateway = Gateway::new(&[("svc.yaml", &plugin::http_service()), ("policies.yaml", policies)]);
     assert_eq!(gateway.json("faults").as_array().map(Vec::len), Some(0), "{}", gateway.json("faults"));
     unavailable(gateway.ip(2));
     http(gateway.ip(3), "good");
@@ -95,6 +94,12 @@ fn policies_ask_for_retries_and_limits_and_a_change_elsewhere_forgives_nothing()
         gateway.write(&format!("{name}.yaml"), &gateway.pod(name, last, true));
     }
     eventually("two endpoints", || gateway.ready_endpoints() == 2);
+    gateway
+}
+
+#[test]
+fn policies_ask_for_retries_and_limits_and_a_change_elsewhere_forgives_nothing() {
+    let gateway = good_and_bad(POLICIES);
     let address = gateway.node_port();
     eventually("served", || fetch(address).0 == 200);
     for _ in 0..20 {
@@ -121,15 +126,7 @@ fn policies_ask_for_retries_and_limits_and_a_change_elsewhere_forgives_nothing()
 
 #[test]
 fn a_rule_of_the_router_says_what_is_tried_again() {
-    let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
-    let gateway = Gateway::new(&[("svc.yaml", &service), ("policies.yaml", ROUTED)]);
-    assert_eq!(gateway.json("faults").as_array().map(Vec::len), Some(0), "{}", gateway.json("faults"));
-    unavailable(gateway.ip(2));
-    http(gateway.ip(3), "good");
-    for (name, last) in [("bad", 2), ("good", 3)] {
-        gateway.write(&format!("{name}.yaml"), &gateway.pod(name, last, true));
-    }
-    eventually("two endpoints", || gateway.ready_endpoints() == 2);
+    let gateway = good_and_bad(ROUTED);
     let address = gateway.node_port();
     let statuses = |path: &str| (0..20).filter(|_| get(address, path).starts_with("HTTP/1.1 503 ")).count();
     eventually("both are asked", || (5..=15).contains(&statuses("/once")));
