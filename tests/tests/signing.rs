@@ -55,5 +55,13 @@ fn only_what_a_trusted_key_has_signed_is_loaded() {
     assert!(gateway.serves("a"));
     replace(&beside, signature(&OURS, wasm("round-robin")).as_bytes());
     eventually("the new one", || serving(&gateway) == Some(2) && gateway.has_no_fault());
+
+    // The signature before its file: what serves was signed when it was loaded, and is not asked for it again.
+    replace(&beside, signature(&OURS, wasm("maglev")).as_bytes());
+    gateway.write("b.yaml", &gateway.pod("b", 3, true));
+    eventually("what came later is seen", || gateway.ready_endpoints() == 2);
+    assert!(gateway.has_no_fault());
+    replace(&gateway.path("mine.wasm"), wasm("maglev"));
+    eventually("the third one", || serving(&gateway) == Some(3) && gateway.has_no_fault());
     gateway.stop();
 }

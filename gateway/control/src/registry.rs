@@ -139,6 +139,11 @@ impl Registry {
                 }
             };
             let sum = sha256(&bytes);
+            let tried = format!("{sum} {:?}", plugin.limits);
+            if entry.tried.as_ref() == Some(&tried) {
+                continue;
+            }
+            // Of bytes that are not those last tried: a signature stays good as long as they do.
             let signer = match signed(plugin, &bytes, &self.trusted) {
                 Ok(signer) => signer,
                 Err(reason) => {
@@ -147,10 +152,6 @@ impl Registry {
                     continue;
                 }
             };
-            let tried = format!("{sum} {:?}", plugin.limits);
-            if entry.tried.as_ref() == Some(&tried) {
-                continue;
-            }
             entry.tried = Some(tried);
             if entry.candidate.is_some() && entry.live.as_ref().is_some_and(|live| live.loaded.generation().sha256 == sum) {
                 entry.end_trial("its file is again the one that serves".to_owned());
