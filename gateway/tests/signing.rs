@@ -23,6 +23,8 @@ fn a_file_is_signed_and_verified() {
     assert!(out.contains("trustedKeys"), "{out}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(at("release.key")).expect("there").permissions());
     assert_eq!(mode & 0o777, 0o600, "only its owner reads it");
+    let (code, out, err) = ask(&["keygen", "release-1.2", "--without-password"]);
+    assert_eq!((code, out.starts_with("release-1.2.key: ")), (Some(0), true), "{out}{err}");
     let (code, _, err) = ask(&["keygen", "release", "--without-password"]);
     assert_eq!((code, err.contains("release.key exists already")), (Some(1), true), "{err}");
 

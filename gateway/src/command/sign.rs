@@ -1,5 +1,6 @@
 //! `sluicegate plugin keygen`, `sign` and `verify`: keys and signatures as minisign has them, so that its own program reads and makes them, too.
 
+use std::fs::{File, OpenOptions};
 use std::io::{Cursor, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,14 @@ impl Password {
 }
 
 pub(super) fn keygen(name: &Path, without_password: bool, password: &Password) -> Result<String, String> {
-    let (secret, public) = (name.with_extension("key"), name.with_extension("pub"));
+    // Appended: `release-1.2` has no ending to be replaced.
+    let with = |ending: &str| {
+        let mut path = name.as_os_str().to_owned();
+        path.push(ending);
+        PathBuf::from(path)
+    };
+    let (secret, public) = (with(".key"), with(".pub"));
+    // Asked before a password is; what comes between is refused by the writing.
     if let Some(there) = [&secret, &public].into_iter().find(|file| file.exists()) {
         return Err(format!("{} exists already", there.display()));
     }
@@ -38,8 +46,8 @@ pub(super) fn keygen(name: &Path, without_password: bool, password: &Password) -
     };
     let made = made.map_err(|e| e.to_string())?;
     let text = |e: minisign::PError| e.to_string();
-    write(&secret, &made.sk.to_box(None).map_err(text)?.into_string(), 0o600)?;
-    write(&public, &made.pk.to_box().map_err(text)?.into_string(), 0o644)?;
+    write(&secret, &made.sk.to_box(None).map_err(text)?.into_string(), File::options().create_new(true).mode(0o600))?;
+    write(&public, &made.pk.to_box().map_err(text)?.into_string(), File::options().create_new(true))?;
     Ok(format!(
         "{}: keep it secret\n{}: trust it with `plugins: {{trustedKeys: [{}]}}` in the SluicegateConfiguration",
         secret.display(),
@@ -60,7 +68,7 @@ pub(super) fn sign(key: &Path, file: &Path, comment: Option<&str>, password: &Pa
     let path = signature::beside(file);
     // Renamed over, so that a gateway never sees half of it.
     let partial = path.with_extension("minisig.partial");
-    write(&partial, &made.into_string(), 0o644)?;
+    write(&partial, &made.into_string(), File::options().create(true).truncate(true))?;
     std::fs::rename(&partial, &path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(format!("{}: {trusted}", path.display()))
 }
@@ -96,7 +104,7 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-fn write(file: &Path, text: &str, mode: u32) -> Result<(), String> {
-    let opened = std::fs::File::options().write(true).create(true).truncate(true).mode(mode).open(file);
+fn write(file: &Path, text: &str, how: &mut OpenOptions) -> Result<(), String> {
+    let opened = how.write(true).open(file);
     opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(|e| format!("{}: {e}", file.display()))
 }
