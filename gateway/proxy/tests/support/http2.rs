@@ -262,3 +262,12 @@ pub fn by_text(message: &str) -> String {
     let length = char::from(u8::try_from(message.len()).unwrap());
     format!("\0\0\0\0{length}{message}")
 }
+
+/// Reads until `end` has come.
+pub async fn until(from: &mut TcpStream, end: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end.as_bytes()) {
+        seen.push(from.read_u8().await.unwrap());
+    }
+    String::from_utf8(seen).unwrap()
+}
