@@ -344,10 +344,10 @@ impl HashKey {
 }
 
 impl HashKey {
-    /// For a request that has not got the cookie, where the gateway sets it: the hash of `value`, and the field that brings the client that value.
-    pub fn give(&self, value: u128, over_tls: bool) -> Option<(u64, http::HeaderValue)> {
+    /// For a request that has not got the cookie, where the gateway sets it: the hash of a `value`, and the field that brings it to the client.
+    pub fn give(&self, value: impl FnOnce() -> u128, over_tls: bool) -> Option<(u64, http::HeaderValue)> {
         let Self::Cookie { name, given: Some(attributes) } = self else { return None };
-        let value = format!("{value:032x}");
+        let value = format!("{:032x}", value());
         let secure = if over_tls { "; Secure" } else { "" };
         let field = http::HeaderValue::try_from(format!("{name}={value}{attributes}{secure}")).ok()?;
         Some((hash_bytes(value.as_bytes()), field))

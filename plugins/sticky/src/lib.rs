@@ -50,14 +50,15 @@ pub struct Sticky {
 }
 
 impl Sticky {
-    fn remember(&mut self, hash: u64, address: &str) {
-        if self.bound.get(&hash).is_some_and(|known| known == address) {
+    fn remember(&mut self, hash: u64, index: usize) {
+        let address = &self.addresses[index];
+        if self.bound.get(&hash) == Some(address) {
             return;
         }
         if self.bound.len() >= MOST_KEPT && !self.bound.contains_key(&hash) {
             self.bound.pop_first();
         }
-        self.bound.insert(hash, address.to_owned());
+        self.bound.insert(hash, address.clone());
     }
 
     /// The entry with this address first: the old one's others stay behind it.
@@ -84,8 +85,7 @@ impl Sticky {
                 Err(Error::Conflict) => {}
                 Err(_) if bound.is_none() => return self.by_hash(hash, pick),
                 Ok(_) | Err(_) => {
-                    let address = self.addresses[index].clone();
-                    self.remember(hash, &address);
+                    self.remember(hash, index);
                     return Some(index);
                 }
             }

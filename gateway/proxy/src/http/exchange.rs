@@ -164,7 +164,7 @@ async fn forward<'c>(
         put(&mut marks, request);
     }
     let known = hash.and_then(|key| key.of(request.headers(), request.uri().path(), peer.address.ip()));
-    let given = hash.filter(|_| known.is_none()).and_then(|key| key.give(rand::random(), peer.scheme() == "https"));
+    let given = hash.filter(|_| known.is_none()).and_then(|key| key.give(rand::random, peer.scheme() == "https"));
     let (hash, cookie) = given.map_or((known, None), |(hash, cookie)| (Some(hash), Some(cookie)));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.headers().get(header::ORIGIN).cloned()).flatten();
     let asked = head(request, &routed)?;
