@@ -11,10 +11,14 @@ const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Builds the packages and returns the folder of their `.wasm` files. `out` is the build script's `OUT_DIR`.
 pub(crate) fn build(root: &Path, out: &Path, packages: &[String]) -> Result<PathBuf, Box<dyn Error>> {
-    // <target>/<profile>/build/<package>/out
-    let target_dir = out.ancestors().nth(4).ok_or("OUT_DIR is not inside a target directory")?.join("wasm");
+    // <target>/<profile>/build/<package>/out, or with --target <target>/<triple>/<profile>/build/<package>/out
+    let outer = out.ancestors().nth(3).ok_or("OUT_DIR is not inside a target directory")?;
+    let target = env::var("TARGET")?;
+    let crossed = outer.parent().is_some_and(|parent| parent.ends_with(&target));
+    let target_dir = outer.ancestors().nth(if crossed { 2 } else { 1 }).ok_or("OUT_DIR is not inside a target directory")?.join("wasm");
+    let profile = if outer.ends_with("demo") { "plugin-demo" } else { "plugin" };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--lib", "--profile", "plugin", "--target", TARGET]);
+    cargo.current_dir(root).args(["build", "--lib", "--profile", profile, "--target", TARGET]);
     for package in packages {
         cargo.args(["-p", package]);
     }
@@ -35,7 +39,7 @@ pub(crate) fn build(root: &Path, out: &Path, packages: &[String]) -> Result<Path
     }
     let output = cargo.output().map_err(|error| format!("cargo could not be run to build the guests: {error}"))?;
     if output.status.success() {
-        return Ok(target_dir.join(TARGET).join("plugin"));
+        return Ok(target_dir.join(TARGET).join(profile));
     }
     let errors = String::from_utf8_lossy(&output.stderr);
     // rustc says "can't find crate for `core`" (E0463), and "the `wasm32-unknown-unknown` target may not be installed".

@@ -1,4 +1,4 @@
-//! Builds the hostile guests, those of the contract's older version, and the one that probes it; `GUESTS` is the folder of their `.wasm` files.
+//! Builds the hostile and flawed guests, those of the contract's older version, and the one that probes it; `GUESTS` is the folder of their `.wasm` files.
 
 #[path = "../plugins/guests.rs"]
 mod guests;
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     let kinds = ["hostile", "old"].iter().flat_map(|of| ["balancer", "router", "discovery"].map(|kind| format!("{of}-{kind}")));
-    let packages: Vec<String> = kinds.chain(["probe".to_owned()]).collect();
+    let packages: Vec<String> = kinds.chain(["probe", "flawed-balancer"].map(str::to_owned)).collect();
     let built = guests::build(root, &PathBuf::from(std::env::var("OUT_DIR")?), &packages)?;
     println!("cargo::rustc-env=GUESTS={}", built.display());
     Ok(())

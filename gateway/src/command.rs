@@ -7,7 +7,9 @@ mod flags;
 mod get;
 mod lab;
 mod lifecycle;
+mod log;
 mod plugin;
+mod reach;
 mod sign;
 mod simulate;
 mod trace;
@@ -18,10 +20,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use sluicegate_model::object::ours::LogFormat;
-use tokio::signal::unix::{SignalKind, signal};
+use sluicegate_host::Loader;
+use sluicegate_model::escape;
 
-use crate::{Settled, demo, run};
+use crate::{Settled, demo, run, standard_error, stop};
 use flags::{Network, Process};
 
 /// An edge gateway whose decisions are WebAssembly.
@@ -61,6 +63,11 @@ enum Action {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write a man page for each command into a folder
+    Man {
+        /// The folder, which is made if it is not there
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,7 +92,7 @@ impl Command {
             Action::Plugin(action) => action.execute(),
             Action::Demo { serve, step_ms } => {
                 let settled = Settled { log_level: "off".to_owned(), ..Settled::default() };
-                if let Err(error) = log(&settled) {
+                if let Err(error) = log::begin(&settled) {
                     return fail(error);
                 }
                 match demo::give(&demo::Options { step: Duration::from_millis(step_ms), serve }) {
@@ -100,19 +107,44 @@ impl Command {
                 out(String::from_utf8_lossy(&script).trim_end());
                 ExitCode::SUCCESS
             }
+            Action::Man { folder } => {
+                let written = std::fs::create_dir_all(&folder).and_then(|()| clap_mangen::generate_to(Self::command(), &folder));
+                written.map_or_else(|error| fail(format_args!("{}: {error}", folder.display())), |()| ExitCode::SUCCESS)
+            }
         }
     }
 }
 
-/// Prints to stdout. Nobody reads on after `| head`: that is no reason to panic, as `println!` does.
-fn out(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Where compiled code is kept, if not in the state folder: for commands that have none, and gateways that share it.
+fn code_cache() -> Option<PathBuf> {
+    std::env::var_os("SLUICEGATE_CODE_CACHE").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
-/// Prints an error and fails.
+/// What loads plugins for a command that serves nothing.
+fn loader() -> Result<Loader, String> {
+    code_cache().map_or_else(Loader::new, |folder| Loader::keeping(&folder)).map_err(|error| format!("{error:#}"))
+}
+
+/// Prints to stdout. Nobody reads on after `| head`: that is no reason to panic, as `println!` does. No control character gets to the terminal; line breaks
+/// do, so what is not the gateway's own goes through [`escape::line()`] before.
+fn out(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{}", escape::lines(&text.to_string()));
+}
+
+/// Prints JSON to stdout.
+fn out_json(json: impl std::fmt::Display) {
+    out(escape::json(&json.to_string()));
+}
+
+/// Prints an error and fails. Further lines of it are indented, so that none of them is taken for another message.
 fn fail(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("sluicegate: {error}");
+    complain(error);
+    standard_error::end();
     ExitCode::FAILURE
+}
+
+fn complain(error: impl std::fmt::Display) {
+    standard_error::say(format_args!("sluicegate: {}", escape::lines(&error.to_string()).trim_end().replace('\n', "\n    ")));
 }
 
 fn serve(arguments: RunArguments) -> ExitCode {
@@ -120,38 +152,18 @@ fn serve(arguments: RunArguments) -> ExitCode {
         Ok(settled) => settled,
         Err(error) => return fail(error),
     };
-    if let Err(error) = log(&settled) {
+    if let Err(error) = log::begin(&settled) {
         return fail(error);
     }
-    match run(&settled, stop_signal(), |admin| tracing::info!(%admin, "the admin API listens")) {
-        Ok(()) => ExitCode::SUCCESS,
+    let asked_to_stop = match stop::asked(settled.shutdown_delay.saturating_add(settled.grace)) {
+        Ok(asked_to_stop) => asked_to_stop,
+        Err(error) => return fail(format_args!("signals: {error}")),
+    };
+    match run(&settled, asked_to_stop, |admin| tracing::info!(%admin, "the admin API listens")) {
+        Ok(()) => {
+            standard_error::end();
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(error),
     }
-}
-
-/// Logs go to stderr, coloured where that is a terminal. `SLUICEGATE_LOG` overrides the level.
-fn log(settled: &Settled) -> Result<(), String> {
-    let level = std::env::var("SLUICEGATE_LOG").unwrap_or_else(|_| settled.log_level.clone());
-    let filter = tracing_subscriber::EnvFilter::try_new(&level).map_err(|e| format!("log level {level:?}: {e}"))?;
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(terminal).with_writer(std::io::stderr);
-    match settled.log_format {
-        LogFormat::Human => logger.with_target(false).init(),
-        LogFormat::Json => logger.json().init(),
-    }
-    Ok(())
-}
-
-/// The first SIGTERM or SIGINT; a second one ends the process at once.
-async fn stop_signal() {
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        _ => return std::future::pending().await,
-    };
-    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    tracing::info!("stopping; a second signal ends at once");
-    tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        std::process::exit(130);
-    });
 }

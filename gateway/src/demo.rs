@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluicegate_model::escape;
 
 use crate::{Settled, run};
 use backends::Backends;
@@ -45,7 +46,7 @@ const POD_PORT: u16 = 8080;
 /// What was under way when a change served has ended after this.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 /// The longest that a change may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const SERVICE: &str = "\
 apiVersion: v1
@@ -142,7 +143,7 @@ impl Stage {
             state_dir: state.path().to_owned(),
             nodeport_addresses: vec![IpAddr::from(Ipv4Addr::LOCALHOST).into()],
             ranges: sluicegate_control::allocate::Ranges {
-                cluster_ips: ipnet::IpNet::new(ip(128), 25).map_err(|e| Failed(e.to_string()))?,
+                cluster_ips: vec![ipnet::IpNet::new(ip(128), 25).map_err(|e| Failed(e.to_string()))?],
                 ..Default::default()
             },
             grace: Duration::from_secs(5),
@@ -285,8 +286,8 @@ impl Stage {
             let _ = stop.send(());
             match thread.join() {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => eprintln!("the gateway ended with: {error}"),
-                Err(_) => eprintln!("the gateway ended by a panic"),
+                Ok(Err(error)) => crate::standard_error::say(format_args!("the gateway ended with: {}", escape::line(&error.to_string()))),
+                Err(_) => crate::standard_error::say("the gateway ended by a panic"),
             }
         }
     }

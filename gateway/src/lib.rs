@@ -1,7 +1,11 @@
 //! Sluicegate wired together: [`run`] is the whole gateway, for `main` and for tests.
 
+mod allocator;
+mod apart;
 pub mod command;
 pub mod demo;
+mod standard_error;
+mod stop;
 mod takeover;
 
 use std::net::{SocketAddr, TcpListener};
@@ -16,20 +20,26 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use sd_notify::NotifyState;
 use sluicegate_admin::{HealthChecks, View};
+use sluicegate_config::object::ours::{LogFormat, MinisignKey};
+use sluicegate_config::plan::{LoopbackEndpoints, Settings};
 use sluicegate_control::allocate::{Allocator, Ranges};
-use sluicegate_control::controller::{Controller, Options, node_addresses};
+use sluicegate_control::controller::{Controller, Options};
 use sluicegate_control::keep;
+use sluicegate_control::node_addresses::{node_addresses, wildcards};
+use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
-use sluicegate_model::object::ours::{LogFormat, MinisignKey};
-use sluicegate_model::plan::Settings;
 use sluicegate_model::pool::Here;
 use sluicegate_model::record::Recorder;
 use sluicegate_model::shelf::Shelf;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
-use sluicegate_proxy::{AccessLog, Config, Overload, Proxy};
+use sluicegate_model::tls::tickets::{TicketSecrets, seconds};
+use sluicegate_proxy::{AccessLog, AnySocket, Config, Overload, Proxy, Release};
 
+use tokio::sync::Mutex;
+
+use apart::Apart;
 use takeover::{Estate, Succession, Successor};
 
 /// Everything the process needs to know.
@@ -39,14 +49,16 @@ pub struct Settled {
     pub paths: Vec<PathBuf>,
     /// Data plane threads.
     pub workers: usize,
-    /// Client connections open at a time; none: as many as three quarters of the process' descriptors allow, two for each.
+    /// Client connections open at a time; none: as many as three quarters of the descriptors allow that listeners leave, two for each.
     pub max_connections: Option<usize>,
-    /// UDP flows at a time; none: a quarter of the process' descriptors, and at most 65,536.
+    /// UDP flows at a time; none: a quarter of the descriptors that listeners leave, and at most 65,536.
     pub max_flows: Option<usize>,
     /// Of the admin API; port 0 takes a free one.
     pub admin_address: SocketAddr,
     /// Where allocations are kept.
     pub state_dir: PathBuf,
+    /// Where compiled code is kept; none: in the state folder.
+    pub code_cache: Option<PathBuf>,
     /// What may be allocated.
     pub ranges: Ranges,
     /// CIDRs of local addresses node ports are served on; empty: all.
@@ -57,12 +69,18 @@ pub struct Settled {
     pub take_over: bool,
     /// How long running work may go on after a stop was asked for.
     pub grace: Duration,
+    /// How long everything goes on after a stop was asked for, not ready, before listeners close.
+    pub shutdown_delay: Duration,
     /// A line for each exchange and connection; none: no log.
     pub access_log: Option<AccessLog>,
     /// When new work is refused for want of memory or descriptors.
     pub overload: Overload,
     /// Of those whose plugin files are loaded; empty: of anybody.
     pub trusted_keys: Vec<MinisignKey>,
+    /// Whether Pods, EndpointSlices and static lists may name loopback addresses as endpoints.
+    pub loopback_endpoints: LoopbackEndpoints,
+    /// Whether the secrets of session tickets are kept in the state folder.
+    pub session_tickets: Persist,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged: directives of `tracing_subscriber::EnvFilter`.
@@ -79,14 +97,18 @@ impl Default for Settled {
             max_flows: None,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             state_dir: std::env::temp_dir().join(format!("sluicegate-{}", std::process::id())),
+            code_cache: None,
             ranges: Ranges::default(),
             nodeport_addresses: Vec::new(),
             here: Here::default(),
             take_over: false,
             grace: Duration::from_secs(30),
+            shutdown_delay: Duration::ZERO,
             access_log: None,
             overload: Overload::default(),
             trusted_keys: Vec::new(),
+            loopback_endpoints: LoopbackEndpoints::Allowed,
+            session_tickets: Persist::default(),
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
@@ -107,9 +129,9 @@ pub enum Error {
     /// The engine for plugins.
     #[error("the plugin engine could not start: {0}")]
     Engine(String),
-    /// The watcher of files.
-    #[error("files cannot be watched: {0}")]
-    Watch(String),
+    /// Control, as when a source of objects cannot start.
+    #[error("configuration cannot be followed: {0}")]
+    Control(String),
 }
 
 fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
@@ -123,14 +145,20 @@ pub fn builtin(name: &str) -> Option<&'static [u8]> {
 }
 
 impl Settled {
-    /// What control needs.
-    pub fn options(&self) -> Result<Options, Error> {
+    /// What control needs. `admin`: where the admin API listens.
+    pub fn options(&self, admin: SocketAddr) -> Result<Options, Error> {
         let node_addresses = node_addresses(&self.nodeport_addresses).map_err(io("--nodeport-addresses"))?;
         Ok(Options {
             paths: self.paths.clone(),
-            settings: Settings { node_addresses, here: self.here.clone() },
+            settings: Settings {
+                node_addresses,
+                wildcards: wildcards(),
+                here: self.here.clone(),
+                loopback_endpoints: self.loopback_endpoints,
+            },
             builtins: builtin,
             trusted_keys: self.trusted_keys.clone(),
+            admin: Some(admin),
             turns: Arc::default(),
         })
     }
@@ -161,6 +189,9 @@ fn notify(states: &[NotifyState<'_>]) {
 /// How often what pools of balancers know is written down: so much may be lost in a crash.
 const KEEP_STATE: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a new secret for session tickets is due.
+const TEND_TICKETS: Duration = Duration::from_secs(60);
+
 /// Why the gateway stops.
 enum Stop {
     Asked,
@@ -175,7 +206,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("the control runtime"))?;
     let activated = activated();
     let handed = if settled.take_over { runtime.block_on(takeover::ask(&settled.state_dir)).map_err(io("taking over"))? } else { None };
-    let (handed, lock, predecessor) = handed.map(takeover::Handed::split).map_or_else(Default::default, |(s, l, p)| (s, Some(l), Some(p)));
+    let (handed, lock, secrets, predecessor) =
+        handed.map(takeover::Handed::split).map_or_else(Default::default, |(s, l, t, p)| (s, Some(l), t, Some(p)));
     let stats = Arc::new(ProxyStats::default());
     // After the lock: a predecessor that still serves goes on writing it, and what it wrote last is a few seconds old.
     let shelf = Arc::new(keep::load(&settled.state_dir));
@@ -185,6 +217,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         max_flows: settled.max_flows,
         access_log: settled.access_log.clone(),
         overload: settled.overload,
+        release: Release(allocator::release),
         shelf: shelf.clone(),
     };
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
@@ -201,33 +234,48 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let ranges = settled.ranges.clone();
     let allocator = match lock {
         Some(lock) => Allocator::take_over(&settled.state_dir, ranges, lock),
-        None => Allocator::load(&settled.state_dir, ranges),
+        None => Allocator::load(&settled.state_dir, ranges).map_err(folder())?,
     };
-    let allocator = allocator.map_err(folder())?;
     let lock = allocator.lock().map_err(folder())?;
-    let compiled = settled.state_dir.join("compiled");
+    let ticket_secrets = Arc::new(TicketSecrets::default());
+    // Only now is the folder this process's own. A predecessor's secrets are those that it may have written there, and newer.
+    ticket_secrets.adopt(match settled.session_tickets {
+        Persist::Yes if secrets.is_empty() => tickets::load(&settled.state_dir),
+        _ => secrets,
+    });
+    if let Err(error) = ticket_secrets.rotate(seconds()) {
+        tracing::warn!(%error, "no secret for session tickets could be made; TLS sessions are not resumed");
+    }
+    let compiled = settled.code_cache.clone().unwrap_or_else(|| settled.state_dir.join("compiled"));
     let loader = Loader::keeping(&compiled).map_err(|e| Error::Engine(format!("{e:#}")))?;
     let loader = loader.guarding(admin_address).recorded_by(recorder.clone());
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
-    let options = settled.options()?;
+    let options = settled.options(admin_address)?;
     let turns = options.turns.clone();
-    let controller = Controller::new(options, loader, allocator);
+    let controller = Controller::new(options, loader, allocator).with_tickets(ticket_secrets.clone());
     let operate = controller.operate();
-    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone(), operate, recorder };
+    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone(), operate, recorder, log: standard_error::stats() };
     let health_checks = Arc::new(HealthChecks::new(stopping.clone()));
+    let apart = Apart::start("admin").map_err(io("the admin thread"))?;
     let outcome = runtime.block_on(async {
         let mut shutdown = pin!(shutdown);
         let own = admin_listener.try_clone().map_err(io("admin address"))?;
-        let listener = tokio::net::TcpListener::from_std(admin_listener).map_err(io("admin address"))?;
+        let listener = {
+            let _there = apart.handle().enter();
+            tokio::net::TcpListener::from_std(admin_listener).map_err(io("admin address"))?
+        };
+        let returned = tokio::spawn(return_memory(view.proxy.clone()));
         let admin = sluicegate_admin::serve(listener, view, std::future::pending());
 
-        let (published, checks) = (proxy.clone(), health_checks.clone());
+        let (published, checks, there) = (proxy.clone(), health_checks.clone(), apart.handle().clone());
         let publish = move |snapshot: Arc<Snapshot>| {
+            let _there = there.enter();
+            // A number may go from one kind of port to the other.
+            checks.release(&snapshot.health_checks);
             let failures = published.publish(snapshot.clone()).into_iter();
             let failures = failures.map(|f| format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error));
-            let bind = |address| published.give(address).map_or_else(|| TcpListener::bind(address), Ok);
-            failures.chain(checks.update(&snapshot.health_checks, bind)).collect()
+            failures.chain(checks.update(&snapshot.health_checks, |address| published.listen(address))).collect()
         };
         let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
         let kept = tokio::spawn(keep_state(shelf.clone(), settled.state_dir.clone()));
@@ -248,10 +296,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             }
             tracing::info!("the place of the predecessor is taken");
         }
+        // Not before: until the predecessor has left, the file is its own.
+        let tended = tokio::spawn(tend_tickets(ticket_secrets.clone(), settled.clone(), turns.clone()));
         for address in proxy.unused(took_over) {
             tracing::warn!(%address, "a socket that was handed over has no listener");
         }
-        let mut admin = tokio::spawn(admin);
+        let mut admin = apart.handle().spawn(admin);
         started(admin_address);
         let ready = proxy.clone();
         tokio::spawn(async move {
@@ -260,9 +310,9 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         });
 
         let (sockets, checks) = (proxy.clone(), health_checks.clone());
-        let listening = move || checks.sockets().into_iter().chain(own.try_clone()).map(OwnedFd::from);
+        let listening = move || checks.sockets().into_iter().chain(own.try_clone()).map(|socket| Arc::new(socket) as AnySocket);
         let sockets = move || sockets.sockets().into_iter().chain(listening()).collect();
-        let estate = Estate { sockets: Box::new(sockets), lock, turns };
+        let estate = Estate { sockets: Box::new(sockets), lock, tickets: ticket_secrets, turns };
         let succeeded = async {
             match Succession::open(&settled.state_dir) {
                 Ok(succession) => succession.succeeded(estate).await,
@@ -270,6 +320,16 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
                     tracing::warn!(%error, "no successor will be able to take over without a pause");
                     std::future::pending().await
                 }
+            }
+        };
+        // Changes are still followed meanwhile, and a successor may still come.
+        let shutdown = async {
+            shutdown.await;
+            if !settled.shutdown_delay.is_zero() {
+                stopping.store(true, Ordering::Relaxed);
+                notify(&[NotifyState::Stopping]);
+                tracing::info!(delay = ?settled.shutdown_delay, "not ready any more; what comes is served until the delay is over");
+                tokio::time::sleep(settled.shutdown_delay).await;
             }
         };
         let outcome = tokio::select! {
@@ -281,7 +341,9 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         control.abort();
         stopping.store(true, Ordering::Relaxed);
         rotated.abort();
+        returned.abort();
         kept.abort();
+        tended.abort();
         notify(&[NotifyState::Stopping]);
         if matches!(outcome, Ok(Stop::Succeeded(_))) {
             // Waited for: what connects from now on is the successor's to answer.
@@ -314,6 +376,34 @@ async fn keep_state(shelf: Arc<Shelf>, folder: PathBuf) {
     }
 }
 
+/// Makes new secrets for session tickets, and keeps them where that is asked for. None is made while a successor is handed those there are.
+async fn tend_tickets(secrets: Arc<TicketSecrets>, settled: Settled, turns: Arc<Mutex<()>>) {
+    let mut keeper = TicketKeeper::new(secrets, settled.state_dir, settled.session_tickets);
+    let mut tick = tokio::time::interval(TEND_TICKETS);
+    loop {
+        tick.tick().await;
+        let _held = turns.lock().await;
+        let tended = tokio::task::spawn_blocking(move || {
+            keeper.tend();
+            keeper
+        });
+        // Only a panic would be an error.
+        let Ok(tended) = tended.await else { return };
+        keeper = tended;
+    }
+}
+
+/// Has this thread's free memory returned while memory is short. Most of what a change took was taken here.
+async fn return_memory(stats: Arc<ProxyStats>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        if sluicegate_proxy::is_short(&stats) {
+            allocator::release();
+        }
+    }
+}
+
 /// SIGHUP says that the access log's file was renamed, as logrotate does.
 async fn reopen_on_hangup(proxy: Arc<Proxy>) {
     let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
@@ -338,7 +428,7 @@ async fn stop(why: Stop, settled: &Settled, proxy: Arc<Proxy>, health_checks: &H
 }
 
 fn control_ended<E: std::fmt::Display>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> Error {
-    Error::Watch(match ended {
+    Error::Control(match ended {
         Ok(Ok(())) => "control ended".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(error) => format!("control ended: {error}"),

@@ -7,12 +7,15 @@
 //!
 //! ```text
 //! new                                  old
-//!  │── "take over 1" ──────────────────►│  holds changes of the configuration back
-//!  │◄── the sockets, then the lock ─────│  and both serve from here
+//!  │── "take over 2" ──────────────────►│  holds changes of the configuration back
+//!  │◄── the sockets ────────────────────│
+//!  │◄── the secrets of session tickets ─│
+//!  │◄── the lock ───────────────────────│  and both serve from here
 //!  │── "serving" ──────────────────────►│  accepts no more,
 //!  │◄── "left" ─────────────────────────│  drains and ends
 //! ```
-//! When the new one ends or errs before "serving", the old one goes on as if nothing had been asked.
+//! When the new one ends or errs before "serving", the old one goes on as if nothing had been asked. Version 1, of earlier releases, is the same without
+//! the secrets: whoever asks for it gets that, and a running gateway that closes at "take over 2" is asked for it. TLS sessions begin anew then.
 //!
 //! Who may ask: whoever may open the state folder's socket (its mode is 0600), and only a process of the same user.
 
@@ -24,14 +27,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluicegate_model::tls::{TicketSecret, TicketSecrets};
+use sluicegate_proxy::AnySocket;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_seqpacket::ancillary::{AncillaryMessageWriter, OwnedAncillaryMessage};
 use tokio_seqpacket::{UCred, UnixSeqpacket, UnixSeqpacketListener};
+use zeroize::Zeroizing;
 
 const NAME: &str = "takeover.sock";
-const ASK: &[u8] = b"take over 1";
+const ASK: &[u8] = b"take over 2";
+const ASK_FIRST: &[u8] = b"take over 1";
 const SOCKETS: &[u8] = b"sockets";
+/// The secrets follow it.
+const TICKETS: &[u8] = b"tickets ";
 const LOCK: &[u8] = b"lock";
 const SERVING: &[u8] = b"serving";
 const LEFT: &[u8] = b"left";
@@ -39,6 +48,10 @@ const LEFT: &[u8] = b"left";
 const AT_ONCE: usize = 128;
 /// More than a control message with so many needs.
 const ANCILLARY: usize = 1024;
+/// Bytes of one message. Earlier releases read 64, and are sent no longer ones.
+const MESSAGE: usize = 1024;
+/// The newest, and all that still open a ticket: fewer than a message has room for.
+const MOST_SECRETS: usize = 16;
 /// For a message that needs no work.
 const ANSWER: Duration = Duration::from_secs(10);
 /// For a successor to compile its plugins, find its endpoints, and serve.
@@ -52,27 +65,49 @@ pub(crate) struct Handed {
     pub(crate) sockets: Vec<OwnedFd>,
     /// Of the state folder: held by both until the old one ends.
     pub(crate) lock: File,
+    /// None from one of an earlier release.
+    pub(crate) tickets: Vec<TicketSecret>,
     predecessor: UnixSeqpacket,
 }
 
 /// Asks the gateway that runs with this state folder; none: there is none.
 pub(crate) async fn ask(folder: &Path) -> Result<Option<Handed>> {
+    match ask_for(folder, ASK).await {
+        Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+            let handed = ask_for(folder, ASK_FIRST).await?;
+            if handed.is_some() {
+                tracing::warn!(
+                    "the running gateway is of an earlier release and hands over no secrets of session tickets: TLS sessions begin anew"
+                );
+            }
+            Ok(handed)
+        }
+        other => other,
+    }
+}
+
+async fn ask_for(folder: &Path, version: &[u8]) -> Result<Option<Handed>> {
     let predecessor = match UnixSeqpacket::connect(folder.join(NAME)).await {
         Ok(connected) => connected,
         // Not there, or left behind by one that was killed.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) => return Err(error),
     };
-    predecessor.send(ASK).await?;
-    let mut sockets = Vec::new();
+    predecessor.send(version).await?;
+    let (mut sockets, mut tickets) = (Vec::new(), Vec::new());
     loop {
         let (word, descriptors) = timeout(ANSWER, receive(&predecessor)).await??;
         match (word.as_slice(), descriptors) {
             (SOCKETS, descriptors) => sockets.extend(descriptors),
             (LOCK, mut descriptors) => {
                 let lock = File::from(descriptors.pop().ok_or(ErrorKind::InvalidData)?);
-                return Ok(Some(Handed { sockets, lock, predecessor }));
+                return Ok(Some(Handed { sockets, lock, tickets, predecessor }));
             }
+            (word, _) if word.starts_with(TICKETS) => {
+                let secrets = word[TICKETS.len()..].chunks(TicketSecret::SIZE).map(TicketSecret::from_bytes);
+                tickets = secrets.collect::<Option<_>>().ok_or(ErrorKind::InvalidData)?;
+            }
+            (b"", _) => return Err(ErrorKind::UnexpectedEof.into()),
             _ => return Err(Error::new(ErrorKind::InvalidData, "the running gateway hands over in another way")),
         }
     }
@@ -83,21 +118,24 @@ impl Handed {
     pub(crate) async fn serving(predecessor: UnixSeqpacket) -> Result<()> {
         predecessor.send(SERVING).await?;
         let (word, _) = timeout(ANSWER, receive(&predecessor)).await??;
-        if word == LEFT { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
+        if word.as_slice() == LEFT { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
     /// Its parts.
-    pub(crate) fn split(self) -> (Vec<OwnedFd>, File, UnixSeqpacket) {
-        (self.sockets, self.lock, self.predecessor)
+    pub(crate) fn split(self) -> (Vec<OwnedFd>, File, Vec<TicketSecret>, UnixSeqpacket) {
+        (self.sockets, self.lock, self.tickets, self.predecessor)
     }
 }
 
 /// What there is to hand over.
 pub(crate) struct Estate {
     /// Called when somebody asks.
-    pub(crate) sockets: Box<dyn Fn() -> Vec<OwnedFd> + Send + Sync>,
-    pub(crate) lock: File,
-    /// Held while the configuration changes: whoever holds it keeps it as it is.
+    pub(crate) sockets: Box<dyn Fn() -> Vec<AnySocket> + Send + Sync>,
+    /// None: the state folder could not be written, so nobody can ask by a socket in it either.
+    pub(crate) lock: Option<File>,
+    /// Those with which tickets are sealed, and the earlier ones that still open some.
+    pub(crate) tickets: Arc<TicketSecrets>,
+    /// Held while the configuration or these secrets change: whoever holds it keeps them as they are.
     pub(crate) turns: Arc<Mutex<()>>,
 }
 
@@ -150,15 +188,26 @@ async fn hand_over(to: &UnixSeqpacket, estate: &Estate) -> Result<()> {
     if to.peer_cred()?.uid() != UCred::from_current_process().uid() {
         return Err(Error::new(ErrorKind::PermissionDenied, "it is another user's"));
     }
-    expect(to, ASK, ANSWER).await?;
-    tracing::info!("a successor takes over");
+    let (version, _) = timeout(ANSWER, receive(to)).await??;
+    match version.as_slice() {
+        ASK => tracing::info!("a successor takes over"),
+        ASK_FIRST => tracing::info!("a successor of an earlier release takes over: TLS sessions begin anew"),
+        other => return Err(not_understood(other)),
+    }
     let _held = estate.turns.lock().await;
     let sockets = (estate.sockets)();
     for some in sockets.chunks(AT_ONCE) {
-        let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
+        let some: Vec<BorrowedFd<'_>> = some.iter().map(|socket| socket.as_fd()).collect();
         timeout(ANSWER, send(to, SOCKETS, &some)).await??;
     }
-    timeout(ANSWER, send(to, LOCK, &[estate.lock.as_fd()])).await??;
+    if version.as_slice() == ASK {
+        let mut message = Zeroizing::new(Vec::with_capacity(MESSAGE));
+        message.extend(TICKETS);
+        estate.tickets.all().iter().take(MOST_SECRETS).for_each(|secret| message.extend(secret.to_bytes().iter()));
+        timeout(ANSWER, to.send(&message)).await??;
+    }
+    let lock = estate.lock.as_ref().ok_or(ErrorKind::Unsupported)?;
+    timeout(ANSWER, send(to, LOCK, &[lock.as_fd()])).await??;
     drop(sockets);
     expect(to, SERVING, SERVE).await
 }
@@ -167,8 +216,14 @@ async fn expect(from: &UnixSeqpacket, wanted: &[u8], patience: Duration) -> Resu
     let (word, _) = timeout(patience, receive(from)).await??;
     match word.as_slice() {
         word if word == wanted => Ok(()),
-        b"" => Err(ErrorKind::UnexpectedEof.into()),
-        _ => Err(Error::new(ErrorKind::InvalidData, "it says what is not understood")),
+        other => Err(not_understood(other)),
+    }
+}
+
+fn not_understood(word: &[u8]) -> Error {
+    match word {
+        b"" => ErrorKind::UnexpectedEof.into(),
+        _ => Error::new(ErrorKind::InvalidData, "it says what is not understood"),
     }
 }
 
@@ -180,8 +235,8 @@ async fn send(to: &UnixSeqpacket, word: &[u8], descriptors: &[BorrowedFd<'_>]) -
 }
 
 /// A message, empty at the end, and the descriptors it carries.
-async fn receive(from: &UnixSeqpacket) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let (mut word, mut space) = ([0; 64], [0; ANCILLARY]);
+async fn receive(from: &UnixSeqpacket) -> Result<(Zeroizing<Vec<u8>>, Vec<OwnedFd>)> {
+    let (mut word, mut space) = (Zeroizing::new(vec![0; MESSAGE]), [0; ANCILLARY]);
     let (info, ancillary) = from.recv_with_ancillary(&mut word, &mut space).await?;
     let mut descriptors = Vec::new();
     for message in ancillary.into_messages() {
@@ -189,7 +244,8 @@ async fn receive(from: &UnixSeqpacket) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
             descriptors.extend(some);
         }
     }
-    Ok((word[..info.bytes_read()].to_vec(), descriptors))
+    word.truncate(info.bytes_read());
+    Ok((word, descriptors))
 }
 
 #[cfg(test)]
@@ -201,9 +257,10 @@ mod tests {
     fn estate(folder: &Path) -> (Estate, TcpListener) {
         let socket = TcpListener::bind("127.0.0.1:0").expect("bound");
         let handed = socket.try_clone().expect("cloned");
-        let sockets = Box::new(move || (0..300).map(|_| handed.try_clone().expect("cloned").into()).collect());
+        let sockets = Box::new(move || (0..300).map(|_| Arc::new(handed.try_clone().expect("cloned")) as AnySocket).collect());
         let lock = File::create(folder.join("lock")).expect("created");
-        (Estate { sockets, lock, turns: Arc::default() }, socket)
+        let tickets = Arc::new(TicketSecrets::fresh().expect("random bytes"));
+        (Estate { sockets, lock: Some(lock), tickets, turns: Arc::default() }, socket)
     }
 
     #[tokio::test]
@@ -212,13 +269,14 @@ mod tests {
         assert!(ask(folder.path()).await.expect("asked").is_none(), "nobody is there");
         let succession = Succession::open(folder.path()).expect("opened");
         let (estate, socket) = estate(folder.path());
-        estate.lock.try_lock().expect("free");
-        let turns = estate.turns.clone();
+        estate.lock.as_ref().expect("a lock").try_lock().expect("free");
+        let (turns, ours) = (estate.turns.clone(), estate.tickets.all());
         let old = tokio::spawn(succession.succeeded(estate));
         // One that asks, and is gone.
         drop(ask(folder.path()).await.expect("asked").expect("there"));
-        let (sockets, lock, old_end) = ask(folder.path()).await.expect("asked").expect("there").split();
+        let (sockets, lock, tickets, old_end) = ask(folder.path()).await.expect("asked").expect("there").split();
         assert_eq!(sockets.len(), 300, "in several messages");
+        assert_eq!(tickets[0].to_bytes(), ours[0].to_bytes());
         let last = TcpListener::from(sockets.into_iter().next_back().expect("300"));
         assert_eq!(last.local_addr().expect("bound"), socket.local_addr().expect("bound"));
         assert!(turns.try_lock().is_err(), "the configuration stays as it is");
@@ -229,6 +287,51 @@ mod tests {
         assert!(other.try_lock().is_err(), "the lock goes on with the successor");
         drop(lock);
         other.try_lock().expect("free");
+    }
+
+    /// As earlier releases ask, and read.
+    #[tokio::test]
+    async fn a_successor_of_an_earlier_release_is_sent_what_it_understands() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let succession = Succession::open(folder.path()).expect("opened");
+        let (estate, _socket) = estate(folder.path());
+        let old = tokio::spawn(succession.succeeded(estate));
+        let new = UnixSeqpacket::connect(folder.path().join(NAME)).await.expect("connected");
+        new.send(b"take over 1").await.expect("sent");
+        loop {
+            let (mut word, mut space) = ([0; 64], [0; ANCILLARY]);
+            let (info, _) = new.recv_with_ancillary(&mut word, &mut space).await.expect("received");
+            match &word[..info.bytes_read()] {
+                b"sockets" => {}
+                b"lock" => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        new.send(SERVING).await.expect("sent");
+        old.await.expect("succeeded");
+    }
+
+    /// One that closes at what it does not know, as earlier releases do.
+    #[tokio::test]
+    async fn a_predecessor_of_an_earlier_release_is_asked_in_its_own_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut listener = UnixSeqpacketListener::bind(folder.path().join(NAME)).expect("bound");
+        let lock = File::create(folder.path().join("lock")).expect("created");
+        let old = tokio::spawn(async move {
+            loop {
+                let new = listener.accept().await.expect("accepted");
+                let mut word = [0; 64];
+                let count = new.recv(&mut word).await.expect("received");
+                if word[..count.bytes_read()] == *b"take over 1" {
+                    send(&new, b"sockets", &[lock.as_fd()]).await.expect("sent");
+                    send(&new, b"lock", &[lock.as_fd()]).await.expect("sent");
+                    return new;
+                }
+            }
+        });
+        let handed = ask(folder.path()).await.expect("asked").expect("there");
+        assert_eq!((handed.sockets.len(), handed.tickets.len()), (1, 0));
+        old.await.expect("asked");
     }
 
     #[tokio::test]

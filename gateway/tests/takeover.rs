@@ -350,6 +350,25 @@ fn a_stop_serves_what_has_come_and_tells_kept_connections_to_close() {
 }
 
 #[test]
+fn before_it_stops_it_is_not_ready_and_serves_new_connections() {
+    let (folder, ip) = (folder(backend()), "127.210.0.1");
+    let gateway = Gateway::start(folder.path(), ip, &["--shutdown-delay-seconds", "2", "--grace-seconds", "20"], |c| c);
+    eventually("ready", || ready(ip));
+    gateway.signal("-TERM");
+    let begun = Instant::now();
+    gateway.says("not ready any more");
+    assert!(get(&format!("{ip}:9901"), "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 503")));
+    let mut served = 0;
+    while let Ok((_, closes)) = exchange(&format!("{ip}:30081"), None) {
+        served += usize::from(!closes);
+        assert!(begun.elapsed() < PATIENCE, "listeners close when the delay is over");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(2) && served > 5, "{served} served in {:?}", begun.elapsed());
+    assert_eq!(gateway.ends(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let (folder, ip) = (folder(backend()), "127.214.0.1");
     let gateway = Gateway::start(folder.path(), ip, &["--grace-seconds", "600"], |c| c);

@@ -70,6 +70,19 @@ pub trait Discovery: Sized + 'static {
     /// Begins a service, or begins it anew when the Service or its configuration has changed. The error's text is shown to the operator.
     fn open(service: &Service, config: Self::Config) -> Result<Self, String>;
 
+    /// Takes out of an object what the plugin never looks at, before it is kept: a plugin's memory is limited, and a cluster has many Pods. What is
+    /// left is what [`Objects`] and all functions here show.
+    fn trim(object: &mut Object) {
+        let _ = object;
+    }
+
+    /// Of which services it can be that a change of this object [concerns](Discovery::concerns) them. A closer answer saves asking all the others,
+    /// which may be thousands.
+    fn concerned(object: &Object) -> Concerned {
+        let _ = object;
+        Concerned::All
+    }
+
     /// Whether a change of this object can change the service's endpoints; asked with its old and its new version.
     fn concerns(&self, service: &Service, object: &Object) -> bool {
         let _ = (service, object);
@@ -101,6 +114,19 @@ pub trait Discovery: Sized + 'static {
         let _ = (service, objects);
         Err("the plugin does not say what the endpoints are".to_owned())
     }
+}
+
+/// Services that a change of an object may concern; see [`Discovery::concerned`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concerned {
+    /// Any.
+    All,
+    /// Those of the object's namespace.
+    Namespace,
+    /// The one of this name in the object's namespace.
+    Service(String),
+    /// None.
+    Nobody,
 }
 
 /// A Service to find endpoints for.

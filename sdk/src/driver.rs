@@ -1,6 +1,6 @@
 //! Drives a discovery plugin: events in, findings out. It waits for nothing and calls no host, so it is tested natively.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::ask::Ask;
 use crate::ask::{Next, Reply};
 use crate::bindings::discovery::sluicegate::plugin::objects::{Event, Key, Target};
 use crate::config;
-use crate::discovery::{Discovery, PublishedEndpoint, Service};
+use crate::discovery::{Concerned, Discovery, PublishedEndpoint, Service};
 use crate::objects::{Object, Objects};
 use crate::{Level, log};
 
@@ -27,7 +27,13 @@ pub(crate) enum Finding {
 /// The services and objects of one run.
 pub(crate) struct Driver<D> {
     objects: Objects,
-    services: BTreeMap<(String, String), Entry<D>>,
+    services: BTreeMap<Name, Entry<D>>,
+    /// Those that are to be asked anew.
+    dirty: BTreeSet<Name>,
+    /// When they are to be asked though nothing has changed.
+    due: BTreeSet<(Duration, Name)>,
+    /// Who waits for the answer to a question.
+    asked: BTreeMap<Ticket, Name>,
     /// Before all objects have come, every answer would be wrong.
     synced: bool,
     /// The time on the monotonic clock.
@@ -39,11 +45,12 @@ pub(crate) struct Driver<D> {
 
 /// Tells the questions apart.
 pub(crate) type Ticket = u64;
+/// A service's namespace and name.
+type Name = (String, String);
 
 struct Entry<D> {
     service: Service,
     plugin: Result<D, String>,
-    dirty: bool,
     due: Option<Duration>,
     /// What it waits for the answer to.
     asked: Option<Ticket>,
@@ -54,14 +61,24 @@ struct Entry<D> {
 
 impl<D> Default for Driver<D> {
     fn default() -> Self {
-        Self { objects: Objects::default(), services: BTreeMap::new(), synced: false, now: Duration::ZERO, asks: Vec::new(), tickets: 0 }
+        Self {
+            objects: Objects::default(),
+            services: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            due: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            synced: false,
+            now: Duration::ZERO,
+            asks: Vec::new(),
+            tickets: 0,
+        }
     }
 }
 
 impl<D: Discovery> Driver<D> {
     /// How long to wait for events, in milliseconds: until the soonest refresh.
     pub(crate) fn timeout_ms(&self, now: Duration) -> Option<u64> {
-        let soonest = self.services.values().filter_map(|entry| entry.due).min()?;
+        let (soonest, _) = self.due.first()?;
         // Rounded up: a wait that ends too soon would be repeated at once.
         Some(u64::try_from(soonest.saturating_sub(now).as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
     }
@@ -78,14 +95,16 @@ impl<D: Discovery> Driver<D> {
         match event {
             Event::TargetApplied(target) => self.apply_target(target),
             Event::TargetRemoved(key) => {
-                self.services.remove(&(key.namespace, key.name));
+                self.remove(&(key.namespace, key.name));
             }
             Event::ObjectApplied(object) => match serde_json::from_str(&object.json) {
                 Ok(value) => {
-                    let object = Object { kind: object.kind, namespace: object.key.namespace, name: object.key.name, value };
-                    let old = self.objects.insert(object.clone());
-                    self.touch(&object);
-                    if let Some(old) = old {
+                    let mut object = Object { kind: object.kind, namespace: object.key.namespace, name: object.key.name, value };
+                    D::trim(&mut object);
+                    if self.synced {
+                        self.touch(&object);
+                    }
+                    if let Some(old) = self.objects.insert(object) {
                         self.touch(&old);
                     }
                 }
@@ -109,16 +128,51 @@ impl<D: Discovery> Driver<D> {
         let service = Service { namespace: namespace.clone(), name: name.clone(), object };
         let plugin = parsed.and_then(|()| config::parse(&config)).and_then(|config| D::open(&service, config));
         // What the host was told stays true until something else is found.
-        let (published, failed) = match self.services.remove(&(namespace.clone(), name.clone())) {
+        let name = (namespace, name);
+        let (published, failed) = match self.remove(&name) {
             Some(old) => (old.published, old.failed),
             None => (None, None),
         };
-        self.services.insert((namespace, name), Entry { service, plugin, dirty: true, due: None, asked: None, published, failed });
+        self.dirty.insert(name.clone());
+        self.services.insert(name, Entry { service, plugin, due: None, asked: None, published, failed });
     }
 
+    fn remove(&mut self, name: &Name) -> Option<Entry<D>> {
+        let old = self.services.remove(name)?;
+        self.dirty.remove(name);
+        if let Some(due) = old.due {
+            self.due.remove(&(due, name.clone()));
+        }
+        if let Some(ticket) = old.asked {
+            self.asked.remove(&ticket);
+        }
+        Some(old)
+    }
+
+    /// Notes whom a change concerns. Until everything has come all services are to be asked in any case.
     fn touch(&mut self, object: &Object) {
-        for entry in self.services.values_mut().filter(|entry| !entry.dirty) {
-            entry.dirty = entry.plugin.as_ref().is_ok_and(|plugin| plugin.concerns(&entry.service, object));
+        if !self.synced {
+            return;
+        }
+        let dirty = &mut self.dirty;
+        let mut note = |name: &Name, entry: &Entry<D>| {
+            if !dirty.contains(name) && entry.plugin.as_ref().is_ok_and(|plugin| plugin.concerns(&entry.service, object)) {
+                dirty.insert(name.clone());
+            }
+        };
+        match D::concerned(object) {
+            Concerned::All => self.services.iter().for_each(|(name, entry)| note(name, entry)),
+            Concerned::Namespace => {
+                let first = (object.namespace.clone(), String::new());
+                let near = self.services.range(first..).take_while(|((namespace, _), _)| *namespace == object.namespace);
+                near.for_each(|(name, entry)| note(name, entry));
+            }
+            Concerned::Service(name) => {
+                if let Some((name, entry)) = self.services.get_key_value(&(object.namespace.clone(), name)) {
+                    note(name, entry);
+                }
+            }
+            Concerned::Nobody => {}
         }
     }
 
@@ -128,20 +182,30 @@ impl<D: Discovery> Driver<D> {
         if !self.synced {
             return;
         }
-        for ((namespace, name), entry) in &mut self.services {
-            let due = entry.due.is_some_and(|due| due <= self.now);
-            if entry.asked.is_some() || !(entry.dirty || due) {
+        let due = self.due.iter().take_while(|(due, _)| *due <= self.now).map(|(_, name)| name.clone());
+        let mut wanted: BTreeSet<Name> = due.collect();
+        wanted.append(&mut self.dirty);
+        for name in wanted {
+            let Some(entry) = self.services.get_mut(&name) else { continue };
+            if entry.asked.is_some() {
+                // Its answer comes first; what changed meanwhile is looked at then.
+                self.dirty.insert(name);
                 continue;
             }
-            entry.dirty = false;
+            if let Some(due) = entry.due.take() {
+                self.due.remove(&(due, name.clone()));
+            }
             if let Some(ask) = entry.ask() {
                 self.tickets += 1;
-                (entry.asked, entry.due) = (Some(self.tickets), None);
+                entry.asked = Some(self.tickets);
+                self.asked.insert(self.tickets, name);
                 self.asks.push((self.tickets, ask));
                 continue;
             }
             let finding = entry.resolve(&self.objects, &clock);
-            tell(&Key { namespace: namespace.clone(), name: name.clone() }, finding);
+            self.due.extend(entry.due.map(|due| (due, name.clone())));
+            let (namespace, name) = name;
+            tell(&Key { namespace, name }, finding);
         }
     }
 }
@@ -152,7 +216,7 @@ impl<D: Discovery> Driver<D> {
     /// A change of what concerns all services.
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn stir(&mut self) {
-        self.services.values_mut().for_each(|entry| entry.dirty = true);
+        self.dirty.extend(self.services.keys().cloned());
     }
 
     /// The questions that have come up.
@@ -162,25 +226,30 @@ impl<D: Discovery> Driver<D> {
 
     /// Whether the answer is still wanted: a service that is gone, or was configured anew, does not want it.
     pub(crate) fn waits(&self, ticket: Ticket) -> bool {
-        self.services.values().any(|entry| entry.asked == Some(ticket))
+        self.asked.contains_key(&ticket)
     }
 
     /// Takes in an answer, and says what the host does not know yet.
     pub(crate) fn answered(&mut self, ticket: Ticket, reply: Reply, clock: impl Fn() -> Duration) -> Option<(Key, Option<Finding>)> {
-        let ((namespace, name), entry) = self.services.iter_mut().find(|(_, entry)| entry.asked == Some(ticket))?;
+        let name = self.asked.remove(&ticket)?;
+        let entry = self.services.get_mut(&name)?;
         entry.asked = None;
         let Ok(plugin) = &mut entry.plugin else { return None };
         let found = match plugin.answered(&entry.service, reply) {
             Ok(Next::Ask(ask)) => {
                 self.tickets += 1;
                 entry.asked = Some(self.tickets);
+                self.asked.insert(self.tickets, name);
                 self.asks.push((self.tickets, ask));
                 return None;
             }
             Ok(Next::Endpoints(endpoints)) => Ok(endpoints),
             Err(reason) => Err(reason),
         };
-        Some((Key { namespace: namespace.clone(), name: name.clone() }, entry.found(found, clock)))
+        let finding = entry.found(found, clock);
+        self.due.extend(entry.due.map(|due| (due, name.clone())));
+        let (namespace, name) = name;
+        Some((Key { namespace, name }, finding))
     }
 }
 

@@ -32,7 +32,7 @@ pub mod testing;
 
 pub use ask::{Ask, Next, Reply};
 pub use balancer::{Balancer, Condition, Endpoint, EndpointState, Outcome, Pick};
-pub use discovery::{Discovery, PublishedEndpoint, Service};
+pub use discovery::{Concerned, Discovery, PublishedEndpoint, Service};
 pub use host::random;
 pub use log::{FieldValue, Level, log, log_with};
 pub use lookup::resolve;

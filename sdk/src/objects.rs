@@ -1,6 +1,7 @@
 //! The objects a discovery plugin watches, as it last heard of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -19,11 +20,19 @@ pub struct Object {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The whole object.
+    /// The whole object, or what [`Discovery::trim`](crate::Discovery::trim) has left of it.
     pub value: Value,
 }
 
-/// All objects of the watched kinds, in the order of kind, namespace, name.
+impl Object {
+    fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let labels = self.value["metadata"]["labels"].as_object();
+        labels.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+    }
+}
+
+/// All objects of the watched kinds, in the order of kind, namespace, name. They are found by these and by their labels, so an answer costs what
+/// it is about and not what all objects are.
 ///
 /// ```
 /// # use sluicegate_sdk::{Object, Objects, serde_json::Value};
@@ -37,7 +46,56 @@ pub struct Object {
 /// assert!(objects.get("Pod", "shop", "a").is_none());
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Objects(BTreeMap<String, BTreeMap<(String, String), Object>>);
+pub struct Objects(BTreeMap<String, BTreeMap<String, Space>>);
+
+/// The objects of one kind in one namespace.
+#[derive(Clone, Debug, Default)]
+struct Space {
+    all: BTreeMap<Arc<str>, Object>,
+    /// The names of those with a label, sorted, by its key and its value.
+    labelled: BTreeMap<String, BTreeMap<String, Vec<Arc<str>>>>,
+}
+
+impl Space {
+    fn insert(&mut self, object: Object) -> Option<Object> {
+        let old = self.remove(&object.name);
+        let name: Arc<str> = object.name.as_str().into();
+        for (key, value) in object.labels() {
+            if !self.labelled.contains_key(key) {
+                self.labelled.insert(key.to_owned(), BTreeMap::new());
+            }
+            let names = self.labelled.get_mut(key).map(|values| values.entry(value.to_owned()).or_default());
+            if let Some(names) = names
+                && let Err(at) = names.binary_search(&name)
+            {
+                names.insert(at, name.clone());
+            }
+        }
+        self.all.insert(name, object);
+        old
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Object> {
+        let old = self.all.remove(name)?;
+        for (key, value) in old.labels() {
+            let Some(values) = self.labelled.get_mut(key) else { continue };
+            if let Some(names) = values.get_mut(value) {
+                names.retain(|other| **other != *name);
+                if names.is_empty() {
+                    values.remove(value);
+                }
+            }
+            if values.is_empty() {
+                self.labelled.remove(key);
+            }
+        }
+        Some(old)
+    }
+
+    fn labelled(&self, key: &str, value: &str) -> &[Arc<str>] {
+        self.labelled.get(key).and_then(|values| values.get(value)).map(Vec::as_slice).unwrap_or_default()
+    }
+}
 
 impl Objects {
     /// The objects of a kind, by namespace and name.
@@ -46,7 +104,39 @@ impl Objects {
     /// assert_eq!(sluicegate_sdk::Objects::default().of_kind("Pod").count(), 0);
     /// ```
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Object> + '_ {
-        self.0.get(kind).into_iter().flat_map(BTreeMap::values)
+        self.0.get(kind).into_iter().flat_map(BTreeMap::values).flat_map(|space| space.all.values())
+    }
+
+    /// Those of one namespace, by name.
+    ///
+    /// ```
+    /// assert_eq!(sluicegate_sdk::Objects::default().of_namespace("Pod", "shop").count(), 0);
+    /// ```
+    pub fn of_namespace(&self, kind: &str, namespace: &str) -> impl Iterator<Item = &Object> + '_ {
+        self.space(kind, namespace).into_iter().flat_map(|space| space.all.values())
+    }
+
+    /// Those of a namespace that have all of these labels, by name; all of the namespace where none is given.
+    ///
+    /// ```
+    /// # use sluicegate_sdk::{Object, Objects, serde_json::json};
+    /// let value = json!({"metadata": {"labels": {"app": "web", "tier": "front"}}});
+    /// let mut objects = Objects::default();
+    /// objects.insert(Object { kind: "Pod".into(), namespace: "shop".into(), name: "a".into(), value });
+    /// assert_eq!(objects.labelled("Pod", "shop", &[("app", "web"), ("tier", "front")]).count(), 1);
+    /// assert_eq!(objects.labelled("Pod", "shop", &[("app", "web"), ("tier", "back")]).count(), 0);
+    /// ```
+    pub fn labelled<'a>(&'a self, kind: &str, namespace: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let space = self.space(kind, namespace);
+        // The names with the label that the fewest have; each is looked for among those with the others.
+        let lists = space.into_iter().flat_map(|space| labels.iter().map(|(key, value)| space.labelled(key, value)));
+        let mut lists: Vec<&[Arc<str>]> = lists.collect();
+        lists.sort_by_key(|names| names.len());
+        let any = space.filter(|_| labels.is_empty()).into_iter().flat_map(|space| space.all.values());
+        let rest: Vec<&[Arc<str>]> = lists.iter().skip(1).copied().collect();
+        let names = lists.first().copied().unwrap_or_default().iter();
+        let all = names.filter(move |name| rest.iter().all(|names| names.binary_search(name).is_ok()));
+        any.chain(all.filter_map(move |name| space?.all.get(name)))
     }
 
     /// One object.
@@ -55,7 +145,7 @@ impl Objects {
     /// assert!(sluicegate_sdk::Objects::default().get("Pod", "shop", "a").is_none());
     /// ```
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Object> {
-        self.0.get(kind)?.get(&(namespace.to_owned(), name.to_owned()))
+        self.space(kind, namespace)?.all.get(name)
     }
 
     /// Adds or replaces an object; returns the one that was there.
@@ -68,8 +158,14 @@ impl Objects {
     /// assert_eq!(objects.insert(pod.clone()), Some(pod));
     /// ```
     pub fn insert(&mut self, object: Object) -> Option<Object> {
-        let key = (object.namespace.clone(), object.name.clone());
-        self.0.entry(object.kind.clone()).or_default().insert(key, object)
+        if !self.0.contains_key(&object.kind) {
+            self.0.insert(object.kind.clone(), BTreeMap::new());
+        }
+        let spaces = self.0.get_mut(&object.kind)?;
+        if !spaces.contains_key(&object.namespace) {
+            spaces.insert(object.namespace.clone(), Space::default());
+        }
+        spaces.get_mut(&object.namespace)?.insert(object)
     }
 
     /// Removes an object, and returns it.
@@ -78,12 +174,24 @@ impl Objects {
     /// assert!(sluicegate_sdk::Objects::default().remove("Pod", "shop", "a").is_none());
     /// ```
     pub fn remove(&mut self, kind: &str, namespace: &str, name: &str) -> Option<Object> {
-        self.0.get_mut(kind)?.remove(&(namespace.to_owned(), name.to_owned()))
+        let spaces = self.0.get_mut(kind)?;
+        let space = spaces.get_mut(namespace)?;
+        let old = space.remove(name);
+        if space.all.is_empty() {
+            spaces.remove(namespace);
+        }
+        old
+    }
+
+    fn space(&self, kind: &str, namespace: &str) -> Option<&Space> {
+        self.0.get(kind)?.get(namespace)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -94,10 +202,39 @@ mod tests {
         objects.insert(object("Pod", "a"));
         objects.insert(object("Node", "a"));
         assert_eq!(objects.of_kind("Pod").map(|o| o.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(objects.of_namespace("Pod", "shop").count(), 2);
+        assert_eq!(objects.of_namespace("Pod", "other").count(), 0);
         assert_eq!(objects.insert(object("Pod", "a")), Some(object("Pod", "a")));
         assert_eq!(objects.get("Node", "shop", "a"), Some(&object("Node", "a")));
         assert_eq!(objects.remove("Pod", "shop", "a"), Some(object("Pod", "a")));
         assert_eq!(objects.of_kind("Pod").count(), 1);
         assert_eq!(objects.of_kind("Secret").count(), 0);
+    }
+
+    #[test]
+    fn objects_are_found_by_their_labels_as_they_are_now() {
+        let pod = |name: &str, labels: Value| Object {
+            kind: "Pod".into(),
+            namespace: "shop".into(),
+            name: name.into(),
+            value: json!({"metadata": {"labels": labels}}),
+        };
+        let mut objects = Objects::default();
+        objects.insert(pod("b", json!({"app": "web", "tier": "front"})));
+        objects.insert(pod("a", json!({"app": "web"})));
+        objects.insert(pod("c", json!({"app": "other", "tier": "front", "odd": 1})));
+        objects.insert(Object { namespace: "else".into(), ..pod("d", json!({"app": "web"})) });
+        let found = |objects: &Objects, labels: &[(&str, &str)]| -> Vec<String> {
+            objects.labelled("Pod", "shop", labels).map(|o| o.name.clone()).collect()
+        };
+        assert_eq!(found(&objects, &[("app", "web")]), ["a", "b"]);
+        assert_eq!(found(&objects, &[("tier", "front"), ("app", "web")]), ["b"]);
+        assert_eq!(found(&objects, &[("app", "web"), ("none", "x")]), [""; 0]);
+        assert_eq!(found(&objects, &[]), ["a", "b", "c"]);
+        objects.insert(pod("b", json!({"app": "other"})));
+        assert_eq!(found(&objects, &[("app", "web")]), ["a"]);
+        objects.remove("Pod", "shop", "a");
+        assert_eq!(found(&objects, &[("app", "web")]), [""; 0]);
+        assert_eq!(objects.labelled("Pod", "nowhere", &[("app", "web")]).count(), 0);
     }
 }

@@ -23,6 +23,9 @@ pub const HOSTILE_ROUTER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hosti
 /// A discovery plugin likewise.
 pub const HOSTILE_DISCOVERY: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_discovery.wasm"));
 
+/// A balancer that looks right, and is wrong in the way that its configuration says.
+pub const FLAWED_BALANCER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/flawed_balancer.wasm"));
+
 /// A round-robin balancer of version 0.1.0 of the contract.
 pub const OLD_BALANCER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_balancer.wasm"));
 /// A router likewise.
@@ -32,6 +35,9 @@ pub const OLD_DISCOVERY: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_di
 
 /// A balancer that asks the host for all that it may, and for too much of it.
 pub const PROBE: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/probe.wasm"));
+
+/// Where all tests keep compiled code, so that a plugin is compiled once and not for each gateway.
+pub const COMPILED: &str = concat!(env!("OUT_DIR"), "/compiled");
 
 /// The deadline of everything a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -83,7 +89,8 @@ impl Gateway {
             workers: 2,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             state_dir: self.state.path().to_owned(),
-            ranges: Ranges { cluster_ips: format!("{}/25", self.ip(128)).parse().expect("a network"), ..Ranges::default() },
+            code_cache: Some(COMPILED.into()),
+            ranges: Ranges { cluster_ips: vec![format!("{}/25", self.ip(128)).parse().expect("a network")], ..Ranges::default() },
             nodeport_addresses: vec![format!("{}/32", self.ip(1)).parse().expect("an address")],
             grace: Duration::from_secs(5),
             ..Settled::default()
@@ -160,7 +167,9 @@ impl Gateway {
 
     /// Where the first Service's first port is served.
     pub fn node_port(&self) -> SocketAddr {
-        let port = self.json("services")[0]["ports"][0]["nodePort"].as_u64().expect("a node port");
+        let given = || self.json("services")[0]["ports"][0]["nodePort"].as_u64();
+        eventually("a node port", || given().is_some());
+        let port = given().expect("a node port");
         SocketAddr::new(self.ip(1), u16::try_from(port).expect("a port"))
     }
 

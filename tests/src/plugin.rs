@@ -25,10 +25,10 @@ pub fn routed(config: &str, more: &str) -> String {
         + "}\n"
 }
 
-/// The object of a built-in discovery plugin, `sd`, with these capabilities.
+/// The object of a built-in discovery plugin, `sd`, with these capabilities, and that of publishing the addresses that tests have.
 pub fn discovering(builtin: &str, capabilities: &str) -> String {
     format!(
-        "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: sd}}\nspec: {{kind: discovery, source: {{builtin: {builtin}}}, capabilities: {{{capabilities}}}}}\n---\n"
+        "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: sd}}\nspec: {{kind: discovery, source: {{builtin: {builtin}}}, capabilities: {{allowLoopbackEndpoints: true, {capabilities}}}}}\n---\n"
     )
 }
 
@@ -59,7 +59,7 @@ pub fn gateway(wasm: &[u8], objects: &str) -> Gateway {
     }
     std::fs::write(gateway.path("mine.wasm"), wasm).expect("written");
     gateway.write("policy.yaml", objects);
-    eventually("generation 1", || gateway.plugin("mine")["generation"]["number"] == 1);
+    eventually("generation 1", || gateway.plugin("mine")["generation"]["number"] == 1 && gateway.ready_endpoints() > 0);
     gateway
 }
 

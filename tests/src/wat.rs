@@ -224,7 +224,7 @@ const DESCRIPTIONS: &str = r#"
 
 /// A plugin as a component, with another component in it, in text, which is instantiated with it: for what a core module cannot do.
 pub fn with_nested(plugin: &Text, nested: &str) -> Vec<u8> {
-    let componentized = wit_component::ComponentEncoder::default().module(&plugin.module()).and_then(|encoder| encoder.encode());
+    let componentized = wit_component::ComponentEncoder::default().module(&plugin.module()).and_then(|mut encoder| encoder.encode());
     let mut component = componentized.expect("a component");
     let nested = wat::parse_str(nested).unwrap_or_else(|error| panic!("{error}"));
     // Section 4 holds a component, section 5 instances: one, of the last component, without arguments.

@@ -45,14 +45,20 @@ impl HealthChecks {
         Self { stopping, ports: Mutex::default() }
     }
 
-    /// Serves these and no others. Returns what could not be bound. To be called within a runtime, which serves them.
-    pub fn update(&self, wanted: &[HealthCheck], bind: impl Fn(SocketAddr) -> std::io::Result<TcpListener>) -> Vec<String> {
-        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut failures = Vec::new();
+    /// Closes the ports that are not among these.
+    pub fn release(&self, wanted: &[HealthCheck]) {
         let gone = |address: &SocketAddr| !wanted.iter().any(|check| check.addresses.contains(address));
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, port) in ports.extract_if(.., |address, _| gone(address)) {
             port.task.abort();
         }
+    }
+
+    /// Serves these and no others. Returns what could not be bound. To be called within a runtime, which serves them.
+    pub fn update(&self, wanted: &[HealthCheck], bind: impl Fn(SocketAddr) -> std::io::Result<TcpListener>) -> Vec<String> {
+        self.release(wanted);
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = Vec::new();
         for (check, address) in wanted.iter().flat_map(|check| check.addresses.iter().map(move |address| (check, *address))) {
             if let Some(port) = ports.get(&address) {
                 port.shown.store(Arc::new(check.clone()));

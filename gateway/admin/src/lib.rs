@@ -4,9 +4,10 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `/healthz` | 200 while the process runs |
-//! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops |
+//! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops; below the first line what is not served, and why |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
+//! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes` | JSON: the objects with their status |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/promote`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
@@ -15,21 +16,28 @@ mod health_check;
 mod metrics;
 mod plugins;
 mod record;
+mod shown;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use axum::extract::State;
+use axum::Router;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use serde::Serialize;
+use sluicegate_model::escape;
 use sluicegate_model::operate::Operate;
 use sluicegate_model::record::Recorder;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
+use sluicegate_model::writer::LogStats;
+
+use shown::Shown;
 
 pub use health_check::HealthChecks;
 
@@ -46,6 +54,8 @@ pub struct View {
     pub operate: Operate,
     /// Samples balancers' picks.
     pub recorder: Arc<Recorder>,
+    /// What became of the lines of the process's log.
+    pub log: Arc<LogStats>,
 }
 
 /// Serves until `shutdown` is ready.
@@ -62,49 +72,120 @@ fn router(view: View) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/v1/services", get(|State(v): State<View>| async move { Json(v.status.load().services.clone()) }))
+        .route("/api/v1/services", get(|State(v): State<View>| beside(v, |status| Shown(&status.services).into_response())))
         .route("/api/v1/endpoints", get(endpoints))
-        .route("/api/v1/listeners", get(|State(v): State<View>| async move { Json(v.status.load().listeners.clone()) }))
-        .route("/api/v1/plugins", get(|State(v): State<View>| async move { Json(v.status.load().plugins.clone()) }))
+        .route("/api/v1/listeners", get(|State(v): State<View>| beside(v, |status| Shown(&status.listeners).into_response())))
+        .route("/api/v1/plugins", get(|State(v): State<View>| beside(v, |status| Shown(&status.plugins).into_response())))
         .route("/api/v1/plugins/{name}/history", get(plugins::history))
         .route("/api/v1/plugins/{name}/record", post(record::record))
         .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
-        .route("/api/v1/faults", get(|State(v): State<View>| async move { Json(v.status.load().faults.clone()) }))
+        .route("/api/v1/objects/{plural}", get(objects))
+        .route("/api/v1/faults", get(|State(v): State<View>| beside(v, |status| Shown(&status.faults).into_response())))
         .with_state(view)
+}
+
+async fn objects(State(view): State<View>, Path(plural): Path<String>) -> Response {
+    beside(view, move |status| match status.objects.as_ref().and_then(|objects| objects.objects(&plural)) {
+        Some(objects) => Shown(objects).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
+    .await
+}
+
+/// Made on a thread of its own: with 100,000 endpoints it takes a while, and `/healthz` must not wait for it.
+async fn beside(view: View, make: impl FnOnce(&Status) -> Response + Send + 'static) -> Response {
+    let made = tokio::task::spawn_blocking(move || make(&view.status.load()));
+    made.await.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &dyn std::error::Error) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], error.to_string()).into_response()
 }
 
 async fn ready(State(view): State<View>) -> impl IntoResponse {
     if view.stopping.load(Ordering::Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
     } else if view.proxy.serving.load(Ordering::Relaxed) == 0 {
-        (StatusCode::SERVICE_UNAVAILABLE, "no snapshot is served yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "no snapshot is served yet\n".to_owned())
+    } else if view.proxy.overload.refusing.load(Ordering::Relaxed) != 0 {
+        (StatusCode::SERVICE_UNAVAILABLE, "new work is refused for want of memory or descriptors\n".to_owned())
     } else {
-        (StatusCode::OK, "ok\n")
+        let status = view.status.load();
+        if !status.awaited.is_empty() {
+            let awaited: String = status.awaited.iter().map(|name| format!("no word of endpoints yet: {}\n", escape::line(name))).collect();
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("endpoints are looked for\n{awaited}"));
+        }
+        // What is missing does not keep traffic from the rest, so it is said, and no reason for a balancer in front to go elsewhere.
+        let unserved = status.unserved();
+        (StatusCode::OK, std::iter::once("ok".to_owned()).chain(unserved).map(|line| format!("{}\n", escape::line(&line))).collect())
     }
 }
 
-async fn metrics(State(view): State<View>) -> impl IntoResponse {
-    match metrics::encode(view) {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], error.to_string()),
+async fn metrics(State(view): State<View>) -> Response {
+    match tokio::task::spawn_blocking(move || metrics::encode(view)).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
 }
 
-async fn endpoints(State(view): State<View>) -> Json<Vec<serde_json::Value>> {
-    let status = view.status.load();
+async fn endpoints(State(view): State<View>) -> Response {
+    beside(view, |status| Shown(endpoint_rows(status)).into_response()).await
+}
+
+/// One endpoint of a service port, in the order of the fields' names.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row<'s> {
+    address: SocketAddr,
+    in_flight: u32,
+    latency_microseconds: u32,
+    namespace: &'s str,
+    node: &'s Option<String>,
+    panic: bool,
+    picks: u64,
+    port: u16,
+    port_name: &'s str,
+    protocol: &'s str,
+    ready: bool,
+    reason: Option<String>,
+    service: &'s str,
+    serving: bool,
+    state: &'static str,
+    success: f64,
+    terminating: bool,
+    weight: u32,
+    zone: &'s Option<String>,
+}
+
+fn endpoint_rows(status: &Status) -> Vec<Row<'_>> {
     let rows = status.services.iter().flat_map(|service| {
         service.ports.iter().flat_map(move |port| {
             port.endpoints.iter().map(move |e| {
                 let (state, reason) = e.state();
-                serde_json::json!({
-                    "namespace": service.namespace, "service": service.name, "port": port.port, "portName": port.name, "protocol": port.protocol,
-                    "address": e.address, "ready": e.ready, "serving": e.serving, "terminating": e.terminating, "weight": e.weight,
-                    "state": state, "reason": reason, "panic": port.stats.health.panic.load(Ordering::Relaxed),
-                    "zone": e.zone, "node": e.node, "inFlight": e.stats.in_flight(), "latencyMicroseconds": e.stats.latency_us(),
-                    "success": e.stats.success(), "picks": e.stats.picks.load(Ordering::Relaxed),
-                })
+                Row {
+                    address: e.address,
+                    in_flight: e.stats.in_flight(),
+                    latency_microseconds: e.stats.latency_us(),
+                    namespace: &service.namespace,
+                    node: &e.node,
+                    panic: port.stats.health.panic.load(Ordering::Relaxed),
+                    picks: e.stats.picks.load(Ordering::Relaxed),
+                    port: port.port,
+                    port_name: &port.name,
+                    protocol: &port.protocol,
+                    ready: e.ready,
+                    reason,
+                    service: &service.name,
+                    serving: e.serving,
+                    state,
+                    success: f64::from(e.stats.success()),
+                    terminating: e.terminating,
+                    weight: e.weight,
+                    zone: &e.zone,
+                }
             })
         })
     });
-    Json(rows.collect())
+    rows.collect()
 }

@@ -40,7 +40,7 @@ impl fmt::Debug for Metrics {
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.0.status.load();
-        process::encode(&mut encoder, &self.0.proxy, &status)?;
+        process::encode(&mut encoder, &self.0.proxy, &self.0.log, &status)?;
         tls::encode(&mut encoder, &self.0.proxy.tls, &status)?;
         services::encode(&mut encoder, &status)?;
         health::encode(&mut encoder, &status)?;

@@ -2,12 +2,13 @@
 
 use std::str::FromStr as _;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use sluicegate_model::escape;
 use sluicegate_model::operate::{Action, PluginEvent};
 
 use crate::View;
+use crate::shown::Shown;
 
 /// An order must carry this field. A page in a browser cannot send it to another origin without being asked first (CORS preflight), which is never
 /// answered: without it, any page could give orders to a gateway on the visitor's machine.
@@ -23,10 +24,10 @@ pub(super) fn ordered(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-pub(super) async fn history(State(view): State<View>, Path(name): Path<String>) -> Result<Json<Vec<PluginEvent>>, Refused> {
+pub(super) async fn history(State(view): State<View>, Path(name): Path<String>) -> Result<Shown<Vec<PluginEvent>>, Refused> {
     let status = view.status.load();
     let plugin = status.plugins.iter().find(|plugin| plugin.name == name);
-    plugin.map(|plugin| Json(plugin.history.clone())).ok_or((StatusCode::NOT_FOUND, format!("there is no plugin {name:?} in use\n")))
+    plugin.map(|plugin| Shown(plugin.history.clone())).ok_or((StatusCode::NOT_FOUND, format!("there is no plugin {name:?} in use\n")))
 }
 
 pub(super) async fn order(
@@ -37,5 +38,6 @@ pub(super) async fn order(
     ordered(&headers)?;
     let action = Action::from_str(&action).map_err(|error| (StatusCode::NOT_FOUND, format!("{error}\n")))?;
     let done = (view.operate)(name, action).await;
-    done.map(|said| said + "\n").map_err(|error| (StatusCode::CONFLICT, error + "\n"))
+    let line = |text: String| escape::line(&text).into_owned() + "\n";
+    done.map(line).map_err(|error| (StatusCode::CONFLICT, line(error)))
 }

@@ -1,35 +1,50 @@
 //! Node ports, cluster IPs and load balancer addresses, by the API server's rules (SERVICE-SEMANTICS §2), and kept on disk so that a restart
 //! gives the same ones: [`node_ports`] and [`addresses`] decide, here is what they decided before.
 //!
-//! Whoever holds a number or an address keeps it, whatever other objects want, in whatever order files are read: an API server would refuse the
-//! later object, and here the one that did not hold it before is the later one.
+//! An API server is sent updates one by one, and refuses the one that asks for what another object has. A folder is read as a whole, in which
+//! nothing is first: what its objects ask for by number or address is given them if it can be given to all of them, whatever was held before, so
+//! that Services exchange their node ports by one change. Where objects leave it open, or two ask for the same, whoever holds it keeps it.
 
+mod absent;
 mod addresses;
+mod changed;
 mod health_checks;
 mod node_ports;
+mod running;
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::Write as _;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Result};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
 use serde::{Deserialize, Serialize};
+use sluicegate_config::family::ServiceFamilies;
+use sluicegate_config::object::Service;
+use sluicegate_config::object::{Body, Object, error};
+use sluicegate_config::plan::Allocations;
+use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::{Fault, Severity};
-use sluicegate_model::object::{Body, Object};
-use sluicegate_model::plan::Allocations;
+
+pub use absent::Unread;
+
+use absent::Missing;
+
+use crate::state_file::{Found, StateFile};
+
+/// A hundred thousand Services' allocations are a tenth of it.
+const LARGEST_FILE: u64 = 256 << 20;
 
 /// What may be allocated.
 #[derive(Clone, Debug)]
 pub struct Ranges {
     /// Node ports.
     pub node_ports: RangeInclusive<u16>,
-    /// Cluster IPs.
-    pub cluster_ips: IpNet,
+    /// Cluster IPs: one range, or one of each IP family, the default family's first.
+    pub cluster_ips: Vec<IpNet>,
     /// Addresses for Services of type LoadBalancer, in this order; of a CIDR, its host addresses.
     pub load_balancer: Vec<IpNet>,
 }
@@ -38,131 +53,217 @@ impl Default for Ranges {
     fn default() -> Self {
         Self {
             node_ports: 30000..=32767,
-            cluster_ips: IpNet::V4(ipnet::Ipv4Net::new_assert([127, 96, 0, 0].into(), 16)),
+            cluster_ips: vec![IpNet::V4(ipnet::Ipv4Net::new_assert([127, 96, 0, 0].into(), 16))],
             load_balancer: Vec::new(),
         }
     }
 }
 
-/// On disk: one row a service port, one a Service.
+/// On disk: one row a service port, one a Service. What a later release adds is passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct State {
     /// `namespace/name:port/protocol`.
     node_ports: BTreeMap<String, u16>,
     /// The names of these ports, by the same keys: a port that is renumbered and keeps its name keeps its node port.
     #[serde(default)]
     port_names: BTreeMap<String, String>,
-    /// `namespace/name`.
+    /// `namespace/name`. Of the Service's primary IP family.
     cluster_ips: BTreeMap<String, IpAddr>,
+    /// Of its other one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    secondary_cluster_ips: BTreeMap<String, IpAddr>,
     load_balancer: BTreeMap<String, IpAddr>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    secondary_load_balancer: BTreeMap<String, IpAddr>,
     #[serde(default)]
     health_check_node_ports: BTreeMap<String, u16>,
+    /// By Service, the file its object was in last.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    /// Services that are not there and keep what they hold, in the order in which they went: the lowest number first.
+    #[serde(default)]
+    gone: BTreeMap<String, u64>,
+    /// Counted while allocating.
+    #[serde(skip)]
+    missing: Missing,
+}
+
+/// Addresses by `namespace/name`, of two IP families.
+struct Held {
+    primary: BTreeMap<String, IpAddr>,
+    secondary: BTreeMap<String, IpAddr>,
+}
+
+impl Held {
+    fn all(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+        self.primary.iter().chain(&self.secondary).map(|(id, ip)| (id.as_str(), *ip))
+    }
+
+    fn of(&self, id: &str, family: IpFamily) -> Option<IpAddr> {
+        [&self.primary, &self.secondary].into_iter().filter_map(|map| map.get(id).copied()).find(|ip| IpFamily::of(*ip) == family)
+    }
+
+    fn give(&mut self, service: &Wanting<'_>, ip: IpAddr) {
+        let primary = service.families.secondary() != Some(IpFamily::of(ip));
+        let map = if primary { &mut self.primary } else { &mut self.secondary };
+        map.insert(service.id.clone(), ip);
+    }
 }
 
 /// Allocates, and remembers.
 pub struct Allocator {
     ranges: Ranges,
     state: State,
-    file: Option<PathBuf>,
+    file: Option<StateFile>,
     unsaved: bool,
+    /// Everything could be read and everybody has what they asked for, so what others hold bears on nobody.
+    settled: bool,
+    /// Why the last attempt to save failed, for as long as none succeeds.
+    failed: Option<String>,
     /// What this process has logged.
     announced: BTreeMap<String, u16>,
-    /// Held as long as the gateway runs: two gateways on one folder would hand out each other's ports.
+    /// Held as long as the gateway runs: two gateways on one folder would hand out each other's ports. None where the folder cannot be written.
     lock: Option<File>,
 }
 
 impl Allocator {
+    fn with(ranges: Ranges, state: State, file: Option<StateFile>, lock: Option<File>) -> Self {
+        Self { ranges, state, file, unsaved: false, settled: false, failed: None, announced: BTreeMap::new(), lock }
+    }
+
     /// Remembers nothing beyond its own life; for `check` and `explain`.
     pub fn in_memory(ranges: Ranges) -> Self {
-        Self { ranges, state: State::default(), file: None, unsaved: false, announced: BTreeMap::new(), lock: None }
+        Self::with(ranges, State::default(), None, None)
     }
 
     /// Reads what was allocated before from `folder`, for looking only.
     pub fn read_only(folder: &Path, ranges: Ranges) -> Self {
-        let state = std::fs::read_to_string(folder.join("allocations.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
-        Self { ranges, state: state.unwrap_or_default(), file: None, unsaved: false, announced: BTreeMap::new(), lock: None }
+        Self::with(ranges, file(folder).look().content.unwrap_or_default(), None, None)
     }
 
-    /// Takes the folder for this process. A file that cannot be read is moved aside, never overwritten.
-    pub fn load(folder: &Path, ranges: Ranges) -> std::io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let lock = File::create(folder.join("lock"))?;
-        lock.try_lock().map_err(|_| std::io::Error::other(format!("{}: another gateway uses this state folder", folder.display())))?;
-        Self::take_over(folder, ranges, lock)
+    /// Takes the folder for this process. A folder that cannot be written is told, and taken as it is: what is in it is used, and nothing kept.
+    ///
+    /// # Errors
+    /// Another gateway has it; it is no folder.
+    pub fn load(folder: &Path, ranges: Ranges) -> Result<Self> {
+        let lock = match lock(folder) {
+            Ok(lock) => {
+                lock.try_lock().map_err(|_| Error::other(format!("{}: another gateway uses this state folder", folder.display())))?;
+                Some(lock)
+            }
+            Err(error) if unwritable(&error) => {
+                tracing::warn!(%error, folder = %folder.display(), "the state folder cannot be written: a restart may give other ports");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self::read(folder, ranges, lock))
     }
 
     /// The same with the folder's lock from a predecessor, which allocates no more. Both hold it until the predecessor ends: a lock belongs to
     /// the open file, not to the process (flock(2)).
-    pub fn take_over(folder: &Path, ranges: Ranges, lock: File) -> std::io::Result<Self> {
-        let file = folder.join("allocations.json");
-        let state = match std::fs::read_to_string(&file) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => State::default(),
-            Err(e) => return Err(e),
-            Ok(text) => match serde_json::from_str(&text) {
-                Ok(state) => state,
-                Err(error) => {
-                    // A second one must not take the place of the first: that may be the one worth mending.
-                    let aside = (0..)
-                        .map(|n| folder.join(format!("allocations.json.corrupt{}", if n == 0 { String::new() } else { format!("-{n}") })));
-                    let aside = aside.into_iter().find(|path| !path.exists()).unwrap_or_else(|| folder.join("allocations.json.corrupt"));
-                    std::fs::rename(&file, &aside)?;
-                    tracing::error!(%error, file = %file.display(), moved_to = %aside.display(), "the allocations cannot be read; new ones are made");
-                    State::default()
-                }
-            },
-        };
-        Ok(Self { ranges, state, file: Some(file), unsaved: false, announced: BTreeMap::new(), lock: Some(lock) })
+    pub fn take_over(folder: &Path, ranges: Ranges, lock: File) -> Self {
+        Self::read(folder, ranges, Some(lock))
     }
 
-    /// A second descriptor of the lock, for a successor.
-    pub fn lock(&self) -> std::io::Result<File> {
-        self.lock.as_ref().ok_or_else(|| std::io::Error::other("this allocator has no folder"))?.try_clone()
-    }
-
-    /// Allocates for all Services and saves. First what is held already is kept, then fixed values are given, then new ones, each in the order of
-    /// names. `complete`: every object could be read, so that one which is not there is gone, and its allocations with it.
-    pub fn allocate(&mut self, objects: &[Arc<Object>], complete: bool) -> (Allocations, Vec<Fault>) {
-        let mut faults = Vec::new();
-        let services: Vec<Wanting<'_>> = objects.iter().filter_map(Wanting::new).collect();
-        let mut next = State::default();
-        if !complete {
-            self.keep_absent(&services, &mut next);
+    fn read(folder: &Path, ranges: Ranges, lock: Option<File>) -> Self {
+        let file = file(folder);
+        let Found { content, damage } = file.load();
+        let outcome = if content.is_some() { "the copy is used, nothing is lost" } else { "new ones are made" };
+        for damage in &damage {
+            tracing::error!(damage, "the file of allocations is damaged; {outcome}");
         }
-        self.node_ports(&services, &mut next, &mut faults);
-        self.cluster_ips(&services, &mut next, &mut faults);
-        self.load_balancers(&services, &mut next, &mut faults);
+        let mut made = Self::with(ranges, content.unwrap_or_default(), Some(file), lock);
+        // Both are whole again with the first change, or at once.
+        made.unsaved = !damage.is_empty();
+        made
+    }
+
+    /// A second descriptor of the lock, for a successor. None: this allocator has none.
+    pub fn lock(&self) -> Result<Option<File>> {
+        self.lock.as_ref().map(File::try_clone).transpose()
+    }
+
+    /// Allocates for all Services. First what they ask for by value is given, then what is held is kept, then there are new ones, each in the order
+    /// of names.
+    /// What Services hold that are not there is free, but for what `unread` says.
+    pub fn allocate(&mut self, objects: &[Arc<Object>], unread: &Unread) -> (Allocations, Vec<Fault>) {
+        let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
+        let mut unconfigured = Vec::new();
+        let services: Vec<Wanting<'_>> = objects.iter().filter_map(|object| Wanting::new(object, &configured, &mut unconfigured)).collect();
+        let mut absent = self.absent(&services, unread);
+        let (mut next, mut faults) = loop {
+            let (next, faults) = self.attempt(&services, absent.held.clone());
+            if next.missing == Missing::default() || !absent.free(next.missing) {
+                break (next, faults);
+            }
+        };
+        faults.append(&mut unconfigured);
+        next.missing = Missing::default();
         self.unsaved |= next != self.state;
         self.announce(&services, &next);
         self.state = next;
-        if self.unsaved {
-            match self.save() {
-                Ok(()) => self.unsaved = false,
-                // Tried again with the next change.
-                Err(error) => faults.push(Fault {
-                    severity: Severity::Error,
+        self.settled = faults.is_empty() && unread.is_empty();
+        let mut made = Allocations::default();
+        self.note(&services, &mut made);
+        (made, faults)
+    }
+
+    /// `next`: what is held by others and not to be given away.
+    fn attempt(&self, services: &[Wanting<'_>], mut next: State) -> (State, Vec<Fault>) {
+        let mut faults = Vec::new();
+        next.files.extend(services.iter().map(|service| (service.id.clone(), service.object.origin.file().display().to_string())));
+        self.node_ports(services, &mut next, &mut faults);
+        self.cluster_ips(services, &mut next, &mut faults);
+        self.load_balancers(services, &mut next, &mut faults);
+        (next, faults)
+    }
+
+    /// Whether something waits to be saved.
+    pub fn unsaved(&self) -> bool {
+        self.unsaved && self.file.is_some()
+    }
+
+    /// Saves what has changed since it was saved last. What cannot be saved waits for the next call. Blocks.
+    pub fn save(&mut self) -> Option<Fault> {
+        let file = self.file.as_ref().filter(|_| self.unsaved)?;
+        let saved = file.save(&self.state);
+        self.saved(saved)
+    }
+
+    /// The same on another thread: a disk may take its time.
+    pub async fn save_beside(&mut self) -> Option<Fault> {
+        let file = self.file.clone().filter(|_| self.unsaved)?;
+        let state = self.state.clone();
+        let saved = tokio::task::spawn_blocking(move || file.save(&state)).await;
+        self.saved(saved.unwrap_or_else(|error| Err(Error::other(error))))
+    }
+
+    fn saved(&mut self, saved: Result<()>) -> Option<Fault> {
+        let file = self.file.as_ref()?;
+        match saved {
+            Ok(()) => {
+                self.unsaved = false;
+                if self.failed.take().is_some() {
+                    tracing::info!(file = %file.path().display(), "the allocations are saved again");
+                }
+                None
+            }
+            Err(error) => {
+                let error = self.failed.insert(error.to_string());
+                Some(Fault {
+                    severity: Severity::Warning,
                     place: None,
                     object: None,
                     message: format!("the allocations could not be saved: {error}: a restart may give other ports"),
-                    expected: self.file.as_ref().map(|f| format!("a folder this process may write to: {}", f.display())),
-                }),
+                    expected: Some(format!(
+                        "room in a folder that this process may write to, for {}; it is tried again",
+                        file.path().display()
+                    )),
+                })
             }
         }
-        (self.allocations(&services), faults)
-    }
-
-    /// What belongs to objects that could not be read stays theirs.
-    fn keep_absent(&self, services: &[Wanting<'_>], next: &mut State) {
-        let there: HashSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
-        let absent = |key: &String| !there.contains(key.split(':').next().unwrap_or_default());
-        let ports = |map: &BTreeMap<String, u16>| map.iter().filter(|(k, _)| absent(k)).map(|(k, v)| (k.clone(), *v)).collect();
-        next.node_ports = ports(&self.state.node_ports);
-        let names = self.state.port_names.iter().filter(|(k, _)| absent(k));
-        next.port_names = names.map(|(k, v)| (k.clone(), v.clone())).collect();
-        let addresses = |map: &BTreeMap<String, IpAddr>| map.iter().filter(|(k, _)| absent(k)).map(|(k, v)| (k.clone(), *v)).collect();
-        next.cluster_ips = addresses(&self.state.cluster_ips);
-        next.load_balancer = addresses(&self.state.load_balancer);
-        next.health_check_node_ports = ports(&self.state.health_check_node_ports);
     }
 
     /// Once a process for each port, so that it is seen at each start; and each change.
@@ -172,10 +273,17 @@ impl Allocator {
                 let key = port.key(&service.id);
                 let Some(number) = next.node_ports.get(&key) else { continue };
                 if self.announced.insert(key.clone(), *number) != Some(*number) {
-                    if self.state.node_ports.get(&key) == Some(number) {
-                        tracing::info!(port = key, node_port = number, "the node port is kept");
-                    } else {
-                        tracing::info!(port = key, node_port = number, "a node port is allocated");
+                    match self.state.node_ports.get(&key) {
+                        Some(before) if before == number => tracing::info!(port = key, node_port = number, "the node port is kept"),
+                        Some(before) if port.node_port.is_none() => {
+                            tracing::warn!(
+                                port = key,
+                                node_port = number,
+                                before,
+                                "the node port has changed: another object asks for the one it had"
+                            );
+                        }
+                        _ => tracing::info!(port = key, node_port = number, "a node port is allocated"),
                     }
                 }
             }
@@ -183,12 +291,16 @@ impl Allocator {
         self.announced.retain(|key, _| next.node_ports.contains_key(key));
     }
 
-    fn allocations(&self, services: &[Wanting<'_>]) -> Allocations {
-        let mut made = Allocations::default();
+    /// What these Services hold.
+    fn note(&self, services: &[Wanting<'_>], made: &mut Allocations) {
         for service in services {
             let id = (service.object.key.namespace.clone(), service.object.key.name.clone());
-            made.cluster_ips.extend(self.state.cluster_ips.get(&service.id).map(|ip| (id.clone(), *ip)));
-            made.load_balancer.extend(self.state.load_balancer.get(&service.id).map(|ip| (id.clone(), *ip)));
+            let both = |primary: &BTreeMap<String, IpAddr>, secondary: &BTreeMap<String, IpAddr>| -> Vec<IpAddr> {
+                [primary, secondary].into_iter().filter_map(|map| map.get(&service.id).copied()).collect()
+            };
+            made.cluster_ips.insert(id.clone(), both(&self.state.cluster_ips, &self.state.secondary_cluster_ips));
+            made.load_balancer.insert(id.clone(), both(&self.state.load_balancer, &self.state.secondary_load_balancer));
+            made.families.insert(id.clone(), service.families.clone());
             made.health_check_node_ports.extend(self.state.health_check_node_ports.get(&service.id).map(|port| (id.clone(), *port)));
             for port in &service.ports {
                 if let Some(node_port) = self.state.node_ports.get(&port.key(&service.id)) {
@@ -196,19 +308,24 @@ impl Allocator {
                 }
             }
         }
-        made
     }
+}
 
-    fn save(&self) -> std::io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let folder = file.parent().unwrap_or_else(|| Path::new("."));
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut temporary, &self.state)?;
-        temporary.write_all(b"\n")?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(file)?;
-        Ok(())
-    }
+fn file(folder: &Path) -> StateFile {
+    StateFile::new(folder.join("allocations.json"), "allocations", LARGEST_FILE)
+}
+
+/// The file whose lock is the folder's. One that is there and cannot be written can be locked nevertheless (flock(2)).
+fn lock(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join("lock");
+    let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    lock.or_else(|error| File::open(path).map_err(|_| error))
+}
+
+fn unwritable(error: &Error) -> bool {
+    use ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 /// A Service, and what of it bears on allocation.
@@ -218,13 +335,21 @@ struct Wanting<'a> {
     /// `namespace/name`.
     id: String,
     ports: Vec<Port>,
+    families: ServiceFamilies,
 }
 
 impl<'a> Wanting<'a> {
-    fn new(object: &'a Arc<Object>) -> Option<Self> {
+    fn new(object: &'a Arc<Object>, configured: &[IpFamily], faults: &mut Vec<Fault>) -> Option<Self> {
         let Body::Service(service) = &object.body else { return None };
         let id = format!("{}/{}", object.key.namespace, object.key.name);
-        Some(Self { object, service, id, ports: ports(service) })
+        let (families, unconfigured) = service.spec.as_ref().map(|spec| ServiceFamilies::resolve(spec, configured)).unwrap_or_default();
+        for (path, what) in unconfigured {
+            let message = format!("Service {:?} is invalid: {path}: {what}", object.key.name);
+            let hint =
+                "a range of each family in --service-cluster-ip-range, as in 127.96.0.0/16,fd96::/112; its other addresses are served";
+            faults.push(error(&object.origin, &object.key, &path, message, Some(hint.to_owned())));
+        }
+        Some(Self { object, service, id, ports: ports(service), families })
     }
 
     fn type_(&self) -> &str {

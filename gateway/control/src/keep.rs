@@ -2,15 +2,15 @@
 //! and the pools begin cold.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use sluicegate_model::plugin::{MAX_SAVED, Saved};
 use sluicegate_model::shelf::{MOST_BYTES, Shelf, Slot};
+
+use crate::state_file::StateFile;
 
 /// Counted up when the file's form changes.
 const FORM: u32 = 1;
@@ -33,34 +33,21 @@ struct Row {
     data: String,
 }
 
-/// The file of a state folder.
-pub fn file(folder: &Path) -> PathBuf {
-    folder.join("plugin-state.json")
+fn file(folder: &Path) -> StateFile {
+    StateFile::new(folder.join("plugin-state.json"), "plugin state", LARGEST_FILE)
 }
 
 /// What an earlier start left in the folder.
 pub fn load(folder: &Path) -> Shelf {
-    let file = file(folder);
-    match read(&file) {
-        Ok(kept) => Shelf::with(kept),
-        Err(error) => {
-            tracing::warn!(error, file = %file.display(), "the state that plugins left cannot be read; their pools begin cold");
-            Shelf::default()
-        }
+    let found = file(folder).load::<Kept>();
+    let kept = found.content.map_or_else(|| Ok(BTreeMap::new()), unpack);
+    for damage in found.damage.iter().chain(kept.as_ref().err()) {
+        tracing::warn!(damage, "the state that plugins left is damaged; what cannot be read of it is begun cold");
     }
+    kept.map_or_else(|_| Shelf::default(), Shelf::with)
 }
 
-fn read(file: &Path) -> Result<BTreeMap<Slot, Saved>, String> {
-    let size = match file.metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error.to_string()),
-        Ok(metadata) => metadata.len(),
-    };
-    if size > LARGEST_FILE {
-        return Err(format!("{size} bytes are more than {LARGEST_FILE}"));
-    }
-    let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
-    let kept: Kept = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+fn unpack(kept: Kept) -> Result<BTreeMap<Slot, Saved>, String> {
     if kept.form != FORM {
         return Err(format!("it is of form {}, and this gateway reads {FORM}", kept.form));
     }
@@ -75,24 +62,19 @@ fn read(file: &Path) -> Result<BTreeMap<Slot, Saved>, String> {
     kept.pools.into_iter().map(row).collect()
 }
 
-/// Writes what has changed since the last time, if anything has. Blocks.
+/// Writes what has changed since it was written last, if anything has. What cannot be written waits for the next call; told once. Blocks.
 pub fn save(shelf: &Shelf, folder: &Path) {
     let Some(kept) = shelf.changes() else { return };
     let file = file(folder);
-    if let Err(error) = write(kept, &file) {
-        tracing::warn!(%error, file = %file.display(), "the state of plugins could not be saved; after a restart their pools begin with older state, or none");
-    }
-}
-
-/// Renamed into place, so that a crash leaves the old file or the new one.
-fn write(kept: BTreeMap<Slot, Saved>, file: &Path) -> std::io::Result<()> {
     let row = |(slot, saved): (Slot, Saved)| Row { slot, version: saved.version, data: BASE64_STANDARD.encode(&saved.data) };
-    let text = serde_json::to_vec(&Kept { form: FORM, pools: kept.into_iter().map(row).collect() })?;
-    let partial = file.with_extension("json.partial");
-    let mut to = File::create(&partial)?;
-    to.write_all(&text)?;
-    to.sync_all()?;
-    std::fs::rename(partial, file)
+    match file.save(&Kept { form: FORM, pools: kept.into_iter().map(row).collect() }) {
+        Ok(()) if shelf.saved() => tracing::info!(file = %file.path().display(), "the state of plugins is saved again"),
+        Ok(()) => {}
+        Err(error) if shelf.unsaved() => {
+            tracing::warn!(%error, file = %file.path().display(), "the state of plugins could not be saved; after a restart their pools begin with older state, or none");
+        }
+        Err(_) => {}
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +92,6 @@ mod tests {
         shelf.put(slot(1), Saved { version: 3, data: vec![0, 255, 7] });
         save(&shelf, folder.path());
         assert_eq!(load(folder.path()).find(&slot(1)), Some(Saved { version: 3, data: vec![0, 255, 7] }));
-        assert!(!file(folder.path()).with_extension("json.partial").exists());
     }
 
     #[test]
@@ -122,8 +103,22 @@ mod tests {
             r#"{"form":2,"pools":[]}"#,
             r#"{"form":1,"pools":[{"slot":{"plugin":"p","pool":"a","worker":0},"version":1,"data":"?"}]}"#,
         ] {
-            std::fs::write(file(folder.path()), text).expect("written");
+            std::fs::write(file(folder.path()).path(), text).expect("written");
             assert_eq!(load(folder.path()).find(&slot(0)), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_saved_is_saved_when_there_is_room_again_and_damage_costs_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shelf = load(folder.path());
+        let obstacle = folder.path().join("plugin-state.json.partial");
+        std::fs::create_dir_all(obstacle.join("full")).expect("made");
+        shelf.put(slot(1), Saved { version: 3, data: vec![7] });
+        save(&shelf, folder.path());
+        std::fs::remove_dir_all(obstacle).expect("removed");
+        save(&shelf, folder.path());
+        std::fs::write(file(folder.path()).path(), "damaged").expect("written");
+        assert_eq!(load(folder.path()).find(&slot(1)), Some(Saved { version: 3, data: vec![7] }));
     }
 }

@@ -1,8 +1,9 @@
-//! What changes and what follows from it. In the order of a change: [`source`] sees that a file changed and reads the folder; [`store`] keeps
-//! each object's last good version; [`allocate`] gives ports and addresses; the plan is compiled (`sluicegate_model::plan`); [`registry`] loads
-//! the plugins it names and tries them; [`discovery`] runs the discovery plugins; [`assemble`] makes the snapshot; [`health`] says
-//! which endpoints are used, and has pools made anew; [`controller`] is the loop around all this, one task that owns all state, so nothing here is
-//! locked. [`keep`] writes down what pools of balancers know, for the next start.
+//! What changes and what follows from it. In the order of a change: [`sources`] say what has changed; [`store`] keeps each object's last good version;
+//! [`allocate`] gives ports and addresses; the plan is compiled (`sluicegate_config::plan`); [`plugins`] loads the plugins it names and tries them;
+//! [`discovery`] runs the discovery plugins; [`assemble`] says which endpoints are let in and makes the snapshot; [`health`] says which endpoints are
+//! used, and has pools made anew; [`controller`] is the loop around all this, one task that owns all state, so nothing here is locked.
+//! [`node_addresses`] are those of this machine. [`keep`] writes down what pools of balancers know, for the next start, and [`tickets`] the secrets of
+//! TLS session tickets. What is kept on disk is in `state_file`s; files of others are read by `regular`.
 
 pub mod allocate;
 pub mod assemble;
@@ -10,8 +11,10 @@ pub mod controller;
 pub mod discovery;
 pub mod health;
 pub mod keep;
-pub mod registry;
-pub mod signature;
-pub mod source;
+pub mod node_addresses;
+pub mod plugins;
+mod regular;
+pub mod sources;
+mod state_file;
 pub mod store;
-mod tls;
+pub mod tickets;

@@ -6,7 +6,7 @@
 //! is compiled anew. The folder is this user's alone: who can write to it can as well replace the gateway.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub(crate) struct CodeCache {
     sums: PathBuf,
     /// What was checked, and as what file. Held while something is compiled, so that no entry is looked at half way.
     checked: Mutex<HashMap<PathBuf, Stamp>>,
+    /// Held meanwhile as well, since other processes may use the folder: a successor, or a command beside a gateway.
+    lock: File,
 }
 
 /// Changes whenever a file's content does: nobody can set the time of the last change of the inode (`ctime`).
@@ -61,6 +63,14 @@ impl CodeCache {
         let (entries, sums) = (folder.join("code"), folder.join("sums"));
         fs::create_dir_all(&entries)?;
         fs::create_dir_all(&sums)?;
+        // What is unsound has to be removed before anything is compiled, so a folder that cannot be written is of no use.
+        let lock = File::create(folder.join("lock"))?;
+        let locked = lock.lock();
+        let probe = sums.join("probe.partial");
+        fs::write(&probe, "").and_then(|()| fs::remove_file(&probe))?;
+        if locked.is_ok() {
+            lock.unlock()?;
+        }
         let mut config = CacheConfig::new();
         config
             .with_directory(&entries)
@@ -69,7 +79,7 @@ impl CodeCache {
             // It would rewrite an entry that is used often, and the sum would no longer be its own.
             .with_optimized_compression_usage_counter_threshold(u64::MAX);
         let cache = Cache::new(config).map_err(|e| io::Error::other(format!("{e:#}")))?;
-        Ok(Self { cache, entries, sums, checked: Mutex::default() })
+        Ok(Self { cache, entries, sums, checked: Mutex::default(), lock })
     }
 
     pub(crate) fn wasmtime(&self) -> Cache {
@@ -84,11 +94,18 @@ impl CodeCache {
     /// Compiles something while no entry is in the folder but those that are sound.
     pub(crate) fn around<T>(&self, compile: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check(&mut checked)?;
-        let before = self.cache.cache_misses();
-        let compiled = compile();
-        if self.cache.cache_misses() != before {
-            self.seal(&mut checked);
+        // Where a file system has no locks, what another process has just compiled may be removed before its sum is written; it is compiled once more then.
+        let locked = self.lock.lock().inspect_err(|error| tracing::debug!(%error, "the folder of compiled code has no lock"));
+        let compiled = self.check(&mut checked).and_then(|()| {
+            let before = self.cache.cache_misses();
+            let compiled = compile();
+            if self.cache.cache_misses() != before {
+                self.seal(&mut checked);
+            }
+            compiled
+        });
+        if locked.is_ok() {
+            let _ = self.lock.unlock();
         }
         compiled
     }
@@ -117,8 +134,7 @@ impl CodeCache {
         fs::read_to_string(sum).is_ok_and(|written| written == sha256(&code))
     }
 
-    /// Writes down the sums of new entries. What is compiled while another gateway looks at the same folder (a take-over) may be removed by it
-    /// before this; it is compiled once more then.
+    /// Writes down the sums of new entries.
     fn seal(&self, checked: &mut HashMap<PathBuf, Stamp>) {
         for entry in self.all() {
             if checked.contains_key(&entry) {

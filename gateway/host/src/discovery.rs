@@ -1,14 +1,16 @@
-//! Discovery plugins over wasm: one long-running task for each plugin, on control's runtime. The guest waits in `objects.next`; between two
-//! waits it may compute for its configure deadline, yielding to the runtime at every epoch so that it delays nobody, and it may await answers
-//! from the network, both together for [`LONGEST_STEP`].
+//! Discovery plugins over wasm: one long-running task for each plugin, on a thread of its own. The guest waits in `objects.next`; between two
+//! waits it may compute for its configure deadline, yielding to the runtime at every epoch so that it can be stopped, and it may await answers
+//! from the network, both together for [`LONGEST_STEP`]. On average it may have a part of a core ([`Share`]). What it publishes is given to control
+//! when it waits the next time.
 
-use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sluicegate_model::plugin::{Generation, Limits, PluginError, Stage};
-use tokio::sync::mpsc;
+use sluicegate_model::discovery::{DiscoveryGeneration, Event, Events, FoundEndpoint, Key, Publications, Publisher, Running, Silent};
+use sluicegate_model::plugin::{Generation, Limits, PluginError, PluginKind, Stage};
+use sluicegate_model::route::{ListenerInfo, RouteTable};
 use wasmtime::component::{Component, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
@@ -18,8 +20,9 @@ use crate::bindings::balancer::sluicegate::plugin::{host, metrics, shared};
 use crate::bindings::discovery as now;
 use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
 use crate::bindings::v0_1::discovery as v0_1;
-use crate::engine::TICK;
-use crate::state::{State, cut, explain};
+use crate::kinds::{Kind, Loading};
+use crate::load::Description;
+use crate::state::{State, cut, explain, processor_time};
 use crate::version::ContractVersion;
 use crate::wasi::Wasi;
 use crate::wasi::egress::{Egress, Network};
@@ -28,46 +31,14 @@ use crate::wasi::egress::{Egress, Network};
 const BATCH: usize = 1024;
 /// A publication with more endpoints is refused.
 const MAX_ENDPOINTS: usize = 100_000;
-/// Bytes of all that is published between two waits: the endpoints, their texts, the targets' names.
-const MAX_PUBLISHED: usize = 128 << 20;
+/// Of the processor time of one core, a plugin may have this much at once,
+const BURST: f64 = 3.0;
+/// and one part of so many on average.
+const PARTS: f64 = 4.0;
 /// From one `objects.next` to the next: enough for an exchange or two with a slow source, which the host's own deadlines end before.
 const LONGEST_STEP: Duration = Duration::from_secs(150);
-
-/// A namespace and a name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
-
-/// What a discovery task is told.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Find endpoints for this Service (JSON), configured so (JSON).
-    Target(Key, Arc<str>, Arc<str>),
-    /// No longer.
-    TargetGone(Key),
-    /// An object (its kind, JSON) is new or has changed.
-    Object(String, Key, Arc<str>),
-    /// An object of this kind is gone.
-    ObjectGone(String, Key),
-    /// Everything that existed has been sent.
-    Synced,
-}
-
-/// What a discovery task found.
-#[derive(Clone, Debug)]
-pub enum Found {
-    /// These are the endpoints of a target now.
-    Endpoints(Key, Vec<FoundEndpoint>),
-    /// They could not be found; the last ones stay.
-    Failed(Key, String),
-}
-
-/// An endpoint, as a plugin publishes it.
-pub type FoundEndpoint = publishing::Endpoint;
+/// For a guest to say what it is, at least: its thread has a low priority, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One generation of a discovery plugin.
 pub struct WasmDiscovery {
@@ -78,39 +49,93 @@ pub struct WasmDiscovery {
     pub(crate) generation: Arc<Generation>,
 }
 
+impl Kind for WasmDiscovery {
+    const KIND: PluginKind = PluginKind::Discovery;
+    const INTERFACE: &'static str = "discovering";
+    type State = DiscoveryState;
+
+    fn link(linker: &mut Linker<DiscoveryState>) -> Result<(), wasmtime::Error> {
+        add_to_linker(linker)
+    }
+
+    fn load(loading: &Loading<'_>, linker: &Linker<DiscoveryState>) -> Result<(Self, Description), PluginError> {
+        let pre = Pre::new(linker, loading.component, loading.contract).map_err(|e| loading.misfit(&e))?;
+        let (loader, limits) = (loading.loader, loading.limits.clone());
+        let (hosts, files) = (limits.allowed_hosts.clone(), limits.allowed_files.clone());
+        let egress = Arc::new(Egress { hosts, files, admin: loader.admin, network: loader.network });
+        // Its version is known when it has said it.
+        let mut made = Self { pre, engine: loader.engine.clone(), limits, egress, generation: loading.generation("") };
+        let description = loading.description(Self::KIND, made.describe()?)?;
+        made.generation = loading.generation(&description.version);
+        Ok((made, description))
+    }
+
+    fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    fn trial(&self, _config: &str, _listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
+        Ok(None)
+    }
+}
+
 pub(crate) struct DiscoveryState {
     base: State,
     events: Arc<tokio::sync::Mutex<Inbox>>,
-    found: mpsc::Sender<Found>,
+    publisher: Arc<dyn Publisher>,
     kinds: Vec<String>,
     generation: Arc<Generation>,
-    pending: Pending,
+    /// Published since the last wait.
+    pending: Publications,
     pub(crate) wasi: Wasi,
-    /// Epochs that passed while the guest computed: what it awaits of the host is not its own time.
-    computed: u32,
+    /// The thread's processor time when the guest's step began: what it awaits of the host is not its own time, nor is what others compute.
+    begun: Duration,
     step: Step,
+    share: Share,
+}
+
+/// The part of a core that a plugin may have. Who has had more waits for events a little longer.
+struct Share {
+    /// In seconds; a debt, if it is negative.
+    credit: f64,
+    at: Instant,
+    computed: Duration,
+}
+
+impl Share {
+    /// Of the thread that calls this.
+    fn new() -> Self {
+        Self { credit: BURST, at: Instant::now(), computed: processor_time() }
+    }
+
+    /// How long to wait before it goes on.
+    fn pay(&mut self) -> Duration {
+        let (at, computed) = (Instant::now(), processor_time());
+        let earned = at.duration_since(self.at).as_secs_f64() / PARTS;
+        let spent = computed.saturating_sub(self.computed).as_secs_f64();
+        self.credit = (self.credit + earned - spent).min(BURST);
+        (self.at, self.computed) = (at, computed);
+        Duration::try_from_secs_f64(-self.credit * PARTS).unwrap_or_default()
+    }
 }
 
 /// What the guest was not told yet. Shared with pollables, of which the guest waits for one or for `next`, never for both.
 struct Inbox {
-    events: mpsc::UnboundedReceiver<Event>,
+    events: Box<dyn Events>,
     /// Received by a pollable, for the next `next`.
     first: Option<Event>,
 }
 
 impl Inbox {
-    /// Waits for an event. Control drops the sender only together with this task.
+    /// Waits until there is an event.
     async fn peek(&mut self) {
         if self.first.is_none() {
-            match self.events.recv().await {
-                Some(event) => self.first = Some(event),
-                None => std::future::pending().await,
-            }
+            self.first = Some(poll_fn(|cx| self.events.poll_next(cx)).await);
         }
     }
 
     fn take(&mut self) -> Option<Event> {
-        self.first.take().or_else(|| self.events.try_recv().ok())
+        self.first.take().or_else(|| self.events.try_next())
     }
 }
 
@@ -220,31 +245,36 @@ impl Guest {
     }
 }
 
-impl WasmDiscovery {
-    /// Its identity and counters.
-    pub fn generation(&self) -> &Arc<Generation> {
+impl DiscoveryGeneration for WasmDiscovery {
+    fn generation(&self) -> &Arc<Generation> {
         &self.generation
     }
 
-    fn store(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>, egress: Arc<Egress>) -> Store<DiscoveryState> {
+    fn run(self: Arc<Self>, events: Box<dyn Events>, publisher: Arc<dyn Publisher>) -> Running {
+        Box::pin(async move { self.run_guest(events, publisher).await })
+    }
+}
+
+impl WasmDiscovery {
+    fn store(&self, events: Box<dyn Events>, publisher: Arc<dyn Publisher>, egress: Arc<Egress>) -> Store<DiscoveryState> {
         let state = DiscoveryState {
             base: State::new(self.generation.plugin.clone(), self.limits.clone(), self.generation.commons.clone()),
             events: Arc::new(tokio::sync::Mutex::new(Inbox { events, first: None })),
-            found,
+            publisher,
             kinds: Vec::new(),
             generation: self.generation.clone(),
-            pending: Pending::default(),
+            pending: Publications::default(),
             wasi: Wasi::new(self.generation.plugin.clone(), egress, self.limits.requests),
-            computed: 0,
+            begun: processor_time(),
             step: Step::default(),
+            share: Share::new(),
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.base as &mut dyn ResourceLimiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
-            state.computed += 1;
-            if TICK * state.computed > state.base.limits.configure_deadline {
+            if processor_time().saturating_sub(state.begun) > state.base.limits.configure_deadline {
                 return Err(wasmtime::Trap::Interrupt.into());
             }
             Ok(UpdateDeadline::Yield(1))
@@ -256,23 +286,24 @@ impl WasmDiscovery {
     pub(crate) fn describe(&self) -> Result<(String, String, String), PluginError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let fail = |reason: String| PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Describe, reason };
-        let (_, events) = mpsc::unbounded_channel();
-        let (found, _) = mpsc::channel(1);
         // What it is must not depend on what others answer.
         let egress = Arc::new(Egress { network: Network::Offline, ..Egress::default() });
-        let mut store = self.store(events, found, egress);
+        let mut store = self.store(Box::new(Silent), Arc::new(Silent), egress);
         let described = async {
             let guest = self.pre.instantiate(&mut store).await.map_err(|e| explain(&store.data().base, Stage::Instantiate, &e))?;
             guest.describe(&mut store).await.map_err(|e| explain(&store.data().base, Stage::Describe, &e))
         };
         let deadline = self.limits.configure_deadline;
         let waited = |_| fail(format!("did not return within its deadline of {deadline:?}"));
-        runtime.map_err(|e| fail(e.to_string()))?.block_on(async { tokio::time::timeout(deadline * 2, described).await.map_err(waited)? })
+        runtime
+            .map_err(|e| fail(e.to_string()))?
+            .block_on(async { tokio::time::timeout((deadline * 2).max(PATIENCE), described).await.map_err(waited)? })
     }
 
-    /// Runs until the guest ends, which is always a failure, or the future is dropped.
-    pub async fn run(&self, events: mpsc::UnboundedReceiver<Event>, found: mpsc::Sender<Found>) -> PluginError {
-        let mut store = self.store(events, found, self.egress.clone());
+    /// Runs until the guest ends, which is always a failure, or the future is dropped. On a thread of its own: what the thread computes counts as the
+    /// guest's.
+    async fn run_guest(&self, events: Box<dyn Events>, publisher: Arc<dyn Publisher>) -> PluginError {
+        let mut store = self.store(events, publisher, self.egress.clone());
         let step = store.data().step.clone();
         step.set(Some(Instant::now()));
         let guest = match self.pre.instantiate(&mut store).await {
@@ -306,10 +337,12 @@ impl objects::Host for DiscoveryState {
 
     async fn next(&mut self, timeout_ms: Option<u64>) -> wasmtime::Result<Vec<objects::Event>> {
         self.step.set(None);
-        for found in self.pending.take() {
-            if self.found.send(found).await.is_err() {
-                return std::future::pending().await;
-            }
+        if !self.pending.is_empty() {
+            self.publisher.publish(std::mem::take(&mut self.pending)).await;
+        }
+        let rest = self.share.pay();
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
         }
         let deadline = timeout_ms.map(|ms| tokio::time::Instant::now() + Duration::from_millis(ms.min(86_400_000)));
         let inbox = self.events.clone();
@@ -328,7 +361,7 @@ impl objects::Host for DiscoveryState {
                 }
             }
         }
-        self.computed = 0;
+        self.begun = processor_time();
         self.step.set(Some(Instant::now()));
         Ok(batch)
     }
@@ -347,10 +380,30 @@ fn lower(event: Event, kinds: &[String]) -> Option<objects::Event> {
         }
         Event::TargetGone(k) => objects::Event::TargetRemoved(key(k)),
         Event::Object(kind, ..) | Event::ObjectGone(kind, _) if !kinds.contains(&kind) => return None,
-        Event::Object(kind, k, json) => objects::Event::ObjectApplied(objects::Object { kind, key: key(k), json: json.to_string() }),
+        Event::Object(kind, k, object) => objects::Event::ObjectApplied(objects::Object { kind, key: key(k), json: object.json() }),
         Event::ObjectGone(kind, k) => objects::Event::ObjectRemoved(objects::ObjectKey { kind, key: key(k) }),
         Event::Synced => objects::Event::Synced,
     })
+}
+
+/// An endpoint of the contract as the gateway has it.
+fn raise(endpoint: publishing::Endpoint) -> FoundEndpoint {
+    let publishing::Endpoint {
+        address,
+        port,
+        port_name,
+        ready,
+        serving,
+        terminating,
+        weight,
+        zone,
+        node,
+        hint_zones,
+        hint_nodes,
+        labels,
+        annotations,
+    } = endpoint;
+    FoundEndpoint { address, port, port_name, ready, serving, terminating, weight, zone, node, hint_zones, hint_nodes, labels, annotations }
 }
 
 impl publishing::Host for DiscoveryState {
@@ -360,7 +413,7 @@ impl publishing::Host for DiscoveryState {
             let reason = format!("published {} endpoints, more than {MAX_ENDPOINTS}", endpoints.len());
             return self.push(key, Err(reason));
         }
-        self.push(key, Ok(endpoints))
+        self.push(key, Ok(endpoints.into_iter().map(raise).collect()))
     }
 
     fn fail(&mut self, target: objects::Key, reason: String) -> wasmtime::Result<()> {
@@ -371,74 +424,16 @@ impl publishing::Host for DiscoveryState {
 }
 
 impl DiscoveryState {
-    /// What was found waits for the guest's next wait, where the channel can push back; only the newest word on a target counts.
-    fn push(&mut self, target: Key, word: Word) -> wasmtime::Result<()> {
+    /// What was found waits for the guest's next wait, where control can push back; only what was said last of a target counts.
+    fn push(&mut self, target: Key, found: Result<Vec<FoundEndpoint>, String>) -> wasmtime::Result<()> {
         self.generation.stats.succeeded();
-        self.pending.push(target, word).map_err(wasmtime::Error::msg)
+        self.pending.push(target, found).map_err(wasmtime::Error::msg)
     }
-}
-
-/// What is said of a target: its endpoints, or why there are none.
-type Word = Result<Vec<FoundEndpoint>, String>;
-
-/// What was found since the last wait: the newest word on each target.
-#[derive(Default)]
-struct Pending {
-    words: HashMap<Key, (Word, usize)>,
-    bytes: usize,
-}
-
-impl Pending {
-    /// Fails when it is too much, which ends the guest: what is taken over only at its next wait would fill the gateway's memory, not the guest's.
-    fn push(&mut self, target: Key, word: Word) -> Result<(), String> {
-        if let Some((_, bytes)) = self.words.get(&target) {
-            self.bytes -= bytes;
-        }
-        let bytes = target.namespace.len() + target.name.len() + word.as_ref().map_or_else(String::len, |endpoints| weigh(endpoints));
-        self.bytes += bytes;
-        self.words.insert(target, (word, bytes));
-        if self.bytes > MAX_PUBLISHED {
-            return Err(format!("published more than {MAX_PUBLISHED} bytes between two waits for events"));
-        }
-        Ok(())
-    }
-
-    fn take(&mut self) -> impl Iterator<Item = Found> + use<> {
-        let words = std::mem::take(self).words.into_iter();
-        words.map(|(target, (word, _))| match word {
-            Ok(endpoints) => Found::Endpoints(target, endpoints),
-            Err(reason) => Found::Failed(target, reason),
-        })
-    }
-}
-
-fn weigh(endpoints: &[FoundEndpoint]) -> usize {
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();
-    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(k, v)| 2 * size_of::<String>() + k.len() + v.len()).sum::<usize>();
-    let one = |e: &FoundEndpoint| {
-        let names = e.address.len() + text(&e.port_name) + text(&e.zone) + text(&e.node);
-        size_of::<FoundEndpoint>() + names + texts(&e.hint_zones) + texts(&e.hint_nodes) + pairs(&e.labels) + pairs(&e.annotations)
-    };
-    endpoints.iter().map(one).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_newest_word_on_a_target_waits_and_not_without_bound() {
-        let key = |name: &str| Key { namespace: "n".to_owned(), name: name.to_owned() };
-        let mut pending = Pending::default();
-        for i in 0..1_000 {
-            pending.push(key("a"), Err(format!("{i} {}", "x".repeat(1 << 20)))).expect("the same target");
-        }
-        pending.push(key("b"), Ok(Vec::new())).expect("room");
-        assert_eq!(pending.take().count(), 2);
-        let refused = (0..1_000).find_map(|i| pending.push(key(&i.to_string()), Err("x".repeat(1 << 20))).err());
-        assert!(refused.is_some_and(|reason| reason.contains("between two waits")) && pending.words.len() < 130);
-    }
 
     #[test]
     fn a_step_is_overdue_only_while_the_guest_does_not_wait_for_events() {

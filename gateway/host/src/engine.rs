@@ -30,8 +30,8 @@ pub fn engine(cache: Option<Cache>) -> Result<Engine, wasmtime::Error> {
 
 /// Makes an engine that counts instructions (wasmtime's fuel: one for each, none for those that only shape blocks). For measurements: the one of
 /// a gateway does not count.
-pub(crate) fn metered() -> Result<Engine, wasmtime::Error> {
-    let mut config = base(None);
+pub(crate) fn metered(cache: Option<Cache>) -> Result<Engine, wasmtime::Error> {
+    let mut config = base(cache);
     config.consume_fuel(true);
     with_clock(Engine::new(&config)?)
 }

@@ -3,30 +3,25 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use sluicegate_model::commons::Commons;
-use sluicegate_model::plugin::{Generation, GenerationStats, Limits, PluginError, PluginKind, Stage};
+use sluicegate_model::plugin::{Limits, PluginError, PluginKind, Stage};
 use sluicegate_model::record::Recorder;
 use sluicegate_model::status::Compiled;
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 
-use crate::balancer::{self, WasmBalancer};
+use crate::background;
 use crate::cache::CodeCache;
-use crate::discovery::{self, DiscoveryState, WasmDiscovery};
-use crate::router::{self, WasmRouter};
-use crate::state::{State, arm_configure, cut, explain};
+use crate::kinds::{Linkers, Loading};
 use crate::version;
-use crate::wasi::egress::{Egress, Network};
+use crate::wasi::egress::Network;
+
+pub use crate::kinds::Loaded;
 
 /// Larger files are refused before they are compiled.
 pub const MAX_PLUGIN_BYTES: usize = 32 << 20;
-/// Of the name and the version that a plugin gives itself, in bytes,
-const MAX_NAME: usize = 256;
-/// and of its configuration's schema.
-const MAX_SCHEMA: usize = 256 << 10;
 
 /// What a plugin says of itself.
 #[derive(Clone, Debug)]
@@ -41,39 +36,15 @@ pub struct Description {
     pub config_schema: serde_json::Value,
 }
 
-/// A checked generation, ready for workers.
-#[derive(Clone)]
-pub enum Loaded {
-    /// Of a balancer.
-    Balancer(Arc<WasmBalancer>),
-    /// Of a router.
-    Router(Arc<WasmRouter>),
-    /// Of a discovery plugin.
-    Discovery(Arc<WasmDiscovery>),
-}
-
-impl Loaded {
-    /// Its identity and counters.
-    pub fn generation(&self) -> &Arc<Generation> {
-        match self {
-            Self::Balancer(b) => &b.generation,
-            Self::Router(r) => &r.generation,
-            Self::Discovery(d) => &d.generation,
-        }
-    }
-}
-
 /// Loads plugins. Cheap to clone.
 #[derive(Clone)]
 pub struct Loader {
     pub(crate) engine: Engine,
-    balancers: Arc<Linker<State>>,
-    routers: Arc<Linker<State>>,
-    discoveries: Arc<Linker<DiscoveryState>>,
-    network: Network,
-    admin: Option<SocketAddr>,
+    linkers: Arc<Linkers>,
+    pub(crate) network: Network,
+    pub(crate) admin: Option<SocketAddr>,
     cache: Option<Arc<CodeCache>>,
-    recorder: Arc<Recorder>,
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl Loader {
@@ -87,25 +58,18 @@ impl Loader {
         let cache = CodeCache::open(folder).inspect_err(|error| {
             tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept: the next start compiles all plugins anew");
         });
-        let cache = cache.ok();
-        Self::on(crate::engine::engine(cache.as_ref().map(CodeCache::wasmtime))?, cache)
+        let cache = cache.ok().map(Arc::new);
+        Self::on(crate::engine::engine(cache.as_ref().map(|cache| cache.wasmtime()))?, cache)
     }
 
-    /// The same as [`Loader::new`] on an engine of its own that counts the instructions guests carry out, which makes them slower.
-    pub fn metered() -> Result<Self, wasmtime::Error> {
-        Self::on(crate::engine::metered()?, None)
+    /// One like this on an engine of its own that counts the instructions guests carry out, which makes them slower.
+    pub fn metered(&self) -> Result<Self, wasmtime::Error> {
+        Self::on(crate::engine::metered(self.cache.as_ref().map(|cache| cache.wasmtime()))?, self.cache.clone())
     }
 
-    fn on(engine: Engine, cache: Option<CodeCache>) -> Result<Self, wasmtime::Error> {
-        let mut balancers = Linker::new(&engine);
-        balancer::guest::add_to_linker(&mut balancers)?;
-        let mut routers = Linker::new(&engine);
-        router::guest::add_to_linker(&mut routers)?;
-        let mut discoveries = Linker::new(&engine);
-        discovery::add_to_linker(&mut discoveries)?;
-        let (network, admin, recorder) = (Network::Online, None, Arc::default());
-        let (balancers, routers, discoveries) = (balancers.into(), routers.into(), discoveries.into());
-        Ok(Self { engine, balancers, routers, discoveries, network, admin, cache: cache.map(Arc::new), recorder })
+    fn on(engine: Engine, cache: Option<Arc<CodeCache>>) -> Result<Self, wasmtime::Error> {
+        let linkers = Arc::new(Linkers::new(&engine)?);
+        Ok(Self { engine, linkers, network: Network::Online, admin: None, cache, recorder: Arc::default() })
     }
 
     /// How many plugins' code was found compiled, and how many were compiled and kept, since the start.
@@ -178,78 +142,14 @@ impl Loader {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != kind) {
             return Err(fail(Stage::World, format!("it is a {kind}, and a {wanted} is wanted")));
         }
-        let state = || State::new(name.clone(), limits.clone(), Commons::new(limits));
-        // All of it: the cause alone does not name the import.
-        let world = |e: wasmtime::Error| fail(Stage::World, cut(format!("{e:#}")));
-        let start = |state: &State, e| explain(state, Stage::Instantiate, &e);
-        let mut store = state().store(&self.engine);
-        arm_configure(&mut store);
-        let describe = |state: &State, e| explain(state, Stage::Describe, &e);
-        let generation = |description: &Description| {
-            static NEXT: AtomicU64 = AtomicU64::new(1);
-            Arc::new(Generation {
-                id: NEXT.fetch_add(1, Ordering::Relaxed),
-                plugin: name.clone(),
-                number,
-                version: description.version.clone(),
-                sha256: sha256(bytes),
-                stats: GenerationStats::default(),
-                commons: commons.clone(),
-            })
-        };
-        match kind {
-            PluginKind::Balancer => {
-                let pre = balancer::guest::Pre::new(&self.balancers, &component, contract).map_err(world)?;
-                let guest = pre.instantiate(&mut store).map_err(|e| start(store.data(), e))?;
-                let (n, v, schema) = guest.describe(&mut store).map_err(|e| describe(store.data(), e))?;
-                let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
-                let made = WasmBalancer {
-                    pre,
-                    engine: self.engine.clone(),
-                    limits: limits.clone(),
-                    generation: generation(&description),
-                    recorder: self.recorder.clone(),
-                };
-                Ok((Loaded::Balancer(made.into()), description))
-            }
-            PluginKind::Router => {
-                let pre = router::guest::Pre::new(&self.routers, &component, contract).map_err(world)?;
-                let guest = pre.instantiate(&mut store).map_err(|e| start(store.data(), e))?;
-                let (n, v, schema) = guest.describe(&mut store).map_err(|e| describe(store.data(), e))?;
-                let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
-                let made = WasmRouter { pre, engine: self.engine.clone(), limits: limits.clone(), generation: generation(&description) };
-                Ok((Loaded::Router(made.into()), description))
-            }
-            PluginKind::Discovery => {
-                let pre = discovery::Pre::new(&self.discoveries, &component, contract).map_err(world)?;
-                let mut made = WasmDiscovery {
-                    pre,
-                    engine: self.engine.clone(),
-                    limits: limits.clone(),
-                    egress: Arc::new(Egress {
-                        hosts: limits.allowed_hosts.clone(),
-                        files: limits.allowed_files.clone(),
-                        admin: self.admin,
-                        network: self.network,
-                    }),
-                    generation: generation(&Description {
-                        name: String::new(),
-                        version: String::new(),
-                        kind,
-                        config_schema: serde_json::Value::Null,
-                    }),
-                };
-                let (n, v, schema) = made.describe()?;
-                let description = description(n, v, kind, &schema).map_err(|r| fail(Stage::Describe, r))?;
-                made.generation = generation(&description);
-                Ok((Loaded::Discovery(made.into()), description))
-            }
-        }
+        let sha256 = sha256(bytes);
+        let loading = Loading { loader: self, component: &component, contract, name: name.clone(), number, sha256, limits, commons };
+        self.linkers.load(kind, &loading)
     }
 
     pub(crate) fn compile(&self, bytes: &[u8]) -> Result<Component, (Stage, String)> {
         let component = componentize(bytes)?;
-        let compile = || Component::new(&self.engine, component).map_err(|e| format!("{e:#}"));
+        let compile = || background::compile(|| Component::new(&self.engine, component)).map_err(|e| format!("{e:#}"));
         let compiled = match &self.cache {
             Some(cache) => cache.around(compile),
             None => compile(),
@@ -272,7 +172,7 @@ pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, 
             wit_component::ComponentEncoder::default()
                 .validate(true)
                 .module(bytes)
-                .and_then(|encoder| encoder.encode())
+                .and_then(|mut encoder| encoder.encode())
                 .map(Into::into)
                 .map_err(|e| compile(format!("not a plugin: {e:#}")))
         }
@@ -283,15 +183,4 @@ pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, 
 /// Hex SHA-256.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn description(name: String, version: String, kind: PluginKind, schema: &str) -> Result<Description, String> {
-    for (what, bytes, most) in [("name", name.len(), MAX_NAME), ("version", version.len(), MAX_NAME), ("schema", schema.len(), MAX_SCHEMA)]
-    {
-        if bytes > most {
-            return Err(format!("its {what} has {bytes} bytes, and may have {most}"));
-        }
-    }
-    let config_schema = serde_json::from_str(schema).map_err(|e| format!("its configuration schema is not JSON: {e}"))?;
-    Ok(Description { name, version, kind, config_schema })
 }

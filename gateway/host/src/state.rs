@@ -120,7 +120,7 @@ impl Overtime {
 }
 
 /// Of this thread. Were it not to be had, every call would seem to compute.
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let time = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now();
     time.map_or_else(|_| Duration::from_secs(u64::from(u32::MAX)), Duration::from)
 }

@@ -7,6 +7,8 @@ use sluicegate_model::plugin::PluginKind;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::kinds::INTERFACES;
+
 /// A version of the contract that this gateway knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ContractVersion {
@@ -44,17 +46,13 @@ pub(crate) fn of(engine: &Engine, component: &Component) -> Result<(PluginKind, 
 fn read(exports: &[&str]) -> Result<(PluginKind, ContractVersion), String> {
     let of_ours = |export: &&str| {
         let (interface, version) = export.strip_prefix("sluicegate:plugin/")?.split_once('@')?;
-        let kind = match interface {
-            "balancing" => PluginKind::Balancer,
-            "routing" => PluginKind::Router,
-            "discovering" => PluginKind::Discovery,
-            _ => return None,
-        };
-        Some((kind, version.to_owned()))
+        let (_, kind) = INTERFACES.iter().find(|(known, _)| *known == interface)?;
+        Some((*kind, version.to_owned()))
     };
     let Some((kind, version)) = exports.iter().find_map(of_ours) else {
         return Err(format!(
-            "it exports none of sluicegate:plugin/{{balancing,routing,discovering}}, but: {}",
+            "it exports none of sluicegate:plugin/{{{}}}, but: {}",
+            INTERFACES.iter().map(|(interface, _)| *interface).collect::<Vec<_>>().join(","),
             if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
         ));
     };

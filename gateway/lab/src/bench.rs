@@ -21,6 +21,7 @@ use sluicegate_model::pool::{Pool, unique};
 use crate::Rows;
 use crate::certify::listener;
 use crate::generate::{self, Random, stream};
+use crate::profile::Profiles;
 use crate::requests::{Made, Words};
 use crate::subject::{Source, Subject};
 
@@ -33,11 +34,13 @@ pub struct Options {
     pub sizes: Vec<usize>,
     /// For each figure.
     pub time: Duration,
+    /// What endpoints are like, in turn.
+    pub profiles: Profiles,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 1, sizes: vec![1, 10, 100, 1_000, 10_000], time: Duration::from_millis(100) }
+        Self { seed: 1, sizes: vec![1, 10, 100, 1_000, 10_000], time: Duration::from_millis(100), profiles: Profiles::default() }
     }
 }
 
@@ -73,7 +76,7 @@ const BATCHES: usize = 101;
 
 /// Measures each of these; routers with their configuration, balancers with pools of each size. The error names the plugin that failed.
 pub fn measure(loader: &Loader, sources: &[(Source, Value)], limits: &Limits, options: &Options) -> Result<Vec<Measured>, String> {
-    let metered = Loader::metered().map_err(|e| format!("the counting engine: {e:#}"))?;
+    let metered = loader.metered().map_err(|e| format!("the counting engine: {e:#}"))?;
     let mut all = Vec::new();
     for (source, config) in sources {
         let plain = source.load(loader, limits, config)?;
@@ -144,9 +147,9 @@ fn times(time: Duration, mut call: impl FnMut() -> Result<(), String>) -> Result
 }
 
 /// Hashes as keys have them, and statistics as of a service under load.
-fn busy(size: usize, random: &mut Random) -> Vec<sluicegate_model::pool::Endpoint> {
+fn busy(size: usize, profiles: &Profiles, random: &mut Random) -> Vec<sluicegate_model::pool::Endpoint> {
     let made = |i: usize| {
-        let endpoint = generate::endpoint(generate::address(i), 1);
+        let endpoint = profiles.of(i).on(generate::endpoint(generate::address(i), 1));
         let sight = sluicegate_model::stats::Sight {
             in_flight: (random.next_u64() % 8) as u32,
             latency_us: 1_000 + (random.next_u64() % 9_000) as u32,
@@ -167,7 +170,7 @@ fn balancer(
     options: &Options,
 ) -> Result<Measured, String> {
     let mut random = stream(options.seed, 6);
-    let endpoints = busy(size, &mut random);
+    let endpoints = busy(size, &options.profiles, &mut random);
     let pool = generate::pool(unique(), endpoints.clone());
     let said = |error: sluicegate_model::plugin::PluginError| error.to_string();
     let mut instance = generation.seeded(options.seed);
@@ -312,5 +315,47 @@ mod tests {
         let measured = bench("rules", config, &[]);
         assert_eq!((measured.len(), measured[0].call, measured[0].size), (1, "route", 2));
         assert!(measured[0].instructions > 10.0 && measured[0].nanoseconds > 10.0, "{measured:?}");
+    }
+
+    /// Under one host name and under as many, by prefix and by exact path.
+    fn routes(n: usize, shape: &str) -> Value {
+        let rule = |i: usize| {
+            let (hostname, kind, path) = match shape {
+                "hostnames" => (format!("shop-{i:05}.example.com"), "PathPrefix", "/".to_owned()),
+                "exact" => ("shop.example.com".to_owned(), "Exact", format!("/service-{i:05}/items")),
+                _ => ("shop.example.com".to_owned(), "PathPrefix", format!("/service-{i:05}")),
+            };
+            serde_json::json!({"hostnames": [hostname], "matches": [{"path": {"type": kind, "value": path}}],
+                "source": format!("shop/route-{i}"), "backendRefs": [{"name": "web", "port": 80}]})
+        };
+        serde_json::json!({"rules": (0..n).map(rule).collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn a_request_costs_the_same_with_a_hundred_routes_and_with_thousands() {
+        let metered = Loader::new().unwrap().metered().unwrap();
+        let subject = Source::find("rules").unwrap().load(&metered, &Limits::default(), &routes(1, "exact")).unwrap();
+        let Loaded::Router(router) = &subject.loaded else { panic!("a router") };
+        let configured = |n: usize, shape: &str| Arc::new(router.configure(&routes(n, shape).to_string(), &listener()).unwrap());
+        let cost = |n: usize, shape: &str| {
+            let (table, mut instance) = (configured(n, shape), router.seeded(1));
+            let words = Words::of(&routes(n, shape));
+            let requests: Vec<Made> = (0..256).map(|i| words.plain(&table.interests, &mut stream(i, 8))).collect();
+            let mut turn = requests.iter().cycle();
+            let cost = instructions(|| {
+                instance.route(&table, &turn.next().unwrap().view()).map_err(|e| e.to_string())?;
+                Ok(instance.fuel())
+            });
+            (cost.unwrap(), instance.memory())
+        };
+        for shape in ["prefixes", "exact", "hostnames"] {
+            let [(few, _), (many, _)] = [100, 5_000].map(|n| cost(n, shape));
+            println!("{shape}: {:.0} instructions with a route, {few:.0} with 100, {many:.0} with 5,000", cost(1, shape).0);
+            assert!(many < 1.1 * few && few > 100.0, "{shape}: {few} instructions with 100 routes, {many} with 5,000");
+        }
+        // Within the memory and the time that a plugin has.
+        let (_, memory) = cost(10_000, "hostnames");
+        println!("10,000 routes of as many host names: {memory} bytes");
+        assert!(memory < Limits::default().memory / 2, "{memory} bytes");
     }
 }

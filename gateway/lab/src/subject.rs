@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
+use sluicegate_config::manifest;
+use sluicegate_config::schema::violations;
 use sluicegate_host::load::MAX_PLUGIN_BYTES;
 use sluicegate_host::{Description, Loaded, Loader};
-use sluicegate_model::manifest;
 use sluicegate_model::plugin::{Limits, PluginKind};
-use sluicegate_model::schema::violations;
 
 /// A plugin's bytes, and what to call it.
 #[derive(Clone, Debug)]

@@ -4,8 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::escape;
+
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Reported; the object is used.
@@ -15,7 +17,7 @@ pub enum Severity {
 }
 
 /// A place in a file; lines and columns count from 1.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct Place {
     /// The file.
     #[serde(serialize_with = "path")]
@@ -33,7 +35,7 @@ fn path<S: serde::Serializer>(file: &Arc<PathBuf>, to: S) -> Result<S::Ok, S::Er
 }
 
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Fault {
     /// How bad it is.
     pub severity: Severity,
@@ -47,27 +49,40 @@ pub struct Fault {
     pub expected: Option<String>,
 }
 
-impl fmt::Display for Fault {
-    /// `file:line:column: error: message`, the line with a mark under the column, and the hint.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Fault {
+    /// `file:line:column: error: message; hint`, on one line, as the log has it.
+    pub fn summary(&self) -> String {
+        let hint = self.expected.iter().map(|expected| format!("; {}", escape::line(expected)));
+        std::iter::once(self.head()).chain(hint).collect()
+    }
+
+    fn head(&self) -> String {
         let severity = match self.severity {
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        if let Some(place) = &self.place {
-            write!(f, "{}:{}:{}: ", place.file.display(), place.line, place.column)?;
-        }
-        write!(f, "{severity}: ")?;
-        match &self.object {
-            Some(object) if !self.message.contains(object.as_str()) => write!(f, "{object}: {}", self.message)?,
-            _ => f.write_str(&self.message)?,
-        }
+        let place =
+            self.place.as_ref().map(|place| format!("{}:{}:{}: ", place.file.display(), place.line, place.column)).unwrap_or_default();
+        let object = self.object.as_deref().filter(|object| !self.message.contains(object));
+        let object = object.map(|object| format!("{object}: ")).unwrap_or_default();
+        escape::line(&format!("{place}{severity}: {object}{}", self.message)).into_owned()
+    }
+}
+
+impl fmt::Display for Fault {
+    /// `file:line:column: error: message`, the line with a mark under the column, and the hint. All of it comes from files and plugins, and is escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.head())?;
         if let Some(place) = self.place.as_ref().filter(|p| !p.text.is_empty()) {
-            let number = place.line.to_string();
-            write!(f, "\n {number} | {}\n {:width$} | {:column$}^", place.text, "", "", width = number.len(), column = place.column - 1)?;
+            let (number, text) = (place.line.to_string(), escape::line(&place.text));
+            // The mark stands under what the escaped line shows there.
+            let before: String = place.text.chars().take(place.column.saturating_sub(1)).collect();
+            let beyond = place.column.saturating_sub(1).saturating_sub(before.chars().count());
+            let column = escape::line(&before).chars().count() + beyond;
+            write!(f, "\n {number} | {text}\n {:width$} | {:column$}^", "", "", width = number.len())?;
         }
         if let Some(expected) = &self.expected {
-            write!(f, "\n   = {expected}")?;
+            write!(f, "\n   = {}", escape::line(expected))?;
         }
         Ok(())
     }

@@ -292,10 +292,13 @@ impl EndpointHealth {
                 let crossed = in_row(&self.unreached_in_row, rules.consecutive_local_failures);
                 return crossed.then_some(Reason::ConsecutiveLocalOriginFailures);
             }
-            clear(&self.unreached_in_row);
         }
+        // A connection alone says nothing of how the endpoint serves: it may be reset each time.
         if outcome == Outcome::Connected {
             return None;
+        }
+        if rules.split_local_errors {
+            clear(&self.unreached_in_row);
         }
         self.answers.add(!outcome.is_success());
         if outcome.is_success() {

@@ -1,5 +1,6 @@
 //! The traits that plugins fulfil. A *generation* is one loaded version of one plugin; it is shared, and each worker makes its own
-//! instance from it, so instances need no locks. `host` implements these over wasm, [`crate::native`] without.
+//! instance from it, so instances need no locks. `host` implements these over wasm, tests without. The trait of discovery plugins is in
+//! [`crate::discovery`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,11 +11,12 @@ use std::time::{Duration, Instant};
 use crate::allowed_file::AllowedFiles;
 use crate::commons::{Commons, shared};
 use crate::egress::AllowedHost;
+use crate::escape;
 use crate::pool::Pool;
 use crate::route::{Decision, ListenerInfo, RouteTable, RouteView};
 
 /// What a plugin decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PluginKind {
     /// Which rule and backend takes a request.
@@ -98,7 +100,7 @@ impl fmt::Display for Stage {
 
 /// A plugin failed, refused, or broke its contract.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("plugin {plugin}, stage {stage}: {reason}")]
+#[error("plugin {plugin}, stage {stage}: {}", escape::line(reason))]
 pub struct PluginError {
     /// The plugin's name.
     pub plugin: Arc<str>,

@@ -2,8 +2,9 @@
 //! ready, of them the healthy ones, of them the near ones.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use crate::health::Checked;
 use crate::stats::EndpointStats;
@@ -21,6 +22,15 @@ pub struct Endpoint {
     pub terminating: bool,
     /// Relative share, for balancers that weigh; 0 takes no traffic while others have more.
     pub weight: u32,
+    /// What else is known of it; mostly nothing, and mostly the same of many. Reads and writes of an endpoint's `zone`, `node`, `labels` and so on go there.
+    pub about: Arc<About>,
+    /// Shared by all workers, and kept while the address stays in the service port.
+    pub stats: Arc<EndpointStats>,
+}
+
+/// What is known of an endpoint besides where and how it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
     /// Topology zone.
     pub zone: Option<String>,
     /// The node its pod runs on.
@@ -33,27 +43,35 @@ pub struct Endpoint {
     pub labels: Vec<(String, String)>,
     /// Annotations of its pod.
     pub annotations: Vec<(String, String)>,
-    /// Shared by all workers, and kept while the address stays in the service port.
-    pub stats: Arc<EndpointStats>,
+}
+
+impl About {
+    /// Nothing, shared by all endpoints of which nothing is known.
+    pub fn nothing() -> Arc<Self> {
+        static NOTHING: LazyLock<Arc<About>> = LazyLock::new(Arc::default);
+        NOTHING.clone()
+    }
+}
+
+impl Deref for Endpoint {
+    type Target = About;
+
+    fn deref(&self) -> &About {
+        &self.about
+    }
+}
+
+impl DerefMut for Endpoint {
+    /// What is shared with other endpoints stays theirs.
+    fn deref_mut(&mut self) -> &mut About {
+        Arc::make_mut(&mut self.about)
+    }
 }
 
 impl Endpoint {
     /// A ready one of weight 1, of which nothing else is known.
     pub fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            ready: true,
-            serving: true,
-            terminating: false,
-            weight: 1,
-            zone: None,
-            node: None,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            labels: Vec::new(),
-            annotations: Vec::new(),
-            stats: Arc::default(),
-        }
+        Self { address, ready: true, serving: true, terminating: false, weight: 1, about: About::nothing(), stats: Arc::default() }
     }
 }
 
@@ -111,9 +129,14 @@ pub fn unique() -> u64 {
 }
 
 impl Pool {
+    /// The index of an endpoint that may be picked.
+    pub fn find(&self, address: SocketAddr) -> Option<usize> {
+        self.endpoints.binary_search_by_key(&address, |e| e.address).ok()
+    }
+
     /// Whether a flow may stay with an endpoint: it may be picked, or still answers while it terminates.
     pub fn serves(&self, address: SocketAddr) -> bool {
-        self.endpoints.binary_search_by_key(&address, |e| e.address).is_ok() || self.draining.binary_search(&address).is_ok()
+        self.find(address).is_some() || self.draining.binary_search(&address).is_ok()
     }
 
     /// Selects, from all endpoints of a service port, those that may be picked. `panic_threshold`: see
@@ -237,6 +260,16 @@ mod tests {
         let service = ServiceHealth::default();
         service.set_ejected(0, 1);
         assert!(service.eject(&endpoint.stats.health, Reason::Latency));
+    }
+
+    /// There are 100,000 of them, each in the list of all and in up to two pools.
+    #[test]
+    fn an_endpoint_is_small_and_what_is_known_of_many_is_held_once() {
+        assert!(size_of::<Endpoint>() <= 64, "{}", size_of::<Endpoint>());
+        let (mut a, b) = (Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 80))), Endpoint::new(SocketAddr::from(([10, 0, 0, 2], 80))));
+        assert!(Arc::ptr_eq(&a.about, &b.about));
+        a.zone = Some("z".to_owned());
+        assert_eq!((a.zone.as_deref(), b.zone.as_deref()), (Some("z"), None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::session::Session;
 use crate::settings::Retry;
 
 /// The listener a router is configured for.
@@ -106,6 +107,18 @@ pub struct Rule {
     pub backend_timeout: Option<Duration>,
     /// When an exchange is tried again; none: as the service says.
     pub retry: Option<Box<Retry>>,
+    /// Clients that come back stay with their endpoint.
+    pub session: Option<Box<Session>>,
+}
+
+impl Rule {
+    /// All its mirrors, in the order of [`RouterRung::mirrors`](crate::snapshot::RouterRung::mirrors): its own, then those of each backend, with the
+    /// backend's index.
+    pub fn mirrors(&self) -> impl Iterator<Item = (Option<usize>, &Mirror)> {
+        let own = self.actions.mirrors.iter().map(|mirror| (None, mirror));
+        let of_backends = self.backends.iter().enumerate();
+        own.chain(of_backends.flat_map(|(i, backend)| backend.actions.mirrors.iter().map(move |mirror| (Some(i), mirror))))
+    }
 }
 
 /// Where a rule sends an exchange.
@@ -177,6 +190,11 @@ impl HeaderChanges {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+
+    /// The names of all fields that are changed.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.set.iter().chain(&self.add).map(|(name, _)| name).chain(&self.remove)
     }
 
     /// Carries the changes out.

@@ -10,8 +10,10 @@ mod retry;
 mod timeouts;
 mod udp;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 pub use connection::*;
@@ -44,6 +46,8 @@ pub struct BackendSettings {
     pub http2: BackendHttp2,
     /// What an HTTP/1.1 connection may become.
     pub upgrades: Upgrades,
+    /// Trailer fields of requests that endpoints of HTTP/1.1 get, in lower case; those of HTTP/2 get all that may be trailers.
+    pub request_trailers: Arc<[HeaderName]>,
     /// What decides whether an endpoint is used.
     pub health: HealthSettings,
 }

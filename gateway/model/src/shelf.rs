@@ -31,6 +31,8 @@ struct Inner {
     bytes: usize,
     refused: u64,
     changed: bool,
+    /// The last attempt to write it down failed.
+    unsaved: bool,
 }
 
 impl Shelf {
@@ -77,6 +79,18 @@ impl Shelf {
     pub fn changes(&self) -> Option<BTreeMap<Slot, Saved>> {
         let mut inner = self.lock();
         std::mem::take(&mut inner.changed).then(|| inner.kept.clone())
+    }
+
+    /// What [`Self::changes`] gave could not be written down, and is to be given again. True the first time in a row.
+    pub fn unsaved(&self) -> bool {
+        let mut inner = self.lock();
+        inner.changed = true;
+        !std::mem::replace(&mut inner.unsaved, true)
+    }
+
+    /// It was written down. True if that failed before.
+    pub fn saved(&self) -> bool {
+        std::mem::take(&mut self.lock().unsaved)
     }
 
     /// How often there was no room.

@@ -1,31 +1,56 @@
-//! The immutable view all workers serve from. A change makes a new one; what did not change is shared with the old one.
+//! The immutable view all workers serve from. A change makes a new one, which shares with the old one what did not change.
+//!
+//! **A part that did not change is the same [`Arc`].** Workers compare a snapshot with the one that they serve by the pointers of its listeners and
+//! service ports ([`Map::changes`]), and do work for those that differ and for no others. A part that was made anew and came out equal is a
+//! change that costs each of them something; [`Listener::is_same`], [`ServicePort::is_same`] and [`RouterBinding::is_same`] help who makes snapshots
+//! to keep the old one. A worker may miss snapshots: it compares the one that it takes with the one that it has.
 
-use std::collections::HashMap;
+mod affinity;
+mod hosts;
+
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
+pub use self::affinity::{AFFINITY_CLIENTS, Affinity};
+pub use self::hosts::{Host, Hosts, TlsHost, TlsMode, VirtualHost};
+use crate::family::IpFamily;
 use crate::limiter::Limiter;
+use crate::persistent::Map;
 use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
 use crate::pool::Pool;
 use crate::rollout::Trial;
 use crate::route::{Protocol, RouteTable, ServiceRef, Transport};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
-use crate::tls::{ServerTls, UpstreamTls};
+use crate::tls::UpstreamTls;
 
 /// What workers serve.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     /// Counts up by one with each snapshot.
     pub version: u64,
-    /// What to listen on. No two have the same protocol and address.
-    pub listeners: Vec<Arc<Listener>>,
-    /// All service ports that something may be forwarded to. Listeners and routes hold indices into it.
-    pub services: Vec<Arc<ServicePort>>,
+    /// What to listen on.
+    pub listeners: Map<At, Listener>,
+    /// All service ports that something may be forwarded to, one of a dual-stack Service for each IP family. Listeners and routes hold indices into it.
+    pub services: Map<ServiceIndex, ServicePort>,
     /// What load balancers in front are told.
-    pub health_checks: Vec<HealthCheck>,
+    pub health_checks: Arc<[HealthCheck]>,
 }
+
+impl Snapshot {
+    /// Of these listeners and service ports, which are given the indices from 0 on.
+    pub fn of(
+        version: u64,
+        listeners: impl IntoIterator<Item = Arc<Listener>>,
+        services: impl IntoIterator<Item = Arc<ServicePort>>,
+    ) -> Self {
+        let listeners = listeners.into_iter().map(|listener| (listener.at(), listener)).collect();
+        Self { version, listeners, services: services.into_iter().enumerate().collect(), ..Self::default() }
+    }
+}
+
+/// Where a listener listens. A TCP and a UDP listener may have the same address.
+pub type At = (Protocol, SocketAddr);
 
 /// A Service's `healthCheckNodePort`, and what is to be answered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +65,8 @@ pub struct HealthCheck {
     pub local_endpoints: usize,
 }
 
-/// An index in [`Snapshot::services`].
+/// A key of [`Snapshot::services`]. A service port keeps its index as long as it lives, so that what leads to it need not be made anew when others
+/// come and go. Afterwards another one may get it: to a worker, that is one that has changed.
 pub type ServiceIndex = usize;
 
 /// One address to listen on.
@@ -57,16 +83,41 @@ pub struct Listener {
     pub limiter: Option<Arc<Limiter>>,
 }
 
+impl Listener {
+    /// Its key among the listeners of a snapshot.
+    pub fn at(&self) -> At {
+        (self.front.protocol(), self.address)
+    }
+
+    /// Whether another one is made of the same parts, so that either may stand for both.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.address == other.address
+            && self.name == other.name
+            && (Arc::ptr_eq(&self.settings, &other.settings) || self.settings == other.settings)
+            && same(self.limiter.as_ref(), other.limiter.as_ref())
+            && self.front.is_same(&other.front)
+    }
+}
+
+/// Whether two are one, or there is neither.
+fn same<T: ?Sized>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 /// What to do with what arrives.
 pub enum Front {
     /// Forward a connection whole.
     Tcp(Target),
     /// Forward datagrams, flow by flow.
     Udp(Target),
-    /// Take HTTP requests from it. Sorted: exact host names, wildcards (more labels first), then the empty one.
-    Http(Vec<VirtualHost>),
-    /// It is TLS: look at the server name it asks for. Sorted likewise.
-    Tls(Vec<TlsHost>),
+    /// Take HTTP requests from it.
+    Http(Hosts<VirtualHost>),
+    /// It is TLS: look at the server name it asks for.
+    Tls(Hosts<TlsHost>),
 }
 
 impl Front {
@@ -92,65 +143,20 @@ impl Front {
             Self::Tls(hosts) => hosts.iter().map(|h| &h.target).collect(),
         }
     }
-}
 
-/// What serves one server name of a TLS listener.
-pub struct TlsHost {
-    /// As [`VirtualHost::hostname`]; a client that sends no name gets the one without any.
-    pub hostname: Option<String>,
-    /// What becomes of the TLS.
-    pub mode: TlsMode,
-    /// What serves it.
-    pub target: Target,
-}
-
-impl TlsHost {
-    /// As [`VirtualHost::serves`].
-    pub fn serves(&self, host: &str) -> bool {
-        serves(self.hostname.as_deref(), host)
-    }
-
-    /// How its TLS is ended, if it is ended here.
-    pub fn server(&self) -> Option<&Arc<ServerTls>> {
-        match &self.mode {
-            TlsMode::Passthrough => None,
-            TlsMode::Tcp(tls) | TlsMode::Http(tls) => Some(tls),
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(a), Self::Tcp(b)) | (Self::Udp(a), Self::Udp(b)) => a.is_same(b),
+            (Self::Http(a), Self::Http(b)) => {
+                a.iter().len() == b.iter().len()
+                    && a.iter().zip(b.iter()).all(|(a, b)| a.hostname == b.hostname && a.target.is_same(&b.target))
+            }
+            (Self::Tls(a), Self::Tls(b)) => {
+                let same = |a: &TlsHost, b: &TlsHost| a.hostname == b.hostname && a.mode.is_same(&b.mode) && a.target.is_same(&b.target);
+                a.iter().len() == b.iter().len() && a.iter().zip(b.iter()).all(|(a, b)| same(a, b))
+            }
+            _ => false,
         }
-    }
-}
-
-/// What becomes of a TLS connection.
-pub enum TlsMode {
-    /// Forwarded as it is.
-    Passthrough,
-    /// Ended, and its bytes forwarded.
-    Tcp(Arc<ServerTls>),
-    /// Ended, and HTTP requests taken from it.
-    Http(Arc<ServerTls>),
-}
-
-/// What serves one host name of an HTTP listener.
-pub struct VirtualHost {
-    /// Lower case; `*.example.com` for a wildcard, which spans dots; none: any host.
-    pub hostname: Option<String>,
-    /// What serves it.
-    pub target: Target,
-}
-
-impl VirtualHost {
-    /// Whether it serves a host name, given in lower case and without a port. A wildcard spans dots, but not nothing.
-    pub fn serves(&self, host: &str) -> bool {
-        serves(self.hostname.as_deref(), host)
-    }
-}
-
-fn serves(hostname: Option<&str>, host: &str) -> bool {
-    match hostname {
-        None => true,
-        Some(wanted) => match wanted.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => wanted == host,
-        },
     }
 }
 
@@ -163,6 +169,17 @@ pub enum Target {
     Router(Arc<RouterBinding>),
     /// Nowhere: 404, a reset for TCP, a drop for UDP.
     Nothing,
+}
+
+impl Target {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Service(a), Self::Service(b)) => a == b,
+            (Self::Router(a), Self::Router(b)) => Arc::ptr_eq(a, b),
+            (Self::Nothing, Self::Nothing) => true,
+            _ => false,
+        }
+    }
 }
 
 /// A service port as seen from inside or outside, which may have different pools (`internalTrafficPolicy`, `externalTrafficPolicy`).
@@ -196,6 +213,19 @@ impl RouterBinding {
     pub fn reads_fields(&self) -> bool {
         self.ladder.iter().any(|rung| !rung.table.interests.headers.is_empty())
     }
+
+    /// As [`Listener::is_same`].
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |a: &RouterRung, b: &RouterRung| {
+            Arc::ptr_eq(&a.generation, &b.generation)
+                && Arc::ptr_eq(&a.table, &b.table)
+                && a.backends == b.backends
+                && a.mirrors == b.mirrors
+        };
+        self.transport == other.transport
+            && self.ladder.len() == other.ladder.len()
+            && self.ladder.iter().zip(&other.ladder).all(|(a, b)| same(a, b))
+    }
 }
 
 /// One step of a router's failure ladder.
@@ -206,7 +236,7 @@ pub struct RouterRung {
     pub table: Arc<RouteTable>,
     /// For each rule of the table, for each backend: the service port, or why there is none (500).
     pub backends: Vec<Vec<Result<ServiceIndex, Arc<str>>>>,
-    /// For each rule of the table, for each mirror, likewise.
+    /// For each rule of the table, for each of [`Rule::mirrors`](crate::route::Rule::mirrors), likewise.
     pub mirrors: Vec<Vec<Option<ServiceIndex>>>,
 }
 
@@ -226,6 +256,8 @@ pub struct ServicePort {
     pub id: ServiceRef,
     /// The name of the port, empty if it has none.
     pub port_name: String,
+    /// Of which IP family its endpoints are: a Service of both has an entry for each. None: of any that discovery finds.
+    pub family: Option<IpFamily>,
     /// What its bytes are.
     pub protocol: AppProtocol,
     /// The pool for traffic from inside.
@@ -264,6 +296,33 @@ impl ServicePort {
             Side::External => &self.external,
         }
     }
+
+    /// As [`Listener::is_same`].
+    pub fn is_same(&self, other: &Self) -> bool {
+        let trial = |a: &BalancerTrial, b: &BalancerTrial| Arc::ptr_eq(&a.generation, &b.generation) && Arc::ptr_eq(&a.trial, &b.trial);
+        self.id == other.id
+            && self.port_name == other.port_name
+            && self.family == other.family
+            && self.protocol == other.protocol
+            && Arc::ptr_eq(&self.internal, &other.internal)
+            && Arc::ptr_eq(&self.external, &other.external)
+            && self.balancers.len() == other.balancers.len()
+            && self.balancers.iter().zip(&other.balancers).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.balancer_config == other.balancer_config
+            && self.fail_closed == other.fail_closed
+            && self.kept_as == other.kept_as
+            && match (&self.trial, &other.trial) {
+                (Some(a), Some(b)) => trial(a, b),
+                (None, None) => true,
+                _ => false,
+            }
+            && self.hash == other.hash
+            && same(self.affinity.as_ref(), other.affinity.as_ref())
+            && (Arc::ptr_eq(&self.settings, &other.settings) || self.settings == other.settings)
+            && same(self.limiter.as_ref(), other.limiter.as_ref())
+            && self.tls.is_same(&other.tls)
+            && Arc::ptr_eq(&self.stats, &other.stats)
+    }
 }
 
 /// Whether endpoints speak TLS.
@@ -285,6 +344,13 @@ impl EndpointTls {
     /// Tells connections apart that must not be used for one another; 0: plain text.
     pub fn id(&self) -> u64 {
         if let Self::On(tls) = self { tls.id } else { 0 }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::On(a), Self::On(b)) => Arc::ptr_eq(a, b),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
     }
 }
 
@@ -358,63 +424,4 @@ impl HashKey {
 pub fn cookie<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
     let pairs = headers.get_all(http::header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
     pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
-/// `sessionAffinity: ClientIP`, one table for each service port, shared by all workers and kept over snapshots. It is the one lock on a
-/// request's path, taken only for services that ask for affinity, and never across an await.
-#[derive(Debug)]
-pub struct Affinity {
-    /// Sliding: each new connection or flow renews it (SERVICE-SEMANTICS §4).
-    pub timeout: Duration,
-    clients: Mutex<HashMap<IpAddr, (SocketAddr, Instant)>>,
-}
-
-/// How many clients one affinity table remembers; when it is full the expired are dropped, then any.
-pub const AFFINITY_CLIENTS: usize = 65_536;
-
-impl Affinity {
-    /// An empty table.
-    pub fn new(timeout: Duration) -> Self {
-        Self { timeout, clients: Mutex::default() }
-    }
-
-    /// The endpoint `client` is bound to, renewed, if it was seen within the time-out.
-    pub fn lookup(&self, client: IpAddr, now: Instant) -> Option<SocketAddr> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let (endpoint, seen) = clients.get_mut(&client)?;
-        if now.duration_since(*seen) > self.timeout {
-            clients.remove(&client);
-            return None;
-        }
-        *seen = now;
-        Some(*endpoint)
-    }
-
-    /// Binds `client` to `endpoint`.
-    pub fn bind(&self, client: IpAddr, endpoint: SocketAddr, now: Instant) {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() >= AFFINITY_CLIENTS && !clients.contains_key(&client) {
-            clients.retain(|_, (_, seen)| now.duration_since(*seen) <= self.timeout);
-            if clients.len() >= AFFINITY_CLIENTS
-                && let Some(any) = clients.keys().next().copied()
-            {
-                clients.remove(&any);
-            }
-        }
-        clients.insert(client, (endpoint, now));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_span_dots_but_not_nothing() {
-        let of = |name: &str| VirtualHost { hostname: Some(name.to_owned()), target: Target::Nothing };
-        assert!(of("*.example.com").serves("a.b.example.com"));
-        assert!(!of("*.example.com").serves("example.com"));
-        assert!(!of("*.example.com").serves(".example.com"));
-        assert!(of("example.com").serves("example.com"));
-    }
 }

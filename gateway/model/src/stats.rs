@@ -4,6 +4,7 @@ mod histogram;
 mod reset;
 mod tls;
 mod udp;
+mod window;
 mod words;
 
 use std::sync::Arc;
@@ -14,12 +15,14 @@ pub use histogram::{BOUNDS_US, Histogram};
 pub use reset::Reset;
 pub use tls::{TlsFailure, TlsStats};
 pub use udp::{UdpDrop, UdpStats};
+pub use window::RetryWindow;
 pub use words::{ByWord, MOST_WORDS};
 
 use crate::health::{Condition, EndpointHealth, Outcome, ServiceHealth};
 use crate::settings::Passive;
 use crate::slots::Slots;
 use crate::tally::Tally;
+use crate::writer::LogStats;
 
 /// What the host knows of one endpoint, for balancers.
 #[derive(Debug)]
@@ -175,6 +178,13 @@ impl ServiceStats {
     }
 }
 
+impl ServiceStats {
+    /// Exchanges that were answered, by endpoints or for want of their answer.
+    pub fn exchanges(&self) -> u64 {
+        self.responses.iter().map(|class| class.load(Ordering::Relaxed)).sum()
+    }
+}
+
 /// What a service port has under way; counted while a breaker or a budget limits it. What began before that is not counted.
 #[derive(Debug, Default)]
 pub struct ServiceLoad {
@@ -199,6 +209,8 @@ pub struct RetryStats {
     pub over_budget: AtomicU64,
     /// Exchanges that cannot be sent again: not idempotent, or their content was not kept.
     pub not_replayable: AtomicU64,
+    /// Tries of the last seconds.
+    pub lately: RetryWindow,
 }
 
 /// What breakers and limits of a service port refused.
@@ -220,15 +232,6 @@ pub struct RefusalStats {
     pub timeout: AtomicU64,
     /// and after.
     pub cut_off: AtomicU64,
-}
-
-/// Lines of the access log.
-#[derive(Debug, Default)]
-pub struct AccessLogStats {
-    /// That were written.
-    pub lines: AtomicU64,
-    /// For which the writer had no room, or its file none.
-    pub dropped: AtomicU64,
 }
 
 /// Counters of the whole data plane.
@@ -257,7 +260,7 @@ pub struct ProxyStats {
     /// The newest snapshot version that every worker serves.
     pub serving: AtomicU64,
     /// Lines of the access log.
-    pub access_log: AccessLogStats,
+    pub access_log: Arc<LogStats>,
     /// What limits of clients refused or ended.
     pub clients: ClientStats,
     /// Memory and descriptors.
@@ -266,6 +269,19 @@ pub struct ProxyStats {
     pub resets: [AtomicU64; Reset::ALL.len()],
     /// TLS with clients.
     pub tls: TlsStats,
+    /// What snapshots changed.
+    pub changes: ChangeStats,
+}
+
+/// What snapshots changed: the work that they made. A worker that missed some counts what differs in the end.
+#[derive(Debug, Default)]
+pub struct ChangeStats {
+    /// Service ports that were new, changed or gone, by each worker.
+    pub services: AtomicU64,
+    /// Listeners likewise.
+    pub listeners: AtomicU64,
+    /// Sockets of listeners on which settings were set, at first or because they changed.
+    pub socket_options: AtomicU64,
 }
 
 /// What limits of clients refused or ended.
@@ -293,6 +309,8 @@ pub struct ClientStats {
     pub long: AtomicU64,
     /// or a client that sent or read too slowly.
     pub slow_rate: AtomicU64,
+    /// Exchanges given up whose client had closed its sending side for too long.
+    pub half_closed: AtomicU64,
 }
 
 /// Memory and descriptors of the process.
@@ -306,7 +324,9 @@ pub struct OverloadStats {
     pub connections: AtomicU64,
     /// and requests.
     pub requests: AtomicU64,
-    /// Memory in use, in bytes,
+    /// 1 while so much memory is in use that all threads are to return what they have free.
+    pub memory_is_short: AtomicU64,
+    /// Memory in use that the kernel cannot take back, in bytes,
     pub memory: AtomicU64,
     /// and its limit; 0: none.
     pub memory_limit: AtomicU64,
@@ -314,6 +334,8 @@ pub struct OverloadStats {
     pub descriptors: AtomicU64,
     /// and their limit.
     pub descriptor_limit: AtomicU64,
+    /// Of the descriptors in use, those of listeners.
+    pub listening: AtomicU64,
 }
 
 /// Adds one.

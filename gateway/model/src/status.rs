@@ -1,5 +1,8 @@
 //! What the admin API shows: one immutable value, swapped whole by control.
 
+mod unserved;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,9 +13,10 @@ use crate::fault::Fault;
 use crate::health::Condition;
 use crate::operate::PluginEvent;
 use crate::plugin::{Generation, PluginKind};
+use crate::pool::Endpoint;
 use crate::rollout::{Phase, Side, Trial};
 use crate::snapshot::{Front, Listener, TlsHost, TlsMode};
-use crate::stats::{EndpointStats, ServiceStats};
+use crate::stats::ServiceStats;
 use crate::tally::Tally;
 use crate::tls::{Certificate, Demand};
 
@@ -22,15 +26,62 @@ pub struct Status {
     /// The version of the snapshot it describes.
     pub snapshot: u64,
     /// All services, also those that are not proxied.
-    pub services: Vec<ServiceStatus>,
+    pub services: Vec<Shared<ServiceStatus>>,
     /// What is listened on.
-    pub listeners: Vec<ListenerStatus>,
+    pub listeners: Vec<Shared<ListenerStatus>>,
     /// All plugins: the built-in ones in use, and all `Plugin` objects.
     pub plugins: Vec<PluginStatus>,
     /// What is wrong with the configuration.
     pub faults: Vec<Fault>,
+    /// The objects that have a status of their own.
+    #[serde(skip)]
+    pub objects: Option<Arc<dyn ObjectStatus>>,
     /// Where plugins' code came from.
     pub compiled: Compiled,
+    /// Services whose endpoints are awaited before the gateway is ready.
+    pub awaited: Vec<String>,
+}
+
+/// Objects with the status that says what became of them, made when they are asked for.
+pub trait ObjectStatus: Send + Sync {
+    /// Those of a kind, by the kind's plural; none: nothing is said of that kind.
+    fn objects(&self, plural: &str) -> Option<Vec<serde_json::Value>>;
+}
+
+/// What one status shares with the next, as it did not change.
+pub struct Shared<T>(Arc<T>);
+
+impl<T> Shared<T> {
+    /// One more.
+    pub fn new(of: T) -> Self {
+        Self(Arc::new(of))
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(of: T) -> Self {
+        Self::new(of)
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
 }
 
 /// How many times a plugin's code was found from an earlier start, and how many times it was compiled and kept. None of both where none is kept.
@@ -161,36 +212,38 @@ pub struct PortStatus {
     /// The balancer's plugin name.
     pub balancer: String,
     /// All endpoints, also those not picked now.
-    pub endpoints: Vec<EndpointStatus>,
+    #[serde(serialize_with = "endpoints")]
+    pub endpoints: Arc<[Endpoint]>,
     /// Counters.
     #[serde(skip)]
     pub stats: Arc<ServiceStats>,
 }
 
-/// One endpoint.
-#[derive(Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EndpointStatus {
-    /// Address and port.
-    pub address: String,
-    /// Takes new connections.
-    pub ready: bool,
-    /// Answers.
-    pub serving: bool,
-    /// Is being removed.
-    pub terminating: bool,
-    /// Its weight.
-    pub weight: u32,
-    /// Its zone.
-    pub zone: Option<String>,
-    /// Its node.
-    pub node: Option<String>,
-    /// Counters.
-    #[serde(skip)]
-    pub stats: Arc<EndpointStats>,
+/// One endpoint, as it is shown.
+#[derive(Serialize)]
+struct EndpointStatus<'e> {
+    address: SocketAddr,
+    ready: bool,
+    serving: bool,
+    terminating: bool,
+    weight: u32,
+    zone: &'e Option<String>,
+    node: &'e Option<String>,
 }
 
-impl EndpointStatus {
+fn endpoints<S: serde::Serializer>(all: &Arc<[Endpoint]>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(all.iter().map(|e| EndpointStatus {
+        address: e.address,
+        ready: e.ready,
+        serving: e.serving,
+        terminating: e.terminating,
+        weight: e.weight,
+        zone: &e.zone,
+        node: &e.node,
+    }))
+}
+
+impl Endpoint {
     /// Whether it is ready by discovery, and of this condition.
     pub fn is(&self, condition: Condition) -> bool {
         self.ready && self.stats.health.condition() == condition
@@ -219,6 +272,20 @@ impl EndpointStatus {
     }
 }
 
+/// How a plugin does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginState {
+    /// Its newest generation serves.
+    Active,
+    /// An older generation serves, a configuration is refused, or a discovery plugin finds no endpoints.
+    Degraded,
+    /// No generation serves.
+    Failed,
+    /// An operator has turned it off.
+    Disabled,
+}
+
 /// One plugin.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -229,8 +296,8 @@ pub struct PluginStatus {
     pub kind: PluginKind,
     /// `builtin` or the file.
     pub source: String,
-    /// `active`, `degraded` (an older generation serves, or a configuration is refused), `failed` (none serves), `disabled`.
-    pub state: String,
+    /// How it does.
+    pub state: PluginState,
     /// Why it is not active: the plugin, the stage, the reason.
     pub reason: Option<String>,
     /// Generations that a rollback would bring back, the newest first.

@@ -1,48 +1,78 @@
 //! From an address's queue to a connection's task; or to its end, if there is no room.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::future::poll_fn;
-use std::io::Error;
-use std::net::SocketAddr;
+use std::io::{Error, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Front;
 use sluicegate_model::stats::{Reset, count};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
+use crate::core::admission::Refused;
+use crate::core::{Core, View};
+use crate::endpoint::{Speak, refuse};
 use crate::overload;
 use crate::stream::Stream;
-use crate::tcp::{Asked, Speak};
-use crate::worker::{Shared, View};
-use crate::{http, origin, tcp, tls};
+use crate::tcp::Asked;
+use crate::tls::{self, Tls};
+use crate::watched::{Watched, watch};
+use crate::{http, origin, tcp};
 
 /// After an accept fails, trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The client connections of a worker.
+pub(crate) struct Clients {
+    core: Rc<Core>,
+    tls: Rc<Tls>,
+    /// Those that are open,
+    pub(crate) open: Cell<usize>,
+    /// and how many may be, over all workers.
+    pub(crate) most_open: Cell<usize>,
+    /// For sending clients away.
+    pub(crate) reserve: Reserve,
+}
+
+impl Clients {
+    pub(crate) fn new(tls: Rc<Tls>) -> Self {
+        Self { core: tls.core.clone(), tls, open: Cell::new(0), most_open: Cell::new(0), reserve: Reserve::default() }
+    }
+}
+
 /// Takes connections off an address's queue until it is aborted.
-pub(crate) async fn accept(socket: std::net::TcpListener, address: SocketAddr, shared: Rc<Shared>) {
-    let listener = match TcpListener::from_std(socket) {
+pub(crate) async fn accept(socket: Arc<TcpListener>, address: SocketAddr, shared: Rc<Clients>) {
+    let listener = match watch(socket, Interest::READABLE) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, %address, "cannot listen"),
     };
     loop {
-        match listener.accept().await {
+        // Where workers share the socket, another one may have been quicker: that is no error but a reason to wait again.
+        match listener.async_io(Interest::READABLE, |socket| next(socket)).await {
             Ok((stream, client)) => enter(stream, client, address, &shared),
             Err(error) => {
-                count(&shared.stats.accept_errors);
+                count(&shared.core.stats.accept_errors);
                 tracing::debug!(%error, %address, "accept failed");
-                if !is_out_of_descriptors(&error) || !shared.reserve.refuse_one(&listener, &shared).await {
+                if !is_out_of_descriptors(&error) || !shared.reserve.refuse_one(&listener, &shared.core) {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
+}
+
+/// The first of the queue, which does not block.
+fn next(socket: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = socket.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(stream)?, peer))
 }
 
 /// Of the process (EMFILE) or of the system (ENFILE): accept(2).
@@ -66,21 +96,20 @@ impl Reserve {
     }
 
     /// Resets the first client of the queue. False: there was no descriptor for that, or somebody else took it.
-    async fn refuse_one(&self, listener: &TcpListener, shared: &Shared) -> bool {
+    fn refuse_one(&self, listener: &Watched<TcpListener>, core: &Core) -> bool {
         self.fill();
         if self.0.borrow_mut().take().is_none() {
             return false;
         }
-        // One look, not a wait: the descriptor is needed back.
-        let refused = match poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
-            Poll::Ready(Ok((stream, _))) => {
-                count(&shared.stats.accepted);
-                count(&shared.stats.refused);
-                tcp::refuse(&stream, Reset::Limit, shared);
+        // By the event loop's knowledge, which learns if the queue is empty: accept(2) asks for a descriptor first and says so only then.
+        let refused = match listener.try_io(Interest::READABLE, |socket| next(socket)) {
+            Ok((stream, _)) => {
+                count(&core.stats.accepted);
+                count(&core.stats.refused);
+                refuse(&stream, Reset::Limit, core);
                 true
             }
-            Poll::Ready(Err(_)) => false,
-            Poll::Pending => true,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
         };
         self.fill();
         refused
@@ -90,30 +119,28 @@ impl Reserve {
 /// Takes what waits in the queue of a socket that nothing accepts from any more: its close would reset it. What remains is the moment between the
 /// last look and the close, in which the kernel may finish a handshake; a client that came before is served, one that comes later is refused
 /// (only a successor that has the same socket could serve it).
-pub(crate) fn drain(socket: &std::net::TcpListener, address: SocketAddr, shared: &Rc<Shared>) {
+pub(crate) fn drain(socket: &TcpListener, address: SocketAddr, shared: &Rc<Clients>) {
     // Fails for want of descriptors, or, as a rule, because the queue is empty.
-    while let Ok((stream, peer)) = socket.accept() {
-        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            enter(stream, peer, address, shared);
-        }
+    while let Ok((stream, peer)) = next(socket) {
+        enter(stream, peer, address, shared);
     }
 }
 
 /// Counts a connection, and begins it if there is room.
-fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<Shared>) {
+fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<Clients>) {
     // A socket for all addresses of both families, which only a service manager makes, shows IPv4 clients in IPv6's clothes.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    count(&shared.stats.accepted);
-    if overload::is_refusing(&shared.stats) {
-        count(&shared.stats.overload.connections);
-        return tcp::refuse(&stream, Reset::Limit, shared);
+    count(&shared.core.stats.accepted);
+    if overload::is_refusing(&shared.core.stats) {
+        count(&shared.core.stats.overload.connections);
+        return refuse(&stream, Reset::Limit, &shared.core);
     }
     let Some(open) = Open::new(shared) else {
         // Early and cheaply, while what runs goes on: without descriptors there would be no endpoint for it either.
-        count(&shared.stats.refused);
-        return tcp::refuse(&stream, Reset::Limit, shared);
+        count(&shared.core.stats.refused);
+        return refuse(&stream, Reset::Limit, &shared.core);
     };
-    let (view, shared) = (shared.view(), shared.clone());
+    let (view, shared) = (shared.core.view(), shared.clone());
     // A panic ends this task only; `open` is dropped in unwinding too.
     spawn_local(async move {
         connection(stream, peer, address, view, shared).await;
@@ -122,49 +149,55 @@ fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<S
 }
 
 /// `view`: of the moment it was accepted, when its listener was there.
-async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: Rc<Shared>) {
-    let Some(listener) = view.listener(address) else { return tcp::refuse(&stream, Reset::NoRoute, &shared) };
-    let (limits, admission, at) = (&listener.settings.connections, &shared.admission, (Protocol::Tcp, address));
+async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: Rc<Clients>) {
+    let Some(listener) = view.listener(address) else { return refuse(&stream, Reset::NoRoute, &shared.core) };
+    let (limits, admission, at) = (&listener.settings.connections, &shared.core.admission, (Protocol::Tcp, address));
     // Before its first byte is waited for: who sends none has a place, too.
-    let _place = match admission.listener(at, limits.listener, &shared.stats) {
+    let _place = match admission.listener(at, limits.listener, &shared.core.stats) {
         Ok(place) => place,
-        Err(why) => return Box::pin(admission.refuse(stream, why, &shared)).await,
+        Err(why) => return Box::pin(hold(stream, why, &shared.core)).await,
     };
     let origin = match origin::admit(&stream, peer, address, &listener.settings).await {
         Ok(origin) => origin,
-        Err(why) => return tcp::refuse(&stream, why, &shared),
+        Err(why) => return refuse(&stream, why, &shared.core),
     };
-    let _client = match admission.client(at, origin.client.ip(), limits.client, &shared.stats) {
+    let _client = match admission.client(at, origin.client.ip(), limits.client, &shared.core.stats) {
         Ok(place) => place,
-        Err(why) => return Box::pin(admission.refuse(stream, why, &shared)).await,
+        Err(why) => return Box::pin(hold(stream, why, &shared.core)).await,
     };
     match &listener.front {
-        Front::Udp(_) => tcp::refuse(&stream, Reset::NoRoute, &shared),
+        Front::Udp(_) => refuse(&stream, Reset::NoRoute, &shared.core),
         Front::Tcp(_) => {
             let asked = Asked { origin: &origin, listener: address, host: "", alpn: &[], speak: Speak::Tcp };
-            tcp::forward(Stream::Tcp(stream), &[], &asked, view, &shared).await;
+            tcp::forward(Stream::Tcp(stream), &[], &asked, view, &shared.tls.tcp).await;
         }
         Front::Http(_) => {
             // A connection outlives snapshots: each request takes the newest.
             drop(view);
-            http::serve(Stream::Tcp(stream), origin, address, None, &shared).await;
+            http::serve(Stream::Tcp(stream), origin, address, None, &shared.tls.http).await;
         }
         Front::Tls(_) => {
             drop(view);
-            tls::serve(stream, origin, address, &shared).await;
+            tls::serve(stream, origin, address, &shared.tls).await;
         }
     }
 }
 
+/// Resets a connection beyond a limit, after the delay that there is for it.
+async fn hold(stream: TcpStream, why: Refused, core: &Core) {
+    core.admission.hold(why).await;
+    refuse(&stream, Reset::Limit, core);
+}
+
 /// A client connection, counted while it lives.
-struct Open(Rc<Shared>);
+struct Open(Rc<Clients>);
 
 impl Open {
     /// None: as many are open as may be, over all workers.
-    fn new(shared: &Rc<Shared>) -> Option<Self> {
-        let most = shared.most_open as u64;
+    fn new(shared: &Rc<Clients>) -> Option<Self> {
+        let most = shared.most_open.get() as u64;
         let more = |open: u64| (open < most).then(|| open + 1);
-        shared.stats.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        shared.core.stats.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         shared.open.set(shared.open.get() + 1);
         Some(Self(shared.clone()))
     }
@@ -173,6 +206,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
-        self.0.stats.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.core.stats.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
+use sluicegate_model::route::Protocol;
 use socket2::{SockRef, Type};
 
 /// By protocol and address; of one address there are several, one for each worker of a predecessor.
@@ -12,18 +13,36 @@ use socket2::{SockRef, Type};
 pub(crate) struct Adopted {
     pub(crate) tcp: BTreeMap<SocketAddr, Vec<TcpListener>>,
     pub(crate) udp: BTreeMap<SocketAddr, Vec<UdpSocket>>,
+    /// Ports of sockets for all addresses, and whether they take both IP families.
+    everywhere: BTreeMap<(Protocol, u16), bool>,
 }
 
 impl Adopted {
     /// Errors: it is no socket of the internet's, or none that connections or datagrams are taken from.
     pub(crate) fn add(&mut self, socket: OwnedFd) -> Result<()> {
-        let (kind, address) = (SockRef::from(&socket).r#type()?, address_of(&socket)?);
-        match kind {
-            Type::STREAM => self.tcp.entry(address).or_default().push(socket.into()),
-            Type::DGRAM => self.udp.entry(address).or_default().push(socket.into()),
+        let (kind, (address, both)) = (SockRef::from(&socket).r#type()?, address_of(&socket)?);
+        let protocol = match kind {
+            Type::STREAM => {
+                self.tcp.entry(address).or_default().push(socket.into());
+                Protocol::Tcp
+            }
+            Type::DGRAM => {
+                self.udp.entry(address).or_default().push(socket.into());
+                Protocol::Udp
+            }
             _ => return Err(Error::new(ErrorKind::InvalidInput, "neither TCP nor UDP")),
+        };
+        if address.ip() == Ipv4Addr::UNSPECIFIED {
+            self.everywhere.insert((protocol, address.port()), both);
         }
         Ok(())
+    }
+
+    /// Whether it is no failure that all addresses of IPv6 cannot be listened on: what arrives there comes to a socket that was handed over under
+    /// `0.0.0.0`, or whoever gave this process that one did not mean it to have IPv6's as well, as it may not bind such a port itself.
+    pub(crate) fn covers(&self, protocol: Protocol, address: SocketAddr, error: &Error) -> bool {
+        let handed = self.everywhere.get(&(protocol, address.port())).filter(|_| address.ip() == Ipv6Addr::UNSPECIFIED);
+        handed.is_some_and(|both| *both || error.kind() == ErrorKind::PermissionDenied)
     }
 
     /// What nobody has asked for.
@@ -32,10 +51,11 @@ impl Adopted {
     }
 }
 
-/// Under which address a socket is to be found: one for all IPv6 addresses that takes IPv4 too stands for all IPv4 addresses.
-fn address_of(socket: &OwnedFd) -> Result<SocketAddr> {
+/// Under which address a socket is to be found, and whether it takes both IP families: one for all IPv6 addresses that takes IPv4 too stands for
+/// all IPv4 addresses.
+fn address_of(socket: &OwnedFd) -> Result<(SocketAddr, bool)> {
     let socket = SockRef::from(socket);
     let address = socket.local_addr()?.as_socket().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no address of the internet's"))?;
     let both = address.is_ipv6() && address.ip().is_unspecified() && !socket.only_v6()?;
-    Ok(if both { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()) } else { address })
+    Ok((if both { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()) } else { address }, both))
 }

@@ -6,50 +6,91 @@ use bytes::BytesMut;
 use http::{HeaderMap, Method};
 use sluicegate_model::settings::ProxyVersion;
 
-use crate::h1::{self, Decoder, Framing, Part, Step};
+use crate::h1::{self, Case, Decoder, Framing, Part, Step};
 use crate::proxy_protocol::{self, Parsed};
 use crate::tls::{Hello, HelloReader};
 
-/// A head is read the same in one piece and in two, and the same again after it was written.
+/// Of data up to this size every cut is tried, of more one.
+const EVERY_CUT: usize = 256;
+
+/// A head is read the same in one piece and in two, wherever it is cut, and the same again after it was written.
 pub fn request_head(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };
-    let (mut whole, mut spare) = (BytesMut::from(data), HeaderMap::new());
-    let first = h1::request(&mut whole, 0, &mut spare);
-    let cut = usize::from(*cut).min(data.len());
-    let mut pieces = BytesMut::from(&data[..cut]);
-    if let Ok(None) = h1::request(&mut pieces, 0, &mut spare) {
-        pieces.extend_from_slice(&data[cut..]);
-        let again = h1::request(&mut pieces, cut, &mut spare);
-        // What is malformed may be told later, when its end has come; what is whole must be told now.
-        assert_eq!(matches!(first, Ok(Some(_))), matches!(again, Ok(Some(_))));
+    let read = |cut| pieces(data, cut, |buffer, seen| h1::request(buffer, seen, &mut HeaderMap::new(), Case::Kept));
+    let (first, rest) = read(0);
+    for cut in cuts(*cut, data.len()) {
+        let (again, left) = read(cut);
+        assert_eq!(first.as_ref().map(|h| h.framing), again.as_ref().map(|h| h.framing), "cut at {cut}");
+        assert!(first.is_none() || rest == left, "cut at {cut}");
     }
-    let Ok(Some(head)) = first else { return };
+    let Some(head) = first else { return };
     let mut written = Vec::new();
     h1::request_head(&mut written, &head.message, head.framing, None, |_| {});
     let mut written = BytesMut::from(&written[..]);
     if head.message.method() == Method::CONNECT || head.message.uri().path_and_query().is_none() {
         return;
     }
-    let Ok(Some(again)) = h1::request(&mut written, 0, &mut spare) else { panic!("what was written cannot be read: {written:?}") };
+    let Ok(Some(again)) = h1::request(&mut written, 0, &mut HeaderMap::new(), Case::Any) else {
+        panic!("what was written cannot be read: {written:?}")
+    };
     assert!(written.is_empty(), "another request was smuggled behind the first");
     assert_eq!((head.message.method(), head.framing), (again.message.method(), again.framing));
 }
 
-/// The head of a response.
+/// The head of a response, likewise.
 pub fn response_head(data: &[u8]) {
-    let Some((flags, data)) = data.split_first() else { return };
+    let Some(([flags, cut], data)) = data.split_first_chunk() else { return };
     let to = if flags & 1 == 0 { Method::GET } else { Method::HEAD };
-    let mut whole = BytesMut::from(data);
-    if let Ok(Some(head)) = h1::response(&mut whole, 0, &to) {
-        assert!(data.len() - whole.len() >= "HTTP/1.1 200\n\n".len());
-        assert!(head.message.code.as_u16() >= 100);
+    let case = Case::kept(flags & 2 != 0);
+    let read = |cut| pieces(data, cut, |buffer, seen| h1::response(buffer, seen, &to, case));
+    let (first, rest) = read(0);
+    for cut in cuts(*cut, data.len()) {
+        let (again, left) = read(cut);
+        // Content that has come with its head is looked at, and is not there yet if the cut is in it.
+        if first.is_some() || cut >= data.len() {
+            assert_eq!(
+                first.as_ref().map(|h| (h.message.code, h.framing)),
+                again.as_ref().map(|h| (h.message.code, h.framing)),
+                "cut at {cut}"
+            );
+            assert_eq!(rest, left, "cut at {cut}");
+        }
     }
+    let Some(mut head) = first else { return };
+    assert!(data.len() - rest >= "HTTP/1.1 200\n\n".len());
+    assert!(head.message.code.as_u16() >= 100);
+    let mut written = Vec::new();
+    let date = http::HeaderValue::from_static("now");
+    h1::response_head(&mut written, head.message.code, &head.message.fields, head.framing, to == Method::HEAD, h1::Connection::Kept, &date);
+    let again = h1::response(&mut BytesMut::from(&written[..]), 0, &to, Case::Any);
+    let again = again.ok().flatten().map(|mut head| (head.message.code, head.message.fields.map().len()));
+    // A date, a framing and what nominates an upgrade may be added, and what is of this hop is taken off.
+    assert!(again.is_some_and(|(code, fields)| code == head.message.code && fields <= head.message.fields.map().len() + 3), "{written:?}");
+}
+
+/// Where data is cut in two.
+fn cuts(cut: u8, length: usize) -> std::ops::RangeInclusive<usize> {
+    if length <= EVERY_CUT { 0..=length } else { usize::from(cut).min(length)..=usize::from(cut).min(length) }
+}
+
+/// What is read of data that come in two pieces, and how much is left; 0: in one.
+fn pieces<T, E>(data: &[u8], cut: usize, read: impl Fn(&mut BytesMut, usize) -> Result<Option<T>, E>) -> (Option<T>, usize) {
+    let mut buffer = BytesMut::from(&data[..cut]);
+    let mut found = if cut == 0 { Ok(None) } else { read(&mut buffer, 0) };
+    buffer.extend_from_slice(&data[cut..]);
+    if let Ok(None) = found {
+        found = read(&mut buffer, cut);
+    }
+    (found.ok().flatten(), buffer.len())
 }
 
 /// Chunked content is decoded the same in whatever pieces it comes.
 pub fn content(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
-    assert_eq!(decode(data, data.len().max(1)), decode(data, usize::from(*piece).max(1)));
+    let whole = decode(data, data.len().max(1));
+    assert_eq!(whole, decode(data, usize::from(*piece).max(1)));
+    // Whoever looks ahead sees no fault in what is well formed.
+    assert!(whole.is_none() || Decoder::from(Framing::Chunked).look(data).is_ok());
 }
 
 /// A PROXY header is told as soon as its last byte is there and no sooner, and says the same again after it was written.

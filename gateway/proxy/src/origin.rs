@@ -1,12 +1,25 @@
-//! Whose connection it is, and whether it may come in: the PROXY header, where one is taken, then the source ranges.
+//! Whose connection it is, and whether it may come in: the PROXY header, where one is taken, then the source ranges. And what TLS told of it.
 
 use std::net::SocketAddr;
 
+use ::http::{HeaderName, HeaderValue};
 use sluicegate_model::settings::{ClientSettings, ProxyVersion, contains};
 use sluicegate_model::stats::Reset;
 use tokio::net::TcpStream;
 
 use crate::proxy_protocol::{self, Ends, Header};
+
+/// Who a client is by the certificate that it has shown, for endpoints. Nobody but the gateway says it.
+pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// What TLS told of a client's connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Secured {
+    /// The server name it asked for.
+    pub(crate) server_name: Option<String>,
+    /// The value of `X-Forwarded-Client-Cert`, if it showed a certificate that was verified.
+    pub(crate) client: Option<HeaderValue>,
+}
 
 /// A client's connection as all that decides by addresses sees it.
 #[derive(Clone)]

@@ -1,5 +1,8 @@
-//! Looks at memory and descriptors, and says when new work is to be refused so that running work can finish. A thread of its own, a few
+//! Looks at memory and descriptors, and says when new work is to be refused so that running work can finish. A thread of its own, some tens of
 //! microseconds four times a second; workers read one flag.
+//!
+//! Of memory only that counts which the kernel cannot take back by itself: the pages of files can be dropped at any time. And what the allocator
+//! keeps for later use is no need: before anything is refused, and as long as it is, all threads are asked to return it ([`Release`]).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +32,53 @@ impl Default for Overload {
     }
 }
 
+/// Has the allocator return to the system what the calling thread's heap has free.
+#[derive(Clone, Copy)]
+pub struct Release(pub fn());
+
+impl Default for Release {
+    fn default() -> Self {
+        Self(|| {})
+    }
+}
+
+impl std::fmt::Debug for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Release")
+    }
+}
+
+/// When a thread has its free memory returned: while it is short, and after a crowd has gone.
+pub(crate) struct Returning {
+    release: Release,
+    /// Of its client connections, the most since it last did.
+    most_open: usize,
+}
+
+/// So many connections are a crowd.
+const CROWD: usize = 100;
+
+impl Returning {
+    pub(crate) fn new(release: Release) -> Self {
+        Self { release, most_open: 0 }
+    }
+
+    /// Once a second. `open`: how many connections there are now.
+    pub(crate) fn second(&mut self, open: usize, stats: &ProxyStats) {
+        self.most_open = self.most_open.max(open);
+        let left = self.most_open - open;
+        if is_short(stats) || (left >= CROWD && left >= self.most_open / 2) {
+            (self.release.0)();
+            self.most_open = open;
+        }
+    }
+}
+
+/// Whether memory is short, so that every thread is to return what it has free.
+pub fn is_short(stats: &ProxyStats) -> bool {
+    stats.overload.memory_is_short.load(Ordering::Relaxed) != 0
+}
+
 /// Whether new work is refused.
 pub(crate) fn is_refusing(stats: &ProxyStats) -> bool {
     stats.overload.refusing.load(Ordering::Relaxed) != 0
@@ -41,14 +91,14 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn start(settings: Overload, stats: &Arc<ProxyStats>) -> std::io::Result<Self> {
+    pub(crate) fn start(settings: Overload, release: Release, stats: &Arc<ProxyStats>) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
         let limit = settings.memory_limit.or_else(|| control_group_limit(Path::new("/sys/fs/cgroup/memory.max")));
-        look(&settings, limit, stats);
+        look(&settings, limit, release, stats);
         let stats = stats.clone();
         let watch = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(EVERY) {
-                look(&settings, limit, &stats);
+                look(&settings, limit, release, &stats);
             }
         };
         let thread = std::thread::Builder::new().name("overload".to_owned()).spawn(watch)?;
@@ -65,8 +115,14 @@ impl Drop for Watcher {
     }
 }
 
-fn look(settings: &Overload, memory_limit: Option<u64>, stats: &ProxyStats) {
-    let (memory, descriptors) = (resident().unwrap_or(0), descriptors().unwrap_or(0));
+fn look(settings: &Overload, memory_limit: Option<u64>, release: Release, stats: &ProxyStats) {
+    let (mut memory, descriptors) = (unreclaimable().unwrap_or(0), descriptors().unwrap_or(0));
+    let short = |memory| memory_limit.is_some_and(|limit| percent(memory, limit) >= settings.resume_percent.into());
+    if short(memory) {
+        (release.0)();
+        memory = unreclaimable().unwrap_or(memory);
+    }
+    stats.overload.memory_is_short.store(short(memory).into(), Ordering::Relaxed);
     let descriptor_limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let of = &stats.overload;
     of.memory.store(memory, Ordering::Relaxed);
@@ -82,7 +138,15 @@ fn look(settings: &Overload, memory_limit: Option<u64>, stats: &ProxyStats) {
     of.refusing.store(refusing.into(), Ordering::Relaxed);
     if refusing {
         count(&of.times);
-        tracing::warn!(memory, memory_limit, descriptors, descriptor_limit, "overloaded: new connections and requests are refused");
+        let listeners = of.listening.load(Ordering::Relaxed);
+        tracing::warn!(
+            memory,
+            memory_limit,
+            descriptors,
+            listeners,
+            descriptor_limit,
+            "overloaded: new connections and requests are refused"
+        );
     } else {
         tracing::warn!(memory, descriptors, "no longer overloaded: new connections and requests are taken again");
     }
@@ -97,11 +161,12 @@ fn percent(used: u64, limit: u64) -> u64 {
     u64::try_from(u128::from(used) * 100 / u128::from(limit.max(1))).unwrap_or(u64::MAX)
 }
 
-/// Memory in use, in bytes (proc_pid_statm(5): the second number, in pages).
-fn resident() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+/// Memory that the kernel cannot take back, in bytes: anonymous and shared memory (proc_pid_status(5), in KiB). Pages of files, as of the program
+/// itself and of compiled plugins, are not in it.
+fn unreclaimable() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse::<u64>().ok();
+    Some((of("RssAnon:")? + of("RssShmem:")?) << 10)
 }
 
 /// Descriptors in use. Since Linux 6.2 the size of the folder is their number; before, they are counted.
@@ -135,7 +200,7 @@ mod tests {
 
     #[test]
     fn usage_is_read() {
-        assert!(resident().unwrap() > 1 << 20);
+        assert!(unreclaimable().unwrap() > 100 << 10);
         let before = descriptors().unwrap();
         let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
         assert!(descriptors().unwrap() >= before.min(3) + 50);
@@ -152,8 +217,44 @@ mod tests {
     #[test]
     fn a_limit_below_what_is_in_use_refuses_at_once() {
         let stats = Arc::new(ProxyStats::default());
-        let watcher = Watcher::start(Overload { memory_limit: Some(1 << 20), ..Overload::default() }, &stats).unwrap();
-        assert!(is_refusing(&stats) && stats.overload.memory.load(Ordering::Relaxed) > 1 << 20);
+        let watcher = Watcher::start(Overload { memory_limit: Some(1 << 10), ..Overload::default() }, Release::default(), &stats).unwrap();
+        assert!(is_refusing(&stats) && is_short(&stats) && stats.overload.memory.load(Ordering::Relaxed) > 1 << 10);
         drop(watcher);
+    }
+
+    /// Pages of a file are in memory, and need not be.
+    #[test]
+    fn the_pages_of_files_do_not_count() {
+        const SIZE: u64 = 64 << 20;
+        let file = std::env::temp_dir().join(format!("sluicegate-pages-{}", std::process::id()));
+        std::fs::write(&file, vec![1_u8; SIZE as usize]).unwrap();
+        let before = unreclaimable().unwrap();
+        let text = std::fs::read(&file).unwrap();
+        assert!(unreclaimable().unwrap() >= before + SIZE / 2, "a copy counts");
+        drop(text);
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn a_thread_returns_its_memory_while_it_is_short_and_after_a_crowd() {
+        static TIMES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let stats = ProxyStats::default();
+        let mut returning = Returning::new(Release(|| {
+            TIMES.fetch_add(1, Ordering::Relaxed);
+        }));
+        let mut after = |open, times, why| {
+            returning.second(open, &stats);
+            assert_eq!(TIMES.load(Ordering::Relaxed), times, "{why}");
+        };
+        after(1_000, 0, "a crowd is there");
+        after(700, 0, "most of it still is");
+        after(500, 1, "half has gone");
+        after(450, 1, "no more than comes and goes");
+        after(0, 2, "the rest has gone");
+        after(60, 2, "few come");
+        after(0, 2, "and go");
+        stats.overload.memory_is_short.store(1, Ordering::Relaxed);
+        after(0, 3, "memory is short");
+        after(0, 4, "and stays so");
     }
 }

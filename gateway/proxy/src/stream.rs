@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::breaker::Places;
+use crate::core::places::Places;
 
 pub(crate) enum Stream {
     Tcp(TcpStream),

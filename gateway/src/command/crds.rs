@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::Value;
-use sluicegate_model::crd;
+use sluicegate_config::crd;
 
 use super::out;
 
@@ -16,6 +16,13 @@ pub(super) fn execute() -> ExitCode {
     }
     out(yaml.trim_end());
     ExitCode::SUCCESS
+}
+
+/// A value as YAML.
+pub(super) fn yaml(value: &Value) -> String {
+    let mut text = String::new();
+    fields(value, 0, &mut text);
+    text
 }
 
 /// YAML in block style. Scalars are JSON's, which is a part of YAML; plain words stand without quotes.

@@ -1,29 +1,35 @@
 //! `sluicegate explain`: what would become of a request, by the very plugins that decide it, without sending anything.
 
+mod ask;
 mod health;
+mod pool;
+mod request;
+mod rivals;
 mod tls;
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sluicegate_config::objects::Objects;
+use sluicegate_config::plan::{Plan, Settings};
 use sluicegate_control::allocate::Allocator;
 use sluicegate_control::controller::{Controller, Options};
-use sluicegate_host::Loader;
+use sluicegate_decide::way::{self, Forwarded, Unrouted};
+use sluicegate_model::escape;
+use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Severity;
-use sluicegate_model::plan::{Plan, Settings};
-use sluicegate_model::plugin::PickContext;
-use sluicegate_model::pool::Endpoint;
-use sluicegate_model::route::{Actions, Choice, Decision, Protocol, RouteView};
-use sluicegate_model::snapshot::{
-    AppProtocol, Front, HashKey, Listener, RouterBinding, RouterRung, ServicePort, Side, Snapshot, Target, TlsMode,
-};
+use sluicegate_model::route::{Actions, Protocol, RouteView};
+use sluicegate_model::settings::contains;
+use sluicegate_model::snapshot::{Front, Listener, RouterRung, ServiceSide, Snapshot, Target, TlsMode};
 use sluicegate_model::status::Status;
 
 use super::{fail, flags, out};
+use ask::AskedRouters;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -40,19 +46,22 @@ pub(super) struct Arguments {
     #[arg(long)]
     address: Option<IpAddr>,
     /// A header field, as in "X-Name: value"
-    #[arg(short = 'H', long = "header", value_parser = header)]
+    #[arg(short = 'H', long = "header", value_parser = field)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The client's address
     #[arg(long, default_value = "127.0.0.1")]
     client: IpAddr,
     #[command(flatten)]
     network: flags::Network,
-    /// Where a running gateway keeps its allocations, so that the node ports are its own
+    /// Address of the admin API of a running gateway, which is asked for its node ports and addresses [default: 127.0.0.1:9901]
+    #[arg(long)]
+    admin_address: Option<SocketAddr>,
+    /// Where a gateway keeps its allocations, which are read instead
     #[arg(long)]
     state_dir: Option<PathBuf>,
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("a header field has a name, a colon and a value")?;
     let name = name.trim().parse().map_err(|_| format!("{name:?} is not a header field's name"))?;
     let value = value.trim().parse().map_err(|_| format!("{value:?} is not a header field's value"))?;
@@ -61,14 +70,26 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// The request asked about.
 struct Asked {
-    method: Method,
-    uri: Uri,
+    method: String,
+    /// As a client would write it.
+    target: String,
     host: String,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     client: IpAddr,
     port: u16,
     protocol: Protocol,
     address: Option<IpAddr>,
+}
+
+impl Asked {
+    fn as_written(&self) -> sluicegate_proxy::Asked<'_> {
+        let (method, target, headers) = (self.method.as_str(), self.target.as_str(), self.headers.as_slice());
+        sluicegate_proxy::Asked { method, target, headers, client: self.client, server_name: &self.host }
+    }
+
+    fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
 }
 
 /// What was found out so far, line by line.
@@ -78,12 +99,17 @@ struct Story(String);
 impl Story {
     fn say(&mut self, topic: &str, text: impl std::fmt::Display) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "{topic:10} {text}");
+        let _ = writeln!(self.0, "{topic:10} {}", escape::line(&text.to_string()));
     }
 }
 
 /// It ends here, and why.
 struct End(String);
+
+/// A connection that is reset, or a flow whose datagrams are dropped.
+fn dropped(why: &str) -> End {
+    End(format!("reset (TCP) or dropped (UDP): {why}"))
+}
 
 impl Arguments {
     pub(super) fn execute(mut self) -> ExitCode {
@@ -96,24 +122,29 @@ impl Arguments {
             return fail("a path, a method and a URL are wanted");
         }
         let paths: Vec<PathBuf> = self.words.iter().map(PathBuf::from).collect();
-        let process = flags::Process { state_dir: self.state_dir.clone(), ..flags::Process::default() };
+        let process = flags::Process { state_dir: self.state_dir.clone(), admin_address: self.admin_address, ..flags::Process::default() };
         let settled = match flags::settle(paths.clone(), process, self.network) {
             Ok(settled) => settled,
             Err(error) => return fail(error),
         };
-        let loader = match Loader::new() {
+        let loader = match super::loader() {
             Ok(loader) => loader.guarding(settled.admin_address),
-            Err(error) => return fail(format!("{error:#}")),
+            Err(error) => return fail(error),
         };
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return fail(error),
         };
-        let allocator = Allocator::read_only(&settled.state_dir, settled.ranges.clone());
+        let running = if self.state_dir.is_none() { running(settled.admin_address) } else { None };
+        let allocator = match &running {
+            Some(services) => Allocator::of_running(services, settled.ranges.clone()),
+            None => Allocator::read_only(&settled.state_dir, settled.ranges.clone()),
+        };
         // Without node addresses: a machine that lacks them can be asked too.
-        let settings = Settings { node_addresses: Vec::new(), here: settled.here.clone() };
+        let settings = Settings { here: settled.here.clone(), loopback_endpoints: settled.loopback_endpoints, ..Settings::default() };
         let trusted_keys = settled.trusted_keys.clone();
-        let options = Options { paths, settings, builtins: crate::builtin, trusted_keys, turns: Default::default() };
+        let admin = Some(settled.admin_address);
+        let options = Options { paths, settings, builtins: crate::builtin, trusted_keys, admin, turns: Default::default() };
         let mut controller = Controller::new(options, loader, allocator);
         let (snapshot, status) = runtime.block_on(controller.once(Duration::from_secs(2)));
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
@@ -121,7 +152,10 @@ impl Arguments {
         if errors > 0 {
             story.say("note", format!("the configuration has {errors} errors: see `sluicegate check`"));
         }
-        let world = World { snapshot: &snapshot, plan: controller.plan(), status: &status };
+        if running.is_some() {
+            story.say("note", format!("node ports and addresses are those of the gateway that answers at {}", settled.admin_address));
+        }
+        let world = World { objects: controller.objects(), snapshot: &snapshot, plan: controller.plan(), status: &status };
         let ended = world.explain(&asked, &mut story);
         out(story.0.trim_end());
         match ended {
@@ -134,39 +168,62 @@ impl Arguments {
     }
 
     fn asked(&self, method: &str, url: &str) -> Result<Asked, String> {
-        let method: Method = method.to_ascii_uppercase().parse().map_err(|_| format!("{method:?} is not a method"))?;
-        let uri: Uri = url.parse().map_err(|e| format!("{url:?} is not a URL: {e}"))?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            headers.append(name, value.clone());
-        }
-        let named = headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
-        let host = named.or_else(|| uri.host().map(str::to_owned)).unwrap_or_default();
-        let host = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
-            _ => host,
+        // As written: what a URL's parser would mend is what the gateway is asked about. A fragment is the client's own.
+        let url = url.split('#').next().unwrap_or_default();
+        let (authority, target) = match url.split_once("://") {
+            Some((_, rest)) => rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())),
+            None => ("", url),
         };
-        let literal = uri.host().and_then(|h| h.trim_matches(['[', ']']).parse().ok());
+        let target = match target {
+            "" => "/".to_owned(),
+            query if query.starts_with('?') => format!("/{query}"),
+            target => target.to_owned(),
+        };
+        let named = self.headers.iter().find(|(name, _)| name == header::HOST).and_then(|(_, host)| host.to_str().ok());
+        let literal: Option<IpAddr> = split_port(authority).trim_matches(['[', ']']).parse().ok();
+        let address = self.address.or(literal);
+        // A client that is given an address alone sends that.
+        let local = || SocketAddr::new(address.unwrap_or(IpAddr::from([127, 0, 0, 1])), self.port).to_string();
+        let host = named.map_or_else(|| if authority.is_empty() { local() } else { authority.to_owned() }, str::to_owned);
+        let mut headers = self.headers.clone();
+        if named.is_none() {
+            headers.insert(0, (header::HOST, host.parse().map_err(|_| format!("{host:?} is not a host"))?));
+        }
         Ok(Asked {
-            method,
-            host: host.to_ascii_lowercase(),
+            method: method.to_owned(),
+            target,
+            host: split_port(&host).to_ascii_lowercase(),
             headers,
             client: self.client,
             port: self.port,
             protocol: if self.udp { Protocol::Udp } else { Protocol::Tcp },
-            address: self.address.or(literal),
-            uri,
+            address,
         })
     }
 }
 
+/// What a running gateway says of its Services; none if none answers, or if it is something else that does.
+fn running(admin: SocketAddr) -> Option<serde_json::Value> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().into();
+    let text = agent.get(format!("http://{admin}/api/v1/services")).call().ok()?.body_mut().read_to_string().ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn split_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
 struct World<'a> {
+    objects: &'a Objects,
     snapshot: &'a Snapshot,
     plan: &'a Plan,
     status: &'a Status,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
     fn explain(&self, asked: &Asked, story: &mut Story) -> Result<(), End> {
         let listener = self.listener(asked)?;
         let kind = match &listener.front {
@@ -176,48 +233,52 @@ impl World<'_> {
             Front::Tls(_) => "TLS, by server name",
         };
         story.say("listener", format!("{} on {} ({kind})", listener.name, listener.address));
+        let sources = &listener.settings.sources;
+        if !sources.is_empty() && !contains(sources, asked.client) {
+            return Err(End("refused: loadBalancerSourceRanges does not let this client in".to_owned()));
+        }
         let target = match &listener.front {
-            Front::Tcp(target) | Front::Udp(target) => target,
-            Front::Http(hosts) => {
-                let found = hosts.iter().find(|h| h.serves(&asked.host));
-                let found = found.ok_or_else(|| End(format!("404 no-host: no host name of this listener takes {:?}", asked.host)))?;
-                let name = found.hostname.as_deref().unwrap_or("*");
-                story.say("host", format!("{:?} is taken by {name:?}, of {} here", asked.host, hosts.len()));
-                &found.target
+            Front::Http(_) => None,
+            Front::Tcp(target) | Front::Udp(target) => Some(target),
+            Front::Tls(hosts) => {
+                let host = tls::explain(asked, hosts, story)?;
+                (!matches!(host.mode, TlsMode::Http(_))).then_some(&host.target)
             }
-            Front::Tls(hosts) => tls::explain(asked, hosts, story)?,
         };
-        let (service, side) = match target {
-            Target::Nothing => return Err(End("404 no-route: no router is attached to this listener (ClientTrafficPolicy)".to_owned())),
-            Target::Service(to) => {
-                story.say("route", "none: the listener leads straight to its own service");
-                (to.service, to.side)
-            }
-            Target::Router(binding) => match self.route(asked, binding, &listener.front, story)? {
-                Some(service) => (service, Side::Internal),
-                None => return Ok(()),
-            },
+        let Some(target) = target else {
+            let Some((service, side, arrived)) = request::explain(self, asked, listener, story)? else { return Ok(()) };
+            return self.pick(asked, service, side, arrived.as_ref(), story);
         };
-        let service = self.snapshot.services.get(service).ok_or_else(|| End("500 bad-backend".to_owned()))?;
-        self.pick(asked, service, side, story)
+        let to = self.forward(asked, target, &listener.front, story)?;
+        let service = self.snapshot.services.get(&to.service).ok_or_else(|| dropped("bad-backend"))?;
+        self.pick(asked, service, to.side, None, story)
     }
 
-    fn listener(&self, asked: &Asked) -> Result<&Listener, End> {
+    /// In the order of their addresses.
+    fn listeners(&self) -> Vec<&'a Arc<Listener>> {
+        self.snapshot.listeners.sorted().into_iter().map(|(_, listener)| listener).collect()
+    }
+
+    fn listener(&self, asked: &Asked) -> Result<&'a Listener, End> {
         let on_port: Vec<_> =
-            self.snapshot.listeners.iter().filter(|l| l.address.port() == asked.port && l.front.protocol() == asked.protocol).collect();
+            self.listeners().into_iter().filter(|l| l.address.port() == asked.port && l.front.protocol() == asked.protocol).collect();
         let fits = |l: &&std::sync::Arc<Listener>| {
             let ip = l.address.ip();
             asked.address.is_none_or(|wanted| ip == wanted)
+                && (asked.address.is_some() || !ip.is_unspecified() || IpFamily::of(ip) == IpFamily::of(asked.client))
         };
         let exact: Vec<_> = on_port.iter().copied().filter(|l| fits(l)).collect();
-        let any: Vec<_> = on_port.iter().copied().filter(|l| l.address.ip().is_unspecified()).collect();
+        // Each IP family has a listener of its own.
+        let family = IpFamily::of(asked.address.unwrap_or(asked.client));
+        let of_family = |l: &&Arc<Listener>| l.address.ip().is_unspecified() && IpFamily::of(l.address.ip()) == family;
+        let any: Vec<_> = on_port.iter().copied().filter(of_family).collect();
         let list = |listeners: &[&std::sync::Arc<Listener>]| {
-            listeners.iter().map(|l| format!("\n  {}  {}", l.address, l.name)).collect::<String>()
+            listeners.iter().map(|l| format!("\n  {}  {}", l.address, escape::line(&l.name))).collect::<String>()
         };
         match (exact.as_slice(), any.as_slice()) {
             ([one], _) | ([], [one]) => Ok(one),
             ([], _) if on_port.is_empty() => {
-                let all: Vec<_> = self.snapshot.listeners.iter().collect();
+                let all = self.listeners();
                 let protocol = if asked.protocol == Protocol::Udp { "UDP port" } else { "port" };
                 Err(End(format!("refused: nothing listens on {protocol} {}; what listens:{}", asked.port, list(&all))))
             }
@@ -226,72 +287,36 @@ impl World<'_> {
         }
     }
 
-    /// The backend's service; none if the answer is made here.
-    fn route(&self, asked: &Asked, binding: &RouterBinding, front: &Front, story: &mut Story) -> Result<Option<usize>, End> {
-        let http = match front {
-            Front::Tcp(_) | Front::Udp(_) => false,
-            Front::Http(_) => true,
-            Front::Tls(hosts) => hosts.iter().find(|h| h.serves(&asked.host)).is_some_and(|h| matches!(h.mode, TlsMode::Http(_))),
-        };
-        let view = RouteView {
-            method: if http { asked.method.as_str() } else { "" },
-            host: if http || matches!(front, Front::Tls(_)) { &asked.host } else { "" },
-            path: if http { asked.uri.path() } else { "" },
-            query: if http { asked.uri.query().unwrap_or("") } else { "" },
-            headers: &asked.headers,
-            client: asked.client,
-        };
-        for rung in &binding.ladder {
-            let generation = rung.generation.generation();
-            let who = format!("router {}, generation {}", generation.plugin, generation.number);
-            let decided = rung.generation.instantiate().and_then(|mut router| router.route(&rung.table, &view));
-            match decided {
-                Err(error) => story.say("route", format!("{who} failed: {error}")),
-                Ok(Decision::NoMatch) => {
-                    story.say("route", format!("{who}: none of {} rules matches", rung.table.rules.len()));
-                    return Err(End("404 no-route".to_owned()));
-                }
-                Ok(Decision::Answer(answer)) => {
-                    story.say("route", format!("{who} answers itself"));
-                    story.say("result", format!("{} {:?}", answer.status, answer.body));
-                    return Ok(None);
-                }
-                Ok(Decision::Matched(choice)) => return self.matched(&who, rung, &choice, story),
+    /// Where a connection or a flow goes.
+    fn forward(&self, asked: &Asked, target: &Target, front: &Front, story: &mut Story) -> Result<ServiceSide, End> {
+        let host = if matches!(front, Front::Tls(_)) { asked.host.as_str() } else { "" };
+        let mut routers = AskedRouters::default();
+        let headers = HeaderMap::new();
+        let view = RouteView { method: "", host, path: "", query: "", headers: &headers, client: asked.client };
+        let led = way::forward(target, host, &headers, asked.client, &mut routers);
+        routers.tell_failures(story);
+        match led {
+            Ok(Forwarded { to, rule: None }) => {
+                story.say("route", "none: the listener leads straight to its own service");
+                Ok(to)
             }
-        }
-        Err(End("503 router-failed".to_owned()))
-    }
-
-    fn matched(&self, who: &str, rung: &RouterRung, choice: &Choice, story: &mut Story) -> Result<Option<usize>, End> {
-        let Some(rule) = rung.table.rules.get(choice.rule) else { return Err(End("503 router-failed".to_owned())) };
-        let name = rule.name.as_ref().map(|n| format!(" {n:?}")).unwrap_or_default();
-        story.say("route", format!("{who}: rule {}{name} of {}", choice.rule, rung.table.rules.len()));
-        self.rule(rung, choice.rule, story);
-        if choice.matched_prefix > 0 {
-            story.say("", format!("the first {} bytes of the path are its prefix", choice.matched_prefix));
-        }
-        let backend = choice.backend.and_then(|b| rule.backends.get(b));
-        for actions in std::iter::once(&rule.actions).chain(backend.map(|b| &b.actions)) {
-            describe(actions, story);
-        }
-        if let Some(redirect) = &rule.actions.redirect {
-            story.say("result", format!("{}, a redirect", redirect.status));
-            return Ok(None);
-        }
-        if let Some(answer) = &rule.actions.answer {
-            story.say("result", format!("{} {:?}", answer.status, answer.body));
-            return Ok(None);
-        }
-        let (Some(index), Some(backend)) = (choice.backend, backend) else {
-            return Err(End("500 bad-backend: the rule has none".to_owned()));
-        };
-        let weights: u64 = rule.backends.iter().map(|b| u64::from(b.weight)).sum();
-        let share = if rule.backends.len() > 1 { format!(", drawn with weight {} of {weights}", backend.weight) } else { String::new() };
-        story.say("backend", format!("{}{share}", backend.service));
-        match rung.backends.get(choice.rule).and_then(|b| b.get(index)) {
-            Some(Ok(service)) => Ok(Some(*service)),
-            Some(Err(why)) => Err(End(format!("500 bad-backend: {why}"))),
-            None => Err(End("500 bad-backend".to_owned())),
+            Ok(Forwarded { to, rule: Some((rung, choice)) }) => {
+                request::tell_rule(self, rung, &choice, story);
+                rivals::tell(self, rung, &choice, &view, story);
+                Ok(to)
+            }
+            Err(Unrouted::Nothing) => Err(End("reset (TCP) or dropped (UDP): no router is attached to this listener".to_owned())),
+            Err(Unrouted::RouterFailed) => Err(dropped("router-failed")),
+            Err(Unrouted::NoMatch(rung)) => {
+                let who = ask::who("router", rung.generation.generation());
+                story.say("route", format!("{who}: none of {} rules matches", rung.table.rules.len()));
+                Err(dropped("no-route"))
+            }
+            Err(Unrouted::BadBackend(rung, choice)) => {
+                request::tell_rule(self, rung, &choice, story);
+                rivals::tell(self, rung, &choice, &view, story);
+                Err(dropped(&format!("bad-backend{}", request::no_backend(rung, &choice))))
+            }
         }
     }
 
@@ -312,76 +337,6 @@ impl World<'_> {
             story.say("", "it has no matches, so it takes every path");
         }
     }
-
-    fn pick(&self, asked: &Asked, service: &ServicePort, side: Side, story: &mut Story) -> Result<(), End> {
-        let pool = service.pool(side);
-        story.say("service", format!("{}, seen from {}", service.id, if side == Side::Internal { "inside" } else { "outside" }));
-        tls::endpoints(service, story);
-        let all = self.status.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
-        let all = all.and_then(|s| {
-            s.ports
-                .iter()
-                .find(|p| p.port == service.id.port && p.protocol == if service.protocol == AppProtocol::Udp { "UDP" } else { "TCP" })
-        });
-        let total = all.map_or(pool.endpoints.len(), |p| p.endpoints.len());
-        story.say("pool", format!("{} of {total} endpoints", pool.endpoints.len()));
-        for endpoint in all.iter().flat_map(|p| &p.endpoints) {
-            let inside = pool.endpoints.iter().any(|e| e.address.to_string() == endpoint.address);
-            let why = match (inside, endpoint) {
-                (true, e) if e.ready => "in the pool: ready",
-                (true, _) => "in the pool: none is ready, and it still serves while it terminates",
-                (false, e) if e.terminating => "left out: terminating",
-                (false, e) if !e.ready => "left out: not ready",
-                (false, _) => "left out by the traffic policy or topology (see --node-name, --zone)",
-            };
-            story.say("", format!("{} {why}", endpoint.address));
-        }
-        health::explain(service, story);
-        if pool.endpoints.is_empty() {
-            return Err(End("503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)".to_owned()));
-        }
-        if let Some(affinity) = &service.affinity {
-            let seconds = affinity.timeout.as_secs();
-            story.say("affinity", format!("ClientIP: a client seen within {seconds} s keeps its endpoint; this one is taken as new"));
-        }
-        let hash = service.hash.as_ref().and_then(|key| key.of(&asked.headers, asked.uri.path(), asked.client));
-        if let Some(key) = &service.hash {
-            let key = match key {
-                HashKey::SourceIp => "the client's address".to_owned(),
-                HashKey::Header(name) => format!("header {name}"),
-                HashKey::Cookie { name, given: None } => format!("cookie {name}"),
-                HashKey::Cookie { name, given: Some(_) } => format!("cookie {name}, which the gateway sets where it is not"),
-                HashKey::Path => "the path".to_owned(),
-            };
-            story.say("hash", hash.map_or_else(|| format!("{key}: the request has none"), |h| format!("{key}: {h:016x}")));
-        }
-        let context = PickContext { hash, ..PickContext::default() };
-        for generation in &service.balancers {
-            let about = generation.generation();
-            let who = format!("balancer {}, generation {}", about.plugin, about.number);
-            match generation.instantiate().and_then(|mut b| b.pick(pool, &service.balancer_config, context)) {
-                Err(error) => story.say("pick", format!("{who} failed: {error}")),
-                Ok(None) => {
-                    story.say("pick", format!("{who} will have none"));
-                    return Err(End("503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)".to_owned()));
-                }
-                Ok(Some(index)) => return chosen(&who, pool.endpoints.get(index), story),
-            }
-        }
-        if service.fail_closed {
-            return Err(End("503 balancer-failed".to_owned()));
-        }
-        story.say("pick", "the native random choice, since no balancer serves");
-        story.say("result", "any endpoint of the pool");
-        Ok(())
-    }
-}
-
-fn chosen(who: &str, endpoint: Option<&Endpoint>, story: &mut Story) -> Result<(), End> {
-    let Some(endpoint) = endpoint else { return Err(End("503 no-endpoint".to_owned())) };
-    story.say("pick", format!("{who}, for a first request with nothing in flight"));
-    story.say("result", format!("endpoint {}", endpoint.address));
-    Ok(())
 }
 
 fn describe(actions: &Actions, story: &mut Story) {

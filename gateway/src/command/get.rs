@@ -1,13 +1,16 @@
 //! `sluicegate get`: tables from the admin API.
 
+mod objects;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::Value;
+use sluicegate_model::escape;
 
-use super::{fail, out};
+use super::{fail, out, out_json};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum What {
@@ -15,6 +18,20 @@ enum What {
     Endpoints,
     Listeners,
     Plugins,
+    Faults,
+    #[value(name = "gatewayclasses")]
+    GatewayClasses,
+    Gateways,
+    #[value(name = "httproutes")]
+    HttpRoutes,
+    #[value(name = "grpcroutes")]
+    GrpcRoutes,
+    #[value(name = "tlsroutes")]
+    TlsRoutes,
+    #[value(name = "tcproutes")]
+    TcpRoutes,
+    #[value(name = "udproutes")]
+    UdpRoutes,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -23,13 +40,27 @@ pub(super) enum Output {
     Json,
 }
 
+/// How `get` shows it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    Table,
+    /// The table, of Gateways and routes with reasons and messages
+    Wide,
+    Json,
+    Yaml,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What to show
     #[arg(value_enum)]
     what: What,
-    #[command(flatten)]
-    from: From,
+    /// Address of the gateway's admin API
+    #[arg(long, default_value = "127.0.0.1:9901")]
+    admin_address: SocketAddr,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
 }
 
 /// From which gateway, and how.
@@ -45,38 +76,56 @@ pub(super) struct From {
 
 impl Arguments {
     pub(super) fn execute(self) -> ExitCode {
-        show(self.what, &self.from)
+        show(self.what, self.admin_address, self.output)
     }
 }
 
 /// `plugin list`, which is `get plugins`.
 pub(super) fn list_plugins(from: &From) -> ExitCode {
-    show(What::Plugins, from)
+    let form = match from.output {
+        Output::Table => Form::Table,
+        Output::Json => Form::Json,
+    };
+    show(What::Plugins, from.admin_address, form)
 }
 
-fn show(what: What, from: &From) -> ExitCode {
+fn show(what: What, admin_address: SocketAddr, form: Form) -> ExitCode {
     let path = match what {
         What::Services => "services",
         What::Endpoints => "endpoints",
         What::Listeners => "listeners",
         What::Plugins => "plugins",
+        What::Faults => "faults",
+        What::GatewayClasses => "objects/gatewayclasses",
+        What::Gateways => "objects/gateways",
+        What::HttpRoutes => "objects/httproutes",
+        What::GrpcRoutes => "objects/grpcroutes",
+        What::TlsRoutes => "objects/tlsroutes",
+        What::TcpRoutes => "objects/tcproutes",
+        What::UdpRoutes => "objects/udproutes",
     };
-    let url = format!("http://{}/api/v1/{path}", from.admin_address);
+    let url = format!("http://{}/api/v1/{path}", admin_address);
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
     let text = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
     let rows = match text.map_err(|e| e.to_string()).and_then(|text| serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())) {
         Ok(rows) => rows,
         Err(error) => return fail(format!("{url}: {error}; is the gateway running, and is this its --admin-address?")),
     };
-    match from.output {
-        Output::Json => out(format!("{rows:#}")),
-        Output::Table => {
+    match form {
+        Form::Json => out_json(format_args!("{rows:#}")),
+        Form::Yaml => out(super::crds::yaml(&rows).trim_end()),
+        Form::Table | Form::Wide => {
+            let wide = matches!(form, Form::Wide);
             let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
             out(table(&match what {
                 What::Services => services(rows),
                 What::Endpoints => endpoints(rows),
                 What::Listeners => listeners(rows),
                 What::Plugins => plugins(rows),
+                What::Faults => faults(rows),
+                What::GatewayClasses => objects::classes(rows),
+                What::Gateways => objects::gateways(rows, wide),
+                What::HttpRoutes | What::GrpcRoutes | What::TlsRoutes | What::TcpRoutes | What::UdpRoutes => objects::routes(rows, wide),
             }));
         }
     }
@@ -162,11 +211,25 @@ fn plugins(rows: &[Value]) -> Vec<Vec<String>> {
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
 }
 
-/// Columns as wide as their widest cell.
+fn faults(rows: &[Value]) -> Vec<Vec<String>> {
+    let mut table = vec![row(["SEVERITY", "PLACE", "OBJECT", "FAULT", "EXPECTED"])];
+    for fault in rows {
+        let place = match fault.pointer("/place").filter(|place| place.is_object()) {
+            Some(place) => ["/file", "/line", "/column"].map(|field| text(place, field)).join(":"),
+            None => "-".to_owned(),
+        };
+        let [severity, object, message, expected] = ["/severity", "/object", "/message", "/expected"].map(|field| text(fault, field));
+        table.push(vec![severity, place, object, message, expected]);
+    }
+    table
+}
+
+/// Columns as wide as their widest cell. Whatever is in a cell stays in it.
 pub(super) fn table(table: &[Vec<String>]) -> String {
+    let table: Vec<Vec<_>> = table.iter().map(|row| row.iter().map(|cell| escape::line(cell)).collect()).collect();
     let columns = table.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns).map(|c| table.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
+    let line = |row: &Vec<std::borrow::Cow<'_, str>>| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     };

@@ -1,18 +1,19 @@
 //! `sluicegate plugin test | bench`: thin commands over the lab.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use sluicegate_host::Loader;
-use sluicegate_lab::certify::Fairness;
+use sluicegate_lab::certify::{Fairness, Group};
+use sluicegate_lab::profile::Profiles;
 use sluicegate_lab::subject::{Configs, Source};
 use sluicegate_lab::{Rows, bench, certify};
+use sluicegate_model::escape;
 use sluicegate_model::plugin::{Limits, PluginKind};
 
 use super::get::{Output, table};
-use super::{fail, out};
+use super::{complain, fail, loader, out, out_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Test {
@@ -33,6 +34,12 @@ pub(super) struct Test {
     /// How many pools are generated, or twentieths of the requests for a router
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pools: u32,
+    /// Picks for what goes wrong once in millions, and the measure of how long leaks are looked for; of a balancer
+    #[arg(long, default_value_t = certify::PICKS, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
+    picks: u64,
+    /// Only these of a balancer's checks: pools, sizes, weights, updates, statistics, cost, memory, rare
+    #[arg(long, value_delimiter = ',', value_name = "CHECKS")]
+    only: Vec<Group>,
     #[command(flatten)]
     common: Common,
 }
@@ -48,6 +55,9 @@ pub(super) struct Bench {
     /// Endpoints of the pools
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000, 10_000], value_parser = clap::value_parser!(u32).range(0..=100_000))]
     sizes: Vec<u32>,
+    /// A YAML file that says what endpoints are like, in turn: weight, zone, node, labels, annotations
+    #[arg(long, value_name = "FILE")]
+    profiles: Option<PathBuf>,
     /// Leave out the balancers that come with the gateway
     #[arg(long)]
     alone: bool,
@@ -84,13 +94,14 @@ impl Common {
 pub(super) fn show(output: Output, report: &impl Serialize, rows: Rows) -> Result<(), String> {
     match output {
         Output::Table => out(table(&rows)),
-        Output::Json => out(serde_json::to_string_pretty(report).map_err(|e| e.to_string())?),
+        Output::Json => out_json(serde_json::to_string_pretty(report).map_err(|e| e.to_string())?),
     }
     Ok(())
 }
 
-pub(super) fn loader() -> Result<Loader, String> {
-    Loader::new().map_err(|e| format!("{e:#}"))
+/// What endpoints are like; plain ones without a file.
+pub(super) fn profiles(file: Option<&Path>) -> Result<Profiles, String> {
+    file.map_or_else(|| Ok(Profiles::default()), Profiles::read)
 }
 
 pub(super) fn exit(done: Result<bool, String>) -> ExitCode {
@@ -116,16 +127,19 @@ impl Test {
         let options = certify::Options {
             seed: self.common.seed,
             pools: self.pools as usize,
+            picks: self.picks,
+            only: self.only.clone(),
             config: Configs::parse(&given)?.of(&source),
             limits: self.common.limits(),
             fairness: self.fairness.as_deref().map(str::parse::<Fairness>).transpose()?,
             tolerance: self.tolerance,
             cases: self.cases.clone(),
+            ..certify::Options::default()
         };
         let report = certify::certify(&loader()?, &source, &options)?;
         show(self.common.output, &report, report.rows())?;
         if !report.passed() {
-            eprintln!("sluicegate: {} does not pass", self.file);
+            complain(format_args!("{} does not pass", escape::line(&self.file)));
         }
         Ok(report.passed())
     }
@@ -152,6 +166,7 @@ impl Bench {
             seed: self.common.seed,
             sizes: self.sizes.iter().map(|size| *size as usize).collect(),
             time: Duration::from_millis(self.time_ms.into()),
+            profiles: profiles(self.profiles.as_deref())?,
         };
         let measured = bench::measure(&loader()?, &sources, &self.common.limits(), &options)?;
         show(self.common.output, &measured, bench::rows(&measured))

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
+use sluicegate_model::escape;
 use sluicegate_model::operate::Action;
 
 use super::get::{Output, table, text};
@@ -36,7 +37,7 @@ pub(super) fn history(at: &At, name: &str, output: Output) -> Result<String, Str
     let events = read(&url, agent().get(&url).call())?;
     let events: Value = serde_json::from_str(&events).map_err(|error| format!("{url}: {error}"))?;
     Ok(match output {
-        Output::Json => format!("{events:#}"),
+        Output::Json => escape::json(&format!("{events:#}")).into_owned(),
         Output::Table => {
             let head = ["AT", "WHAT", "GENERATION", "VERSION", "SHA256", "REASON"].map(str::to_owned).to_vec();
             let row = |event: &Value| {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use sluicegate_host::Loader;
 use sluicegate_host::load::componentize;
 
+use sluicegate_model::escape;
 use sluicegate_model::operate::Action as Order;
 
 use super::{fail, get, lab, lifecycle, out, sign, simulate, trace};
@@ -187,31 +187,32 @@ fn build(folder: &Path) -> Result<String, String> {
     let core = target.join("wasm32-unknown-unknown/release").join(format!("{}.wasm", name.replace('-', "_")));
     let bytes = std::fs::read(&core).map_err(|e| format!("{}: {e}; does Cargo.toml say crate-type = [\"cdylib\"]?", core.display()))?;
     let component = componentize(&bytes).map_err(|(stage, reason)| format!("{stage}: {reason}"))?;
-    let loader = Loader::new().map_err(|e| format!("{e:#}"))?;
+    let loader = super::loader()?;
     let seen = loader.inspect(name, &component).map_err(|e| e.to_string())?;
     // Written beside and renamed over, so that a gateway that watches the file never sees half of it.
     let file = folder.join(format!("{name}.wasm"));
     let partial = folder.join(format!(".{name}.wasm.partial"));
     std::fs::write(&partial, &component).and_then(|()| std::fs::rename(&partial, &file)).map_err(|e| format!("{}: {e}", file.display()))?;
-    Ok(format!("{}: {} {}, {} bytes", file.display(), seen.description.kind, seen.description.version, seen.size))
+    Ok(format!("{}: {} {}, {} bytes", file.display(), seen.description.kind, escape::line(&seen.description.version), seen.size))
 }
 
 fn inspect(file: &Path) -> Result<String, String> {
     let bytes = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let loader = Loader::new().map_err(|e| format!("{e:#}"))?;
+    let loader = super::loader()?;
     let name = file.file_stem().map_or_else(|| "plugin".to_owned(), |n| n.to_string_lossy().into_owned());
     let seen = loader.inspect(&name, &bytes).map_err(|e| e.to_string())?;
     let about = &seen.description;
+    let listed = |names: &[String]| names.iter().map(|name| escape::line(name)).collect::<Vec<_>>().join("\n          ");
     Ok(format!(
-        "name:     {}\nversion:  {}\nkind:     {}\ncontract: {}\nsize:     {} bytes\nsha256:   {}\nimports:  {}\nexports:  {}\nconfig:   {:#}",
-        about.name,
-        about.version,
+        "name:     {}\nversion:  {}\nkind:     {}\ncontract: {}\nsize:     {} bytes\nsha256:   {}\nimports:  {}\nexports:  {}\nconfig:   {}",
+        escape::line(&about.name),
+        escape::line(&about.version),
         about.kind,
         seen.contract,
         seen.size,
         seen.sha256,
-        seen.imports.join("\n          "),
-        seen.exports.join("\n          "),
-        about.config_schema
+        listed(&seen.imports),
+        listed(&seen.exports),
+        escape::json(&format!("{:#}", about.config_schema))
     ))
 }

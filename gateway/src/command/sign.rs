@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox};
-use sluicegate_control::signature;
-use sluicegate_model::object::ours::MinisignKey;
+use sluicegate_config::object::ours::MinisignKey;
+use sluicegate_control::plugins::signature;
 
 /// Where the password of a secret key comes from.
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,8 @@ use sluicegate_lab::simulate::{Latency, Scenario, Settings, page, simulate};
 use sluicegate_lab::subject::{Configs, Source};
 
 use super::get::Output;
-use super::lab::{exit, loader, show};
+use super::lab::{exit, profiles, show};
+use super::loader;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Simulate {
@@ -51,6 +52,9 @@ pub(super) struct Simulate {
     /// How unequal keys are: Zipf's exponent
     #[arg(long, default_value_t = 0.6)]
     skew: f64,
+    /// A YAML file that says what endpoints are like, in turn: weight, zone, node, labels, annotations; speed, concurrency, queue
+    #[arg(long, value_name = "FILE")]
+    profiles: Option<PathBuf>,
     /// Write a page with charts, which needs no network
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -86,6 +90,7 @@ impl Simulate {
             load: self.load,
             keys: self.keys,
             skew: self.skew,
+            profiles: profiles(self.profiles.as_deref())?,
         };
         let report = simulate(&loader()?, &sources, &scenarios, &settings)?;
         if let Some(file) = &self.html {

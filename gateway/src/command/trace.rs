@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use sluicegate_lab::replay::{Report, replay};
 use sluicegate_lab::subject::{Configs, Source};
+use sluicegate_model::escape;
 use sluicegate_model::plugin::Limits;
 use sluicegate_model::trace::{EndLine, Line};
 
 use super::get::{Output, table};
-use super::lab::{exit, loader, show};
-use super::{lifecycle, out};
+use super::lab::{exit, show};
+use super::{lifecycle, loader, out};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Record {
@@ -112,7 +113,7 @@ impl Replay {
             out(table(&report.differences(self.show)));
         }
         for note in report.notes() {
-            out(format!("\nnote: {note}"));
+            out(format!("\nnote: {}", escape::line(&note)));
         }
     }
 }

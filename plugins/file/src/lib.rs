@@ -99,12 +99,16 @@ fn format_of(path: &str) -> Option<Format> {
 
 fn parse(path: &str, content: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(content).map_err(|error| error.to_string())?;
+    if text.trim().is_empty() {
+        // As a disk that was full leaves it behind, or a program that failed.
+        return Err("it is empty; a list of nothing is `[]`".to_owned());
+    }
     match format_of(path) {
         Some(Format::Json) => serde_json::from_str(text).map_err(|error| error.to_string()),
         _ => {
             let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
             match documents.as_slice() {
-                // An empty file lists nothing.
+                // Comments alone list nothing.
                 [] => Ok(Value::Array(Vec::new())),
                 [one] => json(one),
                 more => Err(format!("{} documents, and one is wanted", more.len())),

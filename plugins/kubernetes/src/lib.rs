@@ -5,13 +5,14 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluicegate_sdk::{Discovery, Object, Objects, PublishedEndpoint, Service};
+use sluicegate_sdk::{Concerned, Discovery, Object, Objects, PublishedEndpoint, Service};
 
 mod pods;
 mod service;
 mod slices;
 #[cfg(test)]
 mod testing;
+mod trim;
 
 /// Nothing to set: all is in the Service.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -29,6 +30,20 @@ impl Discovery for Kubernetes {
 
     fn open(service: &Service, _: Config) -> Result<Self, String> {
         service::Spec::read(&service.object).map(Self)
+    }
+
+    fn trim(object: &mut Object) {
+        trim::trim(object);
+    }
+
+    fn concerned(object: &Object) -> Concerned {
+        match object.kind.as_str() {
+            "Pod" => Concerned::Namespace,
+            "EndpointSlice" => slices::service_name(object).map_or(Concerned::Nobody, |name| Concerned::Service(name.to_owned())),
+            // For the zones of its pods.
+            "Node" => Concerned::All,
+            _ => Concerned::Nobody,
+        }
     }
 
     fn concerns(&self, service: &Service, object: &Object) -> bool {

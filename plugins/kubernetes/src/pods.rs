@@ -9,27 +9,29 @@ use crate::service::{Family, Port, Spec, Target, items, number};
 
 const WEIGHT: &str = "sluicegate.dev/weight";
 const LARGEST_WEIGHT: u32 = 1_000_000;
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-const LONGEST_ANNOTATION: usize = 4096;
+/// Where kubectl notes what it applied.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Bytes of an annotation that balancers are shown.
+pub(crate) const LONGEST_ANNOTATION: usize = 4096;
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The endpoints that the service's pods are.
 pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Vec<PublishedEndpoint> {
     let mut endpoints = Vec::new();
-    let pods = objects.of_kind("Pod").filter(|pod| pod.namespace == service.namespace && spec.selects(&pod.value));
-    for pod in pods {
+    let Some(selector) = spec.selector() else { return endpoints };
+    for pod in objects.labelled("Pod", &service.namespace, &selector) {
         let pod = &pod.value;
         if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
             continue;
         }
-        let Some(address) = address(pod, &spec.families) else { continue };
+        let addresses = addresses(pod, &spec.families);
         let serving = serving(pod);
         let terminating = !pod["metadata"]["deletionTimestamp"].is_null();
         let node = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty());
         let zone = node.and_then(|node| objects.get("Node", "", node)?.value["metadata"]["labels"][ZONE].as_str());
         for port in &spec.ports {
             let Some(number) = resolve(pod, port) else { continue };
-            endpoints.push(PublishedEndpoint {
+            endpoints.extend(addresses.iter().map(|address| PublishedEndpoint {
                 port_name: Some(port.name.clone()),
                 ready: spec.publish_not_ready || (serving && !terminating),
                 serving,
@@ -40,18 +42,18 @@ pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Ve
                 labels: labels(pod),
                 annotations: annotations(pod),
                 ..PublishedEndpoint::new(address.to_string(), number)
-            });
+            }));
         }
     }
     endpoints
 }
 
-/// The pod's address of the first of the service's families that it has one of.
-fn address(pod: &Value, families: &[Family]) -> Option<IpAddr> {
+/// The pod's addresses, one of each of the service's families that it has one of: each family has slices of its own (KEP-563).
+fn addresses(pod: &Value, families: &[Family]) -> Vec<IpAddr> {
     let status = &pod["status"];
     let addresses: Vec<IpAddr> =
         items(&status["podIPs"]).map(|entry| &entry["ip"]).chain([&status["podIP"]]).filter_map(|ip| ip.as_str()?.parse().ok()).collect();
-    families.iter().find_map(|family| addresses.iter().find(|address| Family::of(address) == *family)).copied()
+    families.iter().filter_map(|family| addresses.iter().find(|address| Family::of(address) == *family)).copied().collect()
 }
 
 /// Condition Ready. A pod without conditions and phase was written by hand, in a folder where no kubelet fills them in: it serves.

@@ -74,18 +74,21 @@ fn conditions_follow_the_pod() {
 }
 
 #[test]
-fn one_address_of_the_first_family_that_fits() {
-    let address =
-        |families: Value, status: Value| one(json!({"ipFamilies": families}), json!({"status": status})).map(|found| found.address);
+fn one_address_of_each_of_the_services_families() {
+    let found = |families: Value, status: Value| -> Vec<String> {
+        let found = find(merge(spec(), json!({"ipFamilies": families})), &[pod(json!({"status": status}))]);
+        found.into_iter().map(|endpoint| endpoint.address).collect()
+    };
     let both = json!({"podIP": "fd00::1", "podIPs": [{"ip": "fd00::1"}, {"ip": "10.0.0.2"}]});
-    assert_eq!(address(Value::Null, both.clone()).as_deref(), Some("10.0.0.2"));
-    assert_eq!(address(json!(["IPv6"]), both.clone()).as_deref(), Some("fd00::1"));
-    assert_eq!(address(json!(["IPv4", "IPv6"]), both.clone()).as_deref(), Some("10.0.0.2"));
-    assert_eq!(address(json!(["IPv6", "IPv4"]), both).as_deref(), Some("fd00::1"));
-    assert_eq!(address(json!(["IPv6"]), json!({})), None);
-    assert_eq!(address(json!([]), json!({})).as_deref(), Some("10.0.0.1"));
-    assert_eq!(address(Value::Null, json!({"podIP": null})), None);
-    assert_eq!(address(Value::Null, json!({"podIP": "nonsense"})), None);
+    assert_eq!(found(Value::Null, both.clone()), ["10.0.0.2"]);
+    assert_eq!(found(json!(["IPv6"]), both.clone()), ["fd00::1"]);
+    assert_eq!(found(json!(["IPv4", "IPv6"]), both.clone()), ["10.0.0.2", "fd00::1"]);
+    assert_eq!(found(json!(["IPv6", "IPv4"]), both), ["fd00::1", "10.0.0.2"]);
+    assert_eq!(found(json!(["IPv4", "IPv6"]), json!({})), ["10.0.0.1"]);
+    assert!(found(json!(["IPv6"]), json!({})).is_empty());
+    assert_eq!(found(json!([]), json!({})), ["10.0.0.1"]);
+    assert!(found(Value::Null, json!({"podIP": null})).is_empty());
+    assert!(found(Value::Null, json!({"podIP": "nonsense"})).is_empty());
 }
 
 #[test]

@@ -79,13 +79,17 @@ impl Spec {
         })
     }
 
+    /// The labels that a pod must have. None: no pod is selected.
+    pub(crate) fn selector(&self) -> Option<Vec<(&str, &str)>> {
+        // An empty selector selects nothing: kube-proxy's controllers treat it as absent.
+        let selector = self.selector.as_ref().filter(|selector| !selector.is_empty())?;
+        selector.iter().map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
+    }
+
     /// Whether the selector's labels are all on the pod. The namespace is the caller's to compare.
     pub(crate) fn selects(&self, pod: &Value) -> bool {
         let labels = &pod["metadata"]["labels"];
-        // An empty selector selects nothing: kube-proxy's controllers treat it as absent.
-        self.selector
-            .as_ref()
-            .is_some_and(|selector| !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+        self.selector().is_some_and(|selector| selector.iter().all(|(key, value)| labels[*key] == **value))
     }
 }
 

@@ -8,13 +8,21 @@ use sluicegate_sdk::{Object, Objects, PublishedEndpoint, Service};
 
 use crate::pods;
 use crate::service::{Family, Spec, items, number};
+use crate::trim;
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const HEADLESS: &str = "service.kubernetes.io/headless";
+/// The label that names a slice's Service.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label of slices for headless Services.
+pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// The Service that a slice is of.
+pub(crate) fn service_name(slice: &Object) -> Option<&str> {
+    slice.value["metadata"]["labels"][SERVICE_NAME].as_str()
+}
 
 /// Whether a slice carries the service's name.
 pub(crate) fn is_of(service: &Service, slice: &Object) -> bool {
-    slice.namespace == service.namespace && slice.value["metadata"]["labels"][SERVICE_NAME] == *service.name
+    slice.namespace == service.namespace && service_name(slice) == Some(&*service.name)
 }
 
 /// The endpoints of the service's slices; none when it has no slices at all. Those for headless services and of names (`FQDN`) do not count.
@@ -22,7 +30,7 @@ pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Op
     let mut joined = false;
     // By (port name, address, port): one endpoint may stand in two slices while it is moved between them.
     let mut endpoints: BTreeMap<(String, IpAddr, u16), PublishedEndpoint> = BTreeMap::new();
-    for slice in objects.of_kind("EndpointSlice").filter(|slice| is_of(service, slice)) {
+    for slice in objects.labelled("EndpointSlice", &service.namespace, &[(SERVICE_NAME, &*service.name)]) {
         let slice = &slice.value;
         let Some(family) = slice["addressType"].as_str().and_then(Family::named) else { continue };
         if slice["metadata"]["labels"].get(HEADLESS).is_some() {
@@ -32,7 +40,7 @@ pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Op
         if !spec.families.contains(&family) {
             continue;
         }
-        for entry in items(&slice["endpoints"]) {
+        for entry in &trim::endpoints(slice) {
             // Only the first: the others are not defined to mean anything.
             let address = entry["addresses"][0].as_str().and_then(|address| address.parse::<IpAddr>().ok());
             let Some(address) = address.filter(|address| Family::of(address) == family) else { continue };

@@ -20,7 +20,9 @@ pub(crate) fn object(kind: &str, value: Value) -> Object {
 pub(crate) fn find(spec: Value, found: &[(&str, Value)]) -> Vec<PublishedEndpoint> {
     let mut objects = Objects::default();
     for (kind, value) in found {
-        objects.insert(object(kind, value.clone()));
+        let mut object = object(kind, value.clone());
+        Kubernetes::trim(&mut object);
+        objects.insert(object);
     }
     let service = service(spec);
     let mut plugin = Kubernetes::open(&service, Config {}).expect("the service of a test is right");

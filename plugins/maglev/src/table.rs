@@ -1,5 +1,8 @@
 //! The look-up table: which endpoint holds each slot.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use sluicegate_sdk::Endpoint;
 
 /// The slots, each with the index of an endpoint; none at all for an empty pool.
@@ -13,32 +16,35 @@ pub(crate) struct Table {
 /// One endpoint's permutation of the slots: `offset + j * skip` modulo the size, which visits each slot once as the size is prime.
 struct Claimant {
     index: u32,
-    /// Its share of a turn, from just above 0 to 1: the heaviest claims a slot in each turn, one of half its weight in every other.
-    share: f64,
-    due: f64,
+    weight: u64,
     slot: u64,
     skip: u64,
 }
 
+/// Primes to take the place of a size that is too small for a pool.
+const LARGER: [u32; 4] = [16_411, 65_537, 262_147, 1_048_573];
+
+/// This size, or the first larger one in which each endpoint may have two slots: in a table with fewer slots than endpoints some would get nothing.
+fn fitting(size: u32, endpoints: usize) -> u32 {
+    let fits = |size: &u32| *size as usize >= endpoints * 2;
+    std::iter::once(size).chain(LARGER.into_iter().filter(|larger| *larger > size)).find(fits).unwrap_or(LARGER[LARGER.len() - 1].max(size))
+}
+
 impl Table {
-    /// Fills a table of this prime size. The claimants take turns in the order of their addresses, so that the order in which the pool lists
-    /// them does not matter: two gateways with the same endpoints have the same table.
+    /// Fills a table of this prime size, or of a larger one where the pool is too large for it. The claimants take turns in the order of their addresses, so
+    /// that the order in which the pool lists them does not matter: two gateways with the same endpoints have the same table.
     pub(crate) fn fill(size: u32, endpoints: &[Endpoint]) -> Self {
         let heaviest = endpoints.iter().map(|endpoint| endpoint.weight).max().unwrap_or(0);
         let mut order: Vec<usize> = (0..endpoints.len()).filter(|&i| heaviest == 0 || endpoints[i].weight > 0).collect();
         order.sort_by(|&a, &b| endpoints[a].address.cmp(&endpoints[b].address));
+        let size = fitting(size, order.len());
         let modulus = u64::from(size);
         let mut claimants: Vec<Claimant> = order
             .into_iter()
             .map(|index| {
                 let hash = hash(endpoints[index].address.as_bytes());
-                Claimant {
-                    index: index as u32,
-                    share: if heaviest == 0 { 1.0 } else { f64::from(endpoints[index].weight) / f64::from(heaviest) },
-                    due: 0.0,
-                    slot: hash % modulus,
-                    skip: mix(hash) % (modulus - 1) + 1,
-                }
+                let weight = if heaviest == 0 { 1 } else { u64::from(endpoints[index].weight) };
+                Claimant { index: index as u32, weight, slot: hash % modulus, skip: mix(hash) % (modulus - 1) + 1 }
             })
             .collect();
         if claimants.is_empty() {
@@ -46,23 +52,26 @@ impl Table {
         }
         const FREE: u32 = u32::MAX;
         let mut slots = vec![FREE; size as usize];
-        let mut free = size;
-        // Ends: in each turn at least the heaviest claims a slot, and a claimant passes over each taken slot once in its life.
-        'fill: loop {
-            for claimant in &mut claimants {
-                claimant.due += claimant.share;
-                if claimant.due < 1.0 {
-                    continue;
-                }
-                claimant.due -= 1.0;
-                while slots[claimant.slot as usize] != FREE {
-                    claimant.slot = (claimant.slot + claimant.skip) % modulus;
-                }
-                slots[claimant.slot as usize] = claimant.index;
-                free -= 1;
-                if free == 0 {
-                    break 'fill;
-                }
+        // Ends: a claimant passes over each taken slot once in its life.
+        let mut claim = |claimant: &mut Claimant| {
+            while slots[claimant.slot as usize] != FREE {
+                claimant.slot = (claimant.slot + claimant.skip) % modulus;
+            }
+            slots[claimant.slot as usize] = claimant.index;
+        };
+        let heaviest = u64::from(heaviest.max(1));
+        if claimants.iter().all(|claimant| claimant.weight == claimants[0].weight) {
+            let count = claimants.len();
+            (0..size as usize).for_each(|turn| claim(&mut claimants[turn % count]));
+        } else {
+            // The heaviest claims a slot in each turn, one of half its weight in every other. Who comes next is taken from a heap: in a round with one that is a
+            // million times as heavy, nearly all would be asked in vain.
+            let turn = |claims: u64, weight: u64| (claims * heaviest).div_ceil(weight);
+            let mut next: BinaryHeap<_> = claimants.iter().enumerate().map(|(at, c)| Reverse((turn(1, c.weight), at, 1))).collect();
+            for _ in 0..size {
+                let Some(Reverse((_, at, claims))) = next.pop() else { break };
+                claim(&mut claimants[at]);
+                next.push(Reverse((turn(claims + 1, claimants[at].weight), at, claims + 1)));
             }
         }
         let mut holding = vec![false; endpoints.len()];

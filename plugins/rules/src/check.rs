@@ -26,6 +26,17 @@ impl Faults {
         checked.map_err(|problem| self.add(place, problem)).ok()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.shown.len() + self.more
+    }
+
+    /// Takes over what another list has.
+    pub(crate) fn append(&mut self, other: Self) {
+        let room = SHOWN.saturating_sub(self.shown.len());
+        self.more += other.more + other.shown.len().saturating_sub(room);
+        self.shown.extend(other.shown.into_iter().take(room));
+    }
+
     /// One line a fault.
     pub(crate) fn into_result(mut self) -> Result<(), String> {
         if self.shown.is_empty() {
@@ -100,6 +111,11 @@ pub(crate) fn changeable_header_name(name: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a cookie (RFC 6265 §4.1.1) or header, as HTTPRoute has it: 128 characters at most.
+pub(crate) fn session_name(name: &str) -> Result<(), String> {
+    if is_token(name) && name.len() <= 128 { Ok(()) } else { Err(format!("`{name}` is not the name of a cookie or header")) }
+}
+
 /// Visible ASCII, spaces and tabs: what RFC 9110 §5.5 asks of new field values.
 pub(crate) fn header_value(value: &str) -> Result<String, String> {
     if value.len() > 4096 {
@@ -121,6 +137,29 @@ pub(crate) fn method(method: &str) -> Result<String, String> {
     }
 }
 
+/// An identifier of Protocol Buffers, as GRPCRoute's CRD has it.
+fn is_identifier(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+}
+
+/// The service of an Exact gRPC match.
+pub(crate) fn grpc_service(name: &str) -> Result<(), String> {
+    if name.len() <= 1024 && name.strip_prefix('.').unwrap_or(name).split('.').all(is_identifier) {
+        Ok(())
+    } else {
+        Err(format!("`{name}` must be the name of a gRPC service, such as helloworld.Greeter"))
+    }
+}
+
+/// The method of an Exact gRPC match.
+pub(crate) fn grpc_method(name: &str) -> Result<(), String> {
+    if name.len() <= 1024 && is_identifier(name) {
+        Ok(())
+    } else {
+        Err(format!("`{name}` must be the name of a gRPC method, such as SayHello"))
+    }
+}
+
 /// The value of an Exact or PathPrefix match.
 pub(crate) fn match_path(path: &str) -> Result<(), String> {
     new_path(path)?;
@@ -136,6 +175,25 @@ pub(crate) fn match_path(path: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A path as requests' paths are spelt when routers see them: of the characters that a path may have, only those are escaped that would mean
+/// something else otherwise, and hexadecimal digits are capitals.
+pub(crate) fn spell(path: &str) -> String {
+    let mut spelt = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        // What is no escape is found by the checks of the characters.
+        let Some(escape) = rest.get(at..at + 3) else { break };
+        spelt.push_str(&rest[..at]);
+        match u8::from_str_radix(&escape[1..], 16) {
+            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte) => spelt.push(char::from(byte)),
+            _ => spelt.push_str(&escape.to_ascii_uppercase()),
+        }
+        rest = &rest[at + 3..];
+    }
+    spelt.push_str(rest);
+    spelt
 }
 
 /// A path as a request line can carry it (RFC 3986 §3.3).
@@ -242,6 +300,11 @@ mod tests {
     fn paths_are_what_a_request_line_can_carry() {
         for path in ["/", "/a/b.c", "/%41", "/a:b@c"] {
             assert_eq!(match_path(path), Ok(()), "{path}");
+        }
+        for (path, spelt) in
+            [("/%61%2D%40b", "/a-@b"), ("/%c3%a4/%3b", "/%C3%A4/%3B"), ("/%2e%2e/x", "/../x"), ("/100%", "/100%"), ("/%é", "/%é")]
+        {
+            assert_eq!(spell(path), spelt);
         }
         for path in ["", "a", "/a//b", "/a/./b", "/a/../b", "/a/..", "/a/.", "/%2F", "/a b", "/a?b", "/a#b", "/%4", "/é", "/\r\n"] {
             assert!(match_path(path).is_err(), "{path:?}");

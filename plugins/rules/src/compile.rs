@@ -3,18 +3,19 @@
 use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
-use sluicegate_sdk::{Backend, Configured, Interests, Listener, Retry, Rule as Static, Transport};
+use sluicegate_sdk::{Backend, Configured, Interests, Level, Listener, Retry, Rule as Static, Transport};
 
 use crate::check::{self, Faults};
-use crate::config::{self, BackendRef, Config, PathMatchType, Rule, ServiceRef, ValueMatch};
+use crate::config::{self, BackendRef, Config, FaultyRules, PathMatchType, Rule, ServiceRef, ValueMatch, ValueMatchType};
 use crate::filter::{self, Owner};
-use crate::table::{HostPattern, Match, PathTest, Shares, Table};
+use crate::paths::{CallTest, PathTest};
+use crate::table::{HostPattern, Match, Shares, Table};
 use crate::value::{Condition, Pattern, Test};
 
 /// Of all rules together.
-const MOST_MATCHES: usize = 4096;
+const MOST_MATCHES: usize = 65_536;
 /// Each match is listed under each host name of its rule.
-const MOST_ENTRIES: usize = 65_536;
+const MOST_ENTRIES: usize = 131_072;
 /// As many as HTTPRoute allows.
 const MOST_CONDITIONS: usize = 16;
 const MOST_BACKENDS: usize = 256;
@@ -41,10 +42,18 @@ pub(crate) fn compile(config: Config, listener: &Listener) -> Result<(Table, Con
         compiler.table.listener = hostname.as_deref().map(HostPattern::new);
     }
     let mut statics = Vec::with_capacity(config.rules.len());
+    let mut all = std::mem::take(&mut compiler.faults);
     for (i, rule) in config.rules.iter().enumerate() {
-        statics.push(compiler.rule(i, rule));
+        let compiled = compiler.rule(i, rule);
+        let faults = std::mem::take(&mut compiler.faults);
+        if config.faulty_rules == FaultyRules::Fail && faults.count() > 0 {
+            statics.push(compiler.failing(rule, faults));
+        } else {
+            all.append(faults);
+            statics.push(compiled);
+        }
     }
-    compiler.faults.into_result()?;
+    all.into_result()?;
     let mut table = compiler.table;
     fill(&mut table, &config.rules, listener.transport);
     let query = !table.params.is_empty();
@@ -101,6 +110,9 @@ impl Compiler {
         }
         let backends = self.backends(&format!("{place}.backendRefs"), rule);
         let (request_timeout, backend_timeout) = self.timeouts(&place, rule);
+        if let Some(session) = &rule.session_persistence {
+            self.check_session(&format!("{place}.sessionPersistence"), session);
+        }
         let retry = rule.retry.as_ref().map(|retry| self.retry(&format!("{place}.retry"), retry));
         Static {
             name: rule.name.clone().or_else(|| rule.source.clone()),
@@ -112,9 +124,24 @@ impl Compiler {
         }
     }
 
+    /// In place of a rule that has a fault: no backend, so its requests are answered 500.
+    fn failing(&mut self, rule: &Rule, faults: Faults) -> Static {
+        if let Some(shares) = self.table.shares.last_mut() {
+            *shares = Shares::default();
+        }
+        let name = rule.name.clone().or_else(|| rule.source.clone());
+        let whose = rule.source.as_ref().map_or_else(String::new, |source| format!(" of {source}"));
+        if let Err(faults) = faults.into_result() {
+            sluicegate_sdk::log(Level::Error, &format!("a rule{whose} answers 500, as it has a fault: {faults}"));
+        }
+        Static { name, ..Static::default() }
+    }
+
     /// Without a matched prefix there is nothing that could be replaced.
     fn check_prefix(&mut self, rule: &Rule, replaced_at: Option<&str>) {
-        let all_prefixes = rule.matches.iter().all(|one| one.path.as_ref().is_none_or(|path| path.kind == PathMatchType::PathPrefix));
+        let is_prefix =
+            |one: &config::Match| one.grpc.is_none() && one.path.as_ref().is_none_or(|path| path.kind == PathMatchType::PathPrefix);
+        let all_prefixes = rule.matches.iter().all(is_prefix);
         if let (Some(place), false) = (replaced_at, all_prefixes) {
             self.faults.add(place, "can only be used when every match of the rule is a PathPrefix");
         }
@@ -125,20 +152,65 @@ impl Compiler {
             self.faults.add(place, format!("must have at most {MOST_BACKENDS} items"));
         }
         let mut backends = Vec::new();
+        let mut shares = Vec::new();
         for (i, backend) in rule.backend_refs.iter().take(MOST_BACKENDS).enumerate() {
             let place = format!("{place}[{i}]");
-            let BackendRef { group, kind, name, namespace, port, weight, filters } = backend.clone();
-            let weight = weight.unwrap_or(1);
+            let weight = backend.weight.unwrap_or(1);
             if weight > LARGEST_WEIGHT {
                 self.faults.add(format_args!("{place}.weight"), format!("{weight} must be between 0 and {LARGEST_WEIGHT}, inclusive"));
             }
+            if backend.invalid.is_some() {
+                self.check_invalid(&place, backend);
+                shares.push((None, weight));
+                continue;
+            }
+            let BackendRef { group, kind, name, namespace, port, filters, .. } = backend.clone();
+            let name = name.ok_or_else(|| "must be set".to_owned());
+            let name = self.faults.take(format_args!("{place}.name"), name);
+            let port = self.faults.take(format_args!("{place}.port"), port.ok_or_else(|| "must be set".to_owned()));
+            let Some((name, port)) = name.zip(port) else { continue };
             let service = filter::service(&place, &ServiceRef { group, kind, name, namespace, port }, &mut self.faults);
             let filters = filter::convert(&format!("{place}.filters"), &filters, Owner::Backend, &mut self.faults);
             self.check_prefix(rule, filters.replaces_prefix.as_deref());
+            shares.push((Some(backends.len() as u32), weight));
             backends.push(Backend { service, weight, filters: filters.filters });
         }
-        self.table.shares.push(Shares::new(backends.iter().map(|backend| backend.weight)));
+        self.table.shares.push(Shares::new(shares.into_iter()));
         backends
+    }
+
+    /// What is known to be invalid refers to nothing.
+    fn check_invalid(&mut self, place: &str, backend: &BackendRef) {
+        let BackendRef { group, kind, name, namespace, port, filters, weight: _, invalid: _ } = backend;
+        let fields = [
+            ("group", group.is_some()),
+            ("kind", kind.is_some()),
+            ("name", name.is_some()),
+            ("namespace", namespace.is_some()),
+            ("port", port.is_some()),
+            ("filters", !filters.is_empty()),
+        ];
+        for (field, _) in fields.into_iter().filter(|(_, set)| *set) {
+            self.faults.add(format_args!("{place}.{field}"), "must be absent: the backend is invalid");
+        }
+    }
+
+    /// The host reads it, as the contract's record of a rule has no place for it.
+    fn check_session(&mut self, place: &str, session: &config::SessionPersistence) {
+        if let Some(name) = &session.session_name {
+            self.faults.take(format_args!("{place}.sessionName"), check::session_name(name));
+        }
+        for (field, text) in [("absoluteTimeout", &session.absolute_timeout), ("idleTimeout", &session.idle_timeout)] {
+            self.faults.take(format_args!("{place}.{field}"), text.as_deref().map_or(Ok(0), check::duration_ms));
+        }
+        let cookie = session.cookie_config.as_ref();
+        if cookie.is_some() && session.kind == config::SessionType::Header {
+            self.faults.add(format_args!("{place}.cookieConfig"), "must be absent when the type is Header");
+        }
+        let permanent = cookie.is_some_and(|config| config.lifetime_type == Some(config::CookieLifetime::Permanent));
+        if permanent && session.absolute_timeout.is_none() {
+            self.faults.add(format_args!("{place}.absoluteTimeout"), "must be set when the cookie's lifetimeType is Permanent");
+        }
     }
 
     fn timeouts(&mut self, place: &str, rule: &Rule) -> (Option<u32>, Option<u32>) {
@@ -172,7 +244,16 @@ impl Compiler {
     }
 
     fn add_match(&mut self, place: &str, rule: usize, from: &config::Match) {
-        let path = self.path(&format!("{place}.path.value"), from.path.as_ref());
+        let faults = self.faults.count();
+        let path = match &from.grpc {
+            Some(call) => {
+                if from.path.is_some() {
+                    self.faults.add(format_args!("{place}.path"), "must be absent when grpc is set");
+                }
+                self.call(&format!("{place}.grpc"), call)
+            }
+            None => self.path(&format!("{place}.path.value"), from.path.as_ref()),
+        };
         let method = from.method.as_deref().and_then(|method| self.faults.take(format_args!("{place}.method"), check::method(method)));
         let headers = self.conditions(&format!("{place}.headers"), &from.headers, |compiler, name| {
             let name = check::header_name(name)?;
@@ -184,8 +265,8 @@ impl Compiler {
             }
             Ok(compiler.table.params.intern(name))
         });
-        // Left out when it has a fault; nothing is made of the table then.
-        let Some(path) = path else { return };
+        // Left out when it has a fault: less than all its conditions would take more requests.
+        let Some(path) = path.filter(|_| self.faults.count() == faults) else { return };
         let method = method.map(String::into_boxed_str);
         self.table.matches.push(Match { rule: rule as u32, path, method, headers, params });
     }
@@ -193,17 +274,41 @@ impl Compiler {
     fn path(&mut self, place: &str, path: Option<&config::PathMatch>) -> Option<PathTest> {
         let kind = path.map_or(PathMatchType::PathPrefix, |path| path.kind);
         let value = path.and_then(|path| path.value.as_deref()).unwrap_or("/");
+        let spelt = check::spell(value);
         match kind {
             PathMatchType::Exact => {
-                self.faults.take(place, check::match_path(value))?;
-                Some(PathTest::Exact(value.into()))
+                self.faults.take(place, check::match_path(&spelt))?;
+                Some(PathTest::Exact(spelt.into()))
             }
             PathMatchType::PathPrefix => {
-                self.faults.take(place, check::match_path(value))?;
-                Some(PathTest::Prefix(value.strip_suffix('/').unwrap_or(value).into()))
+                self.faults.take(place, check::match_path(&spelt))?;
+                Some(PathTest::Prefix(spelt.strip_suffix('/').unwrap_or(&spelt).into()))
             }
             PathMatchType::RegularExpression => Some(PathTest::Pattern(Box::new(self.faults.take(place, Pattern::new(value))?))),
         }
+    }
+
+    fn call(&mut self, place: &str, call: &config::GrpcMatch) -> Option<PathTest> {
+        if call.service.is_none() && call.method.is_none() {
+            self.faults.add(place, "must have a service or a method");
+            return None;
+        }
+        let mut test = |field: &str, text: Option<&str>, name: fn(&str) -> Result<(), String>| match text {
+            None => Some(None),
+            Some(text) => {
+                let test = match call.kind {
+                    ValueMatchType::Exact => name(text).and_then(|()| Test::new(call.kind, text)),
+                    ValueMatchType::RegularExpression => Test::new(call.kind, text),
+                };
+                self.faults.take(format_args!("{place}.{field}"), test).map(Some)
+            }
+        };
+        let service = test("service", call.service.as_deref(), check::grpc_service);
+        let method = test("method", call.method.as_deref(), check::grpc_method);
+        Some(match (service?, method?) {
+            (Some(Test::Exact(service)), Some(Test::Exact(method))) => PathTest::Exact(format!("/{service}/{method}").into()),
+            (service, method) => PathTest::Call(Box::new(CallTest { service, method })),
+        })
     }
 
     fn conditions(
@@ -232,17 +337,13 @@ impl Compiler {
 }
 
 /// Lists the matches under their host names and paths, in the order of precedence. Host name and path are settled by the lists themselves,
-/// except between regular expressions, of which the longest comes first.
+/// except as [`PathTest::precedence`] says.
 fn fill(table: &mut Table, rules: &[Rule], transport: Transport) {
     let mut order: Vec<usize> = (0..table.matches.len()).collect();
     order.sort_by_key(|&id| {
         let one = &table.matches[id];
         let rule = &rules[one.rule as usize];
-        let pattern = match &one.path {
-            PathTest::Pattern(pattern) => pattern.len(),
-            PathTest::Exact(_) | PathTest::Prefix(_) => 0,
-        };
-        let specific = (pattern, one.method.is_some(), one.headers.len(), one.params.len());
+        let specific = (one.path.precedence(), one.method.is_some(), one.headers.len(), one.params.len());
         let age = (rule.created_at.is_none(), rule.created_at.as_deref());
         // The sort is stable: at last the order of the rules counts, and that of their matches.
         (Reverse(specific), age, rule.source.as_deref().unwrap_or(""))

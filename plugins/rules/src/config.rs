@@ -5,10 +5,23 @@ use serde::Deserialize;
 
 /// The rules of a listener.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
     /// Their order decides only between rules that are alike in all else that Gateway API's precedence looks at.
     pub rules: Vec<Rule>,
+    /// What becomes of a rule that has a fault.
+    pub faulty_rules: FaultyRules,
+}
+
+/// What becomes of a rule that has a fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum FaultyRules {
+    /// The whole configuration is refused, and what has served before goes on.
+    #[default]
+    Refuse,
+    /// It answers 500 (connections are reset, datagrams dropped), its fault is logged, and the other rules serve. Of its matches those take nothing
+    /// that are faulty themselves. For rules that many people write.
+    Fail,
 }
 
 /// Which requests, and what becomes of them.
@@ -29,6 +42,8 @@ pub struct Rule {
     pub timeouts: Option<Timeouts>,
     /// When it is tried again; counts before the policy of the Service.
     pub retry: Option<Retry>,
+    /// Clients that come back stay with the endpoint that has served them.
+    pub session_persistence: Option<SessionPersistence>,
     /// When the object that the rule comes from was made, such as `2026-01-02T03:04:05Z`. Of rules that are alike the oldest wins, and one
     /// without a time is the youngest.
     pub created_at: Option<String>,
@@ -42,6 +57,8 @@ pub struct Rule {
 pub struct Match {
     /// None: the prefix `/`.
     pub path: Option<PathMatch>,
+    /// A gRPC call, as GRPCRoute has it; in place of `path`.
+    pub grpc: Option<GrpcMatch>,
     /// Names are case-insensitive; of conditions on the same header the first counts.
     pub headers: Vec<ValueMatch>,
     /// Names are case-sensitive; of conditions on the same parameter the first counts.
@@ -71,6 +88,19 @@ pub enum PathMatchType {
     PathPrefix,
     /// The whole path, as a regular expression.
     RegularExpression,
+}
+
+/// Which gRPC calls; one of `service` and `method` at least. The service counts before the method, each by its number of characters.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcMatch {
+    /// How both are compared.
+    #[serde(rename = "type")]
+    pub kind: ValueMatchType,
+    /// With its package, such as `helloworld.Greeter`. None: every service.
+    pub service: Option<String>,
+    /// Such as `SayHello`. None: every method.
+    pub method: Option<String>,
 }
 
 /// A condition on a header or query parameter.
@@ -263,25 +293,26 @@ pub struct DirectResponse {
     pub content_type: Option<String>,
 }
 
-/// A backend that takes a share of a rule's requests.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// A backend that takes a share of a rule's requests: a service port, or one that is known to be invalid.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct BackendRef {
     /// Empty: a Service's group.
     pub group: Option<String>,
     /// `Service`.
     pub kind: Option<String>,
-    /// The Service's name.
-    pub name: String,
+    /// The Service's name; always set unless `invalid` is.
+    pub name: Option<String>,
     /// Its namespace; that of the policy when absent.
     pub namespace: Option<String>,
-    /// The service port.
-    pub port: u16,
+    /// The service port; always set unless `invalid` is.
+    pub port: Option<u16>,
     /// Its share is this of the sum of all; 1 when absent, 0 for none, at most 1000000.
     pub weight: Option<u32>,
     /// Done in addition when this backend was chosen.
-    #[serde(default)]
     pub filters: Vec<Filter>,
+    /// Why there is no such backend. Its share is answered 500 (connections are reset, datagrams dropped); besides it only `weight` is set.
+    pub invalid: Option<String>,
 }
 
 /// A service port.
@@ -320,4 +351,49 @@ pub struct Retry {
     pub attempts: Option<u32>,
     /// A Gateway API duration: the shortest pause before the first of them. It doubles with each, up to ten times as long.
     pub backoff: Option<String>,
+}
+
+/// Session persistence, as HTTPRoute has it (GEP-1619). A client stays with its endpoint, and so with the backend that has it, whatever the weights.
+/// The host carries it out; it counts before the balancer and `sessionAffinity` of the Service.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct SessionPersistence {
+    /// The name of the cookie or header; one of the rule's own when absent.
+    pub session_name: Option<String>,
+    /// A Gateway API duration: the session ends so long after it began.
+    pub absolute_timeout: Option<String>,
+    /// Likewise, after its last response.
+    pub idle_timeout: Option<String>,
+    /// What brings the session, both ways.
+    #[serde(rename = "type")]
+    pub kind: SessionType,
+    /// How long a cookie lives.
+    pub cookie_config: Option<CookieConfig>,
+}
+
+/// What brings a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum SessionType {
+    /// A cookie that the gateway sets.
+    #[default]
+    Cookie,
+    /// A header of responses, which clients send with later requests.
+    Header,
+}
+
+/// How long a cookie lives.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct CookieConfig {
+    /// `Session` when absent.
+    pub lifetime_type: Option<CookieLifetime>,
+}
+
+/// How long a cookie lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum CookieLifetime {
+    /// As long as `absoluteTimeout`, which it needs.
+    Permanent,
+    /// As long as the browser's own session.
+    Session,
 }

@@ -1,8 +1,8 @@
 //! Router `rules`: HTTPRoute rules, a superset of them, as configuration.
 //!
 //! [`config`] is what a policy writes; [`compile`] checks it, with [`check`] for single values and [`filter`] for filters, and collects every
-//! fault; [`table`] is what it becomes and routes by, with [`value`] for conditions on headers and query parameters and [`query`] to read the
-//! latter.
+//! fault; [`table`] is what it becomes and routes by, with [`paths`] for the matches of one host name, [`value`] for conditions on headers and
+//! query parameters and [`query`] to read the latter.
 
 use sluicegate_sdk::{Configured, Decision, Listener, Request, Router};
 
@@ -10,10 +10,13 @@ mod check;
 mod compile;
 pub mod config;
 mod filter;
+mod paths;
 mod query;
 mod table;
 mod value;
 
+#[cfg(test)]
+mod precedence_tests;
 #[cfg(test)]
 mod tests;
 

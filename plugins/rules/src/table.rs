@@ -4,8 +4,9 @@
 use rustc_hash::FxHashMap;
 use sluicegate_sdk::{Answer, Choice, Decision, Header, Request};
 
+use crate::paths::{PathTest, Paths};
 use crate::query::Params;
-use crate::value::{Budget, Condition, OverBudget, Pattern, all_hold};
+use crate::value::{Budget, Condition, OverBudget, all_hold};
 
 /// RFC 1035 §2.3.4. No rule names a longer host, and looking for wildcards in one would take time that grows with its square.
 const LONGEST_HOSTNAME: usize = 253;
@@ -77,52 +78,6 @@ impl Hosts {
     }
 }
 
-/// The matches of one host name by path; each list in the order of precedence.
-#[derive(Debug, Default)]
-pub(crate) struct Paths {
-    exact: FxHashMap<Box<str>, Vec<u32>>,
-    patterns: Vec<u32>,
-    prefixes: FxHashMap<Box<str>, Vec<u32>>,
-    /// The lengths of the keys of `prefixes`, longest first.
-    lengths: Vec<usize>,
-}
-
-impl Paths {
-    /// Adds a match at the end of the list of its path.
-    pub(crate) fn push(&mut self, path: &PathTest, id: u32) {
-        match path {
-            PathTest::Exact(path) => self.exact.entry(path.clone()).or_default().push(id),
-            PathTest::Pattern(_) => self.patterns.push(id),
-            PathTest::Prefix(prefix) => {
-                if let Err(at) = self.lengths.binary_search_by(|length| prefix.len().cmp(length)) {
-                    self.lengths.insert(at, prefix.len());
-                }
-                self.prefixes.entry(prefix.clone()).or_default().push(id);
-            }
-        }
-    }
-
-    /// From the most specific path to the least: exact, regular expressions (where Envoy Gateway puts them too), prefixes.
-    fn matching<'a>(&'a self, path: &'a str) -> impl Iterator<Item = u32> + 'a {
-        let exact = if self.exact.is_empty() { None } else { self.exact.get(path) };
-        let prefixes = self.lengths.iter().filter_map(move |&length| {
-            // Every path, also the `*` of OPTIONS and the empty one of CONNECT, has the prefix `/`, kept as the empty text.
-            let ends_element = length == 0 || matches!(path.as_bytes().get(length), None | Some(b'/'));
-            if ends_element { self.prefixes.get(path.get(..length)?) } else { None }
-        });
-        exact.into_iter().flatten().chain(&self.patterns).chain(prefixes.flatten()).copied()
-    }
-}
-
-/// What a path must be.
-#[derive(Debug)]
-pub(crate) enum PathTest {
-    Exact(Box<str>),
-    Pattern(Box<Pattern>),
-    /// Without the slash at its end.
-    Prefix(Box<str>),
-}
-
 /// One of a rule's matches.
 #[derive(Debug)]
 pub(crate) struct Match {
@@ -152,53 +107,40 @@ impl Match {
         if !all_hold(&self.params, |index| params.value(index), budget).map_err(|OverBudget| TooLong::Target)? {
             return Ok(false);
         }
-        match &self.path {
-            PathTest::Pattern(pattern) => pattern.matches(&request.path, budget).map_err(|OverBudget| TooLong::Target),
-            PathTest::Exact(_) | PathTest::Prefix(_) => Ok(true),
-        }
-    }
-
-    fn matched_prefix(&self) -> u32 {
-        match &self.path {
-            // Checked paths have at most 1024 bytes.
-            PathTest::Exact(path) | PathTest::Prefix(path) => path.len() as u32,
-            PathTest::Pattern(_) => 0,
-        }
+        self.path.holds(&request.path, budget).map_err(|OverBudget| TooLong::Target)
     }
 }
 
 /// How a rule's requests are shared among its backends.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    /// The sum of the weights up to and with each backend.
-    sums: Vec<u64>,
-    /// The only backend of weight above 0: it needs no random bits.
-    only: Option<u32>,
+    /// Of each backend of weight above 0, the sum of the weights up to and with it; and its index, none for one that is known to be invalid.
+    sums: Box<[(u64, Option<u32>)]>,
 }
 
 impl Shares {
-    pub(crate) fn new(weights: impl Iterator<Item = u32> + Clone) -> Self {
-        let mut weighted = (0..).zip(weights.clone()).filter(|(_, weight)| *weight > 0);
-        let only = match (weighted.next(), weighted.next()) {
-            (Some((index, _)), None) => Some(index),
-            _ => None,
-        };
-        let sums = weights.scan(0u64, |sum, weight| {
+    /// Of backends and their weights.
+    pub(crate) fn new(backends: impl Iterator<Item = (Option<u32>, u32)>) -> Self {
+        let weighted = backends.filter(|(_, weight)| *weight > 0);
+        let sums = weighted.scan(0u64, |sum, (backend, weight)| {
             *sum += u64::from(weight);
-            Some(*sum)
+            Some((*sum, backend))
         });
-        Self { sums: sums.collect(), only }
+        Self { sums: sums.collect() }
     }
 
     fn pick(&self) -> Option<u32> {
-        if self.only.is_some() {
-            return self.only;
+        match &*self.sums {
+            [] => None,
+            // It needs no random bits.
+            [(_, only)] => *only,
+            [.., (total, _)] => {
+                // Multiply-shift: a uniform number below the total.
+                let point = ((u128::from(sluicegate_sdk::random()) * u128::from(*total)) >> 64) as u64;
+                let at = self.sums.partition_point(|(sum, _)| *sum <= point);
+                self.sums.get(at)?.1
+            }
         }
-        let total = self.sums.last().copied().filter(|total| *total > 0)?;
-        // Multiply-shift: a uniform number below the total.
-        let point = ((u128::from(sluicegate_sdk::random()) * u128::from(total)) >> 64) as u64;
-        // The first sum above the point; a backend of weight 0 repeats the sum before it and is never the first.
-        Some(self.sums.partition_point(|&sum| sum <= point) as u32)
     }
 }
 
@@ -211,7 +153,7 @@ impl Table {
             Ok(Some(found)) => Decision::Matched(Choice {
                 rule: found.rule,
                 backend: self.shares.get(found.rule as usize).and_then(Shares::pick),
-                matched_prefix: found.matched_prefix(),
+                matched_prefix: found.path.matched_prefix(),
             }),
             Ok(None) => Decision::NoMatch,
             Err(TooLong::Target) => too_long(414, "the URL is too long for the rules of this gateway\n"),

@@ -1,5 +1,8 @@
 //! The router as a whole: a configuration in, decisions out.
 
+mod backends;
+mod faults;
+
 use serde_json::{Value, json};
 use sluicegate_sdk::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Listener, Mirror, PathRewrite, Redirect, Request,
@@ -224,38 +227,55 @@ fn a_request_too_long_for_the_patterns_does_not_get_around_them() {
         other => panic!("{other:?}"),
     };
     let long = "a".repeat(200_000);
-    let any = json!([{"name": "a", "value": "b.*", "type": "RegularExpression"}]);
-    let pattern = json!({"path": {"type": "RegularExpression", "value": "/b.*"}});
+    // Patterns that a text's first bytes do not settle.
+    let any = json!([{"name": "a", "value": "[b].*", "type": "RegularExpression"}]);
+    let pattern = json!({"path": {"type": "RegularExpression", "value": "/[b].*"}});
     assert_eq!(status(pattern, request("", &format!("/{long}"))), 414);
     assert_eq!(status(json!({"queryParams": any}), Request { query: format!("a={long}"), ..request("", "/") }), 414);
     assert_eq!(status(json!({"headers": any}), Request { headers: vec![Some(long.clone())], ..request("", "/") }), 431);
 }
 
 #[test]
-fn backends_share_by_weight() {
-    let backends = |weights: &[Option<u32>]| {
-        let refs = weights.iter().map(|weight| json!({"name": "web", "port": 80, "weight": weight})).collect::<Vec<_>>();
-        rules(json!([{"backendRefs": refs}]))
+fn grpc_services_and_methods() {
+    let call = |kind: &str, service: Option<&str>, method: Option<&str>| {
+        when(json!({"grpc": {"type": kind, "service": service, "method": method}}))
     };
-    let counts = |weights: &[Option<u32>]| {
-        testing::seed(5);
-        let mut router = backends(weights);
-        let mut counts = vec![0usize; weights.len()];
-        for _ in 0..10_000 {
-            let Decision::Matched(Choice { backend: Some(backend), .. }) = router.route(&request("", "/")) else { panic!() };
-            counts[backend as usize] += 1;
-        }
-        counts
-    };
-    let counted = counts(&[Some(1), Some(0), Some(9)]);
-    assert_eq!(counted[1], 0);
-    assert!(counted[0].abs_diff(1_000) < 200, "{counted:?}");
-    assert!(counts(&[None, None])[0].abs_diff(5_000) < 300);
-    assert_eq!(counts(&[Some(0), Some(3)]), [0, 10_000]);
-    for none in [&[][..], &[Some(0)], &[Some(0), Some(0)]] {
-        let expected = Decision::Matched(Choice { rule: 0, backend: None, matched_prefix: 0 });
-        assert_eq!(backends(none).route(&request("", "/")), expected, "{none:?}");
+    let (exact, pattern) = ("Exact", "RegularExpression");
+    let mut router = rules(json!([
+        call(exact, None, Some("Get")),
+        call(exact, Some("shop.Cart"), None),
+        call(exact, Some("shop.Cart"), Some("Get")),
+        call(pattern, Some("shop[.].*"), Some("G.*")),
+        call(pattern, None, Some("[A-Z].*")),
+        path("PathPrefix", "/"),
+    ]));
+    for (path, found) in [
+        ("/shop.Cart/Get", 2),
+        ("/shop.Cart/Put", 1),
+        ("/shop.Order/Get", 3),
+        ("/other/Get", 0),
+        ("/other/Put", 4),
+        ("/other/put", 5),
+        ("/shop.Cart", 5),
+        ("/shop.Cart/", 5),
+        ("/shop.Cart/Get/more", 5),
+        ("//Get", 5),
+        ("/shop.cart/get", 5),
+    ] {
+        assert_eq!(by_path(&mut router, path), Some(found), "{path}");
     }
+    for (one, start) in [
+        (json!({}), "rules[0].matches[0].grpc: must have a service or a method"),
+        (json!({"service": "a/b"}), "rules[0].matches[0].grpc.service: `a/b` must be the name of a gRPC service"),
+        (json!({"service": "a..b"}), "rules[0].matches[0].grpc.service: `a..b` must be"),
+        (json!({"method": "1"}), "rules[0].matches[0].grpc.method: `1` must be the name of a gRPC method"),
+        (json!({"type": "RegularExpression", "method": "("}), "rules[0].matches[0].grpc.method: `(` is not a regular"),
+    ] {
+        let error = fault(json!([when(json!({"grpc": one}))]));
+        assert!(error.starts_with(start), "{error}");
+    }
+    let both = json!({"grpc": {"service": "a"}, "path": {"value": "/"}});
+    assert_eq!(fault(json!([when(both)])), "rules[0].matches[0].path: must be absent when grpc is set");
 }
 
 #[test]
@@ -350,133 +370,4 @@ fn redirects_and_answers_need_no_backend() {
     let headers = vec![Header::new("content-type", "text/plain; charset=utf-8")];
     assert_eq!(configured.rules[1].filters, [Filter::Answer(Answer { status: 403, headers, body: "no\n".into() })]);
     assert_eq!(router.route(&request("", "/no")), Decision::Matched(Choice { rule: 1, backend: None, matched_prefix: 3 }));
-}
-
-#[test]
-fn the_place_of_a_fault_is_told() {
-    let nth = |one: Value| fault(json!([{}, {}, when(one)]));
-    assert_eq!(nth(json!({"path": {"value": "foo"}})), "rules[2].matches[0].path.value: must start with /");
-    for (one, start) in [
-        (json!({"path": {"type": "RegularExpression", "value": "("}}), "rules[2].matches[0].path.value: `(` is not a regular expression"),
-        (json!({"path": {"type": "Exact", "value": "/a?b"}}), "rules[2].matches[0].path.value: must not contain '?'"),
-        (json!({"method": "get"}), "rules[2].matches[0].method: `get` must be"),
-        (json!({"headers": [{"name": "a b", "value": ""}]}), "rules[2].matches[0].headers[0].name: `a b` is not a header name"),
-        (json!({"queryParams": [{"name": "", "value": ""}]}), "rules[2].matches[0].queryParams[0].name: must be"),
-        (
-            json!({"queryParams": [{"name": "a", "type": "RegularExpression", "value": "["}]}),
-            "rules[2].matches[0].queryParams[0].value: `[`",
-        ),
-    ] {
-        let error = nth(one);
-        assert!(error.starts_with(start), "{error}");
-    }
-    for (rule, start) in [
-        (json!({"hostnames": ["a", "a..b"]}), "rules[0].hostnames[1]: `a..b` must be a DNS name"),
-        (json!({"createdAt": "yesterday"}), "rules[0].createdAt: `yesterday` must be a time"),
-        (json!({"timeouts": {"request": "10"}}), "rules[0].timeouts.request: `10` must be a duration"),
-        (json!({"timeouts": {"request": "1s", "backendRequest": "2s"}}), "rules[0].timeouts.backendRequest: must be at most"),
-        (json!({"retry": {"codes": [503, 200]}}), "rules[0].retry.codes[1]: 200 must be between 400 and 599"),
-        (json!({"retry": {"attempts": 21}}), "rules[0].retry.attempts: 21 must be between 0 and 20"),
-        (json!({"retry": {"backoff": "soon"}}), "rules[0].retry.backoff: `soon` must be a duration"),
-        (json!({"backendRefs": [{"name": "A", "port": 1}]}), "rules[0].backendRefs[0].name: `A` must be"),
-        (json!({"backendRefs": [{"name": "a", "port": 0}]}), "rules[0].backendRefs[0].port: must be between"),
-        (json!({"backendRefs": [{"name": "a", "port": 1, "weight": 1_000_001}]}), "rules[0].backendRefs[0].weight: 1000001"),
-        (json!({"backendRefs": [{"name": "a", "port": 1, "kind": "Bucket"}]}), "rules[0].backendRefs[0].kind: must be Service"),
-    ] {
-        let error = fault(json!([rule]));
-        assert!(error.starts_with(start), "{error}");
-    }
-}
-
-#[test]
-fn the_place_of_a_fault_in_a_filter_is_told() {
-    let redirect = |fields: Value| json!({"type": "RequestRedirect", "requestRedirect": fields});
-    let headers = |fields: Value| json!({"type": "RequestHeaderModifier", "requestHeaderModifier": fields});
-    let answer = |fields: Value| json!({"type": "DirectResponse", "directResponse": fields});
-    let mirror = |fields: Value| {
-        let mut fields = fields;
-        fields["backendRef"] = json!({"name": "a", "port": 1});
-        json!({"type": "RequestMirror", "requestMirror": fields})
-    };
-    for (filter, start) in [
-        (redirect(json!({"statusCode": 200})), "requestRedirect.statusCode: 200 must be 301"),
-        (redirect(json!({"scheme": "ftp"})), "requestRedirect.scheme: must be http or https"),
-        (redirect(json!({"hostname": "*.a"})), "requestRedirect.hostname: `*.a` must be"),
-        (redirect(json!({"port": 0})), "requestRedirect.port: must be between"),
-        (redirect(json!({"path": {"type": "ReplaceFullPath"}})), "requestRedirect.path.replaceFullPath: must be set"),
-        (
-            redirect(json!({"path": {"type": "ReplaceFullPath", "replaceFullPath": "a"}})),
-            "requestRedirect.path.replaceFullPath: must start",
-        ),
-        (headers(json!({"set": [{"name": "a:", "value": ""}]})), "requestHeaderModifier.set[0].name: `a:` is not"),
-        (headers(json!({"add": [{"name": "a", "value": "\r\n"}]})), "requestHeaderModifier.add[0].value: must be visible"),
-        (headers(json!({"remove": ["Content-Length"]})), "requestHeaderModifier.remove[0]: `content-length` belongs"),
-        (answer(json!({"statusCode": 101})), "directResponse.statusCode: 101 must be"),
-        (answer(json!({"statusCode": 204, "body": "x"})), "directResponse.body: must be empty"),
-        (answer(json!({"statusCode": 200, "contentType": "\n"})), "directResponse.contentType: must be visible"),
-        (mirror(json!({"percent": 101})), "requestMirror.percent: 101 must be"),
-        (mirror(json!({"fraction": {"numerator": 1, "denominator": 0}})), "requestMirror.fraction.denominator: must be at least 1"),
-        (mirror(json!({"fraction": {"numerator": 101}})), "requestMirror.fraction.numerator: must be at most"),
-        (json!({"type": "CORS", "cors": {"allowOrigins": ["*", "http://a"]}}), "cors.allowOrigins[0]: `*` must stand alone"),
-        (json!({"type": "CORS"}), "cors: must be set"),
-        (json!({"type": "CORS", "cors": {}, "urlRewrite": {}}), "urlRewrite: must be absent"),
-    ] {
-        let error = fault(json!([{"filters": [filter]}]));
-        assert!(error.starts_with(&format!("rules[0].filters[0].{start}")), "{error}");
-    }
-}
-
-#[test]
-fn filters_must_go_together() {
-    let redirect = || json!({"type": "RequestRedirect", "requestRedirect": {}});
-    let answer = || json!({"type": "DirectResponse", "directResponse": {"statusCode": 200}});
-    let rewrite = |kind: &str, field: &str| json!({"type": "URLRewrite", "urlRewrite": {"path": {"type": kind, field: "/b"}}});
-    let full = || rewrite("ReplaceFullPath", "replaceFullPath");
-    let prefix = || rewrite("ReplacePrefixMatch", "replacePrefixMatch");
-    let backend = |filters: Value| json!([{"name": "a", "port": 1, "filters": filters}]);
-    for (rule, start) in [
-        (json!({"filters": [full(), full()]}), "rules[0].filters[1].type: stands here twice"),
-        (json!({"filters": [redirect(), answer()]}), "rules[0].filters[1].type: rules[0].filters[0] answers already"),
-        (json!({"filters": [full(), redirect()]}), "rules[0].filters[0].type: nothing is forwarded"),
-        (json!({"filters": [redirect()], "backendRefs": backend(json!([]))}), "rules[0].backendRefs: must be empty"),
-        (json!({"backendRefs": backend(json!([redirect()]))}), "rules[0].backendRefs[0].filters[0].type: is settled before"),
-        (
-            json!({"matches": [{"path": {"type": "Exact", "value": "/a"}}], "filters": [prefix()]}),
-            "rules[0].filters[0].urlRewrite.path.replacePrefixMatch: can only be used",
-        ),
-        (
-            json!({"matches": [{"path": {"type": "Exact", "value": "/a"}}], "backendRefs": backend(json!([prefix()]))}),
-            "rules[0].backendRefs[0].filters[0].urlRewrite.path.replacePrefixMatch: can only be used",
-        ),
-    ] {
-        let error = fault(json!([rule]));
-        assert!(error.starts_with(start), "{error}");
-    }
-}
-
-#[test]
-fn all_faults_are_told_at_once() {
-    let error = fault(json!([path("Exact", "a"), path("Exact", "/a"), path("Exact", "b")]));
-    assert_eq!(error, "rules[0].matches[0].path.value: must start with /\nrules[2].matches[0].path.value: must start with /");
-}
-
-#[test]
-fn the_number_of_matches_is_bounded() {
-    let many = |n: usize| Value::Array((0..n).map(|i| path("Exact", &format!("/{i}"))).collect());
-    let mut router = rules(many(4096));
-    assert_eq!(by_path(&mut router, "/4095"), Some(4095));
-    assert_eq!(fault(many(4097)), "rules: have 4097 matches; all rules together must have at most 4096");
-    let hostnames: Vec<String> = (0..65_537).map(|i| format!("h{i}")).collect();
-    assert!(fault(json!([{"hostnames": hostnames}])).starts_with("rules: have 65537 pairs"));
-}
-
-#[test]
-fn unknown_fields_are_refused_and_the_schema_knows_them() {
-    assert!(fault(json!([{"matchs": []}])).contains("unknown field `matchs`"));
-    assert!(fault(json!([{"filters": [{"type": "ExtensionRef"}]}])).contains("unknown variant `ExtensionRef`"));
-    let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
-    let properties = &schema["$defs"]["Rule"]["properties"];
-    for field in ["backendRefs", "createdAt", "matches", "filters", "timeouts", "hostnames", "source", "name"] {
-        assert!(properties[field].is_object(), "{field}");
-    }
 }

@@ -34,6 +34,41 @@ pub(crate) struct Pattern {
     regex: Regex,
     /// Its compiled size, rounded up to a power of two.
     size: usize,
+    /// What each text that it matches begins with: other texts cost a comparison only, and nothing of the budget.
+    literal: Box<str>,
+}
+
+/// The literal text that a pattern begins with, as far as it is easily told.
+fn literal(pattern: &str) -> &str {
+    let text = pattern.strip_prefix('^').unwrap_or(pattern);
+    // An alternative may begin otherwise.
+    if text.contains('|') && (text.contains('[') || has_alternatives(text)) {
+        return "";
+    }
+    let Some(end) = text.find(|c: char| r"\.+*?()|[]{}^$".contains(c)) else { return text };
+    let literal = &text[..end];
+    // What follows may take the last character back.
+    let optional = matches!(text.as_bytes()[end], b'*' | b'?' | b'{');
+    match literal.char_indices().next_back() {
+        Some((last, _)) if optional => &literal[..last],
+        _ => literal,
+    }
+}
+
+/// Whether a pattern without classes has alternatives outside of groups.
+fn has_alternatives(pattern: &str) -> bool {
+    let mut depth = 0_usize;
+    let mut bytes = pattern.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b'|' if depth == 0 => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 impl Pattern {
@@ -50,7 +85,7 @@ impl Pattern {
         let mut size = SMALLEST_REGEX;
         loop {
             match build(&whole, size) {
-                Ok(regex) => return Ok(Self { regex, size }),
+                Ok(regex) => return Ok(Self { regex, size, literal: literal(pattern).into() }),
                 Err(error) if size >= LARGEST_REGEX => return Err(wrong(error)),
                 Err(_) => size *= 2,
             }
@@ -63,6 +98,9 @@ impl Pattern {
     }
 
     pub(crate) fn matches(&self, text: &str, budget: &Budget) -> Result<bool, OverBudget> {
+        if !text.starts_with(&*self.literal) {
+            return Ok(false);
+        }
         budget.0.set(budget.0.get().checked_sub(self.size.saturating_mul(text.len())).ok_or(OverBudget)?);
         Ok(self.regex.is_match(text))
     }
@@ -83,7 +121,7 @@ impl Test {
         }
     }
 
-    fn holds(&self, value: &str, budget: &Budget) -> Result<bool, OverBudget> {
+    pub(crate) fn holds(&self, value: &str, budget: &Budget) -> Result<bool, OverBudget> {
         match self {
             Self::Exact(wanted) => Ok(**wanted == *value),
             Self::Pattern(pattern) => pattern.matches(value, budget),
@@ -128,6 +166,37 @@ mod tests {
         assert_eq!(pattern.matches("bc", &budget), Ok(true));
         assert_eq!(pattern.matches("abc", &budget), Ok(false));
         assert_eq!(pattern.matches("a\n", &budget), Ok(false));
+    }
+
+    #[test]
+    fn patterns_begin_with_their_literal_text() {
+        for (pattern, begin) in [
+            ("/api/v[0-9]+", "/api/v"),
+            ("^/api/.*", "/api/"),
+            ("/api", "/api"),
+            ("/apis?/x", "/api"),
+            ("/ab*", "/a"),
+            ("/ab{2}", "/a"),
+            ("/ab+", "/ab"),
+            ("/é?", "/"),
+            ("/a(b|c)", "/a"),
+            ("/a|/b", ""),
+            ("/a(b)|c", ""),
+            ("/a[(]b|c", ""),
+            (r"/a\(b|c\)", ""),
+            ("(?i)/A", ""),
+            (r"/a\.b", "/a"),
+            (".*", ""),
+        ] {
+            assert_eq!(literal(pattern), begin, "{pattern}");
+        }
+        let budget = Budget::default();
+        let pattern = Pattern::new("/a[(]b|c").unwrap();
+        assert_eq!((pattern.matches("/a(b", &budget), pattern.matches("c", &budget)), (Ok(true), Ok(true)));
+        let pattern = Pattern::new("/long/.*").unwrap();
+        for _ in 0..10 {
+            assert_eq!(pattern.matches(&"x".repeat(REGEX_BUDGET / 2), &budget), Ok(false), "it costs nothing of the budget");
+        }
     }
 
     #[test]

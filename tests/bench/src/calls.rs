@@ -55,5 +55,13 @@ pub(crate) fn measure(gateway: &Path) -> Result<Vec<Call>, String> {
             add(measured, more, !header);
         }
     }
+    for routes in crate::peers::ROUTES {
+        // Too long for an argument.
+        let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+        crate::peers::write(file.path(), crate::peers::routes(routes).to_string())?;
+        for measured in bench(gateway, &["rules", "--config", &format!("rules=@{}", file.path().display())])? {
+            add(measured, " of one host name", false);
+        }
+    }
     Ok(calls)
 }

@@ -1,5 +1,5 @@
 //! `make bench`: CPU time, rate and p99 of Sluicegate, nginx and HAProxy for each of the ways traffic takes ([`scenario`]), in alternating
-//! rounds of one run; and what the wasm calls alone cost.
+//! rounds of one run; and what the wasm calls alone cost. Two further tables are about large configurations: [`fleet`] and [`scale`].
 //!
 //! Each proxy has one worker, bound to core 0; the load generator (wrk, h2load, or our own for UDP) and the backends (nginx, our own echo)
 //! share core 1. CPU time is the scheduler's own count (`/proc/PID/task/*/schedstat`) of all threads of all processes of the proxy, so that a
@@ -11,10 +11,11 @@ mod load;
 mod peers;
 mod process;
 mod report;
+mod scale;
 mod scenario;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +45,11 @@ struct Arguments {
     /// The gateway's binary
     #[arg(long, default_value = "target/release/sluicegate")]
     gateway: PathBuf,
+    /// Where Envoy, Traefik and Caddy are, which `make bench-tools` installs; the table "Scale" does without those that are not there
+    #[arg(long, default_value = "target/tools/peers/bin")]
+    tools: PathBuf,
+    #[command(flatten)]
+    sizes: scale::Sizes,
     /// Where bench.md and bench.json are written
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -58,6 +64,16 @@ enum Part {
     UdpLoad { address: SocketAddr, flows: usize, seconds: u64 },
     #[command(hide = true)]
     UdpEcho { addresses: Vec<SocketAddr> },
+    #[command(hide = true)]
+    ScaleLoad {
+        #[arg(long)]
+        rate: u32,
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        path: String,
+        addresses: Vec<SocketAddr>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -66,6 +82,7 @@ fn main() -> ExitCode {
         None => run(&arguments),
         Some(Part::UdpLoad { address, flows, seconds }) => load::udp::generate(*address, *flows, *seconds),
         Some(Part::UdpEcho { addresses }) => load::udp::echo(addresses),
+        Some(Part::ScaleLoad { rate, connections, path, addresses }) => scale::generate(addresses, path, *rate, *connections),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,23 +94,48 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let wanted = |name: &str, filter: &[String]| filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()));
     let scenarios: Vec<&Scenario> = scenario::ALL.iter().filter(|s| wanted(s.name, &arguments.only)).collect();
-    println!("The wasm calls alone:");
-    let calls = calls::measure(&arguments.gateway)?;
-    for call in &calls {
-        println!("  {:<40} {:>6.0} ns, {:>6.0} instructions", call.name, call.nanos, call.instructions);
+    if !arguments.gateway.exists() {
+        return Err(format!("{} does not exist: run `make build`", arguments.gateway.display()));
     }
+    let calls = if scenarios.is_empty() { Vec::new() } else { calls(&arguments.gateway)? };
     let fleet = if wanted(fleet::NAME, &arguments.only) {
         println!("{}:", fleet::NAME);
         Some(fleet::measure(&arguments.gateway, arguments.rounds)?)
     } else {
         None
     };
+    let of_scale = scale::NAMES.map(|name| wanted(name, &arguments.only));
+    let scale = scale::measure(&arguments.gateway, &arguments.tools, &arguments.sizes, of_scale)?;
+    let measured = if scenarios.is_empty() { Vec::new() } else { compare(arguments, &scenarios)? };
+    let report = Report::of(&scenarios, measured, calls, fleet, scale);
+    std::fs::create_dir_all(&arguments.out).map_err(|e| format!("{}: {e}", arguments.out.display()))?;
+    let write = |name: &str, text: String| std::fs::write(arguments.out.join(name), text).map_err(|e| format!("{name}: {e}"));
+    write("bench.md", report.markdown())?;
+    write("bench.json", serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?)?;
+    println!("\n{}\nWritten to {}.", report.markdown(), arguments.out.display());
+    Ok(())
+}
+
+fn wanted(name: &str, filter: &[String]) -> bool {
+    filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()))
+}
+
+fn calls(gateway: &Path) -> Result<Vec<calls::Call>, String> {
+    println!("The wasm calls alone:");
+    let calls = calls::measure(gateway)?;
+    for call in &calls {
+        println!("  {:<40} {:>6.0} ns, {:>6.0} instructions", call.name, call.nanos, call.instructions);
+    }
+    Ok(calls)
+}
+
+/// Each scenario with each proxy, in rounds.
+fn compare(arguments: &Arguments, scenarios: &[&Scenario]) -> Result<Vec<Measured>, String> {
     println!("Starting the proxies and backends ...");
     let peers = Peers::start(&arguments.gateway)?;
     let mut measured = Vec::new();
-    for scenario in &scenarios {
+    for scenario in scenarios {
         println!("{}:", scenario.name);
         let there = peers.all.iter().filter(|p| p.doors.contains_key(&scenario.door));
         let peers: Vec<_> = there.filter(|p| p.name == scenario.reference || wanted(p.name, &arguments.proxy)).collect();
@@ -114,11 +156,5 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             }
         }
     }
-    let report = Report::of(&scenarios, measured, calls, fleet);
-    std::fs::create_dir_all(&arguments.out).map_err(|e| format!("{}: {e}", arguments.out.display()))?;
-    let write = |name: &str, text: String| std::fs::write(arguments.out.join(name), text).map_err(|e| format!("{name}: {e}"));
-    write("bench.md", report.markdown())?;
-    write("bench.json", serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?)?;
-    println!("\n{}\nWritten to {}.", report.markdown(), arguments.out.display());
-    Ok(())
+    Ok(measured)
 }

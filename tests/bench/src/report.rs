@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::calls::Call;
 use crate::fleet::Fleet;
+use crate::scale::Scale;
 use crate::scenario::Scenario;
 
 /// One measurement of one proxy in one round.
@@ -44,7 +45,10 @@ pub(crate) struct Report {
     calls: Vec<Call>,
     /// Route and pick over the CPU time of a request at L7; none if that was not measured.
     wasm_share: Option<f64>,
+    /// CPU time for each request with 5,000 routes over that with 100, of ours, in the same rounds; at most 1.10 is wanted.
+    routes_growth: Option<f64>,
     fleet: Option<Fleet>,
+    scale: Option<Scale>,
     measured: Vec<Measured>,
 }
 
@@ -55,7 +59,13 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Report {
-    pub(crate) fn of(scenarios: &[&Scenario], measured: Vec<Measured>, calls: Vec<Call>, fleet: Option<Fleet>) -> Self {
+    pub(crate) fn of(
+        scenarios: &[&Scenario],
+        measured: Vec<Measured>,
+        calls: Vec<Call>,
+        fleet: Option<Fleet>,
+        scale: Option<Scale>,
+    ) -> Self {
         let mut rows = Vec::new();
         for scenario in scenarios {
             let here: Vec<&Measured> = measured.iter().filter(|m| m.scenario == scenario.name).collect();
@@ -80,8 +90,12 @@ impl Report {
             }
         }
         let ours = rows.iter().find(|r| r.proxy == "sluicegate" && r.scenario == crate::scenario::ALL[0].name).map(|r| r.cpu_us);
+        let of_routes = |name: &'static str| measured.iter().filter(move |m| m.scenario == name && m.proxy == "sluicegate");
+        let [few, many] = crate::scenario::FEW_AND_MANY_ROUTES;
+        let growth = of_routes(many).filter_map(|many| Some(many.cpu_us / of_routes(few).find(|few| few.round == many.round)?.cpu_us));
+        let routes_growth = median(growth);
         let in_path: f64 = calls.iter().filter(|c| c.in_path).map(|c| c.nanos).sum();
-        Self { wasm_share: ours.map(|ours| in_path / 1e3 / ours), rows, calls, fleet, measured }
+        Self { wasm_share: ours.map(|ours| in_path / 1e3 / ours), rows, calls, routes_growth, fleet, scale, measured }
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -106,8 +120,14 @@ impl Report {
         if let Some(share) = self.wasm_share {
             let _ = writeln!(text, "\nRoute and pick are {:.1} % of the CPU time of a request at L7.", share * 100.0);
         }
+        if let Some(growth) = self.routes_growth {
+            let _ = writeln!(text, "\nA request's CPU time with 5,000 routes is {growth:.2} of that with 100 (goal: at most 1.10).");
+        }
         if let Some(fleet) = &self.fleet {
             text.push_str(&fleet.markdown());
+        }
+        if let Some(scale) = &self.scale {
+            text.push_str(&scale.markdown());
         }
         text
     }

@@ -28,14 +28,29 @@ enum Kind {
 /// What every row of `small` asks for: 100 bytes, by the last of ten rules.
 const SMALL: &str = "/service-9/items";
 
+/// The same of the last of so many routes.
+const ROUTES: [(&str, u16, &str); 3] =
+    [("routes: 1", 1, "/service-0/items"), ("routes: 100", 100, "/service-99/items"), ("routes: 5,000", 5_000, "/service-4999/items")];
+
+const fn routes(i: usize) -> Scenario {
+    let (name, routes, path) = ROUTES[i];
+    row(name, Door::Routes(routes), "nginx", 1.10, Kind::Wrk(path, false))
+}
+
+/// The rows whose CPU time for each request may differ by a tenth.
+pub(crate) const FEW_AND_MANY_ROUTES: [&str; 2] = [ROUTES[1].0, ROUTES[2].0];
+
 const fn row(name: &'static str, door: Door, reference: &'static str, goal: f64, kind: Kind) -> Scenario {
     Scenario { name, unit: "request", door, reference, goal, kind }
 }
 
-pub(crate) const ALL: [Scenario; 10] = [
+pub(crate) const ALL: [Scenario; 13] = [
     row("HTTP, 100 bytes", Door::Http, "nginx", 1.10, Kind::Wrk(SMALL, false)),
     row("HTTP, 10 KB", Door::Http, "nginx", 1.10, Kind::Wrk("/service-9/10k", false)),
     row("HTTP, 1 MB", Door::Http, "nginx", 1.10, Kind::Wrk("/service-9/1m", false)),
+    routes(0),
+    routes(1),
+    routes(2),
     row("HTTPS, 100 bytes", Door::Https, "nginx", 1.10, Kind::Wrk(SMALL, false)),
     Scenario { unit: "handshake", ..row("HTTPS, a full handshake each", Door::Https, "nginx", 1.10, Kind::Wrk(SMALL, true)) },
     row("HTTP/2, 100 bytes", Door::H2, "nginx", 1.10, Kind::H2load),

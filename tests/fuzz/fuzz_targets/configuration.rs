@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sluicegate_model::object::{Object, decode};
-use sluicegate_model::plan::{Allocations, Settings, compile};
-use sluicegate_model::{manifest, validate};
+use sluicegate_config::object::{Object, decode};
+use sluicegate_config::plan::{Allocations, Settings, compile};
+use sluicegate_config::{manifest, validate};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };

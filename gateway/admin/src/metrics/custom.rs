@@ -6,14 +6,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use sluicegate_model::commons::metrics::{Family, Kind, Reading};
 use sluicegate_model::status::{PluginStatus, Status};
 
-use super::family::{Labels, family};
+use super::family::{LabelSet, Labels, describe, family};
 
 /// One row: its labels and what it says.
 type Row = (Vec<(String, String)>, Reading);
@@ -33,9 +33,9 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
             Kind::Histogram => MetricType::Histogram,
         };
         let name = format!("custom_{name}");
-        let mut metric = e.encode_descriptor(&name, &shown.help, None, kind)?;
+        let mut metric = describe(e, &name, &shown.help, kind)?;
         for (labels, reading) in shown.rows {
-            Of(shown.kind, reading).encode(metric.encode_family(&Named(labels))?)?;
+            Of(shown.kind, reading).encode(metric.encode_family(&LabelSet(labels))?)?;
         }
     }
     let of = |p: &PluginStatus| -> Labels { vec![("plugin", p.name.clone()), ("kind", p.kind.to_string())] };
@@ -102,14 +102,5 @@ impl EncodeMetric for Of {
             Kind::Gauge => MetricType::Gauge,
             Kind::Histogram => MetricType::Histogram,
         }
-    }
-}
-
-#[derive(Debug)]
-struct Named(Vec<(String, String)>);
-
-impl EncodeLabelSet for Named {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        self.0.encode(encoder)
     }
 }

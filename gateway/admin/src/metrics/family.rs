@@ -3,10 +3,13 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel as _, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use sluicegate_model::escape;
 use sluicegate_model::stats::Histogram;
 
 pub(super) type Labels = Vec<(&'static str, String)>;
@@ -31,6 +34,17 @@ pub(super) fn and(mut labels: Labels, name: &'static str, value: &str) -> Labels
     labels
 }
 
+/// Begins a family, under a help text that stays on its line (OpenMetrics 1.0, "Escaping"); the library writes it as it is.
+pub(super) fn describe<'s>(
+    encoder: &'s mut DescriptorEncoder<'_>,
+    name: &'s str,
+    help: &str,
+    kind: MetricType,
+) -> Result<MetricEncoder<'s>, fmt::Error> {
+    let help = escape::distinct(help).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    encoder.encode_descriptor(name, &help, None, kind)
+}
+
 /// One metric family: a row for each label set.
 pub(super) fn family<M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
@@ -40,7 +54,7 @@ pub(super) fn family<M: EncodeMetric>(
 ) -> fmt::Result {
     let mut rows = rows.peekable();
     let Some((_, first)) = rows.peek() else { return Ok(()) };
-    let mut metric = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+    let mut metric = describe(encoder, name, help, first.metric_type())?;
     for (labels, value) in rows {
         if labels.is_empty() {
             // One unlabelled row; `encode_family` refuses an empty label set.
@@ -74,12 +88,17 @@ impl EncodeMetric for Times {
     }
 }
 
+/// The labels of a row. The library escapes line breaks, quotes and backslashes in their values; what else hides in them is escaped so that two
+/// series stay two.
 #[derive(Debug)]
-struct LabelSet(Labels);
+pub(super) struct LabelSet<N>(pub(super) Vec<(N, String)>);
 
-impl EncodeLabelSet for LabelSet {
+impl<N: AsRef<str> + fmt::Debug> EncodeLabelSet for LabelSet<N> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        self.0.encode(encoder)
+        for (name, value) in &self.0 {
+            (name.as_ref(), escape::distinct(value)).encode(encoder.encode_label())?;
+        }
+        Ok(())
     }
 }
 
@@ -102,6 +121,33 @@ mod tests {
             family(&mut encoder, "unused_seconds", "Nothing", times(&Histogram::default()).map(|t| (labels.clone(), t)).into_iter())?;
             family(&mut encoder, "time_seconds", "Time", times(&self.0).map(|t| (labels, t)).into_iter())
         }
+    }
+
+    #[derive(Debug)]
+    struct Hostile;
+
+    /// What a guest would like to add to the page.
+    const FORGED: &str = "x\" 1\nsluicegate_requests_total 9\r\n# EOF\n\0\u{1b}[2J\u{85}\u{2028}\u{202e}\u{200b}\\";
+
+    impl Collector for Hostile {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            let values = [FORGED, "\u{202e}", r"\u{202e}"].map(|value| (vec![("service", value.to_owned())], ConstGauge::new(1)));
+            family(&mut encoder, "hostile", FORGED, values.into_iter())
+        }
+    }
+
+    #[test]
+    fn nothing_is_forged_by_help_texts_and_labels() {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Hostile));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let lines: Vec<&str> = text.split(['\n', '\r', '\u{85}', '\u{2028}']).collect();
+        assert_eq!(lines.len(), 2 + 3 + 2, "{text}");
+        assert!(lines[2..5].iter().all(|l| l.starts_with("hostile{service=\"") && l.ends_with("\"} 1")), "{text}");
+        assert_ne!(lines[3], lines[4], "two series of one name would break the page");
+        assert!(lines[0].starts_with(r#"# HELP hostile x\" 1\nsluicegate"#) && lines[0].ends_with(r"\\"), "{text}");
+        assert!(!text.chars().any(|c| escape::is_hidden(c) && c != '\n'), "{text}");
     }
 
     #[test]

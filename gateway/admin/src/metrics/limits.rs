@@ -30,6 +30,7 @@ const CLIENTS_ENDED: Rows<ProxyStats> = &[
     ("slow-head", |s| &s.clients.slow_head),
     ("slow-request", |s| &s.clients.slow_request),
     ("slow-rate", |s| &s.clients.slow_rate),
+    ("half-closed", |s| &s.clients.half_closed),
     ("stalled", |s| &s.clients.stalled),
     ("long", |s| &s.clients.long),
 ];
@@ -65,9 +66,10 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: 
     )?;
     family(e, "overloaded", "1 while new work is refused for want of memory or descriptors", gauge(&proxy.overload.refusing))?;
     family(e, "overloads", "Times it came to that", counter(&proxy.overload.times))?;
-    family(e, "memory_bytes", "Memory in use", gauge(&proxy.overload.memory))?;
+    family(e, "memory_bytes", "Memory in use that the kernel cannot take back: anonymous and shared", gauge(&proxy.overload.memory))?;
     family(e, "memory_limit_bytes", "Memory that may be used; 0: not known", gauge(&proxy.overload.memory_limit))?;
     family(e, "descriptors", "File descriptors in use", gauge(&proxy.overload.descriptors))?;
+    family(e, "listener_descriptors", "File descriptors that listeners have", gauge(&proxy.overload.listening))?;
     family(e, "descriptor_limit", "File descriptors that may be used", gauge(&proxy.overload.descriptor_limit))?;
 
     let ports = || status.services.iter().flat_map(|s| s.ports.iter().map(move |p| (of(s, p), &*p.stats)));

@@ -8,10 +8,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use sluicegate_model::fault::Severity;
 use sluicegate_model::stats::{ProxyStats, Reset};
 use sluicegate_model::status::Status;
+use sluicegate_model::writer::LogStats;
 
 use super::family::{count, counter, family, gauge};
 
-pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: &Status) -> fmt::Result {
+pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, log: &LogStats, status: &Status) -> fmt::Result {
     family(e, "connections_accepted", "Client connections accepted", counter(&proxy.accepted))?;
     family(e, "connections_open", "Client connections open", gauge(&proxy.open))?;
     family(e, "requests", "HTTP exchanges begun", counter(&proxy.requests))?;
@@ -30,7 +31,12 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: 
     family(e, "access_log_lines", "Lines of the access log that were written", counter(&proxy.access_log.lines))?;
     let dropped = "Lines of the access log that the writer, or its file, had no room for";
     family(e, "access_log_dropped", dropped, counter(&proxy.access_log.dropped))?;
+    family(e, "log_lines", "Lines of the process's log that were written", counter(&log.lines))?;
+    family(e, "log_dropped", "Lines of the process's log that its reader did not take in time", counter(&log.dropped))?;
     family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;
+    let changes = [("service", &proxy.changes.services), ("listener", &proxy.changes.listeners)];
+    let changes = changes.into_iter().map(|(part, n)| (vec![("part", part.to_owned())], ConstCounter::new(count(n))));
+    family(e, "snapshot_changes", "Service ports and listeners that differed when a worker took a snapshot, over all workers", changes)?;
     let faults = [Severity::Error, Severity::Warning].into_iter().map(|severity| {
         let count = status.faults.iter().filter(|f| f.severity == severity).count();
         (vec![("severity", format!("{severity:?}").to_lowercase())], ConstGauge::new(count as i64))

@@ -5,8 +5,9 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use sluicegate_model::pool::Endpoint;
 use sluicegate_model::stats::{Histogram, ServiceStats};
-use sluicegate_model::status::{EndpointStatus, PortStatus, ServiceStatus, Status};
+use sluicegate_model::status::{PortStatus, ServiceStatus, Status};
 
 use super::family::{Labels, and, count, family, times};
 
@@ -50,7 +51,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     family(e, "service_bytes_in", bytes_in, per_port(|p| count(&p.stats.bytes_in)))?;
     family(e, "service_bytes_out", "Bytes to clients, likewise", per_port(|p| count(&p.stats.bytes_out)))?;
     let states = ports().flat_map(|(s, p)| {
-        let count = |which: fn(&EndpointStatus) -> bool| p.endpoints.iter().filter(|e| which(e)).count() as i64;
+        let count = |which: fn(&Endpoint) -> bool| p.endpoints.iter().filter(|e| which(e)).count() as i64;
         let rows = [
             ("ready", count(|e| e.ready)),
             ("serving", count(|e| e.serving)),

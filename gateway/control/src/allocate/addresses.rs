@@ -1,97 +1,210 @@
-//! Which Service has which cluster IP and which load balancer address.
+//! Which Service has which cluster IPs and which load balancer addresses: at most one of each IP family.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use sluicegate_config::object::{error, warning};
+use sluicegate_config::plan::has_foreign_class;
+use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
-use sluicegate_model::object::error;
 
-use super::{Allocator, State, Wanting};
+use super::{Allocator, Held, State, Wanting};
 
-impl Allocator {
-    pub(super) fn cluster_ips(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
-        let mut taken: BTreeSet<IpAddr> = next.cluster_ips.values().copied().collect();
-        let wanting: Vec<&Wanting<'_>> =
-            services.iter().filter(|service| service.type_() != "ExternalName" && given(service) != Some("None")).collect();
-        let range = &self.ranges.cluster_ips;
-        for service in &wanting {
-            if let Some(held) = self.state.cluster_ips.get(&service.id).filter(|ip| range.contains(*ip))
-                && taken.insert(*held)
-            {
-                next.cluster_ips.insert(service.id.clone(), *held);
-            }
-        }
-        for service in &wanting {
-            let Some(given) = given(service).filter(|ip| !ip.is_empty()) else { continue };
-            let held = next.cluster_ips.get(&service.id);
-            let what = match given.parse::<IpAddr>() {
-                Err(_) => "must be a valid IP address".to_owned(),
-                Ok(ip) if held == Some(&ip) => continue,
-                // What it holds stays, as when an update is refused.
-                Ok(_) if held.is_some() => "may not change once set".to_owned(),
-                Ok(ip) if !range.contains(&ip) => {
-                    format!(
-                        "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}"
-                    )
-                }
-                Ok(ip) if !taken.insert(ip) => format!("failed to allocate IP {ip}: provided IP is already allocated"),
-                Ok(ip) => {
-                    next.cluster_ips.insert(service.id.clone(), ip);
-                    continue;
-                }
-            };
-            let message = format!("Service {:?} is invalid: spec.clusterIPs: Invalid value: [{given:?}]: {what}", service.object.key.name);
-            faults.push(error(&service.object.origin, &service.object.key, "spec.clusterIP", message, None));
-        }
-        let mut free = range.hosts();
-        for service in wanting.iter().filter(|service| given(service).is_none_or(str::is_empty)) {
-            if next.cluster_ips.contains_key(&service.id) {
-                continue;
-            }
-            match free.find(|ip| taken.insert(*ip)) {
-                Some(ip) => drop(next.cluster_ips.insert(service.id.clone(), ip)),
-                None => full(service, "failed to allocate a serviceIP: range is full", faults),
-            }
-        }
+/// A Service that is to have an address of one family.
+struct Claim<'a, 'o> {
+    service: &'a Wanting<'o>,
+    asked: Option<IpAddr>,
+}
+
+/// What becomes of a Service that asks for an address that another has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Otherwise {
+    /// It keeps what it holds, or gets none.
+    Held,
+    /// It gets another.
+    Any,
+}
+
+/// What a Service did not get.
+enum Refused<'a, 'o> {
+    Taken { service: &'a Wanting<'o>, asked: IpAddr, by: String },
+    OutOfRange { service: &'a Wanting<'o>, asked: IpAddr },
+    Full { service: &'a Wanting<'o> },
+}
+
+/// Where addresses of one family come from.
+struct Source<'a> {
+    family: IpFamily,
+    ranges: Vec<&'a IpNet>,
+    otherwise: Otherwise,
+}
+
+impl Source<'_> {
+    fn has(&self, ip: &IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(ip))
     }
 
-    pub(super) fn load_balancers(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
-        let mut taken: BTreeSet<IpAddr> = next.load_balancer.values().copied().collect();
-        let wanting: Vec<&Wanting<'_>> = services.iter().filter(|service| service.type_() == "LoadBalancer").collect();
-        let ours = |ip: &IpAddr| self.ranges.load_balancer.iter().any(|net| net.contains(ip));
-        let asked = |service: &Wanting<'_>| -> Option<IpAddr> {
-            service.service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.as_deref()).and_then(|ip| ip.parse().ok())
-        };
-        for service in &wanting {
-            let held = self.state.load_balancer.get(&service.id).copied().filter(ours);
-            // `loadBalancerIP` may change, and then what was held is free.
-            if let Some(ip) = held.filter(|held| asked(service).filter(ours).is_none_or(|asked| asked == *held))
-                && taken.insert(ip)
-            {
-                next.load_balancer.insert(service.id.clone(), ip);
+    /// Gives each claim its address, by what the objects ask for first: so they decide, and what was held before only where they leave it open.
+    fn settle<'a, 'o>(&self, claims: &[Claim<'a, 'o>], before: &Held, next: &mut Held) -> Vec<Refused<'a, 'o>> {
+        let mut missing = Vec::new();
+        // Of Services that could not be read: nobody else's.
+        let mut taken: BTreeMap<IpAddr, String> =
+            next.all().filter(|(_, ip)| IpFamily::of(*ip) == self.family).map(|(id, ip)| (ip, id.to_owned())).collect();
+        let held = |service: &Wanting<'_>| before.of(&service.id, self.family).filter(|ip| self.has(ip));
+        let mut open: Vec<(&Claim<'a, 'o>, Otherwise)> = Vec::new();
+        let mut asking: Vec<(&Claim<'a, 'o>, IpAddr)> = Vec::new();
+        for claim in claims {
+            match claim.asked {
+                None => open.push((claim, Otherwise::Any)),
+                Some(asked) if self.has(&asked) => asking.push((claim, asked)),
+                Some(asked) => {
+                    missing.push(Refused::OutOfRange { service: claim.service, asked });
+                    open.push((claim, Otherwise::Any));
+                }
             }
         }
-        for service in &wanting {
-            let wanted = asked(service).filter(ours).filter(|_| !next.load_balancer.contains_key(&service.id));
-            if let Some(ip) = wanted.filter(|ip| taken.insert(*ip)) {
-                next.load_balancer.insert(service.id.clone(), ip);
+        // Of two that ask for one, who has it keeps it.
+        asking.sort_by_key(|(claim, asked)| before.of(&claim.service.id, self.family) != Some(*asked));
+        for (claim, asked) in asking {
+            if let Some(by) = taken.get(&asked) {
+                missing.push(Refused::Taken { service: claim.service, asked, by: by.clone() });
+                open.push((claim, self.otherwise));
+            } else {
+                taken.insert(asked, claim.service.id.clone());
+                next.give(claim.service, asked);
             }
         }
-        for service in &wanting {
-            if next.load_balancer.contains_key(&service.id) || self.ranges.load_balancer.is_empty() {
-                continue;
-            }
-            match self.ranges.load_balancer.iter().flat_map(IpNet::hosts).find(|ip| taken.insert(*ip)) {
-                Some(ip) => drop(next.load_balancer.insert(service.id.clone(), ip)),
-                None => full(service, "failed to allocate a load balancer address: all are taken", faults),
+        let mut new = Vec::new();
+        for (claim, otherwise) in open {
+            match held(claim.service).filter(|ip| !taken.contains_key(ip)) {
+                Some(ip) => {
+                    taken.insert(ip, claim.service.id.clone());
+                    next.give(claim.service, ip);
+                }
+                None if otherwise == Otherwise::Any => new.push(claim.service),
+                None => {}
             }
         }
+        // In IPv6 the first address of a network is every router's (RFC 4291 §2.6.1).
+        let hosts = self
+            .ranges
+            .iter()
+            .flat_map(|range| range.hosts().filter(|ip| ip.is_ipv4() || *ip != range.network() || range.prefix_len() == 128));
+        let mut free = hosts.filter(|ip| !taken.contains_key(ip));
+        for service in new {
+            match free.next() {
+                Some(ip) => next.give(service, ip),
+                None => missing.push(Refused::Full { service }),
+            }
+        }
+        missing
     }
 }
 
-fn given<'a>(service: &'a Wanting<'_>) -> Option<&'a str> {
-    service.service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref())
+impl Allocator {
+    pub(super) fn cluster_ips(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
+        let wanting: Vec<&Wanting<'_>> =
+            services.iter().filter(|service| service.type_() != "ExternalName" && given(service).next() != Some("None")).collect();
+        for service in &wanting {
+            for wrong in given(service).filter(|ip| !ip.is_empty() && ip.parse::<IpAddr>().is_err()) {
+                invalid(service, wrong, "must be a valid IP address", None, faults);
+            }
+            let nowhere = |ip: &IpAddr| !self.ranges.cluster_ips.iter().any(|range| IpFamily::of(range.addr()) == IpFamily::of(*ip));
+            for ip in given(service).filter_map(|ip| ip.parse().ok()).filter(nowhere) {
+                let ranges: Vec<String> = self.ranges.cluster_ips.iter().map(ToString::to_string).collect();
+                foreign(service, ip, &ranges.join(", "), faults);
+            }
+        }
+        let before = Held { primary: self.state.cluster_ips.clone(), secondary: self.state.secondary_cluster_ips.clone() };
+        let mut held = Held { primary: std::mem::take(&mut next.cluster_ips), secondary: std::mem::take(&mut next.secondary_cluster_ips) };
+        for range in &self.ranges.cluster_ips {
+            let family = IpFamily::of(range.addr());
+            let claims = wanting.iter().filter(|service| service.families.list().contains(&family));
+            let claims: Vec<_> = claims.map(|service| Claim { service, asked: asked(service, family) }).collect();
+            let source = Source { family, ranges: vec![range], otherwise: Otherwise::Held };
+            for missing in source.settle(&claims, &before, &mut held) {
+                match missing {
+                    Refused::Taken { service, asked, by } => {
+                        let what = format!("failed to allocate IP {asked}: provided IP is already allocated");
+                        invalid(service, &asked.to_string(), &what, Some(format!("it is a cluster IP of Service {by}")), faults);
+                    }
+                    Refused::OutOfRange { service, asked } => foreign(service, asked, &range.to_string(), faults),
+                    Refused::Full { service } => {
+                        next.missing.cluster_ips += 1;
+                        full(service, "failed to allocate a serviceIP: range is full", faults);
+                    }
+                }
+            }
+        }
+        (next.cluster_ips, next.secondary_cluster_ips) = (held.primary, held.secondary);
+    }
+
+    pub(super) fn load_balancers(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
+        let Some(first) = self.ranges.load_balancer.first() else { return };
+        // Of another class: some other implementation gives the address (KEP-1959).
+        let ours = |service: &&Wanting<'_>| service.service.spec.as_ref().is_none_or(|spec| !has_foreign_class(spec));
+        let wanting: Vec<&Wanting<'_>> = services.iter().filter(|service| service.type_() == "LoadBalancer").filter(ours).collect();
+        let asked = |service: &Wanting<'_>| -> Option<IpAddr> {
+            let ip = service.service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.as_deref()).and_then(|ip| ip.parse().ok());
+            // An address of someone else's is a wish to someone else.
+            ip.filter(|ip| self.ranges.load_balancer.iter().any(|range| range.contains(ip)))
+        };
+        let before = Held { primary: self.state.load_balancer.clone(), secondary: self.state.secondary_load_balancer.clone() };
+        let mut held =
+            Held { primary: std::mem::take(&mut next.load_balancer), secondary: std::mem::take(&mut next.secondary_load_balancer) };
+        for family in IpFamily::BOTH {
+            let ranges: Vec<&IpNet> = self.ranges.load_balancer.iter().filter(|range| IpFamily::of(range.addr()) == family).collect();
+            let wants = |service: &Wanting<'_>| match service.families.endpoints() {
+                Some(_) => service.families.list().contains(&family),
+                None => IpFamily::of(asked(service).unwrap_or_else(|| first.addr())) == family,
+            };
+            let claims = wanting.iter().filter(|service| wants(service) && !ranges.is_empty());
+            let claims = claims.map(|service| Claim { service, asked: asked(service).filter(|ip| IpFamily::of(*ip) == family) });
+            let claims: Vec<_> = claims.collect();
+            let source = Source { family, ranges, otherwise: Otherwise::Any };
+            for missing in source.settle(&claims, &before, &mut held) {
+                match missing {
+                    Refused::Taken { service, asked, by } => {
+                        let path = "spec.loadBalancerIP";
+                        let message = format!("{path}: {asked} is the load balancer address of Service {by}: another one is given");
+                        faults.push(warning(&service.object.origin, &service.object.key, path, message, None));
+                    }
+                    // Filtered out above.
+                    Refused::OutOfRange { .. } => {}
+                    Refused::Full { service } => {
+                        next.missing.load_balancer += 1;
+                        full(service, "failed to allocate a load balancer address: all are taken", faults);
+                    }
+                }
+            }
+        }
+        (next.load_balancer, next.secondary_load_balancer) = (held.primary, held.secondary);
+    }
+}
+
+/// `clusterIPs`, or the one of `clusterIP`.
+fn given<'a>(service: &Wanting<'a>) -> impl Iterator<Item = &'a str> {
+    let spec = service.service.spec.as_ref();
+    let all = spec.and_then(|spec| spec.cluster_ips.as_deref()).unwrap_or_default();
+    let one = spec.and_then(|spec| spec.cluster_ip.as_ref()).filter(|_| all.is_empty());
+    all.iter().chain(one).map(String::as_str)
+}
+
+fn asked(service: &Wanting<'_>, family: IpFamily) -> Option<IpAddr> {
+    given(service).filter_map(|ip| ip.parse().ok()).find(|ip| IpFamily::of(*ip) == family)
+}
+
+/// What `kubectl get -o yaml` prints has an address of its cluster, which means nothing here.
+fn foreign(service: &Wanting<'_>, ip: IpAddr, range: &str, faults: &mut Vec<Fault>) {
+    let message = format!("spec.clusterIP: {ip} is another cluster's: addresses come from {range}");
+    let hint = Some("an address of that range, or none; externalIPs for an address of this machine".to_owned());
+    faults.push(warning(&service.object.origin, &service.object.key, "spec.clusterIP", message, hint));
+}
+
+fn invalid(service: &Wanting<'_>, given: &str, what: &str, expected: Option<String>, faults: &mut Vec<Fault>) {
+    let message = format!("Service {:?} is invalid: spec.clusterIPs: Invalid value: [{given:?}]: {what}", service.object.key.name);
+    faults.push(error(&service.object.origin, &service.object.key, "spec.clusterIP", message, expected));
 }
 
 fn full(service: &Wanting<'_>, message: &str, faults: &mut Vec<Fault>) {

@@ -1,100 +1,147 @@
-//! Which service port has which node port (SERVICE-SEMANTICS §2).
+//! Which service port has which node port, and which Service which one for health checks (SERVICE-SEMANTICS §2, §6): all of one set of numbers.
+//!
+//! What objects ask for by number decides, whatever was held before: so files that fit together come to what they say, from any state. What was
+//! held counts where they leave it open, and between two that ask for one.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use rand::RngExt as _;
+use sluicegate_config::object::error;
 use sluicegate_model::fault::Fault;
-use sluicegate_model::object::error;
 
+use super::health_checks;
 use super::{Allocator, Port, State, Wanting};
 
 /// By number: which Service has it, for which port, with which protocols. TCP and UDP share one only inside one Service with the same port.
 #[derive(Default)]
-pub(super) struct Taken(BTreeMap<u16, (String, u16, Vec<String>)>);
+pub(super) struct Taken(BTreeMap<u16, Owner>);
+
+struct Owner {
+    /// Of the Service.
+    id: String,
+    /// None: for health checks, or what exactly is not known.
+    port: Option<u16>,
+    protocols: Vec<String>,
+    why: Why,
+}
+
+#[derive(Clone, Copy)]
+enum Why {
+    /// The Service cannot be read now.
+    Absent,
+    Port,
+    HealthCheck,
+}
 
 impl Taken {
-    /// A number for one thing alone, which is no port of a Service.
+    /// A number of a Service that cannot be read now.
+    fn keep(&mut self, number: u16, id: &str) {
+        self.0.insert(number, Owner { id: id.to_owned(), port: None, protocols: Vec::new(), why: Why::Absent });
+    }
+
+    /// A number for health checks alone.
     pub(super) fn take_whole(&mut self, number: u16, id: &str) -> bool {
         let free = !self.0.contains_key(&number);
         if free {
-            self.0.insert(number, (id.to_owned(), 0, vec![String::new()]));
+            self.0.insert(number, Owner { id: id.to_owned(), port: None, protocols: Vec::new(), why: Why::HealthCheck });
         }
         free
     }
 
     fn take(&mut self, number: u16, id: &str, port: &Port) -> bool {
-        let owner = self.0.entry(number).or_insert_with(|| (id.to_owned(), port.port, Vec::new()));
-        let free = owner.0 == id && owner.1 == port.port && !owner.2.contains(&port.protocol);
+        let new = || Owner { id: id.to_owned(), port: Some(port.port), protocols: Vec::new(), why: Why::Port };
+        let owner = self.0.entry(number).or_insert_with(new);
+        let free = owner.id == id && owner.port == Some(port.port) && !owner.protocols.contains(&port.protocol);
         if free {
-            owner.2.push(port.protocol.clone());
+            owner.protocols.push(port.protocol.clone());
         }
         free
     }
 
-    fn release(&mut self, number: u16, port: &Port) {
-        if let Some(owner) = self.0.get_mut(&number) {
-            owner.2.retain(|protocol| *protocol != port.protocol);
-            if owner.2.is_empty() {
-                self.0.remove(&number);
-            }
-        }
+    /// Who has a number, and where that is written.
+    pub(super) fn holder(&self, number: u16, services: &[Wanting<'_>]) -> Option<String> {
+        let owner = self.0.get(&number)?;
+        let service = services.iter().find(|service| service.id == owner.id);
+        let place = service.map(|service| {
+            let port = service.ports.iter().find(|p| Some(p.port) == owner.port);
+            let path = port.map_or_else(|| health_checks::PATH.to_owned(), |port| format!("spec.ports[{}].nodePort", port.index));
+            let place = service.object.origin.place(&path);
+            format!(" ({}:{})", place.file.display(), place.line)
+        });
+        let (id, place) = (&owner.id, place.unwrap_or_default());
+        Some(match (owner.why, owner.port) {
+            (Why::Absent, _) => format!("{number} belongs to Service {id}, which cannot be read now"),
+            (Why::HealthCheck, _) => format!("{number} is the health check node port of Service {id}{place}"),
+            (Why::Port, port) => format!("{number} is the node port of Service {id}, port {}{place}", port.unwrap_or_default()),
+        })
     }
 }
 
 impl Allocator {
     pub(super) fn node_ports(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
         let mut taken = Taken::default();
-        for (key, number) in &next.node_ports {
-            // Of Services that could not be read: nobody else's.
-            taken.0.insert(*number, (key.split(':').next().unwrap_or_default().to_owned(), 0, vec![String::new()]));
+        for (key, number) in next.node_ports.iter().chain(&next.health_check_node_ports) {
+            taken.keep(*number, key.split(':').next().unwrap_or_default());
+        }
+        let wanting: Vec<(&Wanting<'_>, Vec<Option<u16>>)> =
+            services.iter().filter(|service| wants_node_ports(service)).map(|service| (service, self.held(service))).collect();
+        let ports =
+            || wanting.iter().flat_map(|(service, held)| service.ports.iter().zip(held).map(move |(port, held)| (*service, port, *held)));
+        let mut asking: Vec<(&Wanting<'_>, &Port, i32, Option<u16>)> =
+            ports().filter_map(|(service, port, held)| Some((service, port, port.node_port?, held))).collect();
+        asking.sort_by_key(|(_, _, wanted, held)| held.map(i32::from) != Some(*wanted));
+        let mut refused = Vec::new();
+        for (service, port, wanted, _) in asking {
+            let number = u16::try_from(wanted).ok().filter(|number| self.ranges.node_ports.contains(number));
+            match number.filter(|number| taken.take(*number, &service.id, port)) {
+                Some(number) => drop(next.node_ports.insert(port.key(&service.id), number)),
+                None => refused.push((service, port, wanted, number)),
+            }
+        }
+        let refused_checks = self.asked_health_checks(services, &mut taken, next);
+        // What stays open: what was held is kept, as when an update is refused.
+        for (service, port, held) in ports() {
+            let key = port.key(&service.id);
+            if let Some(number) = held.filter(|number| self.ranges.node_ports.contains(number) && !next.node_ports.contains_key(&key))
+                && taken.take(number, &service.id, port)
+            {
+                next.node_ports.insert(key, number);
+            }
         }
         self.held_health_checks(services, &mut taken, next);
-        let wanting: Vec<&Wanting<'_>> = services.iter().filter(|service| wants_node_ports(service)).collect();
-        for service in &wanting {
-            for (port, number) in service.ports.iter().zip(self.held(service)) {
-                if let Some(number) = number.filter(|n| self.ranges.node_ports.contains(n))
-                    && taken.take(number, &service.id, port)
-                {
-                    next.node_ports.insert(port.key(&service.id), number);
-                }
-            }
-        }
-        // One that moves frees its number for another, so the order of names does not decide.
-        let mut fixed: Vec<(&Wanting<'_>, &Port, i32)> =
-            wanting.iter().flat_map(|service| service.ports.iter().filter_map(|port| Some((*service, port, port.node_port?)))).collect();
-        loop {
-            let left = fixed.len();
-            fixed.retain(|(service, port, wanted)| !self.give(service, port, *wanted, &mut taken, next));
-            if fixed.len() == left {
-                break;
-            }
-        }
-        for (service, port, wanted) in &fixed {
+        for (service, port, wanted, number) in &refused {
             let path = format!("spec.ports[{}].nodePort", port.index);
-            let range = &self.ranges.node_ports;
-            let what = if u16::try_from(*wanted).is_ok_and(|number| range.contains(&number)) {
-                "provided port is already allocated".to_owned()
-            } else {
-                format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end())
-            };
+            let what = self.refusal(*number);
             let message = format!("Service {:?} is invalid: {path}: Invalid value: {wanted}: {what}", service.object.key.name);
-            faults.push(error(&service.object.origin, &service.object.key, &path, message, None));
+            let holder = number.and_then(|number| taken.holder(number, services));
+            faults.push(error(&service.object.origin, &service.object.key, &path, message, holder));
         }
-        self.wanted_health_checks(services, &mut taken, next, faults);
+        for (service, wanted, number) in refused_checks {
+            let message = format!("failed to allocate requested HealthCheck NodePort {wanted}: {}", self.refusal(number));
+            let holder = number.and_then(|number| taken.holder(number, services));
+            faults.push(error(&service.object.origin, &service.object.key, health_checks::PATH, message, holder));
+        }
         self.new_health_checks(services, &mut taken, next, faults);
-        for service in &wanting {
-            for port in &service.ports {
-                let key = port.key(&service.id);
-                // Who asked for a number and may not have it gets no other; what it held before stays, as when an update is refused.
-                if port.node_port.is_none() && !next.node_ports.contains_key(&key) {
-                    self.give_any(service, port, &mut taken, next, faults);
-                }
-                if next.node_ports.contains_key(&key) && !port.name.is_empty() {
-                    next.port_names.insert(key, port.name.clone());
-                }
+        for (service, port, _) in ports() {
+            let key = port.key(&service.id);
+            // Who asked for a number and may not have it gets no other.
+            if port.node_port.is_none() && !next.node_ports.contains_key(&key) {
+                self.give_any(service, port, &mut taken, next, faults);
+            }
+            if next.node_ports.contains_key(&key) && !port.name.is_empty() {
+                next.port_names.insert(key, port.name.clone());
             }
         }
+    }
+
+    /// In the API server's words. None: the number is not in the range.
+    fn refusal(&self, number: Option<u16>) -> String {
+        let range = &self.ranges.node_ports;
+        number.map_or_else(
+            || format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end()),
+            |_| "provided port is already allocated".to_owned(),
+        )
     }
 
     /// What each port of a Service held before: found by the port's name, as the API server does it, and else by its number and protocol.
@@ -117,24 +164,6 @@ impl Allocator {
         held
     }
 
-    /// Gives a port the number that its object asks for, if it is free.
-    fn give(&self, service: &Wanting<'_>, port: &Port, wanted: i32, taken: &mut Taken, next: &mut State) -> bool {
-        let Some(number) = u16::try_from(wanted).ok().filter(|n| self.ranges.node_ports.contains(n)) else { return false };
-        let key = port.key(&service.id);
-        let held = next.node_ports.get(&key).copied();
-        if held == Some(number) {
-            return true;
-        }
-        if !taken.take(number, &service.id, port) {
-            return false;
-        }
-        if let Some(held) = held {
-            taken.release(held, port);
-        }
-        next.node_ports.insert(key, number);
-        true
-    }
-
     fn give_any(&self, service: &Wanting<'_>, port: &Port, taken: &mut Taken, next: &mut State, faults: &mut Vec<Fault>) {
         let key = port.key(&service.id);
         // TCP and UDP of one port get one number, as the API server gives them.
@@ -146,6 +175,7 @@ impl Allocator {
         match number {
             Some(number) => drop(next.node_ports.insert(key, number)),
             None => {
+                next.missing.node_ports += 1;
                 let (path, message) = (format!("spec.ports[{}]", port.index), "failed to allocate a nodePort: range is full".to_owned());
                 faults.push(error(&service.object.origin, &service.object.key, &path, message, None));
             }

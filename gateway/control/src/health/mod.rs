@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate_model::pool::Endpoint;
+use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::BackendSettings;
 use sluicegate_model::snapshot::EndpointTls;
 use sluicegate_model::stats::ServiceStats;
@@ -37,6 +38,8 @@ pub struct Health {
     probes: Probes,
     lines: Lines,
     ticks: Option<tokio::time::Interval>,
+    /// Whether probes may have to be others.
+    changed: bool,
 }
 
 impl Health {
@@ -53,21 +56,26 @@ impl Health {
         if !settings.health.is_on() {
             if let Some(mut watched) = self.services.remove(service) {
                 watched.release();
+                self.changed = true;
             }
             return;
         }
+        self.changed = true;
         let watched = self.services.entry(service.clone()).or_insert_with(|| Watched::new(settings.clone(), stats.clone(), now));
         watched.tls = tls.clone();
         watched.update(settings, all, now);
     }
 
-    /// Forgets service ports that are gone.
-    pub(crate) fn retain(&mut self, live: impl Fn(&PortId) -> bool) {
-        self.services.retain(|service, _| live(service));
+    /// Forgets a service port that is gone.
+    pub(crate) fn forget(&mut self, service: &PortId) {
+        self.changed |= self.services.remove(service).is_some();
     }
 
     /// Begins and ends probes, one task for each distinct endpoint and check. In an event loop only.
     pub(crate) fn sync_probes(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
         let mut wanted: HashMap<Key, Wanted> = HashMap::new();
         for (service, watched) in &self.services {
             let Some(check) = &watched.settings().active else { continue };
@@ -78,8 +86,10 @@ impl Health {
                 EndpointTls::Broken => continue,
             };
             let check = Arc::new(check.clone());
+            // Flows of UDP are not announced, so no endpoint of theirs expects it.
+            let proxy = watched.proxy().filter(|_| service.1 == Protocol::Tcp);
             for address in watched.addresses() {
-                let key = Key { address, check: check.clone(), tls: watched.tls.id() };
+                let key = Key { address, check: check.clone(), tls: watched.tls.id(), proxy };
                 let one = wanted.entry(key).or_default();
                 one.tls = tls.cloned();
                 one.watchers.push(service.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use sluicegate_model::health::Probed;
-use sluicegate_model::settings::ActiveCheck;
+use sluicegate_model::settings::{ActiveCheck, ProxyVersion};
 use sluicegate_model::tls::UpstreamTls;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -29,6 +29,8 @@ pub(super) struct Key {
     pub(super) check: Arc<ActiveCheck>,
     /// The rules of TLS, by their id.
     pub(super) tls: u64,
+    /// The PROXY header that connections begin with.
+    pub(super) proxy: Option<ProxyVersion>,
 }
 
 /// Who wants to know, and the rules of TLS that the key names.
@@ -104,7 +106,7 @@ async fn run(key: Key, tls: Option<Arc<UpstreamTls>>, permits: Arc<Semaphore>, r
     tokio::time::sleep(a_part_of(key.check.initial_jitter)).await;
     loop {
         let Ok(permit) = permits.acquire().await else { return };
-        let probed = tokio::time::timeout(key.check.timeout, probe::probe(key.address, tls.as_deref(), &key.check.probe)).await;
+        let probed = tokio::time::timeout(key.check.timeout, probe::probe(key.address, key.proxy, tls.as_deref(), &key.check.probe)).await;
         drop(permit);
         let result =
             probed.unwrap_or_else(|_| Err(Failure { kind: Probed::TimedOut, why: format!("no answer within {:?}", key.check.timeout) }));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sluicegate_model::health::{Checked, Condition, Outcome, Probed, Reason};
-use sluicegate_model::settings::{ActiveCheck, HealthSettings, Passive, Probe, SlowStart};
+use sluicegate_model::settings::{ActiveCheck, HealthSettings, Passive, Probe, ProxyVersion, SlowStart};
 
 use sluicegate_model::route::{Protocol, ServiceRef};
 
@@ -298,7 +298,9 @@ async fn service_ports_share_the_probes_of_an_endpoint() {
     tokio::time::timeout(Duration::from_secs(20), all_know).await.expect("in time");
     let listener = accepts.await.expect("accepted");
     assert!(tokio::time::timeout(50 * MS, listener.accept()).await.is_err(), "the next one comes after the interval");
-    health.retain(|_| false);
+    for port in [80, 81] {
+        health.forget(&(ServiceRef { port, ..service().0 }, Protocol::Tcp));
+    }
     health.sync_probes();
     assert_eq!(health.probes.running(), 0);
 }
@@ -321,4 +323,23 @@ async fn a_probe_that_is_not_answered_ends_at_its_time() {
     assert_eq!(silent.stats.health.checked(), Checked::Failing);
     assert_eq!(silent.stats.health.detail().why, "no answer within 20ms");
     assert!(stats.health.probes[2].load(std::sync::atomic::Ordering::Relaxed) >= 2);
+}
+
+#[tokio::test]
+async fn probes_are_announced_where_connections_are() {
+    let (mut health, silent) = (Health::default(), endpoint(1));
+    let mut admit = |port, protocol, proxy_protocol| {
+        let settings = HealthSettings { active: Some(check()), ..HealthSettings::default() };
+        let settings = Arc::new(BackendSettings { health: settings, proxy_protocol, ..BackendSettings::default() });
+        let service = (ServiceRef { port, ..service().0 }, protocol);
+        health.admit(&service, &settings, &EndpointTls::Off, &Arc::default(), std::slice::from_ref(&silent), Instant::now());
+        health.sync_probes();
+        health.probes.running()
+    };
+    assert_eq!(admit(80, Protocol::Tcp, None), 1);
+    assert_eq!(admit(81, Protocol::Tcp, Some(ProxyVersion::V1)), 2);
+    assert_eq!(admit(82, Protocol::Tcp, Some(ProxyVersion::V2)), 3);
+    assert_eq!(admit(83, Protocol::Udp, Some(ProxyVersion::V2)), 3, "datagrams are not announced");
+    // The policy changes: the probe of before is nobody's.
+    assert_eq!(admit(82, Protocol::Tcp, Some(ProxyVersion::V1)), 2);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate_model::health::{Checked, Sample};
 use sluicegate_model::pool::Endpoint;
-use sluicegate_model::settings::{BackendSettings, HealthSettings, Passive, SlowStart};
+use sluicegate_model::settings::{BackendSettings, HealthSettings, Passive, ProxyVersion, SlowStart};
 use sluicegate_model::snapshot::EndpointTls;
 use sluicegate_model::stats::ServiceStats;
 
@@ -59,6 +59,11 @@ impl Watched {
 
     pub(super) fn settings(&self) -> &HealthSettings {
         &self.settings.health
+    }
+
+    /// What its endpoints are told of clients.
+    pub(super) fn proxy(&self) -> Option<ProxyVersion> {
+        self.settings.proxy_protocol
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {

@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::commons::Commons;
-use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, Saved, Stage};
+use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, PluginKind, Saved, Stage};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_model::record::{Event, Recorded, Recorder, SMALL_POOL, Session};
+use sluicegate_model::route::{ListenerInfo, RouteTable};
 use sluicegate_model::trace::ReportLine;
-use wasmtime::component::ResourceAny;
+use wasmtime::component::{Linker, ResourceAny};
 use wasmtime::{Engine, Store};
 
-use crate::state::{State, arm_call, arm_configure, cut, explain};
+use crate::kinds::{Kind, Loading, not_described, not_started};
+use crate::load::Description;
+use crate::state::{State, arm_call, arm_configure, cut, explain, processor_time};
 use crate::tape::Tape;
 use guest::{Guest, Outcome, Pre, Wants};
 
@@ -38,6 +41,35 @@ impl BalancerGeneration for WasmBalancer {
 
     fn instantiate(&self) -> Result<Box<dyn Balancer>, PluginError> {
         Ok(Box::new(self.instance(None, self.generation.commons.clone())))
+    }
+}
+
+impl Kind for WasmBalancer {
+    const KIND: PluginKind = PluginKind::Balancer;
+    const INTERFACE: &'static str = "balancing";
+    type State = State;
+
+    fn link(linker: &mut Linker<State>) -> Result<(), wasmtime::Error> {
+        guest::add_to_linker(linker)
+    }
+
+    fn load(loading: &Loading<'_>, linker: &Linker<State>) -> Result<(Self, Description), PluginError> {
+        let pre = Pre::new(linker, loading.component, loading.contract).map_err(|e| loading.misfit(&e))?;
+        let mut store = loading.store();
+        let guest = pre.instantiate(&mut store).map_err(|e| not_started(store.data(), &e))?;
+        let said = guest.describe(&mut store).map_err(|e| not_described(store.data(), &e))?;
+        let description = loading.description(Self::KIND, said)?;
+        let (engine, recorder) = (loading.loader.engine.clone(), loading.loader.recorder.clone());
+        let generation = loading.generation(&description.version);
+        Ok((Self { pre, engine, limits: loading.limits.clone(), generation, recorder }, description))
+    }
+
+    fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    fn trial(&self, config: &str, _listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
+        WasmBalancer::trial(self, config).map(|()| None)
     }
 }
 
@@ -82,7 +114,7 @@ impl WasmBalancer {
         // What it writes on trial must not reach those that serve.
         let mut instance = self.instance(None, Commons::new(&self.limits));
         let config: Arc<str> = config.into();
-        let (id, begun) = (unique(), Instant::now());
+        let (id, begun) = (unique(), processor_time());
         for (size, weight) in [(0_usize, 1), (1, 1), (3, 1), (3, 0), (200, 7), (2, 1)] {
             let pool = Arc::new(Pool {
                 id,
@@ -94,7 +126,7 @@ impl WasmBalancer {
             });
             for pick in 0..64_u64 {
                 // Each call has its deadline, and so have all together.
-                if begun.elapsed() > self.limits.configure_deadline {
+                if processor_time().saturating_sub(begun) > self.limits.configure_deadline {
                     let reason = format!("its trial took more than {:?}", self.limits.configure_deadline);
                     return Err(PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Trial, reason });
                 }

@@ -1,6 +1,7 @@
 //! Routers over wasm, as [`crate::balancer`] is for balancers: a `table` resource for each configured table. [`guest`] is the component.
 
 pub(crate) mod guest;
+mod sessions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::commons::Commons;
-use sluicegate_model::plugin::{Generation, Limits, PluginError, Router, RouterGeneration, Stage};
+use sluicegate_model::plugin::{Generation, Limits, PluginError, PluginKind, Router, RouterGeneration, Stage};
 use sluicegate_model::route::{Decision, ListenerInfo, RouteTable, RouteView};
-use wasmtime::component::ResourceAny;
+use wasmtime::component::{Linker, ResourceAny};
 use wasmtime::{Engine, Store};
 
+use crate::kinds::{Kind, Loading, not_described, not_started};
+use crate::load::Description;
 use crate::state::{State, arm_call, arm_configure, cut, explain};
 use guest::{Guest, Pre};
 
@@ -61,6 +64,34 @@ impl RouterGeneration for WasmRouter {
 
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
         Ok(Box::new(self.instance(None, self.generation.commons.clone())))
+    }
+}
+
+impl Kind for WasmRouter {
+    const KIND: PluginKind = PluginKind::Router;
+    const INTERFACE: &'static str = "routing";
+    type State = State;
+
+    fn link(linker: &mut Linker<State>) -> Result<(), wasmtime::Error> {
+        guest::add_to_linker(linker)
+    }
+
+    fn load(loading: &Loading<'_>, linker: &Linker<State>) -> Result<(Self, Description), PluginError> {
+        let pre = Pre::new(linker, loading.component, loading.contract).map_err(|e| loading.misfit(&e))?;
+        let mut store = loading.store();
+        let guest = pre.instantiate(&mut store).map_err(|e| not_started(store.data(), &e))?;
+        let said = guest.describe(&mut store).map_err(|e| not_described(store.data(), &e))?;
+        let description = loading.description(Self::KIND, said)?;
+        let (engine, generation) = (loading.loader.engine.clone(), loading.generation(&description.version));
+        Ok((Self { pre, engine, limits: loading.limits.clone(), generation }, description))
+    }
+
+    fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    fn trial(&self, config: &str, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
+        listener.map(|listener| self.configure(config, listener).map(Arc::new)).transpose()
     }
 }
 

@@ -2,9 +2,10 @@
 //! checked, and that very address is connected to, so that a name which resolves to another address the next time (DNS rebinding) gains nothing.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sluicegate_model::address::{Special, is_local, reaches, special};
 use sluicegate_model::allowed_file::AllowedFiles;
 use sluicegate_model::egress::AllowedHost;
 
@@ -71,43 +72,13 @@ impl Egress {
     pub(crate) fn prohibits(&self, address: SocketAddr) -> Option<String> {
         let ip = address.ip().to_canonical();
         let named: Vec<Option<u16>> = self.hosts.iter().filter_map(|host| host.literal(ip)).collect();
-        if self.admin.is_some_and(|admin| same_service(admin, SocketAddr::new(ip, address.port()))) {
+        if self.admin.is_some_and(|admin| reaches(address, admin, is_local)) {
             return (!named.contains(&Some(address.port()))).then(|| format!("{address} is this gateway's admin API"));
         }
         let named = named.into_iter().any(|port| port.is_none_or(|port| port == address.port()));
-        (link_local(ip) && !named).then(|| format!("{address} is a link-local or metadata address"))
+        let special = special(ip).filter(|what| matches!(what, Special::LinkLocal | Special::Metadata) && !named);
+        special.map(|what| format!("{address} is {what}"))
     }
-}
-
-/// 169.254.0.0/16 (RFC 3927; the metadata services of clouds), fe80::/10, and metadata addresses outside of these: AWS's over IPv6, Alibaba's.
-fn link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200),
-        // NAT64's well-known prefix leads to the IPv4 address in it (RFC 6052 §2.1).
-        IpAddr::V6(ip) if ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
-            let [.., a, b, c, d] = ip.octets();
-            link_local(Ipv4Addr::new(a, b, c, d).into())
-        }
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    }
-}
-
-/// Whether a connection to `to` reaches what listens on `listens`.
-fn same_service(listens: SocketAddr, to: SocketAddr) -> bool {
-    if listens.port() != to.port() {
-        return false;
-    }
-    let (listens, to) = (listens.ip().to_canonical(), to.ip());
-    if listens == to {
-        return true;
-    }
-    // Connecting to the unspecified address reaches this host; listening on it, every address of this host does.
-    (to.is_unspecified() && (listens.is_loopback() || listens.is_unspecified())) || (listens.is_unspecified() && is_local(to))
-}
-
-fn is_local(ip: IpAddr) -> bool {
-    // Only an address of this host can be bound to.
-    ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 #[cfg(test)]
@@ -127,7 +98,7 @@ mod tests {
     fn link_local_and_metadata_addresses_must_be_named_themselves() {
         let e = egress(&["metadata.internal", "*.example"], "127.0.0.1:9901");
         let all = ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80", "100.100.100.200:80"];
-        for address in all.into_iter().chain(["[64:ff9b::169.254.169.254]:80"]) {
+        for address in all.into_iter().chain(["[64:ff9b::169.254.169.254]:80", "[2002:a9fe:a9fe::1]:80"]) {
             assert!(prohibited(&e, address), "{address}");
         }
         assert!(!prohibited(&e, "10.0.0.1:80") && !prohibited(&e, "127.0.0.1:80"));

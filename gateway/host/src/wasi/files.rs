@@ -1,93 +1,27 @@
-//! Reading and watching the files of `capabilities.allowedFiles`. A file is opened below its folder by the kernel's own rule (`openat2` with
+//! Reading the files of `capabilities.allowedFiles`. A file is opened below its folder by the kernel's own rule (`openat2` with
 //! `RESOLVE_BENEATH`): links are followed, as those of a ConfigMap volume (`..data`) must be, but none that leads out.
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher as _};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use sluicegate_model::allowed_file::{AllowedFiles, FilePattern};
-use tokio::sync::watch;
 use wasmtime::component::Resource;
-use wasmtime_wasi_io::async_trait;
-use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi_io::poll::{DynPollable, subscribe};
 
 use super::Wasi;
+use super::watch::{Change, FolderWatch};
 use crate::bindings::discovery::sluicegate::plugin::files::{self, Failure};
 
 /// A larger file is refused.
 const MAX_BYTES: u64 = 4 << 20;
 /// Files that one pattern stands for; more are refused.
 const MAX_FILES: usize = 1_000;
-/// An editor writes in several steps: a change is told when it is so old.
-const QUIET: Duration = Duration::from_millis(15);
-/// Where a folder cannot be watched, because it is not there yet, or for want of inotify's watches, a change is supposed so often.
-const SUPPOSE: Duration = Duration::from_secs(5);
 /// For reading.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Watches the folders of a plugin's files, from when it first asks for changes.
-pub(crate) struct FolderWatch {
-    changes: watch::Receiver<u64>,
-    /// All of them are watched.
-    whole: bool,
-    _inner: notify::RecommendedWatcher,
-}
-
-impl FolderWatch {
-    fn new(allowed: &AllowedFiles) -> Option<Self> {
-        let (changed, changes) = watch::channel(0_u64);
-        let watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
-            // Reading is no change. An error of the watcher (a lost event) is one.
-            if !event.is_ok_and(|event| matches!(event.kind, notify::EventKind::Access(_))) {
-                changed.send_modify(|count| *count = count.wrapping_add(1));
-            }
-        });
-        let mut inner = watcher.ok()?;
-        let mut folders: Vec<PathBuf> = allowed.files.iter().map(|file| file.folder(&allowed.base)).collect();
-        folders.sort();
-        folders.dedup();
-        let folders = folders.iter().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        // All, whatever becomes of one.
-        let failed = folders.filter(|folder| inner.watch(folder, RecursiveMode::NonRecursive).is_err()).count();
-        Some(Self { changes, whole: failed == 0, _inner: inner })
-    }
-}
-
-struct Change {
-    /// None: it is supposed.
-    changes: Option<watch::Receiver<u64>>,
-    whole: bool,
-    /// It has been ready, and stays so.
-    seen: bool,
-}
-
-#[async_trait]
-impl Pollable for Change {
-    async fn ready(&mut self) {
-        let changed = async {
-            if let Some(changes) = &self.changes {
-                // A copy's: this one is asked anew when the wait was broken off.
-                if changes.clone().changed().await.is_ok() {
-                    return tokio::time::sleep(QUIET).await;
-                }
-            }
-            std::future::pending().await
-        };
-        if self.seen {
-            return;
-        }
-        if self.whole {
-            changed.await;
-        } else {
-            tokio::select! { () = changed => {}, () = tokio::time::sleep(SUPPOSE) => {} }
-        }
-        self.seen = true;
-    }
-}
 
 impl files::Host for Wasi {
     async fn matching(&mut self, pattern: String) -> wasmtime::Result<Result<Vec<String>, Failure>> {
@@ -111,21 +45,17 @@ impl files::Host for Wasi {
             return Ok(Err(denied));
         }
         let folder = wanted.folder(&self.egress.files.base);
+        if self.folders.as_ref().is_some_and(|folders| folders.waits(&folder, wanted.name())) {
+            return Ok(Err(Failure::Failed("it is being written: it counts when it is closed".to_owned())));
+        }
         Ok(off_the_runtime(move || open(&folder, wanted.name()).and_then(read)).await)
     }
 
     fn changed(&mut self) -> wasmtime::Result<Resource<DynPollable>> {
-        if self.folders.is_none() && !self.egress.files.files.is_empty() {
-            self.folders = FolderWatch::new(&self.egress.files);
-        }
-        let change = match &self.folders {
-            Some(folders) => {
-                let mut changes = folders.changes.clone();
-                changes.mark_unchanged();
-                Change { changes: Some(changes), whole: folders.whole, seen: false }
-            }
-            // Without allowed files there is no change.
-            None => Change { changes: None, whole: self.egress.files.files.is_empty(), seen: false },
+        let change = if self.egress.files.files.is_empty() {
+            Change::never()
+        } else {
+            self.folders.get_or_insert_with(|| FolderWatch::new(&self.egress.files)).next()
         };
         let change = self.table.push(change)?;
         subscribe(&mut self.table, change)

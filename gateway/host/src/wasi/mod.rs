@@ -1,6 +1,6 @@
 //! What of WASI preview 2 a discovery plugin has: `wasi:http` outgoing ([`fields`], [`request`], [`response`], [`body`]; [`send`] does it),
 //! [`clocks`], random bits and the look-up of names ([`lookup`]), over `wasi:io` of wasmtime; and two interfaces of our own where WASI's would give
-//! too much or say too little: [`files`] and DNS records ([`names`]). [`egress`] decides what may be reached. There are no `wasi:filesystem`, no
+//! too much or say too little: [`files`], which [`watch`] watches, and DNS records ([`names`]). [`egress`] decides what may be reached. There are no `wasi:filesystem`, no
 //! environment and no sockets: these interfaces do not exist here, and a plugin that imports them is refused when loaded.
 
 pub(crate) mod body;
@@ -13,6 +13,7 @@ pub(crate) mod names;
 pub(crate) mod request;
 pub(crate) mod response;
 mod send;
+mod watch;
 
 use std::future::Future;
 use std::pin::pin;
@@ -44,7 +45,7 @@ pub(crate) struct Wasi {
     egress: Arc<Egress>,
     /// Requests and look-ups under way at once, the reading of their answers included.
     connections: Arc<Semaphore>,
-    folders: Option<files::FolderWatch>,
+    folders: Option<watch::FolderWatch>,
     started: Instant,
     /// A request was denied because this process sends none (`check`).
     pub(crate) kept_offline: bool,

@@ -1,4 +1,5 @@
-//! Balancers on generated pools: no trap, indices in range, the same answers to the same questions, memory that stays, calls that end in time.
+//! Balancers on generated pools: no trap, indices in range, the same answers to the same questions, memory that stays, calls that end in time. Then what
+//! only certain pools, updates or many calls show, each in a file of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,11 +7,13 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use rand::RngExt as _;
 use sluicegate_host::balancer::{Instance, WasmBalancer};
+use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::plugin::{Balancer as _, PickContext, PluginError};
 use sluicegate_model::pool::{Pool, unique};
 
+use super::asked::Asked;
 use super::cases::Cases;
-use super::{Check, Options, Times, Verdict, fairness, memory};
+use super::{Check, Group, Options, Times, Verdict, cost, fairness, leaks, memory, rare, sizes, statistics, updates, weights};
 use crate::generate::{self, Random, Time, stream};
 use crate::subject::Subject;
 
@@ -25,12 +28,15 @@ const TURN: u64 = 10_000_000;
 const CALLS: u64 = 60_000;
 
 pub(super) fn certify(
+    loader: &Loader,
     subject: &Subject,
     generation: &Arc<WasmBalancer>,
+    bytes: &[u8],
     options: &Options,
     cases: Option<&Cases>,
     checks: &mut Vec<Check>,
 ) -> Result<(), String> {
+    let wanted = |group: Group| options.only.is_empty() || options.only.contains(&group);
     match generation.trial(&subject.config) {
         Ok(()) => checks.push(Check::new("trial", Verdict::Passed, "what the gateway tries before it swaps")),
         Err(error) => {
@@ -38,6 +44,48 @@ pub(super) fn certify(
             return Ok(());
         }
     }
+    let seed = options.seed;
+    if wanted(Group::Pools) && !pools(subject, generation, options, checks) {
+        return Ok(());
+    }
+    let (demand, tolerance) = fairness::demanded(options, cases);
+    let asked = |purpose| Asked::new(subject, generation, seed, purpose);
+    if wanted(Group::Sizes) {
+        checks.push(sizes::check(&mut asked(10), options, demand, tolerance));
+        checks.push(sizes::retries(&mut asked(11), options, demand, tolerance));
+    }
+    if wanted(Group::Weights) {
+        fairness::check(subject, generation, seed, (demand, tolerance), checks);
+        checks.push(weights::check(subject, generation, options, demand, tolerance));
+    }
+    if wanted(Group::Updates) {
+        checks.push(updates::check(subject, generation, options, demand, tolerance));
+    }
+    if wanted(Group::Statistics) {
+        checks.push(statistics::check(subject, generation, options));
+    }
+    if wanted(Group::Cost) {
+        let metered = loader.metered().map_err(|e| format!("the counting engine: {e:#}"))?;
+        let counted = metered.load_any(&subject.name, bytes, generation.limits()).map_err(|e| e.to_string())?.0;
+        if let Loaded::Balancer(counted) = counted {
+            checks.extend(cost::check(subject, &counted, options));
+        }
+    }
+    if wanted(Group::Memory) {
+        checks.push(grows(subject, generation.seeded(seed), seed));
+        checks.extend(leaks::check(subject, generation, seed, options.picks));
+    }
+    if wanted(Group::Rare) {
+        checks.push(rare::check(&mut asked(12), options.picks, demand));
+    }
+    if let Some(cases) = cases {
+        checks.extend(cases.run(generation, &subject.config, seed));
+    }
+    Ok(())
+}
+
+/// Generated pools; false if one was too much for it.
+fn pools(subject: &Subject, generation: &Arc<WasmBalancer>, options: &Options, checks: &mut Vec<Check>) -> bool {
     let seed = options.seed;
     let run = || {
         let time = Time::default();
@@ -47,7 +95,7 @@ pub(super) fn certify(
     let (picks, pools) = (first.decisions.len(), options.pools);
     if let Some(failed) = &first.failed {
         checks.push(Check::new("pools", Verdict::Failed, format!("after {picks} picks, {failed}")));
-        return Ok(());
+        return false;
     }
     let none = if first.declined > 0 { format!("; {} picks of none where there was an endpoint", first.declined) } else { String::new() };
     let seen = format!(
@@ -67,12 +115,7 @@ pub(super) fn certify(
     if let Some(times) = Times::of(first.updates) {
         checks.push(times.check("update time", generation.limits().configure_deadline, "CPU time of a pick after a change, with `update`"));
     }
-    checks.push(grows(subject, generation.seeded(seed), seed));
-    fairness::check(subject, generation, options, cases, checks);
-    if let Some(cases) = cases {
-        checks.extend(cases.run(generation, &subject.config, seed));
-    }
-    Ok(())
+    true
 }
 
 fn said(error: &PluginError) -> String {
@@ -131,14 +174,12 @@ impl Run {
     ) -> Result<(), String> {
         for nth in 0..PICKS {
             let context = generate::context(random);
-            // An update of a large pool takes so long that whatever else runs on the machine would be counted: its CPU time is. A pick is short, and
-            // that clock costs as much as a pick.
-            let (begun, begun_cpu) = (Instant::now(), (nth == 0).then(cpu));
+            // Whatever else runs on the machine is not counted: of both clocks the one that went less. That of the CPU costs as much as a pick, so it is
+            // read outside of the other.
+            let (begun_cpu, begun) = (cpu(), Instant::now());
             let picked = instance.pick(pool, &subject.config, context);
-            let (times, taken) = match begun_cpu {
-                Some(begun) => (&mut self.updates, cpu().saturating_sub(begun)),
-                None => (&mut self.nanos, begun.elapsed()),
-            };
+            let taken = begun.elapsed().min(cpu().saturating_sub(begun_cpu));
+            let times = if nth == 0 { &mut self.updates } else { &mut self.nanos };
             times.push(u32::try_from(taken.as_nanos()).unwrap_or(u32::MAX));
             let picked = picked
                 .map_err(|error| format!("pool {turn} of {} endpoints, {}: {}", pool.endpoints.len(), shown(context), said(&error)))?;
@@ -219,6 +260,6 @@ fn grows(subject: &Subject, mut instance: Instance, seed: u64) -> Check {
 }
 
 /// Of this thread.
-fn cpu() -> Duration {
+pub(super) fn cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

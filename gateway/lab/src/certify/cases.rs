@@ -8,12 +8,12 @@ use std::sync::Arc;
 use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::Value;
+use sluicegate_config::manifest::{self, Document};
+use sluicegate_config::object::ours::Span;
+use sluicegate_config::object::plain;
 use sluicegate_host::balancer::WasmBalancer;
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::health::Condition;
-use sluicegate_model::manifest::{self, Document};
-use sluicegate_model::object::ours::Span;
-use sluicegate_model::object::plain;
 use sluicegate_model::plugin::{Balancer as _, PickContext, hash_bytes};
 use sluicegate_model::pool::{Pool, unique};
 use sluicegate_model::stats::Sight;
@@ -66,6 +66,8 @@ struct Given {
     node: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
     #[serde(default)]
     in_flight: u32,
     #[serde(default)]
@@ -275,6 +277,7 @@ impl Given {
         let mut made = endpoint(self.address, self.weight);
         (made.zone, made.node) = (self.zone.clone(), self.node.clone());
         made.labels = self.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        made.annotations = self.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         let known = Sight::default();
         made.stats.show(Sight {
             in_flight: self.in_flight,

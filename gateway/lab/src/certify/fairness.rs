@@ -30,6 +30,13 @@ pub enum Fairness {
     Weights,
 }
 
+impl Fairness {
+    /// What is demanded where proportion is another check's: that it is even and in order.
+    pub(super) fn in_order(self) -> Self {
+        if self == Self::Weights { Self::Equal } else { self }
+    }
+}
+
 impl FromStr for Fairness {
     type Err = String;
 
@@ -47,16 +54,26 @@ impl FromStr for Fairness {
 const TOLERANCE: f64 = 0.25;
 const PICKS: u64 = 30_000;
 
-pub(super) fn check(subject: &Subject, generation: &WasmBalancer, options: &Options, cases: Option<&Cases>, checks: &mut Vec<Check>) {
+/// What is demanded, and the tolerance.
+pub(super) fn demanded(options: &Options, cases: Option<&Cases>) -> (Fairness, f64) {
     let demand = options.fairness.or(cases.and_then(|c| c.fairness)).unwrap_or_default();
-    let tolerance = options.tolerance.or(cases.and_then(|c| c.tolerance)).unwrap_or(TOLERANCE);
+    (demand, options.tolerance.or(cases.and_then(|c| c.tolerance)).unwrap_or(TOLERANCE))
+}
+
+pub(super) fn check(
+    subject: &Subject,
+    generation: &WasmBalancer,
+    seed: u64,
+    (demand, tolerance): (Fairness, f64),
+    checks: &mut Vec<Check>,
+) {
     let weights: [(&str, fn(usize) -> u32); 3] =
         [("equal weights", |_| 1), ("weights 1 to 5", |i| (i % 5 + 1) as u32), ("weights 0 and 1", |i| (i % 2) as u32)];
     for (name, weight) in weights {
         for hashed in [false, true] {
             let name = format!("fairness, {name}{}", if hashed { ", by hash" } else { "" });
             let pool = plain(10, weight);
-            let check = match shares(subject, generation, &pool, hashed, options.seed) {
+            let check = match shares(subject, generation, &pool, hashed, seed) {
                 Err(reason) => Check::new(&name, Verdict::Failed, reason),
                 Ok(counts) => judge(&name, &pool, &counts, demand, tolerance),
             };
@@ -87,14 +104,9 @@ fn judge(name: &str, pool: &Pool, counts: &[u64], demand: Fairness, tolerance: f
     let weights: Vec<f64> = pool.endpoints.iter().map(|e| f64::from(e.weight)).collect();
     let (total, picked) = (weights.iter().sum::<f64>(), counts.iter().sum::<u64>());
     let Measure { off, chi_squared, degrees } = measure(&weights, counts);
-    let idle: u64 = counts.iter().zip(&weights).filter(|(_, weight)| **weight == 0.0).map(|(count, _)| count).sum();
-    let even = weights.iter().all(|weight| *weight == 0.0 || *weight == weights[weights.len() - 1]);
-    let passed = match demand {
-        Fairness::Off => true,
-        Fairness::Equal if even => off <= tolerance && idle == 0 && picked > 0,
-        Fairness::Equal => idle == 0 && picked > 0 && ascending(&weights, counts, tolerance),
-        Fairness::Weights => off <= tolerance && idle == 0 && picked > 0,
-    };
+    let idle = idle(&weights, counts);
+    let even = is_even(&weights);
+    let passed = fits(pool, counts, demand, tolerance);
     let demanded = match demand {
         Fairness::Off => "nothing is demanded".to_owned(),
         Fairness::Equal if !even => format!("heavier ones must not get less, within {:.0} %", tolerance * 100.0),
@@ -114,6 +126,31 @@ fn judge(name: &str, pool: &Pool, counts: &[u64], demand: Fairness, tolerance: f
         "off": off, "chiSquared": chi_squared, "degreesOfFreedom": degrees, "picks": counts,
         "expected": weights.iter().map(|w| w / total).collect::<Vec<_>>(), "tolerance": tolerance,
     }))
+}
+
+/// Whether the shares are what is demanded.
+pub(super) fn fits(pool: &Pool, counts: &[u64], demand: Fairness, tolerance: f64) -> bool {
+    let weights: Vec<f64> = pool.endpoints.iter().map(|e| f64::from(e.weight)).collect();
+    let off = measure(&weights, counts).off;
+    let served = idle(&weights, counts) == 0 && counts.iter().any(|count| *count > 0);
+    match demand {
+        Fairness::Off => true,
+        Fairness::Equal if is_even(&weights) => off <= tolerance && served,
+        Fairness::Equal => served && ascending(&weights, counts, tolerance),
+        Fairness::Weights => off <= tolerance && served,
+    }
+}
+
+/// Picks that went to endpoints of weight 0.
+fn idle(weights: &[f64], counts: &[u64]) -> u64 {
+    counts.iter().zip(weights).filter(|(_, weight)| **weight == 0.0).map(|(count, _)| count).sum()
+}
+
+/// Whether all that have a weight have the same.
+fn is_even(weights: &[f64]) -> bool {
+    let mut some = weights.iter().filter(|weight| **weight > 0.0);
+    let first = some.next();
+    some.all(|weight| Some(weight) == first)
 }
 
 struct Measure {

@@ -1,12 +1,21 @@
 //! Whether a plugin keeps its contract: what `sluicegate plugin test` runs before anybody's traffic does. Balancers are given thousands of
-//! generated pools ([`balancer`]), their shares are compared with the weights ([`fairness`]), and their author's own cases are run ([`cases`]);
+//! generated pools ([`balancer`]), their shares are compared with the weights ([`fairness`], [`weights`]), they are asked for what only shows with certain [`sizes`], after
+//! certain [`updates`], when [`statistics`] change or in millions of picks ([`rare`], [`leaks`]), their instructions are counted ([`cost`]), and their author's own cases are run ([`cases`]);
 //! routers are given generated requests ([`router`]). A discovery plugin acts on a network that no certification can stand for: of it only what
 //! it says of itself is checked.
 
+mod asked;
 mod balancer;
 mod cases;
+mod cost;
 mod fairness;
+mod leaks;
+mod rare;
 mod router;
+mod sizes;
+mod statistics;
+mod updates;
+mod weights;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +39,12 @@ pub struct Options {
     pub seed: u64,
     /// Pools, or for routers a twentieth of the requests.
     pub pools: usize,
+    /// Picks for what is rare; leaks, sizes and the like get a part of that.
+    pub picks: u64,
+    /// Endpoints of pools of equal ones, each size by itself.
+    pub sizes: Vec<usize>,
+    /// Of a balancer's checks only these, after the trial; empty: all.
+    pub only: Vec<Group>,
     /// For all but cases that have their own.
     pub config: Value,
     /// As the `Plugin` object would set them.
@@ -47,12 +62,62 @@ impl Default for Options {
         Self {
             seed: 1,
             pools: 2_000,
+            picks: PICKS,
+            sizes: sizes::all(),
+            only: Vec::new(),
             config: Value::Object(Default::default()),
             limits: Limits::default(),
             fairness: None,
             tolerance: None,
             cases: None,
         }
+    }
+}
+
+/// Picks for what is rare, unless it is said: what happens once in a million times is missed once in 150 times.
+pub const PICKS: u64 = 5_000_000;
+
+/// Checks of balancers that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Generated pools that change.
+    Pools,
+    /// Each size at which code goes wrong, and retries.
+    Sizes,
+    /// Shares against weights, small and large.
+    Weights,
+    /// What an update must change.
+    Updates,
+    /// Whether statistics are read anew.
+    Statistics,
+    /// Instructions as pools grow.
+    Cost,
+    /// What is kept and never given back.
+    Memory,
+    /// What goes wrong once in millions of picks.
+    Rare,
+}
+
+impl Group {
+    /// Their names, as they are asked for.
+    pub const ALL: [(&str, Self); 8] = [
+        ("pools", Self::Pools),
+        ("sizes", Self::Sizes),
+        ("weights", Self::Weights),
+        ("updates", Self::Updates),
+        ("statistics", Self::Statistics),
+        ("cost", Self::Cost),
+        ("memory", Self::Memory),
+        ("rare", Self::Rare),
+    ];
+}
+
+impl std::str::FromStr for Group {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == text);
+        found.map(|(_, group)| group).ok_or_else(|| format!("{text:?} is none of {}", Self::ALL.map(|(name, _)| name).join(", ")))
     }
 }
 
@@ -164,7 +229,9 @@ pub fn certify(loader: &Loader, source: &Source, options: &Options) -> Result<Re
         format!("{} {} {}: its world is a {}'s, the configuration fits its schema", about.kind, about.name, about.version, about.kind),
     ));
     match &subject.loaded {
-        Loaded::Balancer(generation) => balancer::certify(&subject, generation, options, cases.as_ref(), &mut report.checks)?,
+        Loaded::Balancer(generation) => {
+            balancer::certify(loader, &subject, generation, &source.bytes, options, cases.as_ref(), &mut report.checks)?
+        }
         Loaded::Router(generation) => {
             only_for_balancers(cases.as_ref())?;
             router::certify(&subject, generation, options, &mut report.checks);

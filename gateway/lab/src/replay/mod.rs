@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sluicegate_config::schema::violations;
 use sluicegate_host::balancer::Instance;
 use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::plugin::{Balancer as _, Limits, PickContext};
-use sluicegate_model::pool::{Endpoint, Pool, unique};
-use sluicegate_model::schema::violations;
+use sluicegate_model::pool::{Pool, unique};
 use sluicegate_model::stats::EndpointStats;
 use sluicegate_model::trace::{EndpointLine, Line, PickLine, PoolLine, ReportLine, sight_of};
 
@@ -104,14 +104,14 @@ impl Replay<'_> {
             let old = newest.and_then(|known| known.pool.endpoints.iter().find(|e| e.address == address));
             old.map_or_else(|| Arc::new(EndpointStats::default()), |old| old.stats.clone())
         };
-        let endpoint = |given: &EndpointLine| Endpoint {
-            zone: given.zone.clone(),
-            node: given.node.clone(),
-            labels: given.labels.clone(),
-            annotations: given.annotations.clone(),
-            terminating: given.terminating,
-            stats: stats(given.address),
-            ..generate::endpoint(given.address, given.weight)
+        let endpoint = |given: &EndpointLine| {
+            let mut made = generate::endpoint(given.address, given.weight);
+            made.zone.clone_from(&given.zone);
+            made.node.clone_from(&given.node);
+            made.labels.clone_from(&given.labels);
+            made.annotations.clone_from(&given.annotations);
+            (made.terminating, made.stats) = (given.terminating, stats(given.address));
+            made
         };
         let endpoints = line.endpoints.iter().map(endpoint).collect();
         // The plugin sees neither: the id tells the host's pools apart, the version when to tell of a change.

@@ -1,10 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::*;
 use sluicegate_model::plugin::BalancerGeneration as _;
 use sluicegate_model::record::{Event, Recorder, Wanted};
 use sluicegate_model::stats::Sight;
 use sluicegate_model::trace::{Begin, EndLine, Hex, VERSION, sight_line};
+
+use super::*;
 
 use crate::generate::{Random, context, pool, stream};
 use rand::RngExt as _;

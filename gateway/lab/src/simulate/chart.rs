@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use sluicegate_model::escape::html;
+
 const WIDTH: f64 = 620.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 68.0;
@@ -67,11 +69,6 @@ fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// For HTML and SVG text.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 fn x_of(scale: &Scale, value: f64) -> f64 {
     LEFT + scale.part(value) * (WIDTH - LEFT - RIGHT)
 }
@@ -81,7 +78,7 @@ fn frame(svg: &mut String, title: &str, height: f64, x: &Scale, x_title: &str) {
     let _ = write!(
         svg,
         "<figure><figcaption>{}</figcaption><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{0}\">",
-        escape(title)
+        html(title)
     );
     for (value, label) in &x.marks {
         let at = x_of(x, *value);
@@ -90,7 +87,7 @@ fn frame(svg: &mut String, title: &str, height: f64, x: &Scale, x_title: &str) {
             svg,
             "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{bottom}\"/><text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             bottom + 14.0,
-            escape(label)
+            html(label)
         );
     }
     let _ = write!(
@@ -98,7 +95,7 @@ fn frame(svg: &mut String, title: &str, height: f64, x: &Scale, x_title: &str) {
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"axis\">{}</text>",
         WIDTH - RIGHT,
         height - 4.0,
-        escape(x_title)
+        html(x_title)
     );
 }
 
@@ -115,7 +112,7 @@ pub(super) fn lines(title: &str, series: &[Series<'_>], x: &Scale, x_title: &str
             WIDTH - RIGHT,
             LEFT - 6.0,
             at + 4.0,
-            escape(label)
+            html(label)
         );
     }
     for one in series {
@@ -126,7 +123,7 @@ pub(super) fn lines(title: &str, series: &[Series<'_>], x: &Scale, x_title: &str
             one.colour % 8,
             one.colour / 8 % 3,
             points.join(" "),
-            escape(one.name)
+            html(one.name)
         );
     }
     svg.push_str("</svg></figure>");
@@ -142,7 +139,7 @@ pub(super) fn dots(title: &str, series: &[Series<'_>], x: &Scale, x_title: &str)
     frame(&mut svg, title, height, x, x_title);
     for (row, one) in series.iter().enumerate() {
         let at = TOP + (ROW + NAMES) * row as f64 + NAMES;
-        let _ = write!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT + 2.0, at - 3.0, escape(one.name));
+        let _ = write!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT + 2.0, at - 3.0, html(one.name));
         for (value, _) in &one.points {
             let _ = write!(
                 svg,

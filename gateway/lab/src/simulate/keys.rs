@@ -40,7 +40,11 @@ impl Probe {
     }
 
     fn places(&mut self, shape: &Pool, keys: impl Iterator<Item = usize>) -> Vec<Option<SocketAddr>> {
-        let idle = |e: &Endpoint| Endpoint { zone: e.zone.clone(), ..endpoint(e.address, e.weight) };
+        let idle = |e: &Endpoint| {
+            let mut made = endpoint(e.address, e.weight);
+            made.zone.clone_from(&e.zone);
+            made
+        };
         let pool = pool(shape.id, shape.endpoints.iter().map(idle).collect());
         let place = |key| {
             let context = PickContext { hash: Some(hash(key)), attempt: 0, random: None };

@@ -148,7 +148,7 @@ impl Outcome {
             .iter()
             .map(|server| {
                 let present = server.present + if server.member { end - server.since } else { 0 };
-                let could = present as f64 * settings.concurrency as f64;
+                let could = present as f64 * server.places as f64;
                 Endpoint { address: server.address, picks: server.picks, busy: if could > 0.0 { server.worked / could } else { 0.0 } }
             })
             .collect();

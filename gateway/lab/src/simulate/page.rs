@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{Scale, Series, dots, escape, lines};
+use sluicegate_model::escape;
+
+use super::chart::{Scale, Series, dots, lines};
 use super::outcome::{Outcome, Window};
 use super::{Played, Report};
 
@@ -47,6 +49,13 @@ pub fn page(report: &Report) -> String {
         settings.keys,
         settings.skew
     );
+    if !settings.profiles.is_plain() {
+        let _ = write!(
+            html,
+            "<p>Endpoints are not alike: they have {} profiles in turn, of weights, labels, places and speed.</p>",
+            settings.profiles.count()
+        );
+    }
     for played in &report.scenarios {
         section(&mut html, played, settings.duration.as_secs_f64());
     }
@@ -55,7 +64,7 @@ pub fn page(report: &Report) -> String {
 }
 
 fn section(html: &mut String, played: &Played, seconds: f64) {
-    let _ = write!(html, "<section><h2>{}</h2><p>{}</p>", played.scenario, escape(&played.story));
+    let _ = write!(html, "<section><h2>{}</h2><p>{}</p>", played.scenario, escape::html(&played.story));
     table(html, &played.outcomes);
     html.push_str("<div class=\"charts\">");
     let each = |points: &dyn Fn(&Outcome) -> Vec<(f64, f64)>| -> Vec<Series<'_>> {
@@ -120,7 +129,7 @@ fn table(html: &mut String, outcomes: &[Outcome]) {
     }
     html.push_str("</tr>");
     for (colour, outcome) in outcomes.iter().enumerate() {
-        let _ = write!(html, "<tr><td><span class=\"key c{}\"></span>{}</td>", colour % 8, escape(&outcome.plugin));
+        let _ = write!(html, "<tr><td><span class=\"key c{}\"></span>{}</td>", colour % 8, escape::html(&outcome.plugin));
         let ms = |value: f64| format!("{value:.2} ms");
         let moved = |part: fn(&super::Moved) -> f64| {
             outcome.moved.as_ref().filter(|moved| moved.changes > 0).map_or_else(|| "-".to_owned(), |m| format!("{:.1} %", part(m) * 100.0))

@@ -69,6 +69,8 @@ struct Simulation<'a> {
     settings: &'a Settings,
     subject: &'a Subject,
     cache: Option<(usize, f64)>,
+    /// See [`Script::replaced`].
+    replaced: usize,
     now: u64,
     foreseen: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -90,7 +92,8 @@ struct Simulation<'a> {
 /// Plays a script with one plugin.
 pub(super) fn run(settings: &Settings, script: &Script, generation: &WasmBalancer, subject: &Subject) -> Outcome {
     let cache = script.hit.map(|hit| ((settings.keys * 3).div_ceil(settings.endpoints * 2), hit));
-    let mut servers: Vec<Server> = (0..script.endpoints).map(|i| Server::new(i, cache.map(|(room, _)| room))).collect();
+    let room = cache.map(|(room, _)| room);
+    let mut servers: Vec<Server> = (0..script.endpoints).map(|i| Server::new(i, i, settings, room)).collect();
     servers.iter_mut().for_each(|server| server.member = true);
     let pool = members(unique(), &servers);
     let time = Time::default();
@@ -104,6 +107,7 @@ pub(super) fn run(settings: &Settings, script: &Script, generation: &WasmBalance
         settings,
         subject,
         cache,
+        replaced: script.replaced,
         now: 0,
         foreseen: 0,
         events: BinaryHeap::new(),
@@ -196,9 +200,9 @@ impl Simulation<'_> {
             self.foresee(self.now + AT_ONCE, Event::End(ticket, End::Broken));
         } else if to.fails {
             self.foresee(self.now + AT_ONCE, Event::End(ticket, End::Error));
-        } else if to.serving.len() < self.settings.concurrency {
+        } else if to.serving.len() < to.places {
             self.serve(server, ticket);
-        } else if to.waiting.len() < self.settings.queue {
+        } else if to.waiting.len() < to.queue {
             to.waiting.push_back(ticket);
         } else {
             self.foresee(self.now + AT_ONCE, Event::End(ticket, End::Error));
@@ -211,7 +215,7 @@ impl Simulation<'_> {
         let to = &mut self.servers[server];
         let known = to.cache.as_mut().is_some_and(|cache| cache.has(flight.request.key));
         let part = self.cache.filter(|_| known).map_or(1.0, |(_, hit)| hit);
-        let takes = self.settings.latency.mean().as_nanos() as f64 * flight.request.size * part * to.slow;
+        let takes = self.settings.latency.mean().as_nanos() as f64 * flight.request.size * part * to.slow / to.speed;
         to.serving.push(ticket);
         to.worked += takes;
         self.foresee(self.now + takes as u64, Event::End(ticket, End::Served));
@@ -269,7 +273,8 @@ impl Simulation<'_> {
             match *step {
                 Step::Join(i) => {
                     if i == self.servers.len() {
-                        let server = Server::new(i, self.cache.map(|(room, _)| room));
+                        let like = if i >= self.replaced { i - self.replaced } else { i };
+                        let server = Server::new(i, like, self.settings, self.cache.map(|(room, _)| room));
                         self.by_address.insert(server.address, i);
                         self.servers.push(server);
                     }

@@ -86,6 +86,8 @@ pub(super) struct Script {
     pub(super) steps: Vec<(Duration, Vec<Step>)>,
     /// Requests a second: linear between these, and constant before and after.
     pub(super) rate: Vec<(Duration, f64)>,
+    /// From this number on an endpoint is like the one so many before.
+    pub(super) replaced: usize,
     /// What a request takes whose key an endpoint has in its cache, as a part of what it takes otherwise; none: there are no caches.
     pub(super) hit: Option<f64>,
 }
@@ -96,12 +98,13 @@ const NOTICED: Duration = Duration::from_secs(2);
 impl Scenario {
     pub(super) fn script(self, settings: &Settings) -> Script {
         let (n, duration) = (settings.endpoints, settings.duration);
-        let rate = |endpoints: usize, load: f64| settings.capacity() * endpoints as f64 * load;
+        let rate = |endpoints: usize, load: f64| settings.capacity(endpoints) * load;
         let mut script = Script {
             story: String::new(),
             endpoints: n,
             steps: Vec::new(),
             rate: vec![(Duration::ZERO, rate(n, settings.load))],
+            replaced: usize::MAX,
             hit: None,
         };
         let (quarter, third) = (duration / 4, duration / 3);
@@ -120,6 +123,7 @@ impl Scenario {
                 script.story = format!(
                     "One after the other, each {each:?}, the endpoints leave the pool, end what they have, and are replaced by one at a new address."
                 );
+                script.replaced = n;
                 for i in 0..n {
                     let at = duration / 10 + each * u32::try_from(i).unwrap_or(u32::MAX);
                     script.steps.push((at, vec![Step::Leave(i)]));
@@ -139,10 +143,10 @@ impl Scenario {
             Self::ZoneLoss => {
                 // What is left must be able to carry it.
                 let load = settings.load * 0.75;
-                let lost: Vec<usize> = (0..n).filter(|i| i % 3 == 2).collect();
+                let lost: Vec<usize> = (0..n).filter(|i| settings.zone(*i) == settings.zone(2)).collect();
                 let noticed = NOTICED.min(third / 2);
                 script.story = format!(
-                    "At {third:?} the endpoints of one of three zones are gone, with what they had; after {noticed:?} they leave the pool; at {:?} they are back. The load is three quarters of the usual.",
+                    "At {third:?} the endpoints of one zone are gone, with what they had; after {noticed:?} they leave the pool; at {:?} they are back. The load is three quarters of the usual.",
                     third * 2
                 );
                 script.rate = vec![(Duration::ZERO, rate(n, load))];

@@ -5,8 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use sluicegate_model::object::ours::Span;
+use sluicegate_config::object::ours::Span;
 use sluicegate_model::plugin::Limits;
+
+use crate::profile::Profiles;
 
 /// How long an endpoint takes for a request, on average and by chance.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,6 +114,9 @@ pub struct Settings {
     pub keys: usize,
     /// How unequal keys are: the exponent of Zipf's law; 0: all alike.
     pub skew: f64,
+    /// What endpoints are like, in turn.
+    #[serde(skip_serializing_if = "Profiles::is_plain")]
+    pub profiles: Profiles,
 }
 
 fn milliseconds<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -131,6 +136,7 @@ impl Default for Settings {
             load: 0.7,
             keys: 10_000,
             skew: 0.6,
+            profiles: Profiles::default(),
         }
     }
 }
@@ -139,9 +145,20 @@ impl Default for Settings {
 const MOST_REQUESTS: f64 = 20e6;
 
 impl Settings {
-    /// What one endpoint can do, in requests a second.
-    pub(super) fn capacity(&self) -> f64 {
-        self.concurrency as f64 / self.latency.mean().as_secs_f64()
+    /// What the first endpoints can do together, in requests a second.
+    pub(super) fn capacity(&self, endpoints: usize) -> f64 {
+        let places = |i: usize| self.places(i) as f64 * self.profiles.of(i).speed;
+        (0..endpoints).map(places).sum::<f64>() / self.latency.mean().as_secs_f64()
+    }
+
+    /// Requests that an endpoint works on at once.
+    pub(super) fn places(&self, like: usize) -> usize {
+        self.profiles.of(like).concurrency.unwrap_or(self.concurrency)
+    }
+
+    /// Where an endpoint runs: in one of three zones in turn, unless its profile says it.
+    pub(super) fn zone(&self, like: usize) -> &str {
+        self.profiles.of(like).zone.as_deref().unwrap_or(["a", "b", "c"][like % 3])
     }
 
     /// The deadline is far: it is a time of the machine's, and what hangs on it would not come out the same twice.
@@ -160,7 +177,7 @@ impl Settings {
         within("load", self.load, 0.001, 10.0)?;
         within("keys", self.keys as f64, 1.0, 1e6)?;
         within("skew", self.skew, 0.0, 3.0)?;
-        let requests = self.capacity() * self.endpoints.max(30) as f64 * self.load * self.duration.as_secs_f64();
+        let requests = self.capacity(self.endpoints.max(30)) * self.load * self.duration.as_secs_f64();
         if requests > MOST_REQUESTS {
             return Err(format!("that would be {requests:.0} requests, and {MOST_REQUESTS} may be: take a shorter time or a smaller load"));
         }

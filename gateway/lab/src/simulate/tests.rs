@@ -135,3 +135,41 @@ fn what_is_not_possible_is_said() {
     assert!(refused.unwrap_err().contains("rules is a router"));
     assert!("nothing".parse::<Scenario>().unwrap_err().contains("scale-3-30"));
 }
+
+#[test]
+fn endpoints_that_are_not_alike_get_by_their_weights_and_work_by_their_places_and_speed() {
+    let text = "endpoints:\n- {weight: 6, concurrency: 6}\n- {weight: 2, concurrency: 1, speed: 2, zone: far, labels: {tier: gold}}\n";
+    let profiles = crate::profile::Profiles::parse(std::path::Path::new("profiles.yaml"), text).unwrap();
+    let settings = Settings {
+        endpoints: 2,
+        workers: 1,
+        latency: Latency::Constant(MEAN),
+        queue: 1_000_000,
+        load: 0.4,
+        duration: Duration::from_secs(60),
+        profiles,
+        ..Settings::default()
+    };
+    let report = play(&["random"], &[Scenario::Steady, Scenario::RollingRestart], &settings);
+    let endpoints = &one(&report).endpoints;
+    assert!(near(endpoints[0].picks as f64, endpoints[1].picks as f64 * 3.0, 0.05), "{endpoints:?}");
+    assert!(endpoints.iter().all(|e| near(e.busy, 0.4, 0.05)), "{endpoints:?}");
+    // Eight places' worth, of which four tenths are asked for.
+    assert!(near(endpoints.iter().map(|e| e.picks as f64).sum(), 800.0 * 0.4 * 60.0, 0.05), "{endpoints:?}");
+    assert!(super::page::page(&report).contains("they have 2 profiles in turn"));
+    assert_eq!(serde_json::to_value(&report).unwrap()["settings"]["profiles"][1]["labels"]["tier"], "gold");
+}
+
+#[test]
+fn a_plugins_name_is_text_in_the_page() {
+    let mut source = Source::find("random").unwrap();
+    source.name = "<script>alert('1')</script>\u{202e}\u{200b}\"".to_owned();
+    let settings = Settings { duration: Duration::from_secs(2), ..Settings::default() };
+    let report = simulate(&Loader::new().unwrap(), &[(source, serde_json::json!({}))], &[Scenario::Steady], &settings).unwrap();
+    let page = super::page::page(&report);
+    assert!(
+        page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;\\u{202e}\\u{200b}&quot;") && !page.contains("<script"),
+        "{page}"
+    );
+    assert!(!page.chars().any(|c| sluicegate_model::escape::is_hidden(c) && c != '\n'));
+}

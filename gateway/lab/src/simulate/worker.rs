@@ -1,13 +1,12 @@
-//! A worker's deciding, as `proxy` does it with the same traits: the plugin is asked, and asked again when it names an endpoint that was tried;
-//! where it fails, a random choice decides.
+//! A worker's deciding, by the same failure ladder as the data plane's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluicegate_decide::ladder::{self, Balancers, Question};
 use sluicegate_host::balancer::Instance;
-use sluicegate_model::native::{ASK_AGAIN, random_choice, untried};
-use sluicegate_model::plugin::{Balancer as _, PickContext, QUARANTINE_AFTER, QUARANTINE_WINDOW};
+use sluicegate_model::plugin::{Balancer, PluginError, QUARANTINE_AFTER, QUARANTINE_WINDOW};
 use sluicegate_model::pool::Pool;
 
 use crate::generate::Random;
@@ -52,38 +51,44 @@ impl Worker {
         now: u64,
         trust: &mut Trust,
     ) -> Option<(usize, bool)> {
-        let pool = &self.pool;
-        if pool.endpoints.is_empty() {
-            return None;
-        }
-        let tried_already = |index: usize| pool.endpoints.get(index).is_none_or(|e| tried.contains(&e.address));
-        if !trust.quarantined {
-            let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-            let mut failed = false;
-            for attempt in first..first.saturating_add(ASK_AGAIN) {
-                match self.instance.pick(pool, config, PickContext { hash: Some(hash), attempt, random: None }) {
-                    Ok(None) => return None,
-                    Ok(Some(index)) if !tried_already(index) => return Some((index, self.instance.wants_report())),
-                    Ok(Some(_)) => {}
-                    Err(error) => {
-                        trust.failed(now, error.to_string());
-                        failed = true;
-                        break;
-                    }
-                }
-            }
-            // It insists on endpoints that were tried: no failure of it.
-            trust.fallbacks += u64::from(failed);
-        } else {
-            trust.fallbacks += 1;
-        }
-        let other = untried(pool.endpoints.len(), tried_already, &mut self.random).or_else(|| random_choice(pool, &mut self.random));
-        other.map(|index| (index, false))
+        let Self { instance, pool, random } = self;
+        let question = Question { pool, config, hash: Some(hash), tried, random: None, fail_closed: false };
+        let chosen = ladder::pick(&question, &mut OnTrust { instance, now, trust }, || random).ok()?;
+        Some((chosen.index, chosen.wants_report))
     }
 
     pub(super) fn report(&mut self, pool: &Arc<Pool>, index: usize, success: bool, latency: Duration, now: u64, trust: &mut Trust) {
         if let Err(error) = self.instance.report(pool, index, success, latency) {
             trust.failed(now, error.to_string());
         }
+    }
+}
+
+/// The one generation that is simulated, and what is noted of it.
+struct OnTrust<'a> {
+    instance: &'a mut Instance,
+    now: u64,
+    trust: &'a mut Trust,
+}
+
+impl Balancers for OnTrust<'_> {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn is_quarantined(&self, _rung: usize) -> bool {
+        self.trust.quarantined
+    }
+
+    fn balancer(&mut self, _rung: usize) -> Result<&mut dyn Balancer, PluginError> {
+        Ok(self.instance)
+    }
+
+    fn failed(&mut self, _rung: usize, error: &PluginError) {
+        self.trust.failed(self.now, error.to_string());
+    }
+
+    fn fell_back(&mut self) {
+        self.trust.fallbacks += 1;
     }
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sluicegate_model::pool::Endpoint;
+use sluicegate_model::pool::{About, Endpoint};
 use sluicegate_model::stats::EndpointStats;
 
+use super::settings::Settings;
 use crate::generate;
 
 /// A try of a request, by the number of the request and of the try.
@@ -15,7 +16,12 @@ pub(super) type Ticket = (usize, u64);
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) stats: Arc<EndpointStats>,
-    pub(super) zone: String,
+    /// As pools have it; its address and statistics are above.
+    made: Endpoint,
+    /// Requests that it works on at once, those that may wait, and how many times as fast it is as the settings say.
+    pub(super) places: usize,
+    pub(super) queue: usize,
+    pub(super) speed: f64,
     /// Whether it can be connected to.
     pub(super) up: bool,
     pub(super) member: bool,
@@ -35,11 +41,22 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(number: usize, cache: Option<usize>) -> Self {
+    /// `like`: the number of the one whose profile it has.
+    pub(super) fn new(number: usize, like: usize, settings: &Settings, cache: Option<usize>) -> Self {
+        let (address, stats, profile) = (generate::address(number + 1), Arc::new(EndpointStats::default()), settings.profiles.of(like));
+        let zone = Some(settings.zone(like).to_owned());
+        let made = profile.on(Endpoint {
+            about: Arc::new(About { zone, ..About::default() }),
+            stats: stats.clone(),
+            ..generate::endpoint(address, 1)
+        });
         Self {
-            address: generate::address(number + 1),
-            stats: Arc::new(EndpointStats::default()),
-            zone: ["a", "b", "c"][number % 3].to_owned(),
+            address,
+            stats,
+            made,
+            places: settings.places(like),
+            queue: profile.queue.unwrap_or(settings.queue),
+            speed: profile.speed,
             up: true,
             member: false,
             slow: 1.0,
@@ -56,7 +73,7 @@ impl Server {
 
     /// As a pool has it.
     pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint { zone: Some(self.zone.clone()), stats: self.stats.clone(), ..generate::endpoint(self.address, 1) }
+        self.made.clone()
     }
 
     pub(super) fn set_member(&mut self, member: bool, now: u64) {

@@ -32,7 +32,7 @@ pub struct ProxyProtocol {
 }
 
 /// PROXY protocol towards endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
     /// A line of text; it has no room for TLVs.
     V1,

@@ -2,8 +2,9 @@
 
 use http::HeaderValue;
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-pub use crate::object::ours::{EscapedSlashes, ForwardedAction, RequestIdAction, WithUnderscoresAction};
 use crate::route::HeaderChanges;
 
 /// Who is believed about the client's address, and about `X-Forwarded-*`, `Forwarded` and `X-Request-Id`.
@@ -23,6 +24,8 @@ pub enum Trust {
 pub struct HeaderSettings {
     /// Names with underscores.
     pub underscores: WithUnderscoresAction,
+    /// Names keep the case they are spelt in, also those of responses.
+    pub preserve_case: bool,
     /// What costs more than a look; none: nothing of it is wanted.
     pub extras: Option<Box<HeaderExtras>>,
 }
@@ -58,10 +61,91 @@ pub struct PathSettings {
     pub escaped: EscapedSlashes,
     /// Several slashes become one.
     pub merge: bool,
+    /// What follows a `;` in a segment.
+    pub parameters: PathParameters,
+    /// `%40` and its like.
+    pub reserved: EscapedReserved,
 }
 
 impl Default for PathSettings {
     fn default() -> Self {
-        Self { escaped: EscapedSlashes::default(), merge: true }
+        Self {
+            escaped: EscapedSlashes::default(),
+            merge: true,
+            parameters: PathParameters::default(),
+            reserved: EscapedReserved::default(),
+        }
     }
+}
+
+/// What becomes of `X-Request-Id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum RequestIdAction {
+    /// A trusted proxy's is kept; else one is made.
+    PreserveOrGenerate,
+    /// A trusted proxy's is kept, another's is removed.
+    Preserve,
+    /// One is always made.
+    Generate,
+    /// It is a field as any other.
+    #[default]
+    Disable,
+}
+
+/// What becomes of header fields whose names have underscores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum WithUnderscoresAction {
+    /// They are fields as any other.
+    Allow,
+    /// The request is answered with 400.
+    RejectRequest,
+    /// They are left out: CGI and WSGI take `x_forwarded_for` for `x-forwarded-for`.
+    #[default]
+    DropHeader,
+}
+
+/// What becomes of RFC 7239's `Forwarded`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum ForwardedAction {
+    /// A trusted proxy's is passed on, another's is removed.
+    #[default]
+    Sanitize,
+    /// Likewise, and this hop is added.
+    Append,
+}
+
+/// What becomes of a path's parameters. Servlet containers leave them out before they look for what a path names, others do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum PathParameters {
+    /// The request is answered with 400.
+    #[default]
+    RejectRequest,
+    /// They are a part of the path, for rules and endpoints; those that hide a dot segment are answered with 400.
+    KeepUnchanged,
+    /// They are left out, for rules and endpoints.
+    Remove,
+}
+
+/// What becomes of escaped reserved characters. Most endpoints take the two spellings for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum EscapedReserved {
+    /// They are unescaped, for rules and endpoints.
+    #[default]
+    Unescape,
+    /// They stay: the two spellings are two paths.
+    KeepUnchanged,
+}
+
+/// What becomes of escaped slashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum EscapedSlashes {
+    /// They stay, except where they hide a dot segment: that request is answered with 400.
+    #[default]
+    KeepUnchanged,
+    /// The request is answered with 400.
+    RejectRequest,
+    /// They become slashes.
+    UnescapeAndForward,
+    /// The client is sent to the path with slashes, by 307.
+    UnescapeAndRedirect,
 }

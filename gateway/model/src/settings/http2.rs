@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::object::ours::{BackendHttp2Policy, ClientHttp2Policy, HttpUpgrade, Span};
-
 /// A stream's window: what its sender may send before the receiver has taken any of it. Envoy Gateway's default.
 const STREAM_WINDOW: u32 = 64 << 10;
 /// A client connection's window. Envoy Gateway's default.
@@ -24,16 +22,17 @@ pub struct ClientHttp2 {
 
 impl Default for ClientHttp2 {
     fn default() -> Self {
-        Self::from(&ClientHttp2Policy::default())
+        Self::new(None, None, None)
     }
 }
 
-impl From<&ClientHttp2Policy> for ClientHttp2 {
-    fn from(policy: &ClientHttp2Policy) -> Self {
+impl ClientHttp2 {
+    /// What is left out is Envoy Gateway's default.
+    pub fn new(streams: Option<u32>, stream_window: Option<u32>, connection_window: Option<u32>) -> Self {
         Self {
-            max_concurrent_streams: policy.max_concurrent_streams.unwrap_or(STREAMS),
-            stream_window: bytes(policy.initial_stream_window_size, STREAM_WINDOW),
-            connection_window: bytes(policy.initial_connection_window_size, CONNECTION_WINDOW),
+            max_concurrent_streams: streams.unwrap_or(STREAMS),
+            stream_window: stream_window.unwrap_or(STREAM_WINDOW),
+            connection_window: connection_window.unwrap_or(CONNECTION_WINDOW),
         }
     }
 }
@@ -63,32 +62,19 @@ pub struct KeepAlive {
 
 impl Default for BackendHttp2 {
     fn default() -> Self {
-        Self::from(&BackendHttp2Policy::default())
+        Self::new(None, None, None, None)
     }
 }
 
-impl From<&BackendHttp2Policy> for BackendHttp2 {
-    fn from(policy: &BackendHttp2Policy) -> Self {
-        let max_concurrent_streams = policy.max_concurrent_streams.unwrap_or(STREAMS);
-        let stream_window = bytes(policy.initial_stream_window_size, STREAM_WINDOW);
+impl BackendHttp2 {
+    /// What is left out is Envoy Gateway's default, but for the connection's window, see there.
+    pub fn new(streams: Option<u32>, stream_window: Option<u32>, connection_window: Option<u32>, keep_alive: Option<KeepAlive>) -> Self {
+        let max_concurrent_streams = streams.unwrap_or(STREAMS);
+        let stream_window = stream_window.unwrap_or(STREAM_WINDOW);
         let all = max_concurrent_streams.saturating_mul(stream_window).min(i32::MAX.cast_unsigned());
-        let keep_alive = &policy.connection_keepalive;
-        Self {
-            max_concurrent_streams,
-            stream_window,
-            connection_window: bytes(policy.initial_connection_window_size, all.max(CONNECTION_WINDOW)),
-            keep_alive: keep_alive
-                .interval
-                .map(|interval| KeepAlive { interval: interval.0, timeout: keep_alive.timeout.map_or(PONG_WITHIN, |t| t.0) }),
-        }
+        let connection_window = connection_window.unwrap_or(all.max(CONNECTION_WINDOW));
+        Self { max_concurrent_streams, stream_window, connection_window, keep_alive }
     }
-}
-
-/// For the answer to a PING.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
-
-fn bytes(size: Option<crate::object::ours::Bytes>, default: u32) -> u32 {
-    size.map_or(default, |size| u32::try_from(size.0).unwrap_or(i32::MAX.cast_unsigned()))
 }
 
 /// What an HTTP/1.1 connection may become: `BackendTrafficPolicy`'s `httpUpgrade`.
@@ -107,11 +93,11 @@ impl Default for Upgrades {
 }
 
 impl Upgrades {
-    /// By default a WebSocket is let through, as Envoy Gateway does.
-    pub(crate) fn new(upgrades: Option<&[HttpUpgrade]>, idle: Option<Span>) -> Self {
-        let named = |upgrades: &[HttpUpgrade]| upgrades.iter().map(|u| u.r#type.to_ascii_lowercase()).collect();
-        let protocols = upgrades.map_or_else(|| vec!["websocket".to_owned()], named);
-        Self { protocols, idle: idle.map(|s| s.0).filter(|s| !s.is_zero()) }
+    /// By default a WebSocket is let through, as Envoy Gateway does. Zero is no time limit.
+    pub fn new(protocols: Option<Vec<String>>, idle: Option<Duration>) -> Self {
+        let mut protocols = protocols.unwrap_or_else(|| vec!["websocket".to_owned()]);
+        protocols.iter_mut().for_each(|protocol| protocol.make_ascii_lowercase());
+        Self { protocols, idle: idle.filter(|idle| !idle.is_zero()) }
     }
 
     /// Whether it may become this.
@@ -128,14 +114,13 @@ mod tests {
     fn a_backend_connection_holds_the_windows_of_all_its_streams() {
         let default = BackendHttp2::default();
         assert_eq!(default.connection_window, default.max_concurrent_streams * default.stream_window);
-        let policy = BackendHttp2Policy { max_concurrent_streams: Some(1_000_000), ..BackendHttp2Policy::default() };
-        assert_eq!(BackendHttp2::from(&policy).connection_window, (1 << 31) - 1, "the largest window there is");
+        assert_eq!(BackendHttp2::new(Some(1_000_000), None, None, None).connection_window, (1 << 31) - 1, "the largest window there is");
     }
 
     #[test]
     fn websockets_pass_unless_another_list_is_given() {
         assert!(Upgrades::default().allows("WebSocket"));
-        assert!(!Upgrades::new(Some(&[]), None).allows("websocket"));
-        assert!(Upgrades::new(Some(&[HttpUpgrade { r#type: "SPDY/3.1".to_owned() }]), None).allows("spdy/3.1"));
+        assert!(!Upgrades::new(Some(Vec::new()), None).allows("websocket"));
+        assert!(Upgrades::new(Some(vec!["SPDY/3.1".to_owned()]), None).allows("spdy/3.1"));
     }
 }

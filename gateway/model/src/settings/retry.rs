@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::object::ours::Trigger;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// When an exchange is tried again. A service port without it has: a failed connect goes to another endpoint, twice at most; an exchange that
-/// broke before its response is sent once more if it is idempotent and has no content, or nothing of it was sent.
+/// broke before its response is sent once more if it is idempotent and has no content, or nothing of it was sent; and what an endpoint refuses
+/// unread (RFC 9113 §8.7) goes to another, twice at most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// Tries after the first.
@@ -46,6 +48,40 @@ impl Retry {
             buffer: Self::BUFFER,
         }
     }
+}
+
+/// A condition for another try; the words are Envoy's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// Any 5xx status, or no response at all.
+    #[serde(rename = "5xx")]
+    ServerError,
+    /// 502, 503, 504, or no response within the time of a try.
+    GatewayError,
+    /// No response: the connection broke, or the time of a try has passed.
+    Reset,
+    /// The same, before anything of the request was sent.
+    ResetBeforeRequest,
+    /// No connection.
+    ConnectFailure,
+    /// 409.
+    #[serde(rename = "retriable-4xx")]
+    RetriableClientError,
+    /// The endpoint refused the stream (HTTP/2) before it did anything.
+    RefusedStream,
+    /// One of `httpStatusCodes`.
+    RetriableStatusCodes,
+    /// gRPC status 1 in the response's head.
+    Cancelled,
+    /// gRPC status 4.
+    DeadlineExceeded,
+    /// gRPC status 13.
+    Internal,
+    /// gRPC status 8.
+    ResourceExhausted,
+    /// gRPC status 14.
+    Unavailable,
 }
 
 /// A set of conditions.
@@ -106,16 +142,37 @@ impl BackOff {
     }
 }
 
-/// How many tries after the first may be under way.
+/// How many tries after the first there may be: under way, and lately ([`crate::stats::RetryWindow`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Of the exchanges under way.
+    /// Of the exchanges under way; and of those of the interval.
     pub percent: u32,
-    /// In any case.
+    /// Under way in any case.
     pub least: u32,
+    /// How far it looks back.
+    pub interval: Duration,
+    /// So many in so long are allowed in any case: a service with few exchanges could else have none.
+    pub rate: (u32, Duration),
+}
+
+impl Default for Budget {
+    /// What holds where nothing is said, as GEP-3388 has it.
+    fn default() -> Self {
+        Self { percent: Self::PERCENT, least: 3, interval: Duration::from_secs(10), rate: (10, Duration::from_secs(1)) }
+    }
 }
 
 impl Budget {
+    /// The share, where nothing says how much: of Envoy's and Finagle's budgets too.
+    pub const PERCENT: u32 = 20;
+
+    /// How many within the interval, with so many exchanges in it.
+    pub fn most_lately(&self, exchanges: u64) -> u64 {
+        let (count, every) = self.rate;
+        let least = u128::from(count) * self.interval.as_millis() / every.as_millis().max(1);
+        (exchanges.saturating_mul(self.percent.into()) / 100).saturating_add(u64::try_from(least).unwrap_or(u64::MAX))
+    }
+
     /// How many, with so many exchanges under way.
     pub fn most(&self, exchanges: u32) -> u32 {
         let share = u64::from(exchanges) * u64::from(self.percent) / 100;
@@ -164,9 +221,11 @@ mod tests {
 
     #[test]
     fn a_budget_is_a_share_but_never_below_its_least() {
-        let budget = Budget { percent: 20, least: 3 };
+        let budget = Budget { percent: 20, least: 3, interval: Duration::from_secs(60), rate: (5, Duration::from_secs(2)) };
         assert_eq!([0, 15, 20, 1000].map(|n| budget.most(n)), [3, 3, 4, 200]);
         assert_eq!(budget.most(u32::MAX), 858_993_459);
+        assert_eq!([0, 4, 5, 1_000].map(|n| budget.most_lately(n)), [150, 150, 151, 350]);
+        assert_eq!(Budget::default().most_lately(1_000), 300);
     }
 
     #[test]

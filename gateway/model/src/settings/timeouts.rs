@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 /// Towards endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTimeouts {
-    /// How long to wait for an endpoint to accept.
+    /// How long to wait for an endpoint to accept,
     pub connect: Duration,
+    /// and while another one can be tried instead.
+    pub connect_elsewhere: Duration,
     /// Of a whole exchange, to the response's last byte; a rule's own counts before it. None: for ever.
     pub request: Option<Duration>,
     /// The longest an exchange may last, whatever its rule says.
@@ -19,7 +24,14 @@ pub struct BackendTimeouts {
 
 impl Default for BackendTimeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), request: None, stream: None, idle: Some(Duration::from_secs(60)), age: None }
+        Self {
+            connect: Duration::from_secs(5),
+            connect_elsewhere: Duration::from_millis(250),
+            request: None,
+            stream: None,
+            idle: Some(Duration::from_secs(60)),
+            age: None,
+        }
     }
 }
 
@@ -34,6 +46,8 @@ pub struct ClientTimeouts {
     pub idle: Option<Duration>,
     /// In an exchange in which no byte of a body moves (Envoy's stream idle time-out has the same default).
     pub stalled: Option<Duration>,
+    /// Of a silent exchange whose client has closed its sending side.
+    pub half_closed: Option<Duration>,
     /// Of an exchange.
     pub stream: Option<Duration>,
     /// An older connection closes after the running exchange.
@@ -44,8 +58,8 @@ pub struct ClientTimeouts {
 
 impl Default for ClientTimeouts {
     fn default() -> Self {
-        let (half, stalled) = (Some(Duration::from_secs(30)), Some(Duration::from_secs(300)));
-        Self { head: half, request: None, idle: half, stalled, stream: None, age: None, rate: None }
+        let (thirty, stalled) = (Some(Duration::from_secs(30)), Some(Duration::from_secs(300)));
+        Self { head: thirty, request: None, idle: thirty, stalled, half_closed: thirty, stream: None, age: None, rate: None }
     }
 }
 
@@ -87,6 +101,8 @@ pub struct ConnectionLimits {
     pub client: Option<ConnectionLimit>,
     /// Exchanges on one connection.
     pub requests: Option<u32>,
+    /// When a client closes its sending side.
+    pub half_close: HalfClose,
 }
 
 /// How many may be open.
@@ -96,4 +112,14 @@ pub struct ConnectionLimit {
     pub most: u32,
     /// How long a refused one is held before it is closed; none: it is reset at once.
     pub close_delay: Option<Duration>,
+}
+
+/// What becomes of an exchange when its client closes its sending side. From afar nobody can tell that from one that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum HalfClose {
+    /// It is answered, within `timeout.http.halfCloseTimeout`.
+    #[default]
+    Answer,
+    /// It is given up at once: what an endpoint works on for long is not worth while for who is gone.
+    Abort,
 }

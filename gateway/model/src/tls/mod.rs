@@ -1,13 +1,14 @@
 //! TLS as configured, checked, and made ready for handshakes. No I/O: the data plane shakes hands with what stands here.
 //!
-//! [`certificate`] and [`trust`] read PEM; [`parameters`] are versions and cipher suites; [`server`] is for clients of the gateway, [`client`]
-//! for endpoints. The plan makes the settings, control makes what is used of them and keeps it as long as the settings stay the same, so
+//! [`certificate`] and [`trust`] read PEM; [`parameters`] are versions and cipher suites; [`server`] is for clients of the gateway, with [`tickets`]
+//! for their sessions, [`client`] for endpoints. The plan makes the settings, control makes what is used of them and keeps it as long as the settings stay the same, so
 //! that sessions outlive snapshots.
 
 pub mod certificate;
 pub mod client;
 pub mod parameters;
 pub mod server;
+pub mod tickets;
 pub mod trust;
 
 use std::sync::{Arc, LazyLock};
@@ -18,6 +19,7 @@ pub use certificate::{Certificate, Wrong};
 pub use client::{SubjectAltName, UpstreamSettings, UpstreamTls, Verify};
 pub use parameters::{Cipher, Version, Versions};
 pub use server::{ClientValidation, Demand, HANDSHAKE_TIMEOUT, ServerSettings, ServerTls};
+pub use tickets::{TicketSecret, TicketSecrets};
 pub use trust::{Authorities, Trust};
 
 /// The one implementation of cryptography.

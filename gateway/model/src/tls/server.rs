@@ -76,25 +76,18 @@ pub struct ServerTls {
     /// None: no certificate can be served, or none can be verified; handshakes are refused.
     pub config: Option<Arc<ServerConfig>>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
-    tickets: Option<Arc<dyn ProducesTickets>>,
 }
 
 impl ServerTls {
-    /// Made of its settings. `before` is what served the same host name of the same address until now: its tickets stay good unless what
-    /// they prove has changed, which is who the server is (its names) and how clients were verified. A ticket of another host name is never
-    /// good here, since each has keys of its own: it could otherwise carry a client past this one's verification.
-    pub fn build(settings: Arc<ServerSettings>, before: Option<&Self>) -> Result<Self, Error> {
-        let kept = before.filter(|b| b.settings.client == settings.client && names(&b.settings) == names(&settings));
-        let tickets = match kept {
-            Some(ServerTls { tickets: Some(tickets), .. }) => tickets.clone(),
-            _ => rustls::crypto::aws_lc_rs::Ticketer::new()?,
-        };
+    /// Made of its settings. `tickets` must be this host's alone (`TicketSecrets::tickets`): a ticket of another host could carry a client past
+    /// this one's verification.
+    pub fn build(settings: Arc<ServerSettings>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
         let provider =
             Arc::new(CryptoProvider { cipher_suites: parameters::suites(&settings.ciphers), ..CryptoProvider::clone(super::provider()) });
         let broken = |error: rustls::server::VerifierBuilderError| Error::General(error.to_string());
         let verifier = match &settings.client {
             None => None,
-            Some(ClientValidation { authorities: None, .. }) => return Ok(Self { tickets: Some(tickets), ..Self::refusing(settings) }),
+            Some(ClientValidation { authorities: None, .. }) => return Ok(Self::refusing(settings)),
             Some(ClientValidation { authorities: Some(authorities), demand }) => {
                 let builder = WebPkiClientVerifier::builder_with_provider(authorities.store(), provider.clone());
                 let builder = if *demand == Demand::Required { builder } else { builder.allow_unauthenticated() };
@@ -102,7 +95,7 @@ impl ServerTls {
             }
         };
         if settings.certificates.is_empty() {
-            return Ok(Self { tickets: Some(tickets), ..Self::refusing(settings) });
+            return Ok(Self::refusing(settings));
         }
         let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&settings.versions.supported())?;
         let builder = match (&verifier, &settings.client) {
@@ -114,15 +107,15 @@ impl ServerTls {
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates(settings.certificates.clone())));
         config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-        config.ticketer = tickets.clone();
+        config.ticketer = tickets;
         // Tickets do for both versions, on any worker; a store would be a lock.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { settings, config: Some(Arc::new(config)), verifier, tickets: Some(tickets) })
+        Ok(Self { settings, config: Some(Arc::new(config)), verifier })
     }
 
     /// Refuses all handshakes.
     pub fn refusing(settings: Arc<ServerSettings>) -> Self {
-        Self { settings, config: None, verifier: None, tickets: None }
+        Self { settings, config: None, verifier: None }
     }
 
     /// Whether the authorities of today vouch for a client's chain: asked again where the handshake itself did not, as a ticket does not, nor
@@ -137,13 +130,6 @@ impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.settings.fmt(f)
     }
-}
-
-fn names(settings: &ServerSettings) -> Vec<&str> {
-    let mut names: Vec<&str> = settings.certificates.iter().flat_map(|c| c.names()).map(String::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// Chooses among a listener's certificates.
@@ -199,32 +185,20 @@ impl ClientCertVerifier for Lenient {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use super::super::testing::{certificate, pem};
+    use super::super::TicketSecrets;
+    use super::super::testing::certificate;
     use super::*;
 
-    fn build(settings: &ServerSettings, before: Option<&ServerTls>) -> ServerTls {
-        ServerTls::build(Arc::new(settings.clone()), before).unwrap()
-    }
-
-    #[test]
-    fn tickets_outlive_a_renewal_and_nothing_else() {
-        let settings = ServerSettings { certificates: vec![certificate(&["a.example"])], ..ServerSettings::default() };
-        let first = build(&settings, None);
-        let kept = |settings: &ServerSettings| {
-            Arc::ptr_eq(build(settings, Some(&first)).tickets.as_ref().unwrap(), first.tickets.as_ref().unwrap())
-        };
-        assert!(kept(&ServerSettings { certificates: vec![certificate(&["a.example"])], ..settings.clone() }), "renewed");
-        assert!(!kept(&ServerSettings { certificates: vec![certificate(&["b.example"])], ..settings.clone() }), "another name");
-        let authorities = Some(Authorities::from_pem(pem(&["ca"]).0.as_bytes()).unwrap());
-        let client = Some(ClientValidation { authorities, demand: Demand::Required });
-        assert!(!kept(&ServerSettings { client, ..settings.clone() }), "clients are verified now");
+    fn build(settings: &ServerSettings) -> ServerTls {
+        let tickets = Arc::new(TicketSecrets::default()).tickets(([127, 0, 0, 1], 443).into(), None, settings);
+        ServerTls::build(Arc::new(settings.clone()), tickets).unwrap()
     }
 
     #[test]
     fn without_a_certificate_or_authorities_there_is_no_handshake() {
-        assert!(build(&ServerSettings::default(), None).config.is_none());
+        assert!(build(&ServerSettings::default()).config.is_none());
         let client = Some(ClientValidation { authorities: None, demand: Demand::Optional });
         let settings = ServerSettings { certificates: vec![certificate(&["a.example"])], client, ..ServerSettings::default() };
-        assert!(build(&settings, None).config.is_none());
+        assert!(build(&settings).config.is_none());
     }
 }

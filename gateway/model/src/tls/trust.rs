@@ -36,6 +36,11 @@ impl Authorities {
         (!joined.is_empty()).then(|| Self(Arc::new(joined)))
     }
 
+    /// As they were read.
+    pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.0
+    }
+
     /// For verifiers.
     pub fn store(&self) -> Arc<RootCertStore> {
         let mut store = RootCertStore::empty();

@@ -1,66 +1,44 @@
-//! The thread that writes lines.
+//! Where lines of the access log end: standard output, or a file that is opened anew when it was renamed.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Error, Result, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{Error, Result};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use sluicegate_model::access_log::Line;
-use sluicegate_model::stats::{ProxyStats, add};
+use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::writer::{self, write_all};
 
-use super::buffer::{Batch, Log};
+use super::buffer::Log;
 use super::{AccessLog, AccessLogTarget};
 
-/// Buffers that may wait for the writer: with those of 32 KiB, 8 MiB.
-const WAITING: usize = 256;
-/// How often it looks whether its file is still there, and whether it was asked to open it anew.
+/// How often it is looked whether the file is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// At the end it has so long to write what waits.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The running writer.
 pub(crate) struct Writer {
-    thread: JoinHandle<()>,
-    to: SyncSender<Batch>,
+    inner: writer::Writer,
     line: Line,
     reopen: Arc<AtomicBool>,
-    ended: Receiver<()>,
 }
 
 impl Writer {
     /// Errors: the file cannot be opened, or the thread not started.
-    pub(crate) fn start(log: &AccessLog, stats: &Arc<ProxyStats>) -> Result<Self> {
-        let mut sink = Sink::open(&log.to)?;
-        let (to, batches) = sync_channel::<Batch>(WAITING);
-        let (end, ended) = sync_channel(1);
+    pub(crate) fn start(log: &AccessLog, stats: &ProxyStats) -> Result<Self> {
         let reopen = Arc::new(AtomicBool::new(false));
-        let (asked, stats) = (reopen.clone(), stats.clone());
-        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            loop {
-                match batches.recv_timeout(LOOK_EVERY) {
-                    Ok(batch) => {
-                        sink.look(asked.swap(false, Ordering::Relaxed));
-                        let written = sink.write(&batch.bytes);
-                        add(if written { &stats.access_log.lines } else { &stats.access_log.dropped }, batch.lines);
-                    }
-                    Err(RecvTimeoutError::Timeout) => sink.look(asked.swap(false, Ordering::Relaxed)),
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
-            }
-            // Nobody may wait for it any more.
-            let _ = end.send(());
-        })?;
-        Ok(Self { thread, to, line: log.line.clone(), reopen, ended })
+        let sink = Sink { to: Target::open(&log.to)?, reopen: reopen.clone() };
+        let inner = writer::Writer::start("access-log", stats.access_log.clone(), sink)?;
+        Ok(Self { inner, line: log.line.clone(), reopen })
     }
 
     /// A worker's end.
-    pub(crate) fn log(&self, stats: &Arc<ProxyStats>) -> Log {
-        Log::new(self.line.clone(), self.to.clone(), stats.clone())
+    pub(crate) fn log(&self) -> Log {
+        Log::new(self.line.clone(), self.inner.queue())
     }
 
     /// Has the file opened anew, within a second.
@@ -68,24 +46,42 @@ impl Writer {
         self.reopen.store(true, Ordering::Relaxed);
     }
 
-    /// Writes what waits, now that no worker is left. A reader of standard output that has stopped reading does not hold up the end.
+    /// Writes what waits, now that no worker is left.
     pub(crate) fn end(self) {
-        drop(self.to);
-        if self.ended.recv_timeout(LAST_WORDS).is_ok() && self.thread.join().is_err() {
-            tracing::error!("the writer of the access log ended by a panic");
+        if !self.inner.end() {
+            tracing::warn!("the last lines of the access log could not be written in time");
         }
     }
 }
 
-enum Sink {
-    Stdout,
+struct Sink {
+    to: Target,
+    reopen: Arc<AtomicBool>,
+}
+
+impl writer::Sink for Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.to.write(bytes)
+    }
+
+    fn look(&mut self) {
+        self.to.look(self.reopen.swap(false, Ordering::Relaxed));
+    }
+
+    fn recovered(&mut self, dropped: u64) {
+        tracing::warn!(dropped, "lines of the access log were dropped, as they could not be written in time; it goes on");
+    }
+}
+
+enum Target {
+    Stdout(File),
     File { path: PathBuf, file: File, looked: Instant, warned: bool },
 }
 
-impl Sink {
+impl Target {
     fn open(to: &AccessLogTarget) -> Result<Self> {
         Ok(match to {
-            AccessLogTarget::Stdout => Self::Stdout,
+            AccessLogTarget::Stdout => Self::Stdout(std::io::stdout().as_fd().try_clone_to_owned()?.into()),
             AccessLogTarget::File(path) => {
                 let file = open(path).map_err(|e| Error::new(e.kind(), format!("access log {}: {e}", path.display())))?;
                 Self::File { path: path.clone(), file, looked: Instant::now(), warned: false }
@@ -114,25 +110,19 @@ impl Sink {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> bool {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::Stdout => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(bytes).and_then(|()| out.flush()).is_ok()
-            }
-            Self::File { path, file, warned, .. } => match file.write_all(bytes) {
-                Ok(()) => true,
-                Err(error) => {
-                    if !std::mem::replace(warned, true) {
-                        tracing::warn!(%error, path = %path.display(), "the access log cannot be written; lines are dropped");
-                    }
-                    false
+            Self::Stdout(out) => write_all(out, bytes),
+            Self::File { path, file, warned, .. } => write_all(file, bytes).inspect_err(|error| {
+                if !std::mem::replace(warned, true) {
+                    tracing::warn!(%error, path = %path.display(), "the access log cannot be written; lines are dropped");
                 }
-            },
+            }),
         }
     }
 }
 
+/// A pipe that nobody reads is an error, and not waited for.
 fn open(path: &Path) -> Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    OpenOptions::new().append(true).create(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }

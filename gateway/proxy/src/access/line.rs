@@ -1,5 +1,5 @@
 //! Writes lines. Whatever a client sends stays within its field: in text, quotes, backslashes and all that is not visible ASCII are written
-//! `\xHH`, as nginx has it; in JSON they are escaped as RFC 8259 §7 says.
+//! `\xHH`, as nginx has it; in JSON they are escaped as RFC 8259 §7 says, and with them all that cannot be seen ([`escape::is_hidden`]).
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Version;
 use sluicegate_model::access_log::{AccessLogField as Field, Line, Piece};
+use sluicegate_model::escape;
 
 use super::entry::Entry;
 
@@ -167,15 +168,16 @@ fn escape_text(text: &[u8], out: &mut Vec<u8>) {
 /// What is no UTF-8 is taken for ISO 8859-1, as HTTP once did: every byte can be told from the line.
 fn escape_json(text: &[u8], out: &mut Vec<u8>) {
     for chunk in text[..text.len().min(MOST)].utf8_chunks() {
-        for part in chunk.valid().bytes() {
+        for part in chunk.valid().chars() {
             match part {
-                b'"' | b'\\' => out.extend_from_slice(&[b'\\', part]),
-                0..=0x1f | 0x7f => print(out, format_args!("\\u{part:04x}")),
-                _ => out.push(part),
+                '"' | '\\' => out.extend_from_slice(&[b'\\', part as u8]),
+                ' '..='~' => out.push(part as u8),
+                _ if escape::is_hidden(part) => print(out, format_args!("{}", escape::JsonChar(part))),
+                _ => out.extend_from_slice(part.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         for part in chunk.invalid() {
-            print(out, format_args!("\\u{part:04x}"));
+            print(out, format_args!("{}", escape::JsonChar(char::from(*part))));
         }
     }
 }
@@ -186,12 +188,19 @@ mod tests {
 
     #[test]
     fn nothing_of_a_client_leaves_its_field() {
-        let hostile = b"a\" b\\ \r\n{\"x\":1} \x1b[31m \x7f \xc3\xa4 \xff \0";
+        let hostile =
+            b"a\" b\\ \r\n{\"x\":1} \x1b[31m \x7f \xc3\xa4 \xff \0 \xe2\x80\xae \xc2\x9b \xe2\x80\xa8 \xef\xbb\xbf \xf3\xa0\x81\x81";
         let (mut text, mut json) = (Vec::new(), Vec::new());
         escape_text(hostile, &mut text);
-        assert_eq!(String::from_utf8_lossy(&text), r#"a\x22 b\x5C \x0D\x0A{\x22x\x22:1} \x1B[31m \x7F \xC3\xA4 \xFF \x00"#);
+        assert_eq!(
+            String::from_utf8_lossy(&text),
+            r#"a\x22 b\x5C \x0D\x0A{\x22x\x22:1} \x1B[31m \x7F \xC3\xA4 \xFF \x00 \xE2\x80\xAE \xC2\x9B \xE2\x80\xA8 \xEF\xBB\xBF \xF3\xA0\x81\x81"#
+        );
         escape_json(hostile, &mut json);
-        assert_eq!(String::from_utf8_lossy(&json), r#"a\" b\\ \u000d\u000a{\"x\":1} \u001b[31m \u007f ä \u00ff \u0000"#);
+        assert_eq!(
+            String::from_utf8_lossy(&json),
+            r#"a\" b\\ \u000d\u000a{\"x\":1} \u001b[31m \u007f ä \u00ff \u0000 \u202e \u009b \u2028 \ufeff \udb40\udc41"#
+        );
         let mut long = Vec::new();
         escape_text(&[b'x'; MOST + 1], &mut long);
         assert_eq!(long.len(), MOST);

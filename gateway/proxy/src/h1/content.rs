@@ -1,9 +1,10 @@
 //! Takes content out of its framing (RFC 9112 §6, §7.1).
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::head::Framing;
+use super::head::{Framing, MAX_LENGTH};
+use super::scan::{self, BadLine};
 
 /// A chunk's size line, with its extensions, may have so many bytes.
 const MAX_SIZE_LINE: usize = 1 << 10;
@@ -19,10 +20,16 @@ pub(crate) enum Part {
     Trailers(HeaderMap),
 }
 
-/// The framing of content is broken.
+/// Why content is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the framing of the content is broken")]
-pub(crate) struct Malformed;
+pub(crate) enum Malformed {
+    #[error("it is shorter or longer than it says")]
+    Length,
+    #[error("a chunk is malformed, or its size line is longer than 1 KiB")]
+    Chunk,
+    #[error("the trailers are malformed, or more than 16 KiB or 32 fields")]
+    Trailers,
+}
 
 /// What comes next.
 #[derive(Debug)]
@@ -45,7 +52,8 @@ pub(crate) enum Decoder {
     Chunk(u64),
     /// A chunk's line end comes.
     ChunkEnd,
-    Trailers,
+    /// Trailers come, or the empty line that is all of them; so many bytes were looked at in vain.
+    Trailers(usize),
 }
 
 impl From<Framing> for Decoder {
@@ -71,8 +79,27 @@ impl Decoder {
                 *self = Self::Length(0);
                 Ok(())
             }
-            _ => Err(Malformed),
+            _ => Err(Malformed::Length),
         }
+    }
+
+    /// Whether what has come of chunks, from the first one's size on, is well formed. Nothing is taken.
+    pub(crate) fn look(self, mut buffer: &[u8]) -> Result<(), Malformed> {
+        if self != Self::Size {
+            return Ok(());
+        }
+        while let Some((size, length)) = size(buffer)? {
+            buffer = &buffer[length..];
+            if size == 0 {
+                return trailers(buffer, 0).map(drop);
+            }
+            let Some(rest) = usize::try_from(size).ok().and_then(|size| buffer.get(size..)) else { break };
+            if !is_chunk_end(rest)? {
+                break;
+            }
+            buffer = &rest[2..];
+        }
+        Ok(())
     }
 
     /// Takes what it can off the buffer.
@@ -82,28 +109,26 @@ impl Decoder {
                 Self::Length(0) => return Ok(Step::End),
                 Self::Length(left) => return Ok(take(buffer, left).map_or(Step::More, Step::Part)),
                 Self::UntilClose => return Ok(take(buffer, &mut u64::MAX.clone()).map_or(Step::More, Step::Part)),
-                Self::Size => match line(buffer, MAX_SIZE_LINE)? {
-                    None => return Ok(Step::More),
-                    Some(end) => {
-                        let size = size(&buffer[..end])?;
-                        buffer.advance(end + 2);
-                        *self = if size == 0 { Self::Trailers } else { Self::Chunk(size) };
-                    }
-                },
+                Self::Size => {
+                    let Some((size, length)) = size(buffer)? else { return Ok(Step::More) };
+                    buffer.advance(length);
+                    *self = if size == 0 { Self::Trailers(0) } else { Self::Chunk(size) };
+                }
                 Self::Chunk(0) => *self = Self::ChunkEnd,
                 Self::Chunk(left) => return Ok(take(buffer, left).map_or(Step::More, Step::Part)),
                 Self::ChunkEnd => {
-                    if buffer.len() < 2 {
-                        return if b"\r\n".starts_with(buffer) { Ok(Step::More) } else { Err(Malformed) };
-                    }
-                    if !buffer.starts_with(b"\r\n") {
-                        return Err(Malformed);
+                    if !is_chunk_end(buffer)? {
+                        return Ok(Step::More);
                     }
                     buffer.advance(2);
                     *self = Self::Size;
                 }
-                Self::Trailers => {
-                    let Some(trailers) = trailers(buffer)? else { return Ok(Step::More) };
+                Self::Trailers(seen) => {
+                    let Some((trailers, length)) = trailers(buffer, *seen)? else {
+                        *seen = buffer.len();
+                        return Ok(Step::More);
+                    };
+                    buffer.advance(length);
                     *self = Self::Length(0);
                     if !trailers.is_empty() {
                         return Ok(Step::Part(Part::Trailers(trailers)));
@@ -120,68 +145,83 @@ fn take(buffer: &mut BytesMut, left: &mut u64) -> Option<Part> {
     (count > 0).then(|| Part::Data(buffer.split_to(count).freeze()))
 }
 
-/// Where the first line ends.
-fn line(buffer: &[u8], most: usize) -> Result<Option<usize>, Malformed> {
-    match memchr::memchr(b'\n', &buffer[..buffer.len().min(most)]) {
-        Some(at) if at > 0 && buffer[at - 1] == b'\r' => Ok(Some(at - 1)),
-        Some(_) => Err(Malformed),
-        None if buffer.len() >= most => Err(Malformed),
-        None => Ok(None),
-    }
-}
-
-/// `chunk-size [ chunk-ext ]`. Extensions are left out: they are of one hop (§7.1.1).
-fn size(line: &[u8]) -> Result<u64, Malformed> {
+/// The size that a line says, and the line's length with its end; none: that has not come.
+fn size(buffer: &[u8]) -> Result<Option<(u64, usize)>, Malformed> {
+    let start = &buffer[..buffer.len().min(MAX_SIZE_LINE)];
+    let Some(at) = memchr::memchr(b'\n', start) else {
+        // What is wrong by now need not be waited for.
+        let (last, before) = start.split_last().map_or((None, start), |(last, before)| (Some(last), before));
+        let fits = before.iter().all(|b| is_text(*b)) && last.is_none_or(|b| is_text(*b) || *b == b'\r');
+        return if fits && buffer.len() < MAX_SIZE_LINE { Ok(None) } else { Err(Malformed::Chunk) };
+    };
+    let line = start[..at].strip_suffix(b"\r").ok_or(Malformed::Chunk)?;
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    let (number, rest) = line.split_at(digits);
-    let rest = rest.trim_ascii_start();
-    let extension = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
-    if digits == 0 || digits > 16 || !(rest.is_empty() || rest.starts_with(b";")) || !rest.iter().all(extension) {
-        return Err(Malformed);
+    let (number, mut extensions) = line.split_at(digits);
+    while !extensions.is_empty() {
+        extensions = extension(extensions).ok_or(Malformed::Chunk)?;
     }
-    Ok(number.iter().fold(0, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default())))
+    let size = number.iter().fold(0, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default()));
+    if digits == 0 || digits > 16 || size > MAX_LENGTH { Err(Malformed::Chunk) } else { Ok(Some((size, at + 1))) }
 }
 
-/// The trailer section, if all of it is here; without fields that frame, route or authenticate.
-fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
-    if buffer.starts_with(b"\r\n") {
-        buffer.advance(2);
-        return Ok(Some(HeaderMap::new()));
+/// What follows an extension of a chunk, `BWS ";" BWS name [ BWS "=" BWS value ]` (§7.1.1); none: it is malformed. Extensions are left out, for they
+/// are of one hop; what is none might be read otherwise by somebody else.
+fn extension(line: &[u8]) -> Option<&[u8]> {
+    let rest = token(skip_spaces(skip_spaces(line).strip_prefix(b";")?))?;
+    let Some(value) = skip_spaces(rest).strip_prefix(b"=").map(skip_spaces) else { return Some(rest) };
+    let Some(mut quoted) = value.strip_prefix(b"\"") else { return token(value) };
+    loop {
+        quoted = match quoted {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', escaped, rest @ ..] if is_text(*escaped) => rest,
+            [b'\\', ..] | [] => return None,
+            [byte, rest @ ..] => is_text(*byte).then_some(rest)?,
+        };
     }
+}
+
+/// What follows a token, which has at least one character (RFC 9110 §5.6.2).
+fn token(text: &[u8]) -> Option<&[u8]> {
+    let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    let length = text.iter().take_while(|b| is_token(b)).count();
+    (length > 0).then(|| &text[length..])
+}
+
+/// RFC 9110 §5.6.3: no other white space than these.
+fn skip_spaces(text: &[u8]) -> &[u8] {
+    let spaces = text.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    &text[spaces..]
+}
+
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// Whether the line end behind a chunk's data is there.
+fn is_chunk_end(buffer: &[u8]) -> Result<bool, Malformed> {
+    let end = &buffer[..buffer.len().min(2)];
+    if b"\r\n".starts_with(end) { Ok(end.len() == 2) } else { Err(Malformed::Chunk) }
+}
+
+/// The trailer section and its length, if all of it is here.
+fn trailers(buffer: &[u8], seen: usize) -> Result<Option<(HeaderMap, usize)>, Malformed> {
+    let length = match scan::trailers(buffer, seen).map_err(|BadLine| Malformed::Trailers)? {
+        Some(length) if length <= MAX_TRAILERS => length,
+        None if buffer.len() < MAX_TRAILERS => return Ok(None),
+        _ => return Err(Malformed::Trailers),
+    };
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
-    let httparse::Status::Complete((length, fields)) = httparse::parse_headers(buffer, &mut fields).map_err(|_| Malformed)? else {
-        return if buffer.len() < MAX_TRAILERS { Ok(None) } else { Err(Malformed) };
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&buffer[..length], &mut fields) else {
+        return Err(Malformed::Trailers);
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Trailers)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed::Trailers)?;
         trailers.append(name, value);
     }
-    forbid_in_trailers(&mut trailers);
-    buffer.advance(length);
-    Ok(Some(trailers))
+    Ok(Some((trailers, length)))
 }
-
-/// Removes what has no business in a trailer section (RFC 9110 §6.5.1).
-pub(crate) fn forbid_in_trailers(trailers: &mut HeaderMap) {
-    for name in FORBIDDEN {
-        trailers.remove(name);
-    }
-}
-
-const FORBIDDEN: [HeaderName; 10] = [
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::HOST,
-    header::CONNECTION,
-    header::TRAILER,
-    header::TE,
-    header::UPGRADE,
-    header::AUTHORIZATION,
-    header::CONTENT_ENCODING,
-    header::CONTENT_TYPE,
-];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -207,9 +247,9 @@ mod tests {
 
     #[test]
     fn chunks_in_any_pieces() {
-        let coded = b"3\r\nabc\r\nA;x=\"y\"\r\n0123456789\r\n000\r\nx-sum: 1\r\ncontent-length: 9\r\n\r\nGET";
+        let coded = b"3;a\r\nabc\r\nA ; x = \"y;\\\"\" ;z=1\r\n0123456789\r\n000\r\nx-sum: 1\r\nx-own: 9\r\n\r\nGET";
         for piece in 1..=coded.len() {
-            assert_eq!(decode(coded, piece), Ok((b"abc0123456789".to_vec(), 1, 3)), "pieces of {piece}");
+            assert_eq!(decode(coded, piece), Ok((b"abc0123456789".to_vec(), 2, 3)), "pieces of {piece}");
         }
     }
 
@@ -229,11 +269,29 @@ mod tests {
             "3\r\nab",
             "0\r\n",
             "0\r\nx y: 1\r\n\r\n",
+            "3\r;a\r\nabc\r\n0\r\n\r\n",
+            "3\r\r\nabc\r\n0\r\n\r\n",
+            "3\u{c}\r\nabc\r\n0\r\n\r\n",
+            "3 \r\nabc\r\n0\r\n\r\n",
+            "3;a=\"b\r\nabc\r\n0\r\n\r\n",
+            "3;a=\"b\\\r\nabc\r\n0\r\n\r\n",
+            "3\r\nabc\r\n0\r\nx: 1\n\r\n",
+            "3\r\nabc\r\n0\r\nx: 1\r\n\n",
+            "3\r\nabc\r\n0\r\n\r\r\n",
+            "8000000000000000\r\n",
         ] {
-            assert_eq!(decode(coded.as_bytes(), 1), Err(Malformed), "{coded:?}");
+            for piece in [1, 2, 3, coded.len()] {
+                assert!(decode(coded.as_bytes(), piece).is_err(), "{coded:?} in pieces of {piece}");
+            }
         }
-        assert_eq!(decode(format!("3;{}", "x".repeat(MAX_SIZE_LINE)).as_bytes(), 100), Err(Malformed));
-        assert_eq!(decode(format!("0\r\nx: {}", "x".repeat(MAX_TRAILERS)).as_bytes(), 100), Err(Malformed));
+        assert_eq!(decode(format!("3;{}", "x".repeat(MAX_SIZE_LINE)).as_bytes(), 100), Err(Malformed::Chunk));
+        // The same limit however they arrive, with their end or without.
+        let trailers = format!("0\r\nx: {}\r\n\r\n", "x".repeat(MAX_TRAILERS));
+        for piece in [1, 100, 4096, trailers.len()] {
+            assert_eq!(decode(trailers.as_bytes(), piece), Err(Malformed::Trailers), "in pieces of {piece}");
+        }
+        let most = format!("0\r\nx: {}\r\n\r\n", "x".repeat(MAX_TRAILERS - 7));
+        assert!([1, most.len()].iter().all(|piece| decode(most.as_bytes(), *piece).is_ok()));
     }
 
     #[test]
@@ -242,6 +300,6 @@ mod tests {
         assert!(matches!(decoder.step(&mut buffer), Ok(Step::Part(Part::Data(data))) if data == "abcd"));
         assert!(decoder.is_end() && matches!(decoder.step(&mut buffer), Ok(Step::End)));
         assert_eq!(buffer, "ef");
-        assert_eq!(Decoder::Length(1).close(), Err(Malformed));
+        assert_eq!(Decoder::Length(1).close(), Err(Malformed::Length));
     }
 }

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::spelling::Spellings;
+
 /// Runs of lines that pass, between those of framing and of this hop.
 const SPANS: usize = 4;
-/// So many fields a head of ours may have: what was read once can be read again.
-const MOST: usize = super::head::MAX_FIELDS;
+/// So many fields a head may have: what was read once can be read again.
+const MOST: usize = super::head::MAX_RESPONSE_FIELDS;
 
 /// See the module.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) enum Fields {
     /// Without those of framing and of the hop.
     AsTheyCame(Lines),
     Map(HeaderMap),
+    /// Whose names are to be written as they were spelt.
+    Spelt(Box<(HeaderMap, Spellings)>),
 }
 
 /// Lines of a head, each with its end.
@@ -79,6 +83,14 @@ impl Lines {
 }
 
 impl Fields {
+    /// `spellings`: of the names; none: they may be written in lower case.
+    pub(super) fn spelt(map: HeaderMap, spellings: Option<Spellings>) -> Self {
+        match spellings {
+            None => Self::Map(map),
+            Some(spellings) => Self::Spelt(Box::new((map, spellings))),
+        }
+    }
+
     /// The map, which is made if there is none yet.
     pub(crate) fn map(&mut self) -> &mut HeaderMap {
         if let Self::AsTheyCame(lines) = self {
@@ -86,6 +98,7 @@ impl Fields {
         }
         match self {
             Self::Map(map) => map,
+            Self::Spelt(spelt) => &mut spelt.0,
             Self::AsTheyCame(_) => unreachable!("its map has just been made"),
         }
     }
@@ -94,6 +107,7 @@ impl Fields {
     pub(crate) fn made(&mut self) -> Option<&mut HeaderMap> {
         match self {
             Self::Map(map) => Some(map),
+            Self::Spelt(spelt) => Some(&mut spelt.0),
             Self::AsTheyCame(_) => None,
         }
     }

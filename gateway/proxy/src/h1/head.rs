@@ -7,12 +7,19 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 
+use super::content::{Decoder, Malformed};
 use super::fields::{Fields, Lines, Spans};
+use super::scan::{self, BadLine, LineEnds};
+use super::spelling::{Case, Spellings};
 
 /// A head may have so many bytes,
 pub(crate) const MAX_HEAD: usize = 64 << 10;
-/// and so many fields.
+/// a request's so many fields,
 pub(super) const MAX_FIELDS: usize = 100;
+/// and a response's so many: endpoints are believed more than clients, and some set many cookies.
+pub(super) const MAX_RESPONSE_FIELDS: usize = 256;
+/// Content may have so many bytes: others count them in 64 bits with a sign, and would see another length.
+pub(crate) const MAX_LENGTH: u64 = i64::MAX as u64;
 /// Fields that are added on the way, as a rule: with room for them the map need not grow, which would hash every field again.
 const ADDED: usize = 6;
 
@@ -41,24 +48,34 @@ pub(crate) struct Head<T> {
 pub(crate) enum BadHead {
     #[error("it is not HTTP: {0}")]
     Syntax(httparse::Error),
-    #[error("a line ends without a carriage return")]
-    BareNewline,
+    #[error("a line does not end by CR LF, or a carriage return stands alone")]
+    BadLine,
     #[error("its target is no URI")]
     Target,
-    #[error("it has more than 64 KiB or 100 fields")]
+    #[error("it has more than 64 KiB")]
     TooLarge,
+    #[error("it has more fields than are taken: 100 of a request, 256 of a response")]
+    ManyFields,
     #[error("its HTTP version is not 1.0 or 1.1")]
     Version,
     #[error("its content length is in doubt")]
     Framing,
     #[error("its transfer coding is not known")]
     Coding,
+    #[error("its content: {0}")]
+    Content(#[from] Malformed),
+}
+
+impl From<BadLine> for BadHead {
+    fn from(BadLine: BadLine) -> Self {
+        Self::BadLine
+    }
 }
 
 impl From<httparse::Error> for BadHead {
     fn from(error: httparse::Error) -> Self {
         match error {
-            httparse::Error::TooManyHeaders => Self::TooLarge,
+            httparse::Error::TooManyHeaders => Self::ManyFields,
             httparse::Error::Version => Self::Version,
             other => Self::Syntax(other),
         }
@@ -67,19 +84,21 @@ impl From<httparse::Error> for BadHead {
 
 /// Takes a request's head off the buffer; none: more is needed. `seen`: the bytes that were looked at in vain before. `spare`: a map that was used
 /// before, which is taken: its memory serves again.
-pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap) -> Result<Option<Head<Request<()>>>, BadHead> {
-    if seen > 0 && !has_end(buffer, seen) {
-        return more(buffer);
+pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap, case: Case) -> Result<Option<Head<Request<()>>>, BadHead> {
+    let end = whole(buffer, seen, LineEnds::Strict)?;
+    if end.is_none() && seen > 0 {
+        return Ok(None);
     }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
-    let httparse::Status::Complete(length) = parsed.parse_with_uninit_headers(buffer, &mut fields)? else { return more(buffer) };
-    if length > MAX_HEAD {
-        return Err(BadHead::TooLarge);
-    }
-    if memchr::memchr_iter(b'\n', &buffer[..length]).any(|at| at == 0 || buffer[at - 1] != b'\r') {
-        return Err(BadHead::BareNewline);
-    }
+    // The first look at what is not whole is for its faults.
+    match parsed.parse_with_uninit_headers(&buffer[..end.unwrap_or(buffer.len())], &mut fields) {
+        Err(httparse::Error::Version) => {
+            return if as_http_1_1(buffer, 2) { request(buffer, seen, spare, case) } else { Err(BadHead::Version) };
+        }
+        parsed => parsed?,
+    };
+    let Some(length) = end else { return Ok(None) };
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| BadHead::Syntax(httparse::Error::Token))?;
     let target = parsed.path.unwrap_or_default().as_bytes();
     // A fragment is the client's own (RFC 9110 §7.1); what ignores it and what does not would see two paths.
@@ -93,7 +112,8 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap)
     let bytes = buffer.split_to(length).freeze();
     let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1)).map_err(|_| BadHead::Target)?;
     let uri = if method == Method::OPTIONS { whole_server(uri, &bytes[target.0..target.1]) } else { uri };
-    let (headers, noted) = collect(&bytes, &places, std::mem::take(spare))?;
+    let mut spellings = (case == Case::Kept).then(Spellings::default);
+    let (headers, noted) = collect(&bytes, &places, std::mem::take(spare), spellings.as_mut())?;
     let framing = match (noted.coded, noted.length) {
         (None, None) => Framing::Length(0),
         (None, Some(length)) => Framing::Length(length),
@@ -105,6 +125,9 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap)
     };
     let mut message = Request::new(());
     (*message.method_mut(), *message.uri_mut(), *message.version_mut(), *message.headers_mut()) = (method, uri, version, headers);
+    if let Some(spellings) = spellings {
+        message.extensions_mut().insert(spellings);
+    }
     Ok(Some(Head { message, framing, keep_alive: noted.keep_alive(version) }))
 }
 
@@ -127,31 +150,35 @@ pub(crate) struct Status {
 }
 
 /// Takes a response's head off the buffer; none: more is needed. `to`: the method of what it answers.
-pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Result<Option<Head<Status>>, BadHead> {
-    if seen > 0 && !has_end(buffer, seen) {
-        return more(buffer);
+pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method, case: Case) -> Result<Option<Head<Status>>, BadHead> {
+    let end = whole(buffer, seen, LineEnds::Lenient)?;
+    if end.is_none() && seen > 0 {
+        return Ok(None);
     }
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_RESPONSE_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
-    let httparse::Status::Complete(length) = parser.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields)? else {
-        return more(buffer);
+    match parser.parse_response_with_uninit_headers(&mut parsed, &buffer[..end.unwrap_or(buffer.len())], &mut fields) {
+        Err(httparse::Error::Version) => {
+            return if as_http_1_1(buffer, 0) { response(buffer, seen, to, case) } else { Err(BadHead::Version) };
+        }
+        parsed => parsed?,
     };
-    if length > MAX_HEAD {
-        return Err(BadHead::TooLarge);
-    }
+    let Some(length) = end else { return Ok(None) };
     let code = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| BadHead::Syntax(httparse::Error::Status))?;
     let version = version(parsed.version);
     let bare = code.is_informational() || code == StatusCode::NO_CONTENT || code == StatusCode::NOT_MODIFIED || *to == Method::HEAD;
-    // What is bare may speak of a length that is none of its own, and what is interim is seldom just passed on.
-    let passing = if bare { None } else { passing(buffer, length, parsed.headers)? };
+    // What is bare may speak of a length that is none of its own, and what is interim is seldom just passed on. Of 426 a field of the hop is wanted.
+    let looked_at = bare || case == Case::Kept || code == StatusCode::UPGRADE_REQUIRED;
+    let passing = if looked_at { None } else { passing(buffer, length, parsed.headers)? };
     let (noted, fields) = match passing {
         Some((noted, dated, spans)) => (noted, Lines::new(buffer.split_to(length).freeze(), spans, dated).into()),
         None => {
             let mut places = Places::new();
             note(buffer, parsed.headers, &mut places);
-            let (headers, noted) = collect(&buffer.split_to(length).freeze(), &places, HeaderMap::new())?;
-            (noted, headers.into())
+            let mut spellings = (case == Case::Kept).then(Spellings::default);
+            let (headers, noted) = collect(&buffer.split_to(length).freeze(), &places, HeaderMap::new(), spellings.as_mut())?;
+            (noted, Fields::spelt(headers, spellings))
         }
     };
     let framing = match (noted.coded, noted.length) {
@@ -162,7 +189,11 @@ pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method) -> Resul
         (Some(Coded::Chunked), None) => Framing::Chunked,
         (Some(Coded::Unknown), None) => return Err(BadHead::Coding),
     };
-    let keep_alive = noted.keep_alive(version) && framing != Framing::UntilClose;
+    // What has come with the head is looked at before anything is passed on: an error is more than half of a response.
+    Decoder::from(framing).look(buffer)?;
+    // RFC 9112 §6.1: HTTP/1.0 knows no codings, so nobody can be sure where its chunks ended.
+    let doubtful = version == Version::HTTP_10 && noted.coded.is_some();
+    let keep_alive = noted.keep_alive(version) && framing != Framing::UntilClose && !doubtful;
     Ok(Some(Head { message: Status { code, fields }, framing, keep_alive }))
 }
 
@@ -176,6 +207,8 @@ fn passing(buffer: &[u8], length: usize, fields: &[httparse::Header<'_>]) -> Res
         noted.field(name, field.value)?;
         match name {
             Known::Connection if !field.value.split(|b| *b == b',').all(common_option) => return Ok(None),
+            // What it announces may not come.
+            Known::Trailer => return Ok(None),
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::OfTheHop => continue,
             Known::Date => dated = true,
             Known::Other => {}
@@ -202,6 +235,7 @@ enum Known {
     Connection,
     /// Others of one hop (RFC 9110 §7.6.1).
     OfTheHop,
+    Trailer,
     Date,
     Other,
 }
@@ -213,6 +247,7 @@ impl Known {
         match name.len() {
             2 if is("te") => Self::OfTheHop,
             4 if is("date") => Self::Date,
+            7 if is("trailer") => Self::Trailer,
             7 if is("upgrade") => Self::OfTheHop,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::OfTheHop,
@@ -224,14 +259,29 @@ impl Known {
     }
 }
 
-/// Whether the end of the fields is among the bytes that came after `seen`: a head that trickles in is parsed once.
-fn has_end(buffer: &[u8], seen: usize) -> bool {
-    let from = seen.saturating_sub(3).min(buffer.len());
-    memchr::memmem::find(&buffer[from..], b"\r\n\r\n").is_some() || memchr::memmem::find(&buffer[from..], b"\n\n").is_some()
+/// The length of a head, if all of it has come.
+fn whole(buffer: &[u8], seen: usize, ends: LineEnds) -> Result<Option<usize>, BadHead> {
+    match scan::head(buffer, seen, ends)? {
+        Some(length) if length > MAX_HEAD => Err(BadHead::TooLarge),
+        None if buffer.len() >= MAX_HEAD => Err(BadHead::TooLarge),
+        end => Ok(end),
+    }
 }
 
-fn more<T>(buffer: &BytesMut) -> Result<Option<T>, BadHead> {
-    if buffer.len() >= MAX_HEAD { Err(BadHead::TooLarge) } else { Ok(None) }
+/// RFC 9110 §2.5: a later minor version is served as the highest that is known. It stands behind so many spaces; false: it is none.
+fn as_http_1_1(buffer: &mut [u8], spaces: usize) -> bool {
+    let mut at = scan::first_line(buffer);
+    for _ in 0..spaces {
+        let Some(space) = memchr::memchr(b' ', &buffer[at..]) else { return false };
+        at += space + 1;
+    }
+    match buffer.get_mut(at..) {
+        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'2'..=b'9', ..]) => {
+            *minor = b'1';
+            true
+        }
+        _ => false,
+    }
 }
 
 fn version(minor: Option<u8>) -> Version {
@@ -281,7 +331,8 @@ impl Noted {
             Known::ContentLength => {
                 // Doubled, a list, a sign, a space inside: each has been read differently by two proxies.
                 let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-                let length = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
+                let length =
+                    std::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok()).filter(|length| *length <= MAX_LENGTH);
                 if self.length.replace(length.ok_or(BadHead::Framing)?).is_some() {
                     return Err(BadHead::Framing);
                 }
@@ -296,7 +347,7 @@ impl Noted {
                     self.keep |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            Known::OfTheHop | Known::Date | Known::Other => {}
+            Known::OfTheHop | Known::Trailer | Known::Date | Known::Other => {}
         }
         Ok(())
     }
@@ -307,7 +358,12 @@ impl Noted {
     }
 }
 
-fn collect(bytes: &Bytes, places: &[Place], mut headers: HeaderMap) -> Result<(HeaderMap, Noted), BadHead> {
+fn collect(
+    bytes: &Bytes,
+    places: &[Place],
+    mut headers: HeaderMap,
+    mut spellings: Option<&mut Spellings>,
+) -> Result<(HeaderMap, Noted), BadHead> {
     let token = BadHead::Syntax(httparse::Error::HeaderName);
     let mut noted = Noted::default();
     headers.clear();
@@ -316,149 +372,15 @@ fn collect(bytes: &Bytes, places: &[Place], mut headers: HeaderMap) -> Result<(H
         let name = &bytes[name.0 as usize..name.1 as usize];
         let value = &bytes[value.0 as usize..value.1 as usize];
         noted.field(Known::of(name), value)?;
+        if let Some(spellings) = &mut spellings {
+            spellings.note(bytes.slice_ref(name));
+        }
         let name = HeaderName::from_bytes(name).map_err(|_| token)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).map_err(|_| BadHead::Syntax(httparse::Error::HeaderValue))?;
-        headers.try_append(name, value).map_err(|_| BadHead::TooLarge)?;
+        headers.try_append(name, value).map_err(|_| BadHead::ManyFields)?;
     }
     Ok((headers, noted))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-    use crate::h1;
-
-    fn read(head: &str) -> Result<Option<Head<Request<()>>>, BadHead> {
-        request(&mut BytesMut::from(head), 0, &mut HeaderMap::new())
-    }
-
-    fn framing(fields: &str) -> Result<Framing, BadHead> {
-        read(&format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n")).map(|head| head.unwrap().framing)
-    }
-
-    #[test]
-    fn what_follows_stays_in_the_buffer() {
-        let mut buffer = BytesMut::from("GET /a?b HTTP/1.1\r\nHost: x\r\nA: 1\r\na:2 \r\n\r\nnext");
-        let head = request(&mut buffer, 0, &mut HeaderMap::new()).unwrap().unwrap();
-        assert_eq!((head.message.method(), head.message.uri().to_string().as_str()), (&Method::GET, "/a?b"));
-        assert_eq!(head.message.headers().get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!((head.framing, head.keep_alive, &buffer[..]), (Framing::Length(0), true, &b"next"[..]));
-    }
-
-    #[test]
-    fn a_head_may_come_byte_by_byte() {
-        let whole = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-        let mut buffer = BytesMut::new();
-        for (seen, byte) in whole.iter().enumerate() {
-            buffer.extend_from_slice(&[*byte]);
-            let head = request(&mut buffer, seen, &mut HeaderMap::new()).unwrap();
-            assert_eq!(head.is_some(), seen + 1 == whole.len(), "after {seen}");
-        }
-    }
-
-    #[test]
-    fn ambiguous_lengths_are_refused() {
-        assert_eq!(framing("content-length: 3\r\n"), Ok(Framing::Length(3)));
-        assert_eq!(framing("transfer-encoding: Chunked\r\n"), Ok(Framing::Chunked));
-        let doubts = ["+3", "-1", "3,3", "3, 4", "0x3", "", "3 3", "18446744073709551616"];
-        for doubt in doubts {
-            assert_eq!(framing(&format!("content-length: {doubt}\r\n")), Err(BadHead::Framing), "{doubt}");
-        }
-        assert_eq!(framing("content-length: 3\r\ncontent-length: 3\r\n"), Err(BadHead::Framing));
-        assert_eq!(framing("content-length: 3\r\ntransfer-encoding: chunked\r\n"), Err(BadHead::Framing));
-        for coding in ["gzip, chunked", "chunked, chunked", "identity", "xchunked", "chunked\r\ntransfer-encoding: chunked"] {
-            assert_eq!(framing(&format!("transfer-encoding: {coding}\r\n")), Err(BadHead::Coding), "{coding}");
-        }
-        assert_eq!(read("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n").unwrap_err(), BadHead::Framing);
-    }
-
-    #[test]
-    fn odd_lines_are_refused() {
-        for (head, why) in [
-            ("GET / HTTP/1.1\nhost: a\n\n", "bare newlines"),
-            ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\n\r\n", "one bare newline"),
-            ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\ry: 2\r\n\r\n", "bare carriage return"),
-            ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n folded\r\n\r\n", "obsolete folding"),
-            ("GET / HTTP/1.1\r\n host: a\r\n\r\n", "space before the first field"),
-            ("GET / HTTP/1.1\r\nhost : a\r\n\r\n", "space before the colon"),
-            ("GET / HTTP/1.1\r\nhost: a\r\nx\r\n\r\n", "no colon"),
-            ("GET / HTTP/1.1\r\nhost: a\0\r\n\r\n", "NUL"),
-            ("GET  / HTTP/1.1\r\nhost: a\r\n\r\n", "two spaces"),
-            ("GET / HTTP/1.1 \r\nhost: a\r\n\r\n", "space at the end"),
-            ("GE T / HTTP/1.1\r\nhost: a\r\n\r\n", "space in the method"),
-            ("GET / HTTP/2.0\r\nhost: a\r\n\r\n", "version"),
-            ("GET /\u{1}x HTTP/1.1\r\nhost: a\r\n\r\n", "control character in the target"),
-        ] {
-            assert!(read(head).is_err(), "{why}");
-        }
-    }
-
-    #[test]
-    fn large_heads_are_refused_before_their_end() {
-        let fields = "a: b\r\n".repeat(MAX_FIELDS + 1);
-        assert_eq!(read(&format!("GET / HTTP/1.1\r\n{fields}\r\n")).unwrap_err(), BadHead::TooLarge);
-        let endless = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(MAX_HEAD));
-        assert_eq!(read(&endless).unwrap_err(), BadHead::TooLarge);
-        assert_eq!(request(&mut BytesMut::from(endless.as_str()), 1000, &mut HeaderMap::new()).unwrap_err(), BadHead::TooLarge);
-    }
-
-    #[test]
-    fn connections_are_kept_by_version_and_option() {
-        let kept = |head: &str| read(&format!("GET / {head}\r\n\r\n")).unwrap().unwrap().keep_alive;
-        assert!(kept("HTTP/1.1\r\nhost: a"));
-        assert!(!kept("HTTP/1.1\r\nhost: a\r\nconnection: x, Close"));
-        assert!(!kept("HTTP/1.0\r\nhost: a"));
-        assert!(kept("HTTP/1.0\r\nconnection: Keep-Alive"));
-    }
-
-    #[test]
-    fn responses_end_as_rfc_9112_says() {
-        let framing = |head: &str, to: Method| {
-            response(&mut BytesMut::from(head), 0, &to).map(|head| head.map(|h| (h.framing, h.keep_alive))).map(Option::unwrap)
-        };
-        let ok = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
-        assert_eq!(framing(ok, Method::GET), Ok((Framing::Length(5), true)));
-        assert_eq!(framing(ok, Method::HEAD), Ok((Framing::Length(0), true)));
-        assert_eq!(framing("HTTP/1.1 204 No\r\ntransfer-encoding: chunked\r\n\r\n", Method::GET), Ok((Framing::Length(0), true)));
-        assert_eq!(framing("HTTP/1.1 304 No\r\ncontent-length: 5\r\n\r\n", Method::GET), Ok((Framing::Length(0), true)));
-        assert_eq!(framing("HTTP/1.1 200 OK\r\n\r\n", Method::GET), Ok((Framing::UntilClose, false)));
-        assert_eq!(framing("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n", Method::GET), Ok((Framing::Length(5), false)));
-        let both = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n";
-        assert_eq!(framing(both, Method::GET), Err(BadHead::Framing));
-    }
-
-    fn written(head: &str, to: &Method) -> (String, bool) {
-        let Head { mut message, framing, .. } = response(&mut BytesMut::from(head), 0, to).unwrap().unwrap();
-        let mut out = Vec::new();
-        let bare = *to == Method::HEAD;
-        let date = HeaderValue::from_static("now");
-        h1::response_head(&mut out, message.code, &message.fields, framing, bare, h1::Connection::Kept, &date);
-        (String::from_utf8(out).unwrap(), message.fields.made().is_none())
-    }
-
-    #[test]
-    fn responses_pass_as_they_came_but_for_what_is_of_one_hop() {
-        let head = "HTTP/1.1 200 OK\r\nServer: a\r\nDATE:x\r\ncontent-LENGTH: 5\r\nX:  1 \r\nConnection: keep-alive\r\nKeep-Alive: 5\r\nTE: y\r\nX: 2\r\n\r\n";
-        let passed = "HTTP/1.1 200 OK\r\nServer: a\r\nDATE:x\r\nX:  1 \r\nX: 2\r\ncontent-length: 5\r\n\r\n";
-        assert_eq!(written(head, &Method::GET), (passed.to_owned(), true));
-        let undated = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        let dated = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ndate: now\r\n\r\n";
-        assert_eq!(written(undated, &Method::GET), (dated.to_owned(), true));
-    }
-
-    #[test]
-    fn a_map_is_made_where_fields_are_to_be_looked_at() {
-        let fields = |fields: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{fields}\r\n");
-        assert!(written(&fields("a: 1\r\n"), &Method::GET).1);
-        assert!(!written(&fields("a: 1\r\n"), &Method::HEAD).1, "its length is of another");
-        assert!(!written(&fields("connection: close, a\r\na: 1\r\n"), &Method::GET).1, "a field is nominated");
-        assert!(!written(&fields("a: 1\nb: 2\r\n"), &Method::GET).1, "a bare line feed");
-        assert!(!written(&fields(&"a: 1\r\nte: x\r\n".repeat(5)), &Method::GET).1, "too many runs");
-        let mut head = response(&mut BytesMut::from(&*fields("a: 1\r\nte: x\r\nA:2\r\n")), 0, &Method::GET).unwrap().unwrap();
-        assert_eq!(
-            head.message.fields.map().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect::<Vec<_>>(),
-            [("a", &b"1"[..]), ("a", b"2")]
-        );
-    }
-}
+mod tests;

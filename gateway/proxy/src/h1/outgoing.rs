@@ -81,7 +81,7 @@ impl Outgoing {
             }
         };
         match &mut self.encoder {
-            Encoder::Length(left) => *left = left.checked_sub(data.len() as u64).ok_or(Malformed)?,
+            Encoder::Length(left) => *left = left.checked_sub(data.len() as u64).ok_or(Malformed::Length)?,
             Encoder::Chunked if data.is_empty() => return Ok(()),
             Encoder::Chunked => self.bytes.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes()),
             Encoder::UntilClose => {}
@@ -100,7 +100,7 @@ impl Outgoing {
     pub(crate) fn finish(&mut self) -> std::result::Result<(), Malformed> {
         match std::mem::replace(&mut self.encoder, Encoder::Length(0)) {
             Encoder::Length(0) | Encoder::UntilClose => Ok(()),
-            Encoder::Length(_) => Err(Malformed),
+            Encoder::Length(_) => Err(Malformed::Length),
             Encoder::Chunked => {
                 self.bytes.extend_from_slice(b"0\r\n\r\n");
                 Ok(())
@@ -224,8 +224,8 @@ mod tests {
         let mut outgoing = Outgoing::default();
         outgoing.begin(Encoder::Length(3));
         outgoing.push(Part::Data(Bytes::from("ab"))).unwrap();
-        assert_eq!(outgoing.push(Part::Data(Bytes::from("cd"))), Err(Malformed));
+        assert_eq!(outgoing.push(Part::Data(Bytes::from("cd"))), Err(Malformed::Length));
         outgoing.begin(Encoder::Length(3));
-        assert_eq!(outgoing.finish(), Err(Malformed));
+        assert_eq!(outgoing.finish(), Err(Malformed::Length));
     }
 }

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, head
 
 use super::fields::Fields;
 use super::head::{Framing, Status};
+use super::spelling::Spellings;
 
 /// How content is framed when it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +47,17 @@ pub(crate) fn request_head<B>(
         None => out.push(b'/'),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    fields(out, request.headers());
+    let names = Names(request.extensions().get());
+    names.fields(out, request.headers());
     more(out);
     match framing {
         // Without content there is no need to say so, except where content is what the method is about (RFC 9110 §8.6).
         Framing::Length(0) if !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) => {}
-        other => framing_field(out, other),
+        other => names.framing(out, other),
     }
     if let Some(protocol) = upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-        field(out, &header::UPGRADE, protocol);
+        names.line(out, &header::CONNECTION, b"upgrade");
+        names.line(out, &header::UPGRADE, protocol.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -83,28 +85,41 @@ pub(crate) fn response_head(
     date: &HeaderValue,
 ) {
     status_line(out, status);
+    let (headers, names) = match of {
+        Fields::AsTheyCame(_) => (None, Names(None)),
+        Fields::Map(headers) => (Some(headers), Names(None)),
+        Fields::Spelt(spelt) => (Some(&spelt.0), Names(Some(&spelt.1))),
+    };
+    if let Some(headers) = headers {
+        names.fields(out, headers);
+        // RFC 9110 §8.6: not with 204, nor with what is interim or becomes another protocol.
+        let has_length = bare && status != StatusCode::NO_CONTENT && !status.is_informational();
+        if let Some(length) = headers.get(header::CONTENT_LENGTH).filter(|_| has_length) {
+            names.line(out, &header::CONTENT_LENGTH, length.as_bytes());
+        }
+    }
     let dated = match of {
         Fields::AsTheyCame(lines) => {
             lines.write(out);
             lines.dated
         }
-        Fields::Map(headers) => {
-            fields(out, headers);
-            // RFC 9110 §8.6: not with 204.
-            if let Some(length) = headers.get(header::CONTENT_LENGTH).filter(|_| bare && status != StatusCode::NO_CONTENT) {
-                field(out, &header::CONTENT_LENGTH, length);
-            }
-            headers.contains_key(header::DATE)
-        }
+        Fields::Map(_) | Fields::Spelt(_) => headers.is_some_and(|headers| headers.contains_key(header::DATE)),
     };
     if !bare {
-        framing_field(out, framing);
+        names.framing(out, framing);
     }
-    match connection {
-        Connection::Kept => {}
-        Connection::KeptAsAsked => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        Connection::Close => out.extend_from_slice(b"connection: close\r\n"),
-        Connection::Upgrade => out.extend_from_slice(b"connection: upgrade\r\n"),
+    // RFC 9110 §7.8: whoever sends Upgrade nominates it.
+    let offers = headers.is_some_and(|headers| headers.contains_key(header::UPGRADE));
+    let options: &[u8] = match (connection, offers) {
+        (Connection::Kept, false) => b"",
+        (Connection::KeptAsAsked, false) => b"keep-alive",
+        (Connection::KeptAsAsked, true) => b"keep-alive, upgrade",
+        (Connection::Close, false) => b"close",
+        (Connection::Close, true) => b"close, upgrade",
+        (Connection::Upgrade, _) | (Connection::Kept, true) => b"upgrade",
+    };
+    if !options.is_empty() {
+        names.line(out, &header::CONNECTION, options);
     }
     // RFC 9110 §6.6.1: a recipient with a clock adds it where it is missing.
     if !dated {
@@ -116,7 +131,12 @@ pub(crate) fn response_head(
 /// An interim response (RFC 9110 §15.2).
 pub(crate) fn interim_head(out: &mut Vec<u8>, response: &mut Status) {
     status_line(out, response.code);
-    fields(out, response.fields.map());
+    response.fields.map();
+    match &response.fields {
+        Fields::Spelt(spelt) => Names(Some(&spelt.1)).fields(out, &spelt.0),
+        Fields::Map(headers) => Names(None).fields(out, headers),
+        Fields::AsTheyCame(lines) => lines.write(out),
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -131,43 +151,65 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// All fields but those of framing and connection.
-fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
-    for (name, value) in headers {
-        if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING && name != header::CONNECTION {
-            field(out, name, value);
+/// How names are spelt, if that is known.
+#[derive(Clone, Copy)]
+struct Names<'s>(Option<&'s Spellings>);
+
+impl Names<'_> {
+    /// All fields but those of framing and connection.
+    fn fields(self, out: &mut Vec<u8>, headers: &HeaderMap) {
+        let (mut last, mut nth) = (None, 0);
+        for (name, value) in headers {
+            if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING || name == header::CONNECTION {
+                continue;
+            }
+            let Self(Some(_)) = self else {
+                field(out, name, value);
+                continue;
+            };
+            // Those of one name follow one another.
+            nth = if last == Some(name) { nth + 1 } else { 0 };
+            last = Some(name);
+            self.nth(out, name, nth, value.as_bytes());
+        }
+    }
+
+    fn line(self, out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+        self.nth(out, name, 0, value);
+    }
+
+    fn nth(self, out: &mut Vec<u8>, name: &HeaderName, nth: usize, value: &[u8]) {
+        let spelt = self.0.and_then(|spellings| spellings.of(name.as_str(), nth));
+        for piece in [spelt.unwrap_or(name.as_str().as_bytes()), b": ", value, b"\r\n"] {
+            out.extend_from_slice(piece);
+        }
+    }
+
+    fn framing(self, out: &mut Vec<u8>, framing: Framing) {
+        match framing {
+            Framing::Length(length) => {
+                let mut digits = [0; 20];
+                self.line(out, &header::CONTENT_LENGTH, decimal(&mut digits, length));
+            }
+            Framing::Chunked => self.line(out, &header::TRANSFER_ENCODING, b"chunked"),
+            Framing::UntilClose => {}
         }
     }
 }
 
 pub(crate) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
+    Names(None).line(out, name, value.as_bytes());
 }
 
-fn framing_field(out: &mut Vec<u8>, framing: Framing) {
-    match framing {
-        Framing::Length(length) => {
-            out.extend_from_slice(b"content-length: ");
-            decimal(out, length);
-            out.extend_from_slice(b"\r\n");
-        }
-        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::UntilClose => {}
-    }
-}
-
-fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
+/// The digits of a number.
+fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            return out.extend_from_slice(&digits[at..]);
+            return &digits[at..];
         }
     }
 }

@@ -1,40 +1,19 @@
 //! L7: HTTP, request by request.
 //!
-//! [`connection`] reads requests off a [`client`]'s HTTP/1.1 connection, until it is told to close ([`closing`]); [`streams`] takes them off an
-//! HTTP/2 connection, each in a [`stream`]. Either way [`exchange`] takes them through their phases: [`arrival`], host, route, static answers
-//! ([`redirect`], [`cors`]), pick, head ([`headers`], [`redirect::rewrite`], [`upgrade`]), [`mirror`], [`send`], stream back ([`body`]), or bytes
-//! both ways ([`tunnel`]). What the gateway answers itself stands in [`answer`]; what is different for gRPC in [`grpc`].
+//! [`mod@serve`] takes requests off clients' connections, over what [`client`] has of each version of HTTP. Each goes through [`exchange`]: arrival, the way to
+//! a rule and a service ([`sluicegate_decide`]), head, send, response back. [`body`] is a request's content on its way, [`upstream`] has the connections
+//! to endpoints, [`rules`] what HTTP says of fields between hops.
+//!
+//! Each room knows those behind it, and none before: serve → exchange → upstream → body → client → rules → error.
 
-mod answer;
-mod arrival;
 mod body;
 mod client;
-mod closing;
-mod connection;
-mod cors;
-mod deadline;
+mod error;
 mod exchange;
-mod forwarded;
-mod grpc;
-mod headers;
-mod host;
-mod identify;
-mod kept;
-mod limit;
-mod mirror;
-mod redirect;
-mod reply;
-mod retry;
-mod send;
-mod stream;
-mod streams;
-mod target;
-mod tunnel;
-mod upgrade;
+mod rules;
+mod serve;
+mod upstream;
 
-pub(crate) use answer::WORDS;
-pub(crate) use body::{BodyError, RequestBody};
-pub(crate) use closing::Closings;
-pub(crate) use connection::serve;
-pub(crate) use forwarded::Marks;
-pub(crate) use upgrade::{Upgrade, websocket_accept};
+pub(crate) use exchange::Exchanges;
+pub use exchange::{Arrived, Asked, Outcome, Preview, preview};
+pub(crate) use serve::{Http, serve};

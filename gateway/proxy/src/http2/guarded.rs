@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Meter;
+use super::fragments::Paths;
+use super::{Meter, PREFACE};
 use crate::stream::Stream;
 
 pub(crate) struct Guarded {
@@ -16,18 +17,25 @@ pub(crate) struct Guarded {
     /// Read already.
     ahead: Bytes,
     meter: Rc<Meter>,
+    /// Of a client.
+    paths: Option<Box<Paths>>,
 }
 
 impl Guarded {
     pub(crate) fn new(stream: Stream, ahead: Bytes, meter: Rc<Meter>) -> Self {
-        Self { stream, ahead, meter }
+        Self { stream, ahead, meter, paths: None }
+    }
+
+    /// A client's, whose requests are refused if their path has a fragment.
+    pub(crate) fn of_client(stream: Stream, ahead: Bytes, meter: Rc<Meter>) -> Self {
+        Self { paths: Some(Box::new(Paths::new(PREFACE.len()))), ..Self::new(stream, ahead, meter) }
     }
 }
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        if self.meter.is_exceeded() {
-            // Nothing more is read. Who drives the connection looks at the meter after each turn, and ends it.
+        if self.meter.is_exceeded() || self.meter.is_turn_full() {
+            // Nothing more is read. Who drives the connection looks at the meter after each turn, and ends it or goes on.
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -39,6 +47,9 @@ impl AsyncRead for Guarded {
             self.ahead.advance(count);
         }
         self.meter.read(&buffer.filled()[before..]);
+        if let Some(paths) = &mut self.paths {
+            paths.pass(&mut buffer.filled_mut()[before..]);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -46,13 +57,18 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.meter.wrote(count);
+        self.meter.wrote(&bytes[..count]);
         Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, pieces))?;
-        self.meter.wrote(count);
+        let mut left = count;
+        for piece in pieces {
+            let written = left.min(piece.len());
+            self.meter.wrote(&piece[..written]);
+            left -= written;
+        }
         Poll::Ready(Ok(count))
     }
 

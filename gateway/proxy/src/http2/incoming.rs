@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use h2::RecvStream;
 
-use crate::h1::{Part, forbid_in_trailers};
+use crate::h1::Part;
 
 pub(crate) struct Incoming {
     stream: RecvStream,
@@ -52,10 +52,7 @@ impl Incoming {
         let trailers = ready!(self.stream.poll_trailers(context));
         self.ended = true;
         Poll::Ready(match trailers {
-            Ok(Some(mut trailers)) => {
-                forbid_in_trailers(&mut trailers);
-                (!trailers.is_empty()).then_some(Ok(Part::Trailers(trailers)))
-            }
+            Ok(Some(trailers)) => (!trailers.is_empty()).then_some(Ok(Part::Trailers(trailers))),
             Ok(None) => None,
             Err(error) => Some(Err(error)),
         })

@@ -1,63 +1,45 @@
-//! Floods. Some frames make the receiver work or answer, and cost the sender nothing: PING, SETTINGS, RST_STREAM (CVE-2023-44487), PRIORITY,
-//! empty DATA, WINDOW_UPDATE (CVE-2019-9511 to 9518), CONTINUATION (CVE-2024-24549 and its kin). The library bounds the memory they take; this
-//! counts them, from the nine bytes before each frame, and says when a peer sends more than any purpose needs.
+//! Floods. Some frames make the receiver work or answer, and cost the sender nothing: PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE (CVE-2019-9511
+//! to 9518), CONTINUATION (CVE-2024-24549 and its kin), streams that are reset at once (CVE-2023-44487) or that provoke a reset (CVE-2025-8671).
+//! The library bounds the memory they take; this counts them, and says when a peer sends more than any purpose needs. How much that is, [`tally`](super::tally) says.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Of PING, SETTINGS, PRIORITY, empty DATA, CONTINUATION, and frames of no known type, within a second.
-const CONTROL: u32 = 1000;
-/// Of RST_STREAM in a few seconds, when they are more than half of the streams begun: cancelling is allowed, doing nothing else is not.
-const RESETS: u32 = 200;
-/// Of WINDOW_UPDATE within a second; more when content is sent, as each piece of it may be acknowledged,
-const WINDOWS: u32 = 1000;
-/// that is, for so many bytes sent.
-const BYTES_A_WINDOW: u64 = 512;
+use super::PREFACE;
+use super::frames::{HEADERS, Scanner};
+use super::tally::{Peer, Tally};
 
-const HEADER: usize = 9;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
+/// Requests that are taken off the connection before those that began are looked at: what is reset meanwhile is never begun.
+const TURN: u32 = 64;
+/// A stream's window may be full of messages as small as gRPC's, of six bytes, while their receiver is slow. The library's budget for small frames
+/// that wait is so many times the connection's window.
+pub(crate) const SMALL_FRAMES: usize = 4;
+/// Streams that were reset here are remembered for a second, so that what is still under way for them is no error.
+pub(crate) const REMEMBERED: usize = 1000;
 
 /// Counts the frames of one connection. Windows of time come from the worker's clock of seconds: no look at the time for a frame.
 pub(crate) struct Meter {
     clock: Rc<Cell<u64>>,
     exceeded: Cell<bool>,
     settled: Cell<bool>,
-    place: RefCell<Place>,
+    /// Clients' heads that came since the last look at all that has begun.
+    begun: Cell<u32>,
+    incoming: RefCell<Scanner>,
+    outgoing: RefCell<Scanner>,
     tally: RefCell<Tally>,
 }
 
-/// Where in the bytes reading is.
-struct Place {
-    /// Bytes that are no frame's header: the preface, or a payload.
-    skip: u64,
-    header: [u8; HEADER],
-    have: usize,
-    /// The payload is that of SETTINGS.
-    settings: bool,
-}
-
-#[derive(Default)]
-struct Tally {
-    second: u64,
-    control: u32,
-    windows: u32,
-    written: u64,
-    streams: u32,
-    resets: u32,
-}
-
 impl Meter {
-    /// `preface`: bytes before the first frame.
-    pub(crate) fn new(clock: Rc<Cell<u64>>, preface: usize) -> Rc<Self> {
-        let tally = Tally { second: clock.get(), ..Tally::default() };
-        let place = Place { skip: preface as u64, header: [0; HEADER], have: 0, settings: false };
+    pub(crate) fn new(clock: Rc<Cell<u64>>, peer: Peer) -> Rc<Self> {
+        let (read, written) = if peer == Peer::Client { (PREFACE.len(), 0) } else { (0, PREFACE.len()) };
         Rc::new(Self {
-            clock,
             exceeded: Cell::new(false),
             settled: Cell::new(false),
-            place: RefCell::new(place),
-            tally: RefCell::new(tally),
+            begun: Cell::new(0),
+            incoming: RefCell::new(Scanner::new(read)),
+            outgoing: RefCell::new(Scanner::new(written)),
+            tally: RefCell::new(Tally::new(peer, clock.get())),
+            clock,
         })
     }
 
@@ -71,120 +53,222 @@ impl Meter {
         self.settled.get()
     }
 
-    pub(super) fn wrote(&self, count: usize) {
-        self.tally.borrow_mut().written += count as u64;
+    /// Whether the connection comes near a limit that the library has for its whole life: better to say goodbye, and let what runs end.
+    pub(crate) fn is_near_its_end(&self) -> bool {
+        self.tally.borrow().is_near_its_end()
     }
 
-    pub(super) fn read(&self, mut bytes: &[u8]) {
-        let place = &mut *self.place.borrow_mut();
-        while !bytes.is_empty() {
-            if place.skip > 0 {
-                let count = usize::try_from(place.skip).unwrap_or(usize::MAX).min(bytes.len());
-                place.skip -= count as u64;
-                bytes = &bytes[count..];
-                if place.skip == 0 && place.settings {
-                    self.settled.set(true);
-                }
-                continue;
-            }
-            let count = (HEADER - place.have).min(bytes.len());
-            place.header[place.have..place.have + count].copy_from_slice(&bytes[..count]);
-            place.have += count;
-            bytes = &bytes[count..];
-            if place.have == HEADER {
-                let [l0, l1, l2, kind, flags, ..] = place.header;
-                let length = u32::from_be_bytes([0, l0, l1, l2]);
-                (place.have, place.skip, place.settings) = (0, u64::from(length), kind == 4);
-                if place.settings && length == 0 && flags & ACK == 0 {
-                    self.settled.set(true);
-                }
-                if !self.tally.borrow_mut().count(self.clock.get(), kind, flags, length) {
-                    self.exceeded.set(true);
-                }
-            }
-        }
+    /// Whether so many requests have come that they are to be looked at before more is read.
+    pub(super) fn is_turn_full(&self) -> bool {
+        self.begun.get() >= TURN
     }
-}
 
-impl Tally {
-    /// False: it is too many.
-    fn count(&mut self, now: u64, kind: u8, flags: u8, length: u32) -> bool {
-        if now != self.second {
-            // What was within limits is forgiven; of resets half is remembered, so that a second's end does not hide them.
-            let halves = u32::try_from(now - self.second).unwrap_or(u32::MAX).min(31);
-            (self.streams, self.resets) = (self.streams >> halves, self.resets >> halves);
-            (self.second, self.control, self.windows, self.written) = (now, 0, 0, 0);
-        }
-        match kind {
-            // DATA: content is what it is all about; without any it must at least end the stream.
-            0 if length == 0 && flags & END_STREAM == 0 => self.control += 1,
-            0 => {}
-            // HEADERS.
-            1 => self.streams += 1,
-            // RST_STREAM.
-            3 => self.resets += 1,
-            // WINDOW_UPDATE.
-            8 => self.windows += 1,
-            _ => self.control += 1,
-        }
-        let windows = u64::from(WINDOWS) + self.written / BYTES_A_WINDOW;
-        self.control <= CONTROL && u64::from(self.windows) <= windows && (self.resets <= RESETS || self.resets <= self.streams / 2)
+    /// All requests that have come were begun. Returns whether reading waited for that.
+    pub(crate) fn end_turn(&self) -> bool {
+        self.begun.replace(0) >= TURN
+    }
+
+    /// A stream of a client's has come to nothing by the client's own doing, at once.
+    pub(crate) fn wasted(&self) {
+        self.count(Tally::wasted);
+    }
+
+    /// A part of a message goes out in a small piece, as the peer's window has room for no more (CVE-2019-9511).
+    pub(super) fn cut_short(&self) {
+        self.count(Tally::cut_short);
+    }
+
+    pub(super) fn wrote(&self, bytes: &[u8]) {
+        self.count(|tally| {
+            tally.wrote(bytes.len());
+            self.outgoing.borrow_mut().pass(bytes, |frame| tally.sent(frame));
+        });
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) {
+        self.count(|tally| {
+            let settled = self.incoming.borrow_mut().pass(bytes, |frame| {
+                if frame.kind == HEADERS && tally.is_of_client() {
+                    self.begun.set(self.begun.get().saturating_add(1));
+                }
+                tally.received(frame);
+            });
+            self.settled.set(self.settled.get() || settled);
+        });
+    }
+
+    fn count(&self, what: impl FnOnce(&mut Tally)) {
+        let tally = &mut *self.tally.borrow_mut();
+        tally.at(self.clock.get());
+        what(tally);
+        self.exceeded.set(self.exceeded.get() || tally.is_too_much());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::frames::{DATA, RST_STREAM, WINDOW_UPDATE};
+    use super::super::tally::{CONTROL, EMPTIES, WASTED, WINDOWS};
     use super::*;
 
-    fn frame(kind: u8, length: u8) -> Vec<u8> {
-        let mut frame = vec![0, 0, length, kind, 0, 0, 0, 0, 1];
-        frame.resize(HEADER + usize::from(length), 0);
-        frame
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap_or_default();
+        [&[0, 0, length, kind, 0, 0, 0, 0, 1], payload].concat()
     }
 
-    /// How many of a frame pass in one second, given in pieces.
-    fn pass(frames: &[Vec<u8>], piece: usize) -> usize {
-        let meter = Meter::new(Rc::default(), 3);
-        meter.read(b"pre");
-        for count in 0..10_000 {
-            for part in frames.concat().chunks(piece) {
-                meter.read(part);
-            }
-            if meter.is_exceeded() {
-                return count;
-            }
-        }
-        usize::MAX
+    fn client() -> Rc<Meter> {
+        let meter = Meter::new(Rc::default(), Peer::Client);
+        meter.read(PREFACE);
+        meter
+    }
+
+    /// How often a client may do something in one second.
+    fn pass(what: impl Fn(&Meter)) -> u32 {
+        let meter = client();
+        (0..100_000)
+            .find(|_| {
+                what(&meter);
+                meter.is_exceeded()
+            })
+            .unwrap_or(u32::MAX)
     }
 
     #[test]
     fn frames_without_a_purpose_are_limited() {
-        for piece in [1, 4, 9, 100] {
-            assert_eq!(pass(&[frame(6, 8)], piece), CONTROL as usize, "PING");
-            assert_eq!(pass(&[frame(4, 6)], piece), CONTROL as usize, "SETTINGS");
-            assert_eq!(pass(&[frame(0, 0)], piece), CONTROL as usize, "empty DATA");
-            assert_eq!(pass(&[frame(9, 1)], piece), CONTROL as usize, "CONTINUATION");
-            assert_eq!(pass(&[frame(200, 1)], piece), CONTROL as usize, "unknown");
-            assert_eq!(pass(&[frame(8, 4)], piece), WINDOWS as usize, "WINDOW_UPDATE");
-            assert_eq!(pass(&[frame(1, 20), frame(3, 4)], piece), RESETS as usize, "streams that are all reset");
-            assert_eq!(pass(&[frame(1, 20), frame(1, 20), frame(3, 4), frame(0, 100)], piece), usize::MAX, "half of them");
+        for (what, kind, payload) in [("PING", 6, 8), ("SETTINGS", 4, 6), ("empty DATA", 0, 0), ("CONTINUATION", 9, 1), ("unknown", 200, 1)]
+        {
+            assert_eq!(pass(|m| m.read(&frame(kind, &vec![0; payload]))), CONTROL, "{what}");
         }
+        assert_eq!(pass(|m| m.read(&frame(WINDOW_UPDATE, &[0; 4]))), WINDOWS);
+        assert_eq!(pass(|m| m.read(&frame(RST_STREAM, &[0; 4]))), CONTROL, "of nothing");
     }
 
     #[test]
-    fn a_second_forgives_and_content_pays_for_window_updates() {
+    fn streams_that_come_to_nothing_are_limited_where_they_are_most() {
+        let stream = |m: &Meter| m.read(&frame(HEADERS, &[0; 20]));
+        assert_eq!(
+            pass(|m| {
+                stream(m);
+                m.wasted()
+            }),
+            WASTED
+        );
+        assert_eq!(
+            pass(|m| {
+                stream(m);
+                m.wrote(&frame(RST_STREAM, &7_u32.to_be_bytes()))
+            }),
+            WASTED,
+            "refused"
+        );
+        assert_eq!(
+            pass(|m| {
+                stream(m);
+                m.wrote(&frame(RST_STREAM, &1_u32.to_be_bytes()))
+            }),
+            WASTED,
+            "provoked"
+        );
+        assert_eq!(
+            pass(|m| {
+                stream(m);
+                m.wrote(&frame(RST_STREAM, &8_u32.to_be_bytes()))
+            }),
+            u32::MAX,
+            "by us"
+        );
+        assert_eq!(
+            pass(|m| {
+                stream(m);
+                m.read(&frame(RST_STREAM, &8_u32.to_be_bytes()))
+            }),
+            u32::MAX,
+            "after an answer"
+        );
+        assert_eq!(
+            pass(|m| {
+                stream(m);
+                stream(m);
+                m.wasted()
+            }),
+            u32::MAX,
+            "half of them"
+        );
+    }
+
+    #[test]
+    fn messages_pay_for_what_comes_with_them() {
+        // gRPC's C core, a call; its Go library, a message each way; a download whose reader takes little at a time.
+        let window = || frame(WINDOW_UPDATE, &[0; 4]);
+        assert_eq!(
+            pass(|m| {
+                m.read(&[frame(HEADERS, &[0; 20]), window(), window()].concat());
+                m.wrote(&frame(HEADERS, &[0; 9]))
+            }),
+            u32::MAX
+        );
+        assert_eq!(
+            pass(|m| {
+                m.read(&[frame(DATA, &[0; 6]), frame(6, &[0; 8]), window(), window()].concat());
+                m.wrote(&frame(DATA, &[0]))
+            }),
+            u32::MAX
+        );
+        assert_eq!(
+            pass(|m| {
+                m.wrote(&frame(DATA, &[0; 200]));
+                m.wrote(&[0; 6000]);
+                (0..12).for_each(|_| m.read(&window()))
+            }),
+            u32::MAX
+        );
+        // A window that is opened byte by byte buys nothing.
+        assert!(
+            pass(|m| {
+                m.read(&window());
+                m.wrote(&frame(DATA, &[0]));
+                m.cut_short()
+            }) <= WINDOWS
+        );
+    }
+
+    #[test]
+    fn a_second_forgives_and_remembers_what_was_carried() {
         let clock = Rc::new(Cell::new(0));
-        let meter = Meter::new(clock.clone(), 0);
+        let meter = Meter::new(clock.clone(), Peer::Client);
+        meter.read(PREFACE);
         for second in 0..5 {
             clock.set(second);
-            (0..CONTROL).for_each(|_| meter.read(&frame(6, 8)));
+            (0..CONTROL).for_each(|_| meter.read(&frame(6, &[0; 8])));
         }
+        (0..500).for_each(|_| meter.wrote(&frame(DATA, &[0])));
+        clock.set(5);
+        (0..2 * CONTROL).for_each(|_| meter.read(&frame(6, &[0; 8])));
+        assert!(!meter.is_exceeded());
+        meter.read(&frame(6, &[0; 8]));
+        assert!(meter.is_exceeded());
+    }
+
+    #[test]
+    fn an_endpoint_may_reset_all_that_was_asked_of_it() {
+        let meter = Meter::new(Rc::default(), Peer::Endpoint);
+        meter.wrote(PREFACE);
         for _ in 0..10_000 {
-            meter.wrote(1024);
-            meter.read(&frame(8, 4));
+            meter.wrote(&frame(HEADERS, &[0; 20]));
+            meter.read(&[frame(HEADERS, &[0; 9]), frame(RST_STREAM, &[0; 4])].concat());
         }
         assert!(!meter.is_exceeded());
-        meter.read(&frame(6, 8));
-        assert!(meter.is_exceeded());
+    }
+
+    #[test]
+    fn a_connection_comes_near_its_end_by_what_adds_up_and_not_by_a_flood() {
+        let clock = Rc::new(Cell::new(0));
+        let meter = Meter::new(clock.clone(), Peer::Client);
+        meter.read(PREFACE);
+        (0..EMPTIES).for_each(|_| meter.read(&frame(DATA, &[])));
+        assert!(!meter.is_near_its_end());
+        clock.set(1);
+        meter.read(&frame(6, &[0; 8]));
+        assert!(meter.is_near_its_end());
     }
 }

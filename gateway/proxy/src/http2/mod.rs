@@ -1,20 +1,26 @@
 //! What both sides of HTTP/2 (RFC 9113) share, over the library `h2`: [`incoming`] and [`outgoing`] move the content of one stream under its flow
-//! control; [`guarded`] lets the library read a connection's bytes and has [`meter`] count the frames that cost much and carry nothing.
-//! Clients' streams are taken in [`crate::http`], streams to endpoints are opened in [`crate::upstream`].
+//! control; [`guarded`] lets the library read and write a connection's bytes and has [`meter`] count the [`frames`] that cost much and carry nothing.
+//! [`fragments`] has what the library would let pass refused.
+//! Clients' streams are taken in [`crate::http`], streams to endpoints are opened in `http::upstream`.
 
+mod fragments;
+mod frames;
 mod guarded;
 mod incoming;
 mod meter;
 mod outgoing;
+mod tally;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::h1::Framing;
+use crate::h1::{BadHead, Framing, MAX_LENGTH};
 
 pub(crate) use guarded::Guarded;
 pub(crate) use incoming::Incoming;
-pub(crate) use meter::Meter;
+use meter::SMALL_FRAMES;
+pub(crate) use meter::{Meter, REMEMBERED};
 pub(crate) use outgoing::{NotSent, Outgoing};
+pub(crate) use tally::{FAULTS, Peer};
 
 /// What an HTTP/2 client begins a connection with (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,14 +29,25 @@ pub(crate) const MAX_HEADER_LIST: u32 = 64 << 10;
 /// What is written to a stream before its window or the socket takes it.
 pub(crate) const SEND_BUFFER: usize = 64 << 10;
 
-/// How long content is, as far as its head says. It is framed by frames, so a length is no need; `ended`: there is none.
-pub(crate) fn framing(headers: &HeaderMap, ended: bool) -> Framing {
-    if ended {
-        return Framing::Length(0);
+/// The library's budget for small frames of content that wait, each of which counts as 256 bytes; `window`: the connection's.
+pub(crate) fn small_frames(window: u32) -> usize {
+    usize::try_from(window).unwrap_or(usize::MAX).saturating_mul(SMALL_FRAMES)
+}
+
+/// How long content is, as far as its head says. It is framed by frames, so a length is no need; `ended`: there is none. Errors: it says what
+/// HTTP/1.1's heads may not say either. The library has checked that the first length is a number, and holds the content to it.
+pub(crate) fn framing(headers: &HeaderMap, ended: bool) -> Result<Framing, BadHead> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(length), None) => length.to_str().ok().and_then(|v| v.parse().ok()).filter(|length| *length <= MAX_LENGTH),
+        (Some(_), Some(_)) => return Err(BadHead::Framing),
+    };
+    match (ended, length) {
+        (_, None) if headers.contains_key(header::CONTENT_LENGTH) => Err(BadHead::Framing),
+        (true, _) => Ok(Framing::Length(0)),
+        (false, length) => Ok(length.map_or(Framing::Chunked, Framing::Length)),
     }
-    // The library has checked that it is a number, and holds the content to it.
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-    length.map_or(Framing::Chunked, Framing::Length)
 }
 
 /// Whether a response has no content by its nature (RFC 9110 §6.4.1).

@@ -1,15 +1,21 @@
 //! Content that goes out over a stream: one piece at a time, as far as the windows let it, so that no more than a piece and the library's buffer
 //! wait for a slow reader.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 
+use super::Meter;
 use crate::h1::Part;
+
+/// A piece of content is cut short if the receiver's window leaves less of it than this.
+const SHORT: usize = 512;
 
 pub(crate) struct Outgoing {
     stream: SendStream<Bytes>,
+    meter: Rc<Meter>,
     piece: Bytes,
     /// The piece is the last.
     last: bool,
@@ -27,9 +33,9 @@ pub(crate) enum NotSent {
 }
 
 impl Outgoing {
-    /// `ended`: the head was all.
-    pub(crate) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
-        Self { stream, piece: Bytes::new(), last: false, ended }
+    /// `ended`: the head was all; `meter`: the connection's.
+    pub(crate) fn new(stream: SendStream<Bytes>, ended: bool, meter: Rc<Meter>) -> Self {
+        Self { stream, meter, piece: Bytes::new(), last: false, ended }
     }
 
     /// Whether all was sent.
@@ -79,6 +85,9 @@ impl Outgoing {
                 capacity => capacity,
             };
             let data = self.piece.split_to(capacity.min(self.piece.len()));
+            if capacity < SHORT && !self.piece.is_empty() {
+                self.meter.cut_short();
+            }
             self.ended = self.last && self.piece.is_empty();
             self.stream.send_data(data, self.ended)?;
         }

@@ -1,42 +1,51 @@
-//! L4: one connection to one endpoint, bytes untouched. [`connect`] picks and [`mod@dial`]s, [`mod@relay`] passes bytes, ends and resets on both ways,
+//! L4: one connection to one endpoint, bytes untouched. [`connect`] picks and [dials](dial()), [`mod@relay`] passes bytes, ends and resets on both ways,
 //! by copying or, where bulk moves, through a [`pipe`]; [`secured`] does where TLS is ended or begun here.
 
-mod dial;
 mod direction;
 mod pipe;
 mod relay;
 mod secured;
 
-use std::net::{IpAddr, SocketAddr};
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
+use sluicegate_decide::ladder::NoPick;
+use sluicegate_decide::way;
 use sluicegate_model::health::Outcome;
-use sluicegate_model::plugin::hash_ip;
-use sluicegate_model::route::{Decision, RouteView};
-use sluicegate_model::snapshot::{Front, ServiceIndex, ServicePort, Side, Target};
-use sluicegate_model::stats::{EndpointStats, Reset, count};
-use tokio::net::TcpStream;
+use sluicegate_model::snapshot::{Front, ServicePort, Side};
+use sluicegate_model::stats::{Reset, count};
 
 use crate::access::Entry;
-use crate::breaker::{self, Full, Places};
-use crate::decide::{NoPick, Picked};
+use crate::alert;
+use crate::core::places::{self, Full, Places};
+use crate::core::{Core, View};
+use crate::endpoint::{Busy, Endpoints, Opening, Patience, Speak, TRIES, dial, lead, refuse, reset};
 use crate::origin::Origin;
 use crate::stream::Stream;
-use crate::worker::{Shared, View};
 
-pub(crate) use dial::{Speak, dial};
-pub(crate) use direction::Tools;
+use direction::Tools;
 use relay::{Relay, relay};
 use secured::relay_secured;
 
-/// Endpoints tried for one connection or request.
-pub(crate) const TRIES: usize = 3;
-
 /// Routers are shown the protocols of a client hello as a header of this name.
 const ALPN: HeaderName = HeaderName::from_static("alpn");
+
+/// What all forwarded connections of a worker share.
+pub(crate) struct Tcp {
+    core: Rc<Core>,
+    endpoints: Rc<Endpoints>,
+    /// For their directions.
+    tools: RefCell<Tools>,
+}
+
+impl Tcp {
+    pub(crate) fn new(endpoints: Rc<Endpoints>) -> Self {
+        Self { core: endpoints.core.clone(), endpoints, tools: RefCell::default() }
+    }
+}
 
 /// What is known of a connection before a byte of it is forwarded.
 pub(crate) struct Asked<'a> {
@@ -52,15 +61,24 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Forwards a connection, of which `first` was read already.
-pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>, view: Rc<View>, shared: &Shared) {
+pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>, view: Rc<View>, shared: &Tcp) {
     let origin = asked.origin;
     let listener = view.listener(asked.listener);
     let idle = listener.and_then(|l| l.settings.tcp_idle);
     // Its line is written when it is dropped, wherever this ends.
-    let mut entry = shared.log.as_ref().map(|log| Entry::new(log, "tcp", origin.client.ip(), listener.map_or("", |l| &l.name)));
+    let mut entry = shared.core.log.as_ref().map(|log| Entry::new(log, "tcp", origin.client.ip(), listener.map_or("", |l| &l.name)));
     let Some((service, side)) = resolve(&view, asked, shared) else {
         note(&mut entry, |entry| entry.reason = Some(Reset::NoRoute.name()));
-        return refuse(client.socket(), Reset::NoRoute, shared);
+        return match &mut client {
+            // Its hello waits for an answer: nobody serves that name.
+            Stream::Tcp(client) if asked.speak == Speak::Through => {
+                count(shared.core.stats.reset(Reset::NoRoute));
+                drop(view);
+                // Boxed: it holds a buffer, and few connections come to this.
+                Box::pin(alert::refuse(client, alert::unserved(asked.host))).await;
+            }
+            _ => refuse(client.socket(), Reset::NoRoute, &shared.core),
+        };
     };
     note(&mut entry, |entry| entry.routed(&service.id, None));
     let (begun, stats, settings) = (Instant::now(), service.stats.clone(), service.settings.clone());
@@ -79,7 +97,7 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
             };
             if let Some(rules) = &settings.health.passive {
                 let outcome = if end == Relay::EndpointRefused { Outcome::Unreachable } else { Outcome::Served };
-                stats.health.note(rules, &busy.0.health, outcome, took);
+                stats.health.note(rules, &busy.endpoint().health, outcome, took);
             }
             let reason = match end {
                 Relay::Ended => None,
@@ -89,7 +107,7 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
                     Some("client-reset")
                 }
                 Relay::EndpointReset | Relay::EndpointRefused => {
-                    refuse(client.socket(), Reset::Endpoint, shared);
+                    refuse(client.socket(), Reset::Endpoint, &shared.core);
                     Some(Reset::Endpoint.name())
                 }
             };
@@ -97,7 +115,7 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
         }
         Err(why) => {
             note(&mut entry, |entry| entry.reason = Some(why.name()));
-            refuse(client.socket(), why, shared);
+            refuse(client.socket(), why, &shared.core);
         }
     }
     stats.connection_time.observe(begun.elapsed());
@@ -109,32 +127,18 @@ fn note(entry: &mut Option<Box<Entry>>, what: impl FnOnce(&mut Entry)) {
     }
 }
 
-fn resolve<'v>(view: &'v View, asked: &Asked<'_>, shared: &Shared) -> Option<(&'v ServicePort, Side)> {
+fn resolve<'v>(view: &'v View, asked: &Asked<'_>, shared: &Tcp) -> Option<(&'v ServicePort, Side)> {
     let target = match &view.listener(asked.listener)?.front {
         Front::Tcp(target) => target,
-        Front::Tls(hosts) => &hosts.iter().find(|h| h.serves(asked.host))?.target,
+        Front::Tls(hosts) => &hosts.find(asked.host)?.target,
         Front::Http(_) | Front::Udp(_) => return None,
     };
     let mut headers = HeaderMap::new();
     if let Some(alpn) = (!asked.alpn.is_empty()).then(|| HeaderValue::from_str(&asked.alpn.join(", ")).ok()).flatten() {
         headers.insert(ALPN, alpn);
     }
-    let (service, side) = lead(target, asked.host, &headers, asked.origin.client.ip(), shared)?;
-    Some((view.snapshot.services.get(service)?, side))
-}
-
-/// Where a connection or a flow goes. Without TLS the client's address is all that is known of it.
-pub(crate) fn lead(target: &Target, host: &str, headers: &HeaderMap, client: IpAddr, shared: &Shared) -> Option<(ServiceIndex, Side)> {
-    match target {
-        Target::Nothing => None,
-        Target::Service(to) => Some((to.service, to.side)),
-        Target::Router(binding) => {
-            let request = RouteView { method: "", host, path: "", query: "", headers, client };
-            let (rung, Decision::Matched(choice)) = shared.decider.borrow_mut().route(binding, &request)? else { return None };
-            let service = rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok()?;
-            Some((*service, Side::Internal))
-        }
-    }
+    let (service, side) = lead(target, asked.host, &headers, asked.origin.client.ip(), &shared.core)?;
+    Some((view.snapshot.services.get(&service)?, side))
 }
 
 /// Picks and connects, and says how long the endpoint took to accept; a failed connect goes to another endpoint.
@@ -144,14 +148,13 @@ async fn connect(
     asked: &Asked<'_>,
     hello: Option<&[u8]>,
     entry: &mut Option<Box<Entry>>,
-    shared: &Shared,
+    shared: &Tcp,
 ) -> Result<(Stream, (Busy, Option<Box<Places>>), Duration), Reset> {
-    // Without a header, cookie or path to hash, the client's address is what tells connections apart.
     let client = asked.origin.client.ip();
-    let hash = service.hash.as_ref().map(|_| hash_ip(client));
+    let hash = way::hash(service, client);
     let mut tried = Vec::new();
     loop {
-        let picked = shared.decider.borrow_mut().pick(service, side, client, hash, &tried);
+        let picked = shared.core.decider.borrow_mut().pick(service, side, client, hash, &tried);
         let picked = match picked {
             Ok(picked) => picked,
             Err(_) if !tried.is_empty() => return Err(Reset::ConnectFailed),
@@ -170,7 +173,7 @@ async fn connect(
         let busy = Busy::new(&picked);
         note(entry, |entry| (entry.endpoint, entry.attempts) = (Some(picked.address), entry.attempts + 1));
         let endpoints = service.pool(side).endpoints.len();
-        let places = match breaker::connection(service, &picked) {
+        let places = match places::connection(service, &picked) {
             Ok(places) => places,
             Err(Full::Endpoint) if tried.len() + 1 < endpoints => {
                 tried.push(picked.address);
@@ -181,43 +184,16 @@ async fn connect(
                 return Err(Reset::CircuitBreaker);
             }
         };
-        let begun = Instant::now();
-        if let Some(stream) = dial(service, &picked, hello, asked.speak, shared).await {
+        let patience = Patience::new(tried.len() + 1 < TRIES.min(endpoints));
+        let (begun, opening) = (Instant::now(), Opening { hello, speak: asked.speak, patience });
+        if let Some(stream) = dial(service, &picked, opening, &shared.endpoints).await {
             let took = begun.elapsed();
-            shared.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Accepted, took);
+            shared.core.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Accepted, took);
             return Ok((stream, (busy, places), took));
         }
         tried.push(picked.address);
         if tried.len() >= TRIES.min(endpoints) {
             return Err(Reset::ConnectFailed);
         }
-    }
-}
-
-/// Resets a client's connection, and counts why: a refused connection must not look like an empty answer (SERVICE-SEMANTICS §14).
-pub(crate) fn refuse(client: &TcpStream, why: Reset, shared: &Shared) {
-    count(shared.stats.reset(why));
-    reset(client);
-}
-
-/// Resets instead of closing, once it is dropped.
-fn reset(stream: &TcpStream) {
-    // Fails only on a socket that is gone already.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
-/// Counts an endpoint's work in flight while it lives.
-pub(crate) struct Busy(Arc<EndpointStats>);
-
-impl Busy {
-    pub(crate) fn new(picked: &Picked) -> Self {
-        picked.stats.begin();
-        Self(picked.stats.clone())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }

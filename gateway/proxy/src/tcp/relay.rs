@@ -10,8 +10,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::Tcp;
 use super::direction::{Broken, Direction};
-use crate::worker::Shared;
 
 /// How it ended. A reset of one side is to become one of the other: an end would tell it that all had been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) async fn relay(
     endpoint: &TcpStream,
     idle: Option<Duration>,
     stats: &ServiceStats,
-    shared: &Shared,
+    shared: &Tcp,
 ) -> (Relay, [u64; 2]) {
     let (mut up, mut down) = (Direction::after(first), Direction::default());
     let (mut client_breaks, mut endpoint_breaks) = (Breaks::default(), Breaks::default());

@@ -4,23 +4,23 @@ use std::io;
 use std::rc::Rc;
 
 use rustls::server::{Acceptor, ServerConnection};
-use rustls::{CertificateError, Error, HandshakeKind};
-use sluicegate_model::snapshot::{Front, TlsHost, TlsMode};
+use rustls::{AlertDescription, CertificateError, Error, HandshakeKind};
+use sluicegate_model::snapshot::{Front, TlsMode};
 use sluicegate_model::stats::{TlsFailure, count};
 use sluicegate_model::tls::{Demand, HANDSHAKE_TIMEOUT, ServerTls};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use super::hello::{Hello, HelloReader};
-use super::{Secured, identity};
-use crate::worker::{Shared, View};
+use super::hello::{BadHello, Hello, HelloReader};
+use super::identity;
+use crate::alert;
+use crate::core::{Core, View};
+use crate::origin::Secured;
 
 /// Read at a time: most hellos are below.
 const CHUNK: usize = 2 << 10;
-/// A fatal alert, `unrecognized_name` (RFC 6066 §3), before there is any other TLS.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// What a connection has come to.
 pub(super) enum Met {
@@ -40,21 +40,31 @@ impl From<TlsFailure> for Failed {
 }
 
 /// Within the listener's time, counted from now.
-pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, shared: &Shared) -> Result<Met, Failed> {
+pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, core: &Core) -> Result<Met, Failed> {
     let begun = Instant::now();
-    let patience = match shared.view().listener(address).map(|l| &l.front) {
+    let patience = match core.view().listener(address).map(|l| &l.front) {
         // Which of its hosts it is for is not known yet.
-        Some(Front::Tls(hosts)) => hosts.iter().map(patience).max().unwrap_or(HANDSHAKE_TIMEOUT),
+        Some(Front::Tls(hosts)) => hosts.patience(),
         _ => HANDSHAKE_TIMEOUT,
     };
     let mut reader = HelloReader::default();
-    let hello = timeout_at(begun + patience, read(&mut stream, &mut reader)).await.map_err(|_| TlsFailure::Timeout)??;
+    let read = timeout_at(begun + patience, read(&mut stream, &mut reader)).await.map_err(|_| TlsFailure::Timeout)??;
+    let hello = match read {
+        Ok(hello) => hello,
+        Err(BadHello(told)) => {
+            if let Some(told) = told {
+                alert::refuse(&mut stream, told).await;
+            }
+            return Err(TlsFailure::Hello.into());
+        }
+    };
     // The newest view, at each handshake: a renewed certificate is served from here on.
-    let view = shared.view();
+    let view = core.view();
     let Some(Front::Tls(hosts)) = view.listener(address).map(|l| &l.front) else { return Err(TlsFailure::Closed.into()) };
     let name = hello.server_name.as_deref().unwrap_or("");
-    let Some(host) = hosts.iter().find(|h| h.serves(name)) else {
-        let _ = timeout_at(begun + patience, stream.write_all(&UNRECOGNIZED_NAME)).await;
+    let Some(host) = hosts.find(name) else {
+        drop(view);
+        alert::refuse(&mut stream, alert::unserved(name)).await;
         return Err(TlsFailure::Name.into());
     };
     let (tls, http) = match &host.mode {
@@ -64,23 +74,19 @@ pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, s
     };
     let deadline = begun + tls.settings.handshake_timeout;
     drop(view);
-    let stream = timeout_at(deadline, shake(stream, &reader.raw, &tls)).await.map_err(|_| TlsFailure::Timeout)??;
+    let stream = timeout_at(deadline, shake(stream, &reader.rejoined(), &tls)).await.map_err(|_| TlsFailure::Timeout)??;
     let connection = stream.get_ref().1;
-    count(&shared.stats.tls.handshakes);
+    count(&core.stats.tls.handshakes);
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     if resumed {
-        count(&shared.stats.tls.resumed);
+        count(&core.stats.tls.resumed);
     }
     let client = identify(connection, &tls, resumed)?;
     let secured = Secured { server_name: hello.server_name.clone(), client };
     Ok(Met::Ended { stream: Box::new(stream), hello, secured, http })
 }
 
-fn patience(host: &TlsHost) -> std::time::Duration {
-    host.server().map_or(HANDSHAKE_TIMEOUT, |tls| tls.settings.handshake_timeout)
-}
-
-async fn read(stream: &mut TcpStream, reader: &mut HelloReader) -> Result<Hello, Failed> {
+async fn read(stream: &mut TcpStream, reader: &mut HelloReader) -> Result<Result<Hello, BadHello>, Failed> {
     loop {
         reader.raw.reserve(CHUNK);
         match stream.read_buf(&mut reader.raw).await {
@@ -88,29 +94,36 @@ async fn read(stream: &mut TcpStream, reader: &mut HelloReader) -> Result<Hello,
             Ok(_) => {}
             Err(error) => return Err(Failed(TlsFailure::Closed, Some(error))),
         }
-        if let Some(hello) = reader.look().map_err(|_| TlsFailure::Hello)? {
-            return Ok(hello);
+        if let Some(told) = reader.look().transpose() {
+            return Ok(told);
         }
     }
 }
 
 /// Gives rustls what was read, and lets it do the rest.
 async fn shake(mut stream: TcpStream, mut raw: &[u8], tls: &ServerTls) -> Result<TlsStream<TcpStream>, Failed> {
-    let config = tls.config.clone().ok_or(TlsFailure::Unready)?;
+    let Some(config) = tls.config.clone() else {
+        alert::refuse(&mut stream, AlertDescription::InternalError).await;
+        return Err(TlsFailure::Unready.into());
+    };
     let mut acceptor = Acceptor::default();
     let accepted = loop {
         // The hello is whole, so rustls has one too before this ends.
         if raw.is_empty() {
             return Err(TlsFailure::Hello.into());
         }
-        acceptor.read_tls(&mut raw).map_err(failed)?;
+        if let Err(error) = acceptor.read_tls(&mut raw) {
+            // It is larger than rustls takes it, by some bytes.
+            alert::refuse(&mut stream, AlertDescription::DecodeError).await;
+            return Err(Failed(TlsFailure::Hello, Some(error)));
+        }
         match acceptor.accept() {
             Ok(Some(accepted)) => break accepted,
             Ok(None) => {}
-            Err((error, mut alert)) => {
+            Err((error, mut refusal)) => {
                 let mut bytes = Vec::new();
-                if alert.write_all(&mut bytes).is_ok() {
-                    let _ = stream.write_all(&bytes).await;
+                if refusal.write_all(&mut bytes).is_ok() {
+                    alert::tell(&mut stream, &bytes).await;
                 }
                 return Err(failed(io::Error::other(error)));
             }

@@ -2,14 +2,19 @@
 //!
 //! A parser of our own rather than rustls' `Acceptor`: what is passed through is the endpoint's affair, so a hello that rustls would refuse (a
 //! version, suites or extensions it does not know) must be routed all the same. One that is ended here is given to rustls as it came, and
-//! rustls judges it. Bounded: a message of 16 KiB, records of at least one byte.
+//! rustls judges it. Bounded: a message of 64 KiB, records of at least one byte.
 
+use std::borrow::Cow;
+
+use rustls::AlertDescription;
 use rustls_pki_types::DnsName;
 
-/// A hello may be so long; Envoy's limit too. With post-quantum key shares one has about 1.8 KiB.
-const MAX_HELLO: usize = 16 << 10;
+/// A hello may be so long: what rustls takes too, less the heads of its records. With post-quantum key shares one has about 1.8 KiB.
+const MAX_HELLO: usize = 64 << 10;
 /// So much is read of a connection in vain: a hello cut into tiny records has a head of five bytes for each.
-const MAX_RAW: usize = 64 << 10;
+const MAX_RAW: usize = 80 << 10;
+/// From here on a hello is given to rustls in records as large as they may be: it counts their heads as part of what it takes.
+const REJOIN: usize = 32 << 10;
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,9 +25,18 @@ pub(crate) struct Hello {
     pub(crate) alpn: Vec<String>,
 }
 
-/// It is no client hello, or a larger one than is read.
+/// It is no client hello, or a larger one than is read; with what the client is told (RFC 8446 §6.2). None: it does not speak TLS at all, so that an
+/// alert would mean nothing to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadHello;
+pub(crate) struct BadHello(pub(crate) Option<AlertDescription>);
+
+const NOT_TLS: BadHello = BadHello(None);
+/// Too large as well: its length is out of range.
+const MALFORMED: BadHello = BadHello(Some(AlertDescription::DecodeError));
+/// What may be there once is there twice (§4.2).
+const DOUBLED: BadHello = BadHello(Some(AlertDescription::IllegalParameter));
+const OVERFLOW: BadHello = BadHello(Some(AlertDescription::RecordOverflow));
+const UNEXPECTED: BadHello = BadHello(Some(AlertDescription::UnexpectedMessage));
 
 /// Takes a hello from the bytes of a connection, however they are cut.
 #[derive(Default)]
@@ -41,31 +55,64 @@ impl HelloReader {
         loop {
             if self.message.len() >= 4 {
                 let length = 4 + u24(&self.message[1..4]);
-                if self.message[0] != CLIENT_HELLO || length > MAX_HELLO {
-                    return Err(BadHello);
+                if self.message[0] != CLIENT_HELLO {
+                    return Err(UNEXPECTED);
+                }
+                if length > MAX_HELLO {
+                    return Err(MALFORMED);
                 }
                 if self.message.len() >= length {
-                    return parse(&self.message[4..length]).map(Some).ok_or(BadHello);
+                    return parse(&self.message[4..length]).map(Some);
                 }
             }
             let rest = &self.raw[self.next..];
             // Told by the first bytes already: what speaks another protocol may wait for us to speak first.
-            if rest.first().is_some_and(|t| *t != HANDSHAKE) || rest.get(1).is_some_and(|major| *major != 3) || self.raw.len() > MAX_RAW {
-                return Err(BadHello);
+            match *rest {
+                [kind, ..] if !KINDS.contains(&kind) => return Err(NOT_TLS),
+                [_, major, ..] if major != 3 => return Err(NOT_TLS),
+                // Who sends an alert is told nothing, as it has ended its connection by that.
+                [ALERT, _, ..] => return Err(NOT_TLS),
+                [kind, _, ..] if kind != HANDSHAKE => return Err(UNEXPECTED),
+                _ if self.raw.len() > MAX_RAW => return Err(MALFORMED),
+                _ => {}
             }
             let Some(head) = rest.get(..5) else { return Ok(None) };
             let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
-            if length == 0 || length > MAX_RECORD {
-                return Err(BadHello);
+            // Of handshakes none may be empty (§5.1), nor any be larger.
+            if length == 0 {
+                return Err(UNEXPECTED);
+            }
+            if length > MAX_RECORD {
+                return Err(OVERFLOW);
             }
             let Some(fragment) = rest.get(5..5 + length) else { return Ok(None) };
             self.message.extend_from_slice(fragment);
             self.next += 5 + length;
         }
     }
+
+    /// All that was read, for rustls: the same messages, where they are many bytes, in as few records as hold them. What is signed in a handshake are
+    /// its messages, so that the client cannot tell.
+    pub(crate) fn rejoined(&self) -> Cow<'_, [u8]> {
+        if self.raw.len() < REJOIN {
+            return Cow::Borrowed(&self.raw);
+        }
+        let mut all = Vec::with_capacity(self.raw.len());
+        for fragment in self.message.chunks(MAX_RECORD) {
+            // Cannot be cut: a fragment is 16 KiB at most.
+            let length = u16::try_from(fragment.len()).unwrap_or(u16::MAX);
+            all.extend_from_slice(&[HANDSHAKE, 3, 1]);
+            all.extend_from_slice(&length.to_be_bytes());
+            all.extend_from_slice(fragment);
+        }
+        all.extend_from_slice(&self.raw[self.next..]);
+        Cow::Owned(all)
+    }
 }
 
-/// RFC 8446 §5.1.
+/// RFC 8446 §5.1; from `change_cipher_spec` to `heartbeat` (RFC 6520).
+const KINDS: std::ops::RangeInclusive<u8> = 20..=24;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const MAX_RECORD: usize = 1 << 14;
 /// §4.
@@ -86,56 +133,59 @@ fn vector<'b>(from: &mut &'b [u8], width: usize) -> Option<&'b [u8]> {
     Some(vector)
 }
 
-fn parse(hello: &[u8]) -> Option<Hello> {
+fn parse(hello: &[u8]) -> Result<Hello, BadHello> {
+    let mut found = Hello::default();
+    let Some(mut extensions) = extensions(hello).ok_or(MALFORMED)? else { return Ok(found) };
+    let (mut named, mut offered) = (false, false);
+    while !extensions.is_empty() {
+        let (kind, after) = extensions.split_at_checked(2).ok_or(MALFORMED)?;
+        extensions = after;
+        let content = vector(&mut extensions, 2).ok_or(MALFORMED)?;
+        match u16::from_be_bytes([kind[0], kind[1]]) {
+            // Each at most once (§4.2): which of two counts would depend on who reads.
+            SERVER_NAME if std::mem::replace(&mut named, true) => return Err(DOUBLED),
+            ALPN if std::mem::replace(&mut offered, true) => return Err(DOUBLED),
+            SERVER_NAME => found.server_name = server_name(content)?,
+            ALPN => found.alpn = protocols(content).ok_or(MALFORMED)?,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The extensions of a hello; none within: it has none, as may be before TLS 1.3.
+fn extensions(hello: &[u8]) -> Option<Option<&[u8]>> {
     // Version and random.
     let mut rest = hello.get(2 + 32..)?;
     vector(&mut rest, 1).filter(|session| session.len() <= 32)?;
     vector(&mut rest, 2).filter(|suites| !suites.is_empty() && suites.len() % 2 == 0)?;
     vector(&mut rest, 1).filter(|compressions| !compressions.is_empty())?;
-    let mut found = Hello::default();
-    // Before TLS 1.3 there may be none.
     if rest.is_empty() {
-        return Some(found);
+        return Some(None);
     }
-    let mut extensions = vector(&mut rest, 2).filter(|_| rest.is_empty())?;
-    let (mut named, mut offered) = (false, false);
-    while !extensions.is_empty() {
-        let (kind, after) = extensions.split_at_checked(2)?;
-        extensions = after;
-        let content = vector(&mut extensions, 2)?;
-        match u16::from_be_bytes([kind[0], kind[1]]) {
-            // Each at most once (§4.2): which of two counts would depend on who reads.
-            SERVER_NAME if std::mem::replace(&mut named, true) => return None,
-            ALPN if std::mem::replace(&mut offered, true) => return None,
-            SERVER_NAME => found.server_name = server_name(content)?,
-            ALPN => found.alpn = protocols(content)?,
-            _ => {}
-        }
-    }
-    Some(found)
+    vector(&mut rest, 2).filter(|_| rest.is_empty()).map(Some)
 }
 
 /// RFC 6066 §3: one name of type `host_name`. An address is none, as rustls has it.
-fn server_name(mut content: &[u8]) -> Option<Option<String>> {
-    let mut names = vector(&mut content, 2).filter(|_| content.is_empty())?;
+fn server_name(mut content: &[u8]) -> Result<Option<String>, BadHello> {
+    let mut names = vector(&mut content, 2).filter(|_| content.is_empty()).ok_or(MALFORMED)?;
     let mut found = None;
-    while !names.is_empty() {
-        let (kind, after) = names.split_first()?;
+    while let Some((kind, after)) = names.split_first() {
         names = after;
-        let name = vector(&mut names, 2)?;
+        let name = vector(&mut names, 2).ok_or(MALFORMED)?;
         if *kind != 0 {
             continue;
         }
-        let name = std::str::from_utf8(name).ok()?;
+        let name = std::str::from_utf8(name).map_err(|_| MALFORMED)?;
         if found.is_some() {
-            return None;
+            return Err(DOUBLED);
         }
         found = Some(match name.parse::<std::net::IpAddr>() {
             Ok(_) => None,
-            Err(_) => Some(DnsName::try_from(name).ok()?.as_ref().trim_end_matches('.').to_ascii_lowercase()),
+            Err(_) => Some(DnsName::try_from(name).map_err(|_| MALFORMED)?.as_ref().trim_end_matches('.').to_ascii_lowercase()),
         });
     }
-    Some(found.flatten())
+    Ok(found.flatten())
 }
 
 fn protocols(mut content: &[u8]) -> Option<Vec<String>> {
@@ -200,19 +250,21 @@ mod tests {
 
     #[test]
     fn what_is_none_is_told_by_its_first_bytes() {
-        for garbage in [
-            &b"GET / HTTP/1.1\r\n\r\n"[..],
-            b"\x80",
-            b"SSH-2.0-x",
-            &[22, 2],
-            &[22, 3, 1, 0, 0],
-            &[22, 3, 1, 0x40, 1],
-            &[22, 3, 1, 0, 4, 2, 0, 0, 0],
-        ] {
-            assert_eq!(read(garbage, 1), Err(BadHello), "{garbage:?}");
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x80", b"SSH-2.0-x", &[22, 2], &[21, 3, 3, 0, 2, 2, 40]] {
+            assert_eq!(read(garbage, 1), Err(NOT_TLS), "{garbage:?}");
         }
-        // Longer than is read.
-        assert_eq!(read(&[22, 3, 1, 0, 4, 1, 0, 0x40, 1], 1), Err(BadHello));
+        for (bad, told) in [
+            (&[23, 3, 3, 0, 1, 0][..], UNEXPECTED),
+            (&[20, 3, 3, 0, 1, 1], UNEXPECTED),
+            (&[22, 3, 1, 0, 0], UNEXPECTED),
+            (&[22, 3, 1, 0x40, 1], OVERFLOW),
+            (&[22, 3, 1, 0, 4, 2, 0, 0, 0], UNEXPECTED),
+            // Longer than is read.
+            (&[22, 3, 1, 0, 4, 1, 1, 0, 0], MALFORMED),
+            (&[22, 3, 1, 0, 8, 1, 0, 0, 4, 3, 3, 0, 0], MALFORMED),
+        ] {
+            assert_eq!(read(bad, 1), Err(told), "{bad:?}");
+        }
     }
 
     #[test]
@@ -232,15 +284,15 @@ mod tests {
     fn doubled_extensions_and_names_are_refused() {
         let name = |name: &[u8]| [&[0, 0, u8::try_from(name.len()).unwrap()][..], name].concat();
         let list = |names: &[u8]| [&u16::try_from(names.len()).unwrap().to_be_bytes()[..], names].concat();
-        assert_eq!(server_name(&list(&name(b"a"))), Some(Some("a".into())));
-        assert_eq!(server_name(&list(&[name(b"a"), name(b"b")].concat())), None);
+        assert_eq!(server_name(&list(&name(b"a"))), Ok(Some("a".into())));
+        assert_eq!(server_name(&list(&[name(b"a"), name(b"b")].concat())), Err(DOUBLED));
         for bad in [&b"a b"[..], b"", b"a/b", b"\xff"] {
-            assert_eq!(server_name(&list(&name(bad))), None, "{bad:?}");
+            assert_eq!(server_name(&list(&name(bad))), Err(MALFORMED), "{bad:?}");
         }
         let extension = |content: &[u8]| [&[0, 0][..], &list(content)].concat();
         let hello = |extensions: &[u8]| [&[3; 34][..], &[0, 0, 2, 0, 1, 1, 0], &list(extensions)].concat();
         let once = extension(&list(&name(b"a")));
-        assert!(parse(&hello(&once)).is_some());
-        assert_eq!(parse(&hello(&[once.clone(), once].concat())), None);
+        assert!(parse(&hello(&once)).is_ok());
+        assert_eq!(parse(&hello(&[once.clone(), once].concat())), Err(DOUBLED));
     }
 }

@@ -5,14 +5,12 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use x509_parser::der_parser::asn1_rs::Oid;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::x509::X509Name;
-
-pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Names told of one certificate, at most: it is the authority that decides how many there are, but a head has a limit.
 const MAX_NAMES: usize = 32;

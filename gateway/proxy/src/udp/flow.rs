@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -10,22 +10,24 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use sluicegate_decide::ladder::NoPick;
+use sluicegate_decide::way;
 use sluicegate_model::health::Outcome;
-use sluicegate_model::plugin::hash_ip;
 use sluicegate_model::settings::BackendSettings;
 use sluicegate_model::slots::Slot;
-use sluicegate_model::snapshot::{ServicePort, Side};
+use sluicegate_model::snapshot::{Listener, ServiceIndex, ServicePort, Side};
 use sluicegate_model::stats::{ServiceStats, UdpDrop, count};
-use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
+use super::Udp;
+use super::forward::still_flows;
 use super::socket::{self, Batch, Way};
 use super::{BATCHES, Listening};
 use crate::access::Entry;
-use crate::admission::ClientPlace;
-use crate::decide::{NoPick, Picked};
-use crate::tcp::{Busy, TRIES};
-use crate::worker::Shared;
+use crate::core::admission::ClientPlace;
+use crate::core::decider::Picked;
+use crate::endpoint::{Busy, TRIES};
+use crate::watched::Watched;
 
 /// A socket that reports this many errors and nothing else is given up.
 const ERRORS: u32 = 16;
@@ -43,6 +45,9 @@ pub(super) struct Key {
 
 /// See the module.
 pub(super) struct Flow {
+    /// The listener that led it to its service, as it was then.
+    pub(super) listener: Arc<Listener>,
+    pub(super) index: ServiceIndex,
     pub(super) service: Arc<ServicePort>,
     pub(super) side: Side,
     /// The snapshot in which its endpoint was last seen to serve.
@@ -58,7 +63,8 @@ pub(super) type Places = (Option<Slot>, Option<ClientPlace>);
 
 impl Flow {
     pub(super) fn new(
-        service: Arc<ServicePort>,
+        listener: Arc<Listener>,
+        (index, service): (ServiceIndex, Arc<ServicePort>),
         side: Side,
         version: u64,
         leg: Leg,
@@ -71,7 +77,7 @@ impl Flow {
             entry.routed(&service.id, None);
             (entry.attempts, entry.endpoint) = (1, Some(leg.upstream.address()));
         }
-        Self { service, side, version, leg, _places: places, entry }
+        Self { listener, index, service, side, version, leg, _places: places, entry }
     }
 
     /// So many bytes went to its endpoint.
@@ -138,7 +144,7 @@ impl Drop for Leg {
 
 /// The way to one endpoint.
 pub(super) struct Upstream {
-    socket: UdpSocket,
+    socket: Watched<UdpSocket>,
     picked: Picked,
     settings: Arc<BackendSettings>,
     _busy: Busy,
@@ -163,9 +169,9 @@ impl Upstream {
     }
 
     /// The kernel knows it by ICMP: port, host or network unreachable.
-    pub(super) fn refuse(&self, stats: &ServiceStats, shared: &Shared) {
+    pub(super) fn refuse(&self, stats: &ServiceStats, shared: &Udp) {
         count(&stats.connect_failures);
-        shared.decider.borrow_mut().observe(&self.settings, stats, &self.picked, Outcome::Unreachable, self.begun.elapsed());
+        shared.core.decider.borrow_mut().observe(&self.settings, stats, &self.picked, Outcome::Unreachable, self.begun.elapsed());
         self.refused.set(true);
     }
 }
@@ -176,13 +182,13 @@ pub(super) fn connect(
     side: Side,
     key: Key,
     listening: &Rc<Listening>,
-    shared: &Rc<Shared>,
+    shared: &Rc<Udp>,
     mut tried: Vec<SocketAddr>,
 ) -> Result<Leg, UdpDrop> {
     // As for TCP: the client's address is all there is to hash.
-    let hash = service.hash.as_ref().map(|_| hash_ip(key.client.ip()));
+    let hash = way::hash(service, key.client.ip());
     loop {
-        let picked = shared.decider.borrow_mut().pick(service, side, key.client.ip(), hash, &tried);
+        let picked = shared.core.decider.borrow_mut().pick(service, side, key.client.ip(), hash, &tried);
         let picked = picked.map_err(|why| if why == NoPick::NoLocal { UdpDrop::NoLocalEndpoint } else { UdpDrop::NoEndpoint })?;
         let begun = Instant::now();
         match socket::connect(picked.address) {
@@ -199,7 +205,7 @@ pub(super) fn connect(
             Err(_) => {
                 count(&service.stats.connect_failures);
                 let took = begun.elapsed();
-                shared.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Unreachable, took);
+                shared.core.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Unreachable, took);
                 tried.push(picked.address);
                 if tried.len() >= TRIES.min(service.pool(side).endpoints.len()) {
                     return Err(UdpDrop::Refused);
@@ -215,12 +221,12 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Carries an endpoint's datagrams back to the client, until the flow ends or its listener does.
-async fn answers(upstream: Rc<Upstream>, key: Key, listening: Weak<Listening>, stats: Arc<ServiceStats>, shared: Rc<Shared>) {
+async fn answers(upstream: Rc<Upstream>, key: Key, listening: Weak<Listening>, stats: Arc<ServiceStats>, shared: Rc<Udp>) {
     let mut errors = 0;
     while errors < ERRORS && socket::arrival(&upstream.socket).await.is_ok() {
         let mut more = true;
         for _ in 0..BATCHES {
-            let mut batch = shared.udp.batch.borrow_mut();
+            let mut batch = shared.batch.borrow_mut();
             more = match batch.receive_connected(&upstream.socket) {
                 Ok(more) => more,
                 Err(error) if socket::is_would_block(&error) => false,
@@ -233,9 +239,12 @@ async fn answers(upstream: Rc<Upstream>, key: Key, listening: Weak<Listening>, s
             if !batch.datagrams.is_empty() {
                 errors = 0;
                 let Some(listening) = listening.upgrade() else { return };
+                if !still_flows(&listening, key, &shared) {
+                    return;
+                }
                 answer(&upstream, key, &listening, &stats, &mut batch);
                 drop(batch);
-                answered(&upstream, key, &stats, &shared);
+                answered(&upstream, &stats, &shared);
             }
             if !more {
                 break;
@@ -258,10 +267,9 @@ fn answer(upstream: &Upstream, key: Key, listening: &Listening, stats: &ServiceS
     upstream.asked.set(None);
 }
 
-fn answered(upstream: &Upstream, key: Key, stats: &ServiceStats, shared: &Shared) {
-    shared.udp.table.borrow_mut().touch(&key, Instant::now());
+fn answered(upstream: &Upstream, stats: &ServiceStats, shared: &Udp) {
     if !upstream.answered.replace(true) {
         let took = upstream.begun.elapsed();
-        shared.decider.borrow_mut().observe(&upstream.settings, stats, &upstream.picked, Outcome::Served, took);
+        shared.core.decider.borrow_mut().observe(&upstream.settings, stats, &upstream.picked, Outcome::Served, took);
     }
 }

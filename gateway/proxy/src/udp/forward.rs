@@ -7,28 +7,29 @@ use std::time::Instant;
 
 use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::contains;
-use sluicegate_model::snapshot::{Front, ServicePort, Side, Target};
+use sluicegate_model::snapshot::{Front, Listener, ServiceIndex, ServicePort, Side, Target};
 use sluicegate_model::stats::UdpDrop;
 
+use super::Udp;
 use super::flow::{Flow, Key, Leg, Places, connect};
 use super::socket::{Batch, Datagram};
 use super::{Flows, Listening};
 use crate::access::Entry;
+use crate::core::View;
+use crate::endpoint::{TRIES, lead};
 use crate::overload;
-use crate::tcp::{TRIES, lead};
-use crate::worker::{Shared, View};
 
 /// What the datagrams of one batch have in common.
 struct Forwarder<'a> {
     listening: &'a Rc<Listening>,
-    shared: &'a Rc<Shared>,
+    shared: &'a Rc<Udp>,
     view: &'a View,
     now: Instant,
 }
 
 /// Forwards what a listener has received.
-pub(super) fn forward(listening: &Rc<Listening>, batch: &mut Batch, shared: &Rc<Shared>) {
-    let forwarder = Forwarder { listening, shared, view: &shared.view(), now: Instant::now() };
+pub(super) fn forward(listening: &Rc<Listening>, batch: &mut Batch, shared: &Rc<Udp>) {
+    let forwarder = Forwarder { listening, shared, view: &shared.core.view(), now: Instant::now() };
     let mut datagrams = std::mem::take(&mut batch.datagrams);
     // Stable: a flow's datagrams keep their order.
     datagrams.sort_by_key(|d| (d.from, d.to));
@@ -40,10 +41,26 @@ pub(super) fn forward(listening: &Rc<Listening>, batch: &mut Batch, shared: &Rc<
     batch.datagrams = datagrams;
 }
 
+/// Whether what an endpoint answers still goes to the client: at the first answer after a change its flow is looked after, as at a datagram of the
+/// client's. A flow that has ended is forgotten.
+pub(super) fn still_flows(listening: &Rc<Listening>, key: Key, shared: &Rc<Udp>) -> bool {
+    let view = shared.core.view();
+    let mut table = shared.table.borrow_mut();
+    let may_linger = !table.is_full();
+    let Some(flow) = table.touch(&key, Instant::now()) else { return true };
+    if flow.version == view.snapshot.version
+        || (Forwarder { listening, shared, view: &view, now: Instant::now() }).look(flow, key, may_linger)
+    {
+        return true;
+    }
+    drop(table.remove(&key));
+    false
+}
+
 impl Forwarder<'_> {
     /// The datagrams of one flow.
     fn run(&self, key: Key, run: &[Datagram], batch: &mut Batch) {
-        let mut table = self.shared.udp.table.borrow_mut();
+        let mut table = self.shared.table.borrow_mut();
         let may_linger = !table.is_full();
         let known = table.touch(&key, self.now).is_some_and(|flow| self.look(flow, key, may_linger));
         if !known && !self.begin(&mut table, key, run.len()) {
@@ -61,18 +78,18 @@ impl Forwarder<'_> {
     fn begin(&self, table: &mut Flows, key: Key, datagrams: usize) -> bool {
         // There may be one whose listener led elsewhere.
         drop(table.remove(&key));
-        let led = self.target().and_then(|target| lead(target, "", &::http::HeaderMap::new(), key.client.ip(), self.shared));
-        let Some((service, side)) = led.and_then(|(index, side)| Some((self.view.snapshot.services.get(index)?, side))) else {
-            self.shared.stats.unrouted_datagrams.fetch_add(datagrams as u64, std::sync::atomic::Ordering::Relaxed);
+        let led = self.target().and_then(|target| lead(target, "", &::http::HeaderMap::new(), key.client.ip(), &self.shared.core));
+        let led = led.and_then(|(index, side)| Some((self.listener()?, index, self.view.snapshot.services.get(&index)?, side)));
+        let Some((listener, index, service, side)) = led else {
+            self.shared.core.stats.unrouted_datagrams.fetch_add(datagrams as u64, std::sync::atomic::Ordering::Relaxed);
             return false;
         };
         let admitted = self.admit(table, key);
         let begun = admitted.and_then(|places| Ok((self.connect(service, side, key, Vec::new())?, places)));
         match begun {
             Ok((leg, places)) => {
-                let name = || self.view.datagrams(self.listening.address).map_or("", |l| &l.name);
-                let entry = self.shared.log.as_ref().map(|log| Entry::new(log, "udp", key.client.ip(), name()));
-                let flow = Flow::new(service.clone(), side, self.view.snapshot.version, leg, places, entry);
+                let entry = self.shared.core.log.as_ref().map(|log| Entry::new(log, "udp", key.client.ip(), &listener.name));
+                let flow = Flow::new(listener.clone(), (index, service.clone()), side, self.view.snapshot.version, leg, places, entry);
                 if let Some(evicted) = table.insert(key, flow, service.settings.udp.idle, self.now) {
                     evicted.evicted();
                 }
@@ -93,10 +110,10 @@ impl Forwarder<'_> {
 
     /// Whether another flow may begin, and its places.
     fn admit(&self, table: &mut Flows, key: Key) -> Result<Places, UdpDrop> {
-        if self.shared.stopping.get() {
+        if self.shared.core.stopping.get() {
             return Err(UdpDrop::Stopping);
         }
-        if overload::is_refusing(&self.shared.stats) {
+        if overload::is_refusing(&self.shared.core.stats) {
             return Err(UdpDrop::Overloaded);
         }
         if !self.lets_in(key) {
@@ -104,7 +121,7 @@ impl Forwarder<'_> {
         }
         let limits = self.view.datagrams(key.listener).map(|listener| &listener.settings.connections);
         let Some(limits) = limits.filter(|l| l.listener.is_some() || l.client.is_some()) else { return Ok((None, None)) };
-        let (admission, stats, at) = (&self.shared.admission, &self.shared.stats, (Protocol::Udp, key.listener));
+        let (admission, stats, at) = (&self.shared.core.admission, &self.shared.core.stats, (Protocol::Udp, key.listener));
         let client = admission.client(at, key.client.ip(), limits.client, stats).map_err(|_| UdpDrop::Limit)?;
         // As in the table: addresses that were invented push out each other, not flows that live.
         let listener = admission.listener(at, limits.listener, stats).or_else(|full| {
@@ -114,19 +131,23 @@ impl Forwarder<'_> {
         Ok((listener.map_err(|_| UdpDrop::Limit)?, client))
     }
 
-    /// Looks after a known flow when there is a new snapshot or its endpoint has refused. False if its listener leads elsewhere now.
+    /// Looks after a known flow when there is a new snapshot or its endpoint has refused. False if it has ended: its listener leads elsewhere, or
+    /// nothing serves it any more.
     fn look(&self, flow: &mut Flow, key: Key, may_linger: bool) -> bool {
         let version = self.view.snapshot.version;
-        if flow.version != version {
-            match self.still_led(flow).filter(|_| self.lets_in(key)) {
-                Some(service) => flow.service = service.clone(),
-                None => return false,
-            }
+        if flow.version != version && self.is_as_before(flow) {
             flow.version = version;
-            // Once its endpoint serves no more it goes to one that does; if none does, it stays (SERVICE-SEMANTICS §12).
+        }
+        if flow.version != version {
+            let led = self.still_led(flow).filter(|_| self.lets_in(key));
+            let Some((listener, (index, service))) = self.listener().zip(led) else { return false };
+            (flow.listener, flow.index, flow.service) = (listener.clone(), index, service.clone());
+            flow.version = version;
+            // Once its endpoint serves no more it goes to one that does. If there is none it ends: the address may be somebody else's by now
+            // (kubernetes/kubernetes#139629).
             let pool = flow.service.pool(flow.side);
-            if !pool.serves(flow.upstream().address()) && !pool.endpoints.is_empty() {
-                self.go_on(flow, key, Vec::new(), may_linger);
+            if !pool.serves(flow.upstream().address()) && !self.go_on(flow, key, Vec::new(), may_linger) {
+                return false;
             }
         }
         if flow.upstream().refused.get() {
@@ -139,10 +160,10 @@ impl Forwarder<'_> {
         true
     }
 
-    fn go_on(&self, flow: &mut Flow, key: Key, tried: Vec<SocketAddr>, may_linger: bool) {
-        if let Ok(leg) = self.connect(&flow.service.clone(), flow.side, key, tried) {
-            flow.go_on(leg, may_linger);
-        }
+    /// False: there is no other endpoint, or no socket for it.
+    fn go_on(&self, flow: &mut Flow, key: Key, tried: Vec<SocketAddr>, may_linger: bool) -> bool {
+        let leg = self.connect(&flow.service.clone(), flow.side, key, tried);
+        leg.map(|leg| flow.go_on(leg, may_linger)).is_ok()
     }
 
     fn send(&self, flow: &mut Flow, key: Key, run: &[Datagram], batch: &mut Batch, may_linger: bool) {
@@ -182,17 +203,27 @@ impl Forwarder<'_> {
         })
     }
 
+    fn listener(&self) -> Option<&Arc<Listener>> {
+        self.view.datagrams(self.listening.address)
+    }
+
+    /// Whether neither its listener nor its service has changed, whatever else has.
+    fn is_as_before(&self, flow: &Flow) -> bool {
+        self.listener().is_some_and(|listener| Arc::ptr_eq(listener, &flow.listener))
+            && self.view.snapshot.services.get(&flow.index).is_some_and(|service| Arc::ptr_eq(service, &flow.service))
+    }
+
     fn target(&self) -> Option<&Target> {
-        match self.view.datagrams(self.listening.address).map(|l| &l.front) {
+        match self.listener().map(|l| &l.front) {
             Some(Front::Udp(target)) => Some(target),
             _ => None,
         }
     }
 
     /// The flow's service in this snapshot, if the listener still leads to it. A router is not asked again: it may draw lots among backends.
-    fn still_led(&self, flow: &Flow) -> Option<&Arc<ServicePort>> {
+    fn still_led(&self, flow: &Flow) -> Option<(ServiceIndex, &Arc<ServicePort>)> {
         let services = &self.view.snapshot.services;
-        let same = |index: &usize| services.get(*index).filter(|s| s.id == flow.service.id);
+        let same = |index: &ServiceIndex| Some((*index, services.get(index).filter(|s| s.id == flow.service.id)?));
         match self.target()? {
             Target::Nothing => None,
             Target::Service(to) => same(&to.service).filter(|_| to.side == flow.side),

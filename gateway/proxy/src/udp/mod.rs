@@ -16,23 +16,21 @@ mod table;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sluicegate_model::persistent::Change;
 use sluicegate_model::stats::count;
-use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 use self::flow::{Flow, Key};
-use self::socket::{Batch, Headers};
+use self::socket::{Batch, Kind};
 use self::table::Table;
-use crate::Sockets;
+use crate::core::Core;
 use crate::listener::SocketSet;
-use crate::worker::Shared;
-
-pub(crate) use self::socket::{listen, prepare};
+use crate::watched::Watched;
 
 /// Batches received from one socket before others have their turn.
 const BATCHES: usize = 4;
@@ -45,13 +43,19 @@ type Flows = Table<Key, Flow>;
 
 /// What a worker knows of UDP.
 pub(crate) struct Udp {
+    core: Rc<Core>,
     table: RefCell<Flows>,
     batch: RefCell<Batch>,
 }
 
 impl Udp {
-    pub(crate) fn new(most_flows: usize) -> Self {
-        Self { table: RefCell::new(Table::new(most_flows)), batch: RefCell::new(Batch::new()) }
+    pub(crate) fn new(core: Rc<Core>) -> Self {
+        Self { core, table: RefCell::default(), batch: RefCell::default() }
+    }
+
+    /// So many flows there may be from now on. What is beyond goes when its time comes.
+    pub(crate) fn limit(&self, most_flows: usize) {
+        self.table.borrow_mut().limit(most_flows);
     }
 
     /// Forgets idle flows.
@@ -76,28 +80,29 @@ impl Udp {
 /// A listener's socket, as one worker has it.
 struct Listening {
     address: SocketAddr,
-    socket: UdpSocket,
-    headers: RefCell<Headers>,
+    socket: Watched<UdpSocket>,
+    kind: Kind,
 }
 
 /// One address, as one worker has it: several sockets where a predecessor with more workers has handed them over.
 struct Open {
-    set: Arc<SocketSet<std::net::UdpSocket>>,
+    set: Arc<SocketSet<UdpSocket>>,
     /// Answers go out by them, also when nothing is received any more.
     sockets: Vec<Rc<Listening>>,
     receiving: Vec<JoinHandle<()>>,
 }
 
 impl Open {
-    fn new(set: &Arc<SocketSet<std::net::UdpSocket>>, address: SocketAddr, worker: usize, shared: &Rc<Shared>) -> Self {
-        let open = |socket| match UdpSocket::from_std(socket) {
-            Ok(socket) => Some(Rc::new(Listening { address, socket, headers: RefCell::new(socket::headers()) })),
+    fn new(set: &Arc<SocketSet<UdpSocket>>, address: SocketAddr, worker: usize, shared: &Rc<Udp>) -> Self {
+        let kind = |socket: &Arc<UdpSocket>| Kind::of(socket, address);
+        let open = |(kind, socket)| match socket::watched(socket) {
+            Ok(socket) => Some(Rc::new(Listening { address, socket, kind })),
             Err(error) => {
                 tracing::error!(%error, %address, "cannot listen");
                 None
             }
         };
-        let sockets: Vec<Rc<Listening>> = set.take(worker).into_iter().filter_map(open).collect();
+        let sockets: Vec<Rc<Listening>> = set.take(worker).into_iter().map(|socket| (kind(&socket), socket)).filter_map(open).collect();
         let receiving = sockets.iter().map(|listening| spawn_local(receive(listening.clone(), shared.clone()))).collect();
         Self { set: set.clone(), sockets, receiving }
     }
@@ -121,21 +126,19 @@ impl Open {
 pub(crate) struct Listeners(BTreeMap<SocketAddr, Open>);
 
 impl Listeners {
-    /// Listens where `sockets` says and nowhere else. A listener that is gone takes its flows with it: nobody else may answer from its address.
-    pub(crate) async fn sync(&mut self, sockets: &Sockets<std::net::UdpSocket>, worker: usize, shared: &Rc<Shared>) {
-        let stays = |address: &SocketAddr, set: &Arc<_>| sockets.get(address).is_some_and(|s| Arc::ptr_eq(s, set));
-        let gone: Vec<SocketAddr> =
-            self.0.iter().filter(|(address, open)| !stays(address, &open.set)).map(|(address, _)| *address).collect();
-        for address in gone {
-            let flows = shared.udp.table.borrow_mut().extract_by_key(|key| key.listener == address);
+    /// Listens where sockets are new, and no longer where they are gone. A listener that is gone takes its flows with it: nobody else may answer from
+    /// its address.
+    pub(crate) async fn sync(&mut self, changes: &[Change<'_, SocketAddr, SocketSet<UdpSocket>>], worker: usize, shared: &Rc<Udp>) {
+        for address in changes.iter().filter(|change| change.before.is_some()).map(|change| change.key) {
+            let flows = shared.table.borrow_mut().extract_by_key(|key| key.listener == address);
             drop(flows);
             if let Some(open) = self.0.remove(&address) {
                 // Waited for, so that the address is closed when the snapshot counts as served.
                 open.close(worker).await;
             }
         }
-        for (address, set) in sockets {
-            self.0.entry(*address).or_insert_with(|| Open::new(set, *address, worker, shared));
+        for (address, set) in changes.iter().filter_map(|change| Some((change.key, change.after?))) {
+            self.0.insert(address, Open::new(set, address, worker, shared));
         }
     }
 
@@ -154,12 +157,12 @@ impl Listeners {
     }
 }
 
-async fn receive(listening: Rc<Listening>, shared: Rc<Shared>) {
+async fn receive(listening: Rc<Listening>, shared: Rc<Udp>) {
     while socket::arrival(&listening.socket).await.is_ok() {
         let mut outcome = Ok(true);
         for _ in 0..BATCHES {
-            let mut batch = shared.udp.batch.borrow_mut();
-            outcome = batch.receive(&listening.socket, &mut listening.headers.borrow_mut());
+            let mut batch = shared.batch.borrow_mut();
+            outcome = batch.receive(&listening.socket, listening.kind);
             if outcome.is_ok() {
                 forward::forward(&listening, &mut batch, &shared);
             }
@@ -172,7 +175,7 @@ async fn receive(listening: Rc<Listening>, shared: Rc<Shared>) {
             Ok(false) => {}
             Err(error) if socket::is_would_block(&error) => {}
             Err(error) => {
-                count(&shared.stats.accept_errors);
+                count(&shared.core.stats.accept_errors);
                 tracing::debug!(%error, address = %listening.address, "receive failed");
                 tokio::time::sleep(PAUSE).await;
             }

@@ -4,62 +4,36 @@
 use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use sluicegate_model::stats::{UdpDrop, UdpStats};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+
+use crate::watched::{Watched, watch};
 
 /// Datagrams received by one system call, and sent by one.
 pub(super) const BATCH: usize = 32;
 /// Room for the largest payload there is: 65,507 bytes over IPv4, 65,527 over IPv6 without jumbograms.
 const ROOM: usize = 1 << 16;
-/// Asked of the kernel for a listener, which grants at most `net.core.rmem_max`: bursts wait here while the worker does something else.
-const LISTENER_BUFFER: usize = 4 << 20;
 /// `ERROR`: an ICMP error on a connected socket wakes with nothing else.
 const ARRIVES: Interest = Interest::READABLE.add(Interest::ERROR);
 
-/// A socket for a listener. `shared` as in [`crate::listener`], but without SO_REUSEADDR: for UDP that would let another process take the
-/// address over.
-pub(crate) fn listen(address: SocketAddr, shared: bool) -> io::Result<StdUdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if shared {
-        socket.set_reuse_port(true)?;
-        // Refused is no harm: the default holds.
-        let _ = socket.set_recv_buffer_size(LISTENER_BUFFER);
-    }
-    // Before bind: what arrives earlier would come without the address it was sent to.
-    let socket = StdUdpSocket::from(socket);
-    prepare(&socket, address)?;
-    SockRef::from(&socket).bind(&address.into())?;
-    Ok(socket)
-}
-
-/// Sets what receiving by batches needs.
-pub(crate) fn prepare(socket: &StdUdpSocket, address: SocketAddr) -> io::Result<()> {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
-        IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-        _ => {}
-    }
-    socket.set_nonblocking(true)
+/// A socket as the event loop knows it. It is told of what arrives only: nothing here waits until it can send.
+pub(super) fn watched(socket: Arc<StdUdpSocket>) -> io::Result<Watched<StdUdpSocket>> {
+    watch(socket, ARRIVES)
 }
 
 /// A socket for one flow, connected to its endpoint: only the endpoint's datagrams come back, and its ICMP errors too.
-pub(super) fn connect(endpoint: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) fn connect(endpoint: SocketAddr) -> io::Result<Watched<StdUdpSocket>> {
     let socket = Socket::new(Domain::for_address(endpoint), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     socket.connect(&endpoint.into())?;
-    UdpSocket::from_std(socket.into())
+    watched(Arc::new(socket.into()))
 }
 
 /// One that was received; its bytes are in the batch.
@@ -74,13 +48,24 @@ pub(super) struct Datagram {
     pub(super) truncated: bool,
 }
 
-/// Headers to receive a listener's datagrams with. Each listener has its own: the kernel writes into them how long its answers were, and nix
-/// does not set them back, so they serve sockets of one kind only.
-pub(super) type Headers = MultiHeaders<SockaddrStorage>;
+/// Headers to receive listeners' datagrams with, 12 KB of them. The kernel writes into them how long its answers were, and nix does not set them
+/// back, so they serve sockets of one kind only: those of one IP family that tell to which address a datagram was sent, or do not.
+type Headers = MultiHeaders<SockaddrStorage>;
 
-/// See [`Headers`].
-pub(super) fn headers() -> Headers {
-    MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(in_pktinfo, in6_pktinfo)))
+/// Which headers a socket may share with others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind(usize);
+
+const KINDS: usize = 5;
+
+impl Kind {
+    /// Of a socket that listens at an address.
+    pub(super) fn of(socket: &StdUdpSocket, address: SocketAddr) -> Self {
+        let is_ipv6 = socket.local_addr().map_or(address, |local| local).is_ipv6();
+        // One of both families, which only a service manager makes.
+        let both = is_ipv6 != address.is_ipv6();
+        Self(if both { KINDS - 1 } else { usize::from(is_ipv6) * 2 + usize::from(address.ip().is_unspecified()) })
+    }
 }
 
 /// Whom to send to, and from which address.
@@ -104,27 +89,34 @@ pub(super) struct Sent<'d> {
 pub(super) struct Batch {
     room: Box<[u8]>,
     pub(super) datagrams: Vec<Datagram>,
+    /// To receive with, by [`Kind`]; made when the first socket of it receives.
+    receiving: [Option<Headers>; KINDS],
     connected: MultiHeaders<()>,
     plain: Headers,
     from_v4: Headers,
     from_v6: Headers,
 }
 
-impl Batch {
-    pub(super) fn new() -> Self {
+impl Default for Batch {
+    fn default() -> Self {
         Self {
             room: vec![0; BATCH * ROOM].into_boxed_slice(),
             datagrams: Vec::with_capacity(BATCH),
+            receiving: Default::default(),
             connected: MultiHeaders::preallocate(BATCH, None),
             plain: MultiHeaders::preallocate(BATCH, None),
             from_v4: MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(in_pktinfo))),
             from_v6: MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(in6_pktinfo))),
         }
     }
+}
 
+impl Batch {
     /// What clients sent. True if more may wait.
-    pub(super) fn receive(&mut self, socket: &UdpSocket, headers: &mut Headers) -> io::Result<bool> {
+    pub(super) fn receive(&mut self, socket: &Watched<StdUdpSocket>, kind: Kind) -> io::Result<bool> {
         let (room, datagrams) = (&mut self.room, &mut self.datagrams);
+        let headers =
+            self.receiving[kind.0].get_or_insert_with(|| MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(in_pktinfo, in6_pktinfo))));
         datagrams.clear();
         drain(socket, || {
             let mut slices = slices(room);
@@ -141,7 +133,7 @@ impl Batch {
     }
 
     /// What an endpoint sent. True if more may wait.
-    pub(super) fn receive_connected(&mut self, socket: &UdpSocket) -> io::Result<bool> {
+    pub(super) fn receive_connected(&mut self, socket: &Watched<StdUdpSocket>) -> io::Result<bool> {
         let (room, datagrams, headers) = (&mut self.room, &mut self.datagrams, &mut self.connected);
         datagrams.clear();
         drain(socket, || {
@@ -225,7 +217,7 @@ impl Batch {
 
 /// Receives once. Fewer than a batch says that nothing is left: the kernel was asked, tokio need not ask again, so its readiness is taken
 /// back as if the call had said so. What arrives from then on makes the socket ready anew.
-fn drain(socket: &UdpSocket, mut receive: impl FnMut() -> nix::Result<usize>) -> io::Result<bool> {
+fn drain(socket: &Watched<StdUdpSocket>, mut receive: impl FnMut() -> nix::Result<usize>) -> io::Result<bool> {
     let received = Cell::new(0);
     let mut once = || {
         received.set(receive().map_err(io::Error::from)?);
@@ -235,7 +227,7 @@ fn drain(socket: &UdpSocket, mut receive: impl FnMut() -> nix::Result<usize>) ->
     let mut outcome = Err(io::ErrorKind::WouldBlock.into());
     for interest in [Interest::READABLE, Interest::ERROR] {
         if received.get() == 0 && matches!(&outcome, Err(error) if is_would_block(error)) {
-            outcome = socket.try_io(interest, &mut once);
+            outcome = socket.try_io(interest, |_| once());
         }
     }
     match outcome {
@@ -257,7 +249,7 @@ fn is_unreachable(error: Errno) -> bool {
 }
 
 /// Waits for a datagram or an error.
-pub(super) async fn arrival(socket: &UdpSocket) -> io::Result<()> {
+pub(super) async fn arrival(socket: &Watched<StdUdpSocket>) -> io::Result<()> {
     socket.ready(ARRIVES).await.map(drop)
 }
 

@@ -45,10 +45,21 @@ pub(super) struct Table<K, V> {
     limit: usize,
 }
 
+impl<K: Copy + Eq + Hash, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
 impl<K: Copy + Eq + Hash, V> Table<K, V> {
     pub(super) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, NONE as usize - 1);
         Self { index: HashMap::new(), slots: Vec::new(), free: Vec::new(), lists: [List { newest: NONE, oldest: NONE }; 2], limit }
+    }
+
+    /// So many there may be from now on. What is beyond goes as it expires, or as others want its place.
+    pub(super) fn limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(1, NONE as usize - 1);
     }
 
     pub(super) fn len(&self) -> usize {

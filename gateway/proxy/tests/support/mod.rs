@@ -1,7 +1,8 @@
 //! Native plugins, snapshots, backends and a client for the proxy's tests. No wasm, no sleeps: every wait ends by an event or a deadline.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod http2;
+pub mod tls;
 pub mod udp;
 
 use std::future::Future;
@@ -126,6 +127,7 @@ pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
     ServicePort {
         id: reference(),
         port_name: String::new(),
+        family: None,
         protocol: AppProtocol::Http,
         internal: pool.clone(),
         external: pool,
@@ -156,7 +158,7 @@ pub fn to(service: usize) -> Target {
 }
 
 pub fn http(target: Target) -> Front {
-    Front::Http(vec![VirtualHost { hostname: None, target }])
+    Front::Http(vec![VirtualHost { hostname: None, target }].into())
 }
 
 pub fn listener(address: SocketAddr, front: Front) -> Arc<Listener> {
@@ -183,7 +185,7 @@ pub fn udp_router(rules: Vec<Rule>) -> Target {
 /// A router over `rules`; all their backends are service 0, all their mirrors service 1.
 pub fn router(rules: Vec<Rule>) -> Target {
     let backends = rules.iter().map(|r| r.backends.iter().map(|_| Ok(0)).collect()).collect();
-    let mirrors = rules.iter().map(|r| r.actions.mirrors.iter().map(|_| Some(1)).collect()).collect();
+    let mirrors = rules.iter().map(|r| r.mirrors().map(|_| Some(1)).collect()).collect();
     let info = ListenerInfo { name: "l".into(), port: 80, transport: Transport::Http, hostname: None, namespace: "default".into() };
     let table = Arc::new(RouteTable { id: unique(), config: "{}".into(), listener: info, rules, interests: Interests::default() });
     let rung = RouterRung { generation: Arc::new(ByPrefix(generation())), table, backends, mirrors };
@@ -208,8 +210,7 @@ pub fn start_with(config: &Config) -> Running {
 impl Running {
     pub async fn serve(&self, listeners: Vec<Arc<Listener>>, services: Vec<ServicePort>) {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        let services = services.into_iter().map(Arc::new).collect();
-        let failures = self.proxy.publish(Arc::new(Snapshot { version, listeners, services, ..Snapshot::default() }));
+        let failures = self.proxy.publish(Arc::new(Snapshot::of(version, listeners, services.into_iter().map(Arc::new))));
         assert!(failures.is_empty(), "{failures:?}");
         self.proxy.served(version).await;
         assert!(self.stats.serving.load(Ordering::Relaxed) >= version);

@@ -1,10 +1,9 @@
 //! TLS peers of the tests: rustls as an independent client and server, with certificates of rcgen.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -12,13 +11,13 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use sluicegate_model::snapshot::{Front, Target, TlsHost, TlsMode};
 use sluicegate_model::stats::{ProxyStats, TlsFailure};
-use sluicegate_model::tls::{Authorities, Certificate, ServerSettings, ServerTls, provider};
+use sluicegate_model::tls::{Authorities, Certificate, ServerSettings, ServerTls, TicketSecrets, provider};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::support::{Seen, message};
+use super::{Seen, message};
 
 /// An authority of certificates.
 pub struct Authority {
@@ -111,7 +110,10 @@ pub fn settings(certificates: &[&Issued]) -> ServerSettings {
 }
 
 pub fn ended(settings: ServerSettings) -> Arc<ServerTls> {
-    Arc::new(ServerTls::build(Arc::new(settings), None).unwrap())
+    static SECRETS: LazyLock<Arc<TicketSecrets>> = LazyLock::new(|| Arc::new(TicketSecrets::fresh().unwrap()));
+    // Sessions go from one to another where both have the same names and rules, as at one host of one address.
+    let tickets = SECRETS.tickets(([127, 0, 0, 1], 443).into(), None, &settings);
+    Arc::new(ServerTls::build(Arc::new(settings), tickets).unwrap())
 }
 
 pub fn https(hostname: Option<&str>, tls: &Arc<ServerTls>, target: Target) -> TlsHost {
@@ -120,7 +122,7 @@ pub fn https(hostname: Option<&str>, tls: &Arc<ServerTls>, target: Target) -> Tl
 
 /// A listener with one host.
 pub fn front(tls: &Arc<ServerTls>, target: Target) -> Front {
-    Front::Tls(vec![https(None, tls, target)])
+    Front::Tls(vec![https(None, tls, target)].into())
 }
 
 pub async fn connect(at: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
@@ -193,7 +195,7 @@ pub async fn backend(config: ServerConfig) -> (SocketAddr, Met) {
                 let about = format!("sni={name} certificate={}\n", connection.peer_certificates().is_some());
                 while let Ok(Some(seen)) = message(&mut stream).await {
                     let close = seen.field("x-close").is_some();
-                    let answer = crate::support::ok(&format!("{about}{}{}", seen.head, seen.body));
+                    let answer = super::ok(&format!("{about}{}{}", seen.head, seen.body));
                     let answer = if close { answer.replacen("\r\n", "\r\nconnection: close\r\n", 1) } else { answer };
                     if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {
                         return;

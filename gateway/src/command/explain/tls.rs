@@ -1,19 +1,19 @@
 //! What becomes of TLS, by its server name; and how endpoints are spoken to.
 
-use sluicegate_model::snapshot::{EndpointTls, ServicePort, Target, TlsHost};
+use sluicegate_model::snapshot::{EndpointTls, Hosts, ServicePort, TlsHost};
 use sluicegate_model::tls::{Demand, Verify};
 
 use super::{Asked, End, Story};
 
 /// By the server name a client would ask for, which is the URL's host.
-pub(super) fn explain<'h>(asked: &Asked, hosts: &'h [TlsHost], story: &mut Story) -> Result<&'h Target, End> {
-    let found = hosts.iter().find(|h| h.serves(&asked.host));
+pub(super) fn explain<'h>(asked: &Asked, hosts: &'h Hosts<TlsHost>, story: &mut Story) -> Result<&'h TlsHost, End> {
+    let found = hosts.find(&asked.host);
     let found = found.ok_or_else(|| End(format!("no handshake: no host name of this listener takes the server name {:?}", asked.host)))?;
     let name = found.hostname.as_deref().unwrap_or("*");
-    story.say("host", format!("server name {:?} is taken by {name:?}, of {} here", asked.host, hosts.len()));
+    story.say("host", format!("server name {:?} is taken by {name:?}, of {} here", asked.host, hosts.iter().len()));
     let Some(server) = found.server() else {
         story.say("tls", "passed through to the endpoint as it is");
-        return Ok(&found.target);
+        return Ok(found);
     };
     let settings = &server.settings;
     if server.config.is_none() {
@@ -30,7 +30,7 @@ pub(super) fn explain<'h>(asked: &Asked, hosts: &'h [TlsHost], story: &mut Story
         Some(Demand::Optional) => story.say("", "the client may show a certificate"),
         Some(Demand::Fallback) => story.say("", "the client may show a certificate; a bad one counts as none"),
     }
-    Ok(&found.target)
+    Ok(found)
 }
 
 /// How a service's endpoints are spoken to, where that is not in plain text.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::process::{Running, family, wait_for};
 
-pub(crate) use sluicegate::rules;
+pub(crate) use sluicegate::{routes, rules};
 
 const PROXY_CORE: usize = 0;
 const BACKEND_CORE: usize = 1;
@@ -25,6 +25,16 @@ pub(crate) enum Door {
     H2,
     L4,
     Udp,
+    /// HTTP/1, with so many routes.
+    Routes(u16),
+}
+
+/// How many routes a listener has whose requests are compared.
+pub(crate) const ROUTES: [u16; 3] = [1, 100, 5_000];
+
+/// The prefix of each of so many routes; the last takes the requests.
+fn prefixes(routes: u16) -> impl Iterator<Item = String> {
+    (0..routes).map(|i| format!("/service-{i}"))
 }
 
 /// One proxy.

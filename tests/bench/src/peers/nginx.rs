@@ -2,13 +2,18 @@
 
 use std::path::Path;
 
-use super::{BACKEND_CORE, BACKENDS, Door, PROXY_CORE, Peer, Setting, port, text, write};
+use super::{BACKEND_CORE, BACKENDS, Door, PROXY_CORE, Peer, ROUTES, Setting, port, prefixes, text, write};
 use crate::process::Running;
 
 const COMMON: &str = "daemon off; pid FOLDER/pid; error_log FOLDER/error.log warn; worker_processes 1; worker_rlimit_nofile 8192;\n\
     events { worker_connections 4096; }\n";
 const HTTP: &str = "  access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; default_type text/plain; sendfile on;\n  \
     client_body_temp_path FOLDER/a; proxy_temp_path FOLDER/b; fastcgi_temp_path FOLDER/c; uwsgi_temp_path FOLDER/d; scgi_temp_path FOLDER/e;\n";
+
+/// Of a server that forwards.
+const FORWARD: &str = "    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n    proxy_set_header Host $http_host;\n    \
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    proxy_set_header X-Forwarded-Proto $scheme;\n    \
+    proxy_set_header X-Forwarded-Host $http_host;\n    proxy_set_header X-Forwarded-Port $server_port;\n";
 
 /// Answers 100 bytes from memory, and larger bodies from files that the kernel has in memory.
 pub(super) fn backend(setting: &Setting<'_>) -> Result<Running, String> {
@@ -45,15 +50,19 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, String> {
         }
         None => println!("  nginx has no stream module here (Debian: libnginx-mod-stream): it is not measured at L4"),
     }
+    let mut many = String::new();
+    for routes in ROUTES {
+        let port = port()?;
+        let locations: String = prefixes(routes).map(|prefix| format!("    location {prefix} {{ proxy_pass http://pool; }}\n")).collect();
+        many += &format!("  server {{\n    listen 127.0.0.1:{port} backlog=4096;\n{FORWARD}{locations}  }}\n");
+        doors.push((Door::Routes(routes), port));
+    }
     let config = format!(
         "{load}{COMMON}http {{\n{HTTP}  upstream pool {{ least_conn;{servers} keepalive 128; keepalive_requests 1000000000; }}\n\
          \x20 proxy_max_temp_file_size 0;\n\
          \x20 server {{\n    listen 127.0.0.1:{http} backlog=4096;\n    listen 127.0.0.1:{h2} http2 backlog=4096;\n\
          \x20   listen 127.0.0.1:{https} ssl backlog=4096;\n    ssl_certificate {certificate};\n    ssl_certificate_key {key};\n\
-         \x20   ssl_protocols TLSv1.2 TLSv1.3;\n    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n\
-         \x20   proxy_set_header Host $http_host;\n    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
-         \x20   proxy_set_header X-Forwarded-Proto $scheme;\n    proxy_set_header X-Forwarded-Host $http_host;\n\
-         \x20   proxy_set_header X-Forwarded-Port $server_port;\n{locations}  }}\n}}\n{stream}",
+         \x20   ssl_protocols TLSv1.2 TLSv1.3;\n{FORWARD}{locations}  }}\n{many}}}\n{stream}",
         servers = servers(setting.backend),
         certificate = text(&setting.certificate)?,
         key = text(&setting.key)?

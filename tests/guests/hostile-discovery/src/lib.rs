@@ -19,6 +19,8 @@ pub enum Mode {
     Memory,
     /// Not hostile: POST the wall clock's year and a body of 100,000 bytes to `url`, and publish the address that is answered.
     Post,
+    /// Publish `addresses`.
+    Publish,
     /// Wait for a tunnel, and for another host's fields: what the host must refuse.
     Forbidden,
 }
@@ -31,6 +33,8 @@ pub struct Config {
     pub mode: Mode,
     /// Whom to ask.
     pub url: String,
+    /// What to publish: `address port`.
+    pub addresses: Vec<String>,
 }
 
 /// One service.
@@ -46,6 +50,13 @@ impl Discovery for Hostile {
     fn endpoints(&mut self, _: &Service, _: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
         match self.0.mode {
             Mode::Ok => Ok(vec![PublishedEndpoint::new("127.0.0.1", 9)]),
+            Mode::Publish => {
+                let endpoint = |text: &String| {
+                    let (address, port) = text.split_once(' ').unwrap_or((text, "0"));
+                    PublishedEndpoint::new(address, port.parse().unwrap_or_default())
+                };
+                Ok(self.0.addresses.iter().map(endpoint).collect())
+            }
             Mode::Post => {
                 let days = clock::now().duration_since(std::time::UNIX_EPOCH).map_err(|e| e.to_string())?.as_secs() / 86_400;
                 let request = http::Request::new("POST", &self.0.url).header("x-days", &days.to_string()).body(vec![b'x'; 100_000]);

@@ -31,6 +31,10 @@ pub enum Mode {
     RestoreLoop,
     /// or refuse it.
     RestoreRefuse,
+    /// Forge lines: in the help text of a metric, the values of its labels, the log and its fields.
+    Forge,
+    /// Refuse to open, in words that forge lines.
+    ForgeOpen,
 }
 
 /// What to do.
@@ -39,6 +43,21 @@ pub enum Mode {
 pub struct Config {
     /// Count, or what else.
     pub mode: Mode,
+}
+
+/// What would add a line to `/metrics`, end that page, add one to the log, clear a terminal's screen, turn what follows around, and hide.
+const FORGED: &str =
+    "\"} 1\nsluicegate_forged_total 9\r\n# EOF\n2026  INFO fine\0\u{1b}[2J\u{9b}\u{85}\u{2028}\u{202e}\u{2066}\u{200b}\u{feff}\\";
+
+fn forge() -> Result<(), String> {
+    let metric = Gauge::new("forged", FORGED, &["text"])?;
+    // The second and third would be one if escapes looked like what they stand for.
+    for value in [FORGED, "\u{202e}", r"\u{202e}", "\n"] {
+        metric.series(&[value])?.set(1.0);
+    }
+    log(Level::Error, FORGED);
+    sluicegate_sdk::log_with(Level::Warn, FORGED, vec![(FORGED.to_owned(), FORGED.into())]);
+    Ok(())
 }
 
 /// One pool.
@@ -61,6 +80,11 @@ impl Balancer for Probe {
     const STATE: Option<u32> = Some(7);
 
     fn open(config: Config) -> Result<Self, String> {
+        match config.mode {
+            Mode::Forge => forge()?,
+            Mode::ForgeOpen => return Err(format!("forged refusal{FORGED}")),
+            _ => {}
+        }
         Ok(Self {
             config,
             endpoints: 0,

@@ -8,9 +8,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 
 use sluicegate_model::health::Probed;
-use sluicegate_model::settings::{Probe, ProbeVersion};
+use sluicegate_model::settings::{Probe, ProbeVersion, ProxyVersion};
 use sluicegate_model::tls::UpstreamTls;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -36,11 +36,20 @@ fn wrong(why: String) -> Failure {
     Failure { kind: Probed::Wrong, why }
 }
 
-/// Asks an endpoint, by the rules of TLS that exchanges go by.
-pub(super) async fn probe(address: SocketAddr, tls: Option<&UpstreamTls>, probe: &Probe) -> Result<(), Failure> {
-    let stream = TcpStream::connect(address).await.map_err(|e| unreachable("connect", e))?;
+/// Asks an endpoint, by the rules of TLS that exchanges go by. Where those begin with a PROXY header, so does this: an endpoint that expects one
+/// answers nobody without. It says that the gateway speaks for itself.
+pub(super) async fn probe(
+    address: SocketAddr,
+    proxy: Option<ProxyVersion>,
+    tls: Option<&UpstreamTls>,
+    probe: &Probe,
+) -> Result<(), Failure> {
+    let mut stream = TcpStream::connect(address).await.map_err(|e| unreachable("connect", e))?;
     // Fails only on a socket that is gone already; the next write says so.
     let _ = stream.set_nodelay(true);
+    if let Some(version) = proxy {
+        stream.write_all(version.local()).await.map_err(|e| unreachable("send", e))?;
+    }
     let Some(tls) = tls else { return ask(stream, "http", address, probe).await };
     let alpn: &[&[u8]] = match probe {
         Probe::Tcp { .. } => &[],
@@ -92,5 +101,7 @@ impl Drop for Driver {
     }
 }
 
+#[cfg(test)]
+mod announced;
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ async fn endpoint(answer: &'static [u8], linger: bool) -> (SocketAddr, JoinHandl
 }
 
 async fn ask(address: SocketAddr, what: &Probe) -> Result<(), Failure> {
-    tokio::time::timeout(DEADLINE, probe(address, None, what)).await.expect("in time")
+    tokio::time::timeout(DEADLINE, probe(address, None, None, what)).await.expect("in time")
 }
 
 fn tcp(send: &str, receive: &str) -> Probe {
@@ -70,7 +70,7 @@ async fn a_refused_connection_is_unreachable() {
 #[tokio::test]
 async fn tcp_finds_what_it_expects_among_what_comes() {
     let (address, seen) = endpoint(b"+PO", true).await;
-    let silent = tokio::time::timeout(Duration::from_millis(30), probe(address, None, &tcp("PING\r\n", "+PONG"))).await;
+    let silent = tokio::time::timeout(Duration::from_millis(30), probe(address, None, None, &tcp("PING\r\n", "+PONG"))).await;
     assert!(silent.is_err(), "half of it is not it: it goes on waiting");
     assert_eq!(seen.await.expect("read"), "PING\r\n");
     let (address, _) = endpoint(b"hello\r\n+PONG\r\n", true).await;
@@ -319,7 +319,7 @@ async fn endpoints_with_tls_are_asked_by_its_rules() {
     };
     let secured = |name: &str, probe_: Probe| {
         let rules = rules(name);
-        async move { tokio::time::timeout(DEADLINE, probe(address, Some(&rules), &probe_)).await.expect("in time") }
+        async move { tokio::time::timeout(DEADLINE, probe(address, None, Some(&rules), &probe_)).await.expect("in time") }
     };
     assert_eq!(secured("a.example", http("ok")).await, Ok(()));
     assert_eq!(secured("a.example", asked(ProbeVersion::Http2, "GET https://a.example/healthz?full=1")).await, Ok(()));

@@ -16,6 +16,7 @@ use wasmtime::component::ResourceAny;
 
 use super::wit;
 use super::wit::exports::sluicegate::plugin::routing;
+use crate::router::sessions;
 use crate::state::State;
 
 /// A router may have this many rules.
@@ -130,12 +131,14 @@ fn raise(configured: routing::Configured, config: &str, listener: &ListenerInfo)
     }
     let at = |i: usize| move |e: String| format!("rules[{i}]: {e}");
     let rules = configured.rules.into_iter().enumerate().map(|(i, rule)| raise_rule(rule, &listener.namespace).map_err(at(i)));
+    let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
+    sessions::add(config, &mut rules)?;
     let headers = configured.interests.headers.iter().map(|name| header_name(name));
     Ok(RouteTable {
         id: unique(),
         config: config.into(),
         listener: listener.clone(),
-        rules: rules.collect::<Result<_, _>>()?,
+        rules,
         interests: Interests {
             headers: headers.collect::<Result<_, _>>()?,
             cookies: configured.interests.cookies,
@@ -158,6 +161,7 @@ fn raise_rule(mut rule: routing::Rule, namespace: &str) -> Result<Rule, String> 
         request_timeout: super::timeout(rule.request_timeout),
         backend_timeout: super::timeout(rule.backend_timeout),
         retry,
+        session: None,
     })
 }
 

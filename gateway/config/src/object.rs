@@ -1,0 +1,146 @@
+//! Objects: typed, with the place they came from. Kubernetes kinds are `k8s-openapi`'s and `gateway-api`'s types; ours are in [`mod@ours`].
+
+mod compact;
+mod decode;
+mod defaults;
+mod given;
+mod go;
+mod l4_route;
+mod misfit;
+mod nulls;
+pub mod ours;
+mod reader;
+mod secret;
+mod skip;
+mod typed;
+
+use std::fmt;
+use std::sync::Arc;
+
+use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
+use gateway_api::apis::standard::gatewayclasses::GatewayClass;
+use gateway_api::apis::standard::gateways::Gateway;
+use gateway_api::apis::standard::grpcroutes::GrpcRoute;
+use gateway_api::apis::standard::httproutes::HttpRoute;
+use gateway_api::apis::standard::referencegrants::ReferenceGrant;
+use gateway_api::apis::standard::tlsroutes::TlsRoute;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sluicegate_model::fault::{Fault, Severity};
+
+use crate::manifest::Origin;
+
+pub use decode::{decode, plain};
+pub use given::Given;
+pub use k8s_openapi::api::core::v1::Service;
+pub use l4_route::L4Route;
+pub use ours::{BackendTrafficPolicy, ClientTrafficPolicy, Plugin, SluicegateConfiguration};
+pub use secret::{Secret, TLS_TYPE};
+pub use skip::{foreign, skipped};
+
+/// What names an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; `default` unless given.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// One object.
+#[derive(Debug)]
+pub struct Object {
+    /// What names it.
+    pub key: ObjectKey,
+    /// Its content, typed.
+    pub body: Body,
+    /// Its content as given.
+    pub value: Given,
+    /// Where it stands.
+    pub origin: Arc<Origin>,
+}
+
+/// An object's content.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the names are the kinds")]
+pub enum Body {
+    Service(Box<Service>),
+    Pod(Box<Pod>),
+    Node(Box<Node>),
+    Namespace(Box<Namespace>),
+    EndpointSlice(Box<EndpointSlice>),
+    Deployment(Box<Deployment>),
+    Secret(Box<Secret>),
+    ConfigMap(Box<ConfigMap>),
+    Gateway(Box<Gateway>),
+    GatewayClass(Box<GatewayClass>),
+    BackendTlsPolicy(Box<BackendTlsPolicy>),
+    ReferenceGrant(Box<ReferenceGrant>),
+    HttpRoute(Box<HttpRoute>),
+    GrpcRoute(Box<GrpcRoute>),
+    TlsRoute(Box<TlsRoute>),
+    TcpRoute(Box<L4Route>),
+    UdpRoute(Box<L4Route>),
+    /// Of a kind that is judged, and not served yet: a ListenerSet.
+    Unserved(Box<ObjectMeta>),
+    Plugin(Box<Plugin>),
+    BackendTrafficPolicy(Box<BackendTrafficPolicy>),
+    ClientTrafficPolicy(Box<ClientTrafficPolicy>),
+    SluicegateConfiguration(Box<SluicegateConfiguration>),
+}
+
+impl Body {
+    /// The object's metadata.
+    pub fn metadata(&self) -> Option<&ObjectMeta> {
+        Some(match self {
+            Self::Service(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
+            Self::Node(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::Deployment(object) => &object.metadata,
+            Self::Secret(object) => object.metadata(),
+            Self::ConfigMap(object) => &object.metadata,
+            Self::Gateway(object) => &object.metadata,
+            Self::GatewayClass(object) => &object.metadata,
+            Self::BackendTlsPolicy(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
+            Self::HttpRoute(object) => &object.metadata,
+            Self::GrpcRoute(object) => &object.metadata,
+            Self::TlsRoute(object) => &object.metadata,
+            Self::TcpRoute(object) | Self::UdpRoute(object) => &object.metadata,
+            Self::Unserved(metadata) => metadata,
+            Self::Plugin(object) => &object.metadata,
+            Self::BackendTrafficPolicy(object) => &object.metadata,
+            Self::ClientTrafficPolicy(object) => &object.metadata,
+            Self::SluicegateConfiguration(_) => return None,
+        })
+    }
+}
+
+/// An error fault of a field.
+pub fn error(origin: &Origin, key: &ObjectKey, path: &str, message: String, expected: Option<String>) -> Fault {
+    Fault { severity: Severity::Error, place: Some(origin.place(path)), object: Some(key.to_string()), message, expected }
+}
+
+/// A warning of a field.
+pub fn warning(origin: &Origin, key: &ObjectKey, path: &str, message: String, expected: Option<String>) -> Fault {
+    Fault { severity: Severity::Warning, ..error(origin, key, path, message, expected) }
+}
+
+/// Faults show the line they are in, and go to logs and the admin API: a Secret's lines are left out.
+pub fn conceal(faults: &mut [Fault]) {
+    for place in faults.iter_mut().filter_map(|f| f.place.as_mut()) {
+        place.text.clear();
+    }
+}

@@ -1,0 +1,243 @@
+//! From a document to an object of its kind's type.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sluicegate_model::fault::{Fault, Severity};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::misfit::{Misfit, Wanted};
+use super::{Body, Given, Object, ObjectKey, conceal, defaults, error, foreign, go, nulls, ours, typed, warning};
+use crate::manifest::{Document, Origin};
+use crate::validate::custom;
+
+/// Types a document. An object is returned also when it has faults, if its key and type could be told; it is then only good for finding more:
+/// something else stands where its fields are wrong. A [`foreign`] document has neither.
+pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
+    if foreign(&document).is_some() {
+        return (None, Vec::new());
+    }
+    let Document { value, origin, readings } = document;
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (api, kind) = (text("/apiVersion"), text("/kind"));
+    let mut key =
+        ObjectKey { kind: kind.to_owned(), namespace: text("/metadata/namespace").to_owned(), name: text("/metadata/name").to_owned() };
+    if matches!(kind, "Node" | "Namespace" | "GatewayClass") {
+        // Objects of the cluster have no namespace.
+        key.namespace.clear();
+    } else if key.namespace.is_empty() {
+        "default".clone_into(&mut key.namespace);
+    }
+    if api.is_empty() || kind.is_empty() {
+        let message = format!("{} is not set", if kind.is_empty() { "kind" } else { "apiVersion" });
+        let expected = Some("a Kubernetes object: apiVersion, kind, metadata, spec".to_owned());
+        return (None, vec![Fault { object: None, ..error(&origin, &key, "", message, expected) }]);
+    }
+    if key.name.is_empty() {
+        match name(&value, &origin, api, kind) {
+            Ok(name) => key.name = name,
+            Err(message) => return (None, nameless(&origin, &key, message, readings)),
+        }
+    }
+    let mut faults = Vec::new();
+    let typed = Typed { api, kind, value: &value, origin: &origin, key: &key };
+    let body = match (api, kind) {
+        ("v1", "Service") => typed.kubernetes(Body::Service, &mut faults),
+        ("v1", "Pod") => typed.kubernetes(Body::Pod, &mut faults),
+        ("v1", "Node") => typed.kubernetes(Body::Node, &mut faults),
+        ("v1", "Namespace") => typed.kubernetes(Body::Namespace, &mut faults),
+        ("v1", "Secret") => typed.kubernetes(Body::Secret, &mut faults),
+        ("v1", "ConfigMap") => typed.kubernetes(Body::ConfigMap, &mut faults),
+        ("apps/v1", "Deployment") => typed.kubernetes(Body::Deployment, &mut faults),
+        ("discovery.k8s.io/v1", "EndpointSlice") => typed.kubernetes(Body::EndpointSlice, &mut faults),
+        (_, "Gateway") => typed.custom(Body::Gateway, &mut faults),
+        (_, "GatewayClass") => typed.custom(Body::GatewayClass, &mut faults),
+        (_, "BackendTLSPolicy") => typed.custom(Body::BackendTlsPolicy, &mut faults),
+        (_, "ReferenceGrant") => typed.custom(Body::ReferenceGrant, &mut faults),
+        (_, "HTTPRoute") => typed.custom(Body::HttpRoute, &mut faults),
+        (_, "GRPCRoute") => typed.custom(Body::GrpcRoute, &mut faults),
+        (_, "TLSRoute") => typed.custom(Body::TlsRoute, &mut faults),
+        (_, "TCPRoute") => typed.custom(Body::TcpRoute, &mut faults),
+        (_, "UDPRoute") => typed.custom(Body::UdpRoute, &mut faults),
+        ("sluicegate.dev/v1alpha1", "Plugin") => typed.ours(Body::Plugin, &mut faults),
+        ("sluicegate.dev/v1alpha1", "BackendTrafficPolicy") => typed.ours(Body::BackendTrafficPolicy, &mut faults),
+        ("sluicegate.dev/v1alpha1", "ClientTrafficPolicy") => typed.ours(Body::ClientTrafficPolicy, &mut faults),
+        ("sluicegate.dev/v1alpha1", "SluicegateConfiguration") => typed.ours(Body::SluicegateConfiguration, &mut faults),
+        _ => {
+            let expected = "listeners of the Gateway itself are served".to_owned();
+            faults.push(warning(&origin, &key, "kind", format!("{kind} is not served yet"), Some(expected)));
+            typed.custom::<Unserved>(|unserved| Body::Unserved(Box::new(unserved.metadata)), &mut faults)
+        }
+    };
+    read_otherwise(readings, &key, &mut faults);
+    if kind == "Secret" {
+        conceal(&mut faults);
+    }
+    let object = body.map(|mut body| {
+        defaults::set(&mut body);
+        body
+    });
+    let object = object.map(|body| Object { key, body, value: Given::new(value), origin });
+    (object, faults)
+}
+
+/// The name of an object that says none outright.
+fn name(value: &Value, origin: &Origin, api: &str, kind: &str) -> Result<String, String> {
+    if kind == "SluicegateConfiguration" {
+        return Ok("sluicegate".to_owned());
+    }
+    let named = value.pointer("/metadata/name").filter(|name| !name.is_null() && !name.is_string());
+    if named.is_some() {
+        let words = go::cannot_unmarshal(api, kind, value, "metadata.name", Wanted::String);
+        return Err(words.unwrap_or_else(|| "metadata.name: invalid type, expected a string".to_owned()));
+    }
+    match value.pointer("/metadata/generateName").and_then(Value::as_str).filter(|prefix| !prefix.is_empty()) {
+        Some(prefix) => Ok(generate(prefix, origin)),
+        None => Err("metadata.name: Required value: name or generateName is required".to_owned()),
+    }
+}
+
+/// An API server appends five random letters. Here the file and the place in it decide, so that a restart finds the same object.
+fn generate(prefix: &str, origin: &Origin) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    const LONGEST: usize = 63 - 5;
+    let end = (0..=prefix.len().min(LONGEST)).rev().find(|end| prefix.is_char_boundary(*end)).unwrap_or(0);
+    let mut seed = xxh3_64(format!("{}\n{}\n{prefix}", origin.file().display(), origin.number()).as_bytes());
+    let mut name = prefix[..end].to_owned();
+    for _ in 0..5 {
+        let letters = LETTERS.len() as u64;
+        name.push(char::from(LETTERS[usize::try_from(seed % letters).unwrap_or(0)]));
+        seed /= letters;
+    }
+    name
+}
+
+fn nameless(origin: &Origin, key: &ObjectKey, message: String, readings: Vec<Fault>) -> Vec<Fault> {
+    let mut fault = error(origin, key, "metadata.name", message, None);
+    fault.object = None;
+    fault.expected = readings.into_iter().find(|reading| reading.place == fault.place).map(|reading| reading.message);
+    let mut faults = [fault];
+    if key.kind == "Secret" {
+        conceal(&mut faults);
+    }
+    faults.into()
+}
+
+/// What may be read otherwise than it was meant: the reason of an error at the same place, else a warning of its own.
+fn read_otherwise(readings: Vec<Fault>, key: &ObjectKey, faults: &mut Vec<Fault>) {
+    let mut warnings = Vec::new();
+    for mut reading in readings {
+        if key.kind == "Secret" {
+            "a value here is another one in YAML 1.1, as kubectl reads it, than in YAML 1.2".clone_into(&mut reading.message);
+            reading.expected = Some("quotes around it".to_owned());
+        }
+        match faults.iter_mut().find(|fault| fault.severity == Severity::Error && fault.place == reading.place && fault.expected.is_none())
+        {
+            Some(fault) => fault.expected = Some(reading.message),
+            None => warnings.push(Fault { object: Some(key.to_string()), ..reading }),
+        }
+    }
+    faults.splice(0..0, warnings);
+}
+
+/// Of a kind that is not served, what every object has.
+#[derive(serde::Deserialize)]
+struct Unserved {
+    #[serde(default)]
+    metadata: ObjectMeta,
+}
+
+/// A document that is being typed.
+struct Typed<'d> {
+    api: &'d str,
+    kind: &'d str,
+    value: &'d Value,
+    origin: &'d Origin,
+    key: &'d ObjectKey,
+}
+
+impl Typed<'_> {
+    /// A kind of Kubernetes' own, in the API server's words.
+    fn kubernetes<T: DeserializeOwned>(&self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
+        let read = typed::read::<T>(&self.without_nulls());
+        faults.extend(read.wrong.iter().map(|(path, what)| {
+            let words = self.unmarshal(path, what);
+            // Of a Secret the value is not shown.
+            let what = match what {
+                Misfit::Value { .. } if self.kind == "Secret" => "invalid value".to_owned(),
+                what => what.to_string(),
+            };
+            self.error(path, words.unwrap_or_else(|| if path.is_empty() { what } else { format!("{path}: {what}") }))
+        }));
+        faults.extend(read.unknown.iter().map(|path| self.error(path, go::unknown_field(self.api, self.kind, path))));
+        read.body.map(|body| wrap(Box::new(body)))
+    }
+
+    /// A kind of the Gateway API, with the defaults of its schema. That judges it, when all is validated; what serde finds wrong only counts if nothing
+    /// could be read.
+    fn custom<T: DeserializeOwned>(&self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
+        let mut value = self.without_nulls().into_owned();
+        custom::set_defaults(self.kind, &mut value);
+        let read = typed::read::<T>(&value);
+        let metadata = read.unknown.into_iter().filter(|path| path.starts_with("metadata."));
+        let unknown: Vec<String> = metadata.chain(custom::unknown_fields(self.kind, self.value)).collect();
+        faults.extend(unknown.iter().map(|path| self.error(path, go::unknown_field(self.api, self.kind, path))));
+        for (path, what) in read.wrong.iter().filter(|(path, _)| read.body.is_none() || path.starts_with("metadata")) {
+            let words = self.unmarshal(path, what);
+            faults.push(self.error(path, words.unwrap_or_else(|| format!("{path}: {what}"))));
+        }
+        read.body.map(|body| wrap(Box::new(body)))
+    }
+
+    /// A kind of ours; of an unknown field the most similar one is named.
+    fn ours<T: DeserializeOwned>(&self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
+        let read = typed::read::<T>(self.value);
+        let message = |path: &str, what: &Misfit| if path.is_empty() { what.to_string() } else { format!("{path}: {what}") };
+        faults.extend(read.wrong.iter().map(|(path, what)| self.error(path, message(path, what))));
+        // The metadata are Kubernetes' own type; the process's configuration need not have any.
+        for path in read.unknown.iter().filter(|path| *path != "metadata") {
+            let field = path.rsplit('.').next().unwrap_or(path);
+            let close = ours::FIELDS.iter().map(|known| (strsim::jaro_winkler(field, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = close.filter(|(score, _)| *score > 0.8).map(|(_, known)| format!("did you mean {known:?}?"));
+            faults.push(error(self.origin, self.key, path, format!("unknown field {path:?}"), hint));
+        }
+        read.body.map(|body| wrap(Box::new(body)))
+    }
+
+    fn without_nulls(&self) -> Cow<'_, Value> {
+        if !nulls::any(self.value) {
+            return Cow::Borrowed(self.value);
+        }
+        let mut value = self.value.clone();
+        nulls::unset(&mut value, "");
+        Cow::Owned(value)
+    }
+
+    /// The API server's words for a misfit, where it has any.
+    fn unmarshal(&self, path: &str, what: &Misfit) -> Option<String> {
+        let Misfit::Value { wanted, .. } = what else { return None };
+        go::cannot_unmarshal(self.api, self.kind, self.value, path, *wanted)
+    }
+
+    fn error(&self, path: &str, message: String) -> Fault {
+        error(self.origin, self.key, path, message, None)
+    }
+}
+
+/// Reads a document that is no object, with every fault; unknown fields are errors.
+pub fn plain<T: DeserializeOwned>(document: &Document) -> (Option<T>, Vec<Fault>) {
+    let read = typed::read::<T>(&document.value);
+    let fault = |path: &str, message: String| Fault {
+        severity: Severity::Error,
+        place: Some(document.origin.place(path)),
+        object: None,
+        message: if path.is_empty() { message } else { format!("{path}: {message}") },
+        expected: None,
+    };
+    let wrong = read.wrong.into_iter().map(|(path, what)| fault(&path, what.to_string()));
+    let unknown = read.unknown.iter().map(|path| fault(path, "there is no such field".to_owned()));
+    let faults: Vec<Fault> = wrong.chain(unknown).collect();
+    (read.body, faults)
+}

@@ -1,0 +1,66 @@
+//! An object's content as it was given. A tree of it takes some ten times the memory of its text, and once an object was checked few look at it: what
+//! lasts is the text, and who wants the tree has it made.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// The content of an object, JSON.
+#[derive(Clone, Debug)]
+pub struct Given(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    Tree(Arc<Value>),
+    Text(Arc<str>),
+}
+
+impl Given {
+    /// The content.
+    pub fn new(value: Value) -> Self {
+        Self(Form::Tree(Arc::new(value)))
+    }
+
+    /// As a tree. Where the text is kept, it is made anew each time.
+    pub fn tree(&self) -> Arc<Value> {
+        match &self.0 {
+            Form::Tree(tree) => tree.clone(),
+            // It was written by the same library.
+            Form::Text(text) => Arc::new(serde_json::from_str(text).unwrap_or_default()),
+        }
+    }
+
+    /// As text.
+    pub fn json(&self) -> Arc<str> {
+        match &self.0 {
+            Form::Tree(tree) => tree.to_string().into(),
+            Form::Text(text) => text.clone(),
+        }
+    }
+
+    /// The same in less memory.
+    pub(super) fn compact(&mut self) {
+        if let Form::Tree(tree) = &self.0 {
+            self.0 = Form::Text(tree.to_string().into());
+        }
+    }
+}
+
+impl PartialEq for Given {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Form::Tree(a), Form::Tree(b)) => a == b,
+            (Form::Text(a), Form::Text(b)) => a == b,
+            (a, b) => Self(a.clone()).json() == Self(b.clone()).json(),
+        }
+    }
+}
+
+impl Eq for Given {}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.json())
+    }
+}

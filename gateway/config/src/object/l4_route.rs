@@ -1,0 +1,26 @@
+//! TCPRoute and UDPRoute. The crate `gateway-api` has them among experimental types only, of an older version; they are what TLSRoute is without host
+//! names, so the types of its parts are used.
+
+use gateway_api::apis::standard::tlsroutes::{TlsRouteParentRefs, TlsRouteRules};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+
+/// A TCPRoute or a UDPRoute.
+#[derive(Clone, Debug, Deserialize)]
+pub struct L4Route {
+    /// As every object has it.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What is asked for.
+    pub spec: L4RouteSpec,
+}
+
+/// What a TCPRoute or UDPRoute asks for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct L4RouteSpec {
+    /// The Gateways that it wants to be attached to.
+    pub parent_refs: Option<Vec<TlsRouteParentRefs>>,
+    /// One.
+    pub rules: Vec<TlsRouteRules>,
+}

@@ -1,0 +1,117 @@
+//! `BackendTrafficPolicy`: from the gateway to endpoints. Where Envoy Gateway has a field for the same thing, ours has its name.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::health::{HealthCheck, SlowStart};
+use super::{
+    BackendHttp2Policy, BackendProxyProtocol, BackendTls, BackendTrailers, CircuitBreaker, HttpUpgrade, PluginUse, RateLimit, Retry, Span,
+    TargetRef, TcpKeepalive, Timeout,
+};
+
+/// How traffic to Services is balanced, and how their endpoints are found.
+#[derive(Clone, Debug, Deserialize)]
+pub struct BackendTrafficPolicy {
+    /// Name and namespace.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The policy.
+    pub spec: BackendTrafficPolicySpec,
+}
+
+/// See [`BackendTrafficPolicy`].
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendTrafficPolicySpec {
+    /// Services of this namespace.
+    pub target_refs: Vec<TargetRef>,
+    /// Which balancer, with which configuration.
+    pub load_balancer: Option<LoadBalancer>,
+    /// Which discovery plugin, with which configuration.
+    pub discovery: Option<PluginUse>,
+    /// Time-outs.
+    #[serde(default)]
+    pub timeout: Timeout,
+    /// When an exchange is tried again. Default: when no connection was made, and once more when it broke and nothing can have happened.
+    pub retry: Option<Retry>,
+    /// When there is enough to do.
+    #[serde(default)]
+    pub circuit_breaker: CircuitBreaker,
+    /// How many requests may come.
+    pub rate_limit: Option<RateLimit>,
+    /// Of connections to endpoints.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Tell endpoints of the client.
+    pub proxy_protocol: Option<BackendProxyProtocol>,
+    /// HTTP/2 towards endpoints.
+    #[serde(default)]
+    pub http2: BackendHttp2Policy,
+    /// Which fields may come behind a request's content.
+    #[serde(default)]
+    pub trailers: BackendTrailers,
+    /// What an HTTP/1.1 connection may become. Default: a WebSocket.
+    pub http_upgrade: Option<Vec<HttpUpgrade>>,
+    /// Which endpoints are used.
+    #[serde(default)]
+    pub health_check: HealthCheck,
+    /// TLS towards endpoints.
+    pub tls: Option<BackendTls>,
+}
+
+/// A balancer, its configuration, and what to hash.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadBalancer {
+    /// The name of a `Plugin` object or of a built-in balancer. Default `least-request`.
+    pub plugin: Option<String>,
+    /// Checked by the plugin.
+    #[serde(default)]
+    pub config: serde_json::Value,
+    /// What consistent-hash balancers hash.
+    pub hash: Option<Hash>,
+    /// How an endpoint that joins gets its share.
+    pub slow_start: Option<SlowStart>,
+}
+
+/// What to hash.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum Hash {
+    /// The client's address.
+    SourceIP,
+    /// A header's value.
+    Header {
+        /// Which.
+        header: Named,
+    },
+    /// A cookie's value.
+    Cookie {
+        /// Which.
+        cookie: HashedCookie,
+    },
+    /// The path without its query.
+    Path,
+}
+
+/// A cookie to hash, as Envoy Gateway's `consistentHash.cookie`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct HashedCookie {
+    /// The name.
+    pub name: String,
+    /// The gateway sets the cookie where a request has none, to last so long; `0s`: until the browser ends. Default: it is the application's to set.
+    pub ttl: Option<Span>,
+    /// Attributes of the cookie that the gateway sets, besides `HttpOnly` and, over TLS, `Secure`. Default `Path: /` and `SameSite: Lax`; an empty
+    /// value: the name alone.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A name.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+}

@@ -1,0 +1,93 @@
+//! Our kinds, group `sluicegate.dev/v1alpha1`, in the shape of Gateway API policy attachment (GEP-713): a file a kind.
+
+mod backend;
+mod client;
+mod configuration;
+mod connection;
+mod forwarding;
+mod health;
+mod http2;
+mod plugin;
+mod rate;
+mod retry;
+mod timeout;
+mod tls;
+mod values;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+pub use backend::*;
+pub use client::*;
+pub use configuration::*;
+pub use connection::*;
+pub use forwarding::*;
+pub use health::*;
+pub use http2::*;
+pub use plugin::*;
+pub use rate::*;
+pub use retry::*;
+// Choices that the data plane obeys just as policies write them.
+pub use sluicegate_model::settings::{
+    EscapedReserved, EscapedSlashes, ForwardedAction, HalfClose, PathParameters, RequestIdAction, Trigger, WithUnderscoresAction,
+};
+pub use timeout::*;
+pub use tls::*;
+pub use values::*;
+
+/// What a policy attaches to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRef {
+    /// Empty for Service, `gateway.networking.k8s.io` for Gateway.
+    #[serde(default)]
+    pub group: String,
+    /// `Service` or `Gateway`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// A port's or listener's name; none: all of them.
+    pub section_name: Option<String>,
+}
+
+/// A plugin and its configuration.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginUse {
+    /// The name of a `Plugin` object or of a built-in plugin.
+    pub plugin: String,
+    /// Checked by the plugin.
+    #[serde(default)]
+    pub config: serde_json::Value,
+}
+
+/// All field names of our kinds, for hints.
+pub(super) static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let mut names = BTreeSet::from(["metadata", "spec"].map(str::to_owned));
+    for schema in [
+        schemars::schema_for!(PluginSpec),
+        schemars::schema_for!(BackendTrafficPolicySpec),
+        schemars::schema_for!(ClientTrafficPolicySpec),
+        schemars::schema_for!(SluicegateConfiguration),
+    ] {
+        properties(schema.as_value(), &mut names);
+    }
+    names
+});
+
+fn properties(schema: &Value, names: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::Object(properties)) = fields.get("properties") {
+                names.extend(properties.keys().cloned());
+            }
+            fields.values().for_each(|value| properties(value, names));
+        }
+        Value::Array(items) => items.iter().for_each(|item| properties(item, names)),
+        _ => {}
+    }
+}

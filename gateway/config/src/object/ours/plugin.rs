@@ -1,0 +1,145 @@
+//! `Plugin`: which code decides, and what it may use.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sluicegate_model::plugin::PluginKind;
+
+use super::values::{Bytes, Span};
+
+/// Loads a plugin.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Plugin {
+    /// Name and namespace.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What to load.
+    pub spec: PluginSpec,
+}
+
+/// What to load.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginSpec {
+    /// What it decides.
+    pub kind: PluginKind,
+    /// Where its code is.
+    pub source: PluginSource,
+    /// What its instances may use.
+    #[serde(default)]
+    pub limits: PluginLimits,
+    /// What it may reach.
+    #[serde(default)]
+    pub capabilities: PluginCapabilities,
+    /// What happens to traffic when it fails.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
+    /// What becomes of what its pools know.
+    #[serde(default)]
+    pub state: PluginState,
+    /// How a new version of a balancer takes over. Default: at once.
+    #[serde(default)]
+    pub rollout: PluginRollout,
+}
+
+/// How a new version takes over: in the shadow of the one that serves, then for a share of the exchanges, then for all. Each is left out unless set.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginRollout {
+    /// It is asked what the version that serves is asked, and nothing it says is used.
+    pub shadow: Option<ShadowRollout>,
+    /// It serves a share of the exchanges, and is promoted or rolled back by what comes of them.
+    pub canary: Option<CanaryRollout>,
+}
+
+/// See [`PluginRollout::shadow`].
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShadowRollout {
+    /// How long.
+    pub duration: Span,
+    /// The largest share of picks, in percent, in which it may differ; judged from 100 picks on. Default: any.
+    pub max_disagreement: Option<f64>,
+}
+
+/// See [`PluginRollout::canary`].
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryRollout {
+    /// Its share of the exchanges, in percent, 1 to 99. Default 10.
+    pub weight: Option<u32>,
+    /// How long; longer, if `minRequests` have not come.
+    pub duration: Span,
+    /// How much more of its exchanges may fail, in percent of all. Default 1.
+    pub max_error_rate_increase: Option<f64>,
+    /// How much longer its exchanges may take on average, in percent. Default 50.
+    pub max_latency_increase: Option<f64>,
+    /// It is judged from so many exchanges on. Default 50.
+    pub min_requests: Option<u32>,
+}
+
+/// What becomes of what a balancer's pools know. Over a swap it is handed over in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginState {
+    /// Whether it is kept in the gateway's state folder, so that a restart goes on with it. Default: no.
+    #[serde(default)]
+    pub persist: bool,
+}
+
+/// What a plugin may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginCapabilities {
+    /// Hosts a discovery plugin may look up and send HTTP requests to: `sd.example.com`, `*.example.com`, `10.0.0.1:8080`. Without a port: any
+    /// port. Default: none.
+    #[serde(default)]
+    pub allowed_hosts: Vec<String>,
+    /// Files a discovery plugin may read, relative to the folder of this object's own file; the last part may be a pattern: `targets.yaml`,
+    /// `sd/*.json`. Default: none.
+    #[serde(default)]
+    pub allowed_files: Vec<String>,
+    /// Whether a discovery plugin may publish endpoints with loopback addresses, and so send clients to what listens for this host alone. Default: no.
+    #[serde(default)]
+    pub allow_loopback_endpoints: bool,
+}
+
+/// What happens to traffic when a plugin fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum FailurePolicy {
+    /// The failure ladder: the previous good generation, then a native choice.
+    #[default]
+    Fallback,
+    /// The exchange fails.
+    Fail,
+}
+
+/// Where a plugin's code is: exactly one of `builtin` and `file`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginSource {
+    /// The name of a built-in plugin.
+    pub builtin: Option<String>,
+    /// A `.wasm` file; relative to the folder of this object's own file.
+    pub file: Option<String>,
+    /// Hex SHA-256 the file must have.
+    pub sha256: Option<String>,
+}
+
+/// What a plugin's instances may use.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginLimits {
+    /// Linear memory of one instance, a Kubernetes quantity (`64Mi`). Default 64Mi.
+    pub memory: Option<Bytes>,
+    /// Time of one call on the request path (`20ms`). Default 20ms.
+    pub deadline: Option<Span>,
+    /// Time of one call off the request path. Default 2s.
+    pub configure_deadline: Option<Span>,
+    /// What its instances share, all keys and values together (`4Mi`). Default 4Mi.
+    pub shared_memory: Option<Bytes>,
+    /// Entries of it. Default 16384.
+    pub shared_entries: Option<u32>,
+    /// Requests and look-ups of a discovery plugin under way at once, from 1 to 4096. Default 64.
+    pub requests: Option<usize>,
+}

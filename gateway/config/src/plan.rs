@@ -1,0 +1,417 @@
+//! The objects compiled and joined: services, listeners, routers, plugins, with every fault found. Pure and deterministic.
+//!
+//! Here is what comes of it; [`planner`] makes it of [parts](compile::Part), one an object, and makes anew the parts that a change reaches.
+
+mod addresses;
+mod compile;
+mod effect;
+mod forwarding;
+mod gateways;
+mod health;
+mod http2;
+mod limits;
+mod planner;
+mod policies;
+mod references;
+mod routes;
+mod services;
+mod settings;
+mod tls;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluicegate_model::fault::{Fault, Place};
+use sluicegate_model::plugin::{Limits, PluginKind};
+use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
+use sluicegate_model::rollout::Rollout;
+use sluicegate_model::route::{ListenerInfo, Protocol, ServiceRef};
+use sluicegate_model::settings::{BackendSettings, ClientSettings};
+use sluicegate_model::snapshot::{AppProtocol, HashKey, Side};
+use sluicegate_model::tls::{ServerSettings, UpstreamSettings};
+
+use crate::family::ServiceFamilies;
+use crate::manifest::Origin;
+use crate::object::ours::FailurePolicy;
+use crate::object::{Object, ObjectKey};
+
+pub use addresses::Conflict;
+pub use gateways::{Attachment, CONTROLLER, GatewayListener, PlannedGateway};
+pub use planner::{Delta, Planned, Planner, compile};
+pub(crate) use routes::parents;
+pub use routes::{GROUP, ParentRef, PlannedRoute, Refusal, RouteKind, Verdict};
+pub use services::has_foreign_class;
+
+/// Built-in plugins, usable by their name without a `Plugin` object.
+pub const BUILTINS: &[(&str, PluginKind)] = &[
+    ("bounded-load", PluginKind::Balancer),
+    ("http", PluginKind::Discovery),
+    ("file", PluginKind::Discovery),
+    ("dns", PluginKind::Discovery),
+    ("consul", PluginKind::Discovery),
+    ("kubernetes", PluginKind::Discovery),
+    ("least-request", PluginKind::Balancer),
+    ("maglev", PluginKind::Balancer),
+    ("peak-ewma", PluginKind::Balancer),
+    ("priority", PluginKind::Balancer),
+    ("random", PluginKind::Balancer),
+    ("rendezvous", PluginKind::Balancer),
+    ("ring-hash", PluginKind::Balancer),
+    ("round-robin", PluginKind::Balancer),
+    ("rules", PluginKind::Router),
+    ("slow-start", PluginKind::Balancer),
+    ("static", PluginKind::Discovery),
+    ("sticky", PluginKind::Balancer),
+    ("zone-aware", PluginKind::Balancer),
+];
+
+/// What was allocated for Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocations {
+    /// By namespace, name, port, protocol.
+    pub node_ports: BTreeMap<(String, String, u16, String), u16>,
+    /// By namespace, name; at most one of each IP family, the primary one's first.
+    pub cluster_ips: BTreeMap<(String, String), Vec<IpAddr>>,
+    /// Likewise.
+    pub load_balancer: BTreeMap<(String, String), Vec<IpAddr>>,
+    /// By namespace, name.
+    pub families: BTreeMap<(String, String), ServiceFamilies>,
+    /// By namespace, name.
+    pub health_check_node_ports: BTreeMap<(String, String), u16>,
+}
+
+impl Allocations {
+    /// The Services, by namespace and name, of which something else is allocated than there.
+    pub fn differences(&self, other: &Self) -> BTreeSet<(String, String)> {
+        let mut all = BTreeSet::new();
+        let of_port = |key: &(String, String, u16, String)| (key.0.clone(), key.1.clone());
+        differ(&self.node_ports, &other.node_ports, |key| _ = all.insert(of_port(key)));
+        let mut note = |key: &(String, String)| _ = all.insert(key.clone());
+        differ(&self.cluster_ips, &other.cluster_ips, &mut note);
+        differ(&self.load_balancer, &other.load_balancer, &mut note);
+        differ(&self.families, &other.families, &mut note);
+        differ(&self.health_check_node_ports, &other.health_check_node_ports, &mut note);
+        all
+    }
+}
+
+/// Says which keys of two maps have different values, or only one.
+fn differ<K: Ord, V: PartialEq>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, mut note: impl FnMut(&K)) {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    loop {
+        match (a.peek(), b.peek()) {
+            (None, None) => return,
+            (Some((key, value)), Some((other, there))) if key == other => {
+                if value != there {
+                    note(key);
+                }
+                a.next();
+                b.next();
+            }
+            (Some((key, _)), Some((other, _))) if key < other => {
+                note(key);
+                a.next();
+            }
+            (Some((key, _)), None) => {
+                note(key);
+                a.next();
+            }
+            (_, Some((other, _))) => {
+                note(other);
+                b.next();
+            }
+        }
+    }
+}
+
+/// What the plan depends on besides the objects.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Local addresses node ports are served on; empty: all, of both IP families.
+    pub node_addresses: Vec<IpAddr>,
+    /// The unspecified addresses, `0.0.0.0` and `::`, of the IP families that this machine has; empty: both.
+    pub wildcards: Vec<IpAddr>,
+    /// This node.
+    pub here: Here,
+    /// Whether endpoints that the objects themselves name may have loopback addresses.
+    pub loopback_endpoints: LoopbackEndpoints,
+}
+
+impl Settings {
+    /// Where all local addresses are listened on: with one socket for each IP family, as what leads where may differ between them.
+    pub(crate) fn everywhere(&self) -> &[IpAddr] {
+        const BOTH: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        if self.wildcards.is_empty() { BOTH } else { &self.wildcards }
+    }
+}
+
+/// Whether endpoints may have loopback addresses: whoever says so sends outside clients to what listens for this host alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoopbackEndpoints {
+    /// They may.
+    Allowed,
+    /// They are refused.
+    #[default]
+    Refused,
+}
+
+/// Discovery plugins that publish what the operator's own objects say: Pods and EndpointSlices, and the lists of policies.
+const OF_OBJECTS: [&str; 2] = ["kubernetes", "static"];
+
+/// The result.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// All Services.
+    pub services: Vec<Arc<PlannedService>>,
+    /// No two have the same protocol and address.
+    pub listeners: Vec<Arc<PlannedListener>>,
+    /// The routers of the listeners.
+    pub routers: Vec<Arc<PlannedRouter>>,
+    /// The GatewayClasses that are this gateway's.
+    pub classes: Vec<Arc<Object>>,
+    /// The Gateways of this gateway's classes.
+    pub gateways: Vec<Arc<PlannedGateway>>,
+    /// All routes, by kind, namespace and name.
+    pub routes: Vec<Arc<PlannedRoute>>,
+    /// Listeners of Gateways that others have taken the address of.
+    pub conflicts: Vec<Conflict>,
+    /// For load balancers in front.
+    pub health_checks: Vec<Arc<PlannedHealthCheck>>,
+    /// Every plugin named by an object or used.
+    pub plugins: Vec<PlannedPlugin>,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// A Service.
+#[derive(Clone, Debug)]
+pub struct PlannedService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its type, `Headless` for headless ones.
+    pub type_: String,
+    /// Whether traffic to it is forwarded.
+    pub proxied: bool,
+    /// Whether routes may lead to it, as to those that are forwarded and to headless ones.
+    pub routable: bool,
+    /// Its IP families.
+    pub families: ServiceFamilies,
+    /// Its ClusterIPs.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `externalIPs` and load balancer addresses.
+    pub external_ips: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<PlannedPort>,
+    /// The Service.
+    pub object: Arc<Object>,
+}
+
+/// Where a load balancer in front asks whether this node has endpoints of a Service: its `healthCheckNodePort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedHealthCheck {
+    /// Of the Service.
+    pub namespace: String,
+    /// Of the Service.
+    pub name: String,
+    /// Where it is answered.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A service port.
+#[derive(Clone, Debug)]
+pub struct PlannedPort {
+    /// What names it.
+    pub service: ServiceRef,
+    /// The port's name, or empty.
+    pub name: String,
+    /// `TCP`, `UDP`, `SCTP`.
+    pub protocol: String,
+    /// Its node port.
+    pub node_port: Option<u16>,
+    /// What it speaks.
+    pub app_protocol: AppProtocol,
+    /// Its balancer.
+    pub balancer: PluginUse,
+    /// Its discovery plugin.
+    pub discovery: PluginUse,
+    /// What is hashed.
+    pub hash: Option<HashKey>,
+    /// For traffic from inside.
+    pub internal: TrafficPolicy,
+    /// For traffic from outside.
+    pub external: TrafficPolicy,
+    /// `trafficDistribution`.
+    pub distribution: Distribution,
+    /// `sessionAffinity: ClientIP`.
+    pub affinity: Option<Duration>,
+    /// What its policy says.
+    pub settings: Arc<BackendSettings>,
+    /// Whether its endpoints speak TLS.
+    pub tls: PlannedEndpointTls,
+}
+
+/// See [`sluicegate_model::snapshot::EndpointTls`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PlannedEndpointTls {
+    /// They speak plain text.
+    #[default]
+    Off,
+    /// They speak TLS.
+    On(Arc<UpstreamSettings>),
+    /// They do, and nobody says how to verify them.
+    Untold,
+    /// They do, and what is said of it is broken, which is among the faults.
+    Broken,
+}
+
+/// A plugin and its configuration, JSON.
+#[derive(Clone, Debug)]
+pub struct PluginUse {
+    /// Its name.
+    pub plugin: String,
+    /// JSON.
+    pub config: String,
+    /// Where it is configured: the object, and the path of the field that holds `plugin` and `config`; none for a default.
+    pub at: Option<(Arc<Origin>, String)>,
+}
+
+impl PluginUse {
+    /// Where a field of the configuration stands; of the use itself if the field is empty.
+    pub fn place(&self, field: &str) -> Option<Place> {
+        let (origin, path) = self.at.as_ref()?;
+        let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
+        Some(if field.is_empty() { origin.place(path) } else { origin.place(&format!("{path}.config{dot}{field}")) })
+    }
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug)]
+pub struct PlannedListener {
+    /// Where.
+    pub address: SocketAddr,
+    /// For people.
+    pub name: String,
+    /// What to do.
+    pub front: PlannedFront,
+    /// What its policy says.
+    pub settings: Arc<ClientSettings>,
+}
+
+/// See [`sluicegate_model::snapshot::Front`].
+#[derive(Clone, Debug)]
+pub enum PlannedFront {
+    /// Forward connections.
+    Tcp(PlannedTarget),
+    /// Forward datagrams.
+    Udp(PlannedTarget),
+    /// Forward requests, by host name.
+    Http(Vec<(Option<String>, PlannedTarget)>),
+    /// TLS, by server name.
+    Tls(Vec<PlannedTlsHost>),
+}
+
+/// See [`sluicegate_model::snapshot::TlsHost`].
+#[derive(Clone, Debug)]
+pub struct PlannedTlsHost {
+    /// The server name.
+    pub hostname: Option<String>,
+    /// What becomes of the TLS.
+    pub mode: PlannedTlsMode,
+    /// Where it leads.
+    pub target: PlannedTarget,
+}
+
+/// See [`sluicegate_model::snapshot::TlsMode`].
+#[derive(Clone, Debug)]
+pub enum PlannedTlsMode {
+    /// Left as it is.
+    Passthrough,
+    /// Ended, and its bytes forwarded.
+    Tcp(Arc<ServerSettings>),
+    /// Ended, and requests taken from it.
+    Http(Arc<ServerSettings>),
+}
+
+impl PlannedFront {
+    /// What carries it.
+    pub fn protocol(&self) -> Protocol {
+        if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
+    }
+}
+
+/// See [`sluicegate_model::snapshot::Target`].
+#[derive(Clone, Debug)]
+pub enum PlannedTarget {
+    /// A service port, of the listener's protocol.
+    Service {
+        /// Which.
+        service: ServiceRef,
+        /// Which of its pools.
+        side: Side,
+    },
+    /// Wherever a router says.
+    Router(Arc<PlannedRouter>),
+    /// 404, a reset or a drop.
+    Nothing,
+}
+
+/// A router of a listener.
+#[derive(Clone, Debug)]
+pub struct PlannedRouter {
+    /// The router.
+    pub plugin: PluginUse,
+    /// The listener.
+    pub listener: ListenerInfo,
+}
+
+/// Where a plugin's code is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginSource {
+    /// In the binary.
+    Builtin(String),
+    /// In a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Hex SHA-256 it must have.
+        sha256: Option<String>,
+    },
+}
+
+/// A plugin to load.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedPlugin {
+    /// Its name.
+    pub name: String,
+    /// What it must be.
+    pub kind: PluginKind,
+    /// Its code.
+    pub source: PluginSource,
+    /// Its instances' limits.
+    pub limits: Limits,
+    /// What happens to traffic when it fails.
+    pub failure_policy: FailurePolicy,
+    /// Whether what its pools know outlives the gateway.
+    pub persists: bool,
+    /// How a new version takes over; none: at once.
+    pub rollout: Rollout,
+    /// Whether it may publish loopback addresses.
+    pub loopback_endpoints: LoopbackEndpoints,
+    /// Where it is configured.
+    pub place: Option<Place>,
+}
+
+impl PlannedPlugin {
+    /// Its file, if it is not built in.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.source {
+            PluginSource::File { path, .. } => Some(path),
+            PluginSource::Builtin(_) => None,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What one object comes to: [`Compiler`] makes a [`Part`] of the plan, and notes what it has looked at. The other files of this folder are more of
+//! it, one a subject.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluicegate_model::allowed_file::AllowedFiles;
+use sluicegate_model::rollout::{Canary, Shadow};
+
+use super::effect::Counted;
+use super::settings::Defaults;
+use super::*;
+use crate::object::error;
+use crate::object::ours::{CanaryRollout, Plugin, PluginRollout, ShadowRollout};
+use crate::objects::{Objects, Target};
+
+/// What one object comes to.
+#[derive(Default)]
+pub(super) struct Part {
+    pub(super) class: Option<Arc<Object>>,
+    pub(super) route: Option<Arc<PlannedRoute>>,
+    pub(super) gateway: Option<Arc<PlannedGateway>>,
+    pub(super) service: Option<Arc<PlannedService>>,
+    pub(super) health_check: Option<Arc<PlannedHealthCheck>>,
+    pub(super) plugin: Option<Arc<PlannedPlugin>>,
+    pub(super) routers: Vec<Arc<PlannedRouter>>,
+    /// Where it would like to listen, in this order.
+    pub(super) claims: Vec<Claim>,
+    /// Of all kinds but [`Part::policy_faults`].
+    pub(super) faults: Vec<Fault>,
+    /// Of a policy: targets that are not there or not served; fields without effect; targets that another policy has.
+    pub(super) policy_faults: [Vec<Fault>; 3],
+    /// Plugins by name.
+    pub(super) used: BTreeMap<String, PluginKind>,
+    /// Policies, and what they count for here.
+    pub(super) counted: Vec<Counted>,
+    /// What else it depends on.
+    pub(super) reads: BTreeSet<Read>,
+}
+
+/// An address that an object would like to listen on.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub(super) object: Arc<Object>,
+    /// The field that says so.
+    pub(super) path: String,
+    pub(super) listener: Arc<PlannedListener>,
+}
+
+/// What was looked at besides the object itself: when it changes, the part is made anew.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Read {
+    /// One object, be it there or not.
+    Object(ObjectKey),
+    /// The policies of one target.
+    Targeting(Target),
+    /// The routes that name a Gateway as a parent, and what they come to.
+    Attached(Target),
+    /// The ReferenceGrants of a namespace.
+    Grants(String),
+    /// Whether there are `Plugin` objects of this name, and their kinds.
+    Plugin(String),
+    /// All of them.
+    Plugins,
+}
+
+/// What a plugin finds elsewhere needs the permission of its `Plugin` object.
+pub(super) fn loopback_endpoints(source: &PluginSource, permitted: bool, settings: &Settings) -> LoopbackEndpoints {
+    match source {
+        _ if permitted => LoopbackEndpoints::Allowed,
+        PluginSource::Builtin(name) if OF_OBJECTS.contains(&name.as_str()) => settings.loopback_endpoints,
+        _ => LoopbackEndpoints::Refused,
+    }
+}
+
+pub(super) struct Compiler<'a> {
+    pub(super) part: Part,
+    pub(super) objects: &'a Objects,
+    pub(super) allocations: &'a Allocations,
+    pub(super) settings: &'a Settings,
+    pub(super) defaults: &'a Defaults,
+    /// The `Plugin` objects, in their order.
+    pub(super) plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
+    /// Of all objects, as far as they are made: routes before Gateways.
+    pub(super) parts: &'a HashMap<ObjectKey, Part>,
+    /// References to Secrets and ConfigMaps that may not be used, and why.
+    pub(super) refused: Vec<Refusal>,
+    reads: RefCell<BTreeSet<Read>>,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(
+        objects: &'a Objects,
+        allocations: &'a Allocations,
+        settings: &'a Settings,
+        defaults: &'a Defaults,
+        plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
+        parts: &'a HashMap<ObjectKey, Part>,
+    ) -> Self {
+        let (part, refused, reads) = (Part::default(), Vec::new(), RefCell::default());
+        Self { part, objects, allocations, settings, defaults, plugins, parts, refused, reads }
+    }
+
+    pub(super) fn done(self) -> Part {
+        Part { reads: self.reads.into_inner(), ..self.part }
+    }
+
+    /// What is looked at now counts for what comes of it.
+    pub(super) fn read(&self, what: Read) {
+        self.reads.borrow_mut().insert(what);
+    }
+
+    /// One object.
+    pub(super) fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<&'a Arc<Object>> {
+        self.read(Read::Object(ObjectKey { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }));
+        self.objects.get(kind, namespace, name)
+    }
+
+    /// The policies of a target, of all kinds.
+    pub(super) fn policies(&self, kind: &str, namespace: &str, name: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        let target = Target { namespace: namespace.to_owned(), kind: kind.to_owned(), name: name.to_owned() };
+        let found: Vec<_> = self.objects.targeting(&target).collect();
+        self.read(Read::Targeting(target));
+        found.into_iter()
+    }
+
+    /// The routes that name a Gateway.
+    pub(super) fn attached(&self, gateway: &ObjectKey) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        let target = Target { namespace: gateway.namespace.clone(), kind: gateway.kind.clone(), name: gateway.name.clone() };
+        let found: Vec<_> = self.objects.attached(&target).collect();
+        self.read(Read::Attached(target));
+        found.into_iter()
+    }
+
+    pub(super) fn plugin_object(&mut self, object: &Object, plugin: &Plugin) {
+        let folder = object.origin.file().parent().unwrap_or_else(|| std::path::Path::new("."));
+        let source = match (&plugin.spec.source.builtin, &plugin.spec.source.file) {
+            (Some(name), _) => PluginSource::Builtin(name.clone()),
+            (None, Some(file)) => PluginSource::File { path: folder.join(file), sha256: plugin.spec.source.sha256.clone() },
+            (None, None) => return,
+        };
+        let (given, defaults) = (&plugin.spec.limits, Limits::default());
+        let limits = Limits {
+            memory: given.memory.map_or(defaults.memory, |m| m.0),
+            deadline: given.deadline.map_or(defaults.deadline, |d| d.0),
+            configure_deadline: given.configure_deadline.map_or(defaults.configure_deadline, |d| d.0),
+            // Those that could not be read are faults of the object, which is then not planned.
+            allowed_hosts: plugin.spec.capabilities.allowed_hosts.iter().filter_map(|host| host.parse().ok()).collect(),
+            shared_entries: given.shared_entries.map_or(defaults.shared_entries, |n| n as usize),
+            shared_bytes: given.shared_memory.map_or(defaults.shared_bytes, |m| m.0),
+            allowed_files: AllowedFiles {
+                base: folder.to_owned(),
+                files: plugin.spec.capabilities.allowed_files.iter().filter_map(|file| file.parse().ok()).collect(),
+            },
+            requests: given.requests.unwrap_or(defaults.requests),
+        };
+        let place = Some(object.origin.place("spec.source"));
+        self.part.plugin = Some(Arc::new(PlannedPlugin {
+            loopback_endpoints: loopback_endpoints(&source, plugin.spec.capabilities.allow_loopback_endpoints, self.settings),
+            name: object.key.name.clone(),
+            kind: plugin.spec.kind,
+            source,
+            limits,
+            failure_policy: plugin.spec.failure_policy,
+            persists: plugin.spec.state.persist,
+            rollout: rollout(&plugin.spec.rollout),
+            place,
+        }));
+    }
+
+    /// Resolves the reference to a plugin; an unknown one is a fault, and the default serves.
+    pub(super) fn plugin(&mut self, object: &Object, path: &str, name: &str, kind: PluginKind, config: &Value) -> Option<PluginUse> {
+        self.read(Read::Plugin(name.to_owned()));
+        let known = || self.plugins.values().map(|(name, kind)| (name.as_str(), *kind)).chain(BUILTINS.iter().copied());
+        if !known().any(|known| known == (name, kind)) {
+            self.read(Read::Plugins);
+            let message = format!("{path}: there is no {kind} {name:?}");
+            let known: Vec<&str> = known().filter(|(_, k)| *k == kind).map(|(name, _)| name).collect();
+            let hint = format!("one of: {}", known.join(", "));
+            self.part.faults.push(error(&object.origin, &object.key, path, message, Some(hint)));
+            return None;
+        }
+        self.part.used.insert(name.to_owned(), kind);
+        let config = if config.is_null() { "{}".to_owned() } else { config.to_string() };
+        let path = path.strip_suffix(".plugin").unwrap_or(path).to_owned();
+        Some(PluginUse { plugin: name.to_owned(), config, at: Some((object.origin.clone(), path)) })
+    }
+
+    pub(super) fn builtin(&mut self, name: &str, kind: PluginKind) -> PluginUse {
+        self.part.used.insert(name.to_owned(), kind);
+        PluginUse { plugin: name.to_owned(), config: "{}".to_owned(), at: None }
+    }
+
+    pub(super) fn router(&mut self, kind: &str, target: &Object, section: &str, listener: ListenerInfo) -> Option<Arc<PlannedRouter>> {
+        let (object, policy) = self.client_policy(kind, target, section)?;
+        let router = policy.spec.router.as_ref()?;
+        let plugin = self.plugin(object, "spec.router.plugin", &router.plugin, PluginKind::Router, &router.config)?;
+        Some(self.routed(plugin, listener))
+    }
+
+    /// A listener's router.
+    pub(super) fn routed(&mut self, plugin: PluginUse, listener: ListenerInfo) -> Arc<PlannedRouter> {
+        let router = Arc::new(PlannedRouter { plugin, listener });
+        self.part.routers.push(router.clone());
+        router
+    }
+
+    pub(super) fn listen(&mut self, object: &Arc<Object>, path: &str, listener: PlannedListener) {
+        self.part.claims.push(Claim { object: object.clone(), path: path.to_owned(), listener: Arc::new(listener) });
+    }
+}
+
+fn rollout(given: &PluginRollout) -> Rollout {
+    let shadow = |given: &ShadowRollout| Shadow { duration: given.duration.0, max_disagreement: given.max_disagreement };
+    let canary = |given: &CanaryRollout| Canary {
+        weight: given.weight.unwrap_or(10),
+        duration: given.duration.0,
+        max_error_rate_increase: given.max_error_rate_increase.unwrap_or(1.0),
+        max_latency_increase: given.max_latency_increase.unwrap_or(50.0),
+        min_requests: given.min_requests.unwrap_or(50).into(),
+    };
+    Rollout { shadow: given.shadow.as_ref().map(shadow), canary: given.canary.as_ref().map(canary) }
+}

@@ -1,0 +1,341 @@
+//! The plan, kept up to date: an object is one [`Part`], which says what else it has looked at, and is made anew when that changes. So the cost of a
+//! change is what it reaches, however many objects there are. Two things are joined from all parts: who listens where ([`Addresses`]), and what each
+//! policy counts for.
+
+use std::collections::{HashMap, HashSet};
+
+use super::addresses::Addresses;
+use super::compile::{Compiler, Part, Read, loopback_endpoints};
+use super::effect::Counted;
+use super::settings::Defaults;
+use super::*;
+use crate::object::Body;
+use crate::objects::{Change, Objects, targets};
+
+/// A plan from nothing.
+pub fn compile(objects: &[Arc<Object>], allocations: &Allocations, settings: &Settings) -> Plan {
+    let objects = Objects::new(objects);
+    let mut planner = Planner::new(settings.clone());
+    let changes: Vec<Change> = objects.iter().cloned().map(Change::Applied).collect();
+    planner.update(&objects, changes.iter().map(|change| (change, None)), allocations, []);
+    planner.plan
+}
+
+/// What an update of the plan has changed.
+#[derive(Clone, Debug, Default)]
+pub struct Delta {
+    /// Services by namespace and name: how they were planned, and how they are. None: not at all.
+    pub services: BTreeMap<(String, String), Planned>,
+    /// How many parts were made.
+    pub made: usize,
+}
+
+/// How a Service was planned before, and how it is now.
+pub type Planned = (Option<Arc<PlannedService>>, Option<Arc<PlannedService>>);
+
+/// Keeps a plan.
+#[derive(Default)]
+pub struct Planner {
+    settings: Settings,
+    defaults: Defaults,
+    parts: HashMap<ObjectKey, Part>,
+    /// Whose parts have looked at what.
+    readers: HashMap<Read, HashSet<ObjectKey>>,
+    /// The `Plugin` objects.
+    plugins: BTreeMap<ObjectKey, (String, PluginKind)>,
+    /// By the policy, what it counts for; the rank of the kind and the object that says so.
+    counted: HashMap<ObjectKey, BTreeMap<(u8, ObjectKey), Vec<Counted>>>,
+    /// Plugins by the number of parts that use them.
+    used: BTreeMap<(String, PluginKind), usize>,
+    addresses: Addresses,
+    /// By the names of Services.
+    services: BTreeMap<ObjectKey, Arc<PlannedService>>,
+    /// Objects whose parts have routers or health checks, by rank.
+    routing: BTreeSet<(u8, ObjectKey)>,
+    checking: BTreeSet<ObjectKey>,
+    /// GatewayClasses, routes and Gateways that are planned.
+    classes: BTreeSet<ObjectKey>,
+    routes: BTreeSet<ObjectKey>,
+    gateways: BTreeSet<ObjectKey>,
+    /// Objects whose parts have faults.
+    faulty: BTreeSet<(u8, ObjectKey)>,
+    plan: Plan,
+}
+
+/// How many ranks there are.
+const RANKS: usize = 5;
+/// The rank of Services, and that of policies.
+const SERVICES: usize = 1;
+const POLICIES: usize = 4;
+
+/// Objects that are to be made anew, by rank.
+type Dirty = [BTreeSet<ObjectKey>; RANKS];
+
+/// Services are planned before routes, these before Gateways, these before policies. None: nothing is planned of it.
+fn rank(object: &Object) -> Option<u8> {
+    match &object.body {
+        Body::Plugin(_)
+        | Body::GatewayClass(_)
+        | Body::Service(_)
+        | Body::HttpRoute(_)
+        | Body::GrpcRoute(_)
+        | Body::TlsRoute(_)
+        | Body::TcpRoute(_)
+        | Body::UdpRoute(_)
+        | Body::Gateway(_)
+        | Body::BackendTrafficPolicy(_)
+        | Body::ClientTrafficPolicy(_) => Some(rank_of(&object.key.kind)),
+        _ => None,
+    }
+}
+
+/// The rank of an object that is planned, by its kind.
+fn rank_of(kind: &str) -> u8 {
+    match kind {
+        "Plugin" | "GatewayClass" => 0,
+        "Service" => 1,
+        "Gateway" => 3,
+        _ if RouteKind::named(kind).is_some() => 2,
+        _ => 4,
+    }
+}
+
+impl Planner {
+    /// Without objects.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// The plan as it is.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// One Service of it.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<PlannedService>> {
+        let key = ObjectKey { kind: "Service".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() };
+        self.services.get(&key)
+    }
+
+    /// Brings the plan up to date. `objects` are all there are now; of each change the object as it was before is given. `allocated` are the Services,
+    /// by namespace and name, of which something else is allocated than before.
+    pub fn update<'c>(
+        &mut self,
+        objects: &Objects,
+        changes: impl IntoIterator<Item = (&'c Change, Option<Arc<Object>>)>,
+        allocations: &Allocations,
+        allocated: impl IntoIterator<Item = (String, String)>,
+    ) -> Delta {
+        let mut dirty = Dirty::default();
+        for (change, old) in changes {
+            self.reach(change, old.as_deref(), objects, &mut dirty);
+        }
+        for (namespace, name) in allocated {
+            dirty[SERVICES].insert(ObjectKey { kind: "Service".to_owned(), namespace, name });
+        }
+        let mut delta = Delta::default();
+        for rank in 0..RANKS {
+            // What is made now may make more of the following ranks dirty.
+            for key in std::mem::take(&mut dirty[rank]) {
+                self.make(&key, objects, allocations, &mut dirty, &mut delta);
+            }
+        }
+        let listens = self.addresses.settle();
+        if delta.made > 0 || listens {
+            self.join();
+        }
+        delta
+    }
+
+    /// What a change reaches: the object itself, and whoever has looked at it, at its old form as well as at its new one.
+    fn reach(&mut self, change: &Change, old: Option<&Object>, objects: &Objects, dirty: &mut Dirty) {
+        let key = change.key();
+        let new = objects.of_key(key).map(|object| &**object);
+        let mut reads = vec![Read::Object(key.clone())];
+        for object in [old, new].into_iter().flatten() {
+            if let Some(rank) = rank(object) {
+                dirty[usize::from(rank)].insert(key.clone());
+            }
+            reads.extend(targets(object).map(Read::Targeting));
+            if let Body::ReferenceGrant(_) = &object.body {
+                reads.push(Read::Grants(key.namespace.clone()));
+            }
+        }
+        for read in reads {
+            self.dirty(&read, dirty);
+        }
+    }
+
+    fn dirty(&self, read: &Read, dirty: &mut Dirty) {
+        for key in self.readers.get(read).into_iter().flatten() {
+            dirty[usize::from(rank_of(&key.kind))].insert(key.clone());
+        }
+    }
+
+    fn make(&mut self, key: &ObjectKey, objects: &Objects, allocations: &Allocations, dirty: &mut Dirty, delta: &mut Delta) {
+        delta.made += 1;
+        let object = objects.of_key(key);
+        let mut compiler = Compiler::new(objects, allocations, &self.settings, &self.defaults, &self.plugins, &self.parts);
+        match object.map(|object| (object, &object.body)) {
+            Some((object, Body::Plugin(plugin))) => compiler.plugin_object(object, plugin),
+            Some((object, Body::GatewayClass(class))) => {
+                compiler.part.class = (class.spec.controller_name == CONTROLLER).then(|| object.clone());
+            }
+            Some((object, Body::Service(service))) => compiler.service(object, service),
+            Some((object, Body::HttpRoute(_) | Body::GrpcRoute(_) | Body::TlsRoute(_) | Body::TcpRoute(_) | Body::UdpRoute(_))) => {
+                compiler.route(object)
+            }
+            Some((object, Body::Gateway(gateway))) => compiler.gateway(object, gateway),
+            Some((object, Body::BackendTrafficPolicy(_) | Body::ClientTrafficPolicy(_))) => {
+                let uses: Vec<&Counted> = self.counted.get(key).into_iter().flat_map(BTreeMap::values).flatten().collect();
+                compiler.dangling(object);
+                compiler.without_effect(object, &uses);
+                compiler.shadowed(object);
+            }
+            _ => {}
+        }
+        let mut part = compiler.done();
+        let old = self.parts.remove(key).unwrap_or_default();
+        if let (Some(before), Some(now)) = (&old.route, &mut part.route)
+            && before.is_same(now)
+        {
+            *now = before.clone();
+        }
+        self.replace(key, &old, &part, dirty, delta);
+        if object.is_some_and(|object| rank(object).is_some()) {
+            self.parts.insert(key.clone(), part);
+        }
+    }
+
+    /// Joins a part with the others, in the place of the one before.
+    fn replace(&mut self, key: &ObjectKey, old: &Part, new: &Part, dirty: &mut Dirty, delta: &mut Delta) {
+        let rank = rank_of(&key.kind);
+        for read in old.reads.difference(&new.reads) {
+            if let Some(readers) = self.readers.get_mut(read) {
+                readers.remove(key);
+                if readers.is_empty() {
+                    self.readers.remove(read);
+                }
+            }
+        }
+        for read in new.reads.difference(&old.reads) {
+            self.readers.entry(read.clone()).or_default().insert(key.clone());
+        }
+        let named = |part: &Part| part.plugin.as_ref().map(|plugin| (plugin.name.clone(), plugin.kind));
+        if named(old) != named(new) {
+            match named(new) {
+                Some(new) => drop(self.plugins.insert(key.clone(), new)),
+                None => drop(self.plugins.remove(key)),
+            }
+            self.dirty(&Read::Plugins, dirty);
+            self.dirty(&Read::Plugin(key.name.clone()), dirty);
+        }
+        if old.route.as_ref().map(Arc::as_ptr) != new.route.as_ref().map(Arc::as_ptr) {
+            for parent in [&old.route, &new.route].into_iter().flatten().flat_map(|route| route.targets()) {
+                self.dirty(&Read::Attached(parent), dirty);
+            }
+        }
+        note(&mut self.classes, key.clone(), new.class.is_some());
+        note(&mut self.routes, key.clone(), new.route.is_some());
+        note(&mut self.gateways, key.clone(), new.gateway.is_some());
+        if old.service.is_some() || new.service.is_some() {
+            delta.services.insert((key.namespace.clone(), key.name.clone()), (old.service.clone(), new.service.clone()));
+            match &new.service {
+                Some(service) => drop(self.services.insert(key.clone(), service.clone())),
+                None => drop(self.services.remove(key)),
+            }
+        }
+        for counted in &old.counted {
+            if let Some(of) = self.counted.get_mut(&counted.policy) {
+                of.remove(&(rank, key.clone()));
+                if of.is_empty() {
+                    self.counted.remove(&counted.policy);
+                }
+            }
+        }
+        for counted in &new.counted {
+            let of = self.counted.entry(counted.policy.clone()).or_default();
+            of.entry((rank, key.clone())).or_default().push(counted.clone());
+        }
+        dirty[POLICIES].extend(old.counted.iter().chain(&new.counted).map(|counted| counted.policy.clone()));
+        for used in new.used.iter().map(|(name, kind)| (name.clone(), *kind)) {
+            *self.used.entry(used).or_default() += 1;
+        }
+        for used in old.used.iter().map(|(name, kind)| (name.clone(), *kind)) {
+            if let Some(count) = self.used.get_mut(&used) {
+                *count -= 1;
+                if *count == 0 {
+                    self.used.remove(&used);
+                }
+            }
+        }
+        self.addresses.change(rank, key, &old.claims, &new.claims);
+        note(&mut self.routing, (rank, key.clone()), !new.routers.is_empty());
+        note(&mut self.checking, key.clone(), new.health_check.is_some());
+        note(&mut self.faulty, (rank, key.clone()), !new.faults.is_empty() || new.policy_faults.iter().any(|faults| !faults.is_empty()));
+    }
+
+    /// What is shared with the plan before costs a pointer each.
+    fn join(&mut self) {
+        let parts = &self.parts;
+        let of = |(_, key): &(u8, ObjectKey)| parts.get(key);
+        self.plan = Plan {
+            services: self.services.values().cloned().collect(),
+            listeners: self.addresses.listeners().cloned().collect(),
+            routers: self.routing.iter().filter_map(of).flat_map(|part| part.routers.iter().cloned()).collect(),
+            classes: self.classes.iter().filter_map(|key| parts.get(key)?.class.clone()).collect(),
+            gateways: self.gateways.iter().filter_map(|key| parts.get(key)?.gateway.clone()).collect(),
+            routes: self.routes.iter().filter_map(|key| parts.get(key)?.route.clone()).collect(),
+            conflicts: self.addresses.conflicts().cloned().collect(),
+            health_checks: self.checking.iter().filter_map(|key| parts.get(key)?.health_check.clone()).collect(),
+            plugins: self.all_plugins(),
+            faults: self.faults(),
+        };
+    }
+
+    /// The objects, and then the built-in ones that are used by their own names.
+    fn all_plugins(&self) -> Vec<PlannedPlugin> {
+        let objects = self.plugins.keys().filter_map(|key| self.parts.get(key)?.plugin.as_deref().cloned());
+        let mut all: Vec<PlannedPlugin> = objects.collect();
+        for (name, kind) in self.used.keys() {
+            if all.iter().any(|plugin| plugin.name == *name) {
+                continue;
+            }
+            let source = PluginSource::Builtin(name.clone());
+            all.push(PlannedPlugin {
+                loopback_endpoints: loopback_endpoints(&source, false, &self.settings),
+                name: name.clone(),
+                kind: *kind,
+                source,
+                limits: Limits::default(),
+                failure_policy: FailurePolicy::default(),
+                persists: false,
+                rollout: Rollout::default(),
+                place: None,
+            });
+        }
+        all
+    }
+
+    /// A policy is read once for each port it targets, and says the same each time.
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let refused = self.addresses.faulty().map(|(rank, key)| (rank, key.clone()));
+        for (rank, key) in self.faulty.iter().cloned().chain(refused).collect::<BTreeSet<_>>() {
+            faults.extend(self.parts.get(&key).into_iter().flat_map(|part| &part.faults));
+            faults.extend(self.addresses.faults(rank, &key));
+        }
+        let policies = || self.faulty.iter().filter_map(|(_, key)| self.parts.get(key));
+        faults.extend((0..3).flat_map(|kind| policies().flat_map(move |part| &part.policy_faults[kind])));
+        let mut seen = HashSet::new();
+        faults.into_iter().filter(|fault| seen.insert(*fault)).cloned().collect()
+    }
+}
+
+fn note<T: Ord>(set: &mut BTreeSet<T>, key: T, there: bool) {
+    if there {
+        set.insert(key);
+    } else {
+        set.remove(&key);
+    }
+}

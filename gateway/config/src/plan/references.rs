@@ -1,0 +1,134 @@
+//! References to Secrets and ConfigMaps: certificates and authorities. What is wrong is a fault of the reference.
+
+use serde_json::Value;
+use sluicegate_model::tls::{Authorities, Certificate};
+
+use super::compile::{Compiler, Read};
+use super::*;
+use crate::object::ours::ObjectRef;
+use crate::object::{Body, Secret, TLS_TYPE, error};
+
+/// A reference as it stands at `path` of an object.
+pub(super) struct Reference<'r> {
+    at: &'r Object,
+    path: String,
+    kind: &'r str,
+    name: &'r str,
+    namespace: &'r str,
+}
+
+impl<'r> Reference<'r> {
+    pub(super) fn new(at: &'r Object, path: String, kind: &'r str, name: &'r str, namespace: Option<&'r str>) -> Self {
+        Self { at, path, kind, name, namespace: namespace.unwrap_or(&at.key.namespace) }
+    }
+
+    /// The group it names, if it names one that the target is not of: Secrets and ConfigMaps are of the core group, `""`.
+    fn wrong_group(&self) -> Option<String> {
+        let pointer = format!("/{}/group", self.path.replace('[', "/").replace(']', "").replace('.', "/"));
+        let tree = self.at.value.tree();
+        tree.pointer(&pointer).and_then(Value::as_str).filter(|group| !group.is_empty()).map(str::to_owned)
+    }
+
+    pub(super) fn ours(at: &'r Object, path: String, given: &'r ObjectRef) -> Self {
+        Self::new(at, path, &given.kind, &given.name, given.namespace.as_deref())
+    }
+}
+
+impl<'a> Compiler<'a> {
+    /// The certificate of a Secret; what is wrong is a fault of the reference.
+    pub(super) fn certificate(&mut self, reference: &Reference<'_>) -> Option<Arc<Certificate>> {
+        if let Some(group) = reference.wrong_group() {
+            return self.wrong_group(reference, &group);
+        }
+        if reference.kind != "Secret" {
+            return self.broken(reference, ".kind", format!("Unsupported value: {:?}: supported values: \"Secret\"", reference.kind), None);
+        }
+        match self.referred(reference)? {
+            Body::Secret(secret) if secret.type_() != TLS_TYPE => {
+                let what = format!("Secret {}/{} is of type {:?}", reference.namespace, reference.name, secret.type_());
+                self.broken(reference, ".name", what, Some(format!("a Secret of type {TLS_TYPE}")))
+            }
+            // A Secret with a bad certificate is not among the objects; its last good version may be.
+            Body::Secret(secret) => secret.certificate().ok().cloned(),
+            _ => None,
+        }
+    }
+
+    /// The authorities of all references; none, if one of them is broken.
+    pub(super) fn authorities(&mut self, references: &[Reference<'_>]) -> Option<Authorities> {
+        let read: Vec<Option<Authorities>> = references.iter().map(|reference| self.authority(reference)).collect();
+        Authorities::join(read.into_iter().collect::<Option<Vec<_>>>()?)
+    }
+
+    fn authority(&mut self, reference: &Reference<'_>) -> Option<Authorities> {
+        if let Some(group) = reference.wrong_group() {
+            return self.wrong_group(reference, &group);
+        }
+        if !matches!(reference.kind, "ConfigMap" | "Secret") {
+            let what = format!("Unsupported value: {:?}: supported values: \"ConfigMap\", \"Secret\"", reference.kind);
+            return self.broken(reference, ".kind", what, None);
+        }
+        let pem = match self.referred(reference)? {
+            Body::Secret(secret) => Secret::field(secret, "ca.crt"),
+            Body::ConfigMap(map) => {
+                let text = map.data.as_ref().and_then(|data| data.get("ca.crt")).map(|text| text.as_bytes());
+                text.or_else(|| map.binary_data.as_ref()?.get("ca.crt").map(|bytes| bytes.0.as_slice()))
+            }
+            _ => None,
+        };
+        match pem.ok_or_else(|| "is not set".to_owned()).and_then(Authorities::from_pem) {
+            Ok(authorities) => Some(authorities),
+            Err(wrong) => {
+                let what = format!("data[ca.crt] of {} {}/{} {wrong}", reference.kind, reference.namespace, reference.name);
+                self.broken(reference, ".name", what, Some("certificates of authorities in PEM".to_owned()))
+            }
+        }
+    }
+
+    /// The object a reference names, if it is there and may be referred to.
+    fn referred(&mut self, reference: &Reference<'_>) -> Option<&'a Body> {
+        let Reference { at, kind, name, namespace, .. } = reference;
+        if *namespace != at.key.namespace && !self.granted(reference) {
+            let what = format!("no ReferenceGrant in namespace {namespace:?} lets {} refer to {kind} {name:?}", at.key);
+            return self.broken(reference, ".namespace", what, None);
+        }
+        match self.object(kind, namespace, name) {
+            Some(object) => Some(&object.body),
+            None => self.broken(reference, ".name", format!("there is no {kind} {name:?} in namespace {namespace:?}"), None),
+        }
+    }
+
+    /// Whether a ReferenceGrant of the target's namespace allows it (GEP-709).
+    pub(super) fn granted(&self, reference: &Reference<'_>) -> bool {
+        let Reference { at, kind, name, namespace, .. } = reference;
+        let standard = at.key.kind == "Gateway" || RouteKind::named(&at.key.kind).is_some();
+        let group = if standard { "gateway.networking.k8s.io" } else { "sluicegate.dev" };
+        self.read(Read::Grants((*namespace).to_owned()));
+        self.objects.of_namespace("ReferenceGrant", namespace).any(|o| {
+            let Body::ReferenceGrant(grant) = &o.body else { return false };
+            let from = grant.spec.from.iter().any(|f| f.group == group && f.kind == at.key.kind && f.namespace == at.key.namespace);
+            let to = |name: &str| {
+                grant.spec.to.iter().any(|t| t.group.is_empty() && t.kind == *kind && t.name.as_deref().is_none_or(|n| n == name))
+            };
+            from && to(name)
+        })
+    }
+
+    fn wrong_group<T>(&mut self, reference: &Reference<'_>, group: &str) -> Option<T> {
+        let hint = format!("{} is of the core group, which is written \"\" or left out", reference.kind);
+        self.broken(reference, ".group", format!("Unsupported value: {group:?}: supported values: \"\""), Some(hint))
+    }
+
+    fn broken<T>(&mut self, reference: &Reference<'_>, field: &str, what: String, expected: Option<String>) -> Option<T> {
+        let path = format!("{}{field}", reference.path);
+        let at = reference.at;
+        let reason = match field {
+            ".namespace" => "RefNotPermitted",
+            ".kind" | ".group" => "InvalidKind",
+            _ => "NotFound",
+        };
+        self.refused.push(Refusal::new(reason, format!("{path}: {what}")));
+        self.part.faults.push(error(&at.origin, &at.key, &path, format!("{path}: {what}"), expected));
+        None
+    }
+}

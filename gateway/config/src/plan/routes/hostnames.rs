@@ -1,0 +1,57 @@
+//! Host names that a listener and a route have in common (Gateway API, `HTTPRoute.spec.hostnames`).
+
+/// What of a route's host names a listener takes; empty: every host. None: they have nothing in common. All are in lower case.
+pub(super) fn intersection(listener: Option<&str>, route: &[String]) -> Option<Vec<String>> {
+    let Some(listener) = listener.filter(|hostname| !hostname.is_empty()) else { return Some(route.to_vec()) };
+    if route.is_empty() {
+        return Some(vec![listener.to_owned()]);
+    }
+    let mut common: Vec<String> = route.iter().filter_map(|hostname| narrower(listener, hostname)).map(str::to_owned).collect();
+    common.sort_unstable();
+    common.dedup();
+    (!common.is_empty()).then_some(common)
+}
+
+/// The more specific of two names, if it is within the other one.
+fn narrower<'n>(a: &'n str, b: &'n str) -> Option<&'n str> {
+    if a == b || within(a, b) {
+        Some(a)
+    } else if within(b, a) {
+        Some(b)
+    } else {
+        None
+    }
+}
+
+/// Whether a name, be it a wildcard or not, is of those that a wildcard stands for: one label more at least.
+fn within(name: &str, wildcard: &str) -> bool {
+    wildcard.strip_prefix('*').is_some_and(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn common(listener: &str, route: &[&str]) -> Option<Vec<String>> {
+        let route: Vec<String> = route.iter().map(|name| (*name).to_owned()).collect();
+        intersection(Some(listener), &route)
+    }
+
+    #[test]
+    fn a_listener_and_a_route_serve_what_both_name() {
+        let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(common("", &["a.com"]), names(&["a.com"]));
+        assert_eq!(common("", &[]), names(&[]));
+        assert_eq!(common("a.com", &[]), names(&["a.com"]));
+        assert_eq!(common("very.specific.com", &["non.matching.com", "*.specific.com"]), names(&["very.specific.com"]));
+        assert_eq!(
+            common("*.wildcard.io", &["wildcard.io", "foo.wildcard.io", "a.b.wildcard.io"]),
+            names(&["a.b.wildcard.io", "foo.wildcard.io"])
+        );
+        assert_eq!(common("*.a.io", &["*.b.a.io"]), names(&["*.b.a.io"]));
+        assert_eq!(common("*.b.a.io", &["*.a.io"]), names(&["*.b.a.io"]));
+        assert_eq!(common("*.a.io", &["*.a.io"]), names(&["*.a.io"]));
+        assert_eq!(common("*.a.io", &["a.io", "*.io.a", "xa.io"]), None);
+        assert_eq!(common("a.com", &["b.com"]), None);
+    }
+}

@@ -1,0 +1,253 @@
+//! Routes of the Gateway API: HTTPRoute, GRPCRoute, TLSRoute, TCPRoute and UDPRoute.
+//!
+//! In the order of a change: a route by itself becomes a [`PlannedRoute`], with its [references](backends) resolved and its rules written as the router
+//! plugin `rules` takes them ([`http`], [`grpc`], [`l4`]; [`supported`] keeps what that plugin would refuse away from it). A Gateway asks for the routes
+//! that name it, [attaches](mod@attach) them to its listeners, and makes [one configuration](listener) of all that are attached to a listener.
+
+mod attach;
+mod backends;
+mod grpc;
+mod hostnames;
+mod http;
+mod l4;
+mod listener;
+mod supported;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::compile::Compiler;
+use crate::object::{Body, Object, ObjectKey, warning};
+use crate::objects::Target;
+
+pub(super) use attach::{Allowed, attach};
+pub(super) use listener::configuration;
+
+/// The group of Gateways and routes.
+pub const GROUP: &str = "gateway.networking.k8s.io";
+
+/// A kind of route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are the kinds")]
+pub enum RouteKind {
+    Http,
+    Grpc,
+    Tls,
+    Tcp,
+    Udp,
+}
+
+impl RouteKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Http, Self::Grpc, Self::Tls, Self::Tcp, Self::Udp];
+
+    /// As `kind` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
+            Self::Tls => "TLSRoute",
+            Self::Tcp => "TCPRoute",
+            Self::Udp => "UDPRoute",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Those that a listener of a protocol can take, the usual one first.
+    pub fn of_protocol(protocol: &str) -> &'static [Self] {
+        match protocol {
+            "HTTP" | "HTTPS" => &[Self::Http, Self::Grpc],
+            "TLS" => &[Self::Tls],
+            "TCP" => &[Self::Tcp],
+            "UDP" => &[Self::Udp],
+            _ => &[],
+        }
+    }
+}
+
+/// Why something is not as it is asked for: a condition's reason and message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// A word that the Gateway API has for it.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What a condition comes to.
+pub type Verdict = Result<(), Refusal>;
+
+/// What a route names as its parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentRef {
+    /// Its group.
+    pub group: String,
+    /// Its kind.
+    pub kind: String,
+    /// As it is written.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// One listener of it.
+    pub section: Option<String>,
+    /// Its listeners of this port.
+    pub port: Option<u16>,
+}
+
+impl ParentRef {
+    fn is_gateway(&self) -> bool {
+        self.group == GROUP && self.kind == "Gateway"
+    }
+}
+
+/// A route by itself.
+#[derive(Clone, Debug)]
+pub struct PlannedRoute {
+    /// The route.
+    pub object: Arc<Object>,
+    /// Its kind.
+    pub kind: RouteKind,
+    /// The Gateways that it names, and what else.
+    pub parents: Vec<ParentRef>,
+    /// In lower case.
+    pub hostnames: Vec<String>,
+    /// As the plugin `rules` takes them, without host names.
+    pub rules: Vec<Value>,
+    /// Whether all that it refers to is there and may be referred to.
+    pub references: Verdict,
+    /// What of its rules is not served as it is written, and why.
+    pub invalid: Vec<String>,
+    /// Of how many rules that is said.
+    pub invalid_rules: usize,
+    /// How many rules it has.
+    pub count: usize,
+}
+
+impl PlannedRoute {
+    /// Whether it comes to the same for those that it is attached to.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.object, &other.object) && self.rules == other.rules && self.references == other.references
+    }
+
+    /// The Gateways that it names.
+    pub(super) fn targets(&self) -> impl Iterator<Item = Target> {
+        parents(&self.object).into_iter()
+    }
+}
+
+/// The Gateways that a route names; none of what is no route.
+pub(crate) fn parents(object: &Object) -> Vec<Target> {
+    let refs = parent_refs(&object.body).into_iter().filter(ParentRef::is_gateway);
+    let mut targets: Vec<Target> = refs
+        .map(|parent| Target {
+            namespace: parent.namespace.unwrap_or_else(|| object.key.namespace.clone()),
+            kind: parent.kind,
+            name: parent.name,
+        })
+        .collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
+macro_rules! parent_refs {
+    ($refs:expr) => {
+        $refs
+            .iter()
+            .flatten()
+            .map(|parent| ParentRef {
+                group: parent.group.clone().unwrap_or_else(|| GROUP.to_owned()),
+                kind: parent.kind.clone().unwrap_or_else(|| "Gateway".to_owned()),
+                namespace: parent.namespace.clone(),
+                name: parent.name.clone(),
+                section: parent.section_name.clone(),
+                port: parent.port.and_then(|port| u16::try_from(port).ok()),
+            })
+            .collect()
+    };
+}
+
+fn parent_refs(body: &Body) -> Vec<ParentRef> {
+    match body {
+        Body::HttpRoute(route) => parent_refs!(route.spec.parent_refs),
+        Body::GrpcRoute(route) => parent_refs!(route.spec.parent_refs),
+        Body::TlsRoute(route) => parent_refs!(route.spec.parent_refs),
+        Body::TcpRoute(route) | Body::UdpRoute(route) => parent_refs!(route.spec.parent_refs),
+        _ => Vec::new(),
+    }
+}
+
+/// What a route's rules come to, before they meet a listener.
+#[derive(Default)]
+struct Rules {
+    rules: Vec<Value>,
+    invalid: Vec<String>,
+    invalid_rules: usize,
+    count: usize,
+    /// Of references that lead nowhere.
+    refused: Vec<Refusal>,
+}
+
+impl Compiler<'_> {
+    pub(super) fn route(&mut self, object: &Arc<Object>) {
+        let (kind, hostnames, rules) = match &object.body {
+            Body::HttpRoute(route) => {
+                (RouteKind::Http, route.spec.hostnames.as_deref().unwrap_or_default(), self.http_rules(object, route))
+            }
+            Body::GrpcRoute(route) => {
+                (RouteKind::Grpc, route.spec.hostnames.as_deref().unwrap_or_default(), self.grpc_rules(object, route))
+            }
+            Body::TlsRoute(route) => (RouteKind::Tls, &*route.spec.hostnames, self.l4_rules(object, &route.spec.rules, RouteKind::Tls)),
+            Body::TcpRoute(route) => (RouteKind::Tcp, Default::default(), self.l4_rules(object, &route.spec.rules, RouteKind::Tcp)),
+            Body::UdpRoute(route) => (RouteKind::Udp, Default::default(), self.l4_rules(object, &route.spec.rules, RouteKind::Udp)),
+            _ => return,
+        };
+        let parents = parent_refs(&object.body);
+        self.without_parent(object, &parents);
+        let Rules { rules, invalid, invalid_rules, count, refused } = rules;
+        let references = match refused.first() {
+            None => Ok(()),
+            Some(first) => {
+                let all: Vec<&str> = refused.iter().map(|refusal| refusal.message.as_str()).collect();
+                Err(Refusal::new(first.reason, all.join("; ")))
+            }
+        };
+        let hostnames = hostnames.iter().map(|hostname| hostname.to_ascii_lowercase()).collect();
+        let object = object.clone();
+        self.part.route =
+            Some(Arc::new(PlannedRoute { object, kind, parents, hostnames, rules, references, invalid, invalid_rules, count }));
+    }
+
+    /// Tells of parents that are not there, or of a kind that takes no routes here. A Gateway of another class is another gateway's affair.
+    fn without_parent(&mut self, object: &Object, parents: &[ParentRef]) {
+        for (i, parent) in parents.iter().enumerate() {
+            let path = format!("spec.parentRefs[{i}]");
+            if !parent.is_gateway() {
+                let message = format!("{path}: routes of a {} are not served by this version", parent.kind);
+                self.part.faults.push(warning(&object.origin, &object.key, &path, message, Some("a Gateway".to_owned())));
+                continue;
+            }
+            let namespace = parent.namespace.as_deref().unwrap_or(&object.key.namespace);
+            if self.object("Gateway", namespace, &parent.name).is_none() {
+                let message = format!("{path}: there is no Gateway {:?} in namespace {namespace:?}", parent.name);
+                self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
+            }
+        }
+    }
+
+    /// The routes that name a Gateway, as far as they are planned, in the order of kind, namespace and name.
+    pub(super) fn routes_of(&self, gateway: &ObjectKey) -> Vec<Arc<PlannedRoute>> {
+        self.attached(gateway).filter_map(|object| self.parts.get(&object.key)?.route.clone()).collect()
+    }
+}

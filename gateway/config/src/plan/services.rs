@@ -1,0 +1,331 @@
+//! Services: their ports with what policies say of them, and the addresses they listen on.
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use sluicegate_model::family::IpFamily;
+use sluicegate_model::route::Transport;
+
+use super::compile::Compiler;
+use super::effect::Way;
+use super::gateways::ALPN;
+use super::*;
+use crate::object::ours::{Hash, HashedCookie, Span};
+use crate::object::{error, warning};
+use crate::validate::SOURCE_RANGES;
+
+/// The `spec` of a Service, if it is this gateway's to serve.
+pub(super) fn ours(service: &Service) -> Option<&ServiceSpec> {
+    let proxy = service.metadata.labels.as_ref().and_then(|l| l.get("service.kubernetes.io/service-proxy-name"));
+    service.spec.as_ref().filter(|_| proxy.is_none_or(|proxy| proxy == "sluicegate"))
+}
+
+/// Whether traffic to a Service is forwarded, or why not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forwarding {
+    Forwarded,
+    Headless,
+    ExternalName,
+}
+
+impl Forwarding {
+    pub(super) fn of(spec: &ServiceSpec) -> Self {
+        match (spec.cluster_ip.as_deref(), spec.type_.as_deref()) {
+            (Some("None"), _) => Self::Headless,
+            (_, Some("ExternalName")) => Self::ExternalName,
+            _ => Self::Forwarded,
+        }
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn service(&mut self, object: &Arc<Object>, service: &Service) {
+        let Some(spec) = ours(service) else { return };
+        let (namespace, name) = (&object.key.namespace, &object.key.name);
+        let kind = spec.type_.clone().unwrap_or_else(|| "ClusterIP".to_owned());
+        let forwarding = Forwarding::of(spec);
+        let proxied = forwarding == Forwarding::Forwarded;
+        let id = (namespace.clone(), name.clone());
+        if let Some(class) = spec.load_balancer_class.as_deref().filter(|_| kind == "LoadBalancer" && has_foreign_class(spec)) {
+            let path = "spec.loadBalancerClass";
+            let message = format!(
+                "{path}: {class:?} is another load balancer's: it is given no address here, and loadBalancerSourceRanges and loadBalancerIP have no effect; cluster IPs and node ports are served"
+            );
+            self.part.faults.push(warning(&object.origin, &object.key, path, message, Some(format!("{LOAD_BALANCER_CLASS:?}, or none"))));
+        }
+        let families = self.allocations.families.get(&id).cloned().unwrap_or_default();
+        let balanced = self.allocations.load_balancer.get(&id).cloned().unwrap_or_default();
+        let mut external_ips = Vec::new();
+        for (i, ip) in spec.external_ips.iter().flatten().enumerate().filter_map(|(i, ip)| Some((i, ip.parse::<IpAddr>().ok()?))) {
+            if proxied && !families.takes(IpFamily::of(ip)) {
+                let path = format!("spec.externalIPs[{i}]");
+                let message = format!("{path}: {ip} has no effect: the Service is of {} only", families.names().join(", "));
+                self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
+            } else if !balanced.contains(&ip) {
+                external_ips.push(ip);
+            }
+        }
+        external_ips.extend(&balanced);
+        let cluster_ips = self.allocations.cluster_ips.get(&id).filter(|_| proxied).cloned().unwrap_or_default();
+        let mut ports = Vec::new();
+        for (i, port) in spec.ports.iter().flatten().enumerate() {
+            let Ok(number) = u16::try_from(port.port) else { continue };
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            let at = format!("spec.ports[{i}]");
+            if protocol == "SCTP" && proxied {
+                let message = format!("{at}.protocol: {protocol} is not forwarded by this version");
+                self.part.faults.push(warning(&object.origin, &object.key, &at, message, None));
+            }
+            let app_protocol = match port.app_protocol.as_deref() {
+                _ if protocol == "UDP" => AppProtocol::Udp,
+                Some("http" | "https") => AppProtocol::Http,
+                Some("kubernetes.io/h2c") => AppProtocol::H2c,
+                Some("grpc") => AppProtocol::Grpc,
+                Some("kubernetes.io/ws" | "kubernetes.io/wss") => AppProtocol::Ws,
+                _ => AppProtocol::Tcp,
+            };
+            let port_name = port.name.clone().unwrap_or_default();
+            let policy = self.backend_policy(object, &port_name);
+            let (mut balancer, mut discovery, mut hash) = (None, None, None);
+            if let Some((source, policy)) = policy {
+                if let Some(lb) = &policy.spec.load_balancer {
+                    let plugin = lb.plugin.as_deref().unwrap_or("least-request");
+                    balancer = self.plugin(source, "spec.loadBalancer.plugin", plugin, PluginKind::Balancer, &lb.config);
+                    hash = lb.hash.as_ref().and_then(|hash| self.hash(source, hash));
+                }
+                if let Some(d) = &policy.spec.discovery {
+                    discovery = self.plugin(source, "spec.discovery.plugin", &d.plugin, PluginKind::Discovery, &d.config);
+                }
+            }
+            let settings = self.backend_settings(policy, app_protocol);
+            let secure = matches!(port.app_protocol.as_deref(), Some("https" | "kubernetes.io/wss"));
+            let tls = match app_protocol {
+                AppProtocol::Udp => PlannedEndpointTls::Off,
+                _ => self.endpoint_tls(object, &port_name, secure, policy),
+            };
+            // Requests cannot be taken from a connection whose TLS is the endpoint's own affair.
+            let untold = tls == PlannedEndpointTls::Untold;
+            let app_protocol = if untold { AppProtocol::Tcp } else { app_protocol };
+            if protocol != "SCTP" && proxied {
+                let (way, why) = served(app_protocol, untold, port.app_protocol.as_deref());
+                self.counts(policy.map(|(object, _)| object), way, format!("port {number} of {}", object.key), why);
+            }
+            let seconds =
+                spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds).unwrap_or(10_800);
+            let affine = spec.session_affinity.as_deref() == Some("ClientIP");
+            ports.push(PlannedPort {
+                service: ServiceRef { namespace: namespace.clone(), name: name.clone(), port: number },
+                name: port_name,
+                node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol.clone())).copied(),
+                protocol,
+                app_protocol,
+                balancer: balancer.unwrap_or_else(|| self.builtin("least-request", PluginKind::Balancer)),
+                discovery: discovery.unwrap_or_else(|| self.builtin("kubernetes", PluginKind::Discovery)),
+                hash,
+                internal: traffic_policy(spec.internal_traffic_policy.as_deref()),
+                external: traffic_policy(spec.external_traffic_policy.as_deref()),
+                distribution: match spec.traffic_distribution.as_deref() {
+                    Some("PreferClose" | "PreferSameZone") => Distribution::SameZone,
+                    Some("PreferSameNode") => Distribution::SameNode,
+                    _ => Distribution::Any,
+                },
+                affinity: affine.then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(10_800))),
+                settings,
+                tls,
+            });
+        }
+        if proxied {
+            for port in ports.iter().filter(|p| p.protocol != "SCTP") {
+                let addresses = Addresses {
+                    cluster: &cluster_ips,
+                    external: &external_ips,
+                    balanced: &balanced,
+                    sources: source_ranges(service),
+                    node: self.node_addresses(&families),
+                };
+                self.service_listeners(object, port, &addresses);
+            }
+        }
+        if let Some(port) = self.allocations.health_check_node_ports.get(&id).filter(|_| proxied) {
+            let addresses = self.node_addresses(&families).iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+            self.part.health_check = Some(Arc::new(PlannedHealthCheck { namespace: namespace.clone(), name: name.clone(), addresses }));
+        }
+        let type_ = if forwarding == Forwarding::Headless { "Headless".to_owned() } else { kind };
+        self.part.service = Some(Arc::new(PlannedService {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            type_,
+            proxied,
+            routable: forwarding != Forwarding::ExternalName,
+            families,
+            cluster_ips,
+            external_ips,
+            ports,
+            object: object.clone(),
+        }));
+    }
+
+    pub(super) fn hash(&mut self, source: &Object, hash: &Hash) -> Option<HashKey> {
+        Some(match hash {
+            Hash::SourceIP => HashKey::SourceIp,
+            Hash::Path => HashKey::Path,
+            Hash::Cookie { cookie } => HashKey::Cookie { name: cookie.name.clone(), given: cookie.ttl.map(|ttl| attributes(cookie, ttl)) },
+            Hash::Header { header } => match header.name.parse() {
+                Ok(name) => HashKey::Header(name),
+                Err(_) => {
+                    let path = "spec.loadBalancer.hash.header.name";
+                    self.part.faults.push(error(
+                        &source.origin,
+                        &source.key,
+                        path,
+                        format!("{path}: {:?} is not a header field's name", header.name),
+                        None,
+                    ));
+                    return None;
+                }
+            },
+        })
+    }
+
+    pub(super) fn service_listeners(&mut self, object: &Arc<Object>, port: &PlannedPort, addresses: &Addresses<'_>) {
+        let policy = self.client_policy("Service", object, &port.name);
+        let tls = match port.app_protocol {
+            AppProtocol::Udp => None,
+            AppProtocol::Tcp => self.service_tls(policy, &[]),
+            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => self.service_tls(policy, ALPN),
+        };
+        let (transport, name) = match port.app_protocol {
+            AppProtocol::Tcp if tls.is_some() => (Transport::Tls, port.service.to_string()),
+            AppProtocol::Tcp => (Transport::Tcp, port.service.to_string()),
+            AppProtocol::Udp => (Transport::Udp, format!("{}/UDP", port.service)),
+            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => (Transport::Http, port.service.to_string()),
+        };
+        let info = ListenerInfo {
+            name: name.clone(),
+            port: port.service.port,
+            transport,
+            hostname: None,
+            namespace: object.key.namespace.clone(),
+        };
+        let router = self.router("Service", object, &port.name, info);
+        let way = match (port.app_protocol, tls.is_some()) {
+            (AppProtocol::Udp, _) => Way::Udp,
+            (AppProtocol::Tcp, false) => Way::Tcp,
+            (AppProtocol::Tcp, true) => Way::EndedTls,
+            (_, false) => Way::Http,
+            (_, true) => Way::Https,
+        };
+        let tree = object.value.tree();
+        let given = tree.pointer("/spec/ports").and_then(|ports| ports.as_array()).into_iter().flatten();
+        let given = given.filter(|p| p["port"] == port.service.port).find_map(|p| p["appProtocol"].as_str());
+        let why = served(port.app_protocol, port.tls == PlannedEndpointTls::Untold, given).1;
+        self.counts(policy.map(|(object, _)| object), way, format!("port {} of {}", port.service.port, object.key), why);
+        let settings = self.client_settings(policy);
+        let front = |side| {
+            let service = || PlannedTarget::Service { service: port.service.clone(), side };
+            let target = router.clone().map_or_else(service, PlannedTarget::Router);
+            if let Some(tls) = tls.clone() {
+                let mode = if port.app_protocol == AppProtocol::Tcp { PlannedTlsMode::Tcp(tls) } else { PlannedTlsMode::Http(tls) };
+                return PlannedFront::Tls(vec![PlannedTlsHost { hostname: None, mode, target }]);
+            }
+            match port.app_protocol {
+                AppProtocol::Tcp => PlannedFront::Tcp(target),
+                AppProtocol::Udp => PlannedFront::Udp(target),
+                AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => PlannedFront::Http(vec![(None, target)]),
+            }
+        };
+        let mut wanted = Vec::new();
+        for ip in addresses.cluster {
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("cluster IP of {name}"), front(Side::Internal)));
+        }
+        for ip in addresses.external {
+            wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {name}"), front(Side::External)));
+        }
+        if let Some(node_port) = port.node_port {
+            for ip in &addresses.node {
+                wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {name}"), front(Side::External)));
+            }
+        }
+        for (address, name, front) in wanted {
+            let settings = if addresses.balanced.contains(&address.ip()) && !addresses.sources.is_empty() {
+                Arc::new(ClientSettings { sources: addresses.sources.clone(), ..ClientSettings::clone(&settings) })
+            } else {
+                settings.clone()
+            };
+            self.listen(object, "spec.ports", PlannedListener { address, name, front, settings });
+        }
+    }
+}
+
+/// The `loadBalancerClass` of Services whose load balancer is this gateway, as are those without one.
+const LOAD_BALANCER_CLASS: &str = "sluicegate";
+
+/// Whether another implementation is to be the Service's load balancer.
+pub fn has_foreign_class(spec: &ServiceSpec) -> bool {
+    spec.load_balancer_class.as_deref().is_some_and(|class| class != LOAD_BALANCER_CLASS)
+}
+
+/// How a port is served, and why, to follow its name.
+fn served(protocol: AppProtocol, untold: bool, given: Option<&str>) -> (Way, String) {
+    let given = given.unwrap_or_default();
+    match protocol {
+        AppProtocol::Udp => (Way::Udp, "is of UDP".to_owned()),
+        AppProtocol::Tcp if untold => {
+            (Way::Tcp, format!("is forwarded by connection, as nobody says how to verify its endpoints (appProtocol {given})"))
+        }
+        AppProtocol::Tcp if given.is_empty() => (Way::Tcp, "is forwarded by connection, as it has no appProtocol".to_owned()),
+        AppProtocol::Tcp => (Way::Tcp, format!("is forwarded by connection, as its appProtocol is {given}")),
+        AppProtocol::Http | AppProtocol::Ws => {
+            (Way::Http1Endpoints, format!("is served by request, over HTTP/1.1 to endpoints (appProtocol {given})"))
+        }
+        AppProtocol::H2c | AppProtocol::Grpc => {
+            (Way::Http2Endpoints, format!("is served by request, over HTTP/2 to endpoints (appProtocol {given})"))
+        }
+    }
+}
+
+/// What the ports of a Service are served on.
+pub(super) struct Addresses<'a> {
+    cluster: &'a [IpAddr],
+    external: &'a [IpAddr],
+    /// Those of the external ones that are the load balancer's, and who may connect to them; nobody named: everybody.
+    balanced: &'a [IpAddr],
+    sources: Vec<IpNet>,
+    node: Vec<IpAddr>,
+}
+
+impl Compiler<'_> {
+    /// Where the node ports of a Service of these families are.
+    fn node_addresses(&self, families: &ServiceFamilies) -> Vec<IpAddr> {
+        let given = &self.settings.node_addresses;
+        let all = if given.is_empty() { self.settings.everywhere() } else { given };
+        all.iter().copied().filter(|ip| families.takes(IpFamily::of(*ip))).collect()
+    }
+}
+
+/// Who may connect to the load balancer's address; the field, else the annotation. Both are validated already; what is no CIDR lets nobody in.
+fn source_ranges(service: &Service) -> Vec<IpNet> {
+    let field = service.spec.as_ref().and_then(|s| s.load_balancer_source_ranges.as_deref()).unwrap_or_default();
+    let annotation = service.metadata.annotations.as_ref().and_then(|a| a.get(SOURCE_RANGES)).filter(|_| field.is_empty());
+    let all = field.iter().map(String::as_str).chain(annotation.into_iter().flat_map(|a| a.split(',')));
+    all.filter_map(|range| range.trim().parse().ok()).collect()
+}
+
+pub(super) fn traffic_policy(policy: Option<&str>) -> TrafficPolicy {
+    if policy == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
+}
+
+/// What follows the value of a cookie that the gateway sets (RFC 6265 §4.1.1).
+fn attributes(cookie: &HashedCookie, ttl: Span) -> String {
+    let own = |name: &&str| !cookie.attributes.keys().any(|given| given.eq_ignore_ascii_case(name));
+    let mut text = if ttl.0.is_zero() { String::new() } else { format!("; Max-Age={}", ttl.0.as_secs().max(1)) };
+    for (name, value) in [("Path", "/"), ("SameSite", "Lax")].into_iter().filter(|(name, _)| own(name)) {
+        text.push_str(&format!("; {name}={value}"));
+    }
+    for (name, value) in &cookie.attributes {
+        text.push_str(&if value.is_empty() { format!("; {name}") } else { format!("; {name}={value}") });
+    }
+    if own(&"HttpOnly") {
+        text.push_str("; HttpOnly");
+    }
+    text
+}

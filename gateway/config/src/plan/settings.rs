@@ -1,0 +1,76 @@
+//! What policies say of a service port or a listener, resolved.
+
+use sluicegate_model::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings};
+
+use super::compile::Compiler;
+use super::*;
+use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
+use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
+
+/// The settings of all for whom no policy counts: one of each, and not thousands.
+#[derive(Default)]
+pub(super) struct Defaults {
+    backend: Arc<BackendSettings>,
+    client: Arc<ClientSettings>,
+}
+
+impl Compiler<'_> {
+    /// `policy`: the one that counts for the service port, and its object.
+    pub(super) fn backend_settings(
+        &mut self,
+        policy: Option<(&Arc<Object>, &BackendTrafficPolicy)>,
+        protocol: AppProtocol,
+    ) -> Arc<BackendSettings> {
+        let Some((_object, policy)) = policy else { return self.defaults.backend.clone() };
+        let spec = &policy.spec;
+        Arc::new(BackendSettings {
+            timeouts: limits::backend_timeouts(spec),
+            retry: spec.retry.as_ref().map(limits::retry),
+            breaker: limits::breaker(spec),
+            rates: limits::rates(spec.rate_limit.as_ref()),
+            keepalive: keepalive(spec.tcp_keepalive),
+            proxy_protocol: spec.proxy_protocol.map(|p| match p.version {
+                ProxyProtocolVersion::V1 => ProxyVersion::V1,
+                ProxyProtocolVersion::V2 => ProxyVersion::V2,
+            }),
+            udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
+            http2: http2::backend(&spec.http2),
+            upgrades: http2::upgrades(spec),
+            request_trailers: forwarding::request_trailers(spec),
+            health: health::resolve(spec, protocol),
+        })
+    }
+
+    /// `policy`: the one that counts for the listener, and its object.
+    pub(super) fn client_settings(&mut self, policy: Option<(&Arc<Object>, &ClientTrafficPolicy)>) -> Arc<ClientSettings> {
+        let Some((_object, policy)) = policy else { return self.defaults.client.clone() };
+        let spec = &policy.spec;
+        Arc::new(ClientSettings {
+            timeouts: limits::client_timeouts(spec),
+            connections: limits::connections(spec),
+            head: limits::head(spec),
+            content: limits::content(spec),
+            rates: limits::rates(spec.rate_limit.as_ref()),
+            keepalive: keepalive(spec.tcp_keepalive),
+            tcp_idle: spec.timeout.tcp.idle_timeout.map(|s| s.0).filter(|s| !s.is_zero()),
+            proxy_protocol: spec
+                .proxy_protocol
+                .as_ref()
+                .map(|p| ProxyProtocol { trusted: p.trusted_cidrs.iter().map(|network| network.0).collect(), optional: p.optional }),
+            sources: Vec::new(),
+            trust: forwarding::trust(spec),
+            headers: forwarding::headers(spec),
+            path: forwarding::path(spec),
+            http2: http2::client(&spec.http2),
+        })
+    }
+}
+
+fn keepalive(given: Option<TcpKeepalive>) -> Keepalive {
+    let (given, defaults) = (given.unwrap_or_default(), Keepalive::default());
+    Keepalive {
+        idle: given.idle_time.map_or(defaults.idle, |s| s.0),
+        interval: given.interval.map_or(defaults.interval, |s| s.0),
+        probes: given.probes.or(defaults.probes),
+    }
+}

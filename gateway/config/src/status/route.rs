@@ -1,0 +1,48 @@
+//! The status of a route: for each parent that is a Gateway of ours, what became of it there.
+
+use serde_json::{Value, json};
+
+use super::{Condition, generation};
+use crate::plan::{Attachment, CONTROLLER, ParentRef, PlannedGateway, PlannedRoute};
+
+pub(super) fn status(route: &PlannedRoute, attached: &[(&PlannedGateway, &Attachment)]) -> Value {
+    let mut attached: Vec<&Attachment> = attached.iter().map(|(_, attachment)| *attachment).collect();
+    attached.sort_by_key(|attachment| attachment.parent);
+    let parents = attached.into_iter().filter_map(|attachment| {
+        let parent = route.parents.get(attachment.parent)?;
+        let conditions = conditions(route, attachment);
+        Some(json!({"parentRef": reference(parent), "controllerName": CONTROLLER, "conditions": conditions}))
+    });
+    json!({ "parents": parents.collect::<Vec<_>>() })
+}
+
+fn conditions(route: &PlannedRoute, attachment: &Attachment) -> Vec<Condition> {
+    let generation = generation(&route.object);
+    let resolved = Condition::of("ResolvedRefs", &route.references, "ResolvedRefs", generation);
+    let accepted = Condition::of("Accepted", &attachment.accepted, "Accepted", generation);
+    if attachment.accepted.is_err() || route.invalid.is_empty() {
+        return vec![accepted, resolved];
+    }
+    let what = route.invalid.join("; ");
+    if route.invalid_rules == route.count {
+        return vec![Condition::new("Accepted", false, "UnsupportedValue", what, generation), resolved];
+    }
+    let partially = Condition::new("PartiallyInvalid", true, "UnsupportedValue", format!("Dropped Rule: {what}"), generation);
+    vec![accepted, resolved, partially]
+}
+
+/// `group` and `kind` are always written.
+fn reference(parent: &ParentRef) -> Value {
+    let mut written = json!({"group": parent.group, "kind": parent.kind, "name": parent.name});
+    let optional = [
+        ("namespace", parent.namespace.clone().map(Value::from)),
+        ("sectionName", parent.section.clone().map(Value::from)),
+        ("port", parent.port.map(Value::from)),
+    ];
+    for (field, value) in optional {
+        if let Some(value) = value {
+            written[field] = value;
+        }
+    }
+    written
+}

@@ -1,0 +1,159 @@
+//! Rules in CEL (`x-kubernetes-validations`), evaluated by the crate `cel` with what Kubernetes adds to the language and the Gateway API uses.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use cel::{Context, Env, ExecutionError, Program, extensions};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::child;
+use super::schema::Schema;
+use crate::validate::field::{Fields, json, quoted};
+
+/// One rule.
+#[derive(Debug, Deserialize)]
+pub(super) struct Rule {
+    rule: String,
+    #[serde(default)]
+    message: String,
+    #[serde(skip)]
+    program: OnceLock<Option<Program>>,
+}
+
+/// CEL's own functions, and those of Kubernetes' libraries for texts.
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    // It fails only if a function is there already, and the same one is as good.
+    let _ = env.add_extension(extensions::strings);
+    Arc::new(env)
+});
+
+impl Rule {
+    /// Compiled once. Rules on what a field was before (`oldSelf`) are for changes, and a file has no before.
+    fn program(&self) -> Option<&Program> {
+        let compile = || if self.rule.contains("oldSelf") { None } else { ENVIRONMENT.compile(&self.rule).ok() };
+        self.program.get_or_init(compile).as_ref()
+    }
+}
+
+/// Checks the rules of a value and of all within it.
+pub(super) fn check(schema: &Schema, path: &str, value: &Value, fields: &mut Fields<'_>) {
+    if value.is_null() || !schema.has_rules() {
+        return;
+    }
+    if !schema.rules.is_empty() {
+        evaluate(schema, path, value, fields);
+    }
+    match value {
+        Value::Object(inner) => {
+            for (name, value) in inner {
+                if let Some(schema) = schema.properties.get(name).or(schema.additional_properties.as_deref()) {
+                    check(schema, &child(path, name), value, fields);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = &schema.items {
+                items.iter().enumerate().for_each(|(i, item)| check(schema, &format!("{path}[{i}]"), item, fields));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn evaluate(schema: &Schema, path: &str, value: &Value, fields: &mut Fields<'_>) {
+    let mut context = Context::with_env(ENVIRONMENT.clone());
+    // Names that CEL does not have.
+    let _ = context.add_function("isIP", |text: Arc<String>| text.parse::<IpAddr>().is_ok());
+    let _ = context.add_function("duration", |text: Arc<String>| {
+        milliseconds(&text).ok_or_else(|| ExecutionError::function_error("duration", "no duration"))
+    });
+    context.add_variable_from_value("self", to_cel(value));
+    // Of objects and lists the value is not shown.
+    let shown = match value {
+        Value::Object(_) | Value::Array(_) => String::new(),
+        Value::String(text) => format!(": {}", quoted(text)),
+        other => format!(": {}", json(other)),
+    };
+    for rule in &schema.rules {
+        let Some(program) = rule.program() else { continue };
+        let message = if rule.message.is_empty() { format!("failed rule: {}", rule.rule.trim()) } else { rule.message.trim().to_owned() };
+        match program.execute(&context) {
+            Ok(cel::Value::Bool(true)) => {}
+            Ok(_) => fields.wrong(path, format_args!("Invalid value{shown}: {message}")),
+            Err(error) => fields.wrong(path, format_args!("Invalid value: {}: {error} evaluating rule: {message}", quoted(&schema.kind))),
+        }
+    }
+}
+
+/// A value in CEL. Names that are words of CEL's own are written with underscores (`__namespace__`).
+fn to_cel(value: &Value) -> cel::Value {
+    match value {
+        Value::Null => cel::Value::Null,
+        Value::Bool(b) => cel::Value::Bool(*b),
+        Value::Number(n) => n.as_i64().map_or_else(|| cel::Value::Float(n.as_f64().unwrap_or_default()), cel::Value::Int),
+        Value::String(text) => cel::Value::String(Arc::new(text.clone())),
+        Value::Array(items) => cel::Value::List(Arc::new(items.iter().map(to_cel).collect())),
+        Value::Object(fields) => {
+            let map: HashMap<String, cel::Value> = fields.iter().map(|(name, value)| (escaped(name), to_cel(value))).collect();
+            map.into()
+        }
+    }
+}
+
+fn escaped(name: &str) -> String {
+    const WORDS: [&str; 17] = [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "namespace",
+        "null",
+        "package",
+        "true",
+    ];
+    if WORDS.contains(&name) || matches!(name, "return" | "var" | "void" | "while") { format!("__{name}__") } else { name.to_owned() }
+}
+
+/// A duration of the Gateway API (GEP-2257): numbers with `h`, `m`, `s` or `ms`.
+fn milliseconds(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut sum = 0_i64;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = rest.split_at(digits);
+        let end = unit.bytes().take_while(|b| !b.is_ascii_digit()).count();
+        let (unit, after) = unit.split_at(end);
+        let each = match unit {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1000,
+            "ms" => 1,
+            _ => return None,
+        };
+        sum = sum.checked_add(number.parse::<i64>().ok()?.checked_mul(each)?)?;
+        rest = after;
+    }
+    Some(sum)
+}
+
+/// Compiles every rule; one that cannot be compiled would let everything pass.
+#[cfg(test)]
+pub(super) fn compile_all(schema: &Schema) {
+    for rule in &schema.rules {
+        assert!(rule.program().is_some() || rule.rule.contains("oldSelf"), "{}", rule.rule);
+    }
+    let inner = schema.additional_properties.iter().chain(&schema.items).map(|inner| &**inner);
+    schema.properties.values().chain(inner).for_each(compile_all);
+}

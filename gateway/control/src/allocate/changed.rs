@@ -1,0 +1,180 @@
+//! A few Services have changed, and the others are not asked: they keep what they hold. That comes to what all of them would be given, as long as
+//! everybody has what they asked for and nobody asks for what another one has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluicegate_config::object::{Object, ObjectKey};
+use sluicegate_config::plan::Allocations;
+use sluicegate_model::family::IpFamily;
+
+use super::absent::Missing;
+use super::{Allocator, State, Unread, Wanting};
+
+impl Allocator {
+    /// Allocates for these Services, of which some are gone, and brings `made` up to date. False: all have to be looked at ([`Allocator::allocate`]);
+    /// nothing was changed.
+    pub fn allocate_changed(&mut self, changed: &[(ObjectKey, Option<Arc<Object>>)], unread: &Unread, made: &mut Allocations) -> bool {
+        if !self.settled || !unread.is_empty() || !self.state.gone.is_empty() {
+            return false;
+        }
+        let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
+        let mut unconfigured = Vec::new();
+        let objects = changed.iter().filter_map(|(_, object)| object.as_ref());
+        let services: Vec<Wanting<'_>> = objects.filter_map(|object| Wanting::new(object, &configured, &mut unconfigured)).collect();
+        if !unconfigured.is_empty() {
+            return false;
+        }
+        let ids: BTreeSet<String> = changed.iter().map(|(key, _)| format!("{}/{}", key.namespace, key.name)).collect();
+        // What they hold is `self.state` now, as if there were no others; what the others hold is taken.
+        let mut others = std::mem::take(&mut self.state);
+        self.state = others.take_out(&ids);
+        let (mut next, faults) = self.attempt(&services, others);
+        if !faults.is_empty() || next.missing != Missing::default() {
+            next.take_out(&ids);
+            next.missing = Missing::default();
+            next.put_in(std::mem::take(&mut self.state));
+            self.state = next;
+            return false;
+        }
+        self.announce(&services, &next);
+        let now = next.take_out(&ids);
+        self.unsaved |= now != self.state;
+        next.put_in(now);
+        self.state = next;
+        for (key, _) in changed {
+            let id = (key.namespace.clone(), key.name.clone());
+            let first = (id.0.clone(), id.1.clone(), 0, String::new());
+            let ports = made.node_ports.range(first..).take_while(|(port, _)| (&port.0, &port.1) == (&id.0, &id.1));
+            for port in ports.map(|(port, _)| port.clone()).collect::<Vec<_>>() {
+                made.node_ports.remove(&port);
+            }
+            made.cluster_ips.remove(&id);
+            made.load_balancer.remove(&id);
+            made.families.remove(&id);
+            made.health_check_node_ports.remove(&id);
+        }
+        self.note(&services, made);
+        true
+    }
+}
+
+impl State {
+    /// Takes out what these Services hold.
+    fn take_out(&mut self, ids: &BTreeSet<String>) -> Self {
+        fn whole<V>(from: &mut BTreeMap<String, V>, ids: &BTreeSet<String>) -> BTreeMap<String, V> {
+            ids.iter().filter_map(|id| from.remove_entry(id)).collect()
+        }
+        fn ports<V>(from: &mut BTreeMap<String, V>, ids: &BTreeSet<String>) -> BTreeMap<String, V> {
+            let of = |id: &String| {
+                let prefix = format!("{id}:");
+                let keys = from.range(prefix.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&prefix));
+                keys.cloned().collect::<Vec<_>>()
+            };
+            let keys: Vec<String> = ids.iter().flat_map(of).collect();
+            keys.into_iter().filter_map(|key| from.remove_entry(&key)).collect()
+        }
+        Self {
+            node_ports: ports(&mut self.node_ports, ids),
+            port_names: ports(&mut self.port_names, ids),
+            cluster_ips: whole(&mut self.cluster_ips, ids),
+            secondary_cluster_ips: whole(&mut self.secondary_cluster_ips, ids),
+            load_balancer: whole(&mut self.load_balancer, ids),
+            secondary_load_balancer: whole(&mut self.secondary_load_balancer, ids),
+            health_check_node_ports: whole(&mut self.health_check_node_ports, ids),
+            files: whole(&mut self.files, ids),
+            gone: BTreeMap::new(),
+            missing: Missing::default(),
+        }
+    }
+
+    fn put_in(&mut self, mut mine: Self) {
+        self.node_ports.append(&mut mine.node_ports);
+        self.port_names.append(&mut mine.port_names);
+        self.cluster_ips.append(&mut mine.cluster_ips);
+        self.secondary_cluster_ips.append(&mut mine.secondary_cluster_ips);
+        self.load_balancer.append(&mut mine.load_balancer);
+        self.secondary_load_balancer.append(&mut mine.secondary_load_balancer);
+        self.health_check_node_ports.append(&mut mine.health_check_node_ports);
+        self.files.append(&mut mine.files);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+    use sluicegate_config::{manifest, object};
+
+    use super::super::Ranges;
+    use super::*;
+
+    fn service(random: &mut StdRng, name: &str) -> Arc<Object> {
+        let kind = ["ClusterIP", "NodePort", "NodePort", "LoadBalancer"][random.random_range(0..4)];
+        let (mut ports, mut more) = (String::new(), String::new());
+        for (i, port) in ["http", "more"].into_iter().enumerate().take(random.random_range(1..3)) {
+            let number =
+                if random.random_range(0..4) == 0 { format!(", nodePort: {}", 30000 + random.random_range(0..6)) } else { String::new() };
+            ports.push_str(&format!("{{name: {port}, port: {}{number}}},", 80 + i));
+        }
+        if random.random_range(0..4) == 0 {
+            more.push_str(&format!(", clusterIP: 127.96.0.{}", random.random_range(1..6)));
+        }
+        if kind == "LoadBalancer" && random.random_range(0..2) == 0 {
+            more.push_str(", externalTrafficPolicy: Local");
+        }
+        let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: {kind}, ports: [{ports}]{more}}}\n");
+        let parsed = manifest::parse(Path::new("test.yaml"), &text).documents.remove(0);
+        Arc::new(object::decode(parsed).0.expect("an object"))
+    }
+
+    #[test]
+    fn a_few_get_what_they_would_get_among_all() {
+        let ranges = Ranges { load_balancer: vec!["192.0.2.0/30".parse().expect("a range")], ..Ranges::default() };
+        let mut quick = 0;
+        for seed in 0..20 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut allocator = Allocator::in_memory(ranges.clone());
+            let mut there: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
+            let mut made = allocator.allocate(&[], &Unread::default()).0;
+            for step in 0..60 {
+                let name = ["a", "b", "c", "d", "e"][random.random_range(0..5)];
+                let made_now = service(&mut random, name);
+                let key = made_now.key.clone();
+                let object = (random.random_range(0..4) > 0).then_some(made_now);
+                match &object {
+                    Some(object) => drop(there.insert(key.clone(), object.clone())),
+                    None => drop(there.remove(&key)),
+                }
+                let all: Vec<Arc<Object>> = there.values().cloned().collect();
+                let mut among_all = Allocator { state: allocator.state.clone(), ..Allocator::in_memory(ranges.clone()) };
+                let (expected, _) = among_all.allocate(&all, &Unread::default());
+                let held = made.clone();
+                if allocator.allocate_changed(&[(key, object)], &Unread::default(), &mut made) {
+                    quick += 1;
+                    assert!(among_all.settled, "seed {seed}, step {step}: somebody does not have what they asked for");
+                } else {
+                    assert_eq!(made, held, "seed {seed}, step {step}: nothing was changed");
+                    made = allocator.allocate(&all, &Unread::default()).0;
+                }
+                // New numbers are given at random.
+                let ports = |of: &Allocations| of.node_ports.keys().cloned().collect::<Vec<_>>();
+                assert_eq!(ports(&made), ports(&expected), "seed {seed}, step {step}");
+                for (port, number) in held.node_ports.iter().filter(|(port, number)| expected.node_ports.get(*port) == Some(number)) {
+                    assert_eq!(made.node_ports.get(port), Some(number), "seed {seed}, step {step}");
+                }
+                let but_ports = |of: &Allocations| Allocations {
+                    node_ports: BTreeMap::new(),
+                    health_check_node_ports: of.health_check_node_ports.keys().map(|id| (id.clone(), 0)).collect(),
+                    ..of.clone()
+                };
+                assert_eq!(but_ports(&made), but_ports(&expected), "seed {seed}, step {step}");
+                let numbers: BTreeSet<u16> = made.node_ports.values().copied().collect();
+                assert_eq!(numbers.len(), made.node_ports.len(), "seed {seed}, step {step}: a number is given twice");
+            }
+        }
+        assert!(quick > 200, "only {quick} steps were quick");
+    }
+}

@@ -1,0 +1,250 @@
+//! Listeners and the routers they lead to, each made anew when its plan is another one or it leads elsewhere.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use sluicegate_config::plan::{Plan, PlannedFront, PlannedListener, PlannedRouter, PlannedTarget};
+use sluicegate_host::Loaded;
+use sluicegate_model::fault::Fault;
+use sluicegate_model::limiter::Limiter;
+use sluicegate_model::persistent::Map;
+use sluicegate_model::plugin::RouterGeneration;
+use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, ServiceRef};
+use sluicegate_model::snapshot::{At, Front, Listener, RouterBinding, RouterRung, ServiceSide, Target, TlsHost, VirtualHost};
+use sluicegate_model::status::{ListenerStatus, Shared};
+
+use super::record::Entry;
+use super::tls::Tls;
+use super::{limiter, refused, router_use};
+use crate::plugins::{Registry, Use};
+
+/// Listeners that are planned otherwise than before.
+#[derive(Default)]
+pub(crate) struct Moved {
+    /// They are new, or another plan's.
+    pub(crate) planned: Vec<Arc<PlannedListener>>,
+    /// They are no more.
+    pub(crate) gone: Vec<At>,
+}
+
+/// What is assembled besides what has moved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    None,
+    /// Routers, and the listeners whose routers are others then: a service port that they name may stand elsewhere.
+    Routers,
+    All,
+}
+
+/// The generations and tables that serve a router's use.
+type Ladder = Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>;
+/// Where a service port stands.
+pub(super) type Entries<'e> = &'e dyn Fn(&ServiceRef, Protocol) -> Option<Entry>;
+
+#[derive(Default)]
+pub(super) struct Listeners {
+    planned: HashMap<At, Arc<PlannedListener>>,
+    /// Those that lead to routers.
+    routed: HashSet<At>,
+    limiters: HashMap<At, Option<Arc<Limiter>>>,
+    /// What served each use last. Other configurations of its listener are its past.
+    routers: HashMap<Use, Ladder>,
+    /// The use of each listener that served last.
+    served: HashMap<ListenerInfo, Use>,
+    bindings: HashMap<Use, Arc<RouterBinding>>,
+    faults: BTreeMap<At, Vec<Fault>>,
+    router_faults: Vec<Fault>,
+    shown: HashMap<At, Shared<ListenerStatus>>,
+    in_order: Vec<Shared<ListenerStatus>>,
+}
+
+impl Listeners {
+    /// Takes in a plan: which listeners are others than before? What the plan shares with the one before costs a look each.
+    pub(super) fn plan(&mut self, plan: &Plan) -> Moved {
+        let mut moved = Moved::default();
+        for listener in &plan.listeners {
+            let at = (listener.front.protocol(), listener.address);
+            if self.planned.get(&at).is_some_and(|known| Arc::ptr_eq(known, listener)) {
+                continue;
+            }
+            self.planned.insert(at, listener.clone());
+            let routed = targets(listener).any(|target| matches!(target, PlannedTarget::Router(_)));
+            _ = if routed { self.routed.insert(at) } else { self.routed.remove(&at) };
+            moved.planned.push(listener.clone());
+        }
+        if self.planned.len() > plan.listeners.len() {
+            let live: HashSet<At> = plan.listeners.iter().map(|l| (l.front.protocol(), l.address)).collect();
+            self.planned.retain(|at, _| {
+                let stays = live.contains(at);
+                if !stays {
+                    moved.gone.push(*at);
+                }
+                stays
+            });
+        }
+        moved
+    }
+
+    pub(super) fn assemble(
+        &mut self,
+        plan: &Plan,
+        moved: Moved,
+        again: Again,
+        last: &Map<At, Listener>,
+        registry: &mut Registry,
+        tls: &mut Tls,
+        entries: Entries<'_>,
+    ) -> Map<At, Listener> {
+        let mut listeners = last.clone();
+        for at in &moved.gone {
+            listeners.remove(at);
+            self.routed.remove(at);
+            self.limiters.remove(at);
+            self.faults.remove(at);
+            self.shown.remove(at);
+        }
+        let mut wanted: HashMap<At, Arc<PlannedListener>> =
+            moved.planned.iter().map(|planned| ((planned.front.protocol(), planned.address), planned.clone())).collect();
+        if again != Again::None {
+            let others = self.bind(plan, registry, entries);
+            let routed = self.routed.iter().filter_map(|at| Some((*at, self.planned.get(at)?)));
+            let leads = |target: &PlannedTarget| matches!(target, PlannedTarget::Router(router) if others.contains(&router.listener));
+            wanted.extend(
+                routed.filter(|(_, planned)| !others.is_empty() && targets(planned).any(leads)).map(|(at, planned)| (at, planned.clone())),
+            );
+        }
+        if again == Again::All {
+            wanted.extend(self.planned.iter().map(|(at, planned)| (*at, planned.clone())));
+        }
+        let changes = !wanted.is_empty() || !moved.gone.is_empty();
+        for (at, planned) in wanted {
+            let mut faults = Vec::new();
+            let made = self.listener(&planned, tls, entries, &mut faults);
+            _ = if faults.is_empty() { self.faults.remove(&at) } else { self.faults.insert(at, faults) };
+            if listeners.get(&at).is_none_or(|known| !known.is_same(&made)) {
+                self.shown.insert(at, Shared::new(ListenerStatus::of(&made)));
+                listeners.insert(at, Arc::new(made));
+            }
+        }
+        if changes {
+            tls.forget(&listeners);
+            let shown = plan.listeners.iter().filter_map(|l| self.shown.get(&(l.front.protocol(), l.address)).cloned());
+            self.in_order = shown.collect();
+        }
+        listeners
+    }
+
+    pub(super) fn shown(&self) -> &[Shared<ListenerStatus>] {
+        &self.in_order
+    }
+
+    pub(super) fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.router_faults.iter().chain(self.faults.values().flatten())
+    }
+
+    fn listener(&mut self, planned: &PlannedListener, tls: &mut Tls, entries: Entries<'_>, faults: &mut Vec<Fault>) -> Listener {
+        let (address, protocol) = (planned.address, planned.front.protocol());
+        let target = |target: &PlannedTarget| match target {
+            PlannedTarget::Service { service, side } => match entries(service, protocol) {
+                Some(entry) => Target::Service(ServiceSide { service: entry.at(address), side: *side }),
+                None => Target::Nothing,
+            },
+            PlannedTarget::Router(router) => self.bindings.get(&router_use(router)).cloned().map_or(Target::Nothing, Target::Router),
+            PlannedTarget::Nothing => Target::Nothing,
+        };
+        let front = match &planned.front {
+            PlannedFront::Tcp(to) => Front::Tcp(target(to)),
+            PlannedFront::Udp(to) => Front::Udp(target(to)),
+            PlannedFront::Http(hosts) => {
+                let host = |(hostname, to): &(Option<String>, _)| VirtualHost { hostname: hostname.clone(), target: target(to) };
+                Front::Http(hosts.iter().map(host).collect::<Vec<_>>().into())
+            }
+            PlannedFront::Tls(hosts) => {
+                let hosts = hosts.iter().map(|host| TlsHost {
+                    hostname: host.hostname.clone(),
+                    mode: tls.mode(address, host, faults),
+                    target: target(&host.target),
+                });
+                Front::Tls(hosts.collect::<Vec<_>>().into())
+            }
+        };
+        let limiter = limiter(self.limiters.entry((protocol, address)).or_default(), &planned.settings.rates);
+        Listener { address, name: planned.name.clone(), front, settings: planned.settings.clone(), limiter }
+    }
+
+    /// Binds all routers. Returns the listeners whose routers are others than before.
+    fn bind(&mut self, plan: &Plan, registry: &mut Registry, entries: Entries<'_>) -> HashSet<ListenerInfo> {
+        self.router_faults.clear();
+        let mut bindings = HashMap::with_capacity(plan.routers.len());
+        let mut others = HashSet::new();
+        for router in &plan.routers {
+            let wanted = router_use(router);
+            let known = self.bindings.get(&wanted).cloned();
+            let Some(made) = self.router(router, &wanted, registry, entries) else {
+                others.extend(known.map(|_| router.listener.clone()));
+                continue;
+            };
+            let binding = match known {
+                Some(known) if known.is_same(&made) => known,
+                _ => {
+                    others.insert(router.listener.clone());
+                    Arc::new(made)
+                }
+            };
+            bindings.insert(wanted, binding);
+        }
+        // What led to one that is no more is planned otherwise.
+        self.bindings = bindings;
+        if self.served.len() > plan.routers.len() {
+            let live: HashSet<&ListenerInfo> = plan.routers.iter().map(|router| &router.listener).collect();
+            self.served.retain(|listener, _| live.contains(listener));
+            self.routers.retain(|used, _| used.listener.as_ref().is_some_and(|listener| live.contains(listener)));
+        }
+        others
+    }
+
+    fn router(&mut self, router: &PlannedRouter, wanted: &Use, registry: &mut Registry, entries: Entries<'_>) -> Option<RouterBinding> {
+        match registry.ladder(wanted) {
+            Ok(ladder) => {
+                let ladder = ladder.into_iter().filter_map(|(loaded, table)| match (loaded, table) {
+                    (Loaded::Router(router), Some(table)) => Some((router as Arc<dyn RouterGeneration>, table)),
+                    _ => None,
+                });
+                let ladder: Ladder = ladder.collect();
+                if let Some(past) = self.served.insert(router.listener.clone(), wanted.clone()).filter(|past| past != wanted) {
+                    self.routers.remove(&past);
+                }
+                self.routers.insert(wanted.clone(), ladder);
+            }
+            Err(error) => self.router_faults.extend(refused(&router.plugin, &error, registry)),
+        }
+        let ladder = self.routers.get(wanted).or_else(|| self.routers.get(self.served.get(&router.listener)?))?;
+        let protocol = router.listener.transport.protocol();
+        let found = |service: &ServiceRef| entries(service, protocol).map(|entry| entry.route);
+        let rung = |(generation, table): &(Arc<dyn RouterGeneration>, Arc<RouteTable>)| RouterRung {
+            generation: generation.clone(),
+            table: table.clone(),
+            backends: table
+                .rules
+                .iter()
+                .map(|rule| rule.backends.iter().map(|b| found(&b.service).ok_or_else(|| missing(&b.service, protocol))).collect())
+                .collect(),
+            mirrors: table.rules.iter().map(|rule| rule.mirrors().map(|(_, m)| found(&m.service)).collect()).collect(),
+        };
+        Some(RouterBinding { transport: router.listener.transport, ladder: ladder.iter().map(rung).collect() })
+    }
+}
+
+/// Where a listener leads.
+fn targets(listener: &PlannedListener) -> Box<dyn Iterator<Item = &PlannedTarget> + '_> {
+    match &listener.front {
+        PlannedFront::Tcp(target) | PlannedFront::Udp(target) => Box::new(std::iter::once(target)),
+        PlannedFront::Http(hosts) => Box::new(hosts.iter().map(|(_, target)| target)),
+        PlannedFront::Tls(hosts) => Box::new(hosts.iter().map(|host| &host.target)),
+    }
+}
+
+fn missing(service: &ServiceRef, protocol: Protocol) -> Arc<str> {
+    let protocol = if protocol == Protocol::Udp { "UDP " } else { "" };
+    format!("{protocol}service port {service} does not exist").into()
+}

@@ -1,0 +1,342 @@
+//! From the plan, the endpoints and the plugins to a snapshot. [`Assembler`] makes anew what it is told has changed and shares the rest with the snapshot
+//! before: service ports ([`record`]), listeners and routers ([`listeners`]). What must outlive a snapshot is kept here: pool ids, endpoint
+//! statistics, affinity tables, counters, each service port's last good balancer. [`faults`] is what plugins refuse.
+
+mod admission;
+mod faults;
+mod indices;
+mod listeners;
+mod record;
+mod tls;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sluicegate_config::plan::{Plan, PlannedPort, PlannedRouter, PlannedService, Planner};
+use sluicegate_model::discovery::Key;
+use sluicegate_model::family::IpFamily;
+use sluicegate_model::fault::Fault;
+use sluicegate_model::limiter::Limiter;
+use sluicegate_model::persistent::Map;
+use sluicegate_model::pool::Here;
+use sluicegate_model::route::{Protocol, ServiceRef};
+use sluicegate_model::settings::Rate;
+use sluicegate_model::snapshot::{HealthCheck, ServiceIndex, ServicePort, Snapshot};
+use sluicegate_model::stats::ServiceStats;
+use sluicegate_model::status::{ListenerStatus, ServiceStatus, Shared};
+use sluicegate_model::tls::TicketSecrets;
+
+use crate::discovery::Runner;
+use crate::health::Health;
+use crate::plugins::{Registry, Use};
+use admission::Admission;
+use indices::Indices;
+use tls::Tls;
+
+pub(crate) use faults::refused;
+use listeners::Listeners;
+pub(crate) use listeners::Moved;
+use record::Record;
+
+/// Service ports whose counters are kept; beyond that, of those that are gone none.
+const MOST_SERVICE_STATS: usize = 16_384;
+/// A service port, and its protocol: TCP 53 and UDP 53 of one Service are two.
+pub(crate) type PortId = (ServiceRef, Protocol);
+
+fn port_id(port: &PlannedPort) -> PortId {
+    (port.service.clone(), if port.protocol == "UDP" { Protocol::Udp } else { Protocol::Tcp })
+}
+
+/// What has changed since the last snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Changed {
+    /// Everything may have.
+    pub all: bool,
+    /// Plugins: they are others than before, or treated otherwise.
+    pub plugins: BTreeSet<String>,
+    /// The plan.
+    pub plan: bool,
+    /// Services: how they are planned, or their endpoints.
+    pub services: BTreeSet<Key>,
+}
+
+/// What outlives a snapshot.
+#[derive(Default)]
+pub struct Assembler {
+    version: u64,
+    records: HashMap<PortId, Record>,
+    services: BTreeMap<Key, Served>,
+    service_stats: HashMap<PortId, Arc<ServiceStats>>,
+    indices: Indices,
+    listeners: Listeners,
+    tls: Tls,
+    checks: BTreeMap<Key, HealthCheck>,
+    last: Arc<Snapshot>,
+    admission: Admission,
+    /// Where the admin API listens.
+    admin: Option<SocketAddr>,
+    /// How many service ports were assembled.
+    assembled: u64,
+}
+
+/// A Service that was assembled.
+struct Served {
+    ports: Vec<PortId>,
+    status: Shared<ServiceStatus>,
+    faults: Vec<Fault>,
+}
+
+/// What service ports are assembled with.
+pub(crate) struct Hands<'a> {
+    pub(crate) registry: &'a mut Registry,
+    pub(crate) health: &'a mut Health,
+    pub(crate) here: &'a Here,
+}
+
+/// The use a port makes of its balancer.
+pub fn balancer_use(port: &PlannedPort) -> Use {
+    Use { plugin: port.balancer.plugin.clone(), config: port.balancer.config.clone(), listener: None }
+}
+
+/// The use a listener makes of its router.
+pub fn router_use(router: &PlannedRouter) -> Use {
+    Use { plugin: router.plugin.plugin.clone(), config: router.plugin.config.clone(), listener: Some(router.listener.clone()) }
+}
+
+impl Assembler {
+    /// Of a gateway whose admin API listens there.
+    pub fn guarding(admin: Option<SocketAddr>) -> Self {
+        Self { admin, ..Self::default() }
+    }
+
+    /// Whose session tickets have keys made of these secrets; without any, none are given out.
+    #[must_use]
+    pub fn with_tickets(self, secrets: Arc<TicketSecrets>) -> Self {
+        Self { tls: Tls::new(secrets), ..self }
+    }
+
+    /// Makes the next snapshot.
+    pub(crate) fn assemble(&mut self, planner: &Planner, changed: &Changed, found: &Runner, mut hands: Hands<'_>) -> Arc<Snapshot> {
+        let plan = planner.plan();
+        let mut wanted = changed.services.clone();
+        let mut all = changed.all;
+        let mut moved = listeners::Moved::default();
+        if changed.plan {
+            moved = self.listeners.plan(plan);
+            let (own, permits) = self.admission.update(plan, &moved, self.admin);
+            all |= permits;
+            if !own.is_empty() {
+                wanted.extend(self.reached(&own));
+            }
+        }
+        if !changed.plugins.is_empty() {
+            let uses = |service: &&Arc<PlannedService>| service.ports.iter().any(|port| changed.plugins.contains(&port.balancer.plugin));
+            wanted.extend(plan.services.iter().filter(uses).map(|service| key(service)));
+        }
+        if all {
+            wanted.extend(self.services.keys().cloned());
+            wanted.extend(plan.services.iter().map(|service| key(service)));
+        }
+        let mut services = self.last.services.clone();
+        let mut moves = false;
+        for key in &wanted {
+            moves |= self.service(key, planner.service(&key.namespace, &key.name), found, &mut hands, &mut services);
+        }
+        if self.service_stats.len() > MOST_SERVICE_STATS {
+            // A Service that comes back, be it that its file was written in two steps, goes on counting.
+            self.service_stats.retain(|_, stats| Arc::strong_count(stats) > 1);
+        }
+        let again = if all {
+            listeners::Again::All
+        } else if moves || changed.plan || !changed.plugins.is_empty() {
+            listeners::Again::Routers
+        } else {
+            listeners::Again::None
+        };
+        let entries = |service: &ServiceRef, protocol| self.records.get(&(service.clone(), protocol)).and_then(|record| record.entry);
+        let listeners = self.listeners.assemble(plan, moved, again, &self.last.listeners, hands.registry, &mut self.tls, &entries);
+        self.version += 1;
+        let health_checks = self.health_checks(plan, changed.plan || all, &wanted, hands.here);
+        self.last = Arc::new(Snapshot { version: self.version, listeners, services, health_checks });
+        self.last.clone()
+    }
+
+    /// What the admin API shows of Services, in the order of their names.
+    pub(crate) fn services(&self) -> Vec<Shared<ServiceStatus>> {
+        self.services.values().map(|served| served.status.clone()).collect()
+    }
+
+    /// What it shows of listeners, in the plan's order.
+    pub(crate) fn shown_listeners(&self) -> Vec<Shared<ListenerStatus>> {
+        self.listeners.shown().to_vec()
+    }
+
+    /// What plugins refused, and what else could not be assembled.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.services.values().flat_map(|served| &served.faults).chain(self.listeners.faults())
+    }
+
+    /// How many service ports were assembled so far.
+    pub fn assembled(&self) -> u64 {
+        self.assembled
+    }
+
+    /// The Services with endpoints that may be refused, or let in, since the gateway listens elsewhere.
+    fn reached(&mut self, own: &[(Protocol, SocketAddr)]) -> Vec<Key> {
+        let ports: HashSet<(Protocol, u16)> = own.iter().map(|(protocol, address)| (*protocol, address.port())).collect();
+        let mut reached = Vec::new();
+        for (key, served) in &self.services {
+            let records = served.ports.iter().filter_map(|id| Some((id.1, self.records.get(id)?)));
+            for (protocol, record) in records {
+                let near = record.all.iter().filter(|e| ports.contains(&(protocol, e.address.port())));
+                if record.refused || near.clone().any(|e| self.admission.reaches(e.address, protocol, own)) {
+                    reached.push(key.clone());
+                    break;
+                }
+            }
+        }
+        reached
+    }
+
+    /// Assembles one Service. True if what leads to its ports leads elsewhere than before.
+    fn service(
+        &mut self,
+        key: &Key,
+        planned: Option<&Arc<PlannedService>>,
+        found: &Runner,
+        hands: &mut Hands<'_>,
+        services: &mut Map<ServiceIndex, ServicePort>,
+    ) -> bool {
+        let before = self.services.remove(key).map(|served| served.ports).unwrap_or_default();
+        let (mut ports, mut shown, mut faults, mut moves) = (Vec::new(), Vec::new(), Vec::new(), false);
+        for port in planned.into_iter().flat_map(|service| &service.ports) {
+            let Some(service) = planned else { continue };
+            let id = port_id(port);
+            self.assembled += 1;
+            let forwarded = port.protocol != "SCTP" && service.routable;
+            let stats = self.service_stats.entry(id.clone()).or_default().clone();
+            let known = if forwarded { self.records.remove(&id) } else { None };
+            let mut record = known.unwrap_or_else(|| Record::new(stats));
+            record.admit(port, id.1, found.endpoints(key).unwrap_or_default(), &mut self.admission, &mut faults);
+            shown.push(record.shown(port));
+            if !forwarded {
+                continue;
+            }
+            let families: Vec<Option<IpFamily>> =
+                std::iter::once(service.families.endpoints()).chain(service.families.secondary().map(Some)).collect();
+            let indices: Vec<ServiceIndex> = families.iter().map(|family| self.indices.of(&id, *family)).collect();
+            for gone in self.indices.keep(&id, &families) {
+                services.remove(&gone);
+            }
+            let entry = record.enter(&service.families, &indices);
+            moves |= record.entry != Some(entry);
+            record.entry = Some(entry);
+            for (at, made) in indices.iter().zip(record.assemble(port, &id, &families, hands, &mut self.tls, &mut faults)) {
+                if services.get(at).is_none_or(|known| !known.is_same(&made)) {
+                    services.insert(*at, Arc::new(made));
+                }
+            }
+            self.records.insert(id.clone(), record);
+            ports.push(id);
+        }
+        for id in before.into_iter().filter(|id| !ports.contains(id)) {
+            moves = true;
+            self.records.remove(&id);
+            self.tls.forget_endpoints(&id);
+            hands.health.forget(&id);
+            for gone in self.indices.keep(&id, &[]) {
+                services.remove(&gone);
+            }
+        }
+        if let Some(service) = planned {
+            let status = ServiceStatus {
+                namespace: service.namespace.clone(),
+                name: service.name.clone(),
+                type_: service.type_.clone(),
+                cluster_ips: service.cluster_ips.iter().map(ToString::to_string).collect(),
+                external_ips: service.external_ips.iter().map(ToString::to_string).collect(),
+                ports: shown,
+            };
+            self.services.insert(key.clone(), Served { ports, status: Shared::new(status), faults });
+        }
+        moves
+    }
+
+    /// What load balancers in front are told: of these Services it is counted anew.
+    fn health_checks(&mut self, plan: &Plan, planned: bool, wanted: &BTreeSet<Key>, here: &Here) -> Arc<[HealthCheck]> {
+        let of = |check: &sluicegate_config::plan::PlannedHealthCheck| Key { namespace: check.namespace.clone(), name: check.name.clone() };
+        let mut any = planned && (!self.checks.is_empty() || !plan.health_checks.is_empty());
+        if any {
+            let live: HashSet<Key> = plan.health_checks.iter().map(|check| of(check)).collect();
+            self.checks.retain(|key, _| live.contains(key));
+        }
+        for check in &plan.health_checks {
+            let key = of(check);
+            let known = self.checks.get(&key);
+            if known.is_some_and(|known| known.addresses == check.addresses) && !wanted.contains(&key) {
+                continue;
+            }
+            any = true;
+            // As kube-proxy counts them: an endpoint of several ports is one, and one that terminates is none.
+            let records = self.services.get(&key).into_iter().flat_map(|served| &served.ports).filter_map(|id| self.records.get(id));
+            let local = records.flat_map(|record| record.all.iter()).filter(|e| e.ready && here.node.is_some() && e.node == here.node);
+            let local_endpoints = local.map(|e| e.address.ip()).collect::<HashSet<IpAddr>>().len();
+            let (namespace, name, addresses) = (check.namespace.clone(), check.name.clone(), check.addresses.clone());
+            self.checks.insert(key, HealthCheck { namespace, name, addresses, local_endpoints });
+        }
+        if any { self.checks.values().cloned().collect() } else { self.last.health_checks.clone() }
+    }
+
+    /// The last snapshot with new pools for service ports whose endpoints' health has changed; none if all came out the same. Everything else
+    /// is shared with the last one, so this costs by the size of these pools only.
+    pub(crate) fn refresh(&mut self, changed: &HashSet<PortId>, here: &Here) -> Option<Arc<Snapshot>> {
+        let mut services = self.last.services.clone();
+        let mut any = false;
+        for id in changed {
+            let Some(record) = self.records.get_mut(id).filter(|record| record.watched) else { continue };
+            let mut panic = false;
+            for index in self.indices.all_of(id) {
+                let Some(port) = services.get(&index).cloned() else { continue };
+                let (internal, external) = record.pools(port.family, here, &port.balancer_config);
+                panic |= internal.panic || external.panic;
+                if Arc::ptr_eq(&internal, &port.internal) && Arc::ptr_eq(&external, &port.external) {
+                    continue;
+                }
+                any = true;
+                services.insert(index, Arc::new(ServicePort { internal, external, ..ServicePort::clone(&port) }));
+            }
+            say_panic(&id.0, panic, record.selection.panic_threshold, &record.stats);
+        }
+        if !any {
+            return None;
+        }
+        self.version += 1;
+        self.last = Arc::new(Snapshot { version: self.version, services, ..Snapshot::clone(&self.last) });
+        Some(self.last.clone())
+    }
+}
+
+fn key(service: &PlannedService) -> Key {
+    Key { namespace: service.namespace.clone(), name: service.name.clone() }
+}
+
+/// A panic is said when it begins and when it ends.
+fn say_panic(service: &ServiceRef, panic: bool, threshold: u8, stats: &ServiceStats) {
+    if stats.health.panic.swap(panic, Ordering::Relaxed) != panic {
+        if panic {
+            tracing::error!(%service, "less than {threshold} % of the endpoints are healthy: all of them are used");
+        } else {
+            tracing::info!(%service, "enough endpoints are healthy again: only they are used");
+        }
+    }
+}
+
+/// The limiter that was, if its limits are the same: a snapshot must not give everybody full buckets.
+fn limiter(known: &mut Option<Arc<Limiter>>, rates: &[Rate]) -> Option<Arc<Limiter>> {
+    if known.as_ref().is_none_or(|known| !known.is_of(rates)) {
+        *known = Limiter::new(rates).map(Arc::new);
+    }
+    known.clone()
+}

@@ -1,0 +1,324 @@
+//! One record for each service port: what its pools are selected from, and all that must outlive a snapshot.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sluicegate_config::family::ServiceFamilies;
+use sluicegate_config::object::ours::FailurePolicy;
+use sluicegate_config::plan::PlannedPort;
+use sluicegate_host::Loaded;
+use sluicegate_model::discovery::FoundEndpoint;
+use sluicegate_model::family::IpFamily;
+use sluicegate_model::fault::Fault;
+use sluicegate_model::limiter::Limiter;
+use sluicegate_model::plugin::{BalancerGeneration, hash_bytes};
+use sluicegate_model::pool::{About, Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
+use sluicegate_model::route::Protocol;
+use sluicegate_model::snapshot::{Affinity, ServiceIndex, ServicePort};
+use sluicegate_model::stats::{EndpointStats, ServiceStats};
+use sluicegate_model::status::PortStatus;
+
+use super::admission::{Admission, Refused};
+use super::tls::Tls;
+use super::{Hands, PortId, balancer_use, faults::refused, limiter, say_panic};
+
+/// Where a service port stands in a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// For addresses of its primary IP family, and for those of a family that it does not name.
+    primary: ServiceIndex,
+    /// For addresses of its other family.
+    secondary: Option<(IpFamily, ServiceIndex)>,
+    /// For routes, at which a client's family says nothing of the endpoint's.
+    pub(super) route: ServiceIndex,
+}
+
+impl Entry {
+    /// For what arrives at an address.
+    pub(super) fn at(&self, address: SocketAddr) -> ServiceIndex {
+        let family = IpFamily::of(address.ip());
+        self.secondary.filter(|(of, _)| *of == family).map_or(self.primary, |(_, index)| index)
+    }
+}
+
+/// How pools are selected.
+#[derive(Clone, Copy)]
+pub(super) struct Selection {
+    internal: TrafficPolicy,
+    external: TrafficPolicy,
+    distribution: Distribution,
+    pub(super) panic_threshold: u8,
+}
+
+/// A pool, and what it is of.
+struct Kept {
+    family: Option<IpFamily>,
+    policy: TrafficPolicy,
+    config: Arc<str>,
+    pool: Arc<Pool>,
+}
+
+/// One service port.
+pub(super) struct Record {
+    pub(super) stats: Arc<ServiceStats>,
+    /// The endpoints that were let in.
+    pub(super) all: Arc<[Endpoint]>,
+    /// Whether some were not.
+    pub(super) refused: bool,
+    /// None: nothing leads here.
+    pub(super) entry: Option<Entry>,
+    /// Whether its endpoints' health is watched.
+    pub(super) watched: bool,
+    pub(super) selection: Selection,
+    endpoints: HashMap<SocketAddr, Arc<EndpointStats>>,
+    pools: Vec<Kept>,
+    affinity: Option<Arc<Affinity>>,
+    limiter: Option<Arc<Limiter>>,
+    /// What served last, and its configuration.
+    balancer: Option<(Vec<Arc<dyn BalancerGeneration>>, Arc<str>)>,
+}
+
+impl Record {
+    pub(super) fn new(stats: Arc<ServiceStats>) -> Self {
+        let selection = Selection {
+            internal: TrafficPolicy::Cluster,
+            external: TrafficPolicy::Cluster,
+            distribution: Distribution::Any,
+            panic_threshold: 0,
+        };
+        Self {
+            stats,
+            all: Arc::default(),
+            refused: false,
+            entry: None,
+            watched: false,
+            selection,
+            endpoints: HashMap::new(),
+            pools: Vec::new(),
+            affinity: None,
+            limiter: None,
+            balancer: None,
+        }
+    }
+
+    /// Takes in the endpoints that are let in.
+    pub(super) fn admit(
+        &mut self,
+        port: &PlannedPort,
+        protocol: Protocol,
+        found: &[FoundEndpoint],
+        admission: &mut Admission,
+        faults: &mut Vec<Fault>,
+    ) {
+        let mut all = Vec::with_capacity(found.len());
+        // Endpoints of one Service mostly differ in their addresses alone.
+        let mut last = About::nothing();
+        let mut about = |e: &FoundEndpoint| {
+            if !is_about(&last, e) {
+                last = Arc::new(About {
+                    zone: e.zone.clone(),
+                    node: e.node.clone(),
+                    hint_zones: e.hint_zones.clone(),
+                    hint_nodes: e.hint_nodes.clone(),
+                    labels: e.labels.clone(),
+                    annotations: e.annotations.clone(),
+                });
+            }
+            last.clone()
+        };
+        let mut refused = Refused::default();
+        for e in found.iter().filter(|e| e.port_name.as_ref().is_none_or(|name| *name == port.name)) {
+            let address = match admission.admit(e, &port.discovery.plugin, protocol) {
+                Ok(address) => address,
+                Err(why) => {
+                    refused.add(e, why);
+                    continue;
+                }
+            };
+            let stats = self.endpoints.entry(address).or_insert_with(|| {
+                let stats = Arc::<EndpointStats>::default();
+                self.stats.picks.join(stats.clone());
+                stats
+            });
+            all.push(Endpoint {
+                address,
+                ready: e.ready,
+                serving: e.serving,
+                terminating: e.terminating,
+                weight: e.weight,
+                about: about(e),
+                stats: stats.clone(),
+            });
+        }
+        self.refused = !refused.is_empty();
+        faults.extend(refused.faults(port));
+        self.all = all.into();
+    }
+
+    /// Where it stands, by the indices of its families.
+    pub(super) fn enter(&self, families: &ServiceFamilies, indices: &[ServiceIndex]) -> Entry {
+        let (primary, secondary) = (families.endpoints(), families.secondary());
+        let answers = |family| self.all.iter().any(|e| IpFamily::of(e.address.ip()) == family && (e.ready || e.serving));
+        let elsewhere = secondary.is_some_and(|family| answers(family) && !primary.is_some_and(answers));
+        let first = indices.first().copied().unwrap_or_default();
+        let second = secondary.zip(indices.get(1).copied());
+        let route = second.filter(|_| elsewhere).map_or(first, |(_, index)| index);
+        Entry { primary: first, secondary: second, route }
+    }
+
+    /// A service port for each of `families`.
+    pub(super) fn assemble(
+        &mut self,
+        port: &PlannedPort,
+        id: &PortId,
+        families: &[Option<IpFamily>],
+        hands: &mut Hands<'_>,
+        tls: &mut Tls,
+        faults: &mut Vec<Fault>,
+    ) -> Vec<ServicePort> {
+        let registry = &mut *hands.registry;
+        match registry.ladder(&balancer_use(port)) {
+            Ok(ladder) => {
+                let ladder: Vec<Arc<dyn BalancerGeneration>> = ladder
+                    .into_iter()
+                    .filter_map(|(loaded, _)| match loaded {
+                        Loaded::Balancer(balancer) => Some(balancer as Arc<dyn BalancerGeneration>),
+                        _ => None,
+                    })
+                    .collect();
+                let known = self.balancer.as_ref().map(|(_, config)| config).filter(|config| ***config == *port.balancer.config);
+                let config = known.cloned().unwrap_or_else(|| port.balancer.config.as_str().into());
+                self.balancer = Some((ladder, config));
+            }
+            Err(error) => faults.extend(refused(&port.balancer, &error, registry)),
+        }
+        // Refused: what served last goes on; at first there is nothing, and the native random choice serves.
+        let (balancers, balancer_config) = self.balancer.clone().unwrap_or_else(|| (Vec::new(), "{}".into()));
+        self.affinity = port.affinity.map(|timeout| {
+            let known = self.affinity.take().filter(|table| table.timeout == timeout);
+            known.unwrap_or_else(|| Arc::new(Affinity::new(timeout)))
+        });
+        let tls = tls.endpoint(id, &port.tls, faults);
+        hands.health.admit(id, &port.settings, &tls, &self.stats, &self.all, Instant::now());
+        self.watched = port.settings.health.is_on();
+        self.selection = Selection {
+            internal: port.internal,
+            external: port.external,
+            distribution: port.distribution,
+            panic_threshold: port.settings.health.panic_threshold,
+        };
+        let limiter = limiter(&mut self.limiter, &port.settings.rates);
+        let persists = registry.persists(&port.balancer.plugin);
+        self.pools.retain(|kept| families.contains(&kept.family));
+        let mut made = Vec::new();
+        for (position, family) in families.iter().copied().enumerate() {
+            let (internal, external) = self.pools(family, hands.here, &balancer_config);
+            made.push(ServicePort {
+                id: port.service.clone(),
+                port_name: port.name.clone(),
+                family,
+                protocol: port.app_protocol,
+                internal,
+                external,
+                balancers: balancers.clone(),
+                balancer_config: balancer_config.clone(),
+                fail_closed: registry.failure_policy(&port.balancer.plugin) == FailurePolicy::Fail,
+                kept_as: persists.then(|| kept_as(port, family.filter(|_| position > 0), &balancer_config)),
+                trial: registry.trial(&balancer_use(port)),
+                hash: port.hash.clone(),
+                affinity: self.affinity.clone(),
+                settings: port.settings.clone(),
+                limiter: limiter.clone(),
+                tls: tls.clone(),
+                stats: self.stats.clone(),
+            });
+        }
+        // Here, in its service's sum, and elsewhere.
+        self.endpoints.retain(|_, stats| Arc::strong_count(stats) > 2);
+        let panic = made.iter().any(|port| port.internal.panic || port.external.panic);
+        say_panic(&port.service, panic, self.selection.panic_threshold, &self.stats);
+        made
+    }
+
+    /// The pools for traffic from inside and outside, of endpoints of this IP family.
+    pub(super) fn pools(&mut self, family: Option<IpFamily>, here: &Here, config: &Arc<str>) -> (Arc<Pool>, Arc<Pool>) {
+        let Selection { internal, external, .. } = self.selection;
+        let inside = self.pool(family, internal, here, config);
+        let outside = if internal == external { inside.clone() } else { self.pool(family, external, here, config) };
+        (inside, outside)
+    }
+
+    /// The pool that was, if nothing changed; its id, if only its endpoints did; a new id for a new balancer configuration.
+    fn pool(&mut self, family: Option<IpFamily>, policy: TrafficPolicy, here: &Here, config: &Arc<str>) -> Arc<Pool> {
+        let at = self.pools.iter().position(|kept| (kept.family, kept.policy) == (family, policy));
+        let known = at.map(|at| &self.pools[at]).filter(|kept| kept.config == *config).map(|kept| kept.pool.clone());
+        let id = known.as_ref().map_or_else(unique, |pool| pool.id);
+        let of_family = |e: &Endpoint| family.is_none_or(|family| IpFamily::of(e.address.ip()) == family);
+        let some: Vec<Endpoint>;
+        let all: &[Endpoint] = if self.all.iter().all(of_family) {
+            &self.all
+        } else {
+            some = self.all.iter().filter(|e| of_family(e)).cloned().collect();
+            &some
+        };
+        let pool = Pool::select(id, all, policy, self.selection.distribution, here, self.selection.panic_threshold);
+        let pool = match known {
+            Some(known)
+                if known.empty == pool.empty
+                    && known.draining == pool.draining
+                    && known.panic == pool.panic
+                    && known.endpoints.len() == pool.endpoints.len()
+                    && known.endpoints.iter().zip(&pool.endpoints).all(|(a, b)| same(a, b)) =>
+            {
+                known
+            }
+            _ => Arc::new(pool),
+        };
+        let kept = Kept { family, policy, config: config.clone(), pool: pool.clone() };
+        match at {
+            Some(at) => self.pools[at] = kept,
+            None => self.pools.push(kept),
+        }
+        pool
+    }
+
+    /// What the admin API shows of it.
+    pub(super) fn shown(&self, port: &PlannedPort) -> PortStatus {
+        PortStatus {
+            name: port.name.clone(),
+            port: port.service.port,
+            protocol: port.protocol.clone(),
+            node_port: port.node_port,
+            balancer: port.balancer.plugin.clone(),
+            endpoints: self.all.clone(),
+            stats: self.stats.clone(),
+        }
+    }
+}
+
+/// A name of a port's pools that a restart does not change. State under one configuration is nothing to another.
+/// `secondary`: for the pools of a Service's secondary IP family.
+fn kept_as(port: &PlannedPort, secondary: Option<IpFamily>, config: &str) -> Arc<str> {
+    let family = secondary.map(|family| format!(" {family}")).unwrap_or_default();
+    format!("{}/{}{family} {:016x}", port.service, port.protocol, hash_bytes(config.as_bytes())).into()
+}
+
+fn is_about(about: &About, e: &FoundEndpoint) -> bool {
+    about.zone == e.zone
+        && about.node == e.node
+        && about.hint_zones == e.hint_zones
+        && about.hint_nodes == e.hint_nodes
+        && about.labels == e.labels
+        && about.annotations == e.annotations
+}
+
+fn same(a: &Endpoint, b: &Endpoint) -> bool {
+    a.address == b.address
+        && a.weight == b.weight
+        && (Arc::ptr_eq(&a.about, &b.about)
+            || (a.zone == b.zone && a.node == b.node && a.labels == b.labels && a.annotations == b.annotations))
+        && a.terminating == b.terminating
+        && Arc::ptr_eq(&a.stats, &b.stats)
+}

@@ -1,0 +1,98 @@
+//! TLS that outlives a snapshot: what was made of settings is kept as long as they stay the same.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluicegate_config::plan::{PlannedEndpointTls, PlannedTlsHost, PlannedTlsMode};
+use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::persistent::Map;
+use sluicegate_model::route::Protocol;
+use sluicegate_model::snapshot::{At, EndpointTls, Front, Listener, TlsMode};
+use sluicegate_model::tls::{ServerSettings, ServerTls, TicketSecrets, UpstreamTls};
+
+use crate::assemble::PortId;
+
+/// By an address and a host name of it.
+type Place = (SocketAddr, Option<String>);
+
+/// What is kept.
+#[derive(Default)]
+pub(crate) struct Tls {
+    servers: HashMap<Place, Arc<ServerTls>>,
+    endpoints: HashMap<PortId, Arc<UpstreamTls>>,
+    secrets: Arc<TicketSecrets>,
+}
+
+impl Tls {
+    /// With nothing known yet; the keys of session tickets are made of `secrets`.
+    pub(crate) fn new(secrets: Arc<TicketSecrets>) -> Self {
+        Self { secrets, ..Self::default() }
+    }
+
+    /// For one host name of a listener.
+    pub(crate) fn mode(&mut self, address: SocketAddr, host: &PlannedTlsHost, faults: &mut Vec<Fault>) -> TlsMode {
+        let mut server = |settings| self.server((address, host.hostname.clone()), settings, faults);
+        match &host.mode {
+            PlannedTlsMode::Passthrough => TlsMode::Passthrough,
+            PlannedTlsMode::Tcp(settings) => TlsMode::Tcp(server(settings)),
+            PlannedTlsMode::Http(settings) => TlsMode::Http(server(settings)),
+        }
+    }
+
+    fn server(&mut self, place: Place, settings: &Arc<ServerSettings>, faults: &mut Vec<Fault>) -> Arc<ServerTls> {
+        let known = self.servers.get(&place);
+        if let Some(known) = known.filter(|k| Arc::ptr_eq(&k.settings, settings) || k.settings == *settings) {
+            return known.clone();
+        }
+        let tickets = self.secrets.tickets(place.0, place.1.as_deref(), settings);
+        let made = ServerTls::build(settings.clone(), tickets).unwrap_or_else(|error| {
+            faults.push(fault(format!("TLS on {} for {:?}: {error}", place.0, place.1.as_deref().unwrap_or("*"))));
+            ServerTls::refusing(settings.clone())
+        });
+        let made = Arc::new(made);
+        self.servers.insert(place, made.clone());
+        made
+    }
+
+    /// For a service port.
+    pub(crate) fn endpoint(&mut self, service: &PortId, planned: &PlannedEndpointTls, faults: &mut Vec<Fault>) -> EndpointTls {
+        let settings = match planned {
+            PlannedEndpointTls::Off => return EndpointTls::Off,
+            PlannedEndpointTls::Untold => return EndpointTls::Untold,
+            PlannedEndpointTls::Broken => return EndpointTls::Broken,
+            PlannedEndpointTls::On(settings) => settings,
+        };
+        if let Some(known) = self.endpoints.get(service).filter(|k| Arc::ptr_eq(&k.settings, settings) || k.settings == *settings) {
+            return EndpointTls::On(known.clone());
+        }
+        match UpstreamTls::build(settings.clone()) {
+            Ok(made) => {
+                let made = Arc::new(made);
+                self.endpoints.insert(service.clone(), made.clone());
+                EndpointTls::On(made)
+            }
+            Err(error) => {
+                faults.push(fault(format!("TLS towards the endpoints of {}: {error}", service.0)));
+                EndpointTls::Broken
+            }
+        }
+    }
+
+    /// Drops what belongs to listeners that are gone.
+    pub(crate) fn forget(&mut self, listeners: &Map<At, Listener>) {
+        self.servers.retain(|(address, hostname), _| {
+            let listener = listeners.get(&(Protocol::Tcp, *address));
+            listener.is_some_and(|l| matches!(&l.front, Front::Tls(hosts) if hosts.named(hostname.as_deref()).is_some()))
+        });
+    }
+
+    /// Drops what belongs to a service port that is gone.
+    pub(crate) fn forget_endpoints(&mut self, service: &PortId) {
+        self.endpoints.remove(service);
+    }
+}
+
+fn fault(message: String) -> Fault {
+    Fault { severity: Severity::Error, place: None, object: None, message, expected: None }
+}

@@ -1,0 +1,182 @@
+//! From what sources tell to the plan, plugins and discovery's targets.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use sluicegate_config::object::{Body, Given, Object};
+use sluicegate_config::objects::Change;
+use sluicegate_config::plan::PlannedService;
+use sluicegate_host::Loaded;
+use sluicegate_model::discovery::{DiscoveryGeneration, Key};
+use sluicegate_model::fault::{Fault, Severity};
+use tokio::time::Instant;
+
+use super::Controller;
+use crate::assemble::router_use;
+use crate::discovery::Target;
+use crate::plugins::Use;
+use crate::sources::folder::Followed;
+use crate::sources::{self, Sources, Taken};
+use crate::store::Update;
+
+impl Controller {
+    /// Takes in what sources have told.
+    pub(super) async fn follow(&mut self, sources: &Sources, followed: &Followed) {
+        let Taken { changes, other } = sources.take();
+        let waiting = followed.waiting();
+        self.registry.wait_for(waiting.keys().cloned());
+        self.load(changes, other).await;
+        self.faults.extend(waiting.into_iter().filter_map(|(path, why)| {
+            Some(Fault {
+                severity: Severity::Warning,
+                place: None,
+                object: None,
+                message: format!("{}: {}", path.display(), why?),
+                expected: Some("what was loaded of it serves".to_owned()),
+            })
+        }));
+        followed.follow(self.registry.files());
+    }
+
+    /// Units → objects → plan → plugins → discovery's targets. `files`: those of plugins may be others than before.
+    pub(super) async fn load(&mut self, told: Vec<sources::Change>, files: bool) {
+        let unread = self.store.unread().clone();
+        let Update { changes, mut faults } = self.store.update(told);
+        let allocated = self.allocate(&changes, *self.store.unread() != unread);
+        faults.extend(self.allocated.iter().cloned());
+        let changes_of = changes.iter().map(|(change, old)| (change, old.clone()));
+        let delta = self.planner.update(self.store.objects(), changes_of, &self.allocations, allocated);
+        self.changed.plan |= delta.made > 0;
+        faults.extend(self.planner.plan().faults.iter().cloned());
+        faults.extend(self.needs_restart());
+        self.faults = faults;
+        let uses = |service: &Option<Arc<PlannedService>>| -> Vec<(String, String)> {
+            let ports = service.iter().flat_map(|service| &service.ports);
+            ports.map(|port| (port.balancer.plugin.clone(), port.balancer.config.clone())).collect()
+        };
+        for (old, new) in delta.services.values() {
+            for used in uses(new) {
+                *self.balancers.entry(used).or_default() += 1;
+            }
+            for used in uses(old) {
+                if let Some(count) = self.balancers.get_mut(&used) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.balancers.remove(&used);
+                    }
+                }
+            }
+        }
+        let targets = delta.services.iter().map(|((namespace, name), (_, new))| {
+            let key = Key { namespace: namespace.clone(), name: name.clone() };
+            (key, new.as_deref().and_then(target))
+        });
+        self.changed
+            .services
+            .extend(delta.services.keys().map(|(namespace, name)| Key { namespace: namespace.clone(), name: name.clone() }));
+        self.runner.objects(&changes);
+        self.runner.target(targets);
+        self.sync_plugins(files).await;
+    }
+
+    /// Allocates for the Services that have changed. Returned: those of which something else is allocated than before.
+    pub(super) fn allocate(&mut self, changes: &[(Change, Option<Arc<Object>>)], all: bool) -> BTreeSet<(String, String)> {
+        let services = changes.iter().filter(|(change, _)| change.key().kind == "Service");
+        let changed: Vec<_> = services
+            .map(|(change, _)| match change {
+                Change::Applied(object) => (object.key.clone(), Some(object.clone())),
+                Change::Gone(key) => (key.clone(), None),
+            })
+            .collect();
+        // They are planned anew in any case.
+        if !all && (changed.is_empty() || self.allocator.allocate_changed(&changed, self.store.unread(), &mut self.allocations)) {
+            return BTreeSet::new();
+        }
+        let services: Vec<Arc<Object>> = self.store.objects().of_kind("Service").cloned().collect();
+        let (allocations, wrong) = self.allocator.allocate(&services, self.store.unread());
+        let allocated = allocations.differences(&self.allocations);
+        (self.allocations, self.allocated) = (allocations, wrong);
+        allocated
+    }
+
+    /// Loads the plan's plugins, where they are others than before. Their files are read only if they may be others (`files`), or something else is asked
+    /// of them.
+    pub(super) async fn sync_plugins(&mut self, files: bool) {
+        let balancers = self.balancers.keys();
+        let balancers = balancers.map(|(plugin, config)| Use { plugin: plugin.clone(), config: config.clone(), listener: None });
+        let (mut seen, mut uses): (HashSet<Use>, Vec<Use>) = (HashSet::new(), balancers.collect());
+        uses.extend(self.planner.plan().routers.iter().map(|router| router_use(router)).filter(|wanted| seen.insert(wanted.clone())));
+        let plugins = &self.planner.plan().plugins;
+        if files || self.loaded.as_ref().is_none_or(|(of, with)| of != plugins || *with != uses) {
+            self.changed.plugins.append(&mut self.registry.sync(plugins, &uses).await);
+            self.loaded = Some((plugins.clone(), uses));
+        }
+        self.sync_discovery();
+    }
+
+    /// The process's own settings are read once.
+    pub(super) fn needs_restart(&mut self) -> Option<Fault> {
+        let own: Vec<&Arc<Object>> = self.store.objects().of_kind("SluicegateConfiguration").collect();
+        let values: Vec<Given> = own.iter().map(|o| o.value.clone()).collect();
+        let same = *self.started_with.get_or_insert_with(|| values.clone()) == values;
+        (!same).then(|| Fault {
+            severity: Severity::Warning,
+            place: own.first().map(|o| o.origin.place("")),
+            object: None,
+            message: "the SluicegateConfiguration has changed since the start".to_owned(),
+            expected: Some("a restart of the gateway: what it started with stays in force".to_owned()),
+        })
+    }
+
+    pub(super) fn discoveries(&self) -> HashMap<String, Arc<dyn DiscoveryGeneration>> {
+        let live = |name: &String| -> Option<(String, Arc<dyn DiscoveryGeneration>)> {
+            match self.registry.live(name) {
+                Some(Loaded::Discovery(plugin)) => Some((name.clone(), plugin.clone())),
+                _ => None,
+            }
+        };
+        self.runner.plugins().filter_map(live).collect()
+    }
+
+    pub(super) fn sync_discovery(&mut self) {
+        let live = self.discoveries();
+        self.runner.sync(&live, self.store.objects());
+    }
+
+    pub(super) async fn discover(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let plugins = self.discoveries();
+        while !self.runner.complete() {
+            let next = self.runner.next(|name| plugins.get(name).cloned(), self.store.objects());
+            if tokio::time::timeout_at(deadline, next).await.is_err() {
+                tracing::warn!("discovery has not answered for every service yet; it goes on");
+                return;
+            }
+        }
+    }
+}
+
+/// What a discovery plugin is told of a Service, if there is anything to find. One discovery serves all ports of a Service: a policy's `sectionName`
+/// does not reach it.
+fn target(service: &PlannedService) -> Option<(String, Target)> {
+    let port = service.ports.first().filter(|_| service.routable)?;
+    let target = Target { service: told(service), config: port.discovery.config.as_str().into() };
+    Some((port.discovery.plugin.clone(), target))
+}
+
+/// A Service as discovery plugins are told of it: with its IP families, which an API server would have filled in.
+fn told(service: &PlannedService) -> Arc<str> {
+    let names = service.families.names();
+    let given = match &service.object.body {
+        Body::Service(service) => service.spec.as_ref().and_then(|spec| spec.ip_families.as_ref()),
+        _ => None,
+    };
+    if given.is_some_and(|given| *given == names) || (given.is_none() && names == ["IPv4"]) {
+        return service.object.json();
+    }
+    let mut value = Value::clone(&service.object.value.tree());
+    value["spec"]["ipFamilies"] = names.into();
+    value.to_string().into()
+}

@@ -1,0 +1,285 @@
+//! The loop: wait for a change of a source, of what discovery found, or of a plugin's health; then compile and load ([`mod@load`]), assemble and publish
+//! ([`publish`]).
+
+mod load;
+mod publish;
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sluicegate_config::object::Given;
+use sluicegate_config::object::ours::MinisignKey;
+use sluicegate_config::objects::Objects;
+use sluicegate_config::plan::{Allocations, Plan, PlannedPlugin, Planner, Settings};
+use sluicegate_config::status::Statuses;
+use sluicegate_host::Loader;
+use sluicegate_model::fault::Fault;
+use sluicegate_model::operate::{Action, Done, Operate};
+use sluicegate_model::snapshot::Snapshot;
+use sluicegate_model::status::Status;
+use sluicegate_model::tls::TicketSecrets;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::allocate::Allocator;
+use crate::assemble::{Assembler, Changed};
+use crate::discovery::Runner;
+use crate::health::Health;
+use crate::plugins::{Builtins, Registry, Use};
+use crate::sources::folder::{self, Folder};
+use crate::sources::{Source, SourceError, Sources};
+use crate::store::Store;
+use publish::FirstPass;
+
+/// How long the first snapshot waits for discovery, so that the first connection finds endpoints.
+const FIRST_DISCOVERY: Duration = Duration::from_secs(2);
+/// Endpoints that were found are published at once, and those that are found within this time after them together.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long the first snapshot waits for sources to have told all that they have.
+const FIRST_SYNC: Duration = Duration::from_secs(10);
+/// How often plugins' failures are looked at.
+const PLUGINS: Duration = Duration::from_millis(100);
+
+/// What control needs to know.
+pub struct Options {
+    /// Files and folders of objects.
+    pub paths: Vec<PathBuf>,
+    /// For the plan.
+    pub settings: Settings,
+    /// Finds built-in plugins.
+    pub builtins: Builtins,
+    /// Of those whose plugin files are loaded; empty: of anybody.
+    pub trusted_keys: Vec<MinisignKey>,
+    /// Where the admin API listens: no endpoint may lead there.
+    pub admin: Option<SocketAddr>,
+    /// Held while a change is worked on: whoever holds it keeps the configuration as it is.
+    pub turns: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the loop waits for.
+enum Event<O, H> {
+    Order(O),
+    Sources,
+    Found,
+    Health(H),
+    Plugins,
+    Again,
+}
+
+/// Hands a snapshot to the workers; returns what could not be bound.
+pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<String> + Send>;
+
+/// An order about the plugin of this name, and where the answer goes.
+type Ordered = (String, Action, oneshot::Sender<Done>);
+
+/// Control's whole state.
+pub struct Controller {
+    options: Options,
+    /// Besides the files and folders.
+    sources: Vec<Box<dyn Source>>,
+    store: Store,
+    allocator: Allocator,
+    registry: Registry,
+    runner: Runner,
+    assembler: Assembler,
+    health: Health,
+    planner: Planner,
+    allocations: Allocations,
+    /// What is wrong with allocations.
+    allocated: Vec<Fault>,
+    /// What plugins were loaded for last.
+    loaded: Option<(Vec<PlannedPlugin>, Vec<Use>)>,
+    /// The configurations of balancers that are in use, by how many service ports use each.
+    balancers: BTreeMap<(String, String), usize>,
+    /// Since the last snapshot.
+    changed: Changed,
+    faults: Vec<Fault>,
+    /// Of the plan compiled last.
+    statuses: Arc<Statuses>,
+    reported: HashSet<Fault>,
+    /// None: it is over.
+    first_pass: Option<FirstPass>,
+    orders: mpsc::Receiver<Ordered>,
+    order: mpsc::Sender<Ordered>,
+    /// What could not be bound last.
+    unbound: Vec<String>,
+    /// When plugins' files that could not be read are read again; zero: all could.
+    read_again: Duration,
+    /// The process's own configuration as it was at the start; none before the first load.
+    started_with: Option<Vec<Given>>,
+}
+
+impl Controller {
+    /// Reads nothing yet.
+    pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
+        let (order, orders) = mpsc::channel(16);
+        Self {
+            orders,
+            order,
+            registry: Registry::new(loader, options.builtins).trusting(options.trusted_keys.clone()),
+            assembler: Assembler::guarding(options.admin),
+            planner: Planner::new(options.settings.clone()),
+            options,
+            sources: Vec::new(),
+            store: Store::default(),
+            allocator,
+            runner: Runner::default(),
+            health: Health::default(),
+            allocations: Allocations::default(),
+            allocated: Vec::new(),
+            loaded: None,
+            balancers: BTreeMap::new(),
+            changed: Changed::default(),
+            faults: Vec::new(),
+            statuses: Arc::default(),
+            reported: HashSet::new(),
+            first_pass: Some(FirstPass::begin()),
+            unbound: Vec::new(),
+            read_again: Duration::ZERO,
+            started_with: None,
+        }
+    }
+
+    /// Looks at the configuration instead of serving it: see [`Store::judging`].
+    #[must_use]
+    pub fn judging(self) -> Self {
+        Self { store: Store::judging(), ..self }
+    }
+
+    /// Takes objects from there too, besides the files and folders of its options.
+    #[must_use]
+    pub fn with_source(mut self, source: Box<dyn Source>) -> Self {
+        self.sources.push(source);
+        self
+    }
+
+    /// Whose session tickets have keys made of these secrets; without any, none are given out.
+    #[must_use]
+    pub fn with_tickets(self, secrets: Arc<TicketSecrets>) -> Self {
+        Self { assembler: self.assembler.with_tickets(secrets), ..self }
+    }
+
+    /// Takes orders while this runs.
+    pub fn operate(&self) -> Operate {
+        let order = self.order.clone();
+        Arc::new(move |plugin, action| {
+            let order = order.clone();
+            Box::pin(async move {
+                let gone = || "the gateway is stopping".to_owned();
+                let (answer, answered) = oneshot::channel();
+                order.send((plugin, action, answer)).await.map_err(|_| gone())?;
+                answered.await.map_err(|_| gone())?
+            })
+        })
+    }
+
+    /// Runs until the future is dropped.
+    ///
+    /// # Errors
+    /// A source cannot start.
+    pub async fn run(mut self, status: Arc<ArcSwap<Status>>, publish: Publish) -> Result<(), SourceError> {
+        let (files, followed) = Folder::new(self.options.paths.clone());
+        let name = files.name();
+        let mut all: Vec<Box<dyn Source>> = vec![Box::new(files)];
+        all.append(&mut self.sources);
+        let sources = Sources::start(all)?;
+        loop {
+            let missing = sources.synced(FIRST_SYNC).await;
+            for source in &missing {
+                tracing::warn!(source, "it has not told all that it has yet; the gateway starts with the other sources");
+            }
+            // The disk's answers have a time limit of their own, so this ends.
+            if !missing.contains(&name) {
+                break;
+            }
+        }
+        let turns = self.options.turns.clone();
+        let mut again = {
+            let _turn = turns.lock().await;
+            self.follow(&sources, &followed).await;
+            self.discover(FIRST_DISCOVERY).await;
+            let unsaved = self.allocator.save_beside().await;
+            self.publish(&status, &publish, unsaved)
+        };
+        let mut plugins_tick = tokio::time::interval(PLUGINS);
+        // Half of the time at most is spent on what discovery finds: files, orders and health have the other half.
+        let mut listen_from = Instant::now();
+        loop {
+            let plugins = self.discoveries();
+            let event = tokio::select! {
+                Some(order) = self.orders.recv() => Event::Order(order),
+                () = sources.changed() => Event::Sources,
+                () = async {
+                    tokio::time::sleep_until(listen_from).await;
+                    self.runner.next(|name| plugins.get(name).cloned(), self.store.objects()).await;
+                } => Event::Found,
+                changed = self.health.next() => Event::Health(changed),
+                _ = plugins_tick.tick() => Event::Plugins,
+                // Another process has an address, or a disk is full; that may end at any time, and nothing tells.
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
+            };
+            let _turn = turns.lock().await;
+            let begun = Instant::now();
+            let found = matches!(event, Event::Found);
+            let mut answer = None;
+            match event {
+                Event::Order((plugin, action, to)) => {
+                    answer = Some((to, self.registry.order(&plugin, action, &self.planner.plan().plugins).await));
+                    self.changed.plugins.insert(plugin);
+                    self.sync_discovery();
+                }
+                Event::Sources => self.follow(&sources, &followed).await,
+                Event::Again if self.registry.unread() => self.sync_plugins(true).await,
+                Event::Found | Event::Again => {}
+                Event::Health(changed) => {
+                    if !self.publish_health(&changed, &publish) {
+                        continue;
+                    }
+                }
+                Event::Plugins => {
+                    let revive = self.registry.revive();
+                    if revive {
+                        self.registry.again(&self.planner.plan().plugins).await;
+                    }
+                    let judged = self.registry.judge();
+                    if !self.registry.roll_back() && !revive && !judged {
+                        continue;
+                    }
+                    self.changed.all = true;
+                    self.sync_discovery();
+                }
+            }
+            // Before they are served: what somebody was told of must be the same after a crash.
+            let unsaved = self.allocator.save_beside().await;
+            again = self.publish(&status, &publish, unsaved);
+            if found {
+                listen_from = (Instant::now() + begun.elapsed()).max(begun + GATHER);
+            }
+            if let Some((to, done)) = answer {
+                // Who asked may be gone.
+                let _ = to.send(done);
+            }
+        }
+    }
+
+    /// Loads and discovers once, for `check` and `explain`: the snapshot, the plan, and every fault.
+    pub async fn once(&mut self, discovery: Duration) -> (Arc<Snapshot>, Status) {
+        self.load(folder::read(&self.options.paths), true).await;
+        self.discover(discovery).await;
+        self.assemble()
+    }
+
+    /// The objects it was compiled from.
+    pub fn objects(&self) -> &Objects {
+        self.store.objects()
+    }
+
+    /// The plan compiled last.
+    pub fn plan(&self) -> &Plan {
+        self.planner.plan()
+    }
+}

@@ -1,0 +1,133 @@
+//! How much of what a plugin publishes control takes: each time it does, pools are made anew and workers are told. A change after a quiet while is
+//! taken at once; who publishes without end is heard from time to time, and then of each target only the newest word.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use sluicegate_model::discovery::Key;
+
+/// A target's endpoints are taken so many times at once, and so many a second: what the SDK has plugins keep to as well (`Discovery::refresh`).
+const OF_TARGET: (f64, f64) = (5.0, 10.0);
+/// So many times at once, and so many a second, something is taken from a plugin.
+const TIMES: (f64, f64) = (32.0, 20.0);
+/// So many endpoints, likewise.
+const ENDPOINTS: (f64, f64) = (200_000.0, 100_000.0);
+
+/// A plugin's share.
+pub(super) struct Share {
+    times: Bucket,
+    endpoints: Bucket,
+    /// Targets that were taken lately.
+    lately: HashMap<Key, Bucket>,
+}
+
+impl Share {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { times: Bucket::new(TIMES, now), endpoints: Bucket::new(ENDPOINTS, now), lately: HashMap::new() }
+    }
+
+    /// When the plugin may be heard, be it now.
+    pub(super) fn due(&mut self, now: Instant) -> Instant {
+        self.lately.retain(|_, bucket| !bucket.is_full(now));
+        self.times.due(now).max(self.endpoints.due(now))
+    }
+
+    /// When a target of it may be.
+    pub(super) fn due_of(&mut self, target: &Key, now: Instant) -> Instant {
+        self.lately.get_mut(target).map_or(now, |bucket| bucket.due(now))
+    }
+
+    /// Something was taken: these targets, each with so many endpoints.
+    pub(super) fn took(&mut self, targets: impl IntoIterator<Item = (Key, usize)>, now: Instant) {
+        self.times.tokens -= 1.0;
+        for (target, endpoints) in targets {
+            #[expect(clippy::cast_precision_loss, reason = "some hundred thousands")]
+            let endpoints = endpoints as f64;
+            self.endpoints.tokens -= endpoints;
+            self.lately.entry(target).or_insert_with(|| Bucket::new(OF_TARGET, now)).tokens -= 1.0;
+        }
+    }
+}
+
+/// A bucket of tokens that may be overdrawn once.
+struct Bucket {
+    tokens: f64,
+    most: f64,
+    a_second: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new((most, a_second): (f64, f64), at: Instant) -> Self {
+        Self { tokens: most, most, a_second, at }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.at).as_secs_f64();
+        (self.tokens, self.at) = ((self.tokens + elapsed * self.a_second).min(self.most), now);
+    }
+
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.tokens >= self.most
+    }
+
+    fn due(&mut self, now: Instant) -> Instant {
+        self.fill(now);
+        // A little more than nothing, so that the wait is never shorter than the clock can tell.
+        if self.tokens > 0.0 { now } else { now + Duration::from_secs_f64(0.001 - self.tokens / self.a_second) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key { namespace: "n".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn a_flood_is_heard_once_a_second_and_a_change_at_once() {
+        let (start, mut heard) = (Instant::now(), Vec::new());
+        let mut share = Share::new(start);
+        for ms in (0..10_000).step_by(10) {
+            let now = start + Duration::from_millis(ms);
+            if share.due(now) <= now && share.due_of(&key("a"), now) <= now {
+                share.took([(key("a"), 100_000)], now);
+                heard.push(ms);
+            }
+        }
+        assert!(heard.len() <= 13 && heard[0] == 0, "{heard:?}");
+        let now = start + Duration::from_secs(20);
+        assert!(share.due(now) <= now && share.due_of(&key("a"), now) <= now, "after a quiet while");
+    }
+
+    #[test]
+    fn many_small_words_are_taken_together() {
+        let (start, mut heard) = (Instant::now(), 0);
+        let mut share = Share::new(start);
+        for ms in 0..10_000 {
+            let now = start + Duration::from_millis(ms);
+            if share.due(now) <= now {
+                share.took([(key(&ms.to_string()), 1)], now);
+                heard += 1;
+            }
+        }
+        assert!((200..=240).contains(&heard), "{heard}");
+        assert!(share.lately.len() < 300, "only those of late are remembered");
+    }
+
+    #[test]
+    fn a_target_waits_for_its_turn_and_holds_up_no_other() {
+        let now = Instant::now();
+        let mut share = Share::new(now);
+        for _ in 0..5 {
+            assert_eq!(share.due_of(&key("a"), now), now, "a few changes in a row are no flood");
+            share.took([(key("a"), 1)], now);
+        }
+        assert!(share.due_of(&key("a"), now) > now && share.due_of(&key("b"), now) == now);
+        let later = now + Duration::from_millis(101);
+        assert_eq!(share.due_of(&key("a"), later), later);
+    }
+}

@@ -1,0 +1,144 @@
+//! One run of a discovery plugin, on a thread of its own, so that whatever it computes delays nobody here.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use sluicegate_host::background::Priority;
+use sluicegate_model::discovery::{DiscoveryGeneration, Event, Events};
+use sluicegate_model::plugin::{PluginError, Stage};
+use sluicegate_model::pool::unique;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::outbox::Outbox;
+use super::share::Share;
+
+/// How long a plugin waits that has ended for the first time, before it is started anew.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A task that has run so long has proved itself: if it ends, the pauses begin anew.
+const PROVEN: Duration = Duration::from_secs(10);
+
+/// The task of this plugin and with this number has ended, and waits to be started anew.
+pub(super) type Ended = (String, u64, PluginError);
+
+/// A plugin's task.
+pub(super) struct Task {
+    /// The task's own; a plugin's next task has another.
+    pub(super) number: u64,
+    /// The id of the generation that runs.
+    pub(super) generation: u64,
+    events: mpsc::UnboundedSender<Event>,
+    pub(super) outbox: Arc<Outbox>,
+    /// How much of what it publishes control takes.
+    pub(super) share: Share,
+    /// Ends its thread when it is dropped.
+    _stop: oneshot::Sender<()>,
+    /// Why the plugin's task before this one ended, if nothing was published since.
+    pub(super) ended: Option<PluginError>,
+    started: Instant,
+    /// How long the plugin's next task waits, should this one end.
+    pause: Duration,
+    /// Ends the pause before a task that ended is started anew.
+    hurry: Arc<Notify>,
+}
+
+/// What the tasks of all plugins tell control by.
+#[derive(Clone)]
+pub(super) struct Reports {
+    /// A task has ended.
+    pub(super) ended: mpsc::UnboundedSender<Ended>,
+    /// A task has published something.
+    pub(super) published: Arc<Notify>,
+}
+
+impl Task {
+    /// Starts one; after a pause, if it is not the plugin's first.
+    pub(super) fn start(name: &str, plugin: Arc<dyn DiscoveryGeneration>, after: Option<Duration>, reports: &Reports) -> Self {
+        let (number, generation) = (unique(), plugin.generation().id);
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
+        let hurry = Arc::new(Notify::new());
+        let outbox = Arc::new(Outbox::new(reports.published.clone()));
+        let (hurried, publisher, ended, plugin_name) = (hurry.clone(), outbox.clone(), reports.ended.clone(), name.to_owned());
+        let task = async move {
+            if let Some(after) = after {
+                tokio::select! { () = tokio::time::sleep(after) => {}, () = hurried.notified() => {} }
+            }
+            plugin.run(Box::new(Inbox(inbox)), publisher).await
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let started = runtime.and_then(|runtime| {
+            std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
+                Priority::Discover.take();
+                runtime.block_on(async {
+                    tokio::select! {
+                        error = task => {
+                            // Control is gone only together with the process.
+                            let _ = ended.send((plugin_name, number, error));
+                        }
+                        _ = stopped => {}
+                    }
+                });
+                // A look-up of a name may still be under way, and is not waited for.
+                runtime.shutdown_background();
+            })
+        });
+        if let Err(reason) = started {
+            let error = PluginError { plugin: name.into(), stage: Stage::Run, reason: format!("it has no thread: {reason}") };
+            let _ = reports.ended.send((name.to_owned(), number, error));
+        }
+        Self {
+            number,
+            generation,
+            events,
+            outbox,
+            share: Share::new(Instant::now()),
+            _stop: stop,
+            ended: None,
+            started: Instant::now(),
+            pause: FIRST_PAUSE,
+            hurry,
+        }
+    }
+
+    /// Starts the one that comes after this one, which has ended by `error`.
+    pub(super) fn start_anew(self, name: &str, plugin: Arc<dyn DiscoveryGeneration>, error: PluginError, reports: &Reports) -> Self {
+        let pause = if self.started.elapsed() > PROVEN + self.pause { FIRST_PAUSE } else { self.pause };
+        tracing::error!(%error, ?pause, "the discovery task ended; it is started anew after a pause");
+        let mut anew = Self::start(name, plugin, Some(pause), reports);
+        // What the plugin has had of its share, it has had.
+        anew.share = self.share;
+        anew.pause = (pause * 2).min(LONGEST_PAUSE);
+        anew.ended = Some(error);
+        anew
+    }
+
+    /// Tells it something.
+    pub(super) fn send(&self, event: Event) {
+        // A task that has ended has dropped its receiver; it is told everything when it is started anew.
+        let _ = self.events.send(event);
+    }
+
+    /// Ends the pause before it runs: what made it end may have been mended.
+    pub(super) fn hurry(&mut self) {
+        self.pause = FIRST_PAUSE;
+        self.hurry.notify_one();
+    }
+}
+
+/// A task's events. Control drops the sender only together with the task.
+struct Inbox(mpsc::UnboundedReceiver<Event>);
+
+impl Events for Inbox {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        match self.0.poll_recv(cx) {
+            Poll::Ready(Some(event)) => Poll::Ready(event),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Event> {
+        self.0.try_recv().ok()
+    }
+}

@@ -1,0 +1,29 @@
+//! The addresses of this machine that node ports are served on.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The unspecified addresses of the IP families that this machine has: a kernel may be without IPv6.
+pub fn wildcards() -> Vec<IpAddr> {
+    // Nothing is sent, and port 0 is free: only a family that is missing makes this fail.
+    let there = |ip: &IpAddr| std::net::UdpSocket::bind((*ip, 0)).is_ok();
+    [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)].into_iter().filter(there).collect()
+}
+
+/// The local addresses that `--nodeport-addresses` selects; a single address (`/32`, `/128`) in 127.0.0.0/8 is always local. Empty: all.
+pub fn node_addresses(cidrs: &[ipnet::IpNet]) -> std::io::Result<Vec<IpAddr>> {
+    if cidrs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<IpAddr> =
+        if_addrs::get_if_addrs()?.into_iter().map(|i| i.ip()).filter(|ip| cidrs.iter().any(|c| c.contains(ip))).collect();
+    found.extend(cidrs.iter().filter(|c| c.prefix_len() == c.max_prefix_len() && c.addr().is_loopback()).map(ipnet::IpNet::addr));
+    found.sort();
+    found.dedup();
+    if found.is_empty() {
+        return Err(std::io::Error::other(format!(
+            "no local address is in {}",
+            cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        )));
+    }
+    Ok(found)
+}

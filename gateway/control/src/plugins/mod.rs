@@ -1,0 +1,405 @@
+//! The plugins of a plan: reads their files, loads each new version off the workers, tries it with the configurations in use, and keeps the
+//! version that serves when the new one is refused. What becomes of them then is in [`lifecycle`]; how a new one takes over step by step in [`rollout`].
+
+mod lifecycle;
+mod read;
+mod rollout;
+pub mod signature;
+mod tries;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sluicegate_config::object::ours::{FailurePolicy, MinisignKey};
+use sluicegate_config::plan::{PlannedPlugin, PluginSource};
+use sluicegate_config::schema::Violation;
+use sluicegate_host::background::{self, Urgency};
+use sluicegate_host::load::sha256;
+use sluicegate_host::{Description, Loaded, Loader};
+use sluicegate_model::commons::Commons;
+use sluicegate_model::operate::PluginEvent;
+use sluicegate_model::plugin::{Generation, PluginError, Stage};
+use sluicegate_model::rollout::Trial;
+use sluicegate_model::route::{ListenerInfo, RouteTable};
+use sluicegate_model::status::{Compiled, PluginState, PluginStatus};
+use sluicegate_model::tally::Tally;
+
+use lifecycle::Revival;
+use read::{read, signed};
+use rollout::Candidate;
+use tries::{Acceptance, check, checked, depends_on_configuration, fits, load};
+
+/// Plugins whose counters are kept; beyond that, of those that are gone none.
+const MOST_TALLIES: usize = 1024;
+
+/// A configuration some object gives to a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Use {
+    /// The plugin's name.
+    pub plugin: String,
+    /// JSON.
+    pub config: String,
+    /// For routers: the listener.
+    pub listener: Option<ListenerInfo>,
+}
+
+/// Finds the bytes of a built-in plugin.
+pub type Builtins = fn(&str) -> Option<&'static [u8]>;
+
+/// All plugins in use.
+pub struct Registry {
+    loader: Loader,
+    builtins: Builtins,
+    /// One of these must have signed a plugin's file; none: nobody need.
+    trusted: Vec<MinisignKey>,
+    entries: BTreeMap<String, Entry>,
+    /// By the generation's id and the use.
+    checked: HashMap<(u64, Use), Checked>,
+    /// By the plugin's name, also of plugins that are not there now: one whose object comes back goes on counting.
+    tallies: BTreeMap<String, Arc<Tally<Generation, 6>>>,
+    /// Likewise what was counted while generations were on trial.
+    trials: BTreeMap<String, Arc<Tally<Trial, 10>>>,
+    /// Of the last [`Registry::sync`].
+    uses: Vec<Use>,
+    /// At first nobody is served yet.
+    urgency: Urgency,
+    /// Files that are not to be read now.
+    waiting: BTreeSet<PathBuf>,
+}
+
+type Checked = Result<Option<Arc<RouteTable>>, PluginError>;
+
+struct Entry {
+    planned: PlannedPlugin,
+    /// Of the bytes last tried, with their limits.
+    tried: Option<String>,
+    /// The configurations that these bytes failed with: with others they may do well.
+    failed_with: Option<Vec<Use>>,
+    /// What its generations have in common.
+    commons: Commons,
+    live: Option<Version>,
+    /// On trial beside it.
+    candidate: Option<Candidate>,
+    /// Generations before it, the newest first.
+    kept: Vec<Version>,
+    number: u64,
+    refused: Option<PluginError>,
+    /// What an operator ordered that lasts.
+    held: Option<String>,
+    disabled: bool,
+    history: VecDeque<PluginEvent>,
+    revival: Revival,
+}
+
+/// See [`Registry::in_force`].
+#[derive(PartialEq, Eq)]
+struct InForce {
+    name: String,
+    versions: Vec<u64>,
+    disabled: bool,
+    persists: bool,
+    failure_policy: FailurePolicy,
+    refused: Option<String>,
+}
+
+#[derive(Clone)]
+struct Version {
+    loaded: Loaded,
+    description: Description,
+}
+
+impl Registry {
+    /// Without plugins.
+    pub fn new(loader: Loader, builtins: Builtins) -> Self {
+        Self {
+            loader,
+            builtins,
+            trusted: Vec::new(),
+            entries: BTreeMap::new(),
+            checked: HashMap::new(),
+            tallies: BTreeMap::new(),
+            trials: BTreeMap::new(),
+            uses: Vec::new(),
+            urgency: Urgency::Now,
+            waiting: BTreeSet::new(),
+        }
+    }
+
+    /// Loads only files that one of these keys has signed, if there are any.
+    pub fn trusting(self, trusted: Vec<MinisignKey>) -> Self {
+        Self { trusted, ..self }
+    }
+
+    /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the one before it does.
+    /// The first version need not: a faulty configuration of one object is no reason to refuse the plugin to the others. Returns the plugins
+    /// that are others than before, or are treated otherwise: what uses them is to be assembled anew.
+    pub async fn sync(&mut self, planned: &[PlannedPlugin], uses: &[Use]) -> BTreeSet<String> {
+        let before = self.in_force();
+        self.load_all(planned, uses).await;
+        let now = self.in_force();
+        let differ = |(a, b): (&[InForce], &[InForce])| -> Vec<String> {
+            a.iter().filter(|plugin| !b.contains(plugin)).map(|plugin| plugin.name.clone()).collect()
+        };
+        [(&before[..], &now[..]), (&now[..], &before[..])].into_iter().flat_map(differ).collect()
+    }
+
+    /// All on which it depends how a use is served.
+    fn in_force(&self) -> Vec<InForce> {
+        let of = |(name, entry): (&String, &Entry)| InForce {
+            name: name.clone(),
+            versions: entry.versions().map(|version| version.loaded.generation().id).collect(),
+            disabled: entry.disabled,
+            persists: entry.planned.persists,
+            failure_policy: entry.planned.failure_policy,
+            refused: entry.refused.as_ref().map(ToString::to_string),
+        };
+        self.entries.iter().map(of).collect()
+    }
+
+    async fn load_all(&mut self, planned: &[PlannedPlugin], uses: &[Use]) {
+        self.entries.retain(|name, _| planned.iter().any(|p| p.name == *name));
+        self.check_new(uses).await;
+        for plugin in planned {
+            let entry = self.entries.entry(plugin.name.clone()).or_insert_with(|| Entry {
+                planned: plugin.clone(),
+                tried: None,
+                failed_with: None,
+                commons: Commons::new(&plugin.limits),
+                live: None,
+                candidate: None,
+                kept: Vec::new(),
+                number: 0,
+                refused: None,
+                held: None,
+                disabled: false,
+                history: VecDeque::new(),
+                revival: Revival::default(),
+            });
+            let known = entry.planned == *plugin && entry.tried.is_some() && plugin.file().is_none();
+            entry.planned = plugin.clone();
+            if entry.disabled {
+                continue;
+            }
+            // The binary does not change while it runs.
+            if known && entry.failed_with.is_none() {
+                continue;
+            }
+            let refused = |stage, reason| PluginError { plugin: plugin.name.as_str().into(), stage, reason };
+            if entry.live.is_some() && plugin.file().is_some_and(|file| self.waiting.contains(file)) {
+                // It is being written, or was emptied: what was loaded of it serves.
+                continue;
+            }
+            let bytes = match read(plugin, self.builtins).await {
+                Ok(bytes) => bytes,
+                Err(reason) => {
+                    entry.refuse(refused(Stage::Read, reason), None);
+                    entry.tried = None;
+                    continue;
+                }
+            };
+            let sum = sha256(&bytes);
+            let tried = format!("{sum} {:?}", plugin.limits);
+            let mut uses: Vec<Use> = uses.iter().filter(|u| u.plugin == plugin.name).cloned().collect();
+            if entry.tried.as_ref() == Some(&tried) && !entry.mended(&uses) {
+                continue;
+            }
+            // Of bytes that are not those last tried: a signature stays good as long as they do.
+            let (bytes, signer) = signed(plugin, bytes, &self.trusted).await;
+            let signer = match signer {
+                Ok(signer) => signer,
+                Err(reason) => {
+                    entry.refuse(refused(Stage::Signature, reason), Some(sum));
+                    entry.tried = None;
+                    continue;
+                }
+            };
+            (entry.tried, entry.failed_with) = (Some(tried), None);
+            if entry.candidate.is_some() && entry.live.as_ref().is_some_and(|live| live.loaded.generation().sha256 == sum) {
+                entry.end_trial("its file is again the one that serves".to_owned());
+                continue;
+            }
+            entry.commons.limit(&plugin.limits);
+            let number = entry.number + 1;
+            let all = uses.clone();
+            let tries = uses.drain(..).map(|wanted| {
+                let must = entry.live.as_ref().is_some_and(|live| checked(&mut self.checked, live, &wanted).is_ok());
+                (wanted, if must { Acceptance::Needed } else { Acceptance::Open })
+            });
+            let tries = tries.collect();
+            let on_trial = entry.first_phase();
+            let commons = if on_trial.is_some() { entry.commons.fork() } else { entry.commons.clone() };
+            match load(self.urgency, self.loader.clone(), plugin.clone(), number, bytes, tries, commons).await {
+                Ok((version, outcomes)) => {
+                    let id = version.loaded.generation().id;
+                    self.checked.extend(outcomes.into_iter().map(|(wanted, outcome)| ((id, wanted), outcome)));
+                    tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, signer, "the plugin is loaded");
+                    self.tallies.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
+                    match on_trial {
+                        Some(phase) => {
+                            let trial = entry.begin_trial(version, phase);
+                            self.trials.entry(plugin.name.clone()).or_default().join(trial);
+                        }
+                        None => entry.accept(version),
+                    }
+                }
+                // A fault, which is logged with the others.
+                Err(error) => {
+                    entry.failed_with = depends_on_configuration(error.stage).then_some(all);
+                    entry.refuse(error, Some(sum));
+                }
+            }
+        }
+        if self.tallies.len() > MOST_TALLIES {
+            self.tallies.retain(|name, _| self.entries.contains_key(name));
+            self.trials.retain(|name, _| self.entries.contains_key(name));
+        }
+        let live: Vec<u64> = self.entries.values().flat_map(Entry::versions).map(|v| v.loaded.generation().id).collect();
+        let current: HashSet<&Use> = uses.iter().collect();
+        self.checked.retain(|(id, wanted), _| live.contains(id) && current.contains(wanted));
+        self.uses = uses.to_vec();
+        self.urgency = Urgency::Background;
+    }
+
+    /// Tries configurations that are new with the versions that serve, off this thread: a hostile one takes up to its deadlines.
+    async fn check_new(&mut self, uses: &[Use]) {
+        let mut new: Vec<(Version, Use)> = Vec::new();
+        for wanted in uses {
+            let versions = self.entries.get(&wanted.plugin).into_iter().flat_map(Entry::versions);
+            let untried = versions.filter(|version| !self.checked.contains_key(&(version.loaded.generation().id, wanted.clone())));
+            new.extend(untried.map(|version| (version.clone(), wanted.clone())));
+        }
+        if new.is_empty() {
+            return;
+        }
+        let outcomes = background::run(self.urgency, move || {
+            let outcome = |(version, wanted): (Version, Use)| {
+                let outcome = check(&version, &wanted);
+                ((version.loaded.generation().id, wanted), outcome)
+            };
+            new.into_iter().map(outcome).collect::<Vec<_>>()
+        });
+        // Without them they are tried where they are needed.
+        self.checked.extend(outcomes.await.unwrap_or_default());
+    }
+
+    /// The generations that may serve a use, best first, each checked with the use's configuration. The error is the best one's.
+    pub fn ladder(&mut self, wanted: &Use) -> Result<Vec<(Loaded, Option<Arc<RouteTable>>)>, PluginError> {
+        let Some(entry) = self.entries.get(&wanted.plugin) else {
+            return Err(PluginError {
+                plugin: wanted.plugin.as_str().into(),
+                stage: Stage::Read,
+                reason: "there is no such plugin".to_owned(),
+            });
+        };
+        if entry.disabled {
+            return Ok(Vec::new());
+        }
+        let mut ladder = Vec::new();
+        let mut failed = None;
+        // Who would rather fail than be served otherwise wants no older generation either.
+        let previous = entry.kept.first().filter(|_| entry.planned.failure_policy == FailurePolicy::Fallback);
+        for version in entry.live.iter().chain(previous) {
+            match checked(&mut self.checked, version, wanted) {
+                Ok(table) => ladder.push((version.loaded.clone(), table.clone())),
+                Err(error) => failed = failed.or(Some(error.clone())),
+            }
+        }
+        match (ladder.is_empty(), failed, &entry.refused) {
+            (false, ..) => Ok(ladder),
+            (true, Some(error), _) => Err(error),
+            (true, None, Some(error)) => Err(error.clone()),
+            (true, None, None) => {
+                Err(PluginError { plugin: wanted.plugin.as_str().into(), stage: Stage::Read, reason: "it is not loaded".to_owned() })
+            }
+        }
+    }
+
+    /// Where the plugins' code came from.
+    pub fn compiled(&self) -> Compiled {
+        self.loader.compiled()
+    }
+
+    /// A plugin's live version; none if it is disabled.
+    pub fn live(&self, plugin: &str) -> Option<&Loaded> {
+        let entry = self.entries.get(plugin).filter(|entry| !entry.disabled)?;
+        Some(&entry.live.as_ref()?.loaded)
+    }
+
+    /// Where a configuration does not fit the schema of the plugin's live version.
+    pub fn violations(&self, plugin: &str, config: &str) -> Vec<Violation> {
+        let live = self.entries.get(plugin).and_then(|entry| entry.live.as_ref());
+        live.and_then(|version| fits(version, config).ok()).unwrap_or_default()
+    }
+
+    /// What happens to traffic when the plugin fails.
+    pub fn failure_policy(&self, plugin: &str) -> FailurePolicy {
+        self.entries.get(plugin).map_or_else(FailurePolicy::default, |entry| entry.planned.failure_policy)
+    }
+
+    /// Whether what the plugin's pools know outlives the gateway.
+    pub fn persists(&self, plugin: &str) -> bool {
+        self.entries.get(plugin).is_some_and(|entry| entry.planned.persists)
+    }
+
+    /// These are being written or empty: what was loaded of them before serves on, until they are not among them.
+    pub fn wait_for(&mut self, files: impl Iterator<Item = PathBuf>) {
+        self.waiting = files.collect();
+    }
+
+    /// The files to follow: plugins', and their signatures where they must have one.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.entries.values().filter_map(|e| e.planned.file());
+        files.flat_map(|file| [Some(file.to_owned()), (!self.trusted.is_empty()).then(|| signature::beside(file))]).flatten()
+    }
+
+    /// Whether a file could not be read: nothing tells when it can.
+    pub fn unread(&self) -> bool {
+        self.entries.values().any(|e| e.planned.file().is_some() && e.refused.as_ref().is_some_and(|error| error.stage == Stage::Read))
+    }
+
+    /// Why plugins were refused, and which generation serves instead.
+    pub fn refused(&self) -> impl Iterator<Item = (&PlannedPlugin, &PluginError, Option<u64>)> {
+        let serving = |e: &Entry| e.live.as_ref().map(|version| version.loaded.generation().number);
+        self.entries.values().filter_map(move |e| Some((&e.planned, e.refused.as_ref()?, serving(e))))
+    }
+
+    /// What the admin API shows.
+    pub fn status(&self) -> Vec<PluginStatus> {
+        let shown = |e: &Entry| {
+            let misused = e.live.as_ref().and_then(|live| self.misused(live.loaded.generation().id));
+            PluginStatus {
+                name: e.planned.name.clone(),
+                kind: e.planned.kind,
+                source: match &e.planned.source {
+                    PluginSource::Builtin(_) => "builtin".to_owned(),
+                    PluginSource::File { path, .. } => path.display().to_string(),
+                },
+                state: match (&e.live, e.refused.as_ref().or(misused)) {
+                    _ if e.disabled => PluginState::Disabled,
+                    (Some(_), None) if e.held.is_none() => PluginState::Active,
+                    (Some(_), _) => PluginState::Degraded,
+                    (None, _) => PluginState::Failed,
+                },
+                reason: e.refused.as_ref().or(misused).map(ToString::to_string).or_else(|| e.held.clone()),
+                rollout: e.candidate.as_ref().map(Candidate::status),
+                trials: self.trials.get(&e.planned.name).cloned().unwrap_or_default(),
+                kept: e.kept.iter().map(|version| version.loaded.generation().number).collect(),
+                history: e.history.iter().cloned().collect(),
+                tally: self.tallies.get(&e.planned.name).cloned().unwrap_or_default(),
+                generation: e.live.as_ref().map(|v| v.loaded.generation().clone()),
+            }
+        };
+        self.entries.values().map(shown).collect()
+    }
+
+    /// A configuration in use that a generation refuses, or fails on.
+    fn misused(&self, generation: u64) -> Option<&PluginError> {
+        self.uses.iter().find_map(|wanted| self.checked.get(&(generation, wanted.clone()))?.as_ref().err())
+    }
+
+    /// All live generations, for metrics.
+    pub fn generations(&self) -> Vec<Arc<Generation>> {
+        self.entries.values().filter_map(|e| Some(e.live.as_ref()?.loaded.generation().clone())).collect()
+    }
+}

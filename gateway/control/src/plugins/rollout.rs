@@ -1,0 +1,188 @@
+//! A new generation on trial beside the live one: begun when it is loaded, judged at each look at the plugins, and at last promoted or rolled back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sluicegate_host::Loaded;
+use sluicegate_model::plugin::{BalancerGeneration, PluginError, PluginKind, Stage};
+use sluicegate_model::rollout::{Phase, Side, Trial, Verdict};
+use sluicegate_model::snapshot::BalancerTrial;
+use sluicegate_model::status::RolloutStatus;
+use tokio::time::Instant;
+
+use super::{Entry, Registry, Use, Version, checked};
+
+/// A generation on trial.
+pub(super) struct Candidate {
+    pub(super) version: Version,
+    trial: Arc<Trial>,
+    since: Instant,
+}
+
+impl Candidate {
+    /// For people.
+    pub(super) fn about(&self) -> String {
+        let number = self.version.loaded.generation().number;
+        match &self.trial.phase {
+            Phase::Shadow(shadow) => format!("generation {number} is in shadow for {:?}", shadow.duration),
+            Phase::Canary(canary) => {
+                format!("generation {number} is a canary for {} % of the exchanges, for {:?}", canary.weight, canary.duration)
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> RolloutStatus {
+        let duration = match &self.trial.phase {
+            Phase::Shadow(shadow) => shadow.duration,
+            Phase::Canary(canary) => canary.duration,
+        };
+        RolloutStatus {
+            phase: self.trial.phase.word(),
+            generation: self.version.loaded.generation().clone(),
+            elapsed_seconds: self.since.elapsed().as_secs(),
+            duration_seconds: duration.as_secs(),
+            trial: self.trial.clone(),
+        }
+    }
+
+    /// What is to become of it. Any call of it that failed is one too many: what serves does not fail.
+    fn verdict(&self) -> Verdict {
+        let stats = &self.version.loaded.generation().stats;
+        let failures = stats.failures.load(Ordering::Relaxed);
+        if failures > 0 {
+            return Verdict::Fail(match stats.first_failure() {
+                Some(error) => format!("a call failed, stage {}: {}", error.stage, error.reason),
+                None => format!("{failures} calls failed"),
+            });
+        }
+        self.trial.verdict(self.since.elapsed())
+    }
+}
+
+impl Entry {
+    /// How a new version begins; none: it takes over at once.
+    pub(super) fn first_phase(&self) -> Option<Phase> {
+        if self.live.is_none() || self.planned.kind != PluginKind::Balancer {
+            return None;
+        }
+        let rollout = &self.planned.rollout;
+        rollout.shadow.map(Phase::Shadow).or(rollout.canary.map(Phase::Canary))
+    }
+
+    /// What follows a phase that was passed; none: it is promoted.
+    fn next_phase(&self, passed: &Phase) -> Option<Phase> {
+        match passed {
+            Phase::Shadow(_) => self.planned.rollout.canary.map(Phase::Canary),
+            Phase::Canary(_) => None,
+        }
+    }
+
+    /// Puts a version on trial, in the place of one that is.
+    pub(super) fn begin_trial(&mut self, version: Version, phase: Phase) -> Arc<Trial> {
+        if self.candidate.is_some() {
+            self.end_trial("a newer version has come".to_owned());
+        }
+        self.number += 1;
+        (self.refused, self.held) = (None, None);
+        self.go_on(version, phase)
+    }
+
+    fn go_on(&mut self, version: Version, phase: Phase) -> Arc<Trial> {
+        let trial = Arc::new(Trial::new(phase));
+        let candidate = Candidate { version, trial: trial.clone(), since: Instant::now() };
+        let generation = candidate.version.loaded.generation().clone();
+        tracing::info!(plugin = self.planned.name, "{}", candidate.about());
+        self.tell_of(Some(&generation), phase.word(), None);
+        self.candidate = Some(candidate);
+        trial
+    }
+
+    /// The candidate serves from now on; its number.
+    pub(super) fn promote(&mut self, why: String) -> Option<u64> {
+        let Candidate { version, .. } = self.candidate.take()?;
+        let generation = version.loaded.generation().clone();
+        // What it counted and shared on trial is the plugin's from now on, and its counters go on from the plugin's.
+        generation.commons.metrics.absorb(&self.commons.metrics);
+        self.commons = generation.commons.clone();
+        tracing::info!(plugin = self.planned.name, generation = generation.number, why, "the generation is promoted");
+        self.serve(version);
+        self.tell_of(Some(&generation), "promoted", Some(why));
+        Some(generation.number)
+    }
+
+    /// The candidate is given up; its number, 0 if there is none.
+    pub(super) fn end_trial(&mut self, why: String) -> u64 {
+        let Some(candidate) = self.candidate.take() else { return 0 };
+        let generation = candidate.version.loaded.generation().clone();
+        let phase = candidate.trial.phase.word();
+        tracing::warn!(plugin = self.planned.name, generation = generation.number, phase, why, "the generation is rolled back");
+        self.tell_of(Some(&generation), "rolled back", Some(format!("{phase}: {why}")));
+        generation.number
+    }
+}
+
+impl Registry {
+    /// What is on trial for a use of a balancer, if it accepts its configuration.
+    pub fn trial(&mut self, wanted: &Use) -> Option<BalancerTrial> {
+        let entry = self.entries.get(&wanted.plugin).filter(|entry| !entry.disabled)?;
+        let candidate = entry.candidate.as_ref()?;
+        checked(&mut self.checked, &candidate.version, wanted).as_ref().ok()?;
+        let Loaded::Balancer(balancer) = &candidate.version.loaded else { return None };
+        Some(BalancerTrial { generation: balancer.clone() as Arc<dyn BalancerGeneration>, trial: candidate.trial.clone() })
+    }
+
+    /// Looks at what is on trial. True if something has come of it.
+    pub fn judge(&mut self) -> bool {
+        let mut any = false;
+        for (name, entry) in &mut self.entries {
+            let Some(candidate) = &entry.candidate else { continue };
+            let passed = candidate.trial.phase;
+            let verdict = if entry.live.is_none() { Verdict::Pass } else { candidate.verdict() };
+            match verdict {
+                Verdict::Wait => continue,
+                Verdict::Pass => {
+                    let next = entry.live.as_ref().and_then(|_| entry.next_phase(&passed));
+                    match (next, entry.candidate.take()) {
+                        (Some(phase), Some(Candidate { version, .. })) => {
+                            let trial = entry.go_on(version, phase);
+                            self.trials.entry(name.clone()).or_default().join(trial);
+                        }
+                        (_, candidate) => {
+                            let why = candidate.as_ref().map(|candidate| summary(&candidate.trial, candidate.since.elapsed()));
+                            entry.candidate = candidate;
+                            entry.promote(why.unwrap_or_default());
+                        }
+                    }
+                }
+                Verdict::Fail(why) => {
+                    let phase = passed.word();
+                    let number = entry.end_trial(why.clone());
+                    let reason = format!("generation {number} is rolled back, {phase}: {why}");
+                    entry.refused = Some(PluginError { plugin: name.as_str().into(), stage: Stage::Rollout, reason });
+                    entry.failed_with = Some(self.uses.iter().filter(|wanted| wanted.plugin == *name).cloned().collect());
+                }
+            }
+            any = true;
+        }
+        any
+    }
+}
+
+/// What a trial that was passed has shown.
+fn summary(trial: &Trial, elapsed: Duration) -> String {
+    let (word, seconds) = (trial.phase.word(), elapsed.as_secs());
+    match trial.phase {
+        Phase::Shadow(_) => {
+            let (compared, differed) = trial.compared();
+            format!("{word} for {seconds} s: {differed} of {compared} picks differed")
+        }
+        Phase::Canary(_) => {
+            let (live, candidate) = (trial.served(Side::Live), trial.served(Side::Candidate));
+            format!(
+                "{word} for {seconds} s: {} of {} exchanges failed, and {} of {} of the generation before",
+                candidate.errors, candidate.exchanges, live.errors, live.exchanges
+            )
+        }
+    }
+}

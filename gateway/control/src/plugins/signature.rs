@@ -1,0 +1,97 @@
+//! Signatures of plugin files, as minisign makes them (<https://jedisct1.github.io/minisign/>): Ed25519 over the file, in `NAME.wasm.minisig`
+//! beside it. Where keys are configured, a file that none of them has signed is not loaded.
+
+use std::ffi::OsString;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use minisign::{PublicKey, SignatureBox};
+use sluicegate_config::object::ours::MinisignKey;
+
+use crate::regular;
+
+/// A signature has four short lines.
+const MAX_BYTES: u64 = 8 << 10;
+
+/// Where a file's signature is.
+pub fn beside(file: &Path) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(".minisig");
+    name.into()
+}
+
+/// Checks bytes that were read from `file` against one of the keys. Returns what the signer says of the file.
+///
+/// # Errors
+/// Says what is wrong with the signature.
+pub fn check(file: &Path, bytes: &[u8], keys: &[MinisignKey]) -> Result<String, String> {
+    let path = beside(file);
+    let named = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+    let text = read(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("{} is not signed: there is no {}", file.display(), path.display()),
+        _ => named(&error),
+    })?;
+    let signature = SignatureBox::from_string(&text).map_err(|error| named(&format!("not a signature: {error}")))?;
+    let mut known = Vec::new();
+    for key in keys {
+        known.push(PublicKey::from_base64(key.as_str()).map_err(|error| format!("key {}: {error}", key.as_str()))?);
+    }
+    let Some(key) = known.iter().find(|key| key.keynum() == signature.keynum()) else {
+        return Err(named(&format!("signed with the key {}, which is none of the trusted ones", id(signature.keynum()))));
+    };
+    // Both ways of minisign: over the file's hash (BLAKE2b), and over the file.
+    minisign::verify(key, &signature, Cursor::new(bytes), true, false, true)
+        .map_err(|_| named(&format!("it is not the signature of {} with the key {}", file.display(), id(key.keynum()))))?;
+    signature.trusted_comment().map_err(|error| named(&error))
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let (bytes, _) = regular::read(path, MAX_BYTES)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("not a signature: it is no text"))
+}
+
+/// As minisign shows it.
+pub fn id(keynum: &[u8]) -> String {
+    keynum.iter().rev().map(|byte| format!("{byte:02X}")).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// Made by the C program; from the documentation of `minisign-verify`.
+    const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    const HASHED: &str = "untrusted comment: signature from minisign secret key
+RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
+trusted comment: timestamp:1633700835\tfile:test\tprehashed
+wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==";
+
+    fn key(text: &str) -> MinisignKey {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_signature_of_the_c_program_is_good_and_all_else_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("test");
+        let says = |bytes: &[u8], signature: &str, keys: &[MinisignKey]| {
+            std::fs::write(beside(&file), signature).unwrap();
+            check(&file, bytes, keys)
+        };
+        assert_eq!(says(b"test", HASHED, &[key(KEY)]).unwrap(), "timestamp:1633700835\tfile:test\tprehashed");
+        assert!(says(b"tesT", HASHED, &[key(KEY)]).unwrap_err().contains("it is not the signature of"));
+        let comment = HASHED.replace("file:test", "file:tesT");
+        assert!(says(b"test", &comment, &[key(KEY)]).unwrap_err().contains("it is not the signature of"));
+        let other = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+        let other = key(&other.pk.to_base64());
+        let error = says(b"test", HASHED, std::slice::from_ref(&other)).unwrap_err();
+        assert!(error.ends_with("signed with the key E7620F1842B4E81F, which is none of the trusted ones"), "{error}");
+        assert!(says(b"test", HASHED, &[other, key(KEY)]).is_ok());
+        for broken in ["", "untrusted comment: x\nRUQf6L", &HASHED[..150], &HASHED.replace("RUQf", "AAAA"), "\0"] {
+            assert!(says(b"test", broken, &[key(KEY)]).is_err(), "{broken}");
+        }
+        std::fs::remove_file(beside(&file)).unwrap();
+        assert!(check(&file, b"test", &[key(KEY)]).unwrap_err().contains("is not signed: there is no"));
+    }
+}

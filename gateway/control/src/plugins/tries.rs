@@ -1,0 +1,75 @@
+//! Trying a version: it is loaded off the workers, and configured with what it is to serve.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sluicegate_config::plan::PlannedPlugin;
+use sluicegate_config::schema::{Violation, violations};
+use sluicegate_host::Loader;
+use sluicegate_host::background::{self, Urgency};
+use sluicegate_model::commons::Commons;
+use sluicegate_model::plugin::{PluginError, Stage};
+use sluicegate_model::route::RouteTable;
+
+use super::{Checked, Use, Version};
+
+/// Whether what fails at this stage may do well with another configuration.
+pub(super) fn depends_on_configuration(stage: Stage) -> bool {
+    !matches!(stage, Stage::Read | Stage::Signature | Stage::Compile | Stage::World | Stage::Instantiate | Stage::Describe)
+}
+
+/// Whether a new version must accept a configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acceptance {
+    /// The version before it does.
+    Needed,
+    /// What comes of it is noted.
+    Open,
+}
+
+/// What came of trying configurations.
+pub(super) type Outcomes = Vec<(Use, Checked)>;
+
+/// On a thread of its own, once somebody is served of low priority: compiling takes tens of milliseconds, a hostile plugin up to its deadlines.
+pub(super) async fn load(
+    urgency: Urgency,
+    loader: Loader,
+    plugin: PlannedPlugin,
+    number: u64,
+    bytes: Vec<u8>,
+    tries: Vec<(Use, Acceptance)>,
+    commons: Commons,
+) -> Result<(Version, Outcomes), PluginError> {
+    let name: Arc<str> = plugin.name.as_str().into();
+    let loaded = background::run(urgency, move || {
+        let (loaded, description) = loader.load_with(&plugin.name, number, &bytes, plugin.kind, &plugin.limits, commons)?;
+        let version = Version { loaded, description };
+        let mut outcomes = Vec::new();
+        for (wanted, acceptance) in tries {
+            match check(&version, &wanted) {
+                Err(error) if acceptance == Acceptance::Needed => return Err(error),
+                outcome => outcomes.push((wanted, outcome)),
+            }
+        }
+        Ok((version, outcomes))
+    });
+    let failed = || PluginError { plugin: name, stage: Stage::Compile, reason: "the loader failed".to_owned() };
+    loaded.await.unwrap_or_else(|| Err(failed()))
+}
+
+pub(super) fn fits(version: &Version, config: &str) -> Result<Vec<Violation>, String> {
+    let config = serde_json::from_str(config).map_err(|e| format!("the configuration is not JSON: {e}"))?;
+    violations(&version.description.config_schema, &config)
+}
+
+pub(super) fn checked<'c>(known: &'c mut HashMap<(u64, Use), Checked>, version: &Version, wanted: &Use) -> &'c Checked {
+    known.entry((version.loaded.generation().id, wanted.clone())).or_insert_with(|| check(version, wanted))
+}
+
+pub(super) fn check(version: &Version, wanted: &Use) -> Result<Option<Arc<RouteTable>>, PluginError> {
+    let refuse = |reason| PluginError { plugin: wanted.plugin.as_str().into(), stage: Stage::Configure, reason };
+    if let Some(first) = fits(version, &wanted.config).map_err(refuse)?.first() {
+        return Err(refuse(format!("config {}: {}", first.path, first.message)));
+    }
+    version.loaded.trial(&wanted.config, wanted.listener.as_ref())
+}

@@ -1,0 +1,195 @@
+//! The files as they were found last, and what is to be told of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Change;
+use super::events::Events;
+use super::settle::{Known, RACY, being_written, emptied, tell};
+use crate::sources::What;
+
+/// What a pass found of a file.
+pub(super) enum Found {
+    /// It is what it was.
+    Same,
+    /// It was read.
+    Read(Known, Arc<str>),
+    /// It waits, and is looked at again by this name after this.
+    Waits(PathBuf, Duration),
+    Failed(String),
+    Gone,
+}
+
+/// All files, and folders that could not be read, by the names they are reached by.
+#[derive(Default)]
+pub(super) struct Entries {
+    all: BTreeMap<PathBuf, Entry>,
+    /// Files that wait, since when.
+    waiting: BTreeMap<PathBuf, Instant>,
+    /// When to look again, and by which name.
+    again: BTreeMap<PathBuf, (Instant, PathBuf)>,
+    failed: usize,
+    untold: Vec<Change>,
+}
+
+#[derive(Default)]
+struct Entry {
+    known: Option<Known>,
+    told: Told,
+    held: Option<String>,
+}
+
+/// What was told of it last.
+#[derive(Default, PartialEq, Eq)]
+enum Told {
+    #[default]
+    Nothing,
+    Content,
+    Unreadable(Option<String>),
+}
+
+impl Entries {
+    pub(super) fn take_untold(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.untold)
+    }
+
+    pub(super) fn known(&self, path: &Path) -> Option<Known> {
+        self.all.get(path).and_then(|entry| entry.known.clone())
+    }
+
+    /// Whether it is known as a file that can be read, or not at all.
+    pub(super) fn is_plain(&self, path: &Path) -> bool {
+        self.all.get(path).is_none_or(|entry| !matches!(entry.told, Told::Unreadable(_)))
+    }
+
+    /// Files that are to be looked at again now, and by which names.
+    pub(super) fn due(&self, now: Instant) -> Vec<(PathBuf, PathBuf)> {
+        self.again.iter().filter(|(_, (due, _))| *due <= now).map(|(path, (_, real))| (path.clone(), real.clone())).collect()
+    }
+
+    /// After what time that is so of the next one.
+    pub(super) fn again(&self, now: Instant) -> Option<Duration> {
+        self.again.values().map(|(due, _)| due.saturating_duration_since(now)).min()
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// After a look at everything: these are there, and of some it could not be found out what they are. What is below one of those may be there still.
+    pub(super) fn keep(&mut self, there: &BTreeMap<&Path, bool>) {
+        let missing: Vec<PathBuf> = self.all.keys().filter(|path| !there.contains_key(path.as_path())).cloned().collect();
+        for path in missing {
+            if path.ancestors().any(|above| there.get(above) == Some(&true)) {
+                self.unreadable(&path, None);
+            } else {
+                self.gone(&path);
+            }
+        }
+    }
+
+    /// Takes in what was found. What was read counts, but for files that somebody began to write meanwhile, and for those that are empty and were not.
+    pub(super) fn take_over(&mut self, path: PathBuf, found: Found, events: &Events) {
+        match found {
+            Found::Gone => self.gone(&path),
+            Found::Failed(error) => self.unreadable(&path, Some(error)),
+            Found::Same => {
+                self.waiting.remove(&path);
+                self.again.remove(&path);
+                let emptied_before = self.all.get(&path).and_then(|entry| entry.known.as_ref()).is_some_and(|known| known.emptied);
+                self.readable(&path);
+                self.hold(&path, emptied_before.then(|| emptied(&path)));
+            }
+            Found::Waits(real, left) => self.wait(&path, real, left),
+            Found::Read(read, _) if events.written(&read.at.real).is_some_and(being_written) => {
+                self.wait(&path, read.at.real, Duration::from_millis(50));
+            }
+            Found::Read(mut read, text) => {
+                self.waiting.remove(&path);
+                if read.racy {
+                    self.again.insert(path.clone(), (Instant::now() + RACY, read.at.real.clone()));
+                } else {
+                    self.again.remove(&path);
+                }
+                let entry = self.all.entry(path.clone()).or_default();
+                let known = entry.known.as_ref().map(|known| known.digest);
+                let held = known.filter(|known| read.digest.blank && !known.blank).map(|known| {
+                    (read.digest, read.emptied) = (known, true);
+                    emptied(&path)
+                });
+                let other = known != Some(read.digest);
+                entry.known = Some(read);
+                if other || entry.told == Told::Nothing {
+                    self.failed -= usize::from(matches!(entry.told, Told::Unreadable(Some(_))));
+                    (entry.told, entry.held) = (Told::Content, None);
+                    self.untold.push(Change { unit: path.clone(), what: What::Text(text) });
+                } else {
+                    self.readable(&path);
+                }
+                self.hold(&path, held);
+            }
+        }
+    }
+
+    /// Its last version serves.
+    fn wait(&mut self, path: &Path, real: PathBuf, left: Duration) {
+        let since = *self.waiting.entry(path.to_owned()).or_insert_with(Instant::now);
+        let (held, after) = match tell(since) {
+            Ok(held) => (Some(held), left),
+            Err(until) => (None, left.min(until)),
+        };
+        self.again.insert(path.to_owned(), (Instant::now() + after, real));
+        if self.all.entry(path.to_owned()).or_default().known.is_some() {
+            self.readable(path);
+        }
+        self.hold(path, held);
+    }
+
+    fn readable(&mut self, path: &Path) {
+        let Some(entry) = self.all.get_mut(path) else { return };
+        if let Told::Unreadable(why) = &entry.told {
+            self.failed -= usize::from(why.is_some());
+            (entry.told, entry.held) = (Told::Content, None);
+            self.untold.push(Change { unit: path.to_owned(), what: What::Again });
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, why: Option<String>) {
+        self.waiting.remove(path);
+        self.again.remove(path);
+        let entry = self.all.entry(path.to_owned()).or_default();
+        let told = Told::Unreadable(why.clone());
+        // What nothing was told of is not to be missed when it cannot be seen.
+        if entry.told == told || (why.is_none() && entry.told == Told::Nothing) {
+            return;
+        }
+        self.failed -= usize::from(matches!(entry.told, Told::Unreadable(Some(_))));
+        self.failed += usize::from(why.is_some());
+        (entry.told, entry.held) = (told, None);
+        self.untold.push(Change { unit: path.to_owned(), what: What::Unreadable(why) });
+    }
+
+    fn hold(&mut self, path: &Path, held: Option<String>) {
+        let Some(entry) = self.all.get_mut(path) else { return };
+        if entry.held != held {
+            entry.held.clone_from(&held);
+            self.untold.push(Change { unit: path.to_owned(), what: What::Held(held) });
+        }
+    }
+
+    fn gone(&mut self, path: &Path) {
+        self.waiting.remove(path);
+        self.again.remove(path);
+        let Some(entry) = self.all.remove(path) else { return };
+        self.failed -= usize::from(matches!(entry.told, Told::Unreadable(Some(_))));
+        if entry.told != Told::Nothing || entry.held.is_some() {
+            self.untold.push(Change { unit: path.to_owned(), what: What::Gone });
+        }
+    }
+}

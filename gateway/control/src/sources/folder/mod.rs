@@ -1,0 +1,101 @@
+//! Objects from files. A thread of its own ([`thread`]) makes passes over the disk ([`pass`]): it looks at what is there ([`look`], links followed by
+//! [`follow`]), watches what matters ([`watches`], whose [`events`] begin the next pass), and reads what has settled ([`settle`]). A pass looks at the
+//! files that events name, and at everything only when something else than a file has changed, when events were lost, and from time to time, as the
+//! watcher is never trusted alone. What the disk does not answer ([`disk`]) holds up nobody.
+
+mod disk;
+mod entries;
+mod events;
+mod follow;
+mod look;
+mod others;
+mod pass;
+mod settle;
+mod thread;
+mod watches;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Change, Feed, Running, Source, SourceError};
+use thread::{Thread, Wake};
+
+/// Files larger than this are refused.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Reads all `.yaml`, `.yml` and `.json` files of the paths as they stand there, sorted: for a look, not for serving.
+pub fn read(paths: &[PathBuf]) -> Vec<Change> {
+    pass::once(paths)
+}
+
+/// Files and folders that are read again when they change. Each file is a unit.
+pub struct Folder {
+    paths: Vec<PathBuf>,
+    thread: Thread,
+    waiting: Waiting,
+    counts: Arc<Counts>,
+}
+
+/// Other files, not to be read now: they are being written, or empty. What is to be told of it.
+type Waiting = Arc<Mutex<BTreeMap<PathBuf, Option<String>>>>;
+
+/// What was done so far. Tests hold the cost of a change by this.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Questions to the disk.
+    pub(crate) asked: std::sync::atomic::AtomicU64,
+    /// Passes over everything.
+    pub(crate) full: std::sync::atomic::AtomicU64,
+}
+
+/// Follows other files than those of objects, as plugins'.
+#[derive(Clone)]
+pub struct Followed {
+    to: Sender<Wake>,
+    waiting: Waiting,
+}
+
+impl Folder {
+    /// Of these files and folders; reads nothing yet.
+    pub fn new(paths: Vec<PathBuf>) -> (Self, Followed) {
+        let (thread, waiting) = (Thread::new(), Waiting::default());
+        let followed = Followed { to: thread.handle(), waiting: waiting.clone() };
+        (Self { paths, thread, waiting, counts: Arc::default() }, followed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+}
+
+impl Source for Folder {
+    fn name(&self) -> String {
+        let paths: Vec<String> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        paths.join(", ")
+    }
+
+    fn start(self: Box<Self>, feed: Feed) -> Result<Running, SourceError> {
+        let name = self.name();
+        let running = self.thread.start(self.paths, feed, self.waiting, self.counts);
+        Ok(Box::new(running.map_err(|error| SourceError { name, reason: format!("it cannot be watched: {error}") })?))
+    }
+}
+
+impl Followed {
+    /// What changes of these files wakes whoever takes from the folder, though no unit has changed.
+    pub fn follow(&self, others: impl Iterator<Item = PathBuf>) {
+        // Nobody is there any more when the folder has ended.
+        let _ = self.to.send(Wake::Follow(others.collect()));
+    }
+
+    /// Those of them that are not to be read now: they are being written, or empty. What is to be told of it.
+    pub fn waiting(&self) -> BTreeMap<PathBuf, Option<String>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

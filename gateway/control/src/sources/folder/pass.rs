@@ -1,0 +1,270 @@
+//! One pass over the disk: look at what is there, watch what matters, read what has settled. A pass looks at the files that events name; if something
+//! else than plain files may have changed, it looks at everything.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::disk::Disk;
+use super::entries::{Entries, Found};
+use super::events::{Events, Told};
+use super::look::{At, Interest, Seen, Stamp, configures, look};
+use super::others::Others;
+use super::settle::{Digest, Known, Verdict, judge, racy};
+use super::watches::Watches;
+use super::{Change, Counts, MAX_FILE_BYTES};
+use crate::regular;
+use crate::sources::What;
+
+/// Looks in a row, when what is watched changes with each.
+const MOST_LOOKS: usize = 8;
+
+/// What a pass is to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    All,
+    /// What events have named, and what waits.
+    Told,
+}
+
+/// What lasts from pass to pass, whichever thread makes them.
+#[derive(Clone)]
+pub(super) struct Memory {
+    paths: Arc<[PathBuf]>,
+    pub(super) events: Arc<Events>,
+    watches: Arc<Mutex<Watches>>,
+    counts: Arc<Counts>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Entries,
+    others: Others,
+    /// None: nothing has been read yet.
+    map: Option<Arc<Map>>,
+}
+
+/// How names led to files when everything was looked at last.
+struct Map {
+    interest: Interest,
+    /// See [`Seen::folders`].
+    folders: HashMap<PathBuf, Vec<PathBuf>>,
+    /// The other files that were wanted.
+    others: BTreeSet<PathBuf>,
+    /// All folders that are read are watched.
+    watched: bool,
+}
+
+/// What a pass found.
+pub(super) struct Outcome {
+    /// It looked at everything.
+    pub(super) full: bool,
+    /// See [`Map::watched`].
+    pub(super) watched: bool,
+    /// When to look again at what waits.
+    pub(super) again: Option<Duration>,
+    /// A file is being written.
+    pub(super) waits: bool,
+    /// Something could not be read.
+    pub(super) failed: bool,
+    /// Other files are others than before.
+    pub(super) others_changed: bool,
+    /// See [`super::Waiting`].
+    pub(super) waiting: BTreeMap<PathBuf, Option<String>>,
+    /// Events that had been taken in when it began.
+    pub(super) number: u64,
+}
+
+/// A file by the name it is reached by, or none if it is gone; why it cannot be looked at.
+type Seeing = (PathBuf, Option<Result<At, String>>);
+
+impl Memory {
+    pub(super) fn new(paths: Arc<[PathBuf]>, events: Arc<Events>, watches: Watches, counts: Arc<Counts>) -> Self {
+        Self { paths, events, watches: Arc::new(Mutex::new(watches)), counts, state: Arc::default() }
+    }
+
+    /// What has changed since this was asked last.
+    pub(super) fn take_untold(&self) -> Vec<Change> {
+        self.with(|state| state.entries.take_untold())
+    }
+
+    /// None: the disk did not answer in time, and nobody waits any more.
+    pub(super) fn pass(&self, disk: &Disk, others: &BTreeSet<PathBuf>, extent: Extent) -> Option<Outcome> {
+        let outcome = self.look_and_read(disk, others, extent);
+        self.counts.asked.fetch_add(disk.count(), Ordering::Relaxed);
+        outcome
+    }
+
+    fn look_and_read(&self, disk: &Disk, others: &BTreeSet<PathBuf>, extent: Extent) -> Option<Outcome> {
+        let (told, number) = self.events.since();
+        let map = self.with(|state| state.map.clone());
+        let first = map.is_none();
+        let touched = map.filter(|map| extent == Extent::Told && map.others == *others).and_then(|map| self.touched(disk, &map, &told));
+        let (seeing, seen) = match touched {
+            Some(touched) => (touched, None),
+            None => {
+                self.counts.full.fetch_add(1, Ordering::Relaxed);
+                let mut seen = self.look(disk, others, &told);
+                let files = std::mem::take(&mut seen.files);
+                (files.into_iter().map(|(path, at)| (path, Some(at))).collect(), Some(seen))
+            }
+        };
+        let now = SystemTime::now();
+        let mut found = Vec::with_capacity(seeing.len());
+        for (path, at) in seeing {
+            let what = self.find(disk, &path, at, &told, first, now);
+            found.push((path, what));
+        }
+        if disk.is_abandoned() {
+            return None;
+        }
+        self.settle();
+        let full = seen.is_some();
+        let watched = seen.is_some() && self.watches.try_lock().is_ok_and(|watches| watches.complete());
+        Some(self.with(|state| {
+            let State { entries, others: known, map } = state;
+            let mut others_changed = false;
+            if let Some(seen) = seen {
+                let there: BTreeMap<&Path, bool> =
+                    found.iter().map(|(path, found)| (path.as_path(), matches!(found, Found::Failed(_)))).collect();
+                entries.keep(&there);
+                others_changed = known.update(&seen.others, &told, &self.events, first, now);
+                *map = Some(Arc::new(Map { interest: seen.interest, folders: seen.folders, others: others.clone(), watched }));
+            }
+            for (path, found) in found {
+                entries.take_over(path, found, &self.events);
+            }
+            Outcome {
+                full,
+                watched: map.as_ref().is_some_and(|map| map.watched),
+                again: [entries.again(Instant::now()), known.again()].into_iter().flatten().min(),
+                waits: entries.waits() || !known.waiting().is_empty(),
+                failed: entries.failed(),
+                others_changed,
+                waiting: known.waiting().clone(),
+                number,
+            }
+        }))
+    }
+
+    /// The files that may be others than before. None: it may be something else than a file, and only a look at everything tells what.
+    fn touched(&self, disk: &Disk, map: &Map, told: &Told) -> Option<Vec<Seeing>> {
+        let (due, others_wait) = self.with(|state| (state.entries.due(Instant::now()), !state.others.waiting().is_empty()));
+        if told.all || others_wait {
+            return None;
+        }
+        let lstat = |path: &Path, real: &Path| {
+            disk.ask(path, || match std::fs::symlink_metadata(real) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                other => other.map(Some),
+            })
+        };
+        let mut files: BTreeMap<PathBuf, PathBuf> = due.into_iter().collect();
+        for real in told.paths.iter().cloned().chain(self.events.writing()) {
+            let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else { return None };
+            let names = map.interest.get(folder)?;
+            if map.interest.contains_key(&real) || names.named(&real) {
+                return None;
+            }
+            if !names.all || name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if !configures(&real) {
+                // A folder or a link may lead to files.
+                match lstat(&real, &real) {
+                    Ok(found) if found.as_ref().is_none_or(|found| !found.is_dir() && !found.is_symlink()) => continue,
+                    _ => return None,
+                }
+            }
+            files.extend(map.folders.get(folder).into_iter().flatten().map(|reached| (reached.join(name), real.clone())));
+        }
+        let mut touched = Vec::with_capacity(files.len());
+        for (path, real) in files {
+            match lstat(&path, &real) {
+                Ok(Some(found)) if !found.is_dir() && !found.is_symlink() => {
+                    touched.push((path, Some(Ok(At { stamp: Stamp::of(&found), real }))));
+                }
+                // Where a link leads to it, that leads nowhere now.
+                Ok(None)
+                    if real.parent().and_then(|folder| map.interest.get(folder)).is_some_and(|names| names.all)
+                        && self.with(|state| state.entries.is_plain(&path)) =>
+                {
+                    touched.push((path, None));
+                }
+                _ => return None,
+            }
+        }
+        Some(touched)
+    }
+
+    fn find(&self, disk: &Disk, path: &Path, at: Option<Result<At, String>>, told: &Told, first: bool, now: SystemTime) -> Found {
+        let at = match at {
+            None => return Found::Gone,
+            Some(Err(error)) => return Found::Failed(error),
+            Some(Ok(at)) => at,
+        };
+        let known = self.with(|state| state.entries.known(path));
+        match judge(known.as_ref(), &at, told.activity(&at.real, &self.events), first, now) {
+            Verdict::Same => Found::Same,
+            Verdict::Wait(left) => Found::Waits(at.real, left),
+            Verdict::Read => match disk.ask(path, || read(&at.real)) {
+                Err(error) => Found::Failed(error),
+                Ok((text, stamp)) => {
+                    let at = At { stamp, real: at.real };
+                    let (racy, digest) = (racy(&at, now), Digest::of(&text));
+                    Found::Read(Known { at, digest, racy, emptied: false }, text)
+                }
+            },
+        }
+    }
+
+    /// Watches before it looks for the last time, so that nothing is lost in between.
+    fn look(&self, disk: &Disk, others: &BTreeSet<PathBuf>, told: &Told) -> Seen {
+        let mut told = told.clone();
+        for _ in 1..MOST_LOOKS {
+            let seen = look(disk, &self.paths, others);
+            self.events.concern(&seen.interest);
+            // Where somebody hangs while watching a folder, looks go on without.
+            let more = self.watches.try_lock().is_ok_and(|mut watches| watches.sync(&seen.interest, &told));
+            if !more {
+                return seen;
+            }
+            told = Told::default();
+        }
+        look(disk, &self.paths, others)
+    }
+
+    fn settle(&self) {
+        match self.watches.try_lock() {
+            Ok(mut watches) => watches.settle(),
+            Err(TryLockError::Poisoned(watches)) => watches.into_inner().settle(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn read(real: &Path) -> std::io::Result<(Arc<str>, Stamp)> {
+    let (bytes, found) = regular::read(real, MAX_FILE_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| std::io::Error::other("stream did not contain valid UTF-8"))?;
+    Ok((text.into(), Stamp::of(&found)))
+}
+
+/// What stands there now, with nothing known from before: for a look, not for serving.
+pub(super) fn once(paths: &[PathBuf]) -> Vec<Change> {
+    let disk = Disk::default();
+    let seen = look(&disk, paths, &BTreeSet::new());
+    let file = |(unit, at): (PathBuf, Result<At, String>)| {
+        let text = at.and_then(|at| disk.ask(&unit, || read(&at.real)));
+        let what = text.map_or_else(|error| What::Unreadable(Some(error)), |(text, _)| What::Text(text));
+        Change { unit, what }
+    };
+    seen.files.into_iter().map(file).collect()
+}

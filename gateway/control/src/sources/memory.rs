@@ -1,0 +1,61 @@
+//! A source in memory: whoever holds its [`Hand`] says what there is. For programs that make their configuration themselves, and for tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Change, Feed, Running, Source, SourceError, What};
+
+/// The source.
+pub struct Memory {
+    name: String,
+    hand: Hand,
+}
+
+/// Says what there is.
+#[derive(Clone, Default)]
+pub struct Hand {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    name: PathBuf,
+    /// Told before there was a feed.
+    early: Vec<Change>,
+    feed: Option<Feed>,
+}
+
+impl Memory {
+    /// One of this name, and its hand.
+    pub fn new(name: &str) -> (Self, Hand) {
+        let hand = Hand { state: Arc::new(Mutex::new(State { name: name.into(), ..State::default() })) };
+        (Self { name: name.to_owned(), hand: hand.clone() }, hand)
+    }
+}
+
+impl Source for Memory {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn start(self: Box<Self>, feed: Feed) -> Result<Running, SourceError> {
+        let mut state = self.hand.state.lock().unwrap_or_else(PoisonError::into_inner);
+        feed.tell(state.early.drain(..));
+        feed.synced();
+        state.feed = Some(feed);
+        drop(state);
+        Ok(Box::new(()))
+    }
+}
+
+impl Hand {
+    /// The unit of this name below the source's is this now.
+    pub fn put(&self, unit: impl AsRef<Path>, what: What) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = Change { unit: state.name.join(unit), what };
+        match &state.feed {
+            Some(feed) => feed.tell([change]),
+            None => state.early.push(change),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A file of the state folder that outlives what happens to disks: it is written beside and renamed into place, it carries a checksum of its
+//! content, and there is a second copy. What is damaged (cut off, other bytes, another encoding, a folder in its place) is moved aside for
+//! whoever wants to look, and the copy is used. A file of secrets is the user's of this process alone, else it is as good as damaged; what is damaged of it is removed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Result, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sluicegate_host::load::sha256;
+
+use crate::regular;
+
+/// Damaged files that are kept beside; then the last one is overwritten.
+const MOST_ASIDE: usize = 16;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+    /// What is in it: a file of another kind, with a checksum of its own, is foreign.
+    kind: &'static str,
+    /// Larger ones are not ours.
+    most: u64,
+    content: Content,
+}
+
+/// Who may know what is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Open,
+    Secret,
+}
+
+/// On disk. A file of an earlier release is the content alone.
+#[derive(Serialize)]
+struct Sealed {
+    kind: &'static str,
+    /// SHA-256 of the kind and of the content without white space and with its fields sorted.
+    sha256: String,
+    content: Value,
+}
+
+/// What was found.
+pub(crate) struct Found<T> {
+    /// None: nothing that can be used.
+    pub(crate) content: Option<T>,
+    /// What is wrong, for people; where it is moved to, if anywhere.
+    pub(crate) damage: Vec<String>,
+}
+
+impl StateFile {
+    pub(crate) fn new(path: PathBuf, kind: &'static str, most: u64) -> Self {
+        Self { path, kind, most, content: Content::Open }
+    }
+
+    /// Of what nobody else may know.
+    pub(crate) fn secret(path: PathBuf, kind: &'static str, most: u64) -> Self {
+        Self { content: Content::Secret, ..Self::new(path, kind, most) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.with_ending("copy")
+    }
+
+    fn with_ending(&self, ending: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".");
+        name.push(ending);
+        name.into()
+    }
+
+    /// Looks, and leaves everything as it is.
+    pub(crate) fn look<T: DeserializeOwned>(&self) -> Found<T> {
+        self.find(|_| String::new())
+    }
+
+    /// Reads the file, or else the copy, and moves aside what is damaged.
+    pub(crate) fn load<T: DeserializeOwned>(&self) -> Found<T> {
+        self.find(|path| {
+            if self.content == Content::Secret {
+                return match std::fs::remove_file(path) {
+                    Ok(()) => "; it is removed".to_owned(),
+                    Err(error) => format!("; it cannot be removed: {error}"),
+                };
+            }
+            let mut aside = (0..MOST_ASIDE).map(|n| self.with_ending(&if n == 0 { "corrupt".to_owned() } else { format!("corrupt-{n}") }));
+            // One must not take the place of another: that may be the one worth mending.
+            let free = aside.clone().find(|path| std::fs::symlink_metadata(path).is_err());
+            let Some(aside) = free.or_else(|| aside.next_back()) else { return String::new() };
+            match std::fs::rename(path, &aside) {
+                Ok(()) => format!("; it is moved to {}", aside.display()),
+                Err(error) => format!("; it cannot be moved aside: {error}"),
+            }
+        })
+    }
+
+    fn find<T: DeserializeOwned>(&self, put_aside: impl Fn(&Path) -> String) -> Found<T> {
+        let mut damage = Vec::new();
+        let mut missing = 0;
+        for path in [self.path.clone(), self.copy()] {
+            match self.read(&path) {
+                Ok(content) => {
+                    if missing == 1 {
+                        damage.push(format!("{} is not there", self.path.display()));
+                    }
+                    return Found { content: Some(content), damage };
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => missing += 1,
+                Err(error) => {
+                    let aside = put_aside(&path);
+                    damage.push(format!("{}: {error}{aside}", path.display()));
+                }
+            }
+        }
+        Found { content: None, damage }
+    }
+
+    /// Writes the file, and then the copy: at each moment at least one of them is whole.
+    pub(crate) fn save(&self, content: &impl Serialize) -> Result<()> {
+        let mut content = serde_json::to_value(content)?;
+        let sealed = Sealed { kind: self.kind, sha256: sum(self.kind, &mut content)?, content };
+        let mut text = serde_json::to_vec_pretty(&sealed)?;
+        text.push(b'\n');
+        self.replace(&self.path, &text)?;
+        self.replace(&self.copy(), &text)
+    }
+
+    /// Removes the file and its copy, if they are there.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for path in [self.path.clone(), self.copy(), self.with_ending("partial")] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&self, path: &Path, text: &[u8]) -> Result<()> {
+        let partial = self.with_ending("partial");
+        match std::fs::remove_file(&partial) {
+            // Left behind by a process that was killed.
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        let written = file.write_all(text).and_then(|()| file.sync_all()).and_then(|()| {
+            // A folder may have been put in its place; a file is replaced by the rename.
+            if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+                std::fs::rename(path, self.with_ending("corrupt"))?;
+            }
+            std::fs::rename(&partial, path)
+        });
+        if written.is_err() {
+            // The room is better used by the next attempt.
+            let _ = std::fs::remove_file(&partial);
+        }
+        written?;
+        // The rename itself lasts once its folder is written. Not every file system can be asked for that.
+        if let Some(folder) = path.parent() {
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
+        Ok(())
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<T> {
+        let damaged = |what: String| Error::new(ErrorKind::InvalidData, what);
+        let bytes = match regular::read(path, self.most) {
+            Ok((_, found)) if self.content == Content::Secret && found.uid() != rustix::process::geteuid().as_raw() => {
+                return Err(damaged("it is another user's".to_owned()));
+            }
+            Ok((_, found)) if self.content == Content::Secret && found.mode() & 0o077 != 0 => {
+                return Err(damaged(format!("others may read or write it (mode {:o})", found.mode() & 0o777)));
+            }
+            Ok((bytes, _)) => bytes,
+            // A link into nowhere is damage, and no file at all is not.
+            Err(error) if error.kind() == ErrorKind::NotFound && std::fs::symlink_metadata(path).is_ok() => {
+                return Err(damaged("it is a link that leads nowhere".to_owned()));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut value: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        // Of an earlier release: the content alone.
+        if value.get("content").is_none() && value.get("sha256").is_none() {
+            return serde_json::from_value(value).map_err(|error| damaged(error.to_string()));
+        }
+        let mut content = value["content"].take();
+        if value["kind"] != self.kind || value["sha256"] != sum(self.kind, &mut content)? {
+            return Err(damaged("its checksum is not that of its content".to_owned()));
+        }
+        serde_json::from_value(content).map_err(|error| damaged(error.to_string()))
+    }
+}
+
+fn sum(kind: &str, content: &mut Value) -> Result<String> {
+    content.sort_all_objects();
+    let mut bytes = kind.as_bytes().to_vec();
+    serde_json::to_writer(&mut bytes, content)?;
+    Ok(sha256(&bytes))
+}
+
+#[cfg(test)]
+mod tests;

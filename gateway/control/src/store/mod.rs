@@ -1,0 +1,347 @@
+//! The objects as they are now, each in its last good version, and what has changed since they were last looked at. Only units that sources name are
+//! parsed, and of what they define only that is a change which differs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sluicegate_config::object::{self, Object, ObjectKey};
+use sluicegate_config::objects::{Change, Objects};
+use sluicegate_config::{manifest, validate};
+use sluicegate_model::fault::{Fault, Severity};
+
+use crate::allocate::Unread;
+use crate::sources::{self, What};
+
+/// Objects that are named when they are gone; of more it is told how many.
+const NAMED: usize = 20;
+
+/// All objects of all sources.
+#[derive(Default)]
+pub struct Store {
+    units: BTreeMap<Arc<Path>, Unit>,
+    /// Units of which there is something to tell.
+    noted: BTreeSet<Arc<Path>>,
+    /// Who defines an object: the units in the order of their names, each with what stands first in it.
+    definitions: HashMap<ObjectKey, Vec<(Arc<Path>, Arc<Object>)>>,
+    /// Objects that are defined in more than one unit, by the units after the first.
+    again: BTreeMap<ObjectKey, Vec<Arc<Object>>>,
+    /// Objects that are named in a unit and faulty: in how many.
+    faulty: HashMap<ObjectKey, usize>,
+    /// What could not be read at all.
+    torn: BTreeSet<PathBuf>,
+    good: Objects,
+    /// Those of `good` that are defined no more, and stay in their last good version.
+    kept: BTreeSet<ObjectKey>,
+    unread: Unread,
+    judging: bool,
+    /// How many units were parsed.
+    parsed: u64,
+}
+
+/// What an update has brought.
+#[derive(Default)]
+pub struct Update {
+    /// What has changed, and how each was before.
+    pub changes: Vec<(Change, Option<Arc<Object>>)>,
+    /// Everything that is wrong with the units now.
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Default)]
+struct Unit {
+    parsed: Parsed,
+    /// What it was before it could not be read.
+    before: Option<Parsed>,
+    /// Why that is not what stands there now.
+    held: Option<String>,
+}
+
+#[derive(Default)]
+struct Parsed {
+    good: Vec<Arc<Object>>,
+    /// Those that the unit has defined before.
+    again: Vec<Arc<Object>>,
+    /// Named in the unit, but faulty.
+    bad: Vec<ObjectKey>,
+    /// Some of the unit could not be read at all, so an object that is not in it may only have become unreadable.
+    torn: bool,
+    /// The kinds of what is not read.
+    skipped: Vec<String>,
+    faults: Vec<Fault>,
+}
+
+impl Store {
+    /// One for looking at a configuration, not for serving it: an object whose only fault is a field too many is among the others, so that what
+    /// is wrong with its references is found as well.
+    pub fn judging() -> Self {
+        Self { judging: true, ..Self::default() }
+    }
+
+    /// What of the last update could not be read, and is not there in an older version either.
+    pub fn unread(&self) -> &Unread {
+        &self.unread
+    }
+
+    /// All objects.
+    pub fn objects(&self) -> &Objects {
+        &self.good
+    }
+
+    /// How many units were parsed so far.
+    pub fn parsed(&self) -> u64 {
+        self.parsed
+    }
+
+    /// Takes in what sources say.
+    pub fn update(&mut self, told: Vec<sources::Change>) -> Update {
+        // Whatever a unit that is another one now names, or has named.
+        let mut touched: BTreeSet<ObjectKey> = self.kept.clone();
+        for sources::Change { unit, what } in told {
+            self.take(&unit, what, &mut touched);
+        }
+        let changes = self.settle(touched);
+        Update { changes, faults: self.faults() }
+    }
+
+    fn take(&mut self, name: &Path, what: What, touched: &mut BTreeSet<ObjectKey>) {
+        let unreadable = self.units.get(name).is_some_and(|unit| unit.before.is_some());
+        if unreadable && matches!(what, What::Text(_) | What::Object(_) | What::Again) {
+            tracing::info!(path = %name.display(), "it can be read again");
+        }
+        let unit = match what {
+            What::Held(held) => {
+                let (name, unit) = self.entry(name);
+                unit.held = held;
+                self.note(&name);
+                return;
+            }
+            What::Gone => None,
+            What::Text(text) => Some(Unit { parsed: self.parse(manifest::parse(name, &text)), ..Unit::default() }),
+            What::Object(value) => Some(Unit { parsed: self.parse(manifest::given(name, *value)), ..Unit::default() }),
+            What::Again => {
+                let Some(before) = self.units.get_mut(name).and_then(|unit| unit.before.take()) else { return };
+                Some(Unit { parsed: before, ..Unit::default() })
+            }
+            What::Unreadable(why) => {
+                let before = self.units.get_mut(name).map(|unit| unit.before.take().unwrap_or_else(|| std::mem::take(&mut unit.parsed)));
+                // What is set aside is not what the unit defines.
+                if let Some(before) = &before {
+                    self.forget(name, before, touched);
+                }
+                let parsed = why.map_or_else(Parsed::default, |why| Parsed::unreadable(name, &why));
+                Some(Unit { parsed, before: Some(before.unwrap_or_default()), held: None })
+            }
+        };
+        self.replace(name, unit, touched);
+    }
+
+    fn entry(&mut self, name: &Path) -> (Arc<Path>, &mut Unit) {
+        let name = self.units.get_key_value(name).map_or_else(|| Arc::from(name), |(name, _)| name.clone());
+        let unit = self.units.entry(name.clone()).or_default();
+        (name, unit)
+    }
+
+    fn parse(&mut self, manifest: manifest::Parsed) -> Parsed {
+        self.parsed += 1;
+        Parsed::of(manifest, self.judging)
+    }
+
+    /// What a unit defined is defined by it no more.
+    fn forget(&mut self, name: &Path, parsed: &Parsed, touched: &mut BTreeSet<ObjectKey>) {
+        for object in &parsed.good {
+            if let Some(definitions) = self.definitions.get_mut(&object.key) {
+                definitions.retain(|(by, _)| **by != *name);
+                if definitions.is_empty() {
+                    self.definitions.remove(&object.key);
+                }
+            }
+            touched.insert(object.key.clone());
+        }
+        for key in &parsed.bad {
+            if let Some(count) = self.faulty.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.faulty.remove(key);
+                }
+            }
+            touched.insert(key.clone());
+        }
+        self.torn.remove(name);
+    }
+
+    /// A unit is this now, or is gone.
+    fn replace(&mut self, name: &Path, new: Option<Unit>, touched: &mut BTreeSet<ObjectKey>) {
+        let (known, old) = self.units.remove_entry(name).unzip();
+        if let Some(unit) = old {
+            self.forget(name, &unit.parsed, touched);
+        }
+        let name = known.unwrap_or_else(|| name.into());
+        if let Some(unit) = new {
+            for object in &unit.parsed.good {
+                let definitions = self.definitions.entry(object.key.clone()).or_insert_with(|| Vec::with_capacity(1));
+                let at = definitions.partition_point(|(by, _)| *by < name);
+                definitions.insert(at, (name.clone(), object.clone()));
+                touched.insert(object.key.clone());
+            }
+            for key in &unit.parsed.bad {
+                *self.faulty.entry(key.clone()).or_default() += 1;
+                touched.insert(key.clone());
+            }
+            if unit.parsed.torn {
+                self.torn.insert(name.to_path_buf());
+            }
+            self.units.insert(name.clone(), unit);
+        }
+        self.note(&name);
+    }
+
+    /// Whether there is something to tell of a unit.
+    fn note(&mut self, name: &Arc<Path>) {
+        let tells = |Unit { parsed, held, .. }: &Unit| {
+            held.is_some() || !parsed.faults.is_empty() || !parsed.again.is_empty() || !parsed.skipped.is_empty()
+        };
+        if self.units.get(name).is_some_and(tells) {
+            self.noted.insert(name.clone());
+        } else {
+            self.noted.remove(name);
+        }
+    }
+
+    /// Which version of each of these objects is good now.
+    fn settle(&mut self, touched: BTreeSet<ObjectKey>) -> Vec<(Change, Option<Arc<Object>>)> {
+        let mut changes = Vec::new();
+        let mut gone = Vec::new();
+        for key in touched {
+            let defined = self.definitions.get(&key).and_then(|definitions| definitions.first()).map(|(_, object)| object.clone());
+            self.note_again(&key);
+            let known = self.good.of_key(&key);
+            let change = match (defined, known) {
+                (Some(object), known) => {
+                    self.kept.remove(&key);
+                    if known.is_some_and(|known| known.value == object.value && known.origin.is_same(&object.origin)) {
+                        continue;
+                    }
+                    Change::Applied(object)
+                }
+                (None, None) => continue,
+                (None, Some(known)) => {
+                    // What could not be read may be a folder that the file was in.
+                    let torn = || known.origin.file().ancestors().any(|above| self.torn.contains(above));
+                    if self.faulty.contains_key(&key) || torn() {
+                        self.kept.insert(key);
+                        continue;
+                    }
+                    self.kept.remove(&key);
+                    gone.push(known.clone());
+                    Change::Gone(key)
+                }
+            };
+            let old = self.good.change(&change);
+            changes.push((change, old));
+        }
+        tell_gone(gone.iter());
+        let objects = self.faulty.keys().filter(|key| self.good.of_key(key).is_none()).cloned().collect();
+        self.unread = Unread { files: self.torn.clone(), objects };
+        changes
+    }
+
+    /// An object may be defined in several units.
+    fn note_again(&mut self, key: &ObjectKey) {
+        let definitions = self.definitions.get(key).into_iter().flatten();
+        let again: Vec<Arc<Object>> = definitions.skip(1).map(|(_, object)| object.clone()).collect();
+        if again.is_empty() {
+            self.again.remove(key);
+        } else {
+            self.again.insert(key.clone(), again);
+        }
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let units = || self.noted.iter().filter_map(|name| Some((name, self.units.get(name)?)));
+        let mut faults: Vec<Fault> = units().filter_map(|(name, unit)| Some(waiting(name, unit.held.as_ref()?))).collect();
+        faults.extend(units().flat_map(|(_, unit)| unit.parsed.faults.iter().cloned()));
+        for object in units().flat_map(|(_, unit)| &unit.parsed.again).chain(self.again.values().flatten()) {
+            let first = self.definitions.get(&object.key).and_then(|definitions| definitions.first());
+            faults.push(Fault {
+                severity: Severity::Error,
+                place: Some(object.origin.place("metadata.name")),
+                object: Some(object.key.to_string()),
+                message: format!("{} is defined twice", object.key),
+                expected: first.map(|(unit, _)| format!("the first one, in {}, is used", unit.display())),
+            });
+        }
+        faults.extend(object::skipped(units().flat_map(|(_, unit)| &unit.parsed.skipped).map(String::as_str)));
+        faults
+    }
+}
+
+fn waiting(path: &Path, why: &str) -> Fault {
+    Fault {
+        severity: Severity::Warning,
+        place: None,
+        object: None,
+        message: format!("{}: {why}", path.display()),
+        expected: Some("its last version serves".to_owned()),
+    }
+}
+
+/// In one line, however many they are.
+fn tell_gone<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) {
+    let mut names = String::new();
+    let mut count = 0_usize;
+    for object in objects {
+        if count < NAMED {
+            let file = object.origin.file().display().to_string();
+            names.push_str(&format!("{}{} ({file})", if count == 0 { "" } else { ", " }, object.key));
+        }
+        count += 1;
+    }
+    if count > 0 {
+        let more = if count > NAMED { ", …" } else { "" };
+        tracing::info!(objects = count, "gone from the configuration: {names}{more}");
+    }
+}
+
+impl Parsed {
+    /// Of a unit that cannot be read.
+    fn unreadable(name: &Path, why: &str) -> Self {
+        let fault =
+            Fault { severity: Severity::Error, place: None, object: None, message: format!("{}: {why}", name.display()), expected: None };
+        Self { torn: true, faults: vec![fault], ..Self::default() }
+    }
+
+    fn of(manifest: manifest::Parsed, judging: bool) -> Self {
+        let mut made = Self { torn: manifest.faults.iter().any(|f| f.severity == Severity::Error), ..Self::default() };
+        made.faults = manifest.faults;
+        let mut seen = HashSet::new();
+        for document in manifest.documents {
+            if let Some(kind) = object::foreign(&document) {
+                made.skipped.push(kind.to_owned());
+                continue;
+            }
+            let (object, mut faults) = object::decode(document);
+            if let Some(object) = object {
+                faults.extend(validate::object(&object, &faults));
+                let mut errors = faults.iter().filter(|f| f.severity == Severity::Error).peekable();
+                let faulty = errors.peek().is_some();
+                if faulty {
+                    made.bad.push(object.key.clone());
+                }
+                if !faulty || (judging && errors.all(|f| f.message.contains("unknown field"))) {
+                    let object = Arc::new(object.compact());
+                    let list = if seen.insert(object.key.clone()) { &mut made.good } else { &mut made.again };
+                    list.push(object);
+                }
+            } else if faults.iter().any(|f| f.severity == Severity::Error) {
+                // Its key may not even be known.
+                made.torn = true;
+            }
+            made.faults.append(&mut faults);
+        }
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests;

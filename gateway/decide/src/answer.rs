@@ -1,0 +1,191 @@
+//! Answers the gateway makes itself, local replies: one table from reason to status.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+/// Who is asked for less may come again later, or go elsewhere: what `x-envoy-overloaded` says.
+const X_SLUICEGATE_OVERLOADED: HeaderName = HeaderName::from_static("x-sluicegate-overloaded");
+const X_SLUICEGATE_REASON: HeaderName = HeaderName::from_static("x-sluicegate-reason");
+
+/// Status (RFC 9110 §15), the machine's word, the person's sentence.
+macro_rules! reasons {
+    ($($(#[doc = $about:literal])* $name:ident => ($status:ident, $word:literal, $sentence:literal),)*) => {
+        /// Why the gateway answers itself.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the sentences of the table say it")]
+        pub enum Reason {
+            $($(#[doc = $about])* $name,)*
+        }
+
+        impl Reason {
+            fn row(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$name => (StatusCode::$status, $word, $sentence),)*
+                }
+            }
+        }
+
+        /// The words of all answers, by which they are counted: first what rules ask for, then the reasons.
+        pub const WORDS: &[&str] = &["redirect", "preflight", "direct", $($word),*];
+    };
+}
+
+reasons! {
+    BadRequest => (BAD_REQUEST, "bad-request", "the request cannot be read\n"),
+    BadFraming => (BAD_REQUEST, "bad-framing", "the length of the request's content is in doubt\n"),
+    BadCoding => (NOT_IMPLEMENTED, "bad-coding", "of transfer codings only chunked is served here\n"),
+    BadVersion => (HTTP_VERSION_NOT_SUPPORTED, "bad-version", "HTTP/1.0 and HTTP/1.1 are served here\n"),
+    LargeHead => (REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request's head has more bytes or fields than are taken here\n"),
+    BadContent => (BAD_REQUEST, "bad-content", "the request's content is not framed as it says\n"),
+    /// Nobody reads it; the status is for the log.
+    ClientGone => (BAD_REQUEST, "client-gone", "the client closed the connection\n"),
+    BadHost => (BAD_REQUEST, "bad-host", "the request has no usable Host, or more than one\n"),
+    BadTarget => (BAD_REQUEST, "bad-target", "the request's target cannot be forwarded\n"),
+    BadPath => (BAD_REQUEST, "bad-path", "the request's path can be read in more than one way\n"),
+    BadName => (BAD_REQUEST, "bad-name", "a header field's name has an underscore\n"),
+    Expectation => (EXPECTATION_FAILED, "expectation", "of expectations only 100-continue is met here\n"),
+    Loop => (LOOP_DETECTED, "loop", "the request has come by here before\n"),
+    Trace => (METHOD_NOT_ALLOWED, "trace", "TRACE is not served here\n"),
+    Connect => (METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here\n"),
+    Misdirected => (MISDIRECTED_REQUEST, "misdirected", "another listener serves this host name\n"),
+    NoHost => (NOT_FOUND, "no-host", "nothing serves this host name\n"),
+    NoRoute => (NOT_FOUND, "no-route", "no route takes this request\n"),
+    BadBackend => (INTERNAL_SERVER_ERROR, "bad-backend", "the route has no usable backend\n"),
+    RouterFailed => (SERVICE_UNAVAILABLE, "router-failed", "the router plugin failed\n"),
+    BalancerFailed => (SERVICE_UNAVAILABLE, "balancer-failed", "the balancer plugin failed\n"),
+    NoEndpoint => (SERVICE_UNAVAILABLE, "no-endpoint", "the service has no ready endpoint\n"),
+    NoLocalEndpoint => (SERVICE_UNAVAILABLE, "no-local-endpoint", "the service has no ready endpoint on this node\n"),
+    ConnectFailed => (BAD_GATEWAY, "connect-failed", "no endpoint accepted a connection\n"),
+    EndpointTls => (BAD_GATEWAY, "endpoint-tls", "it is not settled how the service's endpoints are verified\n"),
+    UpstreamBroke => (BAD_GATEWAY, "upstream-broke", "the endpoint broke the connection before its answer\n"),
+    BadResponse => (BAD_GATEWAY, "bad-response", "the endpoint's response cannot be read\n"),
+    BadResponseFraming => (BAD_GATEWAY, "bad-response-framing", "it is in doubt where the endpoint's response ends\n"),
+    LargeResponseHead => (BAD_GATEWAY, "large-response-head", "the head of the endpoint's response has more than 64 KiB\n"),
+    ManyResponseFields => (BAD_GATEWAY, "many-response-fields", "the endpoint's response has more than 256 fields\n"),
+    Timeout => (GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),
+    Deadline => (GATEWAY_TIMEOUT, "deadline", "the deadline of the call has passed\n"),
+    /// RFC 9220 §3 has this status for a protocol that is not known.
+    NoUpgrade => (NOT_IMPLEMENTED, "no-upgrade", "the protocol of this CONNECT is not served here\n"),
+    NotUpgraded => (BAD_GATEWAY, "not-upgraded", "the endpoint does not speak the protocol of this CONNECT\n"),
+    SlowRequest => (REQUEST_TIMEOUT, "slow-request", "the request did not come in time\n"),
+    LargeContent => (PAYLOAD_TOO_LARGE, "large-content", "the request has more content than is taken here\n"),
+    RateLimited => (TOO_MANY_REQUESTS, "rate-limited", "too many requests\n"),
+    CircuitBreaker => (SERVICE_UNAVAILABLE, "circuit-breaker", "the service has as much to do as it may have\n"),
+    Overloaded => (SERVICE_UNAVAILABLE, "overloaded", "the gateway has too much to do\n"),
+}
+
+/// Who has an answer of the gateway's own made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A rule sends the client elsewhere, or the path's spelling does.
+    Redirect,
+    /// A rule allows requests across origins.
+    Preflight,
+    /// A rule or a router answers.
+    Direct,
+    /// The request is refused, or could not be served.
+    Reason(Reason),
+}
+
+impl Why {
+    /// For the access log.
+    pub fn word(self) -> &'static str {
+        WORDS[self.index()]
+    }
+
+    /// Its place in [`WORDS`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::Redirect => 0,
+            Self::Preflight => 1,
+            Self::Direct => 2,
+            Self::Reason(reason) => 3 + reason as usize,
+        }
+    }
+}
+
+/// An answer of the gateway's own, and why. It is passed in a box, for it is rare and large.
+#[derive(Debug)]
+pub struct LocalReply {
+    /// Why.
+    pub why: Why,
+    /// The answer.
+    pub response: Response<Bytes>,
+}
+
+impl LocalReply {
+    /// Boxed.
+    pub fn new(why: Why, response: Response<Bytes>) -> Box<Self> {
+        Box::new(Self { why, response })
+    }
+}
+
+impl From<Reason> for Box<LocalReply> {
+    fn from(reason: Reason) -> Self {
+        LocalReply::new(Why::Reason(reason), reason.answer())
+    }
+}
+
+impl Reason {
+    /// What it is answered with.
+    pub fn answer(self) -> Response<Bytes> {
+        let (status, word, sentence) = self.row();
+        let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
+        response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(word));
+        // RFC 9110 §15.5.6: it says what is.
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        if self == Self::CircuitBreaker {
+            response.headers_mut().insert(X_SLUICEGATE_OVERLOADED, HeaderValue::from_static("true"));
+        }
+        // Where the target is in doubt, so is what follows on the connection; what is too slow or too large is not read to its end. A gateway that
+        // is short of descriptors is better off without it.
+        if matches!(
+            self,
+            Self::BadHost
+                | Self::BadTarget
+                | Self::Connect
+                | Self::BadContent
+                | Self::ClientGone
+                | Self::SlowRequest
+                | Self::LargeContent
+                | Self::Overloaded
+        ) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// A text of our own.
+pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// No content at all.
+pub fn empty(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_has_a_counter_and_is_a_reasons_own() {
+        assert!(WORDS.len() <= sluicegate_model::stats::MOST_WORDS);
+        for reason in [Reason::BadRequest, Reason::ClientGone, Reason::Timeout] {
+            assert_eq!(WORDS[Why::Reason(reason).index()], reason.row().1);
+        }
+        let mut sorted = WORDS.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), WORDS.len(), "no word twice");
+    }
+}

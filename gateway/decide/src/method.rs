@@ -1,0 +1,54 @@
+//! Methods that are not forwarded.
+
+use http::header::MAX_FORWARDS;
+use http::{HeaderValue, Method, Request, StatusCode};
+
+use crate::answer::{LocalReply, Reason, Why, empty};
+
+/// CONNECT would open a tunnel to wherever the client likes.
+///
+/// # Errors
+/// It is refused.
+pub fn check<B>(request: &Request<B>) -> Result<(), Reason> {
+    if request.method() == Method::CONNECT { Err(Reason::Connect) } else { Ok(()) }
+}
+
+/// `Max-Forwards` (RFC 9110 §7.6.2): at 0 the request has arrived. TRACE would show a script its own cookies, so nobody is asked for it.
+///
+/// # Errors
+/// The request is answered here.
+pub fn last_hop<B>(request: &mut Request<B>) -> Result<(), Box<LocalReply>> {
+    if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
+        return Ok(());
+    }
+    if request.method() == Method::TRACE {
+        return Err(Reason::Trace.into());
+    }
+    let Some(left) = request.headers().get(MAX_FORWARDS) else { return Ok(()) };
+    match left.to_str().ok().and_then(|left| left.parse::<u64>().ok()) {
+        Some(0) => Err(LocalReply::new(Why::Direct, empty(StatusCode::NO_CONTENT))),
+        Some(left) => {
+            request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            Ok(())
+        }
+        // It says nothing that could be counted down.
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_counted_down() {
+        let mut options = Request::options("/").header("max-forwards", "2").body(()).unwrap();
+        assert!(last_hop(&mut options).is_ok());
+        assert_eq!(options.headers()["max-forwards"], "1");
+        options.headers_mut().insert(MAX_FORWARDS, HeaderValue::from_static("0"));
+        assert_eq!(last_hop(&mut options).err().map(|own| own.response.status()), Some(StatusCode::NO_CONTENT));
+        let trace = last_hop(&mut Request::trace("/").body(()).unwrap());
+        assert_eq!(trace.err().map(|own| own.why), Some(Why::Reason(Reason::Trace)));
+    }
+}

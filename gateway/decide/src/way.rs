@@ -1,0 +1,250 @@
+//! The one way of a request: host → target → rule → static answer → service. And that of a connection or a flow, which has fewer steps.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use sluicegate_model::plugin::hash_ip;
+use sluicegate_model::route::{Answer, Choice, Decision, RouteView, Rule};
+use sluicegate_model::session::Token;
+use sluicegate_model::snapshot::{
+    EndpointTls, Front, Hosts, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Side, Snapshot, Target,
+    TlsHost, TlsMode,
+};
+
+use crate::answer::{LocalReply, Reason, Why, text};
+use crate::ladder::{self, Routers};
+use crate::{cors, redirect};
+
+/// Who asks, as far as it bears on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'c> {
+    /// Its address.
+    pub address: IpAddr,
+    /// The scheme it came by.
+    pub scheme: &'c str,
+    /// The server name that its TLS asked for, empty if it named none; none: it came without TLS.
+    pub server_name: Option<&'c str>,
+    /// The time, in seconds since 1970; asked only where a rule keeps sessions.
+    pub clock: fn() -> u64,
+}
+
+/// What serves a host name of a listener.
+#[derive(Clone, Copy)]
+pub struct Found<'v> {
+    /// The listener's host name that takes it, as it is written; none: any.
+    pub hostname: Option<&'v str>,
+    /// What serves it.
+    pub target: &'v Target,
+}
+
+/// What serves a host name of a listener that takes requests.
+///
+/// # Errors
+/// No host name of it fits; or one that the connection's TLS was not made for; or it takes no requests.
+pub fn target<'v>(listener: &'v Listener, host: &str, client: &Client<'_>) -> Result<Found<'v>, Reason> {
+    match &listener.front {
+        Front::Http(hosts) => {
+            let found = hosts.find(host).ok_or(Reason::NoHost)?;
+            Ok(Found { hostname: found.hostname.as_deref(), target: &found.target })
+        }
+        Front::Tls(hosts) => secured(hosts, host, client.server_name),
+        Front::Tcp(_) | Front::Udp(_) => Err(Reason::NoRoute),
+    }
+}
+
+/// The listener of a host name among those of a TLS port. It must be the one that the connection's server name chose: another one may have
+/// asked for another certificate of the client (RFC 9110 §7.4, Gateway API's misdirected requests).
+fn secured<'v>(hosts: &'v Hosts<TlsHost>, host: &str, server_name: Option<&str>) -> Result<Found<'v>, Reason> {
+    let found = hosts.find(host).ok_or(Reason::NoHost)?;
+    // Without TLS: the listener was another one when the connection began.
+    let name = server_name.ok_or(Reason::Misdirected)?;
+    let same = name == host || hosts.find(name).is_some_and(|serving| std::ptr::eq(serving, found));
+    if !same || !matches!(found.mode, TlsMode::Http(_)) {
+        return Err(Reason::Misdirected);
+    }
+    Ok(Found { hostname: found.hostname.as_deref(), target: &found.target })
+}
+
+/// A rule that takes a request, and the rung of the router's ladder it stands on.
+#[derive(Clone, Copy)]
+pub struct Matched<'v> {
+    /// The rung.
+    pub rung: &'v RouterRung,
+    /// The rule.
+    pub rule: &'v Rule,
+    /// What the router chose.
+    pub choice: Choice,
+}
+
+/// A service port, and from which side it is seen.
+pub type Led<'v> = (&'v ServicePort, Side);
+
+/// What becomes of a request.
+pub struct Followed<'v> {
+    /// The rule that takes it, if a router decides and one does.
+    pub matched: Option<Matched<'v>>,
+    /// The session that goes on, which has chosen the rule's backend.
+    pub session: Option<Token>,
+    /// Where it goes, or how it is answered here.
+    pub outcome: Result<Led<'v>, Box<LocalReply>>,
+}
+
+/// Follows a request from a listener's target to a service, or to an answer of the gateway's own. `host`: whom it is for, as [`crate::host::of`] says.
+pub fn follow<'v, B>(
+    target: &'v Target,
+    request: &Request<B>,
+    host: &str,
+    client: &Client<'_>,
+    snapshot: &'v Snapshot,
+    routers: &mut impl Routers,
+) -> Followed<'v> {
+    let binding = match target {
+        Target::Nothing => return Followed { matched: None, session: None, outcome: Err(Reason::NoRoute.into()) },
+        Target::Service(to) => return Followed { matched: None, session: None, outcome: serve(snapshot, *to) },
+        Target::Router(binding) => binding,
+    };
+    let mut matched = match matched(binding, request, host, client, routers) {
+        Ok(matched) => matched,
+        Err(answered) => return Followed { matched: None, session: None, outcome: Err(answered) },
+    };
+    let session = resume(&mut matched, request.headers(), client, snapshot);
+    let outcome = match static_answer(&matched, request, host, client) {
+        Some(answer) => Err(answer),
+        None => match backend(matched.rung, matched.choice) {
+            Some(service) => serve(snapshot, ServiceSide { service, side: Side::Internal }),
+            None => Err(Reason::BadBackend.into()),
+        },
+    };
+    Followed { matched: Some(matched), session, outcome }
+}
+
+/// The session of the client that goes on: its endpoint may still be picked, and its backend, one of the rule's, is chosen whatever its weight is.
+fn resume(matched: &mut Matched<'_>, headers: &HeaderMap, client: &Client<'_>, snapshot: &Snapshot) -> Option<Token> {
+    let token = matched.rule.session.as_ref()?.of(headers, (client.clock)())?;
+    let services = matched.rung.backends.get(matched.choice.rule)?;
+    let mut backends = matched.rule.backends.iter().zip(services);
+    let backend = backends.position(|(backend, service)| {
+        let service = service.as_ref().ok().filter(|_| token.is_of(&backend.service)).and_then(|index| snapshot.services.get(index));
+        service.is_some_and(|service| service.pool(Side::Internal).find(token.endpoint).is_some())
+    })?;
+    matched.choice.backend = Some(backend);
+    Some(token)
+}
+
+/// The service port, if its endpoints may be spoken to.
+fn serve(snapshot: &Snapshot, to: ServiceSide) -> Result<Led<'_>, Box<LocalReply>> {
+    let service: &ServicePort = snapshot.services.get(&to.service).ok_or(Reason::BadBackend)?;
+    match service.tls {
+        EndpointTls::Untold | EndpointTls::Broken => Err(Reason::EndpointTls.into()),
+        EndpointTls::Off | EndpointTls::On(_) => Ok((service, to.side)),
+    }
+}
+
+/// The service port that a rule's backend is; none: there is no such port, or no backend.
+fn backend(rung: &RouterRung, choice: Choice) -> Option<ServiceIndex> {
+    rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok().copied()
+}
+
+fn matched<'v, B>(
+    binding: &'v RouterBinding,
+    request: &Request<B>,
+    host: &str,
+    client: &Client<'_>,
+    routers: &mut impl Routers,
+) -> Result<Matched<'v>, Box<LocalReply>> {
+    let asked = RouteView {
+        method: request.method().as_str(),
+        host,
+        path: request.uri().path(),
+        query: request.uri().query().unwrap_or(""),
+        headers: request.headers(),
+        client: client.address,
+    };
+    let (rung, decision) = ladder::route(binding, &asked, routers).ok_or(Reason::RouterFailed)?;
+    match decision {
+        Decision::Matched(choice) => {
+            let rule = rung.table.rules.get(choice.rule).ok_or(Reason::RouterFailed)?;
+            Ok(Matched { rung, rule, choice })
+        }
+        Decision::Answer(answer) => Err(LocalReply::new(Why::Direct, direct(&answer))),
+        Decision::NoMatch => Err(Reason::NoRoute.into()),
+    }
+}
+
+/// A preflight comes first: browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
+fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str, client: &Client<'_>) -> Option<Box<LocalReply>> {
+    let actions = &matched.rule.actions;
+    if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
+        return Some(LocalReply::new(Why::Preflight, answer));
+    }
+    if let Some(to) = &actions.redirect {
+        let listener = (client.scheme, matched.rung.table.listener.port);
+        let answer = redirect::redirect(to, request, host, listener, matched.choice.matched_prefix);
+        return Some(LocalReply::new(Why::Redirect, answer));
+    }
+    actions.answer.as_ref().map(|answer| LocalReply::new(Why::Direct, direct(answer)))
+}
+
+/// As a rule or a router says it; whoever sends it removes what belongs to one hop.
+fn direct(answer: &Answer) -> Response<Bytes> {
+    let mut response = text(answer.status, answer.body.clone());
+    for name in answer.headers.keys() {
+        response.headers_mut().remove(name);
+    }
+    for (name, value) in &answer.headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    response
+}
+
+/// Where a connection or a flow goes.
+pub struct Forwarded<'v> {
+    /// The service port.
+    pub to: ServiceSide,
+    /// The rung of the router's ladder and its choice; none: the listener leads straight there.
+    pub rule: Option<(&'v RouterRung, Choice)>,
+}
+
+/// Why a connection is reset, or a datagram dropped.
+pub enum Unrouted<'v> {
+    /// No router is attached to the listener.
+    Nothing,
+    /// No generation of the router could decide.
+    RouterFailed,
+    /// None of its rules takes it.
+    NoMatch(&'v RouterRung),
+    /// The rule that takes it has no backend, or none that there is.
+    BadBackend(&'v RouterRung, Choice),
+}
+
+/// Where a connection or a flow goes. Without TLS the client's address is all that is known of it; with it, `host` is its server name.
+///
+/// # Errors
+/// Nowhere, and why.
+pub fn forward<'v>(
+    target: &'v Target,
+    host: &str,
+    headers: &HeaderMap,
+    client: IpAddr,
+    routers: &mut impl Routers,
+) -> Result<Forwarded<'v>, Unrouted<'v>> {
+    let binding = match target {
+        Target::Nothing => return Err(Unrouted::Nothing),
+        Target::Service(to) => return Ok(Forwarded { to: *to, rule: None }),
+        Target::Router(binding) => binding,
+    };
+    let asked = RouteView { method: "", host, path: "", query: "", headers, client };
+    match ladder::route(binding, &asked, routers).ok_or(Unrouted::RouterFailed)? {
+        (rung, Decision::Matched(choice)) => {
+            let service = backend(rung, choice).ok_or(Unrouted::BadBackend(rung, choice))?;
+            Ok(Forwarded { to: ServiceSide { service, side: Side::Internal }, rule: Some((rung, choice)) })
+        }
+        (rung, Decision::NoMatch | Decision::Answer(_)) => Err(Unrouted::NoMatch(rung)),
+    }
+}
+
+/// What a balancer is given to hash for a connection or a flow: without a header, cookie or path, the client's address is what tells them apart.
+pub fn hash(service: &ServicePort, client: IpAddr) -> Option<u64> {
+    service.hash.as_ref().map(|_| hash_ip(client))
+}

@@ -1,0 +1,222 @@
+//! Discovery plugins, which say which endpoints exist. A generation runs as one long task: it is told of its targets and of objects ([`Events`]), and
+//! publishes what it finds ([`Publisher`]). Control runs the tasks, `host` has plugins over wasm, and tests of control have one without.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::plugin::{Generation, PluginError};
+
+/// What a plugin may publish between two waits for events, and what may wait for control, in bytes: endpoints, their texts and their targets' names.
+pub const MAX_PUBLISHED: usize = 128 << 20;
+
+/// A discovery plugin's generation.
+pub trait DiscoveryGeneration: Send + Sync {
+    /// Its identity and counters.
+    fn generation(&self) -> &Arc<Generation>;
+    /// Runs until the plugin ends, which is always a failure, or until the future is dropped. Needs a tokio runtime, on a thread of the task's own.
+    fn run(self: Arc<Self>, events: Box<dyn Events>, publisher: Arc<dyn Publisher>) -> Running;
+}
+
+/// A discovery task, which ends by an error only.
+pub type Running = Pin<Box<dyn Future<Output = PluginError> + Send>>;
+
+/// Where a task learns what has changed.
+pub trait Events: Send {
+    /// The next event, once there is one. There is no end: a task is stopped by being dropped.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
+    /// The next event, if there is one now.
+    fn try_next(&mut self) -> Option<Event>;
+}
+
+/// Where a task leaves what it has found.
+pub trait Publisher: Send + Sync {
+    /// Adds what was found, once there is room for it.
+    fn publish(&self, publications: Publications) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// No events ever, and what is published is dropped: for a plugin that is only asked what it is, or watched for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Events for Silent {
+    fn poll_next(&mut self, _cx: &mut Context<'_>) -> Poll<Event> {
+        Poll::Pending
+    }
+
+    fn try_next(&mut self) -> Option<Event> {
+        None
+    }
+}
+
+impl Publisher for Silent {
+    fn publish(&self, _publications: Publications) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A namespace and a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// An object that a discovery task may be told of. It becomes text on the task's thread, and only if the plugin watches its kind.
+pub trait AsJson: fmt::Debug + Send + Sync {
+    /// The whole object as JSON.
+    fn json(&self) -> String;
+}
+
+/// What a discovery task is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Find endpoints for this Service (JSON), configured so (JSON).
+    Target(Key, Arc<str>, Arc<str>),
+    /// Endpoints of this Service are no longer asked for.
+    TargetGone(Key),
+    /// An object of this kind is new or has changed.
+    Object(String, Key, Arc<dyn AsJson>),
+    /// An object of this kind is gone.
+    ObjectGone(String, Key),
+    /// Everything that existed when the task began has been sent.
+    Synced,
+}
+
+/// An endpoint, as a plugin publishes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundEndpoint {
+    /// An IP address, without a port.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// The name of the service port that it serves; without one it serves all of them.
+    pub port_name: Option<String>,
+    /// It takes new connections.
+    pub ready: bool,
+    /// It answers, be it only what it has begun.
+    pub serving: bool,
+    /// It is about to end.
+    pub terminating: bool,
+    /// Its share of the traffic, beside those of the others.
+    pub weight: u32,
+    /// The zone that it stands in.
+    pub zone: Option<String>,
+    /// The node that it runs on.
+    pub node: Option<String>,
+    /// The zones whose clients it is meant for.
+    pub hint_zones: Vec<String>,
+    /// The nodes whose clients it is meant for.
+    pub hint_nodes: Vec<String>,
+    /// Labels, which balancers may read.
+    pub labels: Vec<(String, String)>,
+    /// Annotations, which balancers may read.
+    pub annotations: Vec<(String, String)>,
+}
+
+/// What a discovery task found for a target.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// These are the endpoints of a target now.
+    Endpoints(Key, Vec<FoundEndpoint>),
+    /// The endpoints of a target could not be found, for this reason; those that were found last stay.
+    Failed(Key, String),
+}
+
+/// The newest that was published for each target. Who publishes faster than it is taken replaces what it published before, so this is bounded.
+#[derive(Debug, Default)]
+pub struct Publications {
+    newest: HashMap<Key, (Result<Vec<FoundEndpoint>, String>, usize)>,
+    bytes: usize,
+}
+
+impl Publications {
+    /// Adds a target's endpoints, or why there are none.
+    ///
+    /// # Errors
+    /// It is too much: what is taken over only at the task's next wait would fill the gateway's memory, not the guest's.
+    pub fn push(&mut self, target: Key, found: Result<Vec<FoundEndpoint>, String>) -> Result<(), String> {
+        self.put(target, found);
+        if self.bytes > MAX_PUBLISHED {
+            return Err(format!("published more than {MAX_PUBLISHED} bytes between two waits for events"));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is published.
+    pub fn is_empty(&self) -> bool {
+        self.newest.is_empty()
+    }
+
+    /// Adds others, which are newer.
+    ///
+    /// # Errors
+    /// There is no room for them now: they are given back. Into nothing everything fits.
+    pub fn add(&mut self, newer: Self) -> Result<(), Self> {
+        let replaced: usize = newer.newest.keys().filter_map(|target| self.newest.get(target)).map(|(_, bytes)| bytes).sum();
+        if !self.is_empty() && self.bytes - replaced + newer.bytes > MAX_PUBLISHED {
+            return Err(newer);
+        }
+        for (target, (found, _)) in newer.newest {
+            self.put(target, found);
+        }
+        Ok(())
+    }
+
+    /// Takes what was published for targets that are due.
+    pub fn take(&mut self, mut due: impl FnMut(&Key) -> bool) -> Vec<Found> {
+        let taken: Vec<_> = self.newest.extract_if(|target, _| due(target)).collect();
+        self.bytes -= taken.iter().map(|(_, (_, bytes))| bytes).sum::<usize>();
+        let found = |(target, (found, _)): (Key, (Result<_, _>, usize))| match found {
+            Ok(endpoints) => Found::Endpoints(target, endpoints),
+            Err(reason) => Found::Failed(target, reason),
+        };
+        taken.into_iter().map(found).collect()
+    }
+
+    fn put(&mut self, target: Key, found: Result<Vec<FoundEndpoint>, String>) {
+        let bytes = target.namespace.len() + target.name.len() + found.as_ref().map_or_else(String::len, |endpoints| weigh(endpoints));
+        self.bytes += bytes;
+        if let Some((_, replaced)) = self.newest.insert(target, (found, bytes)) {
+            self.bytes -= replaced;
+        }
+    }
+}
+
+/// What endpoints take in memory, in bytes.
+pub fn weigh(endpoints: &[FoundEndpoint]) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();
+    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(k, v)| 2 * size_of::<String>() + k.len() + v.len()).sum::<usize>();
+    let one = |e: &FoundEndpoint| {
+        let names = e.address.len() + text(&e.port_name) + text(&e.zone) + text(&e.node);
+        size_of::<FoundEndpoint>() + names + texts(&e.hint_zones) + texts(&e.hint_nodes) + pairs(&e.labels) + pairs(&e.annotations)
+    };
+    endpoints.iter().map(one).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key { namespace: "n".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn only_the_newest_of_a_target_waits_and_not_without_bound() {
+        let mut pending = Publications::default();
+        for i in 0..1_000 {
+            pending.push(key("a"), Err(format!("{i} {}", "x".repeat(1 << 20)))).expect("the same target");
+        }
+        pending.push(key("b"), Ok(Vec::new())).expect("room");
+        assert_eq!(pending.newest.len(), 2);
+        let refused = (0..1_000).find_map(|i| pending.push(key(&i.to_string()), Err("x".repeat(1 << 20))).err());
+        assert!(refused.is_some_and(|reason| reason.contains("between two waits")) && pending.newest.len() < 130);
+    }
+}

@@ -1,0 +1,257 @@
+//! Which host name of a listener serves a request or a connection: by a hash, whatever their number.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Target;
+use crate::tls::{HANDSHAKE_TIMEOUT, ServerTls};
+
+/// What serves one host name of an HTTP listener.
+pub struct VirtualHost {
+    /// Lower case; `*.example.com` for a wildcard, which spans dots; none: any host.
+    pub hostname: Option<String>,
+    /// What serves it.
+    pub target: Target,
+}
+
+/// What serves one server name of a TLS listener.
+pub struct TlsHost {
+    /// As [`VirtualHost::hostname`]; a client that sends no name gets the one without any.
+    pub hostname: Option<String>,
+    /// What becomes of the TLS.
+    pub mode: TlsMode,
+    /// What serves it.
+    pub target: Target,
+}
+
+impl TlsHost {
+    /// Within what time its handshake must be done. Who forwards it waits as long for the client's hello.
+    pub fn patience(&self) -> Duration {
+        self.server().map_or(HANDSHAKE_TIMEOUT, |tls| tls.settings.handshake_timeout)
+    }
+
+    /// How its TLS is ended, if it is ended here.
+    pub fn server(&self) -> Option<&Arc<ServerTls>> {
+        match &self.mode {
+            TlsMode::Passthrough => None,
+            TlsMode::Tcp(tls) | TlsMode::Http(tls) => Some(tls),
+        }
+    }
+}
+
+/// What becomes of a TLS connection.
+pub enum TlsMode {
+    /// Forwarded as it is.
+    Passthrough,
+    /// Ended, and its bytes forwarded.
+    Tcp(Arc<ServerTls>),
+    /// Ended, and HTTP requests taken from it.
+    Http(Arc<ServerTls>),
+}
+
+impl TlsMode {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Passthrough, Self::Passthrough) => true,
+            (Self::Tcp(a), Self::Tcp(b)) | (Self::Http(a), Self::Http(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// What has a host name.
+pub trait Host {
+    /// As [`VirtualHost::hostname`].
+    fn hostname(&self) -> Option<&str>;
+
+    /// As [`TlsHost::patience`].
+    fn patience(&self) -> Duration {
+        HANDSHAKE_TIMEOUT
+    }
+}
+
+impl Host for VirtualHost {
+    fn hostname(&self) -> Option<&str> {
+        self.hostname.as_deref()
+    }
+}
+
+impl Host for TlsHost {
+    fn hostname(&self) -> Option<&str> {
+        self.hostname.as_deref()
+    }
+
+    fn patience(&self) -> Duration {
+        Self::patience(self)
+    }
+}
+
+/// The host names of a listener. An exact name goes before wildcards, a wildcard before those of fewer labels, and any of them before the one
+/// that serves any host (Gateway API, `hostname` of a Gateway's listener).
+pub struct Hosts<H> {
+    all: Vec<H>,
+    /// Positions in `all`. Who may write a route chooses names, so the hash has a secret.
+    exact: HashMap<Box<str>, usize>,
+    /// By what follows the asterisk.
+    wildcards: HashMap<Box<str>, usize>,
+    /// Bytes of the longest key of `wildcards`: what is longer need not be looked up.
+    longest: usize,
+    any: Option<usize>,
+    patience: Duration,
+}
+
+impl<H: Host> Hosts<H> {
+    /// Of several with one name, the first serves.
+    pub fn new(all: Vec<H>) -> Self {
+        let (mut exact, mut wildcards, mut longest, mut any) = (HashMap::new(), HashMap::new(), 0, None);
+        for (at, host) in all.iter().enumerate() {
+            match host.hostname().map(|name| (name, name.strip_prefix('*'))) {
+                None => _ = any.get_or_insert(at),
+                Some((_, Some(suffix))) => {
+                    longest = longest.max(suffix.len());
+                    wildcards.entry(suffix.into()).or_insert(at);
+                }
+                Some((name, None)) => _ = exact.entry(name.into()).or_insert(at),
+            }
+        }
+        let patience = all.iter().map(Host::patience).max().unwrap_or(HANDSHAKE_TIMEOUT);
+        Self { all, exact, wildcards, longest, any, patience }
+    }
+
+    /// The longest that any of them waits for a handshake, for as long as it is not known which one it is for.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// What serves a host name, which is given in lower case and without a port.
+    pub fn find(&self, host: &str) -> Option<&H> {
+        self.all.get(self.position(host)?)
+    }
+
+    /// The position of what serves a host name among [all](Self::iter).
+    pub fn position(&self, host: &str) -> Option<usize> {
+        if !self.exact.is_empty()
+            && let Some(at) = self.exact.get(host)
+        {
+            return Some(*at);
+        }
+        self.wildcard(host).or(self.any)
+    }
+
+    /// A wildcard spans dots, but not nothing. The longest that fits has the most labels.
+    fn wildcard(&self, host: &str) -> Option<usize> {
+        if self.wildcards.is_empty() {
+            return None;
+        }
+        let dots = host.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'.');
+        let suffixes = dots.map(|(at, _)| &host[at..]).filter(|suffix| suffix.len() <= self.longest);
+        suffixes.filter_map(|suffix| self.wildcards.get(suffix)).next().copied()
+    }
+
+    /// What has this very name, be it a wildcard; none: what serves any host.
+    pub fn named(&self, hostname: Option<&str>) -> Option<&H> {
+        let at = match hostname.map(|name| (name, name.strip_prefix('*'))) {
+            None => self.any,
+            Some((_, Some(suffix))) => self.wildcards.get(suffix).copied(),
+            Some((name, None)) => self.exact.get(name).copied(),
+        };
+        self.all.get(at?)
+    }
+
+    /// All of them, as they were given.
+    pub fn iter(&self) -> std::slice::Iter<'_, H> {
+        self.all.iter()
+    }
+}
+
+impl<H: Host> From<Vec<H>> for Hosts<H> {
+    fn from(all: Vec<H>) -> Self {
+        Self::new(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+
+    use super::*;
+
+    struct Named(Option<String>);
+
+    impl Host for Named {
+        fn hostname(&self) -> Option<&str> {
+            self.0.as_deref()
+        }
+    }
+
+    /// The rule as it is said: the first that serves the host of all in their order.
+    fn by_a_walk(sorted: &[Option<String>], host: &str) -> Option<usize> {
+        sorted.iter().position(|hostname| match hostname {
+            None => true,
+            Some(wanted) => match wanted.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+                None => wanted == host,
+            },
+        })
+    }
+
+    /// Exact names, wildcards of more labels first, then any host.
+    fn sorted(mut names: Vec<Option<String>>) -> Vec<Option<String>> {
+        let order = |name: &Option<String>| match name {
+            None => (2, 0),
+            Some(name) if name.starts_with('*') => (1, usize::MAX - name.matches('.').count()),
+            Some(_) => (0, 0),
+        };
+        names.sort_by_key(order);
+        names.dedup();
+        names
+    }
+
+    #[test]
+    fn wildcards_span_dots_but_not_nothing() {
+        let hosts = Hosts::new(vec![Named(Some("*.example.com".to_owned())), Named(Some("a.example".to_owned()))]);
+        assert_eq!(hosts.position("a.b.example.com"), Some(0));
+        assert_eq!(hosts.position("a.example"), Some(1));
+        for none in ["example.com", ".example.com", "b.a.example", "", ".", "com"] {
+            assert_eq!(hosts.position(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_look_up_finds_what_a_walk_finds() {
+        let mut random = StdRng::seed_from_u64(2);
+        for _ in 0..300 {
+            let name = |random: &mut StdRng, most: usize| {
+                let labels = random.random_range(1..=most);
+                (0..labels)
+                    .map(|_| ["a", "b", "cc", ""][random.random_range(0..if most > 4 { 4 } else { 3 })])
+                    .collect::<Vec<_>>()
+                    .join(".")
+            };
+            let names = (0..random.random_range(0..12)).map(|_| match random.random_range(0..8) {
+                0 => None,
+                1..=3 => Some(format!("*.{}", name(&mut random, 4))),
+                _ => Some(name(&mut random, 4)),
+            });
+            let names = sorted(names.collect());
+            let hosts = Hosts::new(names.iter().cloned().map(Named).collect());
+            for _ in 0..200 {
+                let host = name(&mut random, 6);
+                assert_eq!(hosts.position(&host), by_a_walk(&names, &host), "{host:?} of {names:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_ten_thousand_hosts_one_is_found_without_a_walk() {
+        let names = (0..10_000).map(|n| Some(if n % 2 == 0 { format!("h{n}.example") } else { format!("*.w{n}.example") }));
+        let hosts = Hosts::new(names.map(Named).collect());
+        assert_eq!(hosts.position("h9998.example"), Some(9_998));
+        assert_eq!(hosts.position("a.b.w9999.example"), Some(9_999));
+        assert_eq!(hosts.position("w9999.example"), None);
+        // A name of more labels than any wildcard costs a comparison of lengths for each, and no look-up.
+        assert!(hosts.longest < 20 && hosts.position(&"a.".repeat(120)).is_none());
+    }
+}

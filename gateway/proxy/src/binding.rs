@@ -1,0 +1,141 @@
+//! Which sockets there are: those of the listeners that a snapshot adds are bound or taken over, those of listeners that it no longer has are let go,
+//! and those of listeners whose settings changed are set anew. What did not change is not looked at.
+
+use std::collections::BTreeSet;
+use std::io::Error;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sluicegate_model::route::Protocol;
+use sluicegate_model::snapshot::{At, Listener, Snapshot};
+use sluicegate_model::stats::ProxyStats;
+
+use crate::adopted::Adopted;
+use crate::blocked;
+use crate::descriptors::Descriptors;
+use crate::listener::{SocketSet, Spread};
+use crate::{BindFailure, Published, Sockets};
+
+/// Failures to bind whose cause is looked for, of one snapshot.
+const EXPLAINED: usize = 8;
+
+/// What is bound, and what is not.
+pub(crate) struct Binding {
+    /// Sockets that were handed to this process and have no listener yet.
+    pub(crate) adopted: Adopted,
+    /// Listeners that could not be bound. They are tried again with each snapshot.
+    failed: BTreeSet<At>,
+    /// Descriptors of all listeners.
+    listening: usize,
+    workers: usize,
+    descriptors: Descriptors,
+}
+
+/// What came of following a snapshot.
+pub(crate) struct Bound {
+    pub(crate) sockets: Sockets<TcpListener>,
+    pub(crate) datagrams: Sockets<UdpSocket>,
+    pub(crate) failures: Vec<BindFailure>,
+}
+
+impl Binding {
+    pub(crate) fn new(workers: usize, descriptors: Descriptors) -> Self {
+        Self { adopted: Adopted::default(), failed: BTreeSet::new(), listening: 0, workers, descriptors }
+    }
+
+    /// Descriptors of all listeners.
+    pub(crate) fn listening(&self) -> usize {
+        self.listening
+    }
+
+    /// Sockets for the listeners of a snapshot, beginning with those of the one before.
+    pub(crate) fn follow(&mut self, snapshot: &Snapshot, known: &Published, stats: &ProxyStats) -> Bound {
+        let mut bound = Bound { sockets: known.sockets.clone(), datagrams: known.datagrams.clone(), failures: Vec::new() };
+        let changes = snapshot.listeners.changes(&known.snapshot.listeners);
+        // Descriptors of what goes are counted as free before anything new is bound.
+        for (protocol, address) in changes.iter().filter(|change| change.after.is_none()).map(|change| change.key) {
+            self.failed.remove(&(protocol, address));
+            self.listening -= match protocol {
+                Protocol::Tcp => bound.sockets.remove(&address).map_or(0, |set| set.descriptors()),
+                Protocol::Udp => bound.datagrams.remove(&address).map_or(0, |set| set.descriptors()),
+            };
+        }
+        let spread = self.spread(snapshot.listeners.len(), bound.sockets.len() + bound.datagrams.len());
+        // In the order of their addresses, whatever is new and whatever failed before.
+        let changed = changes.iter().filter_map(|change| Some((change.key, change.after?)));
+        let failed = self.failed.iter().filter_map(|at| Some((*at, snapshot.listeners.get(at)?)));
+        let mut wanted: Vec<(At, &Arc<Listener>)> = changed.chain(failed).collect();
+        wanted.sort_by_key(|(at, _)| *at);
+        wanted.dedup_by_key(|(at, _)| *at);
+        for (at, listener) in wanted {
+            match self.bind(at, spread, &mut bound) {
+                Ok(()) => _ = self.failed.remove(&at),
+                // A socket of both families that was handed over has it already; what arrives there goes the way of IPv4's.
+                Err(error) if self.adopted.covers(at.0, at.1, &error) => {}
+                Err(error) => {
+                    self.failed.insert(at);
+                    // Looking through all processes takes some milliseconds, and is done once a second while an address is not free.
+                    let error = if bound.failures.len() < EXPLAINED { blocked::explained(at.0, at.1, error) } else { error };
+                    bound.failures.push(BindFailure { address: at.1, listener: listener.name.clone(), error: error.to_string() });
+                }
+            }
+            if let (Protocol::Tcp, Some(set)) = (at.0, bound.sockets.get(&at.1)) {
+                stats.changes.socket_options.fetch_add(set.apply(&listener.settings), Ordering::Relaxed);
+            }
+        }
+        bound
+    }
+
+    /// Goes on with the sockets of a listener, takes those that were handed over, or binds new ones.
+    fn bind(&mut self, (protocol, address): At, spread: Spread, bound: &mut Bound) -> std::io::Result<()> {
+        let workers = self.workers;
+        match protocol {
+            Protocol::Tcp if bound.sockets.contains_key(&address) => {}
+            Protocol::Tcp => {
+                let set = match self.adopted.tcp.remove(&address) {
+                    Some(sockets) => SocketSet::<TcpListener>::adopt(sockets, workers),
+                    None => self.allow(spread).and_then(|()| SocketSet::tcp(address, workers, spread)),
+                }?;
+                self.listening += set.descriptors();
+                bound.sockets.insert(address, Arc::new(set));
+            }
+            Protocol::Udp if bound.datagrams.contains_key(&address) => {}
+            Protocol::Udp => {
+                let set = match self.adopted.udp.remove(&address) {
+                    Some(sockets) => SocketSet::<UdpSocket>::adopt(sockets, address, workers, spread),
+                    None => self.allow(spread).and_then(|()| SocketSet::udp(address, workers, spread)),
+                }?;
+                self.listening += set.descriptors();
+                bound.datagrams.insert(address, Arc::new(set));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are descriptors for another listener.
+    fn allow(&self, spread: Spread) -> std::io::Result<()> {
+        let needed = if spread == Spread::Workers { self.workers } else { 1 };
+        if self.descriptors.suffice(self.listening + needed) {
+            return Ok(());
+        }
+        let (listening, limit) = (self.listening, self.descriptors.limit());
+        Err(Error::other(format!(
+            "listeners have {listening} of {limit} file descriptors, and a quarter is kept for traffic (RLIMIT_NOFILE)"
+        )))
+    }
+
+    /// How many sockets new listeners get, told where it changes.
+    fn spread(&self, listeners: usize, bound: usize) -> Spread {
+        let spread = self.descriptors.spread(listeners, self.workers);
+        if spread == Spread::Single && bound < listeners && self.workers > 1 {
+            tracing::info!(
+                listeners,
+                workers = self.workers,
+                descriptor_limit = self.descriptors.limit(),
+                "a socket for each worker would take more than half of the file descriptors: new listeners have one that workers share"
+            );
+        }
+        spread
+    }
+}

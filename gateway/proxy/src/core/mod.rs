@@ -1,0 +1,111 @@
+//! The ground that all rooms of a worker stand on: the [`View`] of what is served, what [`delta`] the next one makes, the [`decider`], [`admission`], the [`places`] that connections take, statistics, the
+//! access log and the time. It knows no protocol.
+
+pub(crate) mod admission;
+pub(crate) mod decider;
+pub(crate) mod delta;
+pub(crate) mod places;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ::http::HeaderValue;
+use sluicegate_model::route::Protocol;
+use sluicegate_model::snapshot::{Listener, Snapshot};
+use sluicegate_model::stats::ProxyStats;
+
+use crate::access::Log;
+use admission::Admission;
+use decider::Decider;
+
+/// A snapshot as one worker holds it: requests share it by `Rc`, so that no two workers write one reference count.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+}
+
+impl View {
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Rc<Self> {
+        Rc::new(Self { snapshot })
+    }
+
+    /// The TCP listener of an address.
+    pub(crate) fn listener(&self, address: SocketAddr) -> Option<&Listener> {
+        self.snapshot.listeners.get(&(Protocol::Tcp, address)).map(Arc::as_ref)
+    }
+
+    /// The UDP listener of an address.
+    pub(crate) fn datagrams(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
+        self.snapshot.listeners.get(&(Protocol::Udp, address))
+    }
+}
+
+/// What all connections of a worker share, whatever they speak. One thread: no locks.
+pub(crate) struct Core {
+    view: RefCell<Rc<View>>,
+    /// How many views there were.
+    views: Cell<u64>,
+    pub(crate) decider: RefCell<Decider>,
+    pub(crate) stats: Arc<ProxyStats>,
+    pub(crate) admission: Arc<Admission>,
+    /// The access log.
+    pub(crate) log: Option<Rc<Log>>,
+    /// The worker stops.
+    pub(crate) stopping: Cell<bool>,
+    /// The `Date` of answers, renewed each second.
+    pub(crate) date: RefCell<HeaderValue>,
+    /// Seconds since the worker's start.
+    pub(crate) clock: Rc<Cell<u64>>,
+}
+
+impl Core {
+    pub(crate) fn new(stats: Arc<ProxyStats>, log: Option<Rc<Log>>, admission: Arc<Admission>) -> Rc<Self> {
+        Rc::new(Self {
+            view: RefCell::new(View::new(Arc::default())),
+            views: Cell::new(0),
+            decider: RefCell::default(),
+            stats,
+            admission,
+            log,
+            stopping: Cell::new(false),
+            date: RefCell::new(date()),
+            clock: Rc::default(),
+        })
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn view(&self) -> Rc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Shows a new one.
+    pub(crate) fn show(&self, view: Rc<View>) {
+        *self.view.borrow_mut() = view;
+        self.views.set(self.views.get() + 1);
+    }
+
+    /// Whether HTTP requests are still taken at an address. `known`: what was found of it before, and in which view.
+    pub(crate) fn serves_http(&self, address: SocketAddr, known: &mut (u64, bool)) -> bool {
+        if known.0 != self.views.get() {
+            *known = (self.views.get(), self.view.borrow().listener(address).is_some_and(|l| l.front.serves_http()));
+        }
+        known.1
+    }
+
+    pub(crate) fn hand_over_log(&self) {
+        if let Some(log) = &self.log {
+            log.hand_over();
+        }
+    }
+
+    pub(crate) fn renew_date(&self) {
+        *self.date.borrow_mut() = date();
+    }
+}
+
+fn date() -> HeaderValue {
+    let now = httpdate::fmt_http_date(SystemTime::now());
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(now)).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

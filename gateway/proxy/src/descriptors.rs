@@ -1,0 +1,79 @@
+//! What the process' file descriptors are for: listeners first, then connections and flows.
+//!
+//! A listener takes one descriptor for each worker, or one in all where those would be more than half of what there is. At least a quarter is
+//! left for traffic: a listener that would need it is not bound, and says so.
+
+use crate::listener::Spread;
+
+/// For files, the admin API, event loops and health checks.
+const RESERVED: usize = 128;
+
+/// UDP flows that are kept without being told to.
+const MOST_FLOWS: usize = 65_536;
+
+/// How many there are, of the process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Descriptors(usize);
+
+/// How much traffic there may be, over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Client connections open at a time.
+    pub(crate) connections: usize,
+    /// UDP flows at a time.
+    pub(crate) flows: usize,
+}
+
+impl Descriptors {
+    /// Raises the soft limit to the hard one.
+    pub(crate) fn raised() -> Self {
+        let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        if limit.current < limit.maximum {
+            let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+            match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+                Ok(()) => limit.current = limit.maximum,
+                Err(error) => tracing::warn!(%error, limit = limit.current, "the limit of file descriptors cannot be raised"),
+            }
+        }
+        Self(limit.current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)))
+    }
+
+    /// How many sockets each of so many listeners gets.
+    pub(crate) fn spread(self, listeners: usize, workers: usize) -> Spread {
+        if listeners.saturating_mul(workers) <= self.0 / 2 { Spread::Workers } else { Spread::Single }
+    }
+
+    /// Whether listeners may have so many.
+    pub(crate) fn suffice(self, listening: usize) -> bool {
+        listening <= self.0 / 4 * 3
+    }
+
+    /// What is left beside listeners that have so many: three quarters of it for connections, which may need another one towards an endpoint, a
+    /// quarter for flows, which need just that one.
+    pub(crate) fn room(self, listening: usize) -> Room {
+        let quarter = self.0.saturating_sub(RESERVED).saturating_sub(listening).max(16) / 4;
+        Room { connections: quarter / 2 * 3, flows: quarter.min(MOST_FLOWS) }
+    }
+
+    /// As many as the process may have.
+    pub(crate) fn limit(self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_share_a_socket_where_one_for_each_worker_would_take_more_than_half() {
+        let descriptors = Descriptors(20_000);
+        assert_eq!(descriptors.spread(5_000, 2), Spread::Workers);
+        assert_eq!(descriptors.spread(5_001, 2), Spread::Single);
+        assert_eq!(descriptors.spread(5_000, 16), Spread::Single);
+        assert!(descriptors.suffice(15_000) && !descriptors.suffice(15_001), "a quarter is for traffic");
+        assert_eq!(descriptors.room(10_000), Room { connections: 3_702, flows: 2_468 });
+        assert_eq!(descriptors.room(30_000), Room { connections: 6, flows: 4 }, "never none");
+        assert_eq!(Descriptors(usize::MAX).room(0).flows, MOST_FLOWS);
+    }
+}

@@ -1,0 +1,95 @@
+//! Finds where a section of lines ends: a head, or trailers. This alone says it: the parsers are given what is found here and nothing behind it,
+//! so they cannot see another end, in however many pieces the bytes come.
+
+/// Which line ends are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineEnds {
+    /// CR LF and nothing else: from clients, and in whatever frames content.
+    Strict,
+    /// LF alone, too, as endpoints' heads may have it (RFC 9112 §2.2).
+    Lenient,
+}
+
+/// A line ends in a way that is not taken, or a carriage return stands alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadLine;
+
+/// The length of a head with the empty line that ends it; none: that has not come. Empty lines before it are part of it (RFC 9112 §2.2).
+/// `seen`: so many bytes were looked at before, in vain.
+pub(super) fn head(buffer: &[u8], seen: usize, ends: LineEnds) -> Result<Option<usize>, BadLine> {
+    section(buffer, first_line(buffer), seen, ends)
+}
+
+/// Where the first line begins that is not empty.
+pub(super) fn first_line(buffer: &[u8]) -> usize {
+    buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(buffer.len())
+}
+
+/// The length of a trailer section, likewise; it may be an empty line and nothing else.
+pub(super) fn trailers(buffer: &[u8], seen: usize) -> Result<Option<usize>, BadLine> {
+    section(buffer, 0, seen, LineEnds::Strict)
+}
+
+fn section(buffer: &[u8], begin: usize, seen: usize, ends: LineEnds) -> Result<Option<usize>, BadLine> {
+    for at in memchr::memchr_iter(b'\n', &buffer[seen..]).map(|at| at + seen) {
+        let carriage = at > 0 && buffer[at - 1] == b'\r';
+        if !carriage && ends == LineEnds::Strict {
+            return Err(BadLine);
+        }
+        let line_end = at - usize::from(carriage);
+        if at >= begin && (line_end == begin || buffer[line_end - 1] == b'\n') {
+            return Ok(Some(at + 1));
+        }
+    }
+    // Where the end has come the parsers find these; who sends one and no end need not be waited for.
+    if has_lone_return(&buffer[seen.saturating_sub(1)..]) { Err(BadLine) } else { Ok(None) }
+}
+
+/// Whether something else than a line feed comes after a carriage return.
+fn has_lone_return(buffer: &[u8]) -> bool {
+    memchr::memchr_iter(b'\r', buffer).any(|at| buffer.get(at + 1).is_some_and(|next| *next != b'\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of it when the bytes come in two pieces, cut there.
+    fn cut(whole: &[u8], at: usize, ends: LineEnds) -> Result<Option<usize>, BadLine> {
+        match head(&whole[..at], 0, ends)? {
+            None => head(whole, at, ends),
+            found => Ok(found),
+        }
+    }
+
+    #[test]
+    fn a_head_ends_at_its_empty_line_wherever_it_is_cut() {
+        for (bytes, strict, lenient) in [
+            ("a\r\nb: 1\r\n\r\nc", Ok(Some(11)), Ok(Some(11))),
+            ("\r\n\r\na\r\n\r\nc", Ok(Some(9)), Ok(Some(9))),
+            ("a\r\nb: 1\n\r\nc", Err(BadLine), Ok(Some(10))),
+            ("a\r\nb: 1\r\n\nc", Err(BadLine), Ok(Some(10))),
+            ("a\nb: 1\n\nc", Err(BadLine), Ok(Some(8))),
+            ("a\r\nb: 1\r\n", Ok(None), Ok(None)),
+            ("\r\n\r\n", Ok(None), Ok(None)),
+            ("\n\n", Err(BadLine), Ok(None)),
+            ("a\r\n\r\r\n", Err(BadLine), Err(BadLine)),
+            ("a\r\rb", Err(BadLine), Err(BadLine)),
+        ] {
+            for at in 0..=bytes.len() {
+                assert_eq!(cut(bytes.as_bytes(), at, LineEnds::Strict), strict, "{bytes:?} at {at}");
+                assert_eq!(cut(bytes.as_bytes(), at, LineEnds::Lenient), lenient, "{bytes:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_may_be_an_empty_line() {
+        assert_eq!(trailers(b"\r\nGET", 0), Ok(Some(2)));
+        assert_eq!(trailers(b"\r\n", 1), Ok(Some(2)));
+        assert_eq!(trailers(b"\r", 0), Ok(None));
+        assert_eq!(trailers(b"\n", 0), Err(BadLine));
+        assert_eq!(trailers(b"a: 1\r\n\r\nGET", 0), Ok(Some(8)));
+        assert_eq!(trailers(b"a: 1\r\n\n", 6), Err(BadLine));
+    }
+}

@@ -1,0 +1,118 @@
+//! A client's side of HTTP, a file a version: what is read from it and what is written to it. Each version fulfils [`Content`] and [`Sink`], and has
+//! a place in [`AnyContent`]; above stand the loops of [`serve`](mod@super::serve). [`closings`] tells connections when to close, each by its
+//! [`signal`].
+
+mod closings;
+mod http1;
+mod http2;
+mod signal;
+
+use std::task::{Context, Poll};
+
+use super::error::BodyError;
+use super::rules::trailers::Trailers;
+use crate::h1::{Framing, Part, Status};
+
+pub(crate) use closings::Closings;
+pub(in crate::http) use http1::{Client, NoRequest, Reader};
+pub(in crate::http) use http2::{Received, Sender};
+pub(in crate::http) use signal::Signal;
+
+/// A request's content as its client sends it, and whether the client is still there.
+pub(in crate::http) trait Content {
+    /// The next part.
+    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>>;
+
+    /// Whether there is no more of it.
+    fn is_end(&self) -> bool;
+
+    /// How long all of it is.
+    fn framing(&self) -> Framing;
+
+    /// How many bytes of it were taken.
+    fn taken(&self) -> u64;
+
+    /// Whether trailers may follow it.
+    fn may_end_in_trailers(&self) -> bool;
+
+    /// Says which trailers go on; until then it is none.
+    fn pass_trailers(&mut self, trailers: Trailers);
+
+    /// Ready when nobody waits for the answer any more.
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Passes an interim response on.
+    fn interim(&mut self, response: &mut Status, context: &mut Context<'_>);
+}
+
+/// Where bytes for a client are written.
+pub(in crate::http) trait Sink {
+    /// Whether more is taken at present.
+    fn has_room(&self) -> bool;
+
+    /// Writes bytes, of which more may follow.
+    fn push(&self, part: Part) -> Result<(), Broke>;
+
+    /// Ready when all that was pushed is on its way.
+    fn poll_flush(&self, context: &mut Context<'_>) -> Poll<Result<(), Broke>>;
+
+    /// Tells the client that nothing follows, once all was written.
+    fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<Result<(), Broke>>;
+
+    /// Whether the client is gone, other than by ending its direction, if that can be told before the next write.
+    fn is_gone(&self, context: &mut Context<'_>) -> bool;
+}
+
+/// A client's side broke; the other side is told by what is dropped.
+pub(in crate::http) struct Broke;
+
+/// The content of a request over any version. An enum, so that nothing on a request's path is called by a table.
+pub(crate) enum AnyContent<'c> {
+    /// HTTP/1.1's, which its connection lends.
+    Http1(&'c mut Reader),
+    /// That of a stream of HTTP/2.
+    Http2(Box<Received>),
+}
+
+macro_rules! each {
+    ($self:ident, $content:ident => $call:expr) => {
+        match $self {
+            Self::Http1($content) => $call,
+            Self::Http2($content) => $call,
+        }
+    };
+}
+
+impl Content for AnyContent<'_> {
+    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        each!(self, content => content.poll_part(context))
+    }
+
+    fn is_end(&self) -> bool {
+        each!(self, content => content.is_end())
+    }
+
+    fn framing(&self) -> Framing {
+        each!(self, content => content.framing())
+    }
+
+    fn taken(&self) -> u64 {
+        each!(self, content => content.taken())
+    }
+
+    fn may_end_in_trailers(&self) -> bool {
+        each!(self, content => content.may_end_in_trailers())
+    }
+
+    fn pass_trailers(&mut self, trailers: Trailers) {
+        each!(self, content => content.pass_trailers(trailers));
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        each!(self, content => content.poll_gone(context))
+    }
+
+    fn interim(&mut self, response: &mut Status, context: &mut Context<'_>) {
+        each!(self, content => content.interim(response, context));
+    }
+}

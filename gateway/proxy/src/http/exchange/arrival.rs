@@ -1,0 +1,163 @@
+//! A request's head before it is routed: what is refused, who the client is, and which fields the next hop is to believe. Routers, hashes and
+//! limits see what comes of it.
+
+use std::borrow::Cow;
+
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderMap, HeaderName, Request, Version};
+use sluicegate_decide::answer::{LocalReply, Reason};
+use sluicegate_decide::{host, method, target};
+use sluicegate_model::fields::{is_claim, is_same};
+use sluicegate_model::settings::{ClientSettings, WithUnderscoresAction};
+
+use super::forwarded;
+use super::peer::Peer;
+use crate::http::rules::deferred::Deferred;
+use crate::http::rules::{headers, identify, loops};
+use crate::origin::X_FORWARDED_CLIENT_CERT;
+
+/// What a request came to be.
+pub(in crate::http) struct Arrived<'r, 'p, B> {
+    /// Who connected, or whom a trusted proxy names.
+    pub(in crate::http) client: Cow<'p, Peer>,
+    /// The request, with the forwarding headers among its fields or behind them.
+    pub(in crate::http) request: Deferred<'r, 'p, B>,
+    /// Fields that Connection named: they are gone, and are not to come as trailers.
+    pub(in crate::http) nominated: Vec<HeaderName>,
+}
+
+pub(in crate::http) fn arrive<'r, 'p, B>(
+    request: &'r mut Request<B>,
+    peer: &'p Peer,
+    settings: &ClientSettings,
+) -> Result<Arrived<'r, 'p, B>, Box<LocalReply>> {
+    let names = Names::of(request.headers());
+    let nominated = if names.connection { headers::take_nominated(request.headers_mut()) } else { Vec::new() };
+    if names.expect {
+        expectation(request)?;
+    }
+    if names.claims {
+        client_certificate(request.headers_mut());
+    }
+    if names.underscore {
+        underscores(request.headers_mut(), settings.headers.underscores)?;
+    }
+    method::last_hop(request)?;
+    target::check(request)?;
+    host::settle(request)?;
+    let claims = forwarded::believe(request.headers(), peer, &settings.trust);
+    let trusted = claims.is_some();
+    if names.claims && !trusted {
+        forwarded::forget(request.headers_mut());
+    }
+    if let Some(certificate) = peer.tls.as_ref().and_then(|tls| tls.client.clone()) {
+        request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, certificate);
+    }
+    if let Some(extras) = &settings.headers.extras {
+        // Before the fields of this hop are made: what the trusted proxy said is still there.
+        forwarded::extras(request, extras, peer)?;
+        identify::request_id(request.headers_mut(), extras.request_id, trusted);
+        identify::trace(request.headers_mut(), extras.trace);
+    }
+    if names.loops {
+        loops::pass(request.headers_mut())?;
+    }
+    let (client, forwarding) = match claims {
+        Some(claims) => (Cow::Owned(forwarded::mark(request, claims, peer)), None),
+        None => (Cow::Borrowed(peer), Some(peer.forwarding(!names.loops))),
+    };
+    if forwarding.is_none() && !names.loops {
+        request.headers_mut().insert(loops::CDN_LOOP, loops::name().clone());
+    }
+    target::normalize(request, &settings.path)?;
+    let mut request = Deferred::new(request, forwarding);
+    if let Some(extras) = &settings.headers.extras {
+        extras.early.apply(request.whole().headers_mut());
+    }
+    Ok(Arrived { client, request, nominated })
+}
+
+/// Which names call for a closer look, found in one pass.
+#[derive(Default)]
+struct Names {
+    connection: bool,
+    underscore: bool,
+    expect: bool,
+    /// What only a trusted proxy may say.
+    claims: bool,
+    loops: bool,
+}
+
+impl Names {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            found.connection |= name == CONNECTION;
+            found.underscore |= name.as_str().as_bytes().contains(&b'_');
+            found.expect |= name == EXPECT;
+            found.claims |= is_claim(name.as_str());
+            found.loops |= name == loops::CDN_LOOP;
+        }
+        found
+    }
+}
+
+/// Nobody but the gateway says who a client is by its certificate, not even a trusted proxy, and in no spelling.
+fn client_certificate(headers: &mut HeaderMap) {
+    let is_it = |name: &&HeaderName| is_same(name.as_str(), X_FORWARDED_CLIENT_CERT.as_str());
+    while let Some(name) = headers.keys().find(is_it).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// RFC 9110 §10.1.1: there is one expectation, and HTTP/1.0 has none.
+fn expectation<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    if request.version() == Version::HTTP_10 || !expects_continue(request.headers())? {
+        request.headers_mut().remove(EXPECT);
+    }
+    Ok(())
+}
+
+/// Whether 100 (Continue) is expected. The field is a list, which may be empty. Errors: something else is expected.
+pub(in crate::http) fn expects_continue(headers: &HeaderMap) -> Result<bool, Reason> {
+    let values = headers.get_all(EXPECT).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let mut members = values.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).peekable();
+    let expects = members.peek().is_some();
+    if members.all(|member| member.eq_ignore_ascii_case(b"100-continue")) { Ok(expects) } else { Err(Reason::Expectation) }
+}
+
+fn underscores(headers: &mut HeaderMap, action: WithUnderscoresAction) -> Result<(), Reason> {
+    match action {
+        WithUnderscoresAction::Allow => {}
+        WithUnderscoresAction::RejectRequest => return Err(Reason::BadName),
+        WithUnderscoresAction::DropHeader => {
+            let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+            for name in names {
+                headers.remove(name);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn names_with_underscores_are_dropped_refused_or_kept() {
+        let mut headers = HeaderMap::new();
+        headers.append("x_forwarded_for", HeaderValue::from_static("192.0.2.1"));
+        headers.append("x_forwarded_for", HeaderValue::from_static("192.0.2.2"));
+        headers.insert("x-kept", HeaderValue::from_static("1"));
+        assert!(Names::of(&headers).underscore);
+        assert_eq!(underscores(&mut headers, WithUnderscoresAction::RejectRequest), Err(Reason::BadName));
+        underscores(&mut headers, WithUnderscoresAction::Allow).unwrap();
+        assert_eq!(headers.len(), 3);
+        underscores(&mut headers, WithUnderscoresAction::DropHeader).unwrap();
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+}

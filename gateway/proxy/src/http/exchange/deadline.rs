@@ -1,0 +1,36 @@
+//! The time an exchange has, from its head to the last byte of its response. Where nothing limits it there is no timer.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+/// A point in time, and the timer for it.
+pub(crate) struct Deadline(Pin<Box<Sleep>>);
+
+impl Deadline {
+    /// None: no limit.
+    pub(in crate::http) fn new(begun: Instant, time: Option<Duration>) -> Option<Self> {
+        let at = begun.checked_add(time?)?;
+        Some(Self(Box::pin(tokio::time::sleep_until(at.into()))))
+    }
+
+    /// Whether it has passed; if not, the task is woken when it does.
+    pub(in crate::http) fn has_passed(&mut self, context: &mut Context<'_>) -> bool {
+        self.0.as_mut().poll(context).is_ready()
+    }
+}
+
+/// Waits until the deadline at most; none: it has passed.
+pub(in crate::http) async fn by<F: Future>(deadline: &mut Option<Deadline>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let Some(deadline) = deadline else { return Some(future.await) };
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if deadline.has_passed(context) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}

@@ -1,0 +1,317 @@
+//! One request and its response, in phases that read top to bottom: check, host, route, static answers, head, mirror, send, stream back.
+//! [`arrival`] settles who asks for what; the way is [`sluicegate_decide`]'s; [`send()`] tries endpoints, by the rules of [`retry`].
+
+pub(in crate::http) mod arrival;
+mod deadline;
+mod forwarded;
+mod grpc;
+mod limit;
+mod mirror;
+mod observer;
+mod peer;
+mod preview;
+mod refuse;
+mod reply;
+mod response;
+mod retry;
+mod send;
+mod trailing;
+mod upgrade;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue, Request, StatusCode, Version, header};
+use sluicegate_decide::answer::{LocalReply, Reason, Why};
+use sluicegate_decide::grpc::is_call;
+use sluicegate_decide::way::{self, Followed, Matched};
+use sluicegate_decide::{cors, host, method, redirect};
+use sluicegate_model::route::Actions;
+use sluicegate_model::session::Token;
+use sluicegate_model::snapshot::{Listener, ServicePort, Side, Target};
+
+pub(in crate::http) use peer::Peer;
+pub use preview::{Arrived, Asked, Outcome, Preview, preview};
+pub(in crate::http) use refuse::refuse;
+pub(crate) use reply::{Parts, Reply};
+pub(crate) use response::ResponseBody;
+
+use deadline::Deadline;
+use observer::Observer;
+use retry::Tries;
+use send::send;
+
+use crate::core::{Core, View};
+use crate::endpoint::Endpoints;
+use crate::http::body::RequestBody;
+use crate::http::rules::deferred::Deferred;
+use crate::http::rules::headers;
+use crate::http::rules::trailers::Trailers;
+use crate::http::upstream::Upstreams;
+use crate::overload;
+
+/// What all exchanges of a worker share.
+pub(crate) struct Exchanges {
+    pub(in crate::http) core: Rc<Core>,
+    pub(in crate::http) endpoints: Rc<Endpoints>,
+    pub(crate) upstreams: Rc<Upstreams>,
+    /// Copies of requests under way, see [`mirror`].
+    mirrors: Cell<usize>,
+}
+
+impl Exchanges {
+    pub(crate) fn new(endpoints: Rc<Endpoints>) -> Self {
+        Self { core: endpoints.core.clone(), endpoints, upstreams: Rc::default(), mirrors: Cell::new(0) }
+    }
+}
+
+/// Where an exchange goes that is not answered here.
+pub(in crate::http) struct Routed<'v> {
+    pub(in crate::http) service: &'v ServicePort,
+    pub(in crate::http) side: Side,
+    matched: Option<Matched<'v>>,
+    /// The client's session, which leads to one endpoint.
+    pub(in crate::http) session: Option<Token>,
+    /// When the request's head had come.
+    pub(in crate::http) begun: Instant,
+    tries: Cell<u32>,
+    /// The endpoint of the newest try.
+    endpoint: Cell<Option<SocketAddr>>,
+    /// What a gRPC call asks for.
+    pub(in crate::http) call: Option<grpc::Asked>,
+}
+
+impl<'v> Routed<'v> {
+    /// Notes a try at an endpoint.
+    pub(in crate::http) fn trying(&self, endpoint: SocketAddr) {
+        self.tries.set(self.tries.get() + 1);
+        self.endpoint.set(Some(endpoint));
+    }
+
+    /// How many there were.
+    pub(in crate::http) fn tries(&self) -> u32 {
+        self.tries.get()
+    }
+
+    /// The rule's actions, then the backend's.
+    pub(in crate::http) fn actions(&self) -> impl Iterator<Item = &'v Actions> + use<'v> {
+        let backend = |m: &Matched<'v>| m.choice.backend.and_then(|b| m.rule.backends.get(b)).map(|b| &b.actions);
+        let both = self.matched.as_ref().map(|m| (&m.rule.actions, backend(m)));
+        both.into_iter().flat_map(|(rule, backend)| std::iter::once(rule).chain(backend))
+    }
+
+    /// The header fields that the router decides by.
+    pub(in crate::http) fn names_read(&self) -> &'v [HeaderName] {
+        self.matched.as_ref().map(|m| m.rung.table.interests.headers.as_slice()).unwrap_or_default()
+    }
+
+    /// What the client is told of its session with whoever answered, where the rule keeps sessions.
+    fn told_of_session(&self, peer: &Peer) -> Option<(HeaderName, HeaderValue)> {
+        let session = self.matched.as_ref()?.rule.session.as_ref()?;
+        let used = Token::new(&self.service.id, self.endpoint.get()?, peer::clock());
+        session.told(self.session, used, peer.scheme() == "https")
+    }
+
+    /// Where tries begin.
+    pub(in crate::http) fn first_try(&self) -> Tries<'v> {
+        Tries::new(self.service, self.matched.as_ref().and_then(|m| m.rule.retry.as_deref()))
+    }
+
+    /// For one try: the rule's, else the service's.
+    pub(in crate::http) fn try_time(&self) -> Option<Duration> {
+        let of_service = || self.service.settings.retry.as_ref().and_then(|r| r.per_try);
+        given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout).or_else(of_service))
+    }
+
+    /// For the whole exchange: the rule's, else the service's; and never more than the service allows, nor than a call asks for. Then what has
+    /// happened when it has passed.
+    fn whole_time(&self) -> (Option<Duration>, Reason) {
+        let of = &self.service.settings.timeouts;
+        let time = given(self.matched.as_ref().and_then(|m| m.rule.request_timeout).or(of.request));
+        let time = time.into_iter().chain(of.stream).min();
+        match self.call.and_then(|call| call.timeout) {
+            Some(call) if time.is_none_or(|time| call <= time) => (Some(call), Reason::Deadline),
+            _ => (time, Reason::Timeout),
+        }
+    }
+}
+
+/// Gateway API's `0s` means none, also where the service has one.
+fn given(time: Option<Duration>) -> Option<Duration> {
+    time.filter(|t| !t.is_zero())
+}
+
+/// The request stays with the caller until its content is sent, and is lent to all below. `begun`: when its head had come.
+pub(in crate::http) async fn exchange<'c>(
+    request: &mut Request<RequestBody<'c>>,
+    peer: &Peer,
+    begun: Instant,
+    shared: &Rc<Exchanges>,
+) -> Reply<'c> {
+    let mut observer = Observer::begun(&shared.core);
+    let mut response = match forward(request, peer, begun, shared, &mut observer).await {
+        Ok(response) => response,
+        Err(own) => {
+            observer.refused(&own, request.body().taken());
+            if is_call(request.headers()) { grpc::answer(*own) } else { Reply::local(*own) }
+        }
+    };
+    observer.end(&mut response);
+    response
+}
+
+async fn forward<'c>(
+    request: &mut Request<RequestBody<'c>>,
+    peer: &Peer,
+    begun: Instant,
+    shared: &Rc<Exchanges>,
+    observer: &mut Observer<'_>,
+) -> Result<Reply<'c>, Box<LocalReply>> {
+    if overload::is_refusing(&shared.core.stats) {
+        observer.overloaded();
+        return Err(Reason::Overloaded.into());
+    }
+    let view = shared.core.view();
+    let listener = view.listener(peer.listener).ok_or(Reason::NoRoute)?;
+    let settings = &*listener.settings;
+    observer.looked_at(request, peer.address.ip(), &listener.name);
+    method::check(request)?;
+    let arrival::Arrived { client, mut request, nominated } = arrival::arrive(request, peer, settings)?;
+    let peer = client.as_ref();
+    observer.arrived(peer.address.ip(), request.id());
+    if let Some(most) = settings.content {
+        limit::length(request.body(), most, shared)?;
+    }
+    let mut verdict = None;
+    if let Some(limiter) = &listener.limiter {
+        let stats = &shared.core.stats.clients;
+        verdict = limit::rate(limiter, request.whole(), peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
+    }
+    let mut routed = route(&mut request, peer, listener, &view, shared, begun)?;
+    if routed.service.protocol.is_http2() {
+        routed.call = request.of_call(grpc::Asked::new);
+    }
+    observer.routed(&routed);
+    if let Some(limiter) = &routed.service.limiter {
+        let stats = &routed.service.stats.refused;
+        let of_service = limit::rate(limiter, request.whole(), peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
+        verdict = limit::stricter(verdict, of_service);
+    }
+    let hash = routed.service.hash.as_ref();
+    let known = hash.and_then(|key| {
+        let request = request.whole();
+        key.of(request.headers(), request.uri().path(), peer.address.ip())
+    });
+    let given = hash.filter(|_| known.is_none()).and_then(|key| key.give(rand::random, peer.scheme() == "https"));
+    let (hash, cookie) = given.map_or((known, None), |(hash, cookie)| (Some(hash), Some(cookie)));
+    let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.origin().cloned()).flatten();
+    let takes_trailers = request.version() >= Version::HTTP_2;
+    let asked = head(&mut request, &routed)?;
+    let takes_trailers = takes_trailers || asked.trailers;
+    let trailers =
+        if request.body().may_end_in_trailers() { trailing::of_request(nominated, settings, &routed) } else { Trailers::default() };
+    request.announce(&trailers);
+    request.body_mut().pass_trailers(trailers);
+    if asked.trailers && routed.service.protocol.is_http2() {
+        request.set(header::TE, HeaderValue::from_static("trailers"));
+    }
+    request.apart_from_fields(|request| upgrade::note(asked.upgrade, request, routed.service))?;
+    if let Some(matched) = routed.matched.as_ref().filter(|_| routed.actions().any(|actions| !actions.mirrors.is_empty())) {
+        mirror::start(matched, request.whole(), &view, peer, shared);
+    }
+    if let Some(most) = settings.content {
+        limit::watch(request.body_mut(), most);
+    }
+    let (time, passed) = routed.whole_time();
+    let mut deadline = Deadline::new(begun, time);
+    let (request, forwarding) = request.into_parts();
+    let sent = deadline::by(&mut deadline, send(request, &routed, hash, peer, forwarding, shared)).await;
+    observer.sent(&routed);
+    let mut response = sent.ok_or_else(|| {
+        observer.timed_out(&routed);
+        passed
+    })??;
+    // RFC 9110 §15.5.22: a 426 says what to upgrade to, which the client may do without us.
+    let wanted = response.status() == StatusCode::UPGRADE_REQUIRED;
+    let wanted = response.fields().made().filter(|_| wanted).and_then(|fields| headers::upgrade(fields));
+    // What passes as it came has none of them.
+    let (asked, nominated) = response.fields().made().map(headers::strip_response).unwrap_or_default();
+    if let Some(wanted) = wanted {
+        response.headers_mut().insert(header::UPGRADE, wanted);
+    }
+    let trailers =
+        if response.body().may_end_in_trailers() { trailing::of_response(nominated, takes_trailers, &routed) } else { Trailers::default() };
+    if let Some(fields) = response.fields().made().filter(|fields| fields.contains_key(header::TRAILER)) {
+        trailers.announce(fields);
+    }
+    response.body_mut().pass_trailers(trailers);
+    if upgrade::is_agreed(asked.upgrade, request, &mut response, routed.service)? {
+        observer.upgraded();
+    } else if deadline.is_some() {
+        response.body_mut().until(deadline);
+    }
+    if let Some(via) = settings.headers.extras.as_ref().and_then(|extras| extras.via.as_ref()) {
+        response.headers_mut().append(header::VIA, via.element.clone());
+    }
+    for actions in routed.actions() {
+        if !actions.response_headers.is_empty() {
+            actions.response_headers.apply(response.headers_mut());
+        }
+        if let (Some(cors), Some(origin)) = (&actions.cors, &origin) {
+            cors::mark(cors, origin, response.headers_mut());
+        }
+    }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    if let Some((name, value)) = routed.told_of_session(peer) {
+        response.headers_mut().append(name, value);
+    }
+    if let Some(verdict) = &verdict {
+        limit::tell(verdict, response.headers_mut());
+    }
+    observer.answered(&routed, response.status());
+    Ok(response)
+}
+
+/// Virtual host, rule, static answers, backend.
+fn route<'v, B>(
+    request: &mut Deferred<'_, '_, B>,
+    peer: &Peer,
+    listener: &'v Listener,
+    view: &'v View,
+    shared: &Exchanges,
+    begun: Instant,
+) -> Result<Routed<'v>, Box<LocalReply>> {
+    let client = peer.asks();
+    let found = way::target(listener, &request.host().ok_or(Reason::BadHost)?, &client)?;
+    let reads_fields = matches!(found.target, Target::Router(binding) if binding.reads_fields());
+    let request = request.routed_by(reads_fields);
+    let host = host::of(request.headers()).ok_or(Reason::BadHost)?;
+    let Followed { matched, session, outcome } =
+        way::follow(found.target, request, &host, &client, &view.snapshot, &mut *shared.core.decider.borrow_mut());
+    let (service, side) = outcome.map_err(|mut own| {
+        if own.why == Why::Direct {
+            headers::strip_response(own.response.headers_mut());
+        }
+        own
+    })?;
+    Ok(Routed { service, side, matched, session, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
+}
+
+/// Makes the head ready for the next hop: hop-by-hop fields, rewrite, header changes.
+fn head<B>(request: &mut Deferred<'_, '_, B>, routed: &Routed<'_>) -> Result<headers::Asked, Reason> {
+    let asked = request.take_hop();
+    if let Some(matched) = &routed.matched {
+        for actions in routed.actions().filter(|actions| actions.reads_or_changes_requests()) {
+            let request = request.whole();
+            if let Some(change) = &actions.rewrite {
+                redirect::rewrite(change, request, matched.choice.matched_prefix)?;
+            }
+            actions.request_headers.apply(request.headers_mut());
+        }
+    }
+    Ok(asked)
+}

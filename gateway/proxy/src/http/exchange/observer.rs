@@ -1,0 +1,92 @@
+//! The one place where an exchange's story is told, for the access log and the counters. What is to be told besides, as traces are, belongs here.
+//! The end of a response's content is told by [`ResponseBody`](super::ResponseBody), which the log's line goes with.
+
+use std::net::IpAddr;
+
+use http::{HeaderValue, Request, StatusCode};
+use sluicegate_decide::answer::LocalReply;
+use sluicegate_model::stats::count;
+
+use super::Routed;
+use super::reply::Reply;
+use crate::access::Entry;
+use crate::core::Core;
+
+/// One exchange, as it is told step by step.
+pub(in crate::http) struct Observer<'s> {
+    core: &'s Core,
+    /// Of the access log, if there is one.
+    entry: Option<Box<Entry>>,
+}
+
+impl<'s> Observer<'s> {
+    /// A request's head has come.
+    pub(in crate::http) fn begun(core: &'s Core) -> Self {
+        count(&core.stats.requests);
+        Self { core, entry: None }
+    }
+
+    /// It is refused, for the gateway has too much to do.
+    pub(in crate::http) fn overloaded(&self) {
+        count(&self.core.stats.overload.requests);
+    }
+
+    /// It is looked at: before anything in it is changed.
+    pub(in crate::http) fn looked_at<B>(&mut self, request: &Request<B>, client: IpAddr, listener: &str) {
+        self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request, client, listener));
+    }
+
+    /// Its client is known, and its `X-Request-Id`.
+    pub(in crate::http) fn arrived(&mut self, client: IpAddr, id: Option<&HeaderValue>) {
+        if let Some(entry) = &mut self.entry {
+            (entry.client, entry.request_id) = (client, id.cloned());
+        }
+    }
+
+    /// It goes to a service.
+    pub(in crate::http) fn routed(&mut self, routed: &Routed<'_>) {
+        if let Some(entry) = &mut self.entry {
+            entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
+        }
+    }
+
+    /// The last try has come to an end, with or without a response.
+    pub(in crate::http) fn sent(&mut self, routed: &Routed<'_>) {
+        if let Some(entry) = &mut self.entry {
+            (entry.attempts, entry.endpoint) = (routed.tries(), routed.endpoint.get());
+            entry.answered();
+        }
+    }
+
+    /// It took longer than it may.
+    pub(in crate::http) fn timed_out(&self, routed: &Routed<'_>) {
+        count(&routed.service.stats.refused.timeout);
+    }
+
+    /// Its connection becomes something else.
+    pub(in crate::http) fn upgraded(&self) {
+        count(&self.core.stats.upgrades);
+    }
+
+    /// An endpoint has answered.
+    pub(in crate::http) fn answered(&self, routed: &Routed<'_>, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        count(&routed.service.stats.responses[class]);
+    }
+
+    /// The gateway answers itself. `taken`: bytes of the request's content.
+    pub(in crate::http) fn refused(&mut self, own: &LocalReply, taken: u64) {
+        self.core.stats.own_answers.count(own.why.index());
+        if let Some(entry) = &mut self.entry {
+            (entry.reason, entry.bytes_in) = (Some(own.why.word()), taken);
+        }
+    }
+
+    /// The response goes to the client.
+    pub(in crate::http) fn end(self, response: &mut Reply<'_>) {
+        if let Some(mut entry) = self.entry {
+            entry.status = Some(response.status());
+            response.body_mut().log(entry);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! A response's content, and what becomes of its connection, its figures and its line in the access log when it is over.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sluicegate_model::health::Outcome;
+use sluicegate_model::settings::BackendSettings;
+use sluicegate_model::slots::Slot;
+use sluicegate_model::stats::{EndpointStats, ServiceStats, add, count};
+
+use super::deadline::Deadline;
+use super::grpc::Call;
+use crate::access::Entry;
+use crate::endpoint::Busy;
+use crate::h1::{Framing, Part};
+use crate::http::body::RequestBody;
+use crate::http::error::BodyError;
+use crate::http::rules::trailers::Trailers;
+use crate::http::upstream::{Link, Upstreams};
+
+/// What one exchange adds to its service's figures when it has ended.
+pub(crate) struct Tally {
+    pub(crate) stats: Arc<ServiceStats>,
+    /// When the request's head had come.
+    pub(crate) begun: Instant,
+    /// When the last byte of the response came, as far as is known without a look at the clock.
+    pub(crate) ended: Option<Instant>,
+    pub(crate) bytes_out: u64,
+}
+
+impl Tally {
+    /// `bytes_in`: what of the request's content was taken. Returns the end.
+    fn end(self, bytes_in: u64) -> Instant {
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        self.stats.exchange_time.observe(ended - self.begun);
+        add(&self.stats.bytes_in, bytes_in);
+        add(&self.stats.bytes_out, self.bytes_out);
+        ended
+    }
+}
+
+/// What there is to tell of an endpoint when its response has ended, for the rules that eject: a head alone is no answer. Balancers and averages had
+/// theirs with the head.
+pub(crate) struct Watch {
+    pub(crate) settings: Arc<BackendSettings>,
+    /// Until the head.
+    pub(crate) latency: Duration,
+}
+
+impl Watch {
+    fn served(&self, stats: &ServiceStats, endpoint: &EndpointStats) {
+        if let Some(rules) = &self.settings.health.passive {
+            stats.health.note(rules, &endpoint.health, Outcome::Served, self.latency);
+        }
+    }
+
+    /// It counts as a connection that is reset before the head does.
+    fn broke(&self, stats: &ServiceStats, endpoint: &EndpointStats) {
+        stats.observe(self.settings.health.passive.as_ref(), endpoint, Outcome::Unreachable, self.latency);
+    }
+}
+
+/// Where a connection goes when the response has been read to its end; dropped before that, it is closed.
+pub(crate) struct Returns {
+    pub(crate) address: SocketAddr,
+    pub(crate) link: Link,
+    /// Where it is kept.
+    pub(crate) upstreams: Rc<Upstreams>,
+    pub(crate) tally: Tally,
+    /// None: everything is told.
+    pub(crate) watch: Option<Watch>,
+    /// When all of the response must have come.
+    pub(crate) deadline: Option<Deadline>,
+    /// The endpoint counts as busy until here,
+    pub(crate) busy: Busy,
+    /// and the exchange as under way, where a breaker counts it.
+    pub(crate) _place: Option<Slot>,
+}
+
+impl Returns {
+    /// The endpoint's connection or stream broke before the response's end.
+    fn broke(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.broke(&self.tally.stats, self.busy.endpoint());
+        }
+    }
+
+    fn check_in(self, bytes_in: u64) {
+        if let Some(watch) = &self.watch {
+            watch.served(&self.tally.stats, self.busy.endpoint());
+        }
+        let ended = self.tally.end(bytes_in);
+        self.upstreams.check_in(self.address, self.link, ended);
+        drop(self.busy);
+    }
+}
+
+/// A response's content on its way to the client.
+pub(crate) struct ResponseBody<'c> {
+    content: Content<'c>,
+    /// Of the access log; its line is written when the response is over.
+    entry: Option<Box<Entry>>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "an endpoint's is the rule, and a box would be an allocation for each exchange")]
+enum Content<'c> {
+    /// As the endpoint sends it, while the rest of the request goes there; none: it has ended.
+    Endpoint { returns: Option<Returns>, request: RequestBody<'c>, framing: Framing, call: Option<Box<Call>>, trailers: Trailers },
+    /// Our own.
+    Whole(Bytes),
+}
+
+impl<'c> ResponseBody<'c> {
+    pub(crate) fn endpoint(framing: Framing, request: RequestBody<'c>, returns: Returns, call: Option<Box<Call>>) -> Self {
+        if !returns.link.is_end() {
+            let content = Content::Endpoint { returns: Some(returns), request, framing, call, trailers: Trailers::default() };
+            return Self { content, entry: None };
+        }
+        if let Some(mut call) = call {
+            call.end();
+        }
+        returns.check_in(request.taken());
+        Self { content: Content::Endpoint { returns: None, request, framing, call: None, trailers: Trailers::default() }, entry: None }
+    }
+
+    /// One of our own.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { content: Content::Whole(bytes), entry: None }
+    }
+
+    /// Has a line written when it is over.
+    pub(crate) fn log(&mut self, entry: Box<Entry>) {
+        self.entry = Some(entry);
+    }
+
+    /// All of it must have come by then.
+    pub(in crate::http) fn until(&mut self, by: Option<Deadline>) {
+        if let Content::Endpoint { returns: Some(returns), .. } = &mut self.content {
+            returns.deadline = by;
+        }
+    }
+
+    /// Whether trailers may follow the content.
+    pub(in crate::http) fn may_end_in_trailers(&self) -> bool {
+        matches!(self.content, Content::Endpoint { returns: Some(_), framing, .. } if framing != Framing::UntilClose)
+    }
+
+    /// Says which trailers go on; until then it is none.
+    pub(in crate::http) fn pass_trailers(&mut self, passing: Trailers) {
+        if let Content::Endpoint { trailers, .. } = &mut self.content {
+            *trailers = passing;
+        }
+    }
+
+    /// Ours, if it is.
+    pub(crate) fn own(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Whole(bytes) => Some(bytes),
+            Content::Endpoint { .. } => None,
+        }
+    }
+
+    /// Whether there is no more of it.
+    pub(crate) fn is_end(&self) -> bool {
+        match &self.content {
+            Content::Endpoint { returns, .. } => returns.is_none(),
+            Content::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.content, Content::Whole(_))
+    }
+
+    /// How long all of it is.
+    pub(crate) fn framing(&self) -> Framing {
+        match &self.content {
+            Content::Endpoint { framing, .. } => *framing,
+            Content::Whole(bytes) => Framing::Length(bytes.len() as u64),
+        }
+    }
+
+    pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        let polled = self.poll_content(context);
+        if let Some(entry) = &mut self.entry {
+            match &polled {
+                Poll::Ready(Some(Ok(Part::Data(data)))) => entry.bytes_out += data.len() as u64,
+                Poll::Ready(Some(Err(error))) => entry.reason = Some(error.word()),
+                _ => {}
+            }
+        }
+        polled
+    }
+
+    fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        match &mut self.content {
+            Content::Endpoint { returns, request, call, trailers, .. } => {
+                let Some(Returns { link, tally, deadline, .. }) = returns else { return Poll::Ready(None) };
+                if deadline.as_mut().is_some_and(|d| d.has_passed(context)) {
+                    count(&tally.stats.refused.cut_off);
+                    // A call has a word for it, where its client takes trailers.
+                    let told = call.as_mut().filter(|_| trailers.any()).map(|call| Ok(Part::Trailers(call.too_late())));
+                    self.end(false);
+                    return Poll::Ready(Some(told.unwrap_or(Err(BodyError::TooLong))));
+                }
+                let mut polled = link.poll_part(request, context);
+                if let Some(call) = call {
+                    call.judge(&polled);
+                }
+                let nothing = if let Poll::Ready(Some(Ok(Part::Trailers(fields)))) = &mut polled {
+                    trailers.filter(fields);
+                    fields.is_empty()
+                } else {
+                    false
+                };
+                match &polled {
+                    Poll::Ready(Some(Ok(part))) => {
+                        if let Part::Data(data) = part {
+                            tally.bytes_out += data.len() as u64;
+                        }
+                        if link.is_end() {
+                            self.end(true);
+                        }
+                    }
+                    Poll::Ready(None) if link.is_end() => self.end(true),
+                    Poll::Ready(None) => {}
+                    Poll::Ready(Some(Err(error))) => {
+                        if error.is_endpoints()
+                            && let Some(returns) = returns
+                        {
+                            returns.broke();
+                        }
+                        self.end(false);
+                    }
+                    Poll::Pending => {
+                        tally.ended = None;
+                        if request.poll_gone(context).is_ready() {
+                            self.end(false);
+                            return Poll::Ready(Some(Err(BodyError::ClientGone)));
+                        }
+                    }
+                }
+                if nothing { Poll::Ready(None) } else { polled }
+            }
+            Content::Whole(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(Part::Data(std::mem::take(bytes))))),
+        }
+    }
+
+    /// Sends the rest of the request while nobody takes the response: an endpoint may go on only when it has read more of it.
+    pub(crate) fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Content::Endpoint { returns: Some(returns), request, .. } = &mut self.content else { return Poll::Ready(Ok(())) };
+        if returns.deadline.as_mut().is_some_and(|d| d.has_passed(context)) {
+            return Poll::Ready(Err(BodyError::TooLong));
+        }
+        let polled = returns.link.poll_send(request, context);
+        if let Poll::Ready(Err(error)) = &polled
+            && error.is_endpoints()
+        {
+            returns.broke();
+        }
+        polled
+    }
+
+    /// Of an upgraded exchange: the next bytes for the client, whose own go by [`poll_request`](Self::poll_request).
+    pub(in crate::http) fn poll_tunnel(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        let Content::Endpoint { returns: Some(returns), request, .. } = &mut self.content else { return Poll::Ready(None) };
+        returns.tally.ended = None;
+        let polled = returns.link.poll_part(request, context);
+        if let Poll::Ready(Some(Ok(Part::Data(data)))) = &polled {
+            returns.tally.bytes_out += data.len() as u64;
+            if let Some(entry) = &mut self.entry {
+                entry.bytes_out += data.len() as u64;
+            }
+        }
+        polled
+    }
+
+    /// Both directions of an upgraded exchange have ended.
+    pub(in crate::http) fn tunnelled(&mut self) {
+        self.end(false);
+    }
+
+    /// The endpoint's part is over: its connection serves again if all of the response came, and closes if not.
+    fn end(&mut self, whole: bool) {
+        if let Content::Endpoint { returns, request, call, .. } = &mut self.content
+            && let Some(returns) = returns.take()
+        {
+            if whole {
+                if let Some(call) = call {
+                    call.end();
+                }
+                returns.check_in(request.taken());
+            } else {
+                returns.tally.end(request.taken());
+            }
+        }
+    }
+}
+
+impl Drop for ResponseBody<'_> {
+    /// Nobody reads on.
+    fn drop(&mut self) {
+        if let (Some(entry), Content::Endpoint { returns, request, .. }) = (&mut self.entry, &self.content) {
+            entry.bytes_in = request.taken();
+            if returns.is_some() {
+                entry.reason.get_or_insert("client-gone");
+            }
+        }
+        self.end(false);
+    }
+}

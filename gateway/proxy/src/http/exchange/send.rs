@@ -1,0 +1,330 @@
+//! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where [`retry`](super::retry) says so.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use http::{Request, StatusCode};
+use sluicegate_decide::answer::Reason;
+use sluicegate_decide::ladder::NoPick;
+use sluicegate_model::health::Outcome as Observed;
+use sluicegate_model::slots::Slot;
+use sluicegate_model::stats::count;
+
+use super::Exchanges;
+use super::Routed;
+use super::deadline::{self, Deadline};
+use super::grpc::{self, Call};
+use super::peer::Peer;
+use super::reply::Reply;
+use super::response::{ResponseBody, Returns, Tally, Watch};
+use super::retry::{Outcome, Tries};
+use crate::core::decider::Picked;
+use crate::core::places::{self, Full};
+use crate::endpoint::{Busy, Opening, Patience, Speak};
+use crate::h1::{Head, Status};
+use crate::http::body::RequestBody;
+use crate::http::error::BodyError;
+use crate::http::rules::forwarding::Forwarding;
+use crate::http::rules::unreadable;
+use crate::http::rules::upgrade::Upgrade;
+use crate::http::upstream::breaker::{self, Got};
+use crate::http::upstream::{self, Broken, Link};
+
+/// Parts of a response that is not wanted which are read for the sake of its connection, if they are there already.
+const UNWANTED_PARTS: usize = 4;
+
+/// Who sends what where.
+struct Sender<'e> {
+    routed: &'e Routed<'e>,
+    hash: Option<u64>,
+    peer: &'e Peer,
+    forwarding: Option<Forwarding<'e>>,
+    shared: &'e Rc<Exchanges>,
+}
+
+/// What came of a try.
+enum Try {
+    /// The endpoint has as many connections as it may have.
+    Full,
+    NoConnection,
+    Broke {
+        unsent: bool,
+        error: Broken,
+    },
+    TimedOut,
+    Response(Box<Answered>),
+}
+
+/// A response's head, and where the rest of it comes from.
+struct Answered {
+    head: Head<Status>,
+    link: Link,
+    busy: Busy,
+    at: Instant,
+    latency: Duration,
+    /// Whether all there is to tell of the endpoint is told.
+    told: bool,
+}
+
+/// One try after another, each at another endpoint.
+pub(in crate::http) async fn send<'c>(
+    request: &mut Request<RequestBody<'c>>,
+    routed: &Routed<'_>,
+    hash: Option<u64>,
+    peer: &Peer,
+    forwarding: Option<Forwarding<'_>>,
+    shared: &Rc<Exchanges>,
+) -> Result<Reply<'c>, Reason> {
+    let sender = Sender { routed, hash, peer, forwarding, shared };
+    let endpoints = routed.service.pool(routed.side).endpoints.len();
+    let place = breaker::exchange(routed.service).map_err(|_| Reason::CircuitBreaker)?;
+    let mut tries = routed.first_try();
+    tries.keep(request);
+    loop {
+        let picked = sender.pick(&tries)?;
+        let mut made = sender.attempt(request, &picked, &mut tries, endpoints).await?;
+        let outcome = match &mut made {
+            Try::Full => {
+                tries.tried.push(picked.address);
+                continue;
+            }
+            Try::NoConnection => Outcome::NoConnection,
+            Try::Broke { unsent, error } => Outcome::Broke { unsent: *unsent, refused: error.is_refusal() },
+            Try::TimedOut => Outcome::TimedOut,
+            Try::Response(answered) => {
+                let Status { code, fields } = &mut answered.head.message;
+                Outcome::Response(*code, tries.reads_fields().then(|| &*fields.map()))
+            }
+        };
+        let Some(pause) = tries.again(picked.address, request, outcome, endpoints) else {
+            return match made {
+                Try::Full | Try::NoConnection => Err(Reason::ConnectFailed),
+                Try::TimedOut => Err(Reason::Timeout),
+                Try::Broke { error, .. } => {
+                    tracing::debug!(%error, endpoint = %picked.address, "an exchange broke");
+                    Err(match error {
+                        Broken::Head(why) => unreadable::of_response(why),
+                        _ => Reason::UpstreamBroke,
+                    })
+                }
+                Try::Response(answered) => sender.respond(*answered, &picked, request, place, &tries),
+            };
+        };
+        if let Try::Response(answered) = made {
+            sender.leave(*answered, &picked);
+        }
+        if let Some(pause) = pause {
+            Box::pin(tokio::time::sleep(pause)).await;
+        }
+        request.body_mut().rewind();
+    }
+}
+
+impl Sender<'_> {
+    fn pick(&self, tries: &Tries<'_>) -> Result<Picked, Reason> {
+        let Routed { service, side, .. } = *self.routed;
+        let mut decider = self.shared.core.decider.borrow_mut();
+        let session = self.routed.session.filter(|_| tries.tried.is_empty());
+        if let Some(picked) = session.and_then(|session| decider.stay(service, side, session.endpoint)) {
+            return Ok(picked);
+        }
+        let picked = decider.pick(service, side, self.peer.address.ip(), self.hash, &tries.tried);
+        picked.map_err(|why| {
+            count(&service.stats.no_endpoint);
+            match why {
+                NoPick::Empty => Reason::NoEndpoint,
+                NoPick::NoLocal => {
+                    count(&service.stats.no_local_endpoint);
+                    Reason::NoLocalEndpoint
+                }
+                NoPick::Failed => Reason::BalancerFailed,
+            }
+        })
+    }
+
+    /// One try at one endpoint. A connection that was kept has, as a rule, been closed while idle if it breaks: then the request goes once more,
+    /// on a fresh one, if it can: elsewhere, if that is as good. Errors: reasons that no other endpoint can help.
+    async fn attempt(
+        &self,
+        request: &mut Request<RequestBody<'_>>,
+        to: &Picked,
+        tries: &mut Tries<'_>,
+        endpoints: usize,
+    ) -> Result<Try, Reason> {
+        let (has_others, patience) = (tries.tried.len() + 1 < endpoints, Patience::new(tries.connects_elsewhere(endpoints)));
+        let busy = Busy::new(to);
+        let mut fresh = tries.fresh;
+        loop {
+            self.routed.trying(to.address);
+            let (mut link, reused) = match self.link(to, fresh, has_others, patience).await? {
+                Ok(link) => link,
+                Err(none) => return Ok(none),
+            };
+            link.begin(request, request.body().framing(), self.forwarding);
+            // At the first try on a connection that was there nothing was waited for: routing and picking count, the clock is not asked.
+            let begun = if reused && self.routed.tries() == 1 { self.routed.begun } else { Instant::now() };
+            let mut limit = Deadline::new(begun, self.routed.try_time());
+            let sent = deadline::by(&mut limit, poll_fn(|context| poll_response(&mut link, request, context))).await;
+            let at = Instant::now();
+            let service = self.routed.service;
+            let observe =
+                |outcome| self.shared.core.decider.borrow_mut().observe(&service.settings, &service.stats, to, outcome, at - begun);
+            return Ok(match sent {
+                None => {
+                    observe(Observed::Unreachable);
+                    Try::TimedOut
+                }
+                Some(Ok(mut head)) => {
+                    // What a call comes to is told at its end, as a rule; of another exchange, to those who eject, if its content is still to come.
+                    let outcome = match self.routed.call {
+                        None => Some(self.first_word(head.message.code, &link)),
+                        Some(_) => grpc::outcome(&mut head.message),
+                    };
+                    if let Some(outcome) = outcome {
+                        observe(outcome);
+                    }
+                    let told = !matches!(outcome, None | Some(Observed::Accepted));
+                    Try::Response(Box::new(Answered { head, link, busy, at, latency: at - begun, told }))
+                }
+                Some(Err(Broken::Client(why))) => {
+                    return Err(match why {
+                        BodyError::Client(_) => Reason::BadContent,
+                        BodyError::Late => Reason::SlowRequest,
+                        BodyError::TooLarge => {
+                            count(&self.shared.core.stats.clients.large_content);
+                            Reason::LargeContent
+                        }
+                        _ => Reason::ClientGone,
+                    });
+                }
+                Some(Err(error)) => {
+                    let unsent = link.is_unsent();
+                    let broke = Outcome::Broke { unsent, refused: error.is_refusal() };
+                    let stale = reused && !fresh && !error.is_stream_reset();
+                    // A client that is led to one endpoint stays with it.
+                    let is_led = self.hash.is_some() || service.affinity.is_some() || self.routed.session.is_some();
+                    let elsewhere = stale && has_others && !is_led && tries.goes_elsewhere(request, broke);
+                    if stale && !elsewhere && tries.repeats_at_once(request, broke) {
+                        request.body_mut().rewind();
+                        fresh = true;
+                        continue;
+                    }
+                    // A connection that was closed while idle says nothing of its endpoint.
+                    if elsewhere {
+                        tries.fresh = true;
+                    } else {
+                        observe(Observed::Unreachable);
+                    }
+                    Try::Broke { unsent, error }
+                }
+            });
+        }
+    }
+
+    /// What a response's head tells of its endpoint.
+    fn first_word(&self, code: StatusCode, link: &Link) -> Observed {
+        let is_watched = self.routed.service.settings.health.passive.is_some();
+        match Observed::of(code) {
+            Observed::Served if is_watched && !link.is_end() && code != StatusCode::SWITCHING_PROTOCOLS => Observed::Accepted,
+            outcome => outcome,
+        }
+    }
+
+    /// A connection or a stream on one, and whether that was there. `has_others`: no need to wait for this endpoint.
+    async fn link(&self, to: &Picked, fresh: bool, has_others: bool, patience: Patience) -> Result<Result<(Link, bool), Try>, Reason> {
+        let (service, peer) = (self.routed.service, self.peer);
+        let upstreams = peer.upstreams(service, self.shared);
+        if let Some(link) = if fresh { None } else { upstreams.check_out(service, to.address) } {
+            return Ok(Ok((link, true)));
+        }
+        if service.protocol.is_http2()
+            && let Some(joined) = Box::pin(upstreams.join(service, to.address)).await
+        {
+            return Ok(joined.map(|link| (link, false)).ok_or(Try::NoConnection));
+        }
+        if has_others && upstreams.is_full(service, to.address) {
+            return Ok(Err(Try::Full));
+        }
+        let places = match places::connection(service, to) {
+            Ok(places) => places,
+            Err(Full::Endpoint) if has_others => return Ok(Err(Try::Full)),
+            Err(_) => match Box::pin(breaker::wait(service, to, upstreams)).await.map_err(|_| Reason::CircuitBreaker)? {
+                Got::Places(places) => places,
+                Got::Link(link) => return Ok(Ok((link, true))),
+            },
+        };
+        let hello = peer.hello(service);
+        let opening = Opening { hello: hello.as_deref(), speak: Speak::http(service), patience };
+        let opened = Box::pin(upstream::open(service, to, opening, places, upstreams, &self.shared.endpoints)).await;
+        Ok(opened.map(|link| (link, false)).ok_or(Try::NoConnection))
+    }
+
+    /// The response for the client; its content follows.
+    fn respond<'c>(
+        &self,
+        answered: Answered,
+        from: &Picked,
+        request: &mut Request<RequestBody<'c>>,
+        place: Option<Slot>,
+        tries: &Tries<'_>,
+    ) -> Result<Reply<'c>, Reason> {
+        let Answered { head, mut link, busy, at, latency, told } = answered;
+        if head.message.code == StatusCode::SWITCHING_PROTOCOLS {
+            // Where no upgrade was asked for, it is no response to what was sent.
+            if request.extensions().get::<Upgrade>().is_none() {
+                return Err(Reason::BadResponse);
+            }
+            link.tunnel();
+        }
+        tries.succeeded();
+        let service = self.routed.service;
+        let tally = Tally { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0 };
+        let upstreams = self.peer.upstreams(service, self.shared).clone();
+        let watch = (!told && self.routed.call.is_none()).then(|| Watch { settings: service.settings.clone(), latency });
+        let returns = Returns { address: from.address, link, upstreams, tally, watch, deadline: None, busy, _place: place };
+        let content = std::mem::replace(request.body_mut(), RequestBody::Empty).release();
+        let call = self.routed.call.map(|_| Box::new(Call::new((!told).then(|| from.clone()), service, latency, &self.shared.core)));
+        let Status { code, fields } = head.message;
+        Ok(Reply::new(code, fields, ResponseBody::endpoint(head.framing, content, returns, call)))
+    }
+
+    /// A response that is not wanted: its connection may serve again if all of it is there already. Where the request is not all sent, its content
+    /// is cut off: it must not look whole.
+    fn leave(&self, answered: Answered, from: &Picked) {
+        let Answered { mut link, at, .. } = answered;
+        if !link.is_sent() {
+            return;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..UNWANTED_PARTS {
+            if link.is_end() {
+                break;
+            }
+            if !matches!(link.poll_part(&mut RequestBody::Empty, &mut context), Poll::Ready(Some(Ok(_)))) {
+                break;
+            }
+        }
+        if link.is_end() {
+            self.peer.upstreams(self.routed.service, self.shared).check_in(from.address, link, at);
+        }
+    }
+}
+
+/// Sends, passes interim responses on, and waits for the final one's head, as long as the client does.
+fn poll_response(link: &mut Link, request: &mut Request<RequestBody<'_>>, context: &mut Context<'_>) -> Poll<Result<Head<Status>, Broken>> {
+    let method = request.method().clone();
+    loop {
+        let polled = link.poll_head(&method, request.body_mut(), context);
+        match polled {
+            Poll::Ready(Ok(mut head)) if head.message.code.is_informational() && head.message.code != StatusCode::SWITCHING_PROTOCOLS => {
+                request.body_mut().interim(&mut head.message, context);
+            }
+            Poll::Pending if request.body_mut().poll_gone(context).is_ready() => {
+                return Poll::Ready(Err(Broken::Client(BodyError::ClientGone)));
+            }
+            polled => return polled,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether a connection may become something else, and whether its endpoint has agreed: the rules are in [`rules::upgrade`](crate::http::rules::upgrade).
+
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use sluicegate_decide::answer::Reason;
+use sluicegate_model::snapshot::{AppProtocol, ServicePort};
+
+use super::reply::Reply;
+use crate::h1::Framing;
+use crate::http::body::RequestBody;
+use crate::http::rules::upgrade::{Connected, Idle, Upgrade, WEBSOCKET, websocket_accept};
+
+/// Notes what the request's connection is to become. An upgrade that is not allowed is not passed on, and the request is served without it; to
+/// extended CONNECT there is no such answer.
+pub(in crate::http) fn note(
+    asked: Option<HeaderValue>,
+    request: &mut Request<RequestBody<'_>>,
+    service: &ServicePort,
+) -> Result<(), Reason> {
+    let Some(asked) = asked else { return Ok(()) };
+    let offered = asked.to_str().unwrap_or_default().split(',').map(str::trim);
+    let taken = offered.filter(|p| allowed(p, service)).find_map(|p| HeaderValue::from_str(p).ok());
+    // Content before the switch would have to be told from what comes after it: no protocol in use has any.
+    let fits = *request.method() == Method::GET && request.body().framing() == Framing::Length(0);
+    match taken.filter(|_| fits) {
+        Some(protocol) => drop(request.extensions_mut().insert(Upgrade(protocol))),
+        None if request.extensions().get::<Connected>().is_some() => return Err(Reason::NoUpgrade),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Whether the endpoint has agreed. Errors: to something else, or it did not say to what; or it answers extended CONNECT with a success that is
+/// none: its client would take that for an agreement.
+pub(in crate::http) fn is_agreed<B>(
+    to: Option<HeaderValue>,
+    request: &Request<B>,
+    response: &mut Reply<'_>,
+    service: &ServicePort,
+) -> Result<bool, Reason> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let lost = response.status().is_success() && request.extensions().get::<Connected>().is_some();
+        return if lost { Err(Reason::NotUpgraded) } else { Ok(false) };
+    }
+    let asked = request.extensions().get::<Upgrade>();
+    let to = to.filter(|to| asked.is_some_and(|Upgrade(asked)| asked.as_bytes().eq_ignore_ascii_case(to.as_bytes())));
+    let to = to.ok_or(Reason::BadResponse)?;
+    // The key is ours then, so nobody else checks what it is answered with.
+    if let Some(Connected { key: Some(key) }) = request.extensions().get::<Connected>()
+        && response.headers_mut().get(header::SEC_WEBSOCKET_ACCEPT) != websocket_accept(key).as_ref()
+    {
+        return Err(Reason::BadResponse);
+    }
+    response.headers_mut().insert(header::UPGRADE, to);
+    response.extensions_mut().insert(Idle(service.settings.upgrades.idle));
+    Ok(true)
+}
+
+fn allowed(protocol: &str, service: &ServicePort) -> bool {
+    let websocket = protocol.eq_ignore_ascii_case(WEBSOCKET) && service.protocol == AppProtocol::Ws;
+    websocket || service.settings.upgrades.allows(protocol)
+}

@@ -1,0 +1,52 @@
+//! Forwarding headers: the fields that tell the next hop of the client.
+
+use http::header::HOST;
+use http::{HeaderName, HeaderValue, Request};
+
+use super::loops;
+
+pub(in crate::http) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(in crate::http) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(in crate::http) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(in crate::http) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// `X-Forwarded-*` of a request whose client is believed nothing. While nobody looks at its fields they are not among them, which saves as much as
+/// all other changes of a head cost: they are written behind them.
+#[derive(Clone, Copy)]
+pub(crate) struct Forwarding<'p> {
+    /// The address of who connected.
+    pub(in crate::http) client: &'p HeaderValue,
+    /// The scheme it came by.
+    pub(in crate::http) scheme: &'static str,
+    /// The port it connected to.
+    pub(in crate::http) port: &'p HeaderValue,
+    /// This pass is not among those that the fields tell of: see [`loops`].
+    pub(in crate::http) loops: bool,
+}
+
+impl Forwarding<'_> {
+    /// Puts them among the fields.
+    pub(crate) fn put<B>(self, request: &mut Request<B>) {
+        let host = host(request);
+        self.each(host.as_ref(), |name, value| drop(request.headers_mut().insert(name, value.clone())));
+    }
+
+    /// Each of them. `host`: the request's.
+    pub(crate) fn each(self, host: Option<&HeaderValue>, mut take: impl FnMut(HeaderName, &HeaderValue)) {
+        let Self { client, scheme, port, loops } = self;
+        if loops {
+            take(loops::CDN_LOOP, loops::name());
+        }
+        take(X_FORWARDED_FOR, client);
+        take(X_FORWARDED_PROTO, &HeaderValue::from_static(scheme));
+        take(X_FORWARDED_PORT, port);
+        if let Some(host) = host.filter(|host| !host.is_empty()) {
+            take(X_FORWARDED_HOST, host);
+        }
+    }
+}
+
+/// The host that a request is for.
+pub(in crate::http) fn host<B>(request: &Request<B>) -> Option<HeaderValue> {
+    request.headers().get(HOST).filter(|host| !host.is_empty()).cloned()
+}

@@ -1,0 +1,278 @@
+//! One HTTP/1.1 connection to an endpoint. No task drives it: whoever waits for its answer does, so an exchange wakes no other task.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use http::{Method, Request, header};
+use tokio::io::AsyncWrite as _;
+use tokio_util::io::poll_read_buf;
+
+use super::terms::Terms;
+use crate::core::places::Places;
+use crate::h1::{self, BadHead, Case, Decoder, Encoder, Framing, Head, Outgoing, Part, Spellings, Status, Step};
+use crate::http::body::RequestBody;
+use crate::http::error::BodyError;
+use crate::http::rules::forwarding::Forwarding;
+use crate::http::rules::upgrade::Upgrade;
+use crate::stream::Stream;
+
+/// Read at a time: a head, with all of the content that most responses have, which saves a read and a write;
+const HEAD: usize = 16 << 10;
+/// content.
+const CONTENT: usize = 64 << 10;
+
+pub(crate) struct Connection {
+    stream: Stream,
+    buffer: BytesMut,
+    /// The bytes of a response's head that were looked at in vain.
+    seen: usize,
+    decoder: Decoder,
+    /// What becomes of the names of the response's fields.
+    case: Case,
+    outgoing: Outgoing,
+    /// The request's content has not all been pushed.
+    sending: bool,
+    /// Some of the request was written.
+    written: bool,
+    keep_alive: bool,
+    /// The bytes are another protocol's: the end of those to the endpoint is told it.
+    tunnel: bool,
+    terms: Terms,
+    tls: u64,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// It broke on the client's side.
+    #[error(transparent)]
+    Client(BodyError),
+    #[error("the endpoint closed the connection")]
+    Closed,
+    #[error("the connection to the endpoint: {0}")]
+    Io(std::io::Error),
+    #[error("the endpoint's response: {0}")]
+    Head(#[from] BadHead),
+    #[error("the endpoint's stream: {0}")]
+    Stream(h2::Error),
+    #[error("the endpoint refused the stream: {0}")]
+    Refused(h2::Error),
+    #[error("the endpoint does not take extended CONNECT")]
+    NoConnect,
+}
+
+impl Broken {
+    /// Whether the endpoint said that it did nothing with the request (RFC 9113 §8.7). HTTP/1.1 has no word for it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// Whether that one stream was reset, refused or not: another on the same endpoint fares no better as yet. After GOAWAY, or when a connection has
+    /// broken, a new one may.
+    pub(crate) fn is_stream_reset(&self) -> bool {
+        matches!(self, Self::Refused(why) | Self::Stream(why) if why.is_reset())
+    }
+}
+
+impl Connection {
+    /// `tls`: by which rules the endpoint was met.
+    pub(super) fn new(stream: Stream, terms: Terms, tls: u64) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            seen: 0,
+            decoder: Decoder::Length(0),
+            case: Case::Any,
+            outgoing: Outgoing::default(),
+            sending: false,
+            written: false,
+            keep_alive: true,
+            tunnel: false,
+            terms,
+            tls,
+        }
+    }
+
+    /// Whether nothing has come since the last response: neither its end nor what nobody asked for.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.poll_fill(&mut Context::from_waker(Waker::noop()), 1).is_pending()
+    }
+
+    /// It has been idle for a while: its memory goes back.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// What it was opened on.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// By which rules of TLS the endpoint was met; 0: in plain text.
+    pub(super) fn tls(&self) -> u64 {
+        self.tls
+    }
+
+    /// What it takes up, if that is counted.
+    pub(super) fn places(&self) -> Option<&Places> {
+        self.stream.places()
+    }
+
+    /// Whether it can take another request, now that a response has ended.
+    pub(super) fn is_reusable(&self, now: Instant) -> bool {
+        self.terms.allow(now)
+            && self.keep_alive
+            && !self.sending
+            && self.outgoing.is_empty()
+            && self.decoder.is_end()
+            && self.buffer.is_empty()
+    }
+
+    /// Whether the response has ended.
+    pub(super) fn is_end(&self) -> bool {
+        self.decoder.is_end() && !self.tunnel
+    }
+
+    /// Whether all of the request has left, or the endpoint takes no more of it.
+    pub(super) fn is_sent(&self) -> bool {
+        !self.sending && self.outgoing.is_empty()
+    }
+
+    /// Whether nothing of the request has left.
+    pub(super) fn is_unsent(&self) -> bool {
+        !self.written
+    }
+
+    /// A request begins. [`poll_head`](Self::poll_head) sends it.
+    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, forwarding: Option<Forwarding<'_>>) {
+        self.terms.begin();
+        let upgrade = request.extensions().get::<Upgrade>().map(|Upgrade(protocol)| protocol);
+        h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing, upgrade, |out| {
+            if let Some(forwarding) = forwarding {
+                forwarding.each(request.headers().get(header::HOST), |name, value| h1::field(out, &name, value));
+            }
+        });
+        (self.sending, self.written) = (framing != Framing::Length(0), false);
+        (self.seen, self.case) = (0, Case::kept(request.extensions().get::<Spellings>().is_some()));
+        if self.buffer.capacity() > HEAD * 2 {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>, size: usize) -> Poll<std::io::Result<usize>> {
+        self.buffer.reserve(size);
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
+    }
+
+    /// The endpoint has agreed to another protocol: all that comes is its, and all that the client sends.
+    pub(super) fn tunnel(&mut self) {
+        (self.tunnel, self.sending, self.keep_alive) = (true, true, false);
+        self.decoder = Decoder::UntilClose;
+        self.outgoing.begin(Encoder::UntilClose);
+    }
+
+    /// Sends as much of the request as it can. An endpoint that takes no more may have answered nevertheless: that is no error.
+    pub(super) fn poll_send(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        loop {
+            let mut waiting = false;
+            while self.sending && !waiting && self.outgoing.has_room() {
+                match content.poll_part(context) {
+                    Poll::Ready(Some(part)) => {
+                        self.outgoing.push(part?).map_err(BodyError::Client)?;
+                    }
+                    Poll::Ready(None) => {
+                        self.outgoing.finish().map_err(BodyError::Client)?;
+                        self.sending = false;
+                    }
+                    Poll::Pending => waiting = true,
+                }
+            }
+            if self.outgoing.is_empty() {
+                return match waiting {
+                    true => Poll::Pending,
+                    // Half-close: the other direction goes on. Fails only where there is nothing left to close.
+                    false if self.tunnel => Pin::new(&mut self.stream).poll_shutdown(context).map(|_| Ok(())),
+                    false => Poll::Ready(Ok(())),
+                };
+            }
+            match self.outgoing.poll_flush(&mut self.stream, context) {
+                Poll::Ready(Ok(())) => self.written = true,
+                Poll::Ready(Err(_)) => {
+                    (self.outgoing, self.sending, self.keep_alive) = (Outgoing::default(), false, false);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    self.written |= self.outgoing.is_begun();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// The head of the response, which may be an interim one: then another is to be asked for.
+    pub(super) fn poll_head(
+        &mut self,
+        to: &Method,
+        content: &mut RequestBody<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head<Status>, Broken>> {
+        if let Poll::Ready(Err(error)) = self.poll_send(content, context) {
+            return Poll::Ready(Err(Broken::Client(error)));
+        }
+        loop {
+            if self.buffer.len() > self.seen {
+                match h1::response(&mut self.buffer, self.seen, to, self.case)? {
+                    Some(head) => {
+                        self.seen = 0;
+                        self.decoder = head.framing.into();
+                        self.keep_alive &= head.keep_alive;
+                        return Poll::Ready(Ok(head));
+                    }
+                    None => self.seen = self.buffer.len(),
+                }
+            }
+            match ready!(self.poll_fill(context, HEAD)) {
+                Ok(1..) => self.written = true,
+                Ok(0) => return Poll::Ready(Err(Broken::Closed)),
+                Err(error) => return Poll::Ready(Err(Broken::Io(error))),
+            }
+        }
+    }
+
+    /// The next part of the response's content, while the rest of the request is sent.
+    pub(super) fn poll_part(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        if (self.sending || !self.outgoing.is_empty())
+            && let Poll::Ready(Err(error)) = self.poll_send(content, context)
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
+        loop {
+            match self.decoder.step(&mut self.buffer) {
+                Ok(Step::Part(part)) => return Poll::Ready(Some(Ok(part))),
+                Ok(Step::End) => return Poll::Ready(None),
+                Ok(Step::More) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(BodyError::Endpoint(malformed)))),
+            }
+            let size = if let Decoder::Length(left) = self.decoder {
+                // One more: a read that does not fill its room shows that there is no more to read.
+                usize::try_from(left).unwrap_or(CONTENT).saturating_add(1).clamp(HEAD, CONTENT)
+            } else {
+                CONTENT
+            };
+            match ready!(self.poll_fill(context, size)) {
+                Ok(1..) => {}
+                Ok(0) => {
+                    self.keep_alive = false;
+                    if let Err(malformed) = self.decoder.close() {
+                        return Poll::Ready(Some(Err(BodyError::Endpoint(malformed))));
+                    }
+                }
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+}

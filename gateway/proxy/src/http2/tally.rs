@@ -1,0 +1,165 @@
+//! How much is too much: what a connection's frames come to, and the limits that this is held to.
+//!
+//! Real peers send such frames in proportion to what they do: gRPC's C core two WINDOW_UPDATE for a call of one message, its Go library a PING for a
+//! piece of content. So each limit is a floor, below which nobody is judged, and so many more for each frame that carries a message or a part
+//! of one, whichever way it goes.
+
+use h2::Reason;
+
+use super::frames::{DATA, Frame, HEADERS, RST_STREAM, WINDOW_UPDATE};
+
+/// Of PING, SETTINGS, PRIORITY, empty DATA, CONTINUATION, frames of no known type, and RST_STREAM of what has no stream, within a second;
+pub(super) const CONTROL: u32 = 1000;
+/// and more for each frame that carries something.
+const CONTROL_A_FRAME: u32 = 2;
+/// Of WINDOW_UPDATE within a second;
+pub(super) const WINDOWS: u32 = 1000;
+/// more for each frame that carries something,
+const WINDOWS_A_FRAME: u32 = 4;
+/// and one more for so many bytes sent: a frame of content may be acknowledged in pieces.
+const BYTES_A_WINDOW: u64 = 512;
+/// Of streams that came to nothing by the client's own doing, in a few seconds, where they are more than half of all.
+pub(super) const WASTED: u32 = 1000;
+
+/// The library ends a connection, with all that runs on it, when it has reset so many streams over the connection's life that broke the protocol: it
+/// bounds the memory of resets that nobody reads.
+pub(crate) const FAULTS: usize = 10_000;
+/// Or when so many frames of empty DATA have come, in all its life.
+pub(super) const EMPTIES: u32 = 100;
+
+/// Whose frames are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Client,
+    /// It is asked, and resets no more than what we have begun.
+    Endpoint,
+}
+
+/// What has come and gone.
+pub(super) struct Tally {
+    peer: Peer,
+    second: u64,
+    control: u32,
+    windows: u32,
+    written: u64,
+    /// Frames that carry something: in this second, and in the one before.
+    useful: u32,
+    before: u32,
+    streams: u32,
+    resets: u32,
+    wasted: u32,
+    /// Of the connection's whole life: streams that broke the protocol, empty DATA, and of this within the second.
+    faults: usize,
+    empties: u32,
+    empties_now: u32,
+}
+
+impl Tally {
+    pub(super) fn new(peer: Peer, second: u64) -> Self {
+        Self {
+            peer,
+            second,
+            control: 0,
+            windows: 0,
+            written: 0,
+            useful: 0,
+            before: 0,
+            streams: 0,
+            resets: 0,
+            wasted: 0,
+            faults: 0,
+            empties: 0,
+            empties_now: 0,
+        }
+    }
+
+    /// What was within limits is forgiven with a second; of streams half is remembered, so that a second's end does not hide them.
+    pub(super) fn at(&mut self, now: u64) {
+        if now == self.second {
+            return;
+        }
+        self.before = if now == self.second + 1 { self.useful } else { 0 };
+        let halves = u32::try_from(now - self.second).unwrap_or(u32::MAX).min(31);
+        for count in [&mut self.streams, &mut self.resets, &mut self.wasted] {
+            *count >>= halves;
+        }
+        (self.second, self.control, self.windows, self.written) = (now, 0, 0, 0);
+        (self.useful, self.empties_now) = (0, 0);
+    }
+
+    pub(super) fn is_of_client(&self) -> bool {
+        self.peer == Peer::Client
+    }
+
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.written += bytes as u64;
+    }
+
+    pub(super) fn received(&mut self, frame: Frame) {
+        match frame.kind {
+            DATA if frame.is_empty_data() => {
+                self.control += 1;
+                self.empties += 1;
+                self.empties_now += 1;
+            }
+            DATA => self.useful += 1,
+            HEADERS => {
+                self.useful += 1;
+                self.streams += u32::from(self.peer == Peer::Client);
+            }
+            RST_STREAM => {
+                self.resets += 1;
+                self.control += u32::from(self.resets > self.streams);
+            }
+            WINDOW_UPDATE => self.windows += 1,
+            _ => self.control += 1,
+        }
+    }
+
+    pub(super) fn sent(&mut self, frame: Frame) {
+        match frame.kind {
+            DATA if !frame.is_empty_data() => self.useful += 1,
+            HEADERS => {
+                self.useful += 1;
+                self.streams += u32::from(self.peer == Peer::Endpoint);
+            }
+            RST_STREAM => self.reset(Reason::from(frame.detail)),
+            _ => {}
+        }
+    }
+
+    /// A client's stream has come to nothing by the client's own doing.
+    pub(super) fn wasted(&mut self) {
+        self.wasted += 1;
+    }
+
+    /// A frame of content is cut short by the peer's window: that is no use.
+    pub(super) fn cut_short(&mut self) {
+        self.useful = self.useful.saturating_sub(1);
+        self.control += 1;
+    }
+
+    /// Whether the connection comes near a limit that the library has for its whole life. What comes at once is a flood.
+    pub(super) fn is_near_its_end(&self) -> bool {
+        self.faults >= FAULTS / 2 || (self.empties >= EMPTIES / 2 && self.empties_now < EMPTIES / 10)
+    }
+
+    /// A stream was reset here, and why. What we end for reasons of our own is not the peer's doing.
+    fn reset(&mut self, why: Reason) {
+        match why {
+            // What was under way to a stream that was reset is not a stream's fault.
+            Reason::STREAM_CLOSED => self.control += 1,
+            Reason::PROTOCOL_ERROR | Reason::FLOW_CONTROL_ERROR | Reason::FRAME_SIZE_ERROR | Reason::REFUSED_STREAM => self.wasted += 1,
+            _ => return,
+        }
+        self.faults += 1;
+    }
+
+    /// Whether it is more than any purpose needs.
+    pub(super) fn is_too_much(&self) -> bool {
+        let useful = self.useful.saturating_add(self.before);
+        let windows = u64::from(WINDOWS) + u64::from(useful) * u64::from(WINDOWS_A_FRAME) + self.written / BYTES_A_WINDOW;
+        let wasted = self.peer == Peer::Client && self.wasted > WASTED && self.wasted > self.streams / 2;
+        self.control > CONTROL.saturating_add(useful.saturating_mul(CONTROL_A_FRAME)) || u64::from(self.windows) > windows || wasted
+    }
+}

@@ -1,0 +1,47 @@
+//! The data plane against raw sockets and real peers, with native plugins: one binary, as linking dozens takes minutes. What sets limits of the
+//! process stands beside this folder, as a binary of its own.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod access_log;
+mod admission;
+mod arrival;
+mod breakers;
+mod changes;
+mod correctness;
+mod figures;
+mod forwarding;
+mod framing;
+mod grpc;
+mod half_close;
+mod health;
+mod http;
+mod http2;
+mod http2_endpoints;
+mod http2_floods;
+mod http2_flow;
+mod http2_limits;
+mod http2_ordinary;
+mod http2_refusals;
+mod limits;
+mod messages;
+mod mirrors;
+mod names;
+mod peers;
+mod proxy_protocol;
+mod retries;
+mod retry_defaults;
+mod rooms;
+mod sessions;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;
+mod tcp;
+mod tls;
+mod tls_endpoints;
+mod tls_hellos;
+mod tls_passthrough;
+mod trailers;
+mod udp;
+mod udp_limits;
+mod unrouted;
+mod upgrade;

@@ -1,0 +1,102 @@
+//! Which endpoint a balancer would pick, and which it may not.
+
+use sluicegate_config::diagnose::Diagnosis;
+use sluicegate_decide::ladder::{self, NoPick, Question};
+use sluicegate_decide::way;
+use sluicegate_model::family::IpFamily;
+use sluicegate_model::snapshot::{AppProtocol, HashKey, ServicePort, Side};
+use sluicegate_proxy::Arrived;
+
+use super::ask::AskedBalancers;
+use super::{Asked, End, Story, World, health, tls};
+
+/// What a request, a connection and a flow come to.
+const NO_ENDPOINT: &str = "503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)";
+
+impl World<'_> {
+    /// `arrived`: the request, where it is one.
+    pub(super) fn pick(
+        &self,
+        asked: &Asked,
+        service: &ServicePort,
+        side: Side,
+        arrived: Option<&Arrived>,
+        story: &mut Story,
+    ) -> Result<(), End> {
+        let pool = service.pool(side);
+        story.say("service", format!("{}, seen from {}", service.id, if side == Side::Internal { "inside" } else { "outside" }));
+        tls::endpoints(service, story);
+        let all = self.status.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
+        let all = all.and_then(|s| {
+            s.ports
+                .iter()
+                .find(|p| p.port == service.id.port && p.protocol == if service.protocol == AppProtocol::Udp { "UDP" } else { "TCP" })
+        });
+        let total = all.map_or(pool.endpoints.len(), |p| p.endpoints.len());
+        story.say("pool", format!("{} of {total} endpoints", pool.endpoints.len()));
+        for endpoint in all.iter().flat_map(|p| p.endpoints.iter()) {
+            let inside = pool.endpoints.iter().any(|e| e.address == endpoint.address);
+            let why = match (inside, endpoint) {
+                (true, e) if e.ready => "in the pool: ready",
+                (true, _) => "in the pool: none is ready, and it still serves while it terminates",
+                (false, e) if e.terminating => "left out: terminating",
+                (false, e) if !e.ready => "left out: not ready",
+                (false, e) if service.family.is_some_and(|family| IpFamily::of(e.address.ip()) != family) => {
+                    "left out: of the other IP family"
+                }
+                (false, _) => "left out by the traffic policy or topology (see --node-name, --zone)",
+            };
+            story.say("", format!("{} {why}", endpoint.address));
+        }
+        health::explain(service, story);
+        if pool.endpoints.is_empty() {
+            let planned = self.plan.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
+            for fault in planned.into_iter().flat_map(|planned| Diagnosis::new(self.objects).service(planned)) {
+                let hint = fault.expected.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                story.say("why", format!("{}{hint}", fault.message));
+            }
+            return Err(End(NO_ENDPOINT.to_owned()));
+        }
+        if let Some(affinity) = &service.affinity {
+            let seconds = affinity.timeout.as_secs();
+            story.say("affinity", format!("ClientIP: a client seen within {seconds} s keeps its endpoint; this one is taken as new"));
+        }
+        let hash = match arrived {
+            Some(arrived) => service.hash.as_ref().and_then(|key| key.of(&arrived.headers, &arrived.path, arrived.client)),
+            None => way::hash(service, asked.client),
+        };
+        if let Some(key) = &service.hash {
+            let key = match key {
+                _ if arrived.is_none() => "the client's address".to_owned(),
+                HashKey::SourceIp => "the client's address".to_owned(),
+                HashKey::Header(name) => format!("header {name}"),
+                HashKey::Cookie { name, given: None } => format!("cookie {name}"),
+                HashKey::Cookie { name, given: Some(_) } => format!("cookie {name}, which the gateway sets where it is not"),
+                HashKey::Path => "the path".to_owned(),
+            };
+            story.say("hash", hash.map_or_else(|| format!("{key}: the request has none"), |h| format!("{key}: {h:016x}")));
+        }
+        let question =
+            Question { pool, config: &service.balancer_config, hash, tried: &[], random: None, fail_closed: service.fail_closed };
+        let mut balancers = AskedBalancers { service, story, instance: None };
+        let chosen = ladder::pick(&question, &mut balancers, rand::rng);
+        let who = chosen.ok().and_then(|chosen| chosen.rung).map(|rung| balancers.who(rung));
+        match (chosen, who) {
+            (Err(NoPick::Failed), _) => Err(End("503 balancer-failed".to_owned())),
+            (Err(NoPick::Empty | NoPick::NoLocal), _) => {
+                story.say("pick", "the balancer will have none");
+                Err(End(NO_ENDPOINT.to_owned()))
+            }
+            (Ok(chosen), Some(who)) => {
+                story.say("pick", format!("{who}, for a first request with nothing in flight"));
+                story.say("result", format!("endpoint {}", pool.endpoints[chosen.index].address));
+                Ok(())
+            }
+            (Ok(_), None) => {
+                story.say("pick", "the native random choice, since no balancer serves");
+                story.say("result", "any endpoint of the pool");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Tables of Gateways and routes: what their status says, shortened to a line each.
+
+use serde_json::Value;
+
+use super::{list, row, text};
+
+pub(super) fn classes(rows: &[Value]) -> Vec<Vec<String>> {
+    let head = row(["NAME", "CONTROLLER", "ACCEPTED"]);
+    let line = |class: &Value| {
+        let accepted = status(list(class, "/status/conditions"), "Accepted");
+        vec![text(class, "/metadata/name"), text(class, "/spec/controllerName"), accepted]
+    };
+    std::iter::once(head).chain(rows.iter().map(line)).collect()
+}
+
+pub(super) fn gateways(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    let mut head = row(["NAMESPACE", "NAME", "CLASS", "ADDRESSES", "ACCEPTED", "PROGRAMMED", "LISTENERS"]);
+    head.extend(wide.then(|| "REASON".to_owned()));
+    let line = |gateway: &Value| {
+        let addresses: Vec<String> = list(gateway, "/status/addresses").iter().map(|address| text(address, "/value")).collect();
+        let listeners = list(gateway, "/status/listeners");
+        let shown = listeners.iter().map(|l| format!("{} ({})", text(l, "/name"), text(l, "/attachedRoutes")));
+        let (conditions, shown) = (list(gateway, "/status/conditions"), shown.collect::<Vec<_>>().join(", "));
+        let mut cells =
+            vec![text(gateway, "/metadata/namespace"), text(gateway, "/metadata/name"), text(gateway, "/spec/gatewayClassName")];
+        cells.push(if addresses.is_empty() { "-".to_owned() } else { addresses.join(",") });
+        cells.extend([status(conditions, "Accepted"), status(conditions, "Programmed"), shown]);
+        if wide {
+            let mut why = reasons(conditions);
+            for listener in listeners {
+                why.extend(reasons(list(listener, "/conditions")).into_iter().map(|why| format!("{}: {why}", text(listener, "/name"))));
+            }
+            cells.push(or_none(why));
+        }
+        cells
+    };
+    std::iter::once(head).chain(rows.iter().map(line)).collect()
+}
+
+/// A row for each parent of a route, or one for a route that has none here.
+pub(super) fn routes(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    let mut head = row(["NAMESPACE", "NAME", "HOSTNAMES", "PARENT", "ACCEPTED", "RESOLVED"]);
+    head.extend(wide.then(|| "REASON".to_owned()));
+    let mut table = vec![head];
+    for route in rows {
+        let parents = list(route, "/status/parents");
+        for parent in parents.iter().chain(parents.is_empty().then_some(&Value::Null)) {
+            let conditions = list(parent, "/conditions");
+            let mut cells = vec![text(route, "/metadata/namespace"), text(route, "/metadata/name"), text(route, "/spec/hostnames")];
+            cells.extend([self::parent(parent), status(conditions, "Accepted"), status(conditions, "ResolvedRefs")]);
+            cells.extend(wide.then(|| or_none(reasons(conditions))));
+            table.push(cells);
+        }
+    }
+    table
+}
+
+fn parent(parent: &Value) -> String {
+    let part = |field: &str| text(parent, &format!("/parentRef/{field}"));
+    let mut shown = part("name");
+    for (before, field) in [("/", "sectionName"), (":", "port")] {
+        let given = part(field);
+        if given != "-" {
+            shown.push_str(&format!("{before}{given}"));
+        }
+    }
+    shown
+}
+
+fn status(conditions: &[Value], kind: &str) -> String {
+    conditions.iter().find(|condition| condition["type"] == kind).map_or_else(|| "-".to_owned(), |condition| text(condition, "/status"))
+}
+
+/// Why conditions are not as one would like them.
+fn reasons(conditions: &[Value]) -> Vec<String> {
+    let bad = conditions.iter().filter(|condition| {
+        let wanted = if matches!(condition["type"].as_str(), Some("Conflicted" | "PartiallyInvalid")) { "False" } else { "True" };
+        condition["status"] != wanted
+    });
+    let mut all: Vec<String> = bad.map(|condition| format!("{}: {}", text(condition, "/reason"), text(condition, "/message"))).collect();
+    all.dedup();
+    all
+}
+
+fn or_none(reasons: Vec<String>) -> String {
+    if reasons.is_empty() { "-".to_owned() } else { reasons.join("; ") }
+}

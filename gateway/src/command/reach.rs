@@ -1,0 +1,94 @@
+//! Whether what a plan listens on could be listened on by this process, on this machine, and whether its routes lead anywhere.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use sluicegate_config::object::Body;
+use sluicegate_config::objects::Objects;
+use sluicegate_config::plan::Plan;
+use sluicegate_control::node_addresses::{node_addresses, wildcards};
+use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::route::Protocol;
+use sluicegate_model::snapshot::{Snapshot, Target};
+use sluicegate_proxy::try_listen;
+
+/// Addresses that are tried; of more, the others are taken as free.
+const MOST: usize = 512;
+
+/// Rules whose backends are no service ports: 500 for all that match.
+pub(super) fn routes(snapshot: &Snapshot, plan: &Plan) -> Vec<Fault> {
+    let (mut faults, mut seen) = (Vec::new(), HashSet::new());
+    let planned: HashMap<_, _> = plan.routers.iter().map(|r| ((&r.listener, r.plugin.config.as_str()), r)).collect();
+    let targets = snapshot.listeners.sorted().into_iter().flat_map(|(_, listener)| listener.front.targets());
+    let bindings = targets.filter_map(|target| if let Target::Router(binding) = target { binding.ladder.first() } else { None });
+    for rung in bindings {
+        let written = planned.get(&(&rung.table.listener, &*rung.table.config));
+        for (rule, backend, why) in rung.backends.iter().enumerate().flat_map(|(rule, backends)| {
+            backends.iter().enumerate().filter_map(move |(backend, found)| Some((rule, backend, found.as_ref().err()?)))
+        }) {
+            let place = written.and_then(|router| {
+                let at = router.plugin.place(&format!("rules[{rule}].backendRefs[{backend}]"));
+                at.or_else(|| router.plugin.place(&format!("rules[{rule}]")))
+            });
+            let message = format!("{}: rule {rule}: {why}: what it takes is answered 500", rung.table.listener.name);
+            let fault = Fault { severity: Severity::Warning, place, object: None, message, expected: None };
+            if seen.insert(fault.clone()) {
+                faults.push(fault);
+            }
+        }
+    }
+    faults
+}
+
+/// Addresses that something else has, or that this process may not have. Numbers that are only allocated when the gateway runs are left out.
+pub(super) fn addresses(objects: &Objects, plan: &Plan, nodeport_addresses: &[IpNet]) -> Vec<Fault> {
+    let services = objects.of_kind("Service").filter_map(|object| match &object.body {
+        Body::Service(service) => service.spec.as_ref()?.ports.as_deref(),
+        _ => None,
+    });
+    let fixed: HashSet<i32> = services.flatten().filter_map(|port| port.node_port).collect();
+    // As `run` would have it; an address that this machine lacks is not said twice.
+    let here = node_addresses(nodeport_addresses).ok().filter(|all| !all.is_empty()).unwrap_or_else(wildcards);
+    let mut faults = Vec::new();
+    for listener in plan.listeners.iter().take(MOST) {
+        let node_port = listener.name.starts_with("node port of ");
+        if node_port && !fixed.contains(&i32::from(listener.address.port())) {
+            continue;
+        }
+        let at: Vec<SocketAddr> = if node_port {
+            let same = |ip: &&std::net::IpAddr| ip.is_ipv4() == listener.address.is_ipv4();
+            here.iter().filter(same).map(|ip| SocketAddr::new(*ip, listener.address.port())).collect()
+        } else {
+            vec![listener.address]
+        };
+        for address in at {
+            let Err(error) = try_listen(listener.front.protocol(), address) else { continue };
+            if error.kind() == std::io::ErrorKind::AddrInUse && is_ours(&error.to_string()) {
+                continue;
+            }
+            let protocol = if listener.front.protocol() == Protocol::Udp { "UDP " } else { "" };
+            let message = format!("{}: cannot listen on {protocol}{address}: {error}", listener.name);
+            faults.push(Fault { severity: Severity::Warning, place: None, object: None, message, expected: None });
+        }
+    }
+    faults
+}
+
+/// A gateway that runs already has what it serves: checking its files before they are its configuration must not tell of that.
+fn is_ours(error: &str) -> bool {
+    let holders = error.rsplit(": ").next().and_then(|holders| holders.strip_suffix(" has it")).unwrap_or_default();
+    !holders.is_empty() && holders.split(", ").all(|holder| holder.starts_with("sluicegate (pid "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_gateway_is_known_by_its_name() {
+        assert!(is_ours("Address already in use (os error 98): sluicegate (pid 7) has it"));
+        assert!(!is_ours("Address already in use (os error 98): sluicegate (pid 7), nginx (pid 8) has it"));
+        assert!(!is_ours("Address already in use (os error 98): a process of another user, or of another container, has it"));
+    }
+}

@@ -1,0 +1,62 @@
+//! What is kept of objects: of a slice and of a Pod most says nothing about endpoints, and a plugin's memory is limited.
+
+use serde_json::{Map, Value};
+use sluicegate_sdk::Object;
+
+use crate::pods::{LAST_APPLIED, LONGEST_ANNOTATION};
+use crate::slices::{HEADLESS, SERVICE_NAME};
+
+/// Leaves what this plugin looks at.
+pub(crate) fn trim(object: &mut Object) {
+    let object_value = &mut object.value;
+    match object.kind.as_str() {
+        "EndpointSlice" => slice(object_value),
+        "Pod" => pod(object_value),
+        "Node" => {
+            only(Some(object_value), &["metadata"]);
+            only(object_value.get_mut("metadata"), &["labels"]);
+        }
+        _ => {}
+    }
+}
+
+/// The endpoints of a slice that was trimmed.
+pub(crate) fn endpoints(slice: &Value) -> Vec<Value> {
+    slice["endpoints"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn slice(slice: &mut Value) {
+    only(Some(slice), &["metadata", "addressType", "endpoints", "ports"]);
+    only(slice.get_mut("metadata"), &["labels"]);
+    only(slice.pointer_mut("/metadata/labels"), &[SERVICE_NAME, HEADLESS]);
+    // As text a list takes a tenth of what its values take, and is read again only when its Service's endpoints are asked for.
+    if let Some(endpoints) = slice.get_mut("endpoints").filter(|endpoints| endpoints.is_array()) {
+        *endpoints = Value::String(endpoints.to_string());
+    }
+}
+
+fn pod(pod: &mut Value) {
+    only(Some(pod), &["metadata", "spec", "status"]);
+    only(pod.get_mut("metadata"), &["labels", "annotations", "deletionTimestamp"]);
+    only(pod.get_mut("spec"), &["nodeName", "containers", "initContainers"]);
+    only(pod.get_mut("status"), &["phase", "podIP", "podIPs", "conditions"]);
+    if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, value| key != LAST_APPLIED && value.as_str().is_some_and(|value| value.len() <= LONGEST_ANNOTATION));
+    }
+    for (list, fields) in [
+        ("/spec/containers", ["ports", "restartPolicy"]),
+        ("/spec/initContainers", ["ports", "restartPolicy"]),
+        ("/status/conditions", ["type", "status"]),
+    ] {
+        let items = pod.pointer_mut(list).and_then(Value::as_array_mut);
+        items.into_iter().flatten().for_each(|item| only(Some(item), &fields));
+    }
+}
+
+/// Removes all other fields of a map.
+fn only(value: Option<&mut Value>, fields: &[&str]) {
+    let Some(all) = value.and_then(Value::as_object_mut) else { return };
+    let kept: Map<String, Value> =
+        fields.iter().filter_map(|field| all.remove_entry(*field)).filter(|(_, value)| !value.is_null()).collect();
+    *all = kept;
+}

@@ -1,0 +1,171 @@
+//! The matches of one host name by path. Whatever their number, a request costs one look-up for its whole path, one for its gRPC service and
+//! method, and one for each `/` at which some prefix of that length ends. Only regular expressions are walked.
+
+use rustc_hash::FxHashMap;
+
+use crate::value::{Budget, OverBudget, Pattern, Test};
+
+/// What a path must be.
+#[derive(Debug)]
+pub(crate) enum PathTest {
+    Exact(Box<str>),
+    Pattern(Box<Pattern>),
+    /// A gRPC call that is not settled by an exact path.
+    Call(Box<CallTest>),
+    /// Without the slash at its end.
+    Prefix(Box<str>),
+}
+
+/// What the parts of `/service/method` must be. None: anything. A service and a method that are both exact are an exact path instead.
+#[derive(Debug)]
+pub(crate) struct CallTest {
+    pub(crate) service: Option<Test>,
+    pub(crate) method: Option<Test>,
+}
+
+/// How specific a condition on a path is among those that stand in the same list, the most specific first; for [`PathTest::precedence`].
+type Precedence = (u8, usize, u8, usize);
+
+impl PathTest {
+    /// Orders the tests that lists of [`Paths`] do not settle: longer regular expressions come first, and for gRPC the service counts before
+    /// the method, each exact before a regular expression before anything.
+    pub(crate) fn precedence(&self) -> Precedence {
+        let of = |test: &Option<Test>| match test {
+            Some(Test::Exact(text)) => (2, text.len()),
+            Some(Test::Pattern(pattern)) => (1, pattern.len()),
+            None => (0, 0),
+        };
+        match self {
+            Self::Exact(_) | Self::Prefix(_) => (0, 0, 0, 0),
+            Self::Pattern(pattern) => (1, pattern.len(), 0, 0),
+            Self::Call(call) => {
+                let ((service, length), (method, rest)) = (of(&call.service), of(&call.method));
+                (service, length, method, rest)
+            }
+        }
+    }
+
+    /// Whether it holds, of a path that the list it stands in may lead to.
+    pub(crate) fn holds(&self, path: &str, budget: &Budget) -> Result<bool, OverBudget> {
+        let part = |test: &Option<Test>, text: &str| test.as_ref().map_or(Ok(true), |test| test.holds(text, budget));
+        match self {
+            Self::Exact(_) | Self::Prefix(_) => Ok(true),
+            Self::Pattern(pattern) => pattern.matches(path, budget),
+            Self::Call(call) => match call_of(path) {
+                Some((service, method)) => Ok(part(&call.service, service)? && part(&call.method, method)?),
+                None => Ok(false),
+            },
+        }
+    }
+
+    /// How many bytes of the path a prefix rewrite replaces.
+    pub(crate) fn matched_prefix(&self) -> u32 {
+        match self {
+            // Checked paths have at most 1024 bytes.
+            Self::Exact(path) | Self::Prefix(path) => path.len() as u32,
+            Self::Pattern(_) | Self::Call(_) => 0,
+        }
+    }
+}
+
+/// Service and method of a gRPC call's path (grpc.io, "gRPC over HTTP2", Path).
+fn call_of(path: &str) -> Option<(&str, &str)> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    (!service.is_empty() && !method.is_empty() && !method.contains('/')).then_some((service, method))
+}
+
+/// The lists of one host name. Each is in the order of precedence.
+#[derive(Debug, Default)]
+pub(crate) struct Paths {
+    exact: FxHashMap<Box<str>, Vec<u32>>,
+    /// Boxed, as most hosts have none and there are many hosts.
+    calls: Option<Box<Calls>>,
+    patterns: Vec<u32>,
+    prefixes: FxHashMap<Box<str>, Vec<u32>>,
+    /// The prefix `/`.
+    root: Vec<u32>,
+    /// The longest of `prefixes`.
+    longest: usize,
+    /// A bit for each length of `prefixes`, modulo 64: where none ends, nothing is looked up.
+    lengths: u64,
+}
+
+/// Conditions on gRPC calls that are no exact path, by what is exact in them.
+#[derive(Debug, Default)]
+struct Calls {
+    by_service: FxHashMap<Box<str>, Vec<u32>>,
+    /// A regular expression for the service.
+    patterns: Vec<u32>,
+    /// Any service.
+    by_method: FxHashMap<Box<str>, Vec<u32>>,
+    /// Any service, and no exact method.
+    others: Vec<u32>,
+}
+
+impl Calls {
+    fn list(&mut self, call: &CallTest) -> &mut Vec<u32> {
+        match (&call.service, &call.method) {
+            (Some(Test::Exact(service)), _) => self.by_service.entry(service.clone()).or_default(),
+            (Some(Test::Pattern(_)), _) => &mut self.patterns,
+            (None, Some(Test::Exact(method))) => self.by_method.entry(method.clone()).or_default(),
+            (None, _) => &mut self.others,
+        }
+    }
+
+    fn matching<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a u32> {
+        let lists = call_of(path).map(|(service, method)| {
+            let of_service = self.by_service.get(service).into_iter().flatten();
+            let of_method = self.by_method.get(method).into_iter().flatten();
+            of_service.chain(&self.patterns).chain(of_method).chain(&self.others)
+        });
+        lists.into_iter().flatten()
+    }
+}
+
+impl Paths {
+    /// Adds a match at the end of the list of its path.
+    pub(crate) fn push(&mut self, path: &PathTest, id: u32) {
+        match path {
+            PathTest::Exact(path) => self.exact.entry(path.clone()).or_default().push(id),
+            PathTest::Pattern(_) => self.patterns.push(id),
+            PathTest::Call(call) => self.calls.get_or_insert_default().list(call).push(id),
+            PathTest::Prefix(prefix) if prefix.is_empty() => self.root.push(id),
+            PathTest::Prefix(prefix) => {
+                self.longest = self.longest.max(prefix.len());
+                self.lengths |= bit(prefix.len());
+                self.prefixes.entry(prefix.clone()).or_default().push(id);
+            }
+        }
+    }
+
+    /// From the most specific path to the least: exact, gRPC calls, regular expressions (where Envoy Gateway puts them too), prefixes.
+    pub(crate) fn matching<'a>(&'a self, path: &'a str) -> impl Iterator<Item = u32> + 'a {
+        let exact = self.exact.get(path).into_iter().flatten();
+        let calls = self.calls.iter().flat_map(move |calls| calls.matching(path));
+        // Every path, also the `*` of OPTIONS and the empty one of CONNECT, has the prefix `/`.
+        exact.chain(calls).chain(&self.patterns).chain(self.prefixes(path).flatten()).chain(&self.root).copied()
+    }
+
+    /// The lists of the path's prefixes, the longest first.
+    fn prefixes<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<u32>> {
+        let mut end = if self.longest == 0 { 0 } else { path.len().min(self.longest) };
+        std::iter::from_fn(move || {
+            while end > 0 {
+                let at = end;
+                end -= 1;
+                let ends_element = matches!(path.as_bytes().get(at), None | Some(b'/'));
+                if ends_element
+                    && self.lengths & bit(at) != 0
+                    && let Some(list) = path.get(..at).and_then(|prefix| self.prefixes.get(prefix))
+                {
+                    return Some(list);
+                }
+            }
+            None
+        })
+    }
+}
+
+fn bit(length: usize) -> u64 {
+    1 << (length % 64)
+}

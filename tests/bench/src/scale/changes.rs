@@ -1,0 +1,113 @@
+//! What changes cost, and how soon they are served.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::gateway::Gateway;
+use super::http::Client;
+use super::process::Cpu;
+
+/// A change that is not served after so long is not served.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at whether a change is served.
+const LOOK: Duration = Duration::from_micros(500);
+/// How long it is looked at what a gateway uses that has nothing to do: it looks for changes every two seconds.
+const IDLE: Duration = Duration::from_secs(6);
+/// Between two changes whose cost is measured, at least: longer than what is taken in at once. If changes take longer to be served, so many times that.
+const PAUSE: Duration = Duration::from_millis(150);
+const TIMES: f64 = 3.0;
+/// As many changes as fit into so long, and at least so many, are measured.
+const AT_MOST: Duration = Duration::from_secs(60);
+const FEWEST: usize = 4;
+
+/// Of one change, in milliseconds of CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    pub(super) control: f64,
+    /// Of the one worker.
+    pub(super) worker: f64,
+}
+
+/// What changes come to when nothing else is done.
+pub(super) struct Measured {
+    /// Milliseconds until each is served, sorted.
+    pub(super) served: Vec<f64>,
+    pub(super) cost: Cost,
+}
+
+/// Makes an even number of changes twice: to see how soon each is served, and, when nobody looks, what they cost. `change` is given their numbers, and
+/// `seen` says whether that one is served.
+pub(super) fn measure(
+    gateway: &Gateway,
+    count: usize,
+    mut change: impl FnMut(usize) -> Result<(), String>,
+    seen: impl FnMut(usize) -> bool,
+) -> Result<Measured, String> {
+    let served = latencies(count, &mut change, seen)?;
+    let pause = PAUSE.max(Duration::from_secs_f64(percentile(&served, 100) * TIMES / 1e3));
+    let fit = (AT_MOST.as_secs_f64() / pause.as_secs_f64()) as usize / 2 * 2;
+    let cost = cost(gateway, count.min(fit.max(FEWEST)), pause, change)?;
+    Ok(Measured { served, cost })
+}
+
+/// On average.
+fn cost(gateway: &Gateway, count: usize, pause: Duration, mut change: impl FnMut(usize) -> Result<(), String>) -> Result<Cost, String> {
+    let used = |during: &mut dyn FnMut() -> Result<(), String>| -> Result<(Cpu, f64), String> {
+        let (begun, before) = (Instant::now(), gateway.cpu()?);
+        during()?;
+        Ok((gateway.cpu()? - before, begun.elapsed().as_secs_f64()))
+    };
+    let (idle, seconds) = used(&mut || {
+        std::thread::sleep(IDLE);
+        Ok(())
+    })?;
+    let (busy, took) = used(&mut || {
+        for number in 0..count {
+            let next = Instant::now() + pause;
+            change(number)?;
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        Ok(())
+    })?;
+    let each = |busy: f64, idle: f64| ((busy - idle / seconds * took) * 1e3 / count as f64).max(0.0);
+    Ok(Cost { control: each(busy.control, idle.control), worker: each(busy.workers, idle.workers) })
+}
+
+/// Milliseconds from a change until it is seen: `change` is given the numbers, `seen` says whether that one is served.
+pub(super) fn latencies(
+    count: usize,
+    mut change: impl FnMut(usize) -> Result<(), String>,
+    mut seen: impl FnMut(usize) -> bool,
+) -> Result<Vec<f64>, String> {
+    let mut all = Vec::with_capacity(count);
+    for number in 0..count {
+        let begun = Instant::now();
+        change(number)?;
+        while !seen(number) {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("change {number} is not served after {PATIENCE:?}"));
+            }
+            std::thread::sleep(LOOK);
+        }
+        all.push(begun.elapsed().as_secs_f64() * 1e3);
+        // As discovery publishes at most every 20 ms, or a change would wait for the one before.
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    all.sort_by(f64::total_cmp);
+    Ok(all)
+}
+
+/// Of sorted values.
+pub(super) fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// Whether a request is answered by this body.
+pub(super) fn answers(client: &mut Client, path: &str, body: &str) -> bool {
+    client.get(path).is_ok_and(|answer| answer.status == 200 && answer.body == body)
+}
+
+/// Whether something listens there.
+pub(super) fn listens(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}

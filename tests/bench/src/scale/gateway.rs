@@ -1,0 +1,102 @@
+//! A gateway that runs with a folder.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::process::{self, Cpu, Memory};
+use super::world::CLUSTER_IPS;
+use crate::peers::{port, text};
+use crate::process::Running;
+
+/// For a gateway to serve everything: much more than it should need.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How often it is asked whether it serves everything: seldom, since its answer is long until then.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// One that runs.
+pub(super) struct Gateway {
+    running: Running,
+    admin: SocketAddr,
+    /// CPU time until everything was served.
+    pub(super) start: Cpu,
+    /// The same by the clock.
+    pub(super) took: Duration,
+}
+
+impl Gateway {
+    /// Starts it with one worker, and waits until nothing of its folder is unserved. `state` keeps compiled code from one start to the next.
+    pub(super) fn start(binary: &Path, folder: &Path, state: &Path) -> Result<Self, String> {
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port()?));
+        let (told, log) = (admin.to_string(), PathBuf::from(format!("{}.log", state.display())));
+        let arguments = ["run", text(folder)?, "--workers", "1", "--admin-address", &told, "--state-dir", text(state)?];
+        let network = ["--nodeport-addresses", "127.0.0.1/32", "--service-cluster-ip-range", CLUSTER_IPS];
+        let begun = Instant::now();
+        let running = Running::anywhere(text(binary)?, &[&arguments[..], &network].concat(), &log)?;
+        let mut gateway = Self { running, admin, start: Cpu::default(), took: Duration::ZERO };
+        loop {
+            let answer = gateway.ready();
+            // What follows the first line is not served.
+            if answer.as_ref().is_some_and(|(status, body)| *status == 200 && body.trim_end().lines().count() <= 1) {
+                break;
+            }
+            let refused = answer.as_ref().is_some_and(|(_, body)| body.contains("not as configured: "));
+            if gateway.running.ended() || refused || begun.elapsed() > PATIENCE {
+                let log = std::fs::read_to_string(&log).unwrap_or_default();
+                let (status, body) = answer.unwrap_or_default();
+                let lines = |text: &str| text.lines().take(5).collect::<Vec<_>>().join("\n");
+                return Err(format!(
+                    "the gateway does not come to serve everything: /readyz says {status}, {}\n{}",
+                    lines(&body),
+                    lines(&log)
+                ));
+            }
+            std::thread::sleep(LOOK);
+        }
+        gateway.took = begun.elapsed();
+        gateway.start = gateway.cpu()?;
+        Ok(gateway)
+    }
+
+    /// Status and body of `/readyz`.
+    fn ready(&self) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect_timeout(&self.admin, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    pub(super) fn cpu(&self) -> Result<Cpu, String> {
+        process::of_gateway(self.pid())
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        process::memory(&[self.pid()])
+    }
+}
+
+/// CPU seconds of `check` over a folder.
+pub(super) fn check(binary: &Path, folder: &Path, log: &Path) -> Result<f64, String> {
+    let network = ["--service-cluster-ip-range", CLUSTER_IPS];
+    let running = Running::anywhere(text(binary)?, &[&["check", text(folder)?][..], &network].concat(), log)?;
+    let deadline = Instant::now() + PATIENCE;
+    // Not waited for yet, so its times are still there.
+    while !process::ended(running.pid()) {
+        if Instant::now() > deadline {
+            return Err("check does not end".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let used = process::of_process(running.pid())?.as_secs_f64();
+    let said = std::fs::read_to_string(log).unwrap_or_default();
+    let last = said.lines().last().unwrap_or_default();
+    if last.starts_with("0 errors") { Ok(used) } else { Err(format!("check found errors: {last}")) }
+}

@@ -1,0 +1,97 @@
+//! Load at a fixed rate: each connection has times of its own at which its requests are due, and a request's time counts from when it was due, so
+//! that one that waits for the one before is as slow as its client sees it. A process of its own: the benchmark starts itself again as `scale-load`.
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::http::Client;
+
+/// What came of a load.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Loaded {
+    /// Answered with 200.
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    /// Sent again, as a kept connection was closed.
+    pub(super) again: u64,
+    /// Answered in a second.
+    pub(super) rate: f64,
+    /// Milliseconds.
+    pub(super) p99: f64,
+}
+
+/// One that goes on until it is told to end.
+pub(super) struct Load(Child);
+
+impl Load {
+    /// GETs of `path`, spread over the addresses.
+    pub(super) fn start(own: &Path, addresses: &[SocketAddr], path: &str, rate: u32, connections: usize) -> Result<Self, String> {
+        let mut command = Command::new(own);
+        command.args(["scale-load", "--rate", &rate.to_string(), "--connections", &connections.to_string(), "--path", path]);
+        command.args(addresses.iter().map(SocketAddr::to_string)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().map(Self).map_err(|e| format!("scale-load: {e}"))
+    }
+
+    pub(super) fn end(mut self) -> Result<Loaded, String> {
+        drop(self.0.stdin.take());
+        let mut text = String::new();
+        let read = self.0.stdout.take().map(|mut out| out.read_to_string(&mut text));
+        let numbers: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        match numbers[..] {
+            [done, failed, again, rate, p99] => Ok(Loaded { done: done as u64, failed: failed as u64, again: again as u64, rate, p99 }),
+            _ => Err(format!("scale-load said {text:?} ({read:?})")),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `scale-load`: goes on until its input ends, then prints what came of it.
+pub(crate) fn generate(addresses: &[SocketAddr], path: &str, rate: u32, connections: usize) -> Result<(), String> {
+    let stop = AtomicBool::new(false);
+    let begun = Instant::now();
+    let period = Duration::from_secs(1) * connections as u32 / rate;
+    let parts: Vec<(Vec<Duration>, u64, u64)> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..connections)
+            .map(|number| {
+                let (stop, address) = (&stop, addresses[number % addresses.len()]);
+                // Not all at once.
+                let first = begun + period * number as u32 / connections as u32;
+                scope.spawn(move || client(address, path, first, period, stop))
+            })
+            .collect();
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().filter_map(|client| client.join().ok()).collect()
+    });
+    let seconds = begun.elapsed().as_secs_f64();
+    let (failed, again) = parts.iter().fold((0, 0), |(failed, again), part| (failed + part.1, again + part.2));
+    let mut times: Vec<Duration> = parts.into_iter().flat_map(|part| part.0).collect();
+    times.sort_unstable();
+    let p99 = times.get(times.len() * 99 / 100).map_or(0.0, |t| t.as_secs_f64() * 1e3);
+    let line = format!("{} {failed} {again} {:.1} {p99:.3}\n", times.len(), times.len() as f64 / seconds);
+    std::io::stdout().write_all(line.as_bytes()).map_err(|e| e.to_string())
+}
+
+/// How long each request took, how many failed, and how many were sent again.
+fn client(address: SocketAddr, path: &str, first: Instant, period: Duration, stop: &AtomicBool) -> (Vec<Duration>, u64, u64) {
+    let (mut client, mut times, mut failed, mut due) = (Client::new(address), Vec::new(), 0, first);
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        match client.get(path) {
+            Ok(answer) if answer.status == 200 => times.push(due.elapsed()),
+            _ => failed += 1,
+        }
+        due += period;
+    }
+    (times, failed, client.again)
+}

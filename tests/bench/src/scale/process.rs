@@ -1,0 +1,85 @@
+//! What processes use, as the kernel counts it: CPU time by threads, and memory.
+
+use std::time::Duration;
+
+/// CPU time of a gateway, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cpu {
+    /// Of all threads but the workers, also of those that have ended.
+    pub(super) control: f64,
+    /// Of the workers together.
+    pub(super) workers: f64,
+}
+
+impl std::ops::Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { control: self.control - before.control, workers: self.workers - before.workers }
+    }
+}
+
+/// Of a gateway: its workers are the threads `worker-0` and so on.
+pub(super) fn of_gateway(pid: u32) -> Result<Cpu, String> {
+    let all = of_process(pid)?.as_secs_f64();
+    let mut workers = 0.0;
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| format!("process {pid}: {e}"))?;
+    for task in tasks.flatten() {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        if read("comm").starts_with("worker-") {
+            workers += read("schedstat").split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or_default() / 1e9;
+        }
+    }
+    Ok(Cpu { control: (all - workers).max(0.0), workers })
+}
+
+/// Of a whole process, with threads that have ended, in ticks of 10 ms; also of one that has ended and is not waited for.
+pub(super) fn of_process(pid: u32) -> Result<Duration, String> {
+    times(pid).map(|[own, _]| own)
+}
+
+/// Of processes and of their children that have ended.
+pub(super) fn of_family(pids: &[u32]) -> Duration {
+    pids.iter().filter_map(|pid| times(*pid).ok()).flatten().sum()
+}
+
+/// Its own time, and that of children that it has waited for (proc_pid_stat(5), fields 14 to 17).
+fn times(pid: u32) -> Result<[Duration; 2], String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| format!("process {pid}: {e}"))?;
+    // The name may hold anything, so what follows its last parenthesis counts: that begins with the third field.
+    let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    let ticks = |at: usize| fields.get(at).and_then(|n| n.parse::<u64>().ok()).ok_or("/proc/PID/stat has another form");
+    let time = |at| Ok::<_, String>(Duration::from_millis(10 * (ticks(at)? + ticks(at + 1)?)));
+    Ok([time(11)?, time(13)?])
+}
+
+/// Whether it has ended and is not waited for.
+pub(super) fn ended(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|s| s.rsplit_once(") ").map(|(_, r)| r.starts_with('Z')))
+        .unwrap_or(true)
+}
+
+/// MiB.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub(super) struct Memory {
+    pub(super) resident: f64,
+    /// Pages that several processes have count by their share.
+    pub(super) proportional: f64,
+}
+
+/// Of all of them together.
+pub(super) fn memory(pids: &[u32]) -> Memory {
+    let mut sum = Memory::default();
+    for pid in pids {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let of = |label: &str| {
+            let kib = text.lines().find_map(|l| l.strip_prefix(label)?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+            kib.unwrap_or_default() / 1024.0
+        };
+        sum.resident += of("Rss:");
+        sum.proportional += of("Pss:");
+    }
+    sum
+}

@@ -1,0 +1,36 @@
+//! Whole gateways in this process, each on loopback addresses of its own: one binary, as every one links wasmtime. What measures the process's
+//! memory or times requests stands beside this folder.
+
+mod contract;
+mod discovery;
+mod discovery_consul;
+mod discovery_dns;
+mod discovery_dnsmasq;
+mod discovery_file;
+mod dual_stack;
+mod edge;
+mod end_to_end;
+mod files;
+mod flawed;
+mod gateway_api;
+mod handover;
+mod health;
+mod holding;
+mod hostile_balancer;
+mod hostile_components;
+mod hostile_discovery;
+mod hostile_router;
+mod hostile_text;
+mod http2;
+mod lab;
+mod lifecycle;
+mod node_ports;
+mod other_languages;
+mod plugin_files;
+mod readyz;
+mod resilience;
+mod rollout;
+mod signing;
+mod sticky;
+mod tls;
+mod udp;
