@@ -2,11 +2,13 @@
 
 mod check;
 mod crds;
+mod diff;
 mod explain;
 mod flags;
 mod get;
 mod lab;
 mod lifecycle;
+mod loaded;
 mod log;
 mod plugin;
 mod reach;
@@ -42,6 +44,8 @@ enum Action {
     Check(check::Arguments),
     /// Say what would become of a request, and why; nothing is sent
     Explain(Box<explain::Arguments>),
+    /// Say which requests another configuration would decide differently, from the routes alone; exit 1 if there are any
+    Diff(diff::Arguments),
     /// Show what a running gateway serves
     Get(get::Arguments),
     /// Write and look at plugins
@@ -88,6 +92,7 @@ impl Command {
             Action::Run(arguments) => serve(*arguments),
             Action::Check(arguments) => arguments.execute(),
             Action::Explain(arguments) => arguments.execute(),
+            Action::Diff(arguments) => arguments.execute(),
             Action::Get(arguments) => arguments.execute(),
             Action::Plugin(action) => action.execute(),
             Action::Demo { serve, step_ms } => {

@@ -30,8 +30,8 @@ use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
 use sluicegate_model::pool::Here;
 use sluicegate_model::record::Recorder;
-use sluicegate_model::shelf::Shelf;
 use sluicegate_model::snapshot::Snapshot;
+use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 use sluicegate_model::tls::tickets::{TicketSecrets, seconds};
@@ -210,7 +210,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         handed.map(takeover::Handed::split).map_or_else(Default::default, |(s, l, t, p)| (s, Some(l), t, Some(p)));
     let stats = Arc::new(ProxyStats::default());
     // After the lock: a predecessor that still serves goes on writing it, and what it wrote last is a few seconds old.
-    let shelf = Arc::new(keep::load(&settled.state_dir));
+    let state_store = Arc::new(keep::load(&settled.state_dir));
     let config = Config {
         workers: settled.workers,
         max_connections: settled.max_connections,
@@ -218,7 +218,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         access_log: settled.access_log.clone(),
         overload: settled.overload,
         release: Release(allocator::release),
-        shelf: shelf.clone(),
+        state_store: state_store.clone(),
     };
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     proxy.adopt(activated.into_iter().chain(handed));
@@ -278,7 +278,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             failures.chain(checks.update(&snapshot.health_checks, |address| published.listen(address))).collect()
         };
         let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
-        let kept = tokio::spawn(keep_state(shelf.clone(), settled.state_dir.clone()));
+        let kept = tokio::spawn(keep_state(state_store.clone(), settled.state_dir.clone()));
         let mut control = tokio::spawn(controller.run(status, Box::new(publish)));
         // The predecessor answers on the same address until it has left.
         let predecessor = match predecessor {
@@ -357,7 +357,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         };
         admin.abort();
         if last {
-            keep::save(&shelf, &settled.state_dir);
+            keep::save(&state_store, &settled.state_dir);
         }
         drained
     });
@@ -366,13 +366,13 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
 }
 
 /// Writes down what pools of balancers know, from time to time.
-async fn keep_state(shelf: Arc<Shelf>, folder: PathBuf) {
+async fn keep_state(state_store: Arc<StateStore>, folder: PathBuf) {
     let mut tick = tokio::time::interval(KEEP_STATE);
     loop {
         tick.tick().await;
-        let (shelf, folder) = (shelf.clone(), folder.clone());
+        let (state_store, folder) = (state_store.clone(), folder.clone());
         // Only a panic would be an error; the next time it is tried again.
-        let _ = tokio::task::spawn_blocking(move || keep::save(&shelf, &folder)).await;
+        let _ = tokio::task::spawn_blocking(move || keep::save(&state_store, &folder)).await;
     }
 }
 

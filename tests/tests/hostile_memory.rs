@@ -49,7 +49,7 @@ fn memory_comes_back_after_every_bomb() {
         for round in 0..ROUNDS {
             let mut instance = balancer.instantiate().expect("an instance");
             instance.pick(&pool, &"{}".into(), PickContext::default()).expect_err(name);
-            let held = balancer.generation().commons.memory.load(std::sync::atomic::Ordering::Relaxed);
+            let held = balancer.generation().shared.memory.load(std::sync::atomic::Ordering::Relaxed);
             assert_eq!(held, 0, "{name}: an instance that failed is dropped at once");
             if round == WARM {
                 warm = resident();

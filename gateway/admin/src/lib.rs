@@ -33,6 +33,7 @@ use serde::Serialize;
 use sluicegate_model::escape;
 use sluicegate_model::operate::Operate;
 use sluicegate_model::record::Recorder;
+use sluicegate_model::route::PortProtocol;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 use sluicegate_model::writer::LogStats;
@@ -146,7 +147,7 @@ struct Row<'s> {
     picks: u64,
     port: u16,
     port_name: &'s str,
-    protocol: &'s str,
+    protocol: PortProtocol,
     ready: bool,
     reason: Option<String>,
     service: &'s str,
@@ -173,7 +174,7 @@ fn endpoint_rows(status: &Status) -> Vec<Row<'_>> {
                     picks: e.stats.picks.load(Ordering::Relaxed),
                     port: port.port,
                     port_name: &port.name,
-                    protocol: &port.protocol,
+                    protocol: port.protocol,
                     ready: e.ready,
                     reason,
                     service: &service.name,

@@ -32,7 +32,7 @@ use sluicegate_model::fault::{Fault, Severity};
 
 use crate::manifest::Origin;
 
-pub use decode::{decode, plain};
+pub use decode::{Decoded, decode, decode_whole, plain};
 pub use given::Given;
 pub use k8s_openapi::api::core::v1::Service;
 pub use l4_route::L4Route;

@@ -28,7 +28,7 @@ use sluicegate_model::fault::{Fault, Place};
 use sluicegate_model::plugin::{Limits, PluginKind};
 use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
 use sluicegate_model::rollout::Rollout;
-use sluicegate_model::route::{ListenerInfo, Protocol, ServiceRef};
+use sluicegate_model::route::{ListenerInfo, PortProtocol, Protocol, ServiceRef};
 use sluicegate_model::settings::{BackendSettings, ClientSettings};
 use sluicegate_model::snapshot::{AppProtocol, HashKey, Side};
 use sluicegate_model::tls::{ServerSettings, UpstreamSettings};
@@ -72,7 +72,7 @@ pub const BUILTINS: &[(&str, PluginKind)] = &[
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocations {
     /// By namespace, name, port, protocol.
-    pub node_ports: BTreeMap<(String, String, u16, String), u16>,
+    pub node_ports: BTreeMap<(String, String, u16, PortProtocol), u16>,
     /// By namespace, name; at most one of each IP family, the primary one's first.
     pub cluster_ips: BTreeMap<(String, String), Vec<IpAddr>>,
     /// Likewise.
@@ -87,7 +87,7 @@ impl Allocations {
     /// The Services, by namespace and name, of which something else is allocated than there.
     pub fn differences(&self, other: &Self) -> BTreeSet<(String, String)> {
         let mut all = BTreeSet::new();
-        let of_port = |key: &(String, String, u16, String)| (key.0.clone(), key.1.clone());
+        let of_port = |key: &(String, String, u16, PortProtocol)| (key.0.clone(), key.1.clone());
         differ(&self.node_ports, &other.node_ports, |key| _ = all.insert(of_port(key)));
         let mut note = |key: &(String, String)| _ = all.insert(key.clone());
         differ(&self.cluster_ips, &other.cluster_ips, &mut note);
@@ -229,8 +229,8 @@ pub struct PlannedPort {
     pub service: ServiceRef,
     /// The port's name, or empty.
     pub name: String,
-    /// `TCP`, `UDP`, `SCTP`.
-    pub protocol: String,
+    /// What it carries.
+    pub protocol: PortProtocol,
     /// Its node port.
     pub node_port: Option<u16>,
     /// What it speaks.
@@ -300,6 +300,8 @@ pub struct PlannedListener {
     pub front: PlannedFront,
     /// What its policy says.
     pub settings: Arc<ClientSettings>,
+    /// It is a node port.
+    pub node_port: bool,
 }
 
 /// See [`sluicegate_model::snapshot::Front`].

@@ -11,6 +11,7 @@ use sluicegate_config::object::{Object, ObjectKey};
 use sluicegate_config::objects::{Change, Objects};
 use sluicegate_config::plan::{Allocations, Delta, Plan, Planner, Settings, compile};
 use sluicegate_config::{manifest, object};
+use sluicegate_model::route::PortProtocol;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const NAMESPACES: [&str; 2] = ["one", "two"];
@@ -278,7 +279,7 @@ impl Writer {
             let ip = |n: u32| IpAddr::from([127, 96, 0, u8::try_from(n).unwrap_or_default()]);
             made.cluster_ips.insert(id.clone(), vec![ip(self.random.random_range(1..6))]);
             if self.odds(30) {
-                made.node_ports.insert((id.0.clone(), id.1.clone(), 80, "TCP".to_owned()), self.random.random_range(30000..30004));
+                made.node_ports.insert((id.0.clone(), id.1.clone(), 80, PortProtocol::Tcp), self.random.random_range(30000..30004));
             }
             if self.odds(10) {
                 made.load_balancer.insert(id.clone(), vec!["192.0.2.1".parse().expect("an address")]);

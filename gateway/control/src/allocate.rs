@@ -28,6 +28,7 @@ use sluicegate_config::object::{Body, Object, error};
 use sluicegate_config::plan::Allocations;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::route::PortProtocol;
 
 pub use absent::Unread;
 
@@ -304,7 +305,7 @@ impl Allocator {
             made.health_check_node_ports.extend(self.state.health_check_node_ports.get(&service.id).map(|port| (id.clone(), *port)));
             for port in &service.ports {
                 if let Some(node_port) = self.state.node_ports.get(&port.key(&service.id)) {
-                    made.node_ports.insert((id.0.clone(), id.1.clone(), port.port, port.protocol.clone()), *node_port);
+                    made.node_ports.insert((id.0.clone(), id.1.clone(), port.port, port.protocol), *node_port);
                 }
             }
         }
@@ -361,7 +362,7 @@ struct Port {
     index: usize,
     name: String,
     port: u16,
-    protocol: String,
+    protocol: PortProtocol,
     node_port: Option<i32>,
 }
 
@@ -379,7 +380,7 @@ fn ports(service: &Service) -> Vec<Port> {
                 index,
                 name: p.name.clone().unwrap_or_default(),
                 port: u16::try_from(p.port).ok()?,
-                protocol: p.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                protocol: PortProtocol::named(p.protocol.as_deref()),
                 node_port: p.node_port.filter(|n| *n != 0),
             })
         })

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use sluicegate_model::plugin::{MAX_SAVED, Saved};
-use sluicegate_model::shelf::{MOST_BYTES, Shelf, Slot};
+use sluicegate_model::state_store::{MOST_BYTES, Slot, StateStore};
 
 use crate::state_file::StateFile;
 
@@ -38,13 +38,13 @@ fn file(folder: &Path) -> StateFile {
 }
 
 /// What an earlier start left in the folder.
-pub fn load(folder: &Path) -> Shelf {
+pub fn load(folder: &Path) -> StateStore {
     let found = file(folder).load::<Kept>();
     let kept = found.content.map_or_else(|| Ok(BTreeMap::new()), unpack);
     for damage in found.damage.iter().chain(kept.as_ref().err()) {
         tracing::warn!(damage, "the state that plugins left is damaged; what cannot be read of it is begun cold");
     }
-    kept.map_or_else(|_| Shelf::default(), Shelf::with)
+    kept.map_or_else(|_| StateStore::default(), StateStore::with)
 }
 
 fn unpack(kept: Kept) -> Result<BTreeMap<Slot, Saved>, String> {
@@ -63,14 +63,14 @@ fn unpack(kept: Kept) -> Result<BTreeMap<Slot, Saved>, String> {
 }
 
 /// Writes what has changed since it was written last, if anything has. What cannot be written waits for the next call; told once. Blocks.
-pub fn save(shelf: &Shelf, folder: &Path) {
-    let Some(kept) = shelf.changes() else { return };
+pub fn save(state_store: &StateStore, folder: &Path) {
+    let Some(kept) = state_store.changes() else { return };
     let file = file(folder);
     let row = |(slot, saved): (Slot, Saved)| Row { slot, version: saved.version, data: BASE64_STANDARD.encode(&saved.data) };
     match file.save(&Kept { form: FORM, pools: kept.into_iter().map(row).collect() }) {
-        Ok(()) if shelf.saved() => tracing::info!(file = %file.path().display(), "the state of plugins is saved again"),
+        Ok(()) if state_store.saved() => tracing::info!(file = %file.path().display(), "the state of plugins is saved again"),
         Ok(()) => {}
-        Err(error) if shelf.unsaved() => {
+        Err(error) if state_store.unsaved() => {
             tracing::warn!(%error, file = %file.path().display(), "the state of plugins could not be saved; after a restart their pools begin with older state, or none");
         }
         Err(_) => {}
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn what_is_saved_is_there_after_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
-        let shelf = load(folder.path());
-        shelf.put(slot(1), Saved { version: 3, data: vec![0, 255, 7] });
-        save(&shelf, folder.path());
+        let state_store = load(folder.path());
+        state_store.put(slot(1), Saved { version: 3, data: vec![0, 255, 7] });
+        save(&state_store, folder.path());
         assert_eq!(load(folder.path()).find(&slot(1)), Some(Saved { version: 3, data: vec![0, 255, 7] }));
     }
 
@@ -111,13 +111,13 @@ mod tests {
     #[test]
     fn what_could_not_be_saved_is_saved_when_there_is_room_again_and_damage_costs_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
-        let shelf = load(folder.path());
+        let state_store = load(folder.path());
         let obstacle = folder.path().join("plugin-state.json.partial");
         std::fs::create_dir_all(obstacle.join("full")).expect("made");
-        shelf.put(slot(1), Saved { version: 3, data: vec![7] });
-        save(&shelf, folder.path());
+        state_store.put(slot(1), Saved { version: 3, data: vec![7] });
+        save(&state_store, folder.path());
         std::fs::remove_dir_all(obstacle).expect("removed");
-        save(&shelf, folder.path());
+        save(&state_store, folder.path());
         std::fs::write(file(folder.path()).path(), "damaged").expect("written");
         assert_eq!(load(folder.path()).find(&slot(1)), Some(Saved { version: 3, data: vec![7] }));
     }

@@ -29,6 +29,8 @@ use crate::wasi::egress::{Egress, Network};
 
 /// At most this many events are handed over at a time.
 const BATCH: usize = 1024;
+/// One change is told at once if it has no more events than this.
+const LARGEST_CHANGE: usize = 4096;
 /// A publication with more endpoints is refused.
 const MAX_ENDPOINTS: usize = 100_000;
 /// Of the processor time of one core, a plugin may have this much at once,
@@ -258,7 +260,7 @@ impl DiscoveryGeneration for WasmDiscovery {
 impl WasmDiscovery {
     fn store(&self, events: Box<dyn Events>, publisher: Arc<dyn Publisher>, egress: Arc<Egress>) -> Store<DiscoveryState> {
         let state = DiscoveryState {
-            base: State::new(self.generation.plugin.clone(), self.limits.clone(), self.generation.commons.clone()),
+            base: State::new(self.generation.plugin.clone(), self.limits.clone(), self.generation.shared.clone()),
             events: Arc::new(tokio::sync::Mutex::new(Inbox { events, first: None })),
             publisher,
             kinds: Vec::new(),
@@ -354,7 +356,7 @@ impl objects::Host for DiscoveryState {
                 Some(_) => {}
                 None => inbox.peek().await,
             }
-            while batch.len() < BATCH {
+            while batch.len() < BATCH || (batch.len() < LARGEST_CHANGE && inbox.events.is_within_a_change()) {
                 match inbox.take() {
                     Some(event) => batch.extend(lower(event, &self.kinds)),
                     None => break,

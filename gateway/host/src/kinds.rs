@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Generation, GenerationStats, Limits, PluginError, PluginKind, Stage};
 use sluicegate_model::route::{ListenerInfo, RouteTable};
+use sluicegate_model::shared::Shared;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
 
@@ -53,7 +53,7 @@ pub(crate) struct Loading<'l> {
     pub(crate) number: u64,
     pub(crate) sha256: String,
     pub(crate) limits: &'l Limits,
-    pub(crate) commons: Commons,
+    pub(crate) shared: Shared,
 }
 
 impl Loading<'_> {
@@ -68,7 +68,7 @@ impl Loading<'_> {
 
     /// A store for one call, with the time for configuring.
     pub(crate) fn store(&self) -> Store<State> {
-        let state = State::new(self.name.clone(), self.limits.clone(), Commons::new(self.limits));
+        let state = State::new(self.name.clone(), self.limits.clone(), Shared::new(self.limits));
         let mut store = state.store(&self.loader.engine);
         arm_configure(&mut store);
         store
@@ -99,7 +99,7 @@ impl Loading<'_> {
             version: version.to_owned(),
             sha256: self.sha256.clone(),
             stats: GenerationStats::default(),
-            commons: self.commons.clone(),
+            shared: self.shared.clone(),
         })
     }
 }

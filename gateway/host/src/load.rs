@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Limits, PluginError, PluginKind, Stage};
 use sluicegate_model::record::Recorder;
+use sluicegate_model::shared::Shared;
 use sluicegate_model::status::Compiled;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -105,12 +105,12 @@ impl Loader {
         kind: PluginKind,
         limits: &Limits,
     ) -> Result<(Loaded, Description), PluginError> {
-        self.load_with(plugin, number, bytes, kind, limits, Commons::new(limits))
+        self.load_with(plugin, number, bytes, kind, limits, Shared::new(limits))
     }
 
     /// The same of whatever kind it is.
     pub fn load_any(&self, plugin: &str, bytes: &[u8], limits: &Limits) -> Result<(Loaded, Description), PluginError> {
-        self.load_as(plugin, 1, bytes, None, limits, Commons::new(limits))
+        self.load_as(plugin, 1, bytes, None, limits, Shared::new(limits))
     }
 
     /// The same as [`Loader::load`], with what its instances have in common with those of other generations.
@@ -121,9 +121,9 @@ impl Loader {
         bytes: &[u8],
         kind: PluginKind,
         limits: &Limits,
-        commons: Commons,
+        shared: Shared,
     ) -> Result<(Loaded, Description), PluginError> {
-        self.load_as(plugin, number, bytes, Some(kind), limits, commons)
+        self.load_as(plugin, number, bytes, Some(kind), limits, shared)
     }
 
     fn load_as(
@@ -133,7 +133,7 @@ impl Loader {
         bytes: &[u8],
         wanted: Option<PluginKind>,
         limits: &Limits,
-        commons: Commons,
+        shared: Shared,
     ) -> Result<(Loaded, Description), PluginError> {
         let name: Arc<str> = plugin.into();
         let fail = |stage, reason: String| PluginError { plugin: name.clone(), stage, reason };
@@ -143,7 +143,7 @@ impl Loader {
             return Err(fail(Stage::World, format!("it is a {kind}, and a {wanted} is wanted")));
         }
         let sha256 = sha256(bytes);
-        let loading = Loading { loader: self, component: &component, contract, name: name.clone(), number, sha256, limits, commons };
+        let loading = Loading { loader: self, component: &component, contract, name: name.clone(), number, sha256, limits, shared };
         self.linkers.load(kind, &loading)
     }
 

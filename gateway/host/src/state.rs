@@ -1,5 +1,5 @@
 //! What a guest can reach: its memory limit, randomness, the log ([`crate::log`]), the statistics of the pool being picked from, and what its
-//! instances have in common ([`crate::commons`]).
+//! instances have in common ([`crate::shared`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
-use sluicegate_model::commons::Commons;
 use sluicegate_model::health::Condition;
 use sluicegate_model::plugin::{Limits, PluginError, Stage};
 use sluicegate_model::pool::Pool;
+use sluicegate_model::shared::Shared;
 use sluicegate_model::stats::{EndpointStats, Sight};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::bindings::balancer::sluicegate::plugin::{statistics, types};
-use crate::commons::Numbers;
 use crate::engine::ticks;
 use crate::log::Window;
-use crate::tape::Tape;
+use crate::recorder::SampleRecorder;
+use crate::shared::Numbers;
 
 /// Tables of a guest hold function references: this is far above what compiled code needs.
 pub(crate) const TABLE_ELEMENTS: usize = 20_000;
@@ -42,18 +42,18 @@ pub(crate) struct State {
     /// The first limit that it met.
     over_limit: Option<String>,
     held: Held,
-    pub(crate) commons: Commons,
+    pub(crate) shared: Shared,
     pub(crate) numbers: Numbers,
     pub(crate) log: Window,
     /// Of an algorithm that is the same everywhere: a seed tells all that comes of it.
     random: Xoshiro256PlusPlus,
     /// While calls are written down or played back.
-    pub(crate) tape: Option<Box<Tape>>,
+    pub(crate) sample: Option<Box<SampleRecorder>>,
     overtime: Overtime,
 }
 
 impl State {
-    pub(crate) fn new(plugin: Arc<str>, limits: Limits, commons: Commons) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, limits: Limits, shared: Shared) -> Self {
         Self {
             plugin,
             limits,
@@ -62,12 +62,12 @@ impl State {
             elements: 0,
             growing: 0,
             over_limit: None,
-            held: Held::new(&commons),
-            commons,
+            held: Held::new(&shared),
+            shared,
             numbers: Numbers::default(),
             log: Window::default(),
             random: Xoshiro256PlusPlus::seed_from_u64(rand::random()),
-            tape: None,
+            sample: None,
             overtime: Overtime::default(),
         }
     }
@@ -160,8 +160,8 @@ struct Held {
 }
 
 impl Held {
-    fn new(commons: &Commons) -> Self {
-        Self { plugin: commons.memory.clone(), bytes: 0 }
+    fn new(shared: &Shared) -> Self {
+        Self { plugin: shared.memory.clone(), bytes: 0 }
     }
 
     fn set(&mut self, bytes: usize) {
@@ -242,18 +242,18 @@ impl types::Host for State {}
 
 impl State {
     pub(crate) fn next_random(&mut self) -> u64 {
-        match &mut self.tape {
+        match &mut self.sample {
             None => self.random.next_u64(),
-            Some(tape) => tape.random(&mut self.random),
+            Some(sample) => sample.random(&mut self.random),
         }
     }
 
-    /// What the guest asked of an endpoint: of its statistics now, or of what the tape has of this pick.
+    /// What the guest asked of an endpoint: of its statistics now, or of what the recorder has of this pick.
     fn endpoint<T>(&mut self, index: u32, read: impl FnOnce(&EndpointStats) -> T, of: impl FnOnce(Sight) -> T) -> Option<T> {
         let stats = &self.pool.as_ref()?.endpoints.get(index as usize)?.stats;
-        match &mut self.tape {
+        match &mut self.sample {
             None => Some(read(stats)),
-            Some(tape) => Some(of(tape.sight(index, || stats.sight()))),
+            Some(sample) => Some(of(sample.sight(index, || stats.sight()))),
         }
     }
 

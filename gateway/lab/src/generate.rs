@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
-use sluicegate_model::commons::Commons;
-use sluicegate_model::commons::shared::SharedState;
 use sluicegate_model::health::Condition;
 use sluicegate_model::plugin::{Limits, PickContext};
 use sluicegate_model::pool::{EmptyReason, Endpoint, Pool, unique};
+use sluicegate_model::shared::Shared;
+use sluicegate_model::shared::state::SharedState;
 use sluicegate_model::stats::Sight;
 
 /// Of an algorithm that does not change with a library's version.
@@ -33,12 +33,12 @@ impl Time {
     }
 
     /// What the instances of a plugin have in common, by this time.
-    pub fn commons(&self, limits: &Limits) -> Commons {
+    pub fn shared(&self, limits: &Limits) -> Shared {
         let time = self.0.clone();
-        let shared = SharedState::with_clock(Arc::new(move || Duration::from_nanos(time.load(Ordering::Relaxed))));
-        let commons = Commons { shared: Arc::new(shared), ..Commons::default() };
-        commons.limit(limits);
-        commons
+        let state = SharedState::with_clock(Arc::new(move || Duration::from_nanos(time.load(Ordering::Relaxed))));
+        let shared = Shared { state: Arc::new(state), ..Shared::default() };
+        shared.limit(limits);
+        shared
     }
 }
 

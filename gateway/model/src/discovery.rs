@@ -30,6 +30,9 @@ pub trait Events: Send {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
     /// The next event, if there is one now.
     fn try_next(&mut self) -> Option<Event>;
+    /// Whether the next event is there and is of the same change as the last one. Who publishes in between publishes what never was: of a Pod that
+    /// takes another's place, that neither is there.
+    fn is_within_a_change(&self) -> bool;
 }
 
 /// Where a task leaves what it has found.
@@ -49,6 +52,10 @@ impl Events for Silent {
 
     fn try_next(&mut self) -> Option<Event> {
         None
+    }
+
+    fn is_within_a_change(&self) -> bool {
+        false
     }
 }
 

@@ -147,9 +147,9 @@ pub struct EndpointHealth {
     gateway_errors_in_row: AtomicU32,
     unreached_in_row: AtomicU32,
     /// What it answered.
-    answers: Tally,
+    answers: Results,
     /// Whether it could be reached; only where this is counted apart.
-    reached: Tally,
+    reached: Results,
     /// Of what it served, in microseconds.
     latency: AtomicU64,
     detail: Mutex<Detail>,
@@ -157,7 +157,7 @@ pub struct EndpointHealth {
 
 /// Exchanges of an interval.
 #[derive(Debug, Default)]
-struct Tally {
+struct Results {
     all: AtomicU32,
     failed: AtomicU32,
 }
@@ -191,8 +191,8 @@ impl Default for EndpointHealth {
             errors_in_row: AtomicU32::new(0),
             gateway_errors_in_row: AtomicU32::new(0),
             unreached_in_row: AtomicU32::new(0),
-            answers: Tally::default(),
-            reached: Tally::default(),
+            answers: Results::default(),
+            reached: Results::default(),
             latency: AtomicU64::new(0),
             detail: Mutex::default(),
         }
@@ -272,7 +272,7 @@ impl EndpointHealth {
 
     /// What was counted since the last call.
     pub fn take_sample(&self) -> Sample {
-        let take = |tally: &Tally| (tally.all.swap(0, Ordering::Relaxed), tally.failed.swap(0, Ordering::Relaxed));
+        let take = |results: &Results| (results.all.swap(0, Ordering::Relaxed), results.failed.swap(0, Ordering::Relaxed));
         Sample { answers: take(&self.answers), reached: take(&self.reached), latency_us: self.latency.swap(0, Ordering::Relaxed) }
     }
 
@@ -317,7 +317,7 @@ impl EndpointHealth {
     }
 }
 
-impl Tally {
+impl Results {
     fn add(&self, failed: bool) {
         self.all.fetch_add(1, Ordering::Relaxed);
         if failed {

@@ -9,11 +9,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::allowed_file::AllowedFiles;
-use crate::commons::{Commons, shared};
 use crate::egress::AllowedHost;
 use crate::escape;
 use crate::pool::Pool;
 use crate::route::{Decision, ListenerInfo, RouteTable, RouteView};
+use crate::shared::{Shared, state};
 
 /// What a plugin decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -211,7 +211,7 @@ pub struct Generation {
     /// Counters.
     pub stats: GenerationStats,
     /// What it shares with the plugin's other generations.
-    pub commons: Commons,
+    pub shared: Shared,
 }
 
 /// What a pick may depend on besides the pool.
@@ -313,8 +313,8 @@ impl Default for Limits {
             deadline: Duration::from_millis(20),
             configure_deadline: Duration::from_secs(2),
             allowed_hosts: Vec::new(),
-            shared_entries: shared::DEFAULT_ENTRIES,
-            shared_bytes: shared::DEFAULT_BYTES,
+            shared_entries: state::DEFAULT_ENTRIES,
+            shared_bytes: state::DEFAULT_BYTES,
             allowed_files: AllowedFiles::default(),
             requests: 64,
         }

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::counters::Counted;
 use crate::stats::{add, count};
-use crate::tally::Counted;
 
 /// What a `Plugin` object wants of a new generation: first the one, then the other, then it is live.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

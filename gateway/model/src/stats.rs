@@ -18,10 +18,10 @@ pub use udp::{UdpDrop, UdpStats};
 pub use window::RetryWindow;
 pub use words::{ByWord, MOST_WORDS};
 
+use crate::counters::Counters;
 use crate::health::{Condition, EndpointHealth, Outcome, ServiceHealth};
 use crate::settings::Passive;
 use crate::slots::Slots;
-use crate::tally::Tally;
 use crate::writer::LogStats;
 
 /// What the host knows of one endpoint, for balancers.
@@ -150,7 +150,7 @@ pub struct ServiceStats {
     /// Bytes to clients, likewise.
     pub bytes_out: AtomicU64,
     /// Picks, over all endpoints there have been.
-    pub picks: Tally<EndpointStats, 1>,
+    pub picks: Counters<EndpointStats, 1>,
     /// What is under way.
     pub load: ServiceLoad,
     /// What became of further tries.

@@ -9,15 +9,16 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
+use crate::counters::Counters;
 use crate::fault::Fault;
 use crate::health::Condition;
 use crate::operate::PluginEvent;
 use crate::plugin::{Generation, PluginKind};
 use crate::pool::Endpoint;
 use crate::rollout::{Phase, Side, Trial};
+use crate::route::PortProtocol;
 use crate::snapshot::{Front, Listener, TlsHost, TlsMode};
 use crate::stats::ServiceStats;
-use crate::tally::Tally;
 use crate::tls::{Certificate, Demand};
 
 /// The state of the gateway at one moment.
@@ -205,8 +206,8 @@ pub struct PortStatus {
     pub name: String,
     /// Its number.
     pub port: u16,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
+    /// What it carries.
+    pub protocol: PortProtocol,
     /// Its node port.
     pub node_port: Option<u16>,
     /// The balancer's plugin name.
@@ -307,10 +308,10 @@ pub struct PluginStatus {
     pub history: Vec<PluginEvent>,
     /// What all its generations counted.
     #[serde(skip)]
-    pub tally: Arc<Tally<Generation, 6>>,
+    pub counters: Arc<Counters<Generation, 6>>,
     /// What all its trials counted.
     #[serde(skip)]
-    pub trials: Arc<Tally<Trial, 10>>,
+    pub trials: Arc<Counters<Trial, 10>>,
     /// The live generation.
     #[serde(serialize_with = "generation")]
     pub generation: Option<Arc<Generation>>,

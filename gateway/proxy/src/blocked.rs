@@ -1,7 +1,8 @@
 //! Why an address cannot be listened on: the privilege that is missing, the process that has it, the address that is not this machine's.
 
 use std::collections::HashSet;
-use std::io::{Error, ErrorKind, Result};
+use std::fmt;
+use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -10,27 +11,78 @@ use sluicegate_model::route::Protocol;
 use crate::listener::udp;
 use crate::listener::{self, Use};
 
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct Blocked {
+    error: Error,
+    why: Option<Why>,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// What is missing.
+    Missing(String),
+    /// Who has it.
+    Held(Vec<Holder>),
+    /// Somebody has it that cannot be seen.
+    HeldUnseen,
+}
+
+#[derive(Debug)]
+struct Holder {
+    name: String,
+    pid: u32,
+}
+
+impl Blocked {
+    /// Whether processes of this name, and no others, have the address.
+    pub fn is_held_by(&self, name: &str) -> bool {
+        matches!(&self.why, Some(Why::Held(holders)) if holders.iter().all(|holder| holder.name == name))
+    }
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        match &self.why {
+            None => Ok(()),
+            Some(Why::Missing(what)) => write!(f, ": {what}"),
+            Some(Why::HeldUnseen) => f.write_str(": a process of another user, or of another container, has it"),
+            Some(Why::Held(holders)) => {
+                for (i, holder) in holders.iter().enumerate() {
+                    let own = if holder.pid == std::process::id() { ", this gateway itself" } else { "" };
+                    write!(f, "{} {} (pid {}{own})", if i == 0 { ":" } else { "," }, holder.name, holder.pid)?;
+                }
+                f.write_str(" has it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Blocked {}
+
 /// Tries whether an address could be listened on now, and lets go of it at once. The error says why not.
-pub fn try_listen(protocol: Protocol, address: SocketAddr) -> Result<()> {
+pub fn try_listen(protocol: Protocol, address: SocketAddr) -> Result<(), Blocked> {
     let tried = match protocol {
         Protocol::Tcp => listener::listen(address, Use::Trial).map(drop),
         Protocol::Udp => udp::listen(address, Use::Trial).map(drop),
     };
-    tried.map_err(|error| explained(protocol, address, error))
+    tried.map_err(|error| explain(protocol, address, error))
 }
 
 /// The same error, with what can be found out about it.
 pub(crate) fn explained(protocol: Protocol, address: SocketAddr, error: Error) -> Error {
+    Error::new(error.kind(), explain(protocol, address, error))
+}
+
+fn explain(protocol: Protocol, address: SocketAddr, error: Error) -> Blocked {
     let why = match error.kind() {
-        ErrorKind::PermissionDenied => privilege(address.port()),
+        ErrorKind::PermissionDenied => privilege(address.port()).map(Why::Missing),
         ErrorKind::AddrInUse => holder(protocol, address),
-        ErrorKind::AddrNotAvailable => foreign(address.ip()),
+        ErrorKind::AddrNotAvailable => Some(Why::Missing(foreign(address.ip()))),
         _ => None,
     };
-    match why {
-        Some(why) => Error::new(error.kind(), format!("{error}: {why}")),
-        None => error,
-    }
+    Blocked { error, why }
 }
 
 /// ip-sysctl: ports below `ip_unprivileged_port_start`, 1024 unless it is set, need CAP_NET_BIND_SERVICE (capabilities(7)).
@@ -40,35 +92,30 @@ fn privilege(port: u16) -> Option<String> {
     (port < start).then(|| format!("ports below {start} need CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start={port}"))
 }
 
-fn foreign(ip: IpAddr) -> Option<String> {
-    Some(match ip {
+fn foreign(ip: IpAddr) -> String {
+    match ip {
         IpAddr::V4(_) => "no interface of this machine has the address".to_owned(),
         IpAddr::V6(ip) => format!(
             "no interface of this machine has the address; `ip -6 route add local {ip}/128 dev lo`, or a whole range so, makes it local"
         ),
-    })
+    }
 }
 
 /// Who has an address, as far as this process may see: other users' sockets have a number, but no name.
-fn holder(protocol: Protocol, address: SocketAddr) -> Option<String> {
+fn holder(protocol: Protocol, address: SocketAddr) -> Option<Why> {
     let sockets = sockets(protocol, address);
     if sockets.is_empty() {
         return None;
     }
-    let mut found: Vec<String> = Vec::new();
+    let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         if descriptors(&process.path()).any(|socket| sockets.contains(&socket)) {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            let own = if pid == std::process::id() { ", this gateway itself" } else { "" };
-            found.push(format!("{} (pid {pid}{own})", name.trim_end()));
+            found.push(Holder { name: name.trim_end().to_owned(), pid });
         }
     }
-    Some(if found.is_empty() {
-        "a process of another user, or of another container, has it".to_owned()
-    } else {
-        format!("{} has it", found.join(", "))
-    })
+    Some(if found.is_empty() { Why::HeldUnseen } else { Why::Held(found) })
 }
 
 /// The sockets among a process's descriptors (proc_pid_fd(5)); none of a process that may not be looked at.
@@ -146,6 +193,17 @@ mod tests {
             }
         }
         drop((tcp, udp));
+    }
+
+    #[test]
+    fn processes_are_known_by_their_names() {
+        let held = |names: &[&str]| {
+            let holders = names.iter().zip(7..).map(|(name, pid)| Holder { name: (*name).to_owned(), pid }).collect();
+            Blocked { error: ErrorKind::AddrInUse.into(), why: Some(Why::Held(holders)) }
+        };
+        assert!(held(&["sluicegate"]).is_held_by("sluicegate") && !held(&["sluicegate", "nginx"]).is_held_by("sluicegate"));
+        assert!(!Blocked { error: ErrorKind::AddrInUse.into(), why: Some(Why::HeldUnseen) }.is_held_by("sluicegate"));
+        assert_eq!(held(&["sluicegate", "nginx"]).to_string(), "address in use: sluicegate (pid 7), nginx (pid 8) has it");
     }
 
     #[test]

@@ -38,8 +38,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sluicegate_model::persistent::Map;
-use sluicegate_model::shelf::Shelf;
 use sluicegate_model::snapshot::Snapshot;
+use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ pub use self::http::{Arrived, Asked, Outcome, Preview, preview};
 pub use access::{AccessLog, AccessLogTarget};
 use adopted::Adopted;
 use binding::Binding;
-pub use blocked::try_listen;
+pub use blocked::{Blocked, try_listen};
 use descriptors::{Descriptors, Room};
 use listener::SocketSet;
 use overload::Watcher;
@@ -72,7 +72,7 @@ pub struct Config {
     /// Returns free memory to the system.
     pub release: Release,
     /// Where pools of balancers leave what they know, and find what an earlier start left.
-    pub shelf: Arc<Shelf>,
+    pub state_store: Arc<StateStore>,
 }
 
 /// An address that could not be bound.
@@ -169,8 +169,8 @@ impl Proxy {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             let (published, stats, serving, admission) = (receiver.clone(), stats.clone(), serving.clone(), admission.clone());
             let log = access_log.as_ref().map(access::Writer::log);
-            let shelf = config.shelf.clone();
-            let worker = worker::Worker { index, cpu, release: config.release, log, admission, published, stats, serving, shelf };
+            let state_store = config.state_store.clone();
+            let worker = worker::Worker { index, cpu, release: config.release, log, admission, published, stats, serving, state_store };
             // The event loop belongs to its thread; its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {

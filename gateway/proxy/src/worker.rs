@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sluicegate_model::shelf::Shelf;
 use sluicegate_model::snapshot::Snapshot;
+use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
@@ -40,7 +40,7 @@ pub(crate) struct Worker {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) state_store: Arc<StateStore>,
 }
 
 /// What the connections of each protocol share. One thread: no locks.
@@ -55,7 +55,7 @@ struct Shared {
     leaving: RefCell<Leaving>,
     /// This worker's number, and where its pools leave what they know.
     index: usize,
-    shelf: Arc<Shelf>,
+    state_store: Arc<StateStore>,
 }
 
 impl Shared {
@@ -68,7 +68,7 @@ impl Shared {
         let tls = Rc::new(Tls::new(http.clone(), tcp.clone()));
         let (udp, clients) = (Rc::new(Udp::new(core.clone())), Rc::new(Clients::new(tls)));
         let leaving = RefCell::default();
-        Self { core, endpoints, exchanges, http, udp, clients, leaving, index: worker.index, shelf: worker.shelf.clone() }
+        Self { core, endpoints, exchanges, http, udp, clients, leaving, index: worker.index, state_store: worker.state_store.clone() }
     }
 
     /// Serves a snapshot from now on. Costs by what it changes.
@@ -80,7 +80,7 @@ impl Shared {
         changes.services.fetch_add(delta.services.len() as u64, Ordering::Relaxed);
         changes.listeners.fetch_add(delta.listeners.len() as u64, Ordering::Relaxed);
         let mut decider = self.core.decider.borrow_mut();
-        decider.hand_over(&delta, &self.shelf, self.index);
+        decider.hand_over(&delta, &self.state_store, self.index);
         decider.retain(&last, &delta);
         drop(decider);
         let gone = delta.endpoints_gone();
@@ -89,7 +89,7 @@ impl Shared {
         self.core.show(view.clone());
         let closed = delta.closed_to_http();
         if !closed.is_empty() {
-            self.http.closings.close(|address| closed.contains(&address));
+            self.http.open.close(|address| closed.contains(&address));
         }
     }
 
@@ -112,13 +112,13 @@ impl Shared {
     fn look_after_plugins(&self) {
         let mut decider = self.core.decider.borrow_mut();
         decider.settle();
-        decider.put_aside(&self.shelf, self.index);
+        decider.put_aside(&self.state_store, self.index);
     }
 
     /// What is looked at once a second, whether the worker stops or not.
     fn second(&self) {
         self.udp.expire();
-        self.http.closings.second(&self.core.stats.clients);
+        self.http.open.second(&self.core.stats.clients);
         self.core.renew_date();
     }
 }
@@ -177,7 +177,7 @@ impl Worker {
             datagrams.leave().await;
         }
         shared.core.stopping.set(true);
-        shared.http.closings.drain();
+        shared.http.open.drain();
         let drained = async {
             loop {
                 let waiting = shared.udp.is_waiting();
@@ -201,7 +201,7 @@ impl Worker {
                 "connections were still open, or answers awaited, when the grace period ended"
             );
         }
-        shared.core.decider.borrow_mut().put_all_aside(&shared.shelf, shared.index);
+        shared.core.decider.borrow_mut().put_all_aside(&shared.state_store, shared.index);
     }
 }
 

@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use sluicegate_config::diagnose::Diagnosis;
-use sluicegate_config::plan::Settings;
 use sluicegate_control::allocate::Allocator;
-use sluicegate_control::controller::{Controller, Options};
 use sluicegate_model::fault::Severity;
 
+use super::loaded::{self, For, Loaded};
 use super::{fail, flags, out, out_json, reach};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -33,28 +31,14 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn execute(self) -> ExitCode {
-        let loader = match super::loader() {
-            Ok(loader) => loader.offline(),
-            Err(error) => return fail(error),
-        };
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(error),
-        };
         // A faulty configuration object is among the faults below.
         let settled = flags::settle(self.paths.clone(), flags::Process::default(), self.network).unwrap_or_default();
         let allocator = Allocator::in_memory(settled.ranges.clone());
-        let settings = Settings { here: settled.here.clone(), loopback_endpoints: settled.loopback_endpoints, ..Settings::default() };
-        let options = Options {
-            paths: self.paths,
-            settings,
-            builtins: crate::builtin,
-            trusted_keys: settled.trusted_keys.clone(),
-            admin: Some(settled.admin_address),
-            turns: Default::default(),
+        let loaded = match loaded::load(self.paths, &settled, allocator, For::Judging) {
+            Ok(loaded) => loaded,
+            Err(error) => return fail(error),
         };
-        let mut controller = Controller::new(options, loader, allocator).judging();
-        let (snapshot, mut status) = runtime.block_on(controller.once(Duration::from_secs(2)));
+        let Loaded { controller, snapshot, mut status } = loaded;
         status.faults.extend(Diagnosis::new(controller.objects()).all(controller.plan()));
         status.faults.extend(reach::routes(&snapshot, controller.plan()));
         status.faults.extend(reach::addresses(controller.objects(), controller.plan(), &settled.nodeport_addresses));

@@ -16,9 +16,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sluicegate_config::objects::Objects;
-use sluicegate_config::plan::{Plan, Settings};
+use sluicegate_config::plan::Plan;
 use sluicegate_control::allocate::Allocator;
-use sluicegate_control::controller::{Controller, Options};
 use sluicegate_decide::way::{self, Forwarded, Unrouted};
 use sluicegate_model::escape;
 use sluicegate_model::family::IpFamily;
@@ -28,6 +27,7 @@ use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Front, Listener, RouterRung, ServiceSide, Snapshot, Target, TlsMode};
 use sluicegate_model::status::Status;
 
+use super::loaded::{self, For, Loaded};
 use super::{fail, flags, out};
 use ask::AskedRouters;
 
@@ -127,26 +127,16 @@ impl Arguments {
             Ok(settled) => settled,
             Err(error) => return fail(error),
         };
-        let loader = match super::loader() {
-            Ok(loader) => loader.guarding(settled.admin_address),
-            Err(error) => return fail(error),
-        };
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(error),
-        };
         let running = if self.state_dir.is_none() { running(settled.admin_address) } else { None };
         let allocator = match &running {
             Some(services) => Allocator::of_running(services, settled.ranges.clone()),
             None => Allocator::read_only(&settled.state_dir, settled.ranges.clone()),
         };
-        // Without node addresses: a machine that lacks them can be asked too.
-        let settings = Settings { here: settled.here.clone(), loopback_endpoints: settled.loopback_endpoints, ..Settings::default() };
-        let trusted_keys = settled.trusted_keys.clone();
-        let admin = Some(settled.admin_address);
-        let options = Options { paths, settings, builtins: crate::builtin, trusted_keys, admin, turns: Default::default() };
-        let mut controller = Controller::new(options, loader, allocator);
-        let (snapshot, status) = runtime.block_on(controller.once(Duration::from_secs(2)));
+        let loaded = match loaded::load(paths, &settled, allocator, For::Deciding) {
+            Ok(loaded) => loaded,
+            Err(error) => return fail(error),
+        };
+        let Loaded { controller, snapshot, status } = &loaded;
         let errors = status.faults.iter().filter(|f| f.severity == Severity::Error).count();
         let mut story = Story::default();
         if errors > 0 {
@@ -155,7 +145,7 @@ impl Arguments {
         if running.is_some() {
             story.say("note", format!("node ports and addresses are those of the gateway that answers at {}", settled.admin_address));
         }
-        let world = World { objects: controller.objects(), snapshot: &snapshot, plan: controller.plan(), status: &status };
+        let world = World { objects: controller.objects(), snapshot, plan: controller.plan(), status };
         let ended = world.explain(&asked, &mut story);
         out(story.0.trim_end());
         match ended {

@@ -61,6 +61,9 @@ pub(super) struct Arguments {
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     output: Form,
+    /// Go on, and show what changes: rows or objects that are others than a second ago
+    #[arg(short, long)]
+    watch: bool,
 }
 
 /// From which gateway, and how.
@@ -76,7 +79,7 @@ pub(super) struct From {
 
 impl Arguments {
     pub(super) fn execute(self) -> ExitCode {
-        show(self.what, self.admin_address, self.output)
+        show(self.what, self.admin_address, self.output, self.watch)
     }
 }
 
@@ -86,50 +89,88 @@ pub(super) fn list_plugins(from: &From) -> ExitCode {
         Output::Table => Form::Table,
         Output::Json => Form::Json,
     };
-    show(What::Plugins, from.admin_address, form)
+    show(What::Plugins, from.admin_address, form, false)
 }
 
-fn show(what: What, admin_address: SocketAddr, form: Form) -> ExitCode {
-    let path = match what {
-        What::Services => "services",
-        What::Endpoints => "endpoints",
-        What::Listeners => "listeners",
-        What::Plugins => "plugins",
-        What::Faults => "faults",
-        What::GatewayClasses => "objects/gatewayclasses",
-        What::Gateways => "objects/gateways",
-        What::HttpRoutes => "objects/httproutes",
-        What::GrpcRoutes => "objects/grpcroutes",
-        What::TlsRoutes => "objects/tlsroutes",
-        What::TcpRoutes => "objects/tcproutes",
-        What::UdpRoutes => "objects/udproutes",
-    };
-    let url = format!("http://{}/api/v1/{path}", admin_address);
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
-    let text = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
-    let rows = match text.map_err(|e| e.to_string()).and_then(|text| serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())) {
-        Ok(rows) => rows,
-        Err(error) => return fail(format!("{url}: {error}; is the gateway running, and is this its --admin-address?")),
-    };
-    match form {
-        Form::Json => out_json(format_args!("{rows:#}")),
-        Form::Yaml => out(super::crds::yaml(&rows).trim_end()),
-        Form::Table | Form::Wide => {
-            let wide = matches!(form, Form::Wide);
-            let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-            out(table(&match what {
-                What::Services => services(rows),
-                What::Endpoints => endpoints(rows),
-                What::Listeners => listeners(rows),
-                What::Plugins => plugins(rows),
-                What::Faults => faults(rows),
-                What::GatewayClasses => objects::classes(rows),
-                What::Gateways => objects::gateways(rows, wide),
-                What::HttpRoutes | What::GrpcRoutes | What::TlsRoutes | What::TcpRoutes | What::UdpRoutes => objects::routes(rows, wide),
-            }));
+/// How often it is looked what has changed.
+const WATCH: Duration = Duration::from_secs(1);
+
+fn show(what: What, admin_address: SocketAddr, form: Form, watch: bool) -> ExitCode {
+    let mut shown = Vec::new();
+    let mut widths = Vec::new();
+    loop {
+        let rows = match what.fetch(admin_address) {
+            Ok(rows) => rows,
+            Err(error) => return fail(error),
+        };
+        match form {
+            Form::Json | Form::Yaml => {
+                let all = rows.as_array().cloned().unwrap_or_default();
+                let new: Vec<&Value> = all.iter().filter(|row| !shown.contains(*row)).collect();
+                if !new.is_empty() || shown.is_empty() {
+                    match form {
+                        Form::Json => out_json(format_args!("{:#}", serde_json::json!(new))),
+                        _ => out(super::crds::yaml(&serde_json::json!(new)).trim_end()),
+                    }
+                }
+                shown = all;
+            }
+            Form::Table | Form::Wide => {
+                let table = what.table(rows.as_array().map(Vec::as_slice).unwrap_or_default(), matches!(form, Form::Wide));
+                let all: Vec<Value> = table.iter().map(|row| serde_json::json!(row)).collect();
+                let new: Vec<Vec<String>> =
+                    table.into_iter().zip(&all).filter(|(_, row)| !shown.contains(*row)).map(|(row, _)| row).collect();
+                if !new.is_empty() {
+                    out(aligned(&new, &mut widths));
+                }
+                shown = all;
+            }
+        }
+        if !watch {
+            return ExitCode::SUCCESS;
+        }
+        std::thread::sleep(WATCH);
+    }
+}
+
+impl What {
+    /// What the admin API says of it.
+    fn fetch(self, admin_address: SocketAddr) -> Result<Value, String> {
+        let path = match self {
+            Self::Services => "services",
+            Self::Endpoints => "endpoints",
+            Self::Listeners => "listeners",
+            Self::Plugins => "plugins",
+            Self::Faults => "faults",
+            Self::GatewayClasses => "objects/gatewayclasses",
+            Self::Gateways => "objects/gateways",
+            Self::HttpRoutes => "objects/httproutes",
+            Self::GrpcRoutes => "objects/grpcroutes",
+            Self::TlsRoutes => "objects/tlsroutes",
+            Self::TcpRoutes => "objects/tcproutes",
+            Self::UdpRoutes => "objects/udproutes",
+        };
+        let url = format!("http://{admin_address}/api/v1/{path}");
+        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
+        let text = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
+        text.map_err(|error| error.to_string())
+            .and_then(|text| serde_json::from_str::<Value>(&text).map_err(|error| error.to_string()))
+            .map_err(|error| format!("{url}: {error}; is the gateway running, and is this its --admin-address?"))
+    }
+
+    /// Its head and its rows.
+    fn table(self, rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+        match self {
+            Self::Services => services(rows),
+            Self::Endpoints => endpoints(rows),
+            Self::Listeners => listeners(rows),
+            Self::Plugins => plugins(rows),
+            Self::Faults => faults(rows),
+            Self::GatewayClasses => objects::classes(rows),
+            Self::Gateways => objects::gateways(rows, wide),
+            Self::HttpRoutes | Self::GrpcRoutes | Self::TlsRoutes | Self::TcpRoutes | Self::UdpRoutes => objects::routes(rows, wide),
         }
     }
-    ExitCode::SUCCESS
 }
 
 pub(super) fn text(value: &Value, pointer: &str) -> String {
@@ -226,11 +267,18 @@ fn faults(rows: &[Value]) -> Vec<Vec<String>> {
 
 /// Columns as wide as their widest cell. Whatever is in a cell stays in it.
 pub(super) fn table(table: &[Vec<String>]) -> String {
+    aligned(table, &mut Vec::new())
+}
+
+/// As [`table`], with columns at least as wide as they were, which they remember.
+fn aligned(table: &[Vec<String>], widths: &mut Vec<usize>) -> String {
     let table: Vec<Vec<_>> = table.iter().map(|row| row.iter().map(|cell| escape::line(cell)).collect()).collect();
-    let columns = table.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns).map(|c| table.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
+    for row in &table {
+        widths.resize(widths.len().max(row.len()), 0);
+        row.iter().zip(widths.iter_mut()).for_each(|(cell, width)| *width = (*width).max(cell.chars().count()));
+    }
     let line = |row: &Vec<std::borrow::Cow<'_, str>>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = row.iter().zip(widths.iter()).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     };
     table.iter().map(line).collect::<Vec<_>>().join("\n")

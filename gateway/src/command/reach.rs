@@ -52,7 +52,7 @@ pub(super) fn addresses(objects: &Objects, plan: &Plan, nodeport_addresses: &[Ip
     let here = node_addresses(nodeport_addresses).ok().filter(|all| !all.is_empty()).unwrap_or_else(wildcards);
     let mut faults = Vec::new();
     for listener in plan.listeners.iter().take(MOST) {
-        let node_port = listener.name.starts_with("node port of ");
+        let node_port = listener.node_port;
         if node_port && !fixed.contains(&i32::from(listener.address.port())) {
             continue;
         }
@@ -64,7 +64,8 @@ pub(super) fn addresses(objects: &Objects, plan: &Plan, nodeport_addresses: &[Ip
         };
         for address in at {
             let Err(error) = try_listen(listener.front.protocol(), address) else { continue };
-            if error.kind() == std::io::ErrorKind::AddrInUse && is_ours(&error.to_string()) {
+            // A gateway that runs already has what it serves: checking its files before they are its configuration must not tell of that.
+            if error.is_held_by("sluicegate") {
                 continue;
             }
             let protocol = if listener.front.protocol() == Protocol::Udp { "UDP " } else { "" };
@@ -73,22 +74,4 @@ pub(super) fn addresses(objects: &Objects, plan: &Plan, nodeport_addresses: &[Ip
         }
     }
     faults
-}
-
-/// A gateway that runs already has what it serves: checking its files before they are its configuration must not tell of that.
-fn is_ours(error: &str) -> bool {
-    let holders = error.rsplit(": ").next().and_then(|holders| holders.strip_suffix(" has it")).unwrap_or_default();
-    !holders.is_empty() && holders.split(", ").all(|holder| holder.starts_with("sluicegate (pid "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_running_gateway_is_known_by_its_name() {
-        assert!(is_ours("Address already in use (os error 98): sluicegate (pid 7) has it"));
-        assert!(!is_ours("Address already in use (os error 98): sluicegate (pid 7), nginx (pid 8) has it"));
-        assert!(!is_ours("Address already in use (os error 98): a process of another user, or of another container, has it"));
-    }
 }

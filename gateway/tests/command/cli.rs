@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::{run, sluicegate};
 
 const GATEWAY: &str = r#"
 apiVersion: v1
@@ -41,17 +43,6 @@ spec:
       - matches: [{path: {type: Exact, value: /old}}]
         filters: [{type: RequestRedirect, requestRedirect: {hostname: new.example, statusCode: 301}}]
 "#;
-
-fn sluicegate(folder: &Path) -> Command {
-    let mut command = crate::binary();
-    command.current_dir(folder).env("HOME", folder).env_remove("XDG_STATE_HOME").env_remove("SLUICEGATE_LOG");
-    command
-}
-
-fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = sluicegate(folder).args(arguments).output().expect("runs");
-    (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"))
-}
 
 fn folder(yaml: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -135,6 +126,13 @@ fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
     assert!(run(folder.path(), &["get", "endpoints", "--admin-address", &admin]).1.contains("127.0.0.2:80"));
     assert!(run(folder.path(), &["plugin", "list", "--admin-address", &admin]).1.contains("least-request"));
     assert_eq!(run(folder.path(), &["get", "faults", "--admin-address", &admin]).1.trim(), "SEVERITY  PLACE  OBJECT  FAULT  EXPECTED");
+    let mut watching = sluicegate(folder.path())
+        .args(["get", "faults", "--watch", "--admin-address", &admin])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut watched = BufReader::new(watching.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    assert_eq!(watched.next().as_deref(), Some("SEVERITY  PLACE  OBJECT  FAULT  EXPECTED"));
     let all = std::fs::read_to_string(folder.path().join("all.yaml")).expect("read");
     let bad = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {ports: [{port: 0}]}\n";
     std::fs::write(folder.path().join("all.yaml"), all + bad).expect("written");
@@ -148,6 +146,11 @@ fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
         }
         assert!(Instant::now() < deadline + Duration::from_secs(20), "{out}");
     }
+    // A row that was there is not shown again.
+    let row = watched.next().expect("what is new is shown");
+    assert!(row.starts_with("error") && row.contains("Service default/bad"), "{row}");
+    watching.kill().expect("ended");
+    watching.wait().expect("ended");
     let (code, out, _) = run(folder.path(), &["plugin", "history", "least-request", "--admin-address", &admin]);
     assert_eq!((code, out.lines().count(), out.contains("loaded  1           0.1.0")), (Some(0), 2, true), "{out}");
     let (code, _, err) = run(folder.path(), &["plugin", "rollback", "least-request", "--admin-address", &admin]);

@@ -33,10 +33,8 @@ spec:
 
 /// What is told of a topic, its further lines in one.
 fn told(folder: &std::path::Path, port: &str, arguments: &[&str]) -> Vec<(String, String)> {
-    let mut command = crate::binary();
-    command.current_dir(folder).env("HOME", folder).args(["explain", "all.yaml", "--state-dir", "state", "--port", port]).args(arguments);
-    let output = command.output().expect("runs");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let words = [&["explain", "all.yaml", "--state-dir", "state", "--port", port], arguments].concat();
+    let (_, text, _) = crate::run(folder, &words);
     let mut topics: Vec<(String, String)> = Vec::new();
     for line in text.lines() {
         let (topic, rest) = line.split_at(line.len().min(10));

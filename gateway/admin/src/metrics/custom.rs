@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use sluicegate_model::commons::metrics::{Family, Kind, Reading};
+use sluicegate_model::shared::metrics::{Family, Kind, Reading};
 use sluicegate_model::status::{PluginStatus, Status};
 
 use super::family::{LabelSet, Labels, describe, family};
@@ -39,14 +39,14 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
         }
     }
     let of = |p: &PluginStatus| -> Labels { vec![("plugin", p.name.clone()), ("kind", p.kind.to_string())] };
-    let live = || status.plugins.iter().filter_map(|p| Some((p, &p.generation.as_deref()?.commons)));
-    let refused = live().map(|(p, commons)| (of(p), ConstCounter::new(commons.metrics.refused())));
+    let live = || status.plugins.iter().filter_map(|p| Some((p, &p.generation.as_deref()?.shared)));
+    let refused = live().map(|(p, shared)| (of(p), ConstCounter::new(shared.metrics.refused())));
     family(e, "plugin_metric_refusals", "Metrics, series and values of the plugin's own that were refused", refused)?;
     let hidden = status.plugins.iter().map(|p| (of(p), ConstGauge::new(hidden.get(p.name.as_str()).copied().unwrap_or(0))));
     family(e, "plugin_metric_hidden", "Series of the plugin's own that another plugin's of the same name and another type hide", hidden)?;
-    let memory = live().map(|(p, commons)| (of(p), ConstGauge::new(i64::try_from(commons.memory.load(Relaxed)).unwrap_or(i64::MAX))));
+    let memory = live().map(|(p, shared)| (of(p), ConstGauge::new(i64::try_from(shared.memory.load(Relaxed)).unwrap_or(i64::MAX))));
     family(e, "plugin_held_memory_bytes", "Linear memory that the instances of all workers hold now", memory)?;
-    let shared: Vec<(Labels, (usize, usize, u64))> = live().map(|(p, commons)| (of(p), commons.shared.figures())).collect();
+    let shared: Vec<(Labels, (usize, usize, u64))> = live().map(|(p, shared)| (of(p), shared.state.figures())).collect();
     let gauge = |of: fn(&(usize, usize, u64)) -> usize| {
         shared.iter().map(move |(labels, figures)| (labels.clone(), ConstGauge::new(i64::try_from(of(figures)).unwrap_or(i64::MAX))))
     };
@@ -62,7 +62,7 @@ fn gather(status: &Status) -> (BTreeMap<String, Shown>, BTreeMap<&str, i64>) {
     let mut plugins: Vec<_> = status.plugins.iter().filter_map(|p| Some((p.name.as_str(), p.generation.as_deref()?))).collect();
     plugins.sort_by_key(|(name, _)| *name);
     for (plugin, generation) in plugins {
-        for (family, rows) in generation.commons.metrics.read() {
+        for (family, rows) in generation.shared.metrics.read() {
             let definition = &family.definition;
             let fresh = || Shown { help: definition.help.clone(), kind: definition.kind, rows: Vec::new() };
             let shown = families.entry(definition.name.clone()).or_insert_with(fresh);

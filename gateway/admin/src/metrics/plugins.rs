@@ -11,7 +11,7 @@ use super::family::{Labels, count, family};
 
 pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
     let plugins = || status.plugins.iter().filter_map(|p| Some((labels(p), p.generation.as_deref()?)));
-    let counts: Vec<(Labels, [u64; 6])> = status.plugins.iter().map(|p| (labels(p), p.tally.counts())).collect();
+    let counts: Vec<(Labels, [u64; 6])> = status.plugins.iter().map(|p| (labels(p), p.counters.counts())).collect();
     let count_of = |which: usize| counts.iter().map(move |(l, counts)| (l.clone(), ConstCounter::new(counts[which])));
     family(e, "plugin_calls", "Calls", count_of(0))?;
     family(e, "plugin_failures", "Traps, deadline overruns and answers out of range", count_of(1))?;

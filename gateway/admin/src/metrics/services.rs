@@ -69,6 +69,6 @@ pub(super) fn of(service: &ServiceStatus, port: &PortStatus) -> Labels {
         ("namespace", service.namespace.clone()),
         ("service", service.name.clone()),
         ("port", port.port.to_string()),
-        ("protocol", port.protocol.clone()),
+        ("protocol", port.protocol.to_string()),
     ]
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use sluicegate_model::route::PortProtocol;
 use sluicegate_model::stats::{UdpDrop, UdpStats};
 use sluicegate_model::status::Status;
 
@@ -13,7 +14,8 @@ use super::family::{and, count, family};
 use super::services::of;
 
 pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
-    let ports = || status.services.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))).filter(|(_, p)| p.protocol == "UDP");
+    let ports =
+        || status.services.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))).filter(|(_, p)| p.protocol == PortProtocol::Udp);
     let one = |read: fn(&UdpStats) -> &AtomicU64| ports().map(move |(s, p)| (of(s, p), ConstCounter::new(count(read(&p.stats.udp)))));
     let both = |to_endpoints: fn(&UdpStats) -> &AtomicU64, to_clients: fn(&UdpStats) -> &AtomicU64| {
         ports().flat_map(move |(s, p)| {

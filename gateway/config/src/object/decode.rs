@@ -16,9 +16,27 @@ use crate::validate::custom;
 /// Types a document. An object is returned also when it has faults, if its key and type could be told; it is then only good for finding more:
 /// something else stands where its fields are wrong. A [`foreign`] document has neither.
 pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
+    let Decoded { object, faults, .. } = decode_whole(document);
+    (object, faults)
+}
+
+/// What a document was made into.
+#[derive(Default)]
+pub struct Decoded {
+    /// See [`decode`].
+    pub object: Option<Object>,
+    /// What is wrong with it.
+    pub faults: Vec<Fault>,
+    /// How many of the faults are fields that its kind does not have. If there are no others, the object is as good as without those.
+    pub unknown_fields: usize,
+}
+
+/// As [`decode`], for who has to tell unknown fields from what is wrong otherwise.
+pub fn decode_whole(document: Document) -> Decoded {
     if foreign(&document).is_some() {
-        return (None, Vec::new());
+        return Decoded::default();
     }
+    let only = |faults| Decoded { faults, ..Decoded::default() };
     let Document { value, origin, readings } = document;
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (api, kind) = (text("/apiVersion"), text("/kind"));
@@ -33,16 +51,16 @@ pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
     if api.is_empty() || kind.is_empty() {
         let message = format!("{} is not set", if kind.is_empty() { "kind" } else { "apiVersion" });
         let expected = Some("a Kubernetes object: apiVersion, kind, metadata, spec".to_owned());
-        return (None, vec![Fault { object: None, ..error(&origin, &key, "", message, expected) }]);
+        return only(vec![Fault { object: None, ..error(&origin, &key, "", message, expected) }]);
     }
     if key.name.is_empty() {
         match name(&value, &origin, api, kind) {
             Ok(name) => key.name = name,
-            Err(message) => return (None, nameless(&origin, &key, message, readings)),
+            Err(message) => return only(nameless(&origin, &key, message, readings)),
         }
     }
-    let mut faults = Vec::new();
-    let typed = Typed { api, kind, value: &value, origin: &origin, key: &key };
+    let (mut faults, mut unknown_fields) = (Vec::new(), 0);
+    let mut typed = Typed { unknown_fields: &mut unknown_fields, api, kind, value: &value, origin: &origin, key: &key };
     let body = match (api, kind) {
         ("v1", "Service") => typed.kubernetes(Body::Service, &mut faults),
         ("v1", "Pod") => typed.kubernetes(Body::Pod, &mut faults),
@@ -80,7 +98,7 @@ pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
         body
     });
     let object = object.map(|body| Object { key, body, value: Given::new(value), origin });
-    (object, faults)
+    Decoded { object, faults, unknown_fields }
 }
 
 /// The name of an object that says none outright.
@@ -156,11 +174,13 @@ struct Typed<'d> {
     value: &'d Value,
     origin: &'d Origin,
     key: &'d ObjectKey,
+    /// See [`Decoded`].
+    unknown_fields: &'d mut usize,
 }
 
 impl Typed<'_> {
     /// A kind of Kubernetes' own, in the API server's words.
-    fn kubernetes<T: DeserializeOwned>(&self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
+    fn kubernetes<T: DeserializeOwned>(&mut self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
         let read = typed::read::<T>(&self.without_nulls());
         faults.extend(read.wrong.iter().map(|(path, what)| {
             let words = self.unmarshal(path, what);
@@ -171,18 +191,20 @@ impl Typed<'_> {
             };
             self.error(path, words.unwrap_or_else(|| if path.is_empty() { what } else { format!("{path}: {what}") }))
         }));
+        *self.unknown_fields += read.unknown.len();
         faults.extend(read.unknown.iter().map(|path| self.error(path, go::unknown_field(self.api, self.kind, path))));
         read.body.map(|body| wrap(Box::new(body)))
     }
 
     /// A kind of the Gateway API, with the defaults of its schema. That judges it, when all is validated; what serde finds wrong only counts if nothing
     /// could be read.
-    fn custom<T: DeserializeOwned>(&self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
+    fn custom<T: DeserializeOwned>(&mut self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
         let mut value = self.without_nulls().into_owned();
         custom::set_defaults(self.kind, &mut value);
         let read = typed::read::<T>(&value);
         let metadata = read.unknown.into_iter().filter(|path| path.starts_with("metadata."));
         let unknown: Vec<String> = metadata.chain(custom::unknown_fields(self.kind, self.value)).collect();
+        *self.unknown_fields += unknown.len();
         faults.extend(unknown.iter().map(|path| self.error(path, go::unknown_field(self.api, self.kind, path))));
         for (path, what) in read.wrong.iter().filter(|(path, _)| read.body.is_none() || path.starts_with("metadata")) {
             let words = self.unmarshal(path, what);
@@ -192,7 +214,7 @@ impl Typed<'_> {
     }
 
     /// A kind of ours; of an unknown field the most similar one is named.
-    fn ours<T: DeserializeOwned>(&self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
+    fn ours<T: DeserializeOwned>(&mut self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
         let read = typed::read::<T>(self.value);
         let message = |path: &str, what: &Misfit| if path.is_empty() { what.to_string() } else { format!("{path}: {what}") };
         faults.extend(read.wrong.iter().map(|(path, what)| self.error(path, message(path, what))));
@@ -201,6 +223,7 @@ impl Typed<'_> {
             let field = path.rsplit('.').next().unwrap_or(path);
             let close = ours::FIELDS.iter().map(|known| (strsim::jaro_winkler(field, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
             let hint = close.filter(|(score, _)| *score > 0.8).map(|(_, known)| format!("did you mean {known:?}?"));
+            *self.unknown_fields += 1;
             faults.push(error(self.origin, self.key, path, format!("unknown field {path:?}"), hint));
         }
         read.body.map(|body| wrap(Box::new(body)))

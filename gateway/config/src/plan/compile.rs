@@ -10,6 +10,7 @@ use sluicegate_model::allowed_file::AllowedFiles;
 use sluicegate_model::rollout::{Canary, Shadow};
 
 use super::effect::Counted;
+use super::references::Refused;
 use super::settings::Defaults;
 use super::*;
 use crate::object::error;
@@ -86,7 +87,7 @@ pub(super) struct Compiler<'a> {
     /// Of all objects, as far as they are made: routes before Gateways.
     pub(super) parts: &'a HashMap<ObjectKey, Part>,
     /// References to Secrets and ConfigMaps that may not be used, and why.
-    pub(super) refused: Vec<Refusal>,
+    pub(super) refused: Vec<Refused>,
     reads: RefCell<BTreeSet<Read>>,
 }
 

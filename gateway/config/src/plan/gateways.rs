@@ -5,8 +5,9 @@ use sluicegate_model::route::Transport;
 
 use super::compile::Compiler;
 use super::effect::Way;
+use super::references::Refused;
 use super::routes::{Allowed, attach, configuration};
-use super::tls::passthrough;
+use super::tls::{FRONTEND, passthrough};
 use super::*;
 use crate::object::{Body, error, warning};
 
@@ -172,8 +173,7 @@ impl Compiler<'_> {
                             }
                         }
                     }
-                    policies.retain(|_| !served);
-                    policies
+                    if served { Vec::new() } else { policies }
                 });
                 if let Ok(policies) = &accepted
                     && let Some(policy) = policies.first()
@@ -229,9 +229,9 @@ impl Compiler<'_> {
         };
         let passthrough = match passthrough(&listener.protocol, listener.tls.as_ref()) {
             Ok(passthrough) => passthrough,
-            Err(wrong) => {
+            Err((field, wrong)) => {
                 let path = format!("{path}.tls");
-                let message = if wrong.starts_with("mode") { format!("{path}.{wrong}") } else { format!("{path}: {wrong}") };
+                let message = format!("{path}{field}: {wrong}");
                 planned.accepted = Err(Refusal::new("UnsupportedValue", message.clone()));
                 self.part.faults.push(error(&object.origin, &object.key, &path, message, None));
                 return;
@@ -275,8 +275,7 @@ impl Compiler<'_> {
             ("TLS", false) => Some(PlannedTlsMode::Tcp(self.gateway_tls(object, gateway, i, policy, &[]))),
             _ => None,
         };
-        let refused = self.refused[before..].to_vec();
-        references(planned, &refused, listener);
+        references(planned, &self.refused[before..], listener);
         let front = match (mode, transport) {
             (Some(mode), _) => PlannedFront::Tls(vec![PlannedTlsHost { hostname, mode, target }]),
             (None, Transport::Http) => PlannedFront::Http(vec![(hostname, target)]),
@@ -286,7 +285,7 @@ impl Compiler<'_> {
         for ip in addresses {
             let address = SocketAddr::new(*ip, port);
             let (name, front, settings) = (name.clone(), front.clone(), settings.clone());
-            self.listen(object, &path, PlannedListener { address, name, front, settings });
+            self.listen(object, &path, PlannedListener { address, name, front, settings, node_port: false });
         }
     }
 
@@ -312,10 +311,11 @@ fn join(attached: &mut Vec<Attached>, route: &Arc<PlannedRoute>, hostnames: Vec<
 }
 
 /// What references to certificates and authorities that may not be used make of a listener.
-fn references(planned: &mut GatewayListener, refused: &[Refusal], listener: &GatewayListeners) {
-    let of_clients = |refusal: &&Refusal| refusal.message.starts_with("spec.tls.frontend");
+fn references(planned: &mut GatewayListener, refused: &[Refused], listener: &GatewayListeners) {
+    let of_clients = |refused: &&Refused| refused.path.starts_with(FRONTEND);
     let named = |reason| if reason == "RefNotPermitted" { reason } else { "InvalidCertificateRef" };
-    let certificate = refused.iter().find(|refusal| !of_clients(refusal)).map(|r| Refusal::new(named(r.reason), r.message.clone()));
+    let certificate =
+        refused.iter().find(|refused| !of_clients(refused)).map(|r| Refusal::new(named(r.refusal.reason), r.refusal.message.clone()));
     let none =
         listener.protocol == "HTTPS" && listener.tls.as_ref().is_none_or(|tls| tls.certificate_refs.as_ref().is_none_or(Vec::is_empty));
     let none =
@@ -323,7 +323,7 @@ fn references(planned: &mut GatewayListener, refused: &[Refusal], listener: &Gat
     if let Some(refusal) = certificate.or(none) {
         planned.resolved = Err(refusal);
     }
-    if let Some(refusal) = refused.iter().find(of_clients) {
+    if let Some(Refused { refusal, .. }) = refused.iter().find(of_clients) {
         let reason = match refusal.reason {
             "RefNotPermitted" => "RefNotPermitted",
             "InvalidKind" => "InvalidCACertificateKind",

@@ -71,32 +71,14 @@ const POLICIES: usize = 4;
 /// Objects that are to be made anew, by rank.
 type Dirty = [BTreeSet<ObjectKey>; RANKS];
 
-/// Services are planned before routes, these before Gateways, these before policies. None: nothing is planned of it.
-fn rank(object: &Object) -> Option<u8> {
-    match &object.body {
-        Body::Plugin(_)
-        | Body::GatewayClass(_)
-        | Body::Service(_)
-        | Body::HttpRoute(_)
-        | Body::GrpcRoute(_)
-        | Body::TlsRoute(_)
-        | Body::TcpRoute(_)
-        | Body::UdpRoute(_)
-        | Body::Gateway(_)
-        | Body::BackendTrafficPolicy(_)
-        | Body::ClientTrafficPolicy(_) => Some(rank_of(&object.key.kind)),
-        _ => None,
-    }
-}
-
-/// The rank of an object that is planned, by its kind.
-fn rank_of(kind: &str) -> u8 {
+/// Services are planned before routes, these before Gateways, these before policies. None: nothing is planned of objects of this kind.
+fn rank(kind: &str) -> Option<u8> {
     match kind {
-        "Plugin" | "GatewayClass" => 0,
-        "Service" => 1,
-        "Gateway" => 3,
-        _ if RouteKind::named(kind).is_some() => 2,
-        _ => 4,
+        "Plugin" | "GatewayClass" => Some(0),
+        "Service" => Some(1),
+        "Gateway" => Some(3),
+        "BackendTrafficPolicy" | "ClientTrafficPolicy" => Some(4),
+        _ => RouteKind::named(kind).map(|_| 2),
     }
 }
 
@@ -153,7 +135,7 @@ impl Planner {
         let new = objects.of_key(key).map(|object| &**object);
         let mut reads = vec![Read::Object(key.clone())];
         for object in [old, new].into_iter().flatten() {
-            if let Some(rank) = rank(object) {
+            if let Some(rank) = rank(&object.key.kind) {
                 dirty[usize::from(rank)].insert(key.clone());
             }
             reads.extend(targets(object).map(Read::Targeting));
@@ -168,13 +150,15 @@ impl Planner {
 
     fn dirty(&self, read: &Read, dirty: &mut Dirty) {
         for key in self.readers.get(read).into_iter().flatten() {
-            dirty[usize::from(rank_of(&key.kind))].insert(key.clone());
+            if let Some(rank) = rank(&key.kind) {
+                dirty[usize::from(rank)].insert(key.clone());
+            }
         }
     }
 
     fn make(&mut self, key: &ObjectKey, objects: &Objects, allocations: &Allocations, dirty: &mut Dirty, delta: &mut Delta) {
         delta.made += 1;
-        let object = objects.of_key(key);
+        let (object, Some(rank)) = (objects.of_key(key), rank(&key.kind)) else { return };
         let mut compiler = Compiler::new(objects, allocations, &self.settings, &self.defaults, &self.plugins, &self.parts);
         match object.map(|object| (object, &object.body)) {
             Some((object, Body::Plugin(plugin))) => compiler.plugin_object(object, plugin),
@@ -201,15 +185,14 @@ impl Planner {
         {
             *now = before.clone();
         }
-        self.replace(key, &old, &part, dirty, delta);
-        if object.is_some_and(|object| rank(object).is_some()) {
+        self.replace((rank, key), &old, &part, dirty, delta);
+        if object.is_some() {
             self.parts.insert(key.clone(), part);
         }
     }
 
     /// Joins a part with the others, in the place of the one before.
-    fn replace(&mut self, key: &ObjectKey, old: &Part, new: &Part, dirty: &mut Dirty, delta: &mut Delta) {
-        let rank = rank_of(&key.kind);
+    fn replace(&mut self, (rank, key): (u8, &ObjectKey), old: &Part, new: &Part, dirty: &mut Dirty, delta: &mut Delta) {
         for read in old.reads.difference(&new.reads) {
             if let Some(readers) = self.readers.get_mut(read) {
                 readers.remove(key);

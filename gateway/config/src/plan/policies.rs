@@ -105,10 +105,10 @@ pub(super) fn rank(policy: &Object, specificity: u8) -> Rank {
     (std::cmp::Reverse(specificity), created.is_empty(), created, policy.key.name.clone())
 }
 
-/// `creationTimestamp`; RFC 3339 in UTC sorts as text. Files seldom have one, and then the name decides.
-pub(super) fn created(policy: &Object) -> Option<String> {
-    let time = policy.body.metadata()?.creation_timestamp.as_ref()?;
-    Some(time.0.to_string())
+/// `creationTimestamp` as an API server writes it: in UTC and whole seconds, which sorts as text. Files seldom have one, and then the name decides.
+pub(super) fn created(object: &Object) -> Option<String> {
+    let time = object.body.metadata()?.creation_timestamp.as_ref()?;
+    serde_json::to_value(time).ok()?.as_str().map(str::to_owned)
 }
 
 pub(super) fn targets(object: &Object) -> Option<&Vec<TargetRef>> {

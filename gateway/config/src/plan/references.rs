@@ -1,6 +1,5 @@
 //! References to Secrets and ConfigMaps: certificates and authorities. What is wrong is a fault of the reference.
 
-use serde_json::Value;
 use sluicegate_model::tls::{Authorities, Certificate};
 
 use super::compile::{Compiler, Read};
@@ -13,24 +12,36 @@ pub(super) struct Reference<'r> {
     at: &'r Object,
     path: String,
     kind: &'r str,
+    group: Option<&'r str>,
     name: &'r str,
     namespace: &'r str,
 }
 
+/// A reference that may not be used.
+pub(super) struct Refused {
+    /// Where it stands in its object.
+    pub(super) path: String,
+    pub(super) refusal: Refusal,
+}
+
 impl<'r> Reference<'r> {
-    pub(super) fn new(at: &'r Object, path: String, kind: &'r str, name: &'r str, namespace: Option<&'r str>) -> Self {
-        Self { at, path, kind, name, namespace: namespace.unwrap_or(&at.key.namespace) }
+    pub(super) fn new(
+        at: &'r Object,
+        path: String,
+        (group, kind): (Option<&'r str>, &'r str),
+        name: &'r str,
+        namespace: Option<&'r str>,
+    ) -> Self {
+        Self { at, path, kind, group, name, namespace: namespace.unwrap_or(&at.key.namespace) }
     }
 
     /// The group it names, if it names one that the target is not of: Secrets and ConfigMaps are of the core group, `""`.
-    fn wrong_group(&self) -> Option<String> {
-        let pointer = format!("/{}/group", self.path.replace('[', "/").replace(']', "").replace('.', "/"));
-        let tree = self.at.value.tree();
-        tree.pointer(&pointer).and_then(Value::as_str).filter(|group| !group.is_empty()).map(str::to_owned)
+    fn wrong_group(&self) -> Option<&'r str> {
+        self.group.filter(|group| !group.is_empty())
     }
 
     pub(super) fn ours(at: &'r Object, path: String, given: &'r ObjectRef) -> Self {
-        Self::new(at, path, &given.kind, &given.name, given.namespace.as_deref())
+        Self::new(at, path, (Some(&given.group), &given.kind), &given.name, given.namespace.as_deref())
     }
 }
 
@@ -38,7 +49,7 @@ impl<'a> Compiler<'a> {
     /// The certificate of a Secret; what is wrong is a fault of the reference.
     pub(super) fn certificate(&mut self, reference: &Reference<'_>) -> Option<Arc<Certificate>> {
         if let Some(group) = reference.wrong_group() {
-            return self.wrong_group(reference, &group);
+            return self.wrong_group(reference, group);
         }
         if reference.kind != "Secret" {
             return self.broken(reference, ".kind", format!("Unsupported value: {:?}: supported values: \"Secret\"", reference.kind), None);
@@ -62,7 +73,7 @@ impl<'a> Compiler<'a> {
 
     fn authority(&mut self, reference: &Reference<'_>) -> Option<Authorities> {
         if let Some(group) = reference.wrong_group() {
-            return self.wrong_group(reference, &group);
+            return self.wrong_group(reference, group);
         }
         if !matches!(reference.kind, "ConfigMap" | "Secret") {
             let what = format!("Unsupported value: {:?}: supported values: \"ConfigMap\", \"Secret\"", reference.kind);
@@ -127,7 +138,7 @@ impl<'a> Compiler<'a> {
             ".kind" | ".group" => "InvalidKind",
             _ => "NotFound",
         };
-        self.refused.push(Refusal::new(reason, format!("{path}: {what}")));
+        self.refused.push(Refused { path: path.clone(), refusal: Refusal::new(reason, format!("{path}: {what}")) });
         self.part.faults.push(error(&at.origin, &at.key, &path, format!("{path}: {what}"), expected));
         None
     }

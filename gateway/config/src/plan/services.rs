@@ -3,14 +3,14 @@
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use sluicegate_model::family::IpFamily;
-use sluicegate_model::route::Transport;
+use sluicegate_model::route::{PortProtocol, Transport};
 
 use super::compile::Compiler;
 use super::effect::Way;
 use super::gateways::ALPN;
 use super::*;
 use crate::object::ours::{Hash, HashedCookie, Span};
-use crate::object::{error, warning};
+use crate::object::{Body, error, warning};
 use crate::validate::SOURCE_RANGES;
 
 /// The `spec` of a Service, if it is this gateway's to serve.
@@ -69,14 +69,14 @@ impl Compiler<'_> {
         let mut ports = Vec::new();
         for (i, port) in spec.ports.iter().flatten().enumerate() {
             let Ok(number) = u16::try_from(port.port) else { continue };
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            let protocol = PortProtocol::named(port.protocol.as_deref());
             let at = format!("spec.ports[{i}]");
-            if protocol == "SCTP" && proxied {
+            if protocol.forwarded().is_none() && proxied {
                 let message = format!("{at}.protocol: {protocol} is not forwarded by this version");
                 self.part.faults.push(warning(&object.origin, &object.key, &at, message, None));
             }
             let app_protocol = match port.app_protocol.as_deref() {
-                _ if protocol == "UDP" => AppProtocol::Udp,
+                _ if protocol == PortProtocol::Udp => AppProtocol::Udp,
                 Some("http" | "https") => AppProtocol::Http,
                 Some("kubernetes.io/h2c") => AppProtocol::H2c,
                 Some("grpc") => AppProtocol::Grpc,
@@ -105,7 +105,7 @@ impl Compiler<'_> {
             // Requests cannot be taken from a connection whose TLS is the endpoint's own affair.
             let untold = tls == PlannedEndpointTls::Untold;
             let app_protocol = if untold { AppProtocol::Tcp } else { app_protocol };
-            if protocol != "SCTP" && proxied {
+            if protocol.forwarded().is_some() && proxied {
                 let (way, why) = served(app_protocol, untold, port.app_protocol.as_deref());
                 self.counts(policy.map(|(object, _)| object), way, format!("port {number} of {}", object.key), why);
             }
@@ -115,7 +115,7 @@ impl Compiler<'_> {
             ports.push(PlannedPort {
                 service: ServiceRef { namespace: namespace.clone(), name: name.clone(), port: number },
                 name: port_name,
-                node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol.clone())).copied(),
+                node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol)).copied(),
                 protocol,
                 app_protocol,
                 balancer: balancer.unwrap_or_else(|| self.builtin("least-request", PluginKind::Balancer)),
@@ -134,7 +134,7 @@ impl Compiler<'_> {
             });
         }
         if proxied {
-            for port in ports.iter().filter(|p| p.protocol != "SCTP") {
+            for port in ports.iter().filter(|p| p.protocol.forwarded().is_some()) {
                 let addresses = Addresses {
                     cluster: &cluster_ips,
                     external: &external_ips,
@@ -214,9 +214,11 @@ impl Compiler<'_> {
             (_, false) => Way::Http,
             (_, true) => Way::Https,
         };
-        let tree = object.value.tree();
-        let given = tree.pointer("/spec/ports").and_then(|ports| ports.as_array()).into_iter().flatten();
-        let given = given.filter(|p| p["port"] == port.service.port).find_map(|p| p["appProtocol"].as_str());
+        let ports =
+            if let Body::Service(service) = &object.body { service.spec.as_ref().and_then(|spec| spec.ports.as_deref()) } else { None };
+        // Names tell ports apart; a lone one may have none.
+        let given = ports.unwrap_or_default().iter().find(|p| p.name.as_deref().unwrap_or_default() == port.name);
+        let given = given.and_then(|p| p.app_protocol.as_deref());
         let why = served(port.app_protocol, port.tls == PlannedEndpointTls::Untold, given).1;
         self.counts(policy.map(|(object, _)| object), way, format!("port {} of {}", port.service.port, object.key), why);
         let settings = self.client_settings(policy);
@@ -235,23 +237,24 @@ impl Compiler<'_> {
         };
         let mut wanted = Vec::new();
         for ip in addresses.cluster {
-            wanted.push((SocketAddr::new(*ip, port.service.port), format!("cluster IP of {name}"), front(Side::Internal)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), "cluster IP", false, front(Side::Internal)));
         }
         for ip in addresses.external {
-            wanted.push((SocketAddr::new(*ip, port.service.port), format!("external IP of {name}"), front(Side::External)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), "external IP", false, front(Side::External)));
         }
         if let Some(node_port) = port.node_port {
             for ip in &addresses.node {
-                wanted.push((SocketAddr::new(*ip, node_port), format!("node port of {name}"), front(Side::External)));
+                wanted.push((SocketAddr::new(*ip, node_port), "node port", true, front(Side::External)));
             }
         }
-        for (address, name, front) in wanted {
+        for (address, kind, node_port, front) in wanted {
             let settings = if addresses.balanced.contains(&address.ip()) && !addresses.sources.is_empty() {
                 Arc::new(ClientSettings { sources: addresses.sources.clone(), ..ClientSettings::clone(&settings) })
             } else {
                 settings.clone()
             };
-            self.listen(object, "spec.ports", PlannedListener { address, name, front, settings });
+            let name = format!("{kind} of {name}");
+            self.listen(object, "spec.ports", PlannedListener { address, name, front, settings, node_port });
         }
     }
 }

@@ -19,6 +19,9 @@ use super::*;
 use crate::object::ours::{BackendTls, ClientTls, SubjectAltName as GivenName, VersionChoice};
 use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, error, warning};
 
+/// What a Gateway says of its clients' certificates.
+pub(super) const FRONTEND: &str = "spec.tls.frontend";
+
 /// A policy that counts, and its object.
 pub(super) type ClientPolicy<'p> = Option<(&'p Arc<Object>, &'p ClientTrafficPolicy)>;
 /// Likewise.
@@ -42,7 +45,7 @@ impl<'a> Compiler<'a> {
             self.part.faults.push(error(&object.origin, &object.key, &path, message, None));
         }
         let certificates = refs.iter().enumerate().filter_map(|(j, r)| {
-            let kind = r.kind.as_deref().unwrap_or("Secret");
+            let kind = (r.group.as_deref(), r.kind.as_deref().unwrap_or("Secret"));
             self.certificate(&Reference::new(object, format!("{path}.certificateRefs[{j}]"), kind, &r.name, r.namespace.as_deref()))
         });
         let certificates = certificates.collect();
@@ -110,15 +113,21 @@ impl<'a> Compiler<'a> {
         let (path, refs, fallback) = match own {
             Some((i, own)) => {
                 let validation = own.tls.validation.as_ref()?;
-                let refs = validation.ca_certificate_refs.iter().map(|r| (r.kind.as_str(), r.name.as_str(), r.namespace.as_deref()));
+                let refs = validation
+                    .ca_certificate_refs
+                    .iter()
+                    .map(|r| ((Some(r.group.as_str()), r.kind.as_str()), r.name.as_str(), r.namespace.as_deref()));
                 let fallback = validation.mode == Some(GatewayTlsFrontendPerPortTlsValidationMode::AllowInsecureFallback);
-                (format!("spec.tls.frontend.perPort[{i}].tls"), refs.collect::<Vec<_>>(), fallback)
+                (format!("{FRONTEND}.perPort[{i}].tls"), refs.collect::<Vec<_>>(), fallback)
             }
             None => {
                 let validation = frontend.default.validation.as_ref()?;
-                let refs = validation.ca_certificate_refs.iter().map(|r| (r.kind.as_str(), r.name.as_str(), r.namespace.as_deref()));
+                let refs = validation
+                    .ca_certificate_refs
+                    .iter()
+                    .map(|r| ((Some(r.group.as_str()), r.kind.as_str()), r.name.as_str(), r.namespace.as_deref()));
                 let fallback = validation.mode == Some(GatewayTlsFrontendDefaultValidationMode::AllowInsecureFallback);
-                ("spec.tls.frontend.default".to_owned(), refs.collect(), fallback)
+                (format!("{FRONTEND}.default"), refs.collect(), fallback)
             }
         };
         let refs: Vec<Reference<'_>> = refs
@@ -197,7 +206,7 @@ impl<'a> Compiler<'a> {
             refs => {
                 let refs = refs.iter().enumerate();
                 let path = |i| format!("spec.validation.caCertificateRefs[{i}]");
-                let refs: Vec<_> = refs.map(|(i, r)| Reference::new(object, path(i), &r.kind, &r.name, None)).collect();
+                let refs: Vec<_> = refs.map(|(i, r)| Reference::new(object, path(i), (Some(&r.group), &r.kind), &r.name, None)).collect();
                 Trust::Only(self.authorities(&refs)?)
             }
         };
@@ -238,14 +247,15 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// What a Gateway's listener wants of TLS, as far as its protocol allows it. None: that combination is not served, which is said.
-pub(super) fn passthrough(protocol: &str, tls: Option<&GatewayListenersTls>) -> Result<bool, &'static str> {
+/// What a Gateway's listener wants of TLS, as far as its protocol allows it. An error: the field
+/// below `tls` that does not fit the protocol, and why.
+pub(super) fn passthrough(protocol: &str, tls: Option<&GatewayListenersTls>) -> Result<bool, (&'static str, &'static str)> {
     use gateway_api::apis::standard::gateways::GatewayListenersTlsMode::{Passthrough, Terminate};
     match (protocol, tls.map(|tls| tls.mode.as_ref().unwrap_or(&Terminate))) {
         ("HTTPS", Some(Passthrough)) => {
-            Err("mode: Unsupported value: \"Passthrough\" with protocol HTTPS: supported values: \"Terminate\"")
+            Err((".mode", "Unsupported value: \"Passthrough\" with protocol HTTPS: supported values: \"Terminate\""))
         }
-        ("TLS", None) => Err("Required value with protocol TLS"),
+        ("TLS", None) => Err(("", "Required value with protocol TLS")),
         (_, mode) => Ok(mode == Some(&Passthrough)),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sluicegate_config::object::{Object, ObjectKey};
 use sluicegate_config::plan::Allocations;
 use sluicegate_model::family::IpFamily;
+use sluicegate_model::route::PortProtocol;
 
 use super::absent::Missing;
 use super::{Allocator, State, Unread, Wanting};
@@ -44,7 +45,7 @@ impl Allocator {
         self.state = next;
         for (key, _) in changed {
             let id = (key.namespace.clone(), key.name.clone());
-            let first = (id.0.clone(), id.1.clone(), 0, String::new());
+            let first = (id.0.clone(), id.1.clone(), 0, PortProtocol::default());
             let ports = made.node_ports.range(first..).take_while(|(port, _)| (&port.0, &port.1) == (&id.0, &id.1));
             for port in ports.map(|(port, _)| port.clone()).collect::<Vec<_>>() {
                 made.node_ports.remove(&port);

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use rand::RngExt as _;
 use sluicegate_config::object::error;
 use sluicegate_model::fault::Fault;
+use sluicegate_model::route::PortProtocol;
 
 use super::health_checks;
 use super::{Allocator, Port, State, Wanting};
@@ -22,7 +23,7 @@ struct Owner {
     id: String,
     /// None: for health checks, or what exactly is not known.
     port: Option<u16>,
-    protocols: Vec<String>,
+    protocols: Vec<PortProtocol>,
     why: Why,
 }
 
@@ -54,7 +55,7 @@ impl Taken {
         let owner = self.0.entry(number).or_insert_with(new);
         let free = owner.id == id && owner.port == Some(port.port) && !owner.protocols.contains(&port.protocol);
         if free {
-            owner.protocols.push(port.protocol.clone());
+            owner.protocols.push(port.protocol);
         }
         free
     }

@@ -46,7 +46,7 @@ const MOST_SERVICE_STATS: usize = 16_384;
 pub(crate) type PortId = (ServiceRef, Protocol);
 
 fn port_id(port: &PlannedPort) -> PortId {
-    (port.service.clone(), if port.protocol == "UDP" { Protocol::Udp } else { Protocol::Tcp })
+    (port.service.clone(), port.protocol.forwarded().unwrap_or(Protocol::Tcp))
 }
 
 /// What has changed since the last snapshot.
@@ -215,7 +215,7 @@ impl Assembler {
             let Some(service) = planned else { continue };
             let id = port_id(port);
             self.assembled += 1;
-            let forwarded = port.protocol != "SCTP" && service.routable;
+            let forwarded = port.protocol.forwarded().is_some() && service.routable;
             let stats = self.service_stats.entry(id.clone()).or_default().clone();
             let known = if forwarded { self.records.remove(&id) } else { None };
             let mut record = known.unwrap_or_else(|| Record::new(stats));

@@ -289,7 +289,7 @@ impl Record {
         PortStatus {
             name: port.name.clone(),
             port: port.service.port,
-            protocol: port.protocol.clone(),
+            protocol: port.protocol,
             node_port: port.node_port,
             balancer: port.balancer.plugin.clone(),
             endpoints: self.all.clone(),

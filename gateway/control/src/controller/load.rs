@@ -76,8 +76,7 @@ impl Controller {
         self.changed
             .services
             .extend(delta.services.keys().map(|(namespace, name)| Key { namespace: namespace.clone(), name: name.clone() }));
-        self.runner.objects(&changes);
-        self.runner.target(targets);
+        self.runner.change(&changes, targets);
         self.sync_plugins(files).await;
     }
 

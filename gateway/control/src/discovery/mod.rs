@@ -63,6 +63,20 @@ pub struct Runner {
     changed: BTreeSet<Key>,
 }
 
+/// What tasks are told of a changed object. None: of this one they are told nothing.
+fn object_event((change, old): &(Change, Option<Arc<Object>>)) -> Option<Event> {
+    let key = change.key();
+    if key.kind == "Secret" {
+        return None;
+    }
+    let id = Key { namespace: key.namespace.clone(), name: key.name.clone() };
+    match change {
+        Change::Applied(object) if old.as_ref().is_some_and(|old| old.value == object.value) => None,
+        Change::Applied(object) => Some(Event::Object(key.kind.clone(), id, Arc::new(Whole(object.clone())))),
+        Change::Gone(_) => Some(Event::ObjectGone(key.kind.clone(), id)),
+    }
+}
+
 struct Published {
     plugin: String,
     endpoints: Vec<FoundEndpoint>,
@@ -94,14 +108,33 @@ impl Runner {
         self.in_use.keys()
     }
 
-    /// Takes in which targets are others than before, or are none any more, and tells the tasks.
-    pub fn target(&mut self, changes: impl IntoIterator<Item = (Key, Option<(String, Target)>)>) {
+    /// Takes in which targets are others than before, or are none any more, and tells the tasks, and which objects are. A task is told all of it as one
+    /// change, of which it publishes what comes of the whole.
+    pub fn change<'c>(
+        &mut self,
+        objects: impl IntoIterator<Item = &'c (Change, Option<Arc<Object>>)>,
+        targets: impl IntoIterator<Item = (Key, Option<(String, Target)>)>,
+    ) {
+        let objects: Vec<Event> = objects.into_iter().filter_map(object_event).collect();
+        let mut telling: BTreeMap<String, Vec<Event>> = self.tasks.keys().map(|name| (name.clone(), objects.clone())).collect();
+        self.target(targets, |plugin, event| telling.entry(plugin.to_owned()).or_default().push(event));
+        for (plugin, change) in telling {
+            let Some(task) = self.tasks.get_mut(&plugin) else { continue };
+            let retargeted = change.len() > objects.len();
+            task.send(change);
+            if retargeted && task.ended.is_some() {
+                task.hurry();
+            }
+        }
+    }
+
+    fn target(&mut self, changes: impl IntoIterator<Item = (Key, Option<(String, Target)>)>, mut tell: impl FnMut(&str, Event)) {
         for (key, new) in changes {
             let old = self.targets.remove(&key);
             if let Some((plugin, _)) = &old
                 && new.as_ref().is_none_or(|(now, _)| now != plugin)
             {
-                self.tell(plugin, Event::TargetGone(key.clone()));
+                tell(plugin, Event::TargetGone(key.clone()));
                 self.forget(&key);
                 if let Some(count) = self.in_use.get_mut(plugin) {
                     *count -= 1;
@@ -119,29 +152,12 @@ impl Runner {
                 *self.in_use.entry(plugin.clone()).or_default() += 1;
             }
             if known.as_ref() != Some(&target) {
-                self.tell(&plugin, Event::Target(key.clone(), target.service.clone(), target.config.clone()));
+                tell(&plugin, Event::Target(key.clone(), target.service.clone(), target.config.clone()));
             }
             if !self.published.contains_key(&key) && !self.failures.contains_key(&key) {
                 self.unanswered.insert(key.clone());
             }
             self.targets.insert(key, (plugin, target));
-        }
-    }
-
-    /// Tells the tasks which objects are others than before.
-    pub fn objects<'c>(&mut self, changes: impl IntoIterator<Item = &'c (Change, Option<Arc<Object>>)>) {
-        for (change, old) in changes {
-            let key = change.key();
-            if key.kind == "Secret" {
-                continue;
-            }
-            let id = Key { namespace: key.namespace.clone(), name: key.name.clone() };
-            let event = match change {
-                Change::Applied(object) if old.as_ref().is_some_and(|old| old.value == object.value) => continue,
-                Change::Applied(object) => Event::Object(key.kind.clone(), id, Arc::new(Whole(object.clone()))),
-                Change::Gone(_) => Event::ObjectGone(key.kind.clone(), id),
-            };
-            self.tasks.values().for_each(|task| task.send(event.clone()));
         }
     }
 
@@ -163,26 +179,18 @@ impl Runner {
         std::mem::take(&mut self.changed)
     }
 
-    fn tell(&mut self, plugin: &str, event: Event) {
-        let Some(task) = self.tasks.get_mut(plugin) else { return };
-        task.send(event);
-        if task.ended.is_some() {
-            task.hurry();
-        }
-    }
-
     /// For a task that knows nothing yet.
     fn tell_all(&self, plugin: &str, task: &Task, objects: &Objects) {
         for (key, (of, target)) in &self.targets {
             if of == plugin {
-                task.send(Event::Target(key.clone(), target.service.clone(), target.config.clone()));
+                task.send(vec![Event::Target(key.clone(), target.service.clone(), target.config.clone())]);
             }
         }
         for object in objects.iter().filter(|object| object.key.kind != "Secret") {
             let id = Key { namespace: object.key.namespace.clone(), name: object.key.name.clone() };
-            task.send(Event::Object(object.key.kind.clone(), id, Arc::new(Whole(object.clone()))));
+            task.send(vec![Event::Object(object.key.kind.clone(), id, Arc::new(Whole(object.clone())))]);
         }
-        task.send(Event::Synced);
+        task.send(vec![Event::Synced]);
     }
 
     /// What was published for a target counts no more.

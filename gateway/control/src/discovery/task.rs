@@ -28,7 +28,7 @@ pub(super) struct Task {
     pub(super) number: u64,
     /// The id of the generation that runs.
     pub(super) generation: u64,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Vec<Event>>,
     pub(super) outbox: Arc<Outbox>,
     /// How much of what it publishes control takes.
     pub(super) share: Share,
@@ -65,7 +65,7 @@ impl Task {
             if let Some(after) = after {
                 tokio::select! { () = tokio::time::sleep(after) => {}, () = hurried.notified() => {} }
             }
-            plugin.run(Box::new(Inbox(inbox)), publisher).await
+            plugin.run(Box::new(Inbox { inbox, change: Vec::new().into_iter() }), publisher).await
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let started = runtime.and_then(|runtime| {
@@ -114,10 +114,12 @@ impl Task {
         anew
     }
 
-    /// Tells it something.
-    pub(super) fn send(&self, event: Event) {
-        // A task that has ended has dropped its receiver; it is told everything when it is started anew.
-        let _ = self.events.send(event);
+    /// Tells it one change, which may be of several objects.
+    pub(super) fn send(&self, change: Vec<Event>) {
+        if !change.is_empty() {
+            // A task that has ended has dropped its receiver; it is told everything when it is started anew.
+            let _ = self.events.send(change);
+        }
     }
 
     /// Ends the pause before it runs: what made it end may have been mended.
@@ -128,17 +130,55 @@ impl Task {
 }
 
 /// A task's events. Control drops the sender only together with the task.
-struct Inbox(mpsc::UnboundedReceiver<Event>);
+struct Inbox {
+    inbox: mpsc::UnboundedReceiver<Vec<Event>>,
+    /// What is left of the change that is being told.
+    change: std::vec::IntoIter<Event>,
+}
 
 impl Events for Inbox {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        match self.0.poll_recv(cx) {
-            Poll::Ready(Some(event)) => Poll::Ready(event),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        loop {
+            if let Some(event) = self.change.next() {
+                return Poll::Ready(event);
+            }
+            match self.inbox.poll_recv(cx) {
+                Poll::Ready(Some(change)) => self.change = change.into_iter(),
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
         }
     }
 
     fn try_next(&mut self) -> Option<Event> {
-        self.0.try_recv().ok()
+        loop {
+            if let Some(event) = self.change.next() {
+                return Some(event);
+            }
+            self.change = self.inbox.try_recv().ok()?.into_iter();
+        }
+    }
+
+    fn is_within_a_change(&self) -> bool {
+        !self.change.as_slice().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_of_a_change_come_one_by_one_and_are_told_to_belong_together() {
+        let (send, inbox) = mpsc::unbounded_channel();
+        let mut events = Inbox { inbox, change: Vec::new().into_iter() };
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(events.poll_next(&mut context).is_pending() && events.try_next().is_none() && !events.is_within_a_change());
+        send.send(Vec::new()).expect("sent");
+        send.send(vec![Event::Synced, Event::Synced]).expect("sent");
+        send.send(vec![Event::Synced]).expect("sent");
+        assert!(matches!(events.poll_next(&mut context), Poll::Ready(Event::Synced)) && events.is_within_a_change());
+        assert!(events.try_next().is_some() && !events.is_within_a_change(), "the change is told");
+        assert!(events.try_next().is_some() && !events.is_within_a_change());
+        assert!(events.try_next().is_none());
     }
 }

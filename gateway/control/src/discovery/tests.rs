@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use sluicegate_config::{manifest, object};
-use sluicegate_model::commons::Commons;
 use sluicegate_model::discovery::{Events, Publications, Publisher, Running};
 use sluicegate_model::plugin::{Generation, GenerationStats, Limits, Stage};
 use sluicegate_model::pool::unique;
+use sluicegate_model::shared::Shared;
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl Native {
             version: String::new(),
             sha256: String::new(),
             stats: GenerationStats::default(),
-            commons: Commons::new(&Limits::default()),
+            shared: Shared::new(&Limits::default()),
         };
         Arc::new(Self { generation: Arc::new(generation), told: Arc::default() })
     }
@@ -146,7 +146,7 @@ fn count(runner: &Runner, name: &str) -> Option<usize> {
 async fn a_task_is_told_of_everything_and_its_endpoints_are_taken() {
     let plugin = Native::new();
     let mut world = World::of(&plugin);
-    world.runner.target([target("a", "2"), target("b", "fail")]);
+    world.runner.change(&[], [target("a", "2"), target("b", "fail")]);
     assert!(!world.runner.complete() && world.runner.missing().count() == 2);
     world.until(|runner| runner.complete()).await;
     assert_eq!((count(&world.runner, "a"), count(&world.runner, "b")), (Some(2), None));
@@ -156,12 +156,12 @@ async fn a_task_is_told_of_everything_and_its_endpoints_are_taken() {
     assert_eq!(world.runner.take_changed(), BTreeSet::from([key("a"), key("b")]));
     assert_eq!(plugin.told(), ["ConfigMap c true", "synced", "target a 2", "target b fail"], "a Secret is told to nobody");
 
-    world.runner.target([target("a", "2"), target("b", "1")]);
+    world.runner.change(&[], [target("a", "2"), target("b", "1")]);
     world.until(|runner| count(runner, "b") == Some(1)).await;
     assert_eq!((world.runner.failures().count(), world.runner.failing("native")), (0, None));
     assert_eq!(plugin.told(), ["target b 1"], "a target that is the same is not told again");
 
-    world.runner.target([(key("a"), None), target("b", "3")]);
+    world.runner.change(&[], [(key("a"), None), target("b", "3")]);
     assert_eq!((count(&world.runner, "a"), world.runner.take_changed().contains(&key("a"))), (None, true));
     world.until(|runner| count(runner, "b") == Some(3)).await;
     assert_eq!(plugin.told(), ["gone a", "target b 3"]);
@@ -177,12 +177,12 @@ async fn objects_that_change_are_told_but_for_secrets() {
         let old = world.objects.change(&change);
         changes.push((change, old));
     }
-    world.runner.objects(&changes);
+    world.runner.change(&changes, []);
     let same: Vec<_> = world.objects.iter().map(|object| (Change::Applied(object.clone()), Some(object.clone()))).collect();
-    world.runner.objects(&same);
+    world.runner.change(&same, []);
     let gone: Vec<_> = world.objects.iter().map(|object| (Change::Gone(object.key.clone()), Some(object.clone()))).collect();
-    world.runner.objects(&gone);
-    world.runner.target([target("a", "0")]);
+    world.runner.change(&gone, []);
+    world.runner.change(&[], [target("a", "0")]);
     world.until(|runner| runner.complete()).await;
     let told = plugin.told();
     assert_eq!(told, ["ConfigMap c true", "synced", "ConfigMap c true", "no ConfigMap c", "target a 0"]);
@@ -192,20 +192,20 @@ async fn objects_that_change_are_told_but_for_secrets() {
 async fn a_task_that_ends_is_started_anew_and_what_it_published_stays() {
     let plugin = Native::new();
     let mut world = World::of(&plugin);
-    world.runner.target([target("a", "2")]);
+    world.runner.change(&[], [target("a", "2")]);
     world.until(|runner| runner.complete()).await;
-    world.runner.target([target("b", "end")]);
+    world.runner.change(&[], [target("b", "end")]);
     world.until(|runner| runner.ended("native").is_some()).await;
     assert_eq!(world.runner.ended("native").map(|error| error.reason.clone()).as_deref(), Some("it was told to end"));
     assert_eq!(count(&world.runner, "a"), Some(2));
     assert!(world.runner.complete(), "nobody waits for a task that has ended");
     plugin.told();
 
-    world.runner.target([target("b", "4")]);
+    world.runner.change(&[], [target("b", "4")]);
     world.until(|runner| count(runner, "b") == Some(4)).await;
     assert!(world.runner.ended("native").is_none(), "it has published since");
     // Told last, so what it was told at its start lies before.
-    world.runner.target([target("c", "1")]);
+    world.runner.change(&[], [target("c", "1")]);
     world.until(|runner| count(runner, "c") == Some(1)).await;
     let told = plugin.told();
     assert!(["ConfigMap c true", "synced", "target a 2", "target b 4"].iter().all(|word| told.iter().any(|told| told == word)), "{told:?}");
@@ -215,11 +215,11 @@ async fn a_task_that_ends_is_started_anew_and_what_it_published_stays() {
 async fn another_generation_begins_a_task_and_a_plugin_that_is_gone_has_none() {
     let (first, second) = (Native::new(), Native::new());
     let mut world = World::of(&first);
-    world.runner.target([target("a", "1")]);
+    world.runner.change(&[], [target("a", "1")]);
     world.until(|runner| runner.complete()).await;
     world.plugins = HashMap::from([("native".to_owned(), second.clone() as Arc<dyn DiscoveryGeneration>)]);
     world.runner.sync(&world.plugins, &world.objects);
-    world.runner.target([target("a", "2")]);
+    world.runner.change(&[], [target("a", "2")]);
     world.until(|runner| count(runner, "a") == Some(2)).await;
     assert_eq!(second.told(), ["target a 1", "ConfigMap c true", "synced", "target a 2"]);
     assert!(!first.told().contains(&"target a 2".to_owned()));

@@ -20,10 +20,10 @@ pub(super) fn judge(rules: &Passive, samples: &[Sample]) -> Vec<(usize, Reason)>
             }
         }
     };
-    let tallies: [fn(&Sample) -> (u32, u32); 2] = [|s| s.answers, |s| s.reached];
-    for tally in &tallies[..if rules.split_local_errors { 2 } else { 1 }] {
+    let kinds: [fn(&Sample) -> (u32, u32); 2] = [|s| s.answers, |s| s.reached];
+    for of in &kinds[..if rules.split_local_errors { 2 } else { 1 }] {
         let failed: Vec<(usize, f64)> = enough(rules, samples, |s| {
-            let (all, failed) = tally(s);
+            let (all, failed) = of(s);
             (all, f64::from(failed) / f64::from(all.max(1)))
         });
         if failed.len() < rules.minimum_endpoints {

@@ -17,13 +17,13 @@ use sluicegate_config::schema::Violation;
 use sluicegate_host::background::{self, Urgency};
 use sluicegate_host::load::sha256;
 use sluicegate_host::{Description, Loaded, Loader};
-use sluicegate_model::commons::Commons;
+use sluicegate_model::counters::Counters;
 use sluicegate_model::operate::PluginEvent;
 use sluicegate_model::plugin::{Generation, PluginError, Stage};
 use sluicegate_model::rollout::Trial;
 use sluicegate_model::route::{ListenerInfo, RouteTable};
+use sluicegate_model::shared::Shared;
 use sluicegate_model::status::{Compiled, PluginState, PluginStatus};
-use sluicegate_model::tally::Tally;
 
 use lifecycle::Revival;
 use read::{read, signed};
@@ -31,7 +31,7 @@ use rollout::Candidate;
 use tries::{Acceptance, check, checked, depends_on_configuration, fits, load};
 
 /// Plugins whose counters are kept; beyond that, of those that are gone none.
-const MOST_TALLIES: usize = 1024;
+const MOST_COUNTED: usize = 1024;
 
 /// A configuration some object gives to a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,9 +57,9 @@ pub struct Registry {
     /// By the generation's id and the use.
     checked: HashMap<(u64, Use), Checked>,
     /// By the plugin's name, also of plugins that are not there now: one whose object comes back goes on counting.
-    tallies: BTreeMap<String, Arc<Tally<Generation, 6>>>,
+    counters: BTreeMap<String, Arc<Counters<Generation, 6>>>,
     /// Likewise what was counted while generations were on trial.
-    trials: BTreeMap<String, Arc<Tally<Trial, 10>>>,
+    trials: BTreeMap<String, Arc<Counters<Trial, 10>>>,
     /// Of the last [`Registry::sync`].
     uses: Vec<Use>,
     /// At first nobody is served yet.
@@ -77,7 +77,7 @@ struct Entry {
     /// The configurations that these bytes failed with: with others they may do well.
     failed_with: Option<Vec<Use>>,
     /// What its generations have in common.
-    commons: Commons,
+    shared: Shared,
     live: Option<Version>,
     /// On trial beside it.
     candidate: Option<Candidate>,
@@ -118,7 +118,7 @@ impl Registry {
             trusted: Vec::new(),
             entries: BTreeMap::new(),
             checked: HashMap::new(),
-            tallies: BTreeMap::new(),
+            counters: BTreeMap::new(),
             trials: BTreeMap::new(),
             uses: Vec::new(),
             urgency: Urgency::Now,
@@ -165,7 +165,7 @@ impl Registry {
                 planned: plugin.clone(),
                 tried: None,
                 failed_with: None,
-                commons: Commons::new(&plugin.limits),
+                shared: Shared::new(&plugin.limits),
                 live: None,
                 candidate: None,
                 kept: Vec::new(),
@@ -219,7 +219,7 @@ impl Registry {
                 entry.end_trial("its file is again the one that serves".to_owned());
                 continue;
             }
-            entry.commons.limit(&plugin.limits);
+            entry.shared.limit(&plugin.limits);
             let number = entry.number + 1;
             let all = uses.clone();
             let tries = uses.drain(..).map(|wanted| {
@@ -228,13 +228,13 @@ impl Registry {
             });
             let tries = tries.collect();
             let on_trial = entry.first_phase();
-            let commons = if on_trial.is_some() { entry.commons.fork() } else { entry.commons.clone() };
-            match load(self.urgency, self.loader.clone(), plugin.clone(), number, bytes, tries, commons).await {
+            let shared = if on_trial.is_some() { entry.shared.fork() } else { entry.shared.clone() };
+            match load(self.urgency, self.loader.clone(), plugin.clone(), number, bytes, tries, shared).await {
                 Ok((version, outcomes)) => {
                     let id = version.loaded.generation().id;
                     self.checked.extend(outcomes.into_iter().map(|(wanted, outcome)| ((id, wanted), outcome)));
                     tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, signer, "the plugin is loaded");
-                    self.tallies.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
+                    self.counters.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
                     match on_trial {
                         Some(phase) => {
                             let trial = entry.begin_trial(version, phase);
@@ -250,8 +250,8 @@ impl Registry {
                 }
             }
         }
-        if self.tallies.len() > MOST_TALLIES {
-            self.tallies.retain(|name, _| self.entries.contains_key(name));
+        if self.counters.len() > MOST_COUNTED {
+            self.counters.retain(|name, _| self.entries.contains_key(name));
             self.trials.retain(|name, _| self.entries.contains_key(name));
         }
         let live: Vec<u64> = self.entries.values().flat_map(Entry::versions).map(|v| v.loaded.generation().id).collect();
@@ -386,7 +386,7 @@ impl Registry {
                 trials: self.trials.get(&e.planned.name).cloned().unwrap_or_default(),
                 kept: e.kept.iter().map(|version| version.loaded.generation().number).collect(),
                 history: e.history.iter().cloned().collect(),
-                tally: self.tallies.get(&e.planned.name).cloned().unwrap_or_default(),
+                counters: self.counters.get(&e.planned.name).cloned().unwrap_or_default(),
                 generation: e.live.as_ref().map(|v| v.loaded.generation().clone()),
             }
         };

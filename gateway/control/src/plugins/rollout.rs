@@ -103,8 +103,8 @@ impl Entry {
         let Candidate { version, .. } = self.candidate.take()?;
         let generation = version.loaded.generation().clone();
         // What it counted and shared on trial is the plugin's from now on, and its counters go on from the plugin's.
-        generation.commons.metrics.absorb(&self.commons.metrics);
-        self.commons = generation.commons.clone();
+        generation.shared.metrics.absorb(&self.shared.metrics);
+        self.shared = generation.shared.clone();
         tracing::info!(plugin = self.planned.name, generation = generation.number, why, "the generation is promoted");
         self.serve(version);
         self.tell_of(Some(&generation), "promoted", Some(why));

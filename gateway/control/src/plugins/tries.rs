@@ -7,9 +7,9 @@ use sluicegate_config::plan::PlannedPlugin;
 use sluicegate_config::schema::{Violation, violations};
 use sluicegate_host::Loader;
 use sluicegate_host::background::{self, Urgency};
-use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::route::RouteTable;
+use sluicegate_model::shared::Shared;
 
 use super::{Checked, Use, Version};
 
@@ -38,11 +38,11 @@ pub(super) async fn load(
     number: u64,
     bytes: Vec<u8>,
     tries: Vec<(Use, Acceptance)>,
-    commons: Commons,
+    shared: Shared,
 ) -> Result<(Version, Outcomes), PluginError> {
     let name: Arc<str> = plugin.name.as_str().into();
     let loaded = background::run(urgency, move || {
-        let (loaded, description) = loader.load_with(&plugin.name, number, &bytes, plugin.kind, &plugin.limits, commons)?;
+        let (loaded, description) = loader.load_with(&plugin.name, number, &bytes, plugin.kind, &plugin.limits, shared)?;
         let version = Version { loaded, description };
         let mut outcomes = Vec::new();
         for (wanted, acceptance) in tries {

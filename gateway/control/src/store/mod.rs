@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sluicegate_config::object::{self, Object, ObjectKey};
+use sluicegate_config::object::{self, Decoded, Object, ObjectKey};
 use sluicegate_config::objects::{Change, Objects};
 use sluicegate_config::{manifest, validate};
 use sluicegate_model::fault::{Fault, Severity};
@@ -320,15 +320,14 @@ impl Parsed {
                 made.skipped.push(kind.to_owned());
                 continue;
             }
-            let (object, mut faults) = object::decode(document);
+            let Decoded { object, mut faults, unknown_fields } = object::decode_whole(document);
             if let Some(object) = object {
                 faults.extend(validate::object(&object, &faults));
-                let mut errors = faults.iter().filter(|f| f.severity == Severity::Error).peekable();
-                let faulty = errors.peek().is_some();
-                if faulty {
+                let errors = faults.iter().filter(|f| f.severity == Severity::Error).count();
+                if errors > 0 {
                     made.bad.push(object.key.clone());
                 }
-                if !faulty || (judging && errors.all(|f| f.message.contains("unknown field"))) {
+                if errors == 0 || (judging && errors == unknown_fields) {
                     let object = Arc::new(object.compact());
                     let list = if seen.insert(object.key.clone()) { &mut made.good } else { &mut made.again };
                     list.push(object);

@@ -10,19 +10,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxBuildHasher;
-use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, PluginKind, Saved, Stage};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_model::record::{Event, Recorded, Recorder, SMALL_POOL, Session};
 use sluicegate_model::route::{ListenerInfo, RouteTable};
+use sluicegate_model::shared::Shared;
 use sluicegate_model::trace::ReportLine;
 use wasmtime::component::{Linker, ResourceAny};
 use wasmtime::{Engine, Store};
 
 use crate::kinds::{Kind, Loading, not_described, not_started};
 use crate::load::Description;
+use crate::recorder::SampleRecorder;
 use crate::state::{State, arm_call, arm_configure, cut, explain, processor_time};
-use crate::tape::Tape;
 use guest::{Guest, Outcome, Pre, Wants};
 
 /// One generation of a balancer.
@@ -40,7 +40,7 @@ impl BalancerGeneration for WasmBalancer {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Balancer>, PluginError> {
-        Ok(Box::new(self.instance(None, self.generation.commons.clone())))
+        Ok(Box::new(self.instance(None, self.generation.shared.clone())))
     }
 }
 
@@ -81,26 +81,26 @@ impl WasmBalancer {
 
     /// An instance whose random bits follow from `seed`, with nothing shared: the same calls get the same answers.
     pub fn seeded(&self, seed: u64) -> Instance {
-        self.seeded_with(seed, Commons::new(&self.limits))
+        self.seeded_with(seed, Shared::new(&self.limits))
     }
 
     /// The same of several instances that have this in common.
-    pub fn seeded_with(&self, seed: u64, commons: Commons) -> Instance {
-        self.instance(Some(seed), commons)
+    pub fn seeded_with(&self, seed: u64, shared: Shared) -> Instance {
+        self.instance(Some(seed), shared)
     }
 
-    fn instance(&self, seed: Option<u64>, commons: Commons) -> Instance {
+    fn instance(&self, seed: Option<u64>, shared: Shared) -> Instance {
         Instance {
             pre: self.pre.clone(),
             engine: self.engine.clone(),
             limits: self.limits.clone(),
             generation: self.generation.clone(),
-            commons,
+            shared,
             recorder: self.recorder.clone(),
             number: unique(),
             seed,
-            tape: None,
-            taped: None,
+            sample: None,
+            sampled: None,
             inherited: HashMap::default(),
             live: None,
             calls: 0,
@@ -112,7 +112,7 @@ impl WasmBalancer {
     /// Counts nothing.
     pub fn trial(&self, config: &str) -> Result<(), PluginError> {
         // What it writes on trial must not reach those that serve.
-        let mut instance = self.instance(None, Commons::new(&self.limits));
+        let mut instance = self.instance(None, Shared::new(&self.limits));
         let config: Arc<str> = config.into();
         let (id, begun) = (unique(), processor_time());
         for (size, weight) in [(0_usize, 1), (1, 1), (3, 1), (3, 0), (200, 7), (2, 1)] {
@@ -164,16 +164,16 @@ pub struct Instance {
     engine: Engine,
     limits: Limits,
     generation: Arc<Generation>,
-    commons: Commons,
+    shared: Shared,
     /// Of its random bits; none: nobody knows them.
     seed: Option<u64>,
     recorder: Arc<Recorder>,
     /// Its own, for recordings.
     number: u64,
     /// For the next pick.
-    tape: Option<Box<Tape>>,
+    sample: Option<Box<SampleRecorder>>,
     /// Of the last pick, if it had one.
-    taped: Option<Box<Tape>>,
+    sampled: Option<Box<SampleRecorder>>,
     /// By the pool's id: what it is to begin with.
     inherited: HashMap<u64, Saved, FxBuildHasher>,
     /// Boxed: it is taken out for each call, so that whatever fails drops it.
@@ -237,12 +237,12 @@ impl Instance {
     /// The next pick gets these random bits in the place of drawn ones, the first with its context, the others as it asks for them; and what it
     /// draws and reads is written down.
     pub fn play(&mut self, random: Vec<u64>) {
-        self.tape = Some(Box::new(Tape::playing(random)));
+        self.sample = Some(Box::new(SampleRecorder::playing(random)));
     }
 
     /// What the last pick drew and read, if it was played or recorded.
-    pub fn taped(&self) -> Option<&Tape> {
-        self.taped.as_deref()
+    pub fn sampled(&self) -> Option<&SampleRecorder> {
+        self.sampled.as_deref()
     }
 
     /// The guest's linear memory, in bytes; 0 before the first call and after a failure.
@@ -265,15 +265,15 @@ impl Instance {
         }
         let (resource, reports) = live.update(pool)?;
         self.reports = reports;
-        if self.tape.is_some() {
-            live.store.data_mut().tape = self.tape.take();
+        if self.sample.is_some() {
+            live.store.data_mut().sample = self.sample.take();
         }
         arm_call(&mut live.store);
         let random = context.random.unwrap_or_else(|| live.store.data_mut().next_random());
         let context = guest::PickContext { hash: context.hash, attempt: context.attempt, random };
         let picked = live.guest.pick(&mut live.store, resource, context);
-        if live.store.data().tape.is_some() {
-            self.taped = live.store.data_mut().tape.take();
+        if live.store.data().sample.is_some() {
+            self.sampled = live.store.data_mut().sample.take();
         }
         let picked = picked.map_err(|e| explain(live.store.data(), Stage::Pick, &e))?;
         match picked {
@@ -299,16 +299,16 @@ impl Instance {
         config: &Arc<str>,
         context: PickContext,
     ) -> Result<Option<usize>, PluginError> {
-        self.tape = Some(Box::default());
-        self.taped = None;
+        self.sample = Some(Box::default());
+        self.sampled = None;
         let begun = Instant::now();
         let picked = self.try_pick(pool, config, context);
         let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // Without one, it failed before it was asked: there was no decision.
-        if let Some(mut tape) = self.taped.take() {
+        if let Some(mut sample) = self.sampled.take() {
             if pool.endpoints.len() <= SMALL_POOL {
                 for (index, endpoint) in (0..).zip(&pool.endpoints) {
-                    tape.sight(index, || endpoint.stats.sight());
+                    sample.sight(index, || endpoint.stats.sight());
                 }
             }
             session.tell(Event::Pick(Box::new(Recorded {
@@ -317,9 +317,9 @@ impl Instance {
                 pool: pool.clone(),
                 config: config.clone(),
                 context,
-                random: context.random.into_iter().chain(tape.random).collect(),
-                seen: tape.seen,
-                cut: tape.cut,
+                random: context.random.into_iter().chain(sample.random).collect(),
+                seen: sample.seen,
+                cut: sample.cut,
                 picked: picked.as_ref().map(|picked| *picked).map_err(|error| error.reason.clone()),
                 nanoseconds,
             })));
@@ -342,7 +342,7 @@ impl Instance {
     }
 
     fn start(&mut self) -> Result<Live, PluginError> {
-        let mut state = State::new(self.generation.plugin.clone(), self.limits.clone(), self.commons.clone());
+        let mut state = State::new(self.generation.plugin.clone(), self.limits.clone(), self.shared.clone());
         if let Some(seed) = &mut self.seed {
             state = state.seeded(*seed);
             *seed = seed.wrapping_add(1);

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue};
 use rustc_hash::FxBuildHasher;
-use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Generation, Limits, PluginError, PluginKind, Router, RouterGeneration, Stage};
 use sluicegate_model::route::{Decision, ListenerInfo, RouteTable, RouteView};
+use sluicegate_model::shared::Shared;
 use wasmtime::component::{Linker, ResourceAny};
 use wasmtime::{Engine, Store};
 
@@ -36,13 +36,13 @@ impl RouterGeneration for WasmRouter {
 
     fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
         // What it writes on trial must not reach those that serve.
-        let commons = Commons::new(&self.limits);
-        let mut live = self.start(None, commons.clone())?;
+        let shared = Shared::new(&self.limits);
+        let mut live = self.start(None, shared.clone())?;
         let (_, table) = live.configure(config, listener)?;
         let table = Arc::new(table);
         // Tried before any traffic is: a plain request, and one with everything it said it reads.
         let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
-        let mut trial = Instance { live: Some(Box::new(live)), ..self.instance(None, commons) };
+        let mut trial = Instance { live: Some(Box::new(live)), ..self.instance(None, shared) };
         for headers in [HeaderMap::new(), headers] {
             let view = RouteView {
                 method: "GET",
@@ -63,7 +63,7 @@ impl RouterGeneration for WasmRouter {
     }
 
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
-        Ok(Box::new(self.instance(None, self.generation.commons.clone())))
+        Ok(Box::new(self.instance(None, self.generation.shared.clone())))
     }
 }
 
@@ -103,24 +103,24 @@ impl WasmRouter {
 
     /// An instance whose random bits follow from `seed`, with nothing shared.
     pub fn seeded(&self, seed: u64) -> Instance {
-        self.seeded_with(seed, Commons::new(&self.limits))
+        self.seeded_with(seed, Shared::new(&self.limits))
     }
 
     /// The same of several instances that have this in common.
-    pub fn seeded_with(&self, seed: u64, commons: Commons) -> Instance {
-        self.instance(Some(seed), commons)
+    pub fn seeded_with(&self, seed: u64, shared: Shared) -> Instance {
+        self.instance(Some(seed), shared)
     }
 
-    fn instance(&self, seed: Option<u64>, commons: Commons) -> Instance {
-        Instance { router: self.clone_parts(), commons, seed, live: None, calls: 0 }
+    fn instance(&self, seed: Option<u64>, shared: Shared) -> Instance {
+        Instance { router: self.clone_parts(), shared, seed, live: None, calls: 0 }
     }
 
     fn clone_parts(&self) -> Self {
         Self { pre: self.pre.clone(), engine: self.engine.clone(), limits: self.limits.clone(), generation: self.generation.clone() }
     }
 
-    fn start(&self, seed: Option<u64>, commons: Commons) -> Result<Live, PluginError> {
-        let state = State::new(self.generation.plugin.clone(), self.limits.clone(), commons);
+    fn start(&self, seed: Option<u64>, shared: Shared) -> Result<Live, PluginError> {
+        let state = State::new(self.generation.plugin.clone(), self.limits.clone(), shared);
         let mut store = match seed {
             Some(seed) => state.seeded(seed),
             None => state,
@@ -162,7 +162,7 @@ impl Live {
 /// One worker's instance.
 pub struct Instance {
     router: WasmRouter,
-    commons: Commons,
+    shared: Shared,
     /// Of its random bits; none: nobody knows them.
     seed: Option<u64>,
     /// Boxed: it is taken out for each call, so that whatever fails drops it.
@@ -184,7 +184,7 @@ impl Instance {
     fn try_route(&mut self, table: &RouteTable, view: &RouteView<'_>) -> Result<Decision, PluginError> {
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => Box::new(self.router.start(self.seed, self.commons.clone())?),
+            None => Box::new(self.router.start(self.seed, self.shared.clone())?),
         };
         let resource = live.table(table)?;
         arm_call(&mut live.store);

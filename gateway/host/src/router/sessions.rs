@@ -1,10 +1,9 @@
 //! Session persistence of rules. The contract's record of a rule has no place for it, so it is read from the configuration itself, where that has a
 //! list `rules` in the order of the table's, as `rules` has, once the router has taken it.
 
-use std::time::Duration;
-
 use http::HeaderName;
 use serde::Deserialize;
+use sluicegate_model::duration;
 use sluicegate_model::plugin::hash_bytes;
 use sluicegate_model::route::Rule;
 use sluicegate_model::session::{Carrier, Session};
@@ -70,29 +69,19 @@ impl Persistence {
             Some("Header") => Carrier::Header(HeaderName::try_from(&name).map_err(|_| format!("{name:?} is not a header field's name"))?),
             Some(other) => return Err(format!("the type {other:?} is neither Cookie nor Header")),
         };
-        let time = |text: Option<String>| text.map(|text| duration(&text).ok_or_else(|| format!("{text:?} is not a duration"))).transpose();
+        let time =
+            |text: Option<String>| text.map(|text| duration::parse(&text).ok_or_else(|| format!("{text:?} is not a duration"))).transpose();
         // `0s` is no limit, as in time-outs.
         let (absolute, idle) = (time(self.absolute_timeout)?, time(self.idle_timeout)?);
         Ok(Session { carrier, absolute: absolute.filter(|time| !time.is_zero()), idle: idle.filter(|time| !time.is_zero()) })
     }
 }
 
-/// GEP-2257.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = 0_u64;
-    while !rest.is_empty() {
-        let (number, tail) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
-        let (unit, ms) = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)].into_iter().find(|(unit, _)| tail.starts_with(unit))?;
-        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(ms)?)?;
-        rest = &tail[unit.len()..];
-    }
-    (!text.is_empty()).then(|| Duration::from_millis(total))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn of(session: &str) -> Result<Option<Session>, String> {

@@ -89,7 +89,7 @@ fn pools(subject: &Subject, generation: &Arc<WasmBalancer>, options: &Options, c
     let seed = options.seed;
     let run = || {
         let time = Time::default();
-        Run::of(subject, generation.seeded_with(seed, time.commons(generation.limits())), &time, seed, options.pools)
+        Run::of(subject, generation.seeded_with(seed, time.shared(generation.limits())), &time, seed, options.pools)
     };
     let first = run();
     let (picks, pools) = (first.decisions.len(), options.pools);

@@ -41,9 +41,9 @@ pub fn replay(loader: &Loader, source: &Source, config: Option<&Value>, limits: 
     let mut lines = Lines::new(trace);
     let begin = lines.begin()?;
     // A trace has no times: what is shared does not expire.
-    let commons = Time::default().commons(limits);
+    let shared = Time::default().shared(limits);
     let mut replay = Replay {
-        instance: &|number| generation.seeded_with(number, commons.clone()),
+        instance: &|number| generation.seeded_with(number, shared.clone()),
         schema: &description.config_schema,
         config: config.map(|config| Arc::from(config.to_string())),
         instances: BTreeMap::new(),
@@ -143,9 +143,9 @@ impl Replay<'_> {
         let context = PickContext { hash: line.hash.map(|hex| hex.0), attempt: line.attempt, random: None };
         let picked = instance.pick(&pool, &config, context);
         // What it asked for that the one that was recorded did not: for that there is only what was known before.
-        let guessed = instance.taped().is_some_and(|tape| {
-            let unseen = tape.seen.iter().any(|(index, _)| line.seen.iter().all(|seen| seen.0 != *index));
-            unseen || tape.cut || tape.random.len() > line.random.len()
+        let guessed = instance.sampled().is_some_and(|sample| {
+            let unseen = sample.seen.iter().any(|(index, _)| line.seen.iter().all(|seen| seen.0 != *index));
+            unseen || sample.cut || sample.random.len() > line.random.len()
         });
         self.report.count(number, line, &pool, picked.map_err(|error| error.reason), guessed);
         Ok(())

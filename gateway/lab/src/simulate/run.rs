@@ -97,9 +97,9 @@ pub(super) fn run(settings: &Settings, script: &Script, generation: &WasmBalance
     servers.iter_mut().for_each(|server| server.member = true);
     let pool = members(unique(), &servers);
     let time = Time::default();
-    let commons = time.commons(generation.limits());
+    let shared = time.shared(generation.limits());
     let worker = |i: usize| Worker {
-        instance: generation.seeded_with(settings.seed.wrapping_add(i as u64 * 1_000_003), commons.clone()),
+        instance: generation.seeded_with(settings.seed.wrapping_add(i as u64 * 1_000_003), shared.clone()),
         pool: pool.clone(),
         random: stream(settings.seed, 100 + i as u64),
     };

@@ -2,6 +2,7 @@
 
 use super::Status;
 use crate::fault::Severity;
+use crate::route::PortProtocol;
 
 /// Lines that are shown; of more, their number is.
 const MOST: usize = 100;
@@ -17,12 +18,12 @@ impl Status {
         });
         let forwarded = self.services.iter().filter(|service| !matches!(service.type_.as_str(), "Headless" | "ExternalName"));
         let ports = forwarded.flat_map(|service| service.ports.iter().map(move |port| (service, port)));
-        let idle = ports.filter(|(_, port)| port.protocol != "SCTP" && !port.endpoints.iter().any(|endpoint| endpoint.ready)).map(
-            |(service, port)| {
-                let protocol = if port.protocol == "UDP" { "/UDP" } else { "" };
+        let idle = ports
+            .filter(|(_, port)| port.protocol.forwarded().is_some() && !port.endpoints.iter().any(|endpoint| endpoint.ready))
+            .map(|(service, port)| {
+                let protocol = if port.protocol == PortProtocol::Udp { "/UDP" } else { "" };
                 format!("no ready endpoint: {}/{}:{}{protocol}", service.namespace, service.name, port.port)
-            },
-        );
+            });
         let mut lines = errors.chain(idle);
         let mut shown: Vec<String> = lines.by_ref().take(MOST).collect();
         let left = lines.count();

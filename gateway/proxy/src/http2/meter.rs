@@ -1,13 +1,13 @@
 //! Floods. Some frames make the receiver work or answer, and cost the sender nothing: PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE (CVE-2019-9511
 //! to 9518), CONTINUATION (CVE-2024-24549 and its kin), streams that are reset at once (CVE-2023-44487) or that provoke a reset (CVE-2025-8671).
-//! The library bounds the memory they take; this counts them, and says when a peer sends more than any purpose needs. How much that is, [`tally`](super::tally) says.
+//! The library bounds the memory they take; this counts them, and says when a peer sends more than any purpose needs. How much that is, [`allowance`](super::allowance) says.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::PREFACE;
+use super::allowance::{Allowance, Peer};
 use super::frames::{HEADERS, Scanner};
-use super::tally::{Peer, Tally};
 
 /// Requests that are taken off the connection before those that began are looked at: what is reset meanwhile is never begun.
 const TURN: u32 = 64;
@@ -26,7 +26,7 @@ pub(crate) struct Meter {
     begun: Cell<u32>,
     incoming: RefCell<Scanner>,
     outgoing: RefCell<Scanner>,
-    tally: RefCell<Tally>,
+    allowance: RefCell<Allowance>,
 }
 
 impl Meter {
@@ -38,7 +38,7 @@ impl Meter {
             begun: Cell::new(0),
             incoming: RefCell::new(Scanner::new(read)),
             outgoing: RefCell::new(Scanner::new(written)),
-            tally: RefCell::new(Tally::new(peer, clock.get())),
+            allowance: RefCell::new(Allowance::new(peer, clock.get())),
             clock,
         })
     }
@@ -55,7 +55,7 @@ impl Meter {
 
     /// Whether the connection comes near a limit that the library has for its whole life: better to say goodbye, and let what runs end.
     pub(crate) fn is_near_its_end(&self) -> bool {
-        self.tally.borrow().is_near_its_end()
+        self.allowance.borrow().is_near_its_end()
     }
 
     /// Whether so many requests have come that they are to be looked at before more is read.
@@ -70,45 +70,45 @@ impl Meter {
 
     /// A stream of a client's has come to nothing by the client's own doing, at once.
     pub(crate) fn wasted(&self) {
-        self.count(Tally::wasted);
+        self.count(Allowance::wasted);
     }
 
     /// A part of a message goes out in a small piece, as the peer's window has room for no more (CVE-2019-9511).
     pub(super) fn cut_short(&self) {
-        self.count(Tally::cut_short);
+        self.count(Allowance::cut_short);
     }
 
     pub(super) fn wrote(&self, bytes: &[u8]) {
-        self.count(|tally| {
-            tally.wrote(bytes.len());
-            self.outgoing.borrow_mut().pass(bytes, |frame| tally.sent(frame));
+        self.count(|allowance| {
+            allowance.wrote(bytes.len());
+            self.outgoing.borrow_mut().pass(bytes, |frame| allowance.sent(frame));
         });
     }
 
     pub(super) fn read(&self, bytes: &[u8]) {
-        self.count(|tally| {
+        self.count(|allowance| {
             let settled = self.incoming.borrow_mut().pass(bytes, |frame| {
-                if frame.kind == HEADERS && tally.is_of_client() {
+                if frame.kind == HEADERS && allowance.is_of_client() {
                     self.begun.set(self.begun.get().saturating_add(1));
                 }
-                tally.received(frame);
+                allowance.received(frame);
             });
             self.settled.set(self.settled.get() || settled);
         });
     }
 
-    fn count(&self, what: impl FnOnce(&mut Tally)) {
-        let tally = &mut *self.tally.borrow_mut();
-        tally.at(self.clock.get());
-        what(tally);
-        self.exceeded.set(self.exceeded.get() || tally.is_too_much());
+    fn count(&self, what: impl FnOnce(&mut Allowance)) {
+        let allowance = &mut *self.allowance.borrow_mut();
+        allowance.at(self.clock.get());
+        what(allowance);
+        self.exceeded.set(self.exceeded.get() || allowance.is_too_much());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::allowance::{CONTROL, EMPTIES, WASTED, WINDOWS};
     use super::super::frames::{DATA, RST_STREAM, WINDOW_UPDATE};
-    use super::super::tally::{CONTROL, EMPTIES, WASTED, WINDOWS};
     use super::*;
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {

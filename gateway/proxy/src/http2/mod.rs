@@ -3,24 +3,24 @@
 //! [`fragments`] has what the library would let pass refused.
 //! Clients' streams are taken in [`crate::http`], streams to endpoints are opened in `http::upstream`.
 
+mod allowance;
 mod fragments;
 mod frames;
 mod guarded;
 mod incoming;
 mod meter;
 mod outgoing;
-mod tally;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::h1::{BadHead, Framing, MAX_LENGTH};
 
+pub(crate) use allowance::{FAULTS, Peer};
 pub(crate) use guarded::Guarded;
 pub(crate) use incoming::Incoming;
 use meter::SMALL_FRAMES;
 pub(crate) use meter::{Meter, REMEMBERED};
 pub(crate) use outgoing::{NotSent, Outgoing};
-pub(crate) use tally::{FAULTS, Peer};
 
 /// What an HTTP/2 client begins a connection with (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

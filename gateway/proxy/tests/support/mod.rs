@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{
     Balancer, BalancerGeneration, Generation, GenerationStats, PickContext, PluginError, Router, RouterGeneration, Stage,
 };
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::{Choice, Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule, ServiceRef, Transport};
 use sluicegate_model::settings::ClientSettings;
+use sluicegate_model::shared::Shared;
 use sluicegate_model::snapshot::{
     Affinity, AppProtocol, EndpointTls, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target,
     VirtualHost,
@@ -54,7 +54,7 @@ pub fn generation() -> Arc<Generation> {
         version: String::new(),
         sha256: String::new(),
         stats: GenerationStats::default(),
-        commons: Commons::default(),
+        shared: Shared::default(),
     })
 }
 

@@ -4,6 +4,7 @@ use sluicegate_config::diagnose::Diagnosis;
 use sluicegate_decide::ladder::{self, NoPick, Question};
 use sluicegate_decide::way;
 use sluicegate_model::family::IpFamily;
+use sluicegate_model::route::PortProtocol;
 use sluicegate_model::snapshot::{AppProtocol, HashKey, ServicePort, Side};
 use sluicegate_proxy::Arrived;
 
@@ -28,9 +29,8 @@ impl World<'_> {
         tls::endpoints(service, story);
         let all = self.status.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
         let all = all.and_then(|s| {
-            s.ports
-                .iter()
-                .find(|p| p.port == service.id.port && p.protocol == if service.protocol == AppProtocol::Udp { "UDP" } else { "TCP" })
+            let protocol = if service.protocol == AppProtocol::Udp { PortProtocol::Udp } else { PortProtocol::Tcp };
+            s.ports.iter().find(|p| p.port == service.id.port && p.protocol == protocol)
         });
         let total = all.map_or(pool.endpoints.len(), |p| p.endpoints.len());
         story.say("pool", format!("{} of {total} endpoints", pool.endpoints.len()));

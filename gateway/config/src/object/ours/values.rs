@@ -9,6 +9,7 @@ use base64::Engine as _;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+use sluicegate_model::duration;
 
 /// A range of ports, `30000-32767`.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -115,33 +116,10 @@ pub struct Span(pub Duration);
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        parse_span(&text)
+        duration::parse(&text)
             .map(Self)
             .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a duration such as \"20ms\", \"5s\" or \"1m30s\"")))
     }
-}
-
-fn parse_span(mut text: &str) -> Option<Duration> {
-    let mut span = Duration::ZERO;
-    if text.is_empty() {
-        return None;
-    }
-    while !text.is_empty() {
-        let digits = text.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = text[..digits].parse().ok()?;
-        text = &text[digits..];
-        let unit = text.find(|c: char| c.is_ascii_digit()).unwrap_or(text.len());
-        span = span.checked_add(match &text[..unit] {
-            "h" => Duration::from_secs(number.checked_mul(3600)?),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "s" => Duration::from_secs(number),
-            "ms" => Duration::from_millis(number),
-            "us" | "µs" => Duration::from_micros(number),
-            _ => return None,
-        })?;
-        text = &text[unit..];
-    }
-    Some(span)
 }
 
 /// A size in bytes, a Kubernetes quantity: `64Mi`, `1G`, `1048576`.
@@ -180,11 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_sizes() {
-        assert_eq!(parse_span("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(parse_span("20ms"), Some(Duration::from_millis(20)));
-        assert_eq!(parse_span("5"), None);
-        assert_eq!(parse_span(""), None);
+    fn sizes() {
         assert_eq!(parse_bytes("64Mi"), Some(64 << 20));
         assert_eq!(parse_bytes("64Q"), None);
     }

@@ -66,7 +66,7 @@ impl Compiler<'_> {
             return Err((Refusal::new("InvalidKind", what), None));
         }
         let namespace = text("namespace").unwrap_or(&route.key.namespace);
-        if namespace != route.key.namespace && !self.granted(&Reference::new(route, path.to_owned(), kind, name, Some(namespace))) {
+        if namespace != route.key.namespace && !self.granted(&Reference::new(route, path.to_owned(), (None, kind), name, Some(namespace))) {
             let what = format!("no ReferenceGrant in namespace {namespace:?} lets {} refer to {kind} {name:?}", route.key);
             return Err((Refusal::new("RefNotPermitted", what), None));
         }

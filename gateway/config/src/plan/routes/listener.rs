@@ -1,9 +1,9 @@
 //! All routes of a listener as one configuration of the router plugin `rules`, which orders their rules by the Gateway API's precedence itself.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::PlannedRoute;
-use crate::object::Object;
+use crate::plan::policies::created;
 
 /// The configuration, as JSON. `routes` have the host names that they and the listener have in common.
 pub(in crate::plan) fn configuration<'r>(routes: impl IntoIterator<Item = (&'r PlannedRoute, &'r [String])>) -> String {
@@ -16,7 +16,7 @@ pub(in crate::plan) fn configuration<'r>(routes: impl IntoIterator<Item = (&'r P
             rule["hostnames"] = hostnames.into();
             rule["source"] = source.clone().into();
             if let Some(created) = &created {
-                rule["createdAt"] = created.clone();
+                rule["createdAt"] = created.as_str().into();
             }
             rules.push(rule);
         }
@@ -25,14 +25,10 @@ pub(in crate::plan) fn configuration<'r>(routes: impl IntoIterator<Item = (&'r P
     json!({"faultyRules": "Fail", "rules": rules}).to_string()
 }
 
-/// When an object was made, as the plugin reads it.
-fn created(object: &Object) -> Option<Value> {
-    let time = object.body.metadata()?.creation_timestamp.as_ref()?;
-    serde_json::to_value(time).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

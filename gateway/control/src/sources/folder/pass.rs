@@ -22,6 +22,9 @@ use crate::sources::What;
 /// Looks in a row, when what is watched changes with each.
 const MOST_LOOKS: usize = 8;
 
+/// When a file is looked at again that was changed between two looks of one pass.
+const FOLLOWING: Duration = Duration::from_millis(20);
+
 /// What a pass is to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -213,6 +216,8 @@ impl Memory {
             Verdict::Wait(left) => Found::Waits(at.real, left),
             Verdict::Read => match disk.ask(path, || read(&at.real)) {
                 Err(error) => Found::Failed(error),
+                // Changed after it was looked at: the event that tells of it is on its way, behind those of what its writer changed before.
+                Ok((_, stamp)) if !first && stamp != at.stamp => Found::Waits(at.real, FOLLOWING),
                 Ok((text, stamp)) => {
                     let at = At { stamp, real: at.real };
                     let (racy, digest) = (racy(&at, now), Digest::of(&text));
@@ -267,4 +272,34 @@ pub(super) fn once(paths: &[PathBuf]) -> Vec<Change> {
         Change { unit, what }
     };
     seen.files.into_iter().map(file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pass that reads a file after its writer has replaced it must not tell of that before it tells of what the same writer replaced earlier.
+    #[test]
+    fn a_file_that_was_replaced_after_it_was_looked_at_waits_for_its_event() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, partial) = (folder.path().join("a.yaml"), folder.path().join(".a.yaml"));
+        std::fs::write(&path, "a: 1\n").expect("written");
+        let watcher = notify::recommended_watcher(|_| {}).expect("a watcher");
+        let paths = [folder.path().to_owned()].as_slice().into();
+        let memory = Memory::new(paths, Arc::default(), Watches::new(watcher), Arc::default());
+        let (disk, now) = (Disk::default(), SystemTime::now());
+        assert!(memory.pass(&disk, &BTreeSet::new(), Extent::All).is_some());
+        assert_eq!(memory.take_untold().len(), 1);
+
+        let real = std::fs::canonicalize(&path).expect("there");
+        let at = |path: &Path| At { stamp: Stamp::of(&std::fs::symlink_metadata(path).expect("there")), real: real.clone() };
+        let seen = at(&path);
+        std::fs::write(&partial, "a: 2\n").expect("written");
+        std::fs::rename(&partial, &path).expect("renamed");
+        let unnamed = memory.find(&disk, &path, Some(Ok(seen)), &Told::default(), false, now);
+        assert!(matches!(unnamed, Found::Waits(_, FOLLOWING)), "read before anything says that it has changed");
+        let told = Told { paths: [real.clone()].into(), ..Told::default() };
+        let named = memory.find(&disk, &path, Some(Ok(at(&path))), &told, false, now);
+        assert!(matches!(named, Found::Read(_, text) if &*text == "a: 2\n"));
+    }
 }

@@ -1,5 +1,5 @@
 //! State of pools from one instance to the next: to a newer generation when a worker takes a snapshot, to a later start of the gateway by the
-//! [`Shelf`]. All of it happens between two requests, and the time it takes is bounded.
+//! [`StateStore`]. All of it happens between two requests, and the time it takes is bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxBuildHasher;
 use sluicegate_model::plugin::BalancerGeneration;
 use sluicegate_model::pool::Pool;
-use sluicegate_model::shelf::{Shelf, Slot};
 use sluicegate_model::snapshot::ServicePort;
+use sluicegate_model::state_store::{Slot, StateStore};
 
 use super::Decider;
 use crate::core::delta::Delta;
@@ -42,7 +42,7 @@ fn slot(service: &ServicePort, side: &str, worker: usize) -> Option<Slot> {
 impl Decider {
     /// Before a snapshot takes the place of the last one: pools whose balancer has another generation now, or one on trial, begin there with what the
     /// live one before knows, and pools that are new with what an earlier start left.
-    pub(crate) fn hand_over(&mut self, delta: &Delta<'_>, shelf: &Shelf, worker: usize) {
+    pub(crate) fn hand_over(&mut self, delta: &Delta<'_>, state_store: &StateStore, worker: usize) {
         // Of the last snapshot, as far as it differs: each pool's live generation, and what pools and generations have met, be it on trial.
         let mut live_before = HashMap::<u64, &Arc<dyn BalancerGeneration>, FxBuildHasher>::default();
         let mut met = HashSet::<(u64, u64), FxBuildHasher>::default();
@@ -67,7 +67,7 @@ impl Decider {
                     // Nothing is asked of it any more.
                     Some(from) if from.generation().stats.quarantined() => None,
                     Some(from) => self.balancers.get_mut(&from.generation().id).and_then(|balancer| balancer.save(pool.id)),
-                    None => slot(service, side, worker).and_then(|slot| shelf.find(&slot)),
+                    None => slot(service, side, worker).and_then(|slot| state_store.find(&slot)),
                 };
                 let Some(saved) = saved else { continue };
                 match self.instance(receiver) {
@@ -82,31 +82,31 @@ impl Decider {
     }
 
     /// Puts some pools aside, in turn.
-    pub(crate) fn put_aside(&mut self, shelf: &Shelf, worker: usize) {
+    pub(crate) fn put_aside(&mut self, state_store: &StateStore, worker: usize) {
         let some: Vec<_> = self.kept.range(self.aside..).take(PUT_ASIDE + 1).map(|(index, service)| (*index, service.clone())).collect();
         // Those that are left are next; if there are none, it begins anew.
         self.aside = some.get(PUT_ASIDE).map_or(0, |(index, _)| *index);
-        some.iter().take(PUT_ASIDE).for_each(|(_, service)| self.put(service, shelf, worker));
+        some.iter().take(PUT_ASIDE).for_each(|(_, service)| self.put(service, state_store, worker));
     }
 
     /// Puts all pools aside that there is time for.
-    pub(crate) fn put_all_aside(&mut self, shelf: &Shelf, worker: usize) {
+    pub(crate) fn put_all_aside(&mut self, state_store: &StateStore, worker: usize) {
         let begun = Instant::now();
         for service in std::mem::take(&mut self.kept).values() {
             if begun.elapsed() > AT_THE_END {
                 tracing::warn!("the state of some pools was not put aside: it took too long");
                 return;
             }
-            self.put(service, shelf, worker);
+            self.put(service, state_store, worker);
         }
     }
 
-    fn put(&mut self, service: &ServicePort, shelf: &Shelf, worker: usize) {
+    fn put(&mut self, service: &ServicePort, state_store: &StateStore, worker: usize) {
         let Some(live) = service.balancers.first() else { return };
         for (pool, side) in pools(service) {
             let Some(balancer) = self.balancers.get_mut(&live.generation().id) else { return };
             if let (Some(slot), Some(saved)) = (slot(service, side, worker), balancer.save(pool.id)) {
-                shelf.put(slot, saved);
+                state_store.put(slot, saved);
             }
         }
     }

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use sluicegate_model::commons::Commons;
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, GenerationStats, PickContext, PluginError, Saved};
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::ServiceRef;
-use sluicegate_model::shelf::Shelf;
+use sluicegate_model::shared::Shared;
 use sluicegate_model::snapshot::{AppProtocol, EndpointTls, ServiceIndex, ServicePort, Side, Snapshot};
+use sluicegate_model::state_store::StateStore;
 
 use super::Decider;
 use crate::core::View;
@@ -84,7 +84,7 @@ impl Default for Telling {
             version: String::new(),
             sha256: String::new(),
             stats: GenerationStats::default(),
-            commons: Commons::default(),
+            shared: Shared::default(),
         };
         Self { generation: Arc::new(generation), told: Arc::default() }
     }
@@ -145,7 +145,7 @@ impl Worker {
     /// Returns the view before.
     fn take(&mut self, next: Snapshot) -> Rc<View> {
         let delta = Delta::between(&self.view.snapshot, &next);
-        self.decider.hand_over(&delta, &Shelf::default(), 0);
+        self.decider.hand_over(&delta, &StateStore::default(), 0);
         self.decider.retain(&self.view, &delta);
         std::mem::replace(&mut self.view, Rc::new(View { snapshot: Arc::new(next) }))
     }
@@ -205,7 +205,7 @@ fn pools_are_put_aside_in_turn_and_only_those_that_are_kept() {
     (0..80).for_each(|index| worker.pick(&view, index));
     let ids: Vec<u64> = (0..80).filter(|n| n % 2 == 0).filter_map(|n| Some(all.services.get(&n)?.internal.id)).collect();
     let mut saved = |times: usize| {
-        (0..times).for_each(|_| worker.decider.put_aside(&Shelf::default(), 0));
+        (0..times).for_each(|_| worker.decider.put_aside(&StateStore::default(), 0));
         std::mem::take(&mut balancer.told.lock().expect("it is free").saves)
     };
     assert_eq!(saved(2), ids, "32, and then the other 8");

@@ -1,10 +1,10 @@
 //! A client's side of HTTP, a file a version: what is read from it and what is written to it. Each version fulfils [`Content`] and [`Sink`], and has
-//! a place in [`AnyContent`]; above stand the loops of [`serve`](mod@super::serve). [`closings`] tells connections when to close, each by its
+//! a place in [`AnyContent`]; above stand the loops of [`serve`](mod@super::serve). [`open`] tells connections when to close, each by its
 //! [`signal`].
 
-mod closings;
 mod http1;
 mod http2;
+mod open;
 mod signal;
 
 use std::task::{Context, Poll};
@@ -13,9 +13,9 @@ use super::error::BodyError;
 use super::rules::trailers::Trailers;
 use crate::h1::{Framing, Part, Status};
 
-pub(crate) use closings::Closings;
 pub(in crate::http) use http1::{Client, NoRequest, Reader};
 pub(in crate::http) use http2::{Received, Sender};
+pub(crate) use open::OpenConnections;
 pub(in crate::http) use signal::Signal;
 
 /// A request's content as its client sends it, and whether the client is still there.

@@ -23,7 +23,7 @@ use crate::http::rules::trailers::Trailers;
 use crate::http::upstream::{Link, Upstreams};
 
 /// What one exchange adds to its service's figures when it has ended.
-pub(crate) struct Tally {
+pub(crate) struct Account {
     pub(crate) stats: Arc<ServiceStats>,
     /// When the request's head had come.
     pub(crate) begun: Instant,
@@ -32,7 +32,7 @@ pub(crate) struct Tally {
     pub(crate) bytes_out: u64,
 }
 
-impl Tally {
+impl Account {
     /// `bytes_in`: what of the request's content was taken. Returns the end.
     fn end(self, bytes_in: u64) -> Instant {
         let ended = self.ended.unwrap_or_else(Instant::now);
@@ -70,7 +70,7 @@ pub(crate) struct Returns {
     pub(crate) link: Link,
     /// Where it is kept.
     pub(crate) upstreams: Rc<Upstreams>,
-    pub(crate) tally: Tally,
+    pub(crate) account: Account,
     /// None: everything is told.
     pub(crate) watch: Option<Watch>,
     /// When all of the response must have come.
@@ -85,15 +85,15 @@ impl Returns {
     /// The endpoint's connection or stream broke before the response's end.
     fn broke(&mut self) {
         if let Some(watch) = self.watch.take() {
-            watch.broke(&self.tally.stats, self.busy.endpoint());
+            watch.broke(&self.account.stats, self.busy.endpoint());
         }
     }
 
     fn check_in(self, bytes_in: u64) {
         if let Some(watch) = &self.watch {
-            watch.served(&self.tally.stats, self.busy.endpoint());
+            watch.served(&self.account.stats, self.busy.endpoint());
         }
-        let ended = self.tally.end(bytes_in);
+        let ended = self.account.end(bytes_in);
         self.upstreams.check_in(self.address, self.link, ended);
         drop(self.busy);
     }
@@ -199,9 +199,9 @@ impl<'c> ResponseBody<'c> {
     fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         match &mut self.content {
             Content::Endpoint { returns, request, call, trailers, .. } => {
-                let Some(Returns { link, tally, deadline, .. }) = returns else { return Poll::Ready(None) };
+                let Some(Returns { link, account, deadline, .. }) = returns else { return Poll::Ready(None) };
                 if deadline.as_mut().is_some_and(|d| d.has_passed(context)) {
-                    count(&tally.stats.refused.cut_off);
+                    count(&account.stats.refused.cut_off);
                     // A call has a word for it, where its client takes trailers.
                     let told = call.as_mut().filter(|_| trailers.any()).map(|call| Ok(Part::Trailers(call.too_late())));
                     self.end(false);
@@ -220,7 +220,7 @@ impl<'c> ResponseBody<'c> {
                 match &polled {
                     Poll::Ready(Some(Ok(part))) => {
                         if let Part::Data(data) = part {
-                            tally.bytes_out += data.len() as u64;
+                            account.bytes_out += data.len() as u64;
                         }
                         if link.is_end() {
                             self.end(true);
@@ -237,7 +237,7 @@ impl<'c> ResponseBody<'c> {
                         self.end(false);
                     }
                     Poll::Pending => {
-                        tally.ended = None;
+                        account.ended = None;
                         if request.poll_gone(context).is_ready() {
                             self.end(false);
                             return Poll::Ready(Some(Err(BodyError::ClientGone)));
@@ -268,10 +268,10 @@ impl<'c> ResponseBody<'c> {
     /// Of an upgraded exchange: the next bytes for the client, whose own go by [`poll_request`](Self::poll_request).
     pub(in crate::http) fn poll_tunnel(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         let Content::Endpoint { returns: Some(returns), request, .. } = &mut self.content else { return Poll::Ready(None) };
-        returns.tally.ended = None;
+        returns.account.ended = None;
         let polled = returns.link.poll_part(request, context);
         if let Poll::Ready(Some(Ok(Part::Data(data)))) = &polled {
-            returns.tally.bytes_out += data.len() as u64;
+            returns.account.bytes_out += data.len() as u64;
             if let Some(entry) = &mut self.entry {
                 entry.bytes_out += data.len() as u64;
             }
@@ -295,7 +295,7 @@ impl<'c> ResponseBody<'c> {
                 }
                 returns.check_in(request.taken());
             } else {
-                returns.tally.end(request.taken());
+                returns.account.end(request.taken());
             }
         }
     }

@@ -18,7 +18,7 @@ use super::deadline::{self, Deadline};
 use super::grpc::{self, Call};
 use super::peer::Peer;
 use super::reply::Reply;
-use super::response::{ResponseBody, Returns, Tally, Watch};
+use super::response::{Account, ResponseBody, Returns, Watch};
 use super::retry::{Outcome, Tries};
 use crate::core::decider::Picked;
 use crate::core::places::{self, Full};
@@ -280,10 +280,10 @@ impl Sender<'_> {
         }
         tries.succeeded();
         let service = self.routed.service;
-        let tally = Tally { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0 };
+        let account = Account { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0 };
         let upstreams = self.peer.upstreams(service, self.shared).clone();
         let watch = (!told && self.routed.call.is_none()).then(|| Watch { settings: service.settings.clone(), latency });
-        let returns = Returns { address: from.address, link, upstreams, tally, watch, deadline: None, busy, _place: place };
+        let returns = Returns { address: from.address, link, upstreams, account, watch, deadline: None, busy, _place: place };
         let content = std::mem::replace(request.body_mut(), RequestBody::Empty).release();
         let call = self.routed.call.map(|_| Box::new(Call::new((!told).then(|| from.clone()), service, latency, &self.shared.core)));
         let Status { code, fields } = head.message;

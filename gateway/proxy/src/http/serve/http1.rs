@@ -35,7 +35,7 @@ pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, 
     let Some(mut peer) = Peer::new(origin, listener, local) else { return };
     peer.tls = tls.map(Rc::new);
     let settings = shared.core.view().listener(listener).map(|l| l.settings.clone()).unwrap_or_default();
-    let closing = shared.closings.enter(listener, &settings.timeouts);
+    let closing = shared.open.enter(listener, &settings.timeouts);
     let signal = &closing.signal;
     if stream.is_http2() {
         return Box::pin(http2::serve(stream, Bytes::new(), Rc::new(peer), &settings, signal, shared)).await;

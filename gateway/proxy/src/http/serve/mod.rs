@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use http::HeaderMap;
 
-use super::client::Closings;
+use super::client::OpenConnections;
 use super::exchange::Exchanges;
 use crate::core::Core;
 
@@ -24,7 +24,7 @@ const SPARE: usize = 64;
 pub(crate) struct Http {
     pub(crate) core: Rc<Core>,
     exchanges: Rc<Exchanges>,
-    pub(crate) closings: Closings,
+    pub(crate) open: OpenConnections,
     /// A request's map of fields that is done with.
     spare: RefCell<HeaderMap>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn new(exchanges: Rc<Exchanges>) -> Self {
         let core = exchanges.core.clone();
-        Self { closings: Closings::new(core.clock.clone()), core, exchanges, spare: RefCell::default() }
+        Self { open: OpenConnections::new(core.clock.clone()), core, exchanges, spare: RefCell::default() }
     }
 
     /// Keeps a map for another request, without what is in it.

@@ -43,7 +43,7 @@ pub(in crate::http) async fn serve(
         return sender.wasted();
     }
     let begun = Instant::now();
-    let entered = shared.closings.enter(peer.listener, &settings.timeouts);
+    let entered = shared.open.enter(peer.listener, &settings.timeouts);
     let signal = &entered.signal;
     signal.begin(!request.body().is_end_stream());
     let mut serving = pin!(answer(request, &sender, signal, &peer, &settings, begun, &shared));

@@ -17,7 +17,7 @@ const DRAIN_SECONDS: u64 = 1;
 
 /// The worker's HTTP connections. A flag and a waker for each: looking at it costs a load, not a lock.
 #[derive(Default)]
-pub(crate) struct Closings {
+pub(crate) struct OpenConnections {
     next: Cell<u64>,
     signals: RefCell<HashMap<u64, Rc<Signal>, FxBuildHasher>>,
     /// Seconds since the worker's start.
@@ -26,14 +26,14 @@ pub(crate) struct Closings {
     draining: Cell<Option<u64>>,
 }
 
-/// A connection's place among [`Closings`]; leaves it when dropped.
+/// A connection's place among [`OpenConnections`]; leaves it when dropped.
 pub(crate) struct Entered<'a> {
     id: u64,
     pub(crate) signal: Rc<Signal>,
-    all: &'a Closings,
+    all: &'a OpenConnections,
 }
 
-impl Closings {
+impl OpenConnections {
     /// `clock`: seconds since the worker's start, which it moves on.
     pub(crate) fn new(clock: Rc<Cell<u64>>) -> Self {
         Self { clock, ..Self::default() }
@@ -112,23 +112,23 @@ mod tests {
 
     /// A connection with these time-outs, and what its worker counts.
     struct Case {
-        closings: Closings,
+        open: OpenConnections,
         signal: Rc<Signal>,
         stats: ClientStats,
     }
 
     impl Case {
         fn new(timeouts: &ClientTimeouts) -> Self {
-            let closings = Closings::default();
-            let entered = closings.enter(([127, 0, 0, 1], 80).into(), timeouts);
+            let open = OpenConnections::default();
+            let entered = open.enter(([127, 0, 0, 1], 80).into(), timeouts);
             let signal = entered.signal.clone();
             std::mem::forget(entered);
-            Self { closings, signal, stats: ClientStats::default() }
+            Self { open, signal, stats: ClientStats::default() }
         }
 
         /// The state after so many seconds.
         fn after(&self, seconds: u64) -> Option<Late> {
-            (0..seconds).for_each(|_| self.closings.second(&self.stats));
+            (0..seconds).for_each(|_| self.open.second(&self.stats));
             self.signal.late.get()
         }
     }

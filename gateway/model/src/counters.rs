@@ -13,7 +13,7 @@ pub trait Counted<const N: usize> {
 
 /// The sum over all owners there have been. Written by control and read by scrapes: nothing of it is on a request's path.
 #[derive(Debug)]
-pub struct Tally<T, const N: usize>(Mutex<Inner<T, N>>);
+pub struct Counters<T, const N: usize>(Mutex<Inner<T, N>>);
 
 #[derive(Debug)]
 struct Inner<T, const N: usize> {
@@ -27,13 +27,13 @@ struct Inner<T, const N: usize> {
 /// Fewer owners are not looked through.
 const FEW: usize = 16;
 
-impl<T, const N: usize> Default for Tally<T, N> {
+impl<T, const N: usize> Default for Counters<T, N> {
     fn default() -> Self {
         Self(Mutex::new(Inner { past: [0; N], owners: Vec::new(), look_at: FEW }))
     }
 }
 
-impl<T: Counted<N>, const N: usize> Tally<T, N> {
+impl<T: Counted<N>, const N: usize> Counters<T, N> {
     /// Counts one more. Those that nobody else holds count no further, and only their sum is kept.
     pub fn join(&self, owner: Arc<T>) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,32 +86,32 @@ mod tests {
 
     #[test]
     fn a_sum_keeps_what_its_owners_counted_and_not_the_owners() {
-        let tally = Tally::<EndpointStats, 1>::default();
+        let counters = Counters::<EndpointStats, 1>::default();
         for round in 1..=100 {
             let stats = Arc::new(EndpointStats::default());
-            tally.join(stats.clone());
+            counters.join(stats.clone());
             stats.begin();
-            assert_eq!(tally.counts(), [round]);
+            assert_eq!(counters.counts(), [round]);
         }
-        assert!(tally.0.lock().expect("not poisoned").owners.len() <= FEW);
+        assert!(counters.0.lock().expect("not poisoned").owners.len() <= FEW);
         // One that is still held counts on.
         let held = Arc::new(EndpointStats::default());
-        tally.join(held.clone());
-        tally.join(Arc::default());
+        counters.join(held.clone());
+        counters.join(Arc::default());
         held.begin();
-        assert_eq!(tally.counts(), [101]);
+        assert_eq!(counters.counts(), [101]);
     }
 
     #[test]
     fn a_hundred_thousand_owners_join_in_no_time() {
-        let tally = Tally::<EndpointStats, 1>::default();
+        let counters = Counters::<EndpointStats, 1>::default();
         let all: Vec<Arc<EndpointStats>> = (0..100_000).map(|_| Arc::default()).collect();
         let begun = std::time::Instant::now();
-        all.iter().for_each(|owner| tally.join(owner.clone()));
+        all.iter().for_each(|owner| counters.join(owner.clone()));
         // 0.1 s in an unoptimized build; each that looked at all others would make it minutes.
         assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
         drop(all);
-        (0..200_000).for_each(|_| tally.join(Arc::default()));
-        assert!(tally.0.lock().expect("not poisoned").owners.len() <= FEW);
+        (0..200_000).for_each(|_| counters.join(Arc::default()));
+        assert!(counters.0.lock().expect("not poisoned").owners.len() <= FEW);
     }
 }

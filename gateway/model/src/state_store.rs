@@ -23,7 +23,7 @@ pub struct Slot {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Shelf(Mutex<Inner>);
+pub struct StateStore(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -35,13 +35,13 @@ struct Inner {
     unsaved: bool,
 }
 
-impl Shelf {
+impl StateStore {
     /// With what an earlier start left.
     pub fn with(kept: BTreeMap<Slot, Saved>) -> Self {
-        let shelf = Self::default();
-        kept.into_iter().for_each(|(slot, saved)| shelf.put(slot, saved));
-        shelf.lock().changed = false;
-        shelf
+        let state_store = Self::default();
+        kept.into_iter().for_each(|(slot, saved)| state_store.put(slot, saved));
+        state_store.lock().changed = false;
+        state_store
     }
 
     /// Puts a pool's state aside, in the place of what was there.
@@ -117,27 +117,27 @@ mod tests {
 
     #[test]
     fn each_worker_finds_its_own_and_one_more_than_before_the_firsts() {
-        let shelf = Shelf::default();
-        shelf.put(slot("a", 0), saved(1));
-        shelf.put(slot("a", 1), saved(2));
-        assert_eq!(shelf.find(&slot("a", 1)), Some(saved(2)));
-        assert_eq!(shelf.find(&slot("a", 2)), Some(saved(1)));
-        assert_eq!(shelf.find(&slot("b", 0)), None);
+        let state_store = StateStore::default();
+        state_store.put(slot("a", 0), saved(1));
+        state_store.put(slot("a", 1), saved(2));
+        assert_eq!(state_store.find(&slot("a", 1)), Some(saved(2)));
+        assert_eq!(state_store.find(&slot("a", 2)), Some(saved(1)));
+        assert_eq!(state_store.find(&slot("b", 0)), None);
     }
 
     #[test]
     fn it_is_bounded_and_says_when_it_has_changed() {
-        let shelf = Shelf::with(BTreeMap::from([(slot("a", 0), saved(1))]));
-        assert_eq!(shelf.changes(), None);
-        shelf.put(slot("a", 0), saved(1));
-        assert_eq!(shelf.changes(), None, "the same");
-        shelf.put(slot("b", 0), saved(MOST_BYTES));
-        assert_eq!((shelf.changes(), shelf.refused()), (None, 1));
-        shelf.put(slot("a", 0), saved(MOST_BYTES));
-        assert_eq!(shelf.changes().map(|kept| kept.len()), Some(1));
-        shelf.retain(|_| false);
-        assert_eq!(shelf.changes(), Some(BTreeMap::new()));
-        shelf.put(slot("b", 0), saved(MOST_BYTES));
-        assert_eq!(shelf.changes().map(|kept| kept.len()), Some(1));
+        let state_store = StateStore::with(BTreeMap::from([(slot("a", 0), saved(1))]));
+        assert_eq!(state_store.changes(), None);
+        state_store.put(slot("a", 0), saved(1));
+        assert_eq!(state_store.changes(), None, "the same");
+        state_store.put(slot("b", 0), saved(MOST_BYTES));
+        assert_eq!((state_store.changes(), state_store.refused()), (None, 1));
+        state_store.put(slot("a", 0), saved(MOST_BYTES));
+        assert_eq!(state_store.changes().map(|kept| kept.len()), Some(1));
+        state_store.retain(|_| false);
+        assert_eq!(state_store.changes(), Some(BTreeMap::new()));
+        state_store.put(slot("b", 0), saved(MOST_BYTES));
+        assert_eq!(state_store.changes().map(|kept| kept.len()), Some(1));
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use sluicegate_model::commons::Commons;
-use sluicegate_model::commons::metrics::{Definition, Family, Kind, MAX_METRICS, MAX_SERIES, MetricError, Series};
-use sluicegate_model::commons::shared::SharedError;
+use sluicegate_model::shared::Shared;
+use sluicegate_model::shared::metrics::{Definition, Family, Kind, MAX_METRICS, MAX_SERIES, MetricError, Series};
+use sluicegate_model::shared::state::SharedError;
 
 use crate::bindings::balancer::sluicegate::plugin::{metrics, shared};
 use crate::state::State;
@@ -64,7 +64,7 @@ fn failure(error: MetricError) -> metrics::Failure {
 impl State {
     fn counts(&self, series: u32, count: impl FnOnce(&Series) -> bool) {
         if !self.numbers.series.get(series as usize).is_some_and(|series| count(series)) {
-            self.commons.metrics.refuse();
+            self.shared.metrics.refuse();
         }
     }
 }
@@ -82,7 +82,7 @@ impl metrics::Host for State {
             labels: definition.labels,
             bounds: definition.bounds,
         };
-        let Commons { metrics, .. } = &self.commons;
+        let Shared { metrics, .. } = &self.shared;
         metrics.define(definition).and_then(|family| self.numbers.family(family)).map_err(failure)
     }
 
@@ -90,7 +90,7 @@ impl metrics::Host for State {
         let unknown = || MetricError::Invalid(format!("there is no metric {metric}"));
         let family = self.numbers.families.get(metric as usize).cloned().ok_or_else(unknown);
         family
-            .and_then(|family| self.commons.metrics.series(&family, values))
+            .and_then(|family| self.shared.metrics.series(&family, values))
             .and_then(|series| self.numbers.series(series))
             .map_err(failure)
     }
@@ -123,22 +123,22 @@ fn span(ttl_ms: Option<u64>) -> Option<Duration> {
 
 impl shared::Host for State {
     fn get(&mut self, key: String) -> Option<shared::Entry> {
-        self.commons.shared.get(&key).map(|(value, version)| shared::Entry { value, version })
+        self.shared.state.get(&key).map(|(value, version)| shared::Entry { value, version })
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<u64, shared::Failure> {
-        self.commons.shared.set(&key, &value, span(ttl_ms)).map_err(refusal)
+        self.shared.state.set(&key, &value, span(ttl_ms)).map_err(refusal)
     }
 
     fn compare_and_set(&mut self, key: String, expected: Option<u64>, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<u64, shared::Failure> {
-        self.commons.shared.compare_and_set(&key, expected, &value, span(ttl_ms)).map_err(refusal)
+        self.shared.state.compare_and_set(&key, expected, &value, span(ttl_ms)).map_err(refusal)
     }
 
     fn add(&mut self, key: String, amount: i64, ttl_ms: Option<u64>) -> Result<i64, shared::Failure> {
-        self.commons.shared.add(&key, amount, span(ttl_ms)).map_err(refusal)
+        self.shared.state.add(&key, amount, span(ttl_ms)).map_err(refusal)
     }
 
     fn remove(&mut self, key: String) -> bool {
-        self.commons.shared.remove(&key)
+        self.shared.state.remove(&key)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) enum Peer {
 }
 
 /// What has come and gone.
-pub(super) struct Tally {
+pub(super) struct Allowance {
     peer: Peer,
     second: u64,
     control: u32,
@@ -54,7 +54,7 @@ pub(super) struct Tally {
     empties_now: u32,
 }
 
-impl Tally {
+impl Allowance {
     pub(super) fn new(peer: Peer, second: u64) -> Self {
         Self {
             peer,

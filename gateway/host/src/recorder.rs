@@ -8,7 +8,7 @@ use sluicegate_model::stats::Sight;
 
 /// Of one pick. The guest is told exactly what is written here: of each endpoint what was seen first.
 #[derive(Debug, Default)]
-pub struct Tape {
+pub struct SampleRecorder {
     playing: VecDeque<u64>,
     /// Random bits, in their order.
     pub random: Vec<u64>,
@@ -18,7 +18,7 @@ pub struct Tape {
     pub cut: bool,
 }
 
-impl Tape {
+impl SampleRecorder {
     /// Gives these random bits, in their order, and then new ones.
     pub(crate) fn playing(random: Vec<u64>) -> Self {
         Self { playing: random.into(), ..Self::default() }

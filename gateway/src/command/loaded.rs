@@ -1,0 +1,56 @@
+//! What a configuration would serve, for commands that serve nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluicegate_config::plan::Settings;
+use sluicegate_control::allocate::Allocator;
+use sluicegate_control::controller::{Controller, Options};
+use sluicegate_model::snapshot::Snapshot;
+use sluicegate_model::status::Status;
+
+use crate::Settled;
+
+/// How long discovery plugins may take.
+const DISCOVERY: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub(super) struct Loaded {
+    pub(super) controller: Controller,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) status: Status,
+}
+
+/// For whom it is loaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// Who wants to know what would be decided.
+    Deciding,
+    /// Who compares what routes say; endpoints do not matter.
+    Comparing,
+    /// Who wants to know all that is wrong, whether or not what plugins ask answers.
+    Judging,
+}
+
+/// Loads the objects of files and folders, and looks for endpoints once. Without the node's addresses: a machine that lacks them can be asked, too.
+pub(super) fn load(paths: Vec<PathBuf>, settled: &Settled, allocator: Allocator, purpose: For) -> Result<Loaded, String> {
+    let loader = super::loader()?;
+    let loader = if purpose == For::Deciding { loader.guarding(settled.admin_address) } else { loader.offline() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let settings = Settings { here: settled.here.clone(), loopback_endpoints: settled.loopback_endpoints, ..Settings::default() };
+    let options = Options {
+        paths,
+        settings,
+        builtins: crate::builtin,
+        trusted_keys: settled.trusted_keys.clone(),
+        admin: Some(settled.admin_address),
+        turns: Default::default(),
+    };
+    let mut controller = Controller::new(options, loader, allocator);
+    if purpose == For::Judging {
+        controller = controller.judging();
+    }
+    let (snapshot, status) = runtime.block_on(controller.once(if purpose == For::Comparing { Duration::ZERO } else { DISCOVERY }));
+    Ok(Loaded { controller, snapshot, status })
+}
