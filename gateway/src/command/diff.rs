@@ -1,0 +1,163 @@
+//! `sluicegate diff`: which requests another configuration would decide differently. Both are loaded, requests are made of what the routes of both
+//! match, and each is decided twice, by the plugins that decide.
+
+mod decided;
+mod probes;
+mod sample;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use sluicegate_control::allocate::Allocator;
+use sluicegate_model::escape;
+use sluicegate_model::fault::Severity;
+use sluicegate_model::route::Protocol;
+use sluicegate_model::snapshot::{Listener, Snapshot};
+
+use super::get::Output;
+use super::loaded::{self, For, Loaded};
+use super::{complain, flags, out, out_json};
+use decided::{Decided, Decider};
+use probes::Probe;
+
+/// What cannot be compared exits with this, as diff(1) does.
+const TROUBLE: u8 = 2;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// File or folder with the configuration that is served now
+    old: PathBuf,
+    /// File or folder with the one that is to replace it
+    new: PathBuf,
+    #[command(flatten)]
+    network: flags::Network,
+    /// Where a gateway keeps its allocations, which are read
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+    /// How differences are printed
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+impl Arguments {
+    pub(super) fn execute(self) -> ExitCode {
+        match self.compare() {
+            Ok(false) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::FAILURE,
+            Err(error) => {
+                complain(error);
+                ExitCode::from(TROUBLE)
+            }
+        }
+    }
+
+    /// True if anything differs.
+    fn compare(self) -> Result<bool, String> {
+        let process = flags::Process { state_dir: self.state_dir, ..flags::Process::default() };
+        let settled = flags::settle(vec![self.old.clone()], process, self.network)?;
+        let load = |path: &PathBuf| -> Result<Loaded, String> {
+            if !path.exists() {
+                return Err(format!("{} is not there", path.display()));
+            }
+            let allocator = Allocator::read_only(&settled.state_dir, settled.ranges.clone());
+            let loaded = loaded::load(vec![path.clone()], &settled, allocator, For::Comparing)?;
+            let errors = loaded.status.faults.iter().filter(|fault| fault.severity == Severity::Error).count();
+            if errors > 0 {
+                let plural = if errors == 1 { "" } else { "s" };
+                complain(format!(
+                    "{} has {errors} error{plural}, and what is wrong there is left out: see `sluicegate check`",
+                    path.display()
+                ));
+            }
+            Ok(loaded)
+        };
+        let (old, new) = (load(&self.old)?, load(&self.new)?);
+        let mut told = Told::default();
+        for (old, new) in pairs(&old.snapshot, &new.snapshot) {
+            told.take(old, new);
+        }
+        match self.output {
+            Output::Json => out_json(format_args!("{:#}", Value::Array(told.rows.clone()))),
+            Output::Table => told.lines.iter().for_each(out),
+        }
+        let cut = if told.cut { format!("; of some listeners only the first {} were made", probes::MOST) } else { String::new() };
+        complain(format_args!("{} differences in {} requests and connections that were compared{cut}", told.rows.len(), told.compared));
+        Ok(!told.rows.is_empty())
+    }
+}
+
+/// A listener and the snapshot it is of.
+type Of<'s> = (&'s Snapshot, &'s Listener);
+
+/// The listeners of both: those that have the same address are the same, and of the others those that have the same name.
+fn pairs<'s>(old: &'s Snapshot, new: &'s Snapshot) -> Vec<(Option<Of<'s>>, Option<Of<'s>>)> {
+    let of = |snapshot: &'s Snapshot| -> Vec<&'s Listener> { snapshot.listeners.sorted().into_iter().map(|(_, one)| &**one).collect() };
+    let (gone, mut come): (Vec<_>, Vec<_>) = (of(old), of(new));
+    let (mut pairs, mut left) = (Vec::new(), Vec::new());
+    for one in gone {
+        match come.iter().position(|other| other.at() == one.at()) {
+            Some(at) => pairs.push((Some((old, one)), Some((new, come.remove(at))))),
+            None => left.push(one),
+        }
+    }
+    for one in left {
+        let same = come.iter().position(|other| other.name == one.name && other.front.protocol() == one.front.protocol());
+        pairs.push((Some((old, one)), same.map(|at| (new, come.remove(at)))));
+    }
+    pairs.extend(come.into_iter().map(|one| (None, Some((new, one)))));
+    pairs
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Told {
+    lines: Vec<String>,
+    rows: Vec<Value>,
+    compared: usize,
+    cut: bool,
+}
+
+impl Told {
+    fn take(&mut self, old: Option<Of<'_>>, new: Option<Of<'_>>) {
+        let Some((_, one)) = old.or(new) else { return };
+        let place = |of: Option<Of<'_>>| {
+            of.map(|(_, listener)| {
+                format!("{} {}", if listener.front.protocol() == Protocol::Udp { "UDP" } else { "TCP" }, listener.address)
+            })
+        };
+        let (was, is) = (place(old), place(new));
+        if was != is {
+            let text = |place: &Option<String>| place.clone().unwrap_or_else(|| "nothing".to_owned());
+            self.lines.push(line(&one.name, "", &text(&was), &text(&is), 0));
+            self.rows.push(json!({"listener": one.name, "old": {"address": was}, "new": {"address": is}}));
+        }
+        let (Some(old), Some(new)) = (old, new) else { return };
+        let (probes, cut) = probes::of(old.1, new.1);
+        self.cut |= cut;
+        self.compared += probes.len();
+        let (mut before, mut after) = (Decider::default(), Decider::default());
+        let mut changes: BTreeMap<(Decided, Decided), Vec<&Probe>> = BTreeMap::new();
+        for probe in &probes {
+            let (was, is) = (before.decide(old, probe), after.decide(new, probe));
+            if !was.is_same(&is) {
+                changes.entry((was, is)).or_default().push(probe);
+            }
+        }
+        for ((was, is), asked) in changes {
+            let requests: Vec<String> = asked.iter().map(ToString::to_string).collect();
+            let (was_told, is_told) = Decided::apart(&was, &is);
+            self.lines.push(line(&old.1.name, &requests[0], &was_told, &is_told, requests.len() - 1));
+            self.rows.push(json!({"listener": old.1.name, "requests": requests, "old": was.json(), "new": is.json()}));
+        }
+    }
+}
+
+/// A difference in three lines: what is asked, what became of it, and what will.
+fn line(listener: &str, asked: &str, was: &str, is: &str, more: usize) -> String {
+    let asked = if asked.is_empty() { String::new() } else { format!(": {asked}") };
+    let more = if more > 0 { format!(" (and {more} like it)") } else { String::new() };
+    let head = format!("{listener}{asked}{more}");
+    format!("{}\n  - {}\n  + {}", escape::line(&head), escape::line(was), escape::line(is))
+}
