@@ -6,13 +6,17 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 use serde_json::{Map, Value, json};
 
-use crate::object::ours::{BackendTrafficPolicySpec, ClientTrafficPolicySpec, PluginSpec, SluicegateConfiguration};
+use crate::object::ours::{
+    BackendSpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, HttpRouteFilterSpec, PluginSpec, SluicegateConfiguration,
+};
 
 /// All of them, in the order of their names.
 pub fn all() -> Vec<Value> {
     vec![
+        crd::<BackendSpec>("Backend", "backends", "be", "What routes may lead to besides Services."),
         crd::<BackendTrafficPolicySpec>("BackendTrafficPolicy", "backendtrafficpolicies", "btp", "How traffic to Services is balanced."),
         crd::<ClientTrafficPolicySpec>("ClientTrafficPolicy", "clienttrafficpolicies", "ctp", "How clients' traffic is taken."),
+        crd::<HttpRouteFilterSpec>("HTTPRouteFilter", "httproutefilters", "hrf", "What HTTPRoute has no filter for."),
         crd::<PluginSpec>("Plugin", "plugins", "", "A plugin's code and limits."),
     ]
 }
@@ -212,7 +216,7 @@ mod tests {
 
     #[test]
     fn alternatives_become_one_type() {
-        let spec = &all()[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let spec = &all()[1]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let hash = &spec["properties"]["loadBalancer"]["properties"]["hash"];
         let mut kinds: Vec<&str> = hash["properties"]["type"]["enum"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
         kinds.sort_unstable();
@@ -220,7 +224,7 @@ mod tests {
         assert_eq!(hash["required"], json!(["type"]));
         assert_eq!(hash["properties"]["header"]["required"], json!(["name"]));
         assert_eq!(spec["properties"]["loadBalancer"]["properties"]["config"]["x-kubernetes-preserve-unknown-fields"], true);
-        let plugin = &all()[2]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let plugin = &all()[4]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         assert_eq!(plugin["properties"]["kind"]["enum"], json!(["router", "balancer", "discovery"]));
         assert_eq!(plugin["properties"]["failurePolicy"]["enum"], json!(["Fallback", "Fail"]));
     }

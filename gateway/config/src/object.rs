@@ -36,7 +36,7 @@ pub use decode::{Decoded, decode, decode_whole, plain};
 pub use given::Given;
 pub use k8s_openapi::api::core::v1::Service;
 pub use l4_route::L4Route;
-pub use ours::{BackendTrafficPolicy, ClientTrafficPolicy, Plugin, SluicegateConfiguration};
+pub use ours::{Backend, BackendTrafficPolicy, ClientTrafficPolicy, HttpRouteFilter, Plugin, SluicegateConfiguration};
 pub use secret::{Secret, TLS_TYPE};
 pub use skip::{foreign, skipped};
 
@@ -96,6 +96,8 @@ pub enum Body {
     Plugin(Box<Plugin>),
     BackendTrafficPolicy(Box<BackendTrafficPolicy>),
     ClientTrafficPolicy(Box<ClientTrafficPolicy>),
+    Backend(Box<Backend>),
+    HttpRouteFilter(Box<HttpRouteFilter>),
     SluicegateConfiguration(Box<SluicegateConfiguration>),
 }
 
@@ -123,6 +125,8 @@ impl Body {
             Self::Plugin(object) => &object.metadata,
             Self::BackendTrafficPolicy(object) => &object.metadata,
             Self::ClientTrafficPolicy(object) => &object.metadata,
+            Self::Backend(object) => &object.metadata,
+            Self::HttpRouteFilter(object) => &object.metadata,
             Self::SluicegateConfiguration(_) => return None,
         })
     }

@@ -3,6 +3,7 @@
 //! Here is what comes of it; [`planner`] makes it of [parts](compile::Part), one an object, and makes anew the parts that a change reaches.
 
 mod addresses;
+mod backends;
 mod compile;
 mod effect;
 mod forwarding;
@@ -17,6 +18,7 @@ mod routes;
 mod services;
 mod settings;
 mod tls;
+mod tls_policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,9 +31,9 @@ use sluicegate_model::plugin::{Limits, PluginKind};
 use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
 use sluicegate_model::rollout::Rollout;
 use sluicegate_model::route::{ListenerInfo, PortProtocol, Protocol, ServiceRef};
-use sluicegate_model::settings::{BackendSettings, ClientSettings};
+use sluicegate_model::settings::{BackendSettings, ClientSettings, Rate};
 use sluicegate_model::snapshot::{AppProtocol, HashKey, Side};
-use sluicegate_model::tls::{ServerSettings, UpstreamSettings};
+use sluicegate_model::tls::{Certificate, ServerSettings, UpstreamSettings};
 
 use crate::family::ServiceFamilies;
 use crate::manifest::Origin;
@@ -44,6 +46,7 @@ pub use planner::{Delta, Planned, Planner, compile};
 pub(crate) use routes::parents;
 pub use routes::{GROUP, ParentRef, PlannedRoute, Refusal, RouteKind, Verdict};
 pub use services::has_foreign_class;
+pub use tls_policies::{PlannedTlsPolicy, TlsTarget};
 
 /// Built-in plugins, usable by their name without a `Plugin` object.
 pub const BUILTINS: &[(&str, PluginKind)] = &[
@@ -164,7 +167,7 @@ const OF_OBJECTS: [&str; 2] = ["kubernetes", "static"];
 /// The result.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// All Services.
+    /// All Services, and all Backends, each as a Service that only routes lead to.
     pub services: Vec<Arc<PlannedService>>,
     /// No two have the same protocol and address.
     pub listeners: Vec<Arc<PlannedListener>>,
@@ -176,6 +179,10 @@ pub struct Plan {
     pub gateways: Vec<Arc<PlannedGateway>>,
     /// All routes, by kind, namespace and name.
     pub routes: Vec<Arc<PlannedRoute>>,
+    /// All BackendTLSPolicies, by namespace and name.
+    pub tls_policies: Vec<Arc<PlannedTlsPolicy>>,
+    /// All Backends, which are among the Services as well.
+    pub backends: Vec<Arc<PlannedService>>,
     /// Listeners of Gateways that others have taken the address of.
     pub conflicts: Vec<Conflict>,
     /// For load balancers in front.
@@ -193,7 +200,7 @@ pub struct PlannedService {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its type, `Headless` for headless ones.
+    /// Its type, `Headless` for headless ones, `Backend` for Backends.
     pub type_: String,
     /// Whether traffic to it is forwarded.
     pub proxied: bool,
@@ -207,7 +214,7 @@ pub struct PlannedService {
     pub external_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<PlannedPort>,
-    /// The Service.
+    /// The Service, or the Backend.
     pub object: Arc<Object>,
 }
 
@@ -369,6 +376,22 @@ pub struct PlannedRouter {
     pub plugin: PluginUse,
     /// The listener.
     pub listener: ListenerInfo,
+    /// What the endpoints that it leads to are shown.
+    pub identity: PlannedIdentity,
+    /// Rate limits of its rules, by their names.
+    pub rates: BTreeMap<String, Vec<Rate>>,
+}
+
+/// Whether a Gateway has a certificate that is shown to endpoints which speak TLS: its `spec.tls.backend.clientCertificateRef`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PlannedIdentity {
+    /// It has none.
+    #[default]
+    Unset,
+    /// This one. The certificate of a Service's own policy counts before it.
+    Certificate(Arc<Certificate>),
+    /// Its reference cannot be used, which is among the faults: such endpoints get nothing.
+    Broken,
 }
 
 /// Where a plugin's code is.

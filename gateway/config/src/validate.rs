@@ -1,5 +1,6 @@
 //! Rules of single objects, with the API server's own texts (SERVICE-SEMANTICS §1, §2, §4, §9).
 
+mod backend_object;
 mod balancing;
 mod connections;
 pub(crate) mod custom;
@@ -61,6 +62,8 @@ fn all(object: &Object) -> Vec<Fault> {
             http2::client(object, &policy.spec.http2, &mut faults);
             tls::client(object, policy.spec.tls.as_ref(), &mut faults);
         }
+        Body::Backend(backend) => backend_object::backend(object, backend, &mut faults),
+        Body::HttpRouteFilter(filter) => backend_object::http_route_filter(object, filter, &mut faults),
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}
     }

@@ -36,6 +36,9 @@ fn message(document: &str) -> Option<String> {
     Some(if let [cause] = causes[..] { format!("{head}{cause}") } else { format!("{head}[{}]", causes.join(", ")) })
 }
 
+/// What is of the experimental channel and served here all the same.
+const EXPERIMENTAL: [&str; 1] = ["retry (experimental)"];
+
 #[test]
 fn objects_of_the_gateway_api_are_judged_as_by_an_api_server() {
     let recorded = include_str!("api_server/gateway-api.jsonl");
@@ -44,6 +47,7 @@ fn objects_of_the_gateway_api_are_judged_as_by_an_api_server() {
         let Recorded { idea, manifest, message: said } = serde_json::from_str(line).expect("a recorded object");
         all += 1;
         let here = message(&manifest.to_string());
+        let said = said.filter(|_| !EXPERIMENTAL.contains(&idea.as_str()));
         if here != said {
             let shown = |message: &Option<String>| message.clone().unwrap_or_else(|| "accepted".to_owned());
             wrong.push(format!("{}: {idea}\n   API server: {}\n   here:       {}", manifest["kind"], shown(&said), shown(&here)));

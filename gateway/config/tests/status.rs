@@ -1,4 +1,4 @@
-//! Golden tests: the Gateways and routes of every `status/NAME.yaml` must have exactly the status of `status/NAME.json`. `UPDATE_GOLDEN=1` writes the
+//! Golden tests: the Gateways, routes and policies of every `status/NAME.yaml` must have exactly the status of `status/NAME.json`. `UPDATE_GOLDEN=1` writes the
 //! latter anew.
 
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use sluicegate_config::status::Statuses;
 use sluicegate_config::{manifest, object};
 use sluicegate_model::status::ObjectStatus as _;
 
-const KINDS: [&str; 6] = ["gateways", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes"];
+const KINDS: [&str; 7] = ["gateways", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "backendtlspolicies"];
 
 fn statuses(file: &Path, text: &str) -> String {
     let parsed = manifest::parse(file, text);

@@ -17,9 +17,15 @@ enum Name {
     /// The suffix with its dot: any number of labels before it, at least one.
     Below(String),
     Address(IpAddr),
+    Any,
 }
 
 impl AllowedHost {
+    /// Every host name. No text says this: the gateway allows it where each name comes from the operator.
+    pub fn any() -> Self {
+        Self { name: Name::Any, port: None }
+    }
+
     /// Whether a request may go to this host and port. Whether the address it resolves to may be reached is another question.
     pub fn allows(&self, host: &str, port: u16) -> bool {
         self.port.is_none_or(|allowed| allowed == port) && self.names(host)
@@ -31,6 +37,7 @@ impl AllowedHost {
         match &self.name {
             Name::Exact(name) => host == *name,
             Name::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+            Name::Any => host.parse::<IpAddr>().is_err(),
             Name::Address(ip) => host.parse::<IpAddr>().is_ok_and(|host| host.to_canonical() == *ip),
         }
     }
@@ -83,6 +90,7 @@ impl FromStr for AllowedHost {
 impl fmt::Display for AllowedHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.name, self.port) {
+            (Name::Any, _) => f.write_str("*")?,
             (Name::Exact(name), _) => f.write_str(name)?,
             (Name::Below(suffix), _) => write!(f, "*{suffix}")?,
             (Name::Address(IpAddr::V6(ip)), Some(_)) => write!(f, "[{ip}]")?,

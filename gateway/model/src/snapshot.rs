@@ -221,6 +221,8 @@ impl RouterBinding {
                 && Arc::ptr_eq(&a.table, &b.table)
                 && a.backends == b.backends
                 && a.mirrors == b.mirrors
+                && a.limiters.len() == b.limiters.len()
+                && a.limiters.iter().zip(&b.limiters).all(|(a, b)| self::same(a.as_ref(), b.as_ref()))
         };
         self.transport == other.transport
             && self.ladder.len() == other.ladder.len()
@@ -238,6 +240,15 @@ pub struct RouterRung {
     pub backends: Vec<Vec<Result<ServiceIndex, Arc<str>>>>,
     /// For each rule of the table, for each of [`Rule::mirrors`](crate::route::Rule::mirrors), likewise.
     pub mirrors: Vec<Vec<Option<ServiceIndex>>>,
+    /// For each rule of the table its own rate limits, kept over snapshots; empty where none has any.
+    pub limiters: Vec<Option<Arc<Limiter>>>,
+}
+
+impl RouterRung {
+    /// The rate limits of a rule.
+    pub fn limiter(&self, rule: usize) -> Option<&Arc<Limiter>> {
+        self.limiters.get(rule)?.as_ref()
+    }
 }
 
 /// A generation of a balancer on trial.

@@ -32,6 +32,9 @@ enum What {
     TcpRoutes,
     #[value(name = "udproutes")]
     UdpRoutes,
+    #[value(name = "backendtlspolicies")]
+    BackendTlsPolicies,
+    Backends,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -44,7 +47,7 @@ pub(super) enum Output {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Form {
     Table,
-    /// The table, of Gateways and routes with reasons and messages
+    /// The table, of Gateways, routes and policies with reasons and messages
     Wide,
     Json,
     Yaml,
@@ -149,6 +152,8 @@ impl What {
             Self::TlsRoutes => "objects/tlsroutes",
             Self::TcpRoutes => "objects/tcproutes",
             Self::UdpRoutes => "objects/udproutes",
+            Self::BackendTlsPolicies => "objects/backendtlspolicies",
+            Self::Backends => "objects/backends",
         };
         let url = format!("http://{admin_address}/api/v1/{path}");
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
@@ -169,6 +174,8 @@ impl What {
             Self::GatewayClasses => objects::classes(rows),
             Self::Gateways => objects::gateways(rows, wide),
             Self::HttpRoutes | Self::GrpcRoutes | Self::TlsRoutes | Self::TcpRoutes | Self::UdpRoutes => objects::routes(rows, wide),
+            Self::BackendTlsPolicies => objects::policies(rows, wide),
+            Self::Backends => objects::backends(rows, wide),
         }
     }
 }

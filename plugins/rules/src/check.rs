@@ -85,6 +85,11 @@ pub(crate) fn object_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// The name of a Backend (RFC 1123 subdomain).
+pub(crate) fn backend_name(name: &str) -> Result<(), String> {
+    if is_dns_name(name) { Ok(()) } else { Err(format!("`{name}` must be a DNS name in lower case, as names of objects are")) }
+}
+
 pub(crate) fn port(port: u16) -> Result<u16, String> {
     if port == 0 { Err("must be between 1 and 65535, inclusive".to_owned()) } else { Ok(port) }
 }

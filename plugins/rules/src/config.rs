@@ -293,15 +293,15 @@ pub struct DirectResponse {
     pub content_type: Option<String>,
 }
 
-/// A backend that takes a share of a rule's requests: a service port, or one that is known to be invalid.
+/// A backend that takes a share of a rule's requests: a service port, a Backend, or one that is known to be invalid.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackendRef {
-    /// Empty: a Service's group.
+    /// Empty for a Service, `sluicegate.dev` for a Backend.
     pub group: Option<String>,
-    /// `Service`.
+    /// `Service`, or `Backend`.
     pub kind: Option<String>,
-    /// The Service's name; always set unless `invalid` is.
+    /// Its name; always set unless `invalid` is.
     pub name: Option<String>,
     /// Its namespace; that of the policy when absent.
     pub namespace: Option<String>,
@@ -315,15 +315,15 @@ pub struct BackendRef {
     pub invalid: Option<String>,
 }
 
-/// A service port.
+/// A service port, or a Backend.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceRef {
-    /// Empty: a Service's group.
+    /// Empty for a Service, `sluicegate.dev` for a Backend.
     pub group: Option<String>,
-    /// `Service`.
+    /// `Service`, or `Backend`.
     pub kind: Option<String>,
-    /// The Service's name.
+    /// Its name.
     pub name: String,
     /// Its namespace; that of the policy when absent.
     pub namespace: Option<String>,

@@ -177,20 +177,29 @@ fn path_rewrite(
     }
 }
 
-/// Checks a reference to a service port.
+/// Checks a reference to a service port. Of a `Backend` it is called `NAME.backend`.
 pub(crate) fn service(place: &str, to: &ServiceRef, faults: &mut Faults) -> sdk::ServiceRef {
-    if to.group.as_deref().is_some_and(|group| !group.is_empty()) {
-        faults.add(format_args!("{place}.group"), "must be empty: only a Service can be a backend");
-    }
-    if to.kind.as_deref().is_some_and(|kind| kind != "Service") {
-        faults.add(format_args!("{place}.kind"), "must be Service");
-    }
-    faults.take(format_args!("{place}.name"), check::object_name(&to.name));
+    let name = match (to.group.as_deref().unwrap_or_default(), to.kind.as_deref().unwrap_or("Service")) {
+        ("sluicegate.dev", "Backend") => {
+            faults.take(format_args!("{place}.name"), check::backend_name(&to.name));
+            format!("{}.backend", to.name)
+        }
+        (group, kind) => {
+            if !group.is_empty() {
+                faults.add(format_args!("{place}.group"), "must be empty, or sluicegate.dev for a Backend");
+            }
+            if kind != "Service" {
+                faults.add(format_args!("{place}.kind"), "must be Service, or Backend of group sluicegate.dev");
+            }
+            faults.take(format_args!("{place}.name"), check::object_name(&to.name));
+            to.name.clone()
+        }
+    };
     if let Some(namespace) = &to.namespace {
         faults.take(format_args!("{place}.namespace"), check::object_name(namespace));
     }
     faults.take(format_args!("{place}.port"), check::port(to.port));
-    sdk::ServiceRef { namespace: to.namespace.clone(), name: to.name.clone(), port: to.port }
+    sdk::ServiceRef { namespace: to.namespace.clone(), name, port: to.port }
 }
 
 fn mirror(place: &str, mirror: &RequestMirror, faults: &mut Faults) -> sdk::Mirror {

@@ -82,6 +82,8 @@ pub fn decode_whole(document: Document) -> Decoded {
         ("sluicegate.dev/v1alpha1", "Plugin") => typed.ours(Body::Plugin, &mut faults),
         ("sluicegate.dev/v1alpha1", "BackendTrafficPolicy") => typed.ours(Body::BackendTrafficPolicy, &mut faults),
         ("sluicegate.dev/v1alpha1", "ClientTrafficPolicy") => typed.ours(Body::ClientTrafficPolicy, &mut faults),
+        ("sluicegate.dev/v1alpha1", "Backend") => typed.ours(Body::Backend, &mut faults),
+        ("sluicegate.dev/v1alpha1", "HTTPRouteFilter") => typed.ours(Body::HttpRouteFilter, &mut faults),
         ("sluicegate.dev/v1alpha1", "SluicegateConfiguration") => typed.ours(Body::SluicegateConfiguration, &mut faults),
         _ => {
             let expected = "listeners of the Gateway itself are served".to_owned();

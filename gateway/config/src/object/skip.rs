@@ -60,5 +60,7 @@ const KINDS: &[(&str, &str)] = &[
     ("sluicegate.dev/v1alpha1", "Plugin"),
     ("sluicegate.dev/v1alpha1", "BackendTrafficPolicy"),
     ("sluicegate.dev/v1alpha1", "ClientTrafficPolicy"),
+    ("sluicegate.dev/v1alpha1", "Backend"),
+    ("sluicegate.dev/v1alpha1", "HTTPRouteFilter"),
     ("sluicegate.dev/v1alpha1", "SluicegateConfiguration"),
 ];

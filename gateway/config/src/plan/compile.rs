@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sluicegate_model::allowed_file::AllowedFiles;
 use sluicegate_model::rollout::{Canary, Shadow};
+use sluicegate_model::settings::Rate;
 
 use super::effect::Counted;
 use super::references::Refused;
@@ -24,6 +25,7 @@ pub(super) struct Part {
     pub(super) route: Option<Arc<PlannedRoute>>,
     pub(super) gateway: Option<Arc<PlannedGateway>>,
     pub(super) service: Option<Arc<PlannedService>>,
+    pub(super) tls_policy: Option<Arc<PlannedTlsPolicy>>,
     pub(super) health_check: Option<Arc<PlannedHealthCheck>>,
     pub(super) plugin: Option<Arc<PlannedPlugin>>,
     pub(super) routers: Vec<Arc<PlannedRouter>>,
@@ -88,6 +90,8 @@ pub(super) struct Compiler<'a> {
     pub(super) parts: &'a HashMap<ObjectKey, Part>,
     /// References to Secrets and ConfigMaps that may not be used, and why.
     pub(super) refused: Vec<Refused>,
+    /// What the endpoints are shown that the routers of this object lead to.
+    pub(super) identity: PlannedIdentity,
     reads: RefCell<BTreeSet<Read>>,
 }
 
@@ -100,8 +104,8 @@ impl<'a> Compiler<'a> {
         plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
         parts: &'a HashMap<ObjectKey, Part>,
     ) -> Self {
-        let (part, refused, reads) = (Part::default(), Vec::new(), RefCell::default());
-        Self { part, objects, allocations, settings, defaults, plugins, parts, refused, reads }
+        let (part, refused, identity, reads) = (Part::default(), Vec::new(), PlannedIdentity::Unset, RefCell::default());
+        Self { part, objects, allocations, settings, defaults, plugins, parts, refused, identity, reads }
     }
 
     pub(super) fn done(self) -> Part {
@@ -198,12 +202,12 @@ impl<'a> Compiler<'a> {
         let (object, policy) = self.client_policy(kind, target, section)?;
         let router = policy.spec.router.as_ref()?;
         let plugin = self.plugin(object, "spec.router.plugin", &router.plugin, PluginKind::Router, &router.config)?;
-        Some(self.routed(plugin, listener))
+        Some(self.routed(plugin, listener, BTreeMap::new()))
     }
 
-    /// A listener's router.
-    pub(super) fn routed(&mut self, plugin: PluginUse, listener: ListenerInfo) -> Arc<PlannedRouter> {
-        let router = Arc::new(PlannedRouter { plugin, listener });
+    /// A listener's router. `rates`: the limits of rules, by their names.
+    pub(super) fn routed(&mut self, plugin: PluginUse, listener: ListenerInfo, rates: BTreeMap<String, Vec<Rate>>) -> Arc<PlannedRouter> {
+        let router = Arc::new(PlannedRouter { plugin, listener, identity: self.identity.clone(), rates });
         self.part.routers.push(router.clone());
         router
     }

@@ -6,7 +6,7 @@ use sluicegate_model::route::Transport;
 use super::compile::Compiler;
 use super::effect::Way;
 use super::references::Refused;
-use super::routes::{Allowed, attach, configuration};
+use super::routes::{Allowed, Attached, attach, configuration, rival};
 use super::tls::{FRONTEND, passthrough};
 use super::*;
 use crate::object::{Body, error, warning};
@@ -23,6 +23,8 @@ pub struct PlannedGateway {
     pub addresses: Vec<IpAddr>,
     /// Whether it is accepted, but for its listeners.
     pub accepted: Verdict,
+    /// Whether what it refers to for all its listeners can be used; none: it refers to nothing.
+    pub resolved: Option<Verdict>,
     /// Its listeners, in its order.
     pub listeners: Vec<GatewayListener>,
     /// What became of the routes that name it, by the routes' keys.
@@ -70,9 +72,6 @@ pub struct Attachment {
     pub accepted: Verdict,
 }
 
-/// A route that is attached to a listener, with the host names that they have in common.
-type Attached = (Arc<PlannedRoute>, Vec<String>);
-
 impl Compiler<'_> {
     pub(super) fn gateway(&mut self, object: &Arc<Object>, gateway: &Gateway) {
         if !self.ours(&gateway.spec.gateway_class_name) {
@@ -82,12 +81,7 @@ impl Compiler<'_> {
             return;
         }
         let (addresses, accepted) = self.gateway_addresses(object, gateway);
-        if gateway.spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
-            let path = "spec.tls.backend";
-            let message = format!("{path} is not served by this version");
-            let hint = Some("tls.clientCertificateRef of a BackendTrafficPolicy".to_owned());
-            self.part.faults.push(warning(&object.origin, &object.key, path, message, hint));
-        }
+        let resolved = self.gateway_identity(object, gateway);
         let mut listeners: Vec<GatewayListener> = gateway.spec.listeners.iter().map(|given| self.gateway_listener(object, given)).collect();
         let (attachments, attached) = self.attachments(object, &mut listeners);
         // One that is not accepted serves nothing, but says what is wrong with its listeners.
@@ -95,7 +89,8 @@ impl Compiler<'_> {
         for (i, attached) in attached.iter().enumerate() {
             self.gateway_front(object, gateway, i, &mut listeners[i], attached, &addresses);
         }
-        self.part.gateway = Some(Arc::new(PlannedGateway { object: object.clone(), addresses, accepted, listeners, attachments }));
+        let object = object.clone();
+        self.part.gateway = Some(Arc::new(PlannedGateway { object, addresses, accepted, resolved, listeners, attachments }));
     }
 
     fn gateway_addresses(&mut self, object: &Object, gateway: &Gateway) -> (Vec<IpAddr>, Verdict) {
@@ -161,27 +156,22 @@ impl Compiler<'_> {
                     continue;
                 }
                 let labels = |namespace: &str| self.namespace_labels(namespace);
-                let mut accepted = attach(listeners, &object.key.namespace, &route, parent, &labels).map(|found| {
-                    let mut policies = Vec::new();
+                let accepted = attach(listeners, &object.key.namespace, &route, parent, &labels).and_then(|found| {
+                    let mut refused = Vec::new();
                     let mut served = false;
                     for (at, hostnames) in found {
-                        match &listeners[at].overridden {
-                            Some(policy) => policies.push(policy.clone()),
-                            None => {
-                                served = true;
-                                join(&mut attached[at], &route, hostnames);
-                            }
+                        if let Some(policy) = &listeners[at].overridden {
+                            refused.push(Refusal::new("Overridden", format!("the router of {policy} takes all traffic of the listener")));
+                        } else if let Some(rival) = rival(&attached[at], &route, &hostnames) {
+                            let what = format!("{} has one of its host names there, and is older or comes first by name", rival.object.key);
+                            refused.push(Refusal::new("Conflicted", what));
+                        } else {
+                            served = true;
+                            join(&mut attached[at], &route, hostnames);
                         }
                     }
-                    if served { Vec::new() } else { policies }
+                    refused.into_iter().next().filter(|_| !served).map_or(Ok(()), Err)
                 });
-                if let Ok(policies) = &accepted
-                    && let Some(policy) = policies.first()
-                {
-                    let what = format!("the router of {policy} takes all traffic of the listener");
-                    accepted = Err(Refusal::new("Overridden", what));
-                }
-                let accepted = accepted.map(drop);
                 if let Err(refusal) = &accepted {
                     let path = format!("spec.parentRefs[{i}]");
                     let message = format!("{path}: {}: {}", refusal.reason, refusal.message);
@@ -253,7 +243,8 @@ impl Compiler<'_> {
         } else {
             let config = configuration(routes.iter().map(|(route, hostnames)| (&**route, &**hostnames)));
             let plugin = PluginUse { config, ..self.builtin("rules", PluginKind::Router) };
-            PlannedTarget::Router(self.routed(plugin, info))
+            let rates = routes.iter().flat_map(|(route, _)| route.rates.clone()).collect();
+            PlannedTarget::Router(self.routed(plugin, info, rates))
         };
         let policy = self.client_policy("Gateway", object, &listener.name);
         let way = match (listener.protocol.as_str(), passthrough) {

@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use sluicegate_model::egress::AllowedHost;
+
 use super::addresses::Addresses;
 use super::compile::{Compiler, Part, Read, loopback_endpoints};
 use super::effect::Counted;
@@ -48,8 +50,8 @@ pub struct Planner {
     /// Plugins by the number of parts that use them.
     used: BTreeMap<(String, PluginKind), usize>,
     addresses: Addresses,
-    /// By the names of Services.
-    services: BTreeMap<ObjectKey, Arc<PlannedService>>,
+    /// By namespace and name.
+    services: BTreeMap<(String, String), Arc<PlannedService>>,
     /// Objects whose parts have routers or health checks, by rank.
     routing: BTreeSet<(u8, ObjectKey)>,
     checking: BTreeSet<ObjectKey>,
@@ -57,6 +59,9 @@ pub struct Planner {
     classes: BTreeSet<ObjectKey>,
     routes: BTreeSet<ObjectKey>,
     gateways: BTreeSet<ObjectKey>,
+    /// BackendTLSPolicies.
+    tls_policies: BTreeSet<ObjectKey>,
+    backends: BTreeSet<ObjectKey>,
     /// Objects whose parts have faults.
     faulty: BTreeSet<(u8, ObjectKey)>,
     plan: Plan,
@@ -75,9 +80,9 @@ type Dirty = [BTreeSet<ObjectKey>; RANKS];
 fn rank(kind: &str) -> Option<u8> {
     match kind {
         "Plugin" | "GatewayClass" => Some(0),
-        "Service" => Some(1),
+        "Service" | "Backend" => Some(1),
         "Gateway" => Some(3),
-        "BackendTrafficPolicy" | "ClientTrafficPolicy" => Some(4),
+        "BackendTLSPolicy" | "BackendTrafficPolicy" | "ClientTrafficPolicy" => Some(4),
         _ => RouteKind::named(kind).map(|_| 2),
     }
 }
@@ -95,8 +100,7 @@ impl Planner {
 
     /// One Service of it.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<PlannedService>> {
-        let key = ObjectKey { kind: "Service".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() };
-        self.services.get(&key)
+        self.services.get(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// Brings the plan up to date. `objects` are all there are now; of each change the object as it was before is given. `allocated` are the Services,
@@ -166,6 +170,7 @@ impl Planner {
                 compiler.part.class = (class.spec.controller_name == CONTROLLER).then(|| object.clone());
             }
             Some((object, Body::Service(service))) => compiler.service(object, service),
+            Some((object, Body::Backend(backend))) => compiler.backend_object(object, backend),
             Some((object, Body::HttpRoute(_) | Body::GrpcRoute(_) | Body::TlsRoute(_) | Body::TcpRoute(_) | Body::UdpRoute(_))) => {
                 compiler.route(object)
             }
@@ -176,6 +181,7 @@ impl Planner {
                 compiler.without_effect(object, &uses);
                 compiler.shadowed(object);
             }
+            Some((object, Body::BackendTlsPolicy(policy))) => compiler.tls_policy(object, policy),
             _ => {}
         }
         let mut part = compiler.done();
@@ -221,11 +227,15 @@ impl Planner {
         note(&mut self.classes, key.clone(), new.class.is_some());
         note(&mut self.routes, key.clone(), new.route.is_some());
         note(&mut self.gateways, key.clone(), new.gateway.is_some());
-        if old.service.is_some() || new.service.is_some() {
-            delta.services.insert((key.namespace.clone(), key.name.clone()), (old.service.clone(), new.service.clone()));
+        note(&mut self.tls_policies, key.clone(), new.tls_policy.is_some());
+        note(&mut self.backends, key.clone(), key.kind == "Backend" && new.service.is_some());
+        // Of one object both have the same name.
+        if let Some(named) = new.service.as_ref().or(old.service.as_ref()) {
+            let id = (named.namespace.clone(), named.name.clone());
+            delta.services.insert(id.clone(), (old.service.clone(), new.service.clone()));
             match &new.service {
-                Some(service) => drop(self.services.insert(key.clone(), service.clone())),
-                None => drop(self.services.remove(key)),
+                Some(service) => drop(self.services.insert(id, service.clone())),
+                None => drop(self.services.remove(&id)),
             }
         }
         for counted in &old.counted {
@@ -269,6 +279,8 @@ impl Planner {
             classes: self.classes.iter().filter_map(|key| parts.get(key)?.class.clone()).collect(),
             gateways: self.gateways.iter().filter_map(|key| parts.get(key)?.gateway.clone()).collect(),
             routes: self.routes.iter().filter_map(|key| parts.get(key)?.route.clone()).collect(),
+            tls_policies: self.tls_policies.iter().filter_map(|key| parts.get(key)?.tls_policy.clone()).collect(),
+            backends: self.backends.iter().filter_map(|key| parts.get(key)?.service.clone()).collect(),
             conflicts: self.addresses.conflicts().cloned().collect(),
             health_checks: self.checking.iter().filter_map(|key| parts.get(key)?.health_check.clone()).collect(),
             plugins: self.all_plugins(),
@@ -284,13 +296,16 @@ impl Planner {
             if all.iter().any(|plugin| plugin.name == *name) {
                 continue;
             }
-            let source = PluginSource::Builtin(name.clone());
+            // What is looked up is what the operator's own Backends name, so any host may be.
+            let backends = name == backends::LOOK_UP;
+            let source = PluginSource::Builtin(if backends { "dns".to_owned() } else { name.clone() });
+            let allowed_hosts = backends.then(AllowedHost::any).into_iter().collect();
             all.push(PlannedPlugin {
                 loopback_endpoints: loopback_endpoints(&source, false, &self.settings),
                 name: name.clone(),
                 kind: *kind,
                 source,
-                limits: Limits::default(),
+                limits: Limits { allowed_hosts, ..Limits::default() },
                 failure_policy: FailurePolicy::default(),
                 persists: false,
                 rollout: Rollout::default(),

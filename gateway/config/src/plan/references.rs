@@ -112,6 +112,7 @@ impl<'a> Compiler<'a> {
     /// Whether a ReferenceGrant of the target's namespace allows it (GEP-709).
     pub(super) fn granted(&self, reference: &Reference<'_>) -> bool {
         let Reference { at, kind, name, namespace, .. } = reference;
+        let to_group = reference.group.unwrap_or_default();
         let standard = at.key.kind == "Gateway" || RouteKind::named(&at.key.kind).is_some();
         let group = if standard { "gateway.networking.k8s.io" } else { "sluicegate.dev" };
         self.read(Read::Grants((*namespace).to_owned()));
@@ -119,7 +120,7 @@ impl<'a> Compiler<'a> {
             let Body::ReferenceGrant(grant) = &o.body else { return false };
             let from = grant.spec.from.iter().any(|f| f.group == group && f.kind == at.key.kind && f.namespace == at.key.namespace);
             let to = |name: &str| {
-                grant.spec.to.iter().any(|t| t.group.is_empty() && t.kind == *kind && t.name.as_deref().is_none_or(|n| n == name))
+                grant.spec.to.iter().any(|t| t.group == to_group && t.kind == *kind && t.name.as_deref().is_none_or(|n| n == name))
             };
             from && to(name)
         })

@@ -13,11 +13,10 @@ use sluicegate_model::tls::{
 };
 
 use super::compile::Compiler;
-use super::policies::{best, rank};
 use super::references::Reference;
 use super::*;
 use crate::object::ours::{BackendTls, ClientTls, SubjectAltName as GivenName, VersionChoice};
-use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, error, warning};
+use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy, error, warning};
 
 /// What a Gateway says of its clients' certificates.
 pub(super) const FRONTEND: &str = "spec.tls.frontend";
@@ -27,7 +26,7 @@ pub(super) type ClientPolicy<'p> = Option<(&'p Arc<Object>, &'p ClientTrafficPol
 /// Likewise.
 pub(super) type BackendPolicy<'p> = Option<(&'p Arc<Object>, &'p BackendTrafficPolicy)>;
 
-impl<'a> Compiler<'a> {
+impl Compiler<'_> {
     /// How a listener of a Gateway, with index `i`, ends TLS.
     pub(super) fn gateway_tls(
         &mut self,
@@ -141,6 +140,29 @@ impl<'a> Compiler<'a> {
         Some(ClientValidation { authorities: self.authorities(&refs), demand })
     }
 
+    /// Settles what endpoints are shown by `tls.backend` of a Gateway (GEP-3155), and says whether its reference can be used; none: it has none.
+    pub(super) fn gateway_identity(&mut self, object: &Object, gateway: &Gateway) -> Option<Verdict> {
+        let given = gateway.spec.tls.as_ref()?.backend.as_ref()?.client_certificate_ref.as_ref()?;
+        let path = "spec.tls.backend.clientCertificateRef";
+        let kind = given.kind.as_deref().unwrap_or("Secret");
+        let before = self.refused.len();
+        let kind = (given.group.as_deref(), kind);
+        match self.certificate(&Reference::new(object, path.to_owned(), kind, &given.name, given.namespace.as_deref())) {
+            Some(certificate) => {
+                self.identity = PlannedIdentity::Certificate(certificate);
+                Some(Ok(()))
+            }
+            None => {
+                self.identity = PlannedIdentity::Broken;
+                let why = self.refused.get(before).map(|refused| refused.refusal.clone());
+                let why =
+                    why.unwrap_or_else(|| Refusal::new("NotFound", format!("{path}: the Secret has no certificate that can be used")));
+                let reason = if why.reason == "RefNotPermitted" { why.reason } else { "InvalidClientCertificateRef" };
+                Some(Err(Refusal::new(reason, why.message)))
+            }
+        }
+    }
+
     /// How the endpoints of a service port are spoken to. `https`: its `appProtocol`.
     pub(super) fn endpoint_tls(&mut self, service: &Object, port: &str, https: bool, policy: BackendPolicy<'_>) -> PlannedEndpointTls {
         let ours = policy.and_then(|(object, policy)| Some((object, policy.spec.tls.as_ref()?)));
@@ -168,13 +190,15 @@ impl<'a> Compiler<'a> {
             }
             (None, Some((object, tls))) => self.our_rules(object, tls),
         };
-        match (settled, certificate) {
-            (Some((verify, sni)), None) => PlannedEndpointTls::On(Arc::new(UpstreamSettings { verify, sni, certificate: None })),
-            (Some((verify, sni)), Some(certificate @ Some(_))) => {
-                PlannedEndpointTls::On(Arc::new(UpstreamSettings { verify, sni, certificate }))
-            }
-            _ => PlannedEndpointTls::Broken,
-        }
+        endpoint_tls(settled, certificate)
+    }
+
+    /// How the endpoints of a Backend are spoken to.
+    pub(super) fn our_endpoint_tls(&mut self, object: &Object, tls: &BackendTls) -> PlannedEndpointTls {
+        let certificate = tls.client_certificate_ref.as_ref();
+        let certificate = certificate.map(|r| self.certificate(&Reference::ours(object, "spec.tls.clientCertificateRef".to_owned(), r)));
+        let settled = self.our_rules(object, tls);
+        endpoint_tls(settled, certificate)
     }
 
     fn our_rules(&mut self, object: &Object, tls: &BackendTls) -> Option<(Verify, Option<DnsName<'static>>)> {
@@ -198,18 +222,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn standard_rules(&mut self, object: &Object, policy: &BackendTlsPolicy) -> Option<(Verify, Option<DnsName<'static>>)> {
+        let trust = self.standard_trust(object, policy)?;
         let validation = &policy.spec.validation;
-        let trust = match validation.ca_certificate_refs.as_deref().unwrap_or_default() {
-            // Another implementation's authorities: nobody is believed.
-            [] if validation.well_known_ca_certificates.as_deref() != Some("System") => return None,
-            [] => Trust::System,
-            refs => {
-                let refs = refs.iter().enumerate();
-                let path = |i| format!("spec.validation.caCertificateRefs[{i}]");
-                let refs: Vec<_> = refs.map(|(i, r)| Reference::new(object, path(i), (Some(&r.group), &r.kind), &r.name, None)).collect();
-                Trust::Only(self.authorities(&refs)?)
-            }
-        };
         let names = validation.subject_alt_names.iter().flatten().filter_map(|name| match name.r#type {
             BackendTlsPolicyValidationSubjectAltNamesType::Hostname => {
                 name.hostname.as_deref().and_then(host).map(SubjectAltName::Hostname)
@@ -218,32 +232,16 @@ impl<'a> Compiler<'a> {
         });
         Some((Verify::Signed { trust, names: names.collect() }, Some(host(&validation.hostname)?)))
     }
+}
 
-    /// The BackendTLSPolicy that counts for a service port: the more specific, then the oldest (GEP-713). The others are told.
-    fn backend_tls_policy(&mut self, service: &Object, port: &str) -> Option<(&'a Arc<Object>, &'a BackendTlsPolicy)> {
-        let policies = self.policies("Service", &service.key.namespace, &service.key.name);
-        let policies = policies.filter_map(|o| match &o.body {
-            Body::BackendTlsPolicy(policy) => Some((o, &**policy)),
-            _ => None,
-        });
-        let fitting: Vec<_> = policies
-            .filter_map(|(o, p)| {
-                let fits = p.spec.target_refs.iter().enumerate().filter(|(_, t)| t.kind == "Service" && t.name == service.key.name);
-                let fits = fits.filter_map(|(i, t)| match &t.section_name {
-                    None => Some((1, i)),
-                    Some(section) => (section == port).then_some((2, i)),
-                });
-                let (specificity, i) = fits.max()?;
-                Some((rank(o, specificity), (o, p, specificity, i)))
-            })
-            .collect();
-        let (winner, policy, specificity, _) = best(fitting.iter().cloned())?;
-        for (_, (object, _, _, i)) in fitting.iter().filter(|(_, (o, _, s, _))| o.key != winner.key && *s == specificity) {
-            let path = format!("spec.targetRefs[{i}]");
-            let message = format!("{path}: Conflicted: {} targets the same, and is older or comes first by name", winner.key);
-            self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
+/// What is settled of how endpoints are verified, and of the certificate that they are shown, if they are to be shown one. None: it is broken.
+fn endpoint_tls(settled: Option<(Verify, Option<DnsName<'static>>)>, certificate: Option<Option<Arc<Certificate>>>) -> PlannedEndpointTls {
+    match (settled, certificate) {
+        (Some((verify, sni)), None) => PlannedEndpointTls::On(Arc::new(UpstreamSettings { verify, sni, certificate: None })),
+        (Some((verify, sni)), Some(certificate @ Some(_))) => {
+            PlannedEndpointTls::On(Arc::new(UpstreamSettings { verify, sni, certificate }))
         }
-        Some((winner, policy))
+        _ => PlannedEndpointTls::Broken,
     }
 }
 

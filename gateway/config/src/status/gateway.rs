@@ -29,6 +29,7 @@ pub(super) fn status(gateway: &PlannedGateway, conflicts: &[&Conflict]) -> Value
         Condition::new("Programmed", false, "Invalid", "the Gateway is not accepted", generation)
     };
     let mut conditions = vec![accepted, programmed];
+    conditions.extend(gateway.resolved.as_ref().map(|resolved| Condition::of("ResolvedRefs", resolved, "ResolvedRefs", generation)));
     if insecure(gateway) {
         let what = "clients without a valid certificate are let in (AllowInsecureFallback)";
         conditions.push(Condition::new("InsecureFrontendValidationMode", true, "ConfigurationChanged", what, generation));

@@ -1,9 +1,11 @@
-//! The status of Gateways and routes, as the Gateway API has it: a pure function of the plan. Times are left out; whoever writes a status adds them.
+//! The status of Gateways, routes, BackendTLSPolicies and Backends, as the Gateway API has it: a pure function of the plan. Times are left out; whoever writes a status adds them.
 
+mod backend;
 mod class;
 mod condition;
 mod gateway;
 mod route;
+mod tls_policy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use serde_json::Value;
 use sluicegate_model::status::ObjectStatus;
 
 use crate::object::{Object, ObjectKey};
-use crate::plan::{Attachment, Conflict, Plan, PlannedGateway, PlannedRoute, RouteKind};
+use crate::plan::{Attachment, Conflict, Plan, PlannedGateway, PlannedRoute, PlannedService, PlannedTlsPolicy, RouteKind};
 
 pub use condition::Condition;
 
@@ -23,6 +25,8 @@ pub struct Statuses {
     classes: Vec<Arc<Object>>,
     gateways: Vec<Arc<PlannedGateway>>,
     routes: Vec<Arc<PlannedRoute>>,
+    tls_policies: Vec<Arc<PlannedTlsPolicy>>,
+    backends: Vec<Arc<PlannedService>>,
     conflicts: Vec<Conflict>,
 }
 
@@ -33,6 +37,8 @@ impl Statuses {
             classes: plan.classes.clone(),
             gateways: plan.gateways.clone(),
             routes: plan.routes.clone(),
+            tls_policies: plan.tls_policies.clone(),
+            backends: plan.backends.clone(),
             conflicts: plan.conflicts.clone(),
         }
     }
@@ -49,6 +55,13 @@ impl ObjectStatus for Statuses {
                 self.conflicts.iter().filter(|conflict| conflict.object == gateway.object.key).collect()
             };
             return Some(self.gateways.iter().map(|g| with_status(&g.object, gateway::status(g, &conflicts(g)))).collect());
+        }
+        if plural == "backendtlspolicies" {
+            let reached = tls_policy::reached(&self.gateways, &self.routes);
+            return Some(self.tls_policies.iter().map(|p| with_status(&p.object, tls_policy::status(p, &reached))).collect());
+        }
+        if plural == "backends" {
+            return Some(self.backends.iter().map(|backend| with_status(&backend.object, backend::status(backend))).collect());
         }
         let kind = RouteKind::ALL.into_iter().find(|kind| format!("{}s", kind.name().to_lowercase()) == plural)?;
         let mut attached: HashMap<&ObjectKey, Vec<(&PlannedGateway, &Attachment)>> = HashMap::new();

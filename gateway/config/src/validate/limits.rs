@@ -105,6 +105,10 @@ pub(super) fn client(object: &Object, policy: &ClientTrafficPolicy, faults: &mut
     }
 }
 
+pub(super) fn filter(object: &Object, limit: &RateLimit, faults: &mut Vec<Fault>) {
+    rate_limit(&mut Check { object, faults }, limit);
+}
+
 fn rate_limit(check: &mut Check<'_>, limit: &RateLimit) {
     let rules = &limit.local.rules;
     if rules.len() > MOST_RULES {

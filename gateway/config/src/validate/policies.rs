@@ -145,9 +145,10 @@ const FROM: &[(&str, &str)] = &[
     ("UDPRoute", "gateway.networking.k8s.io"),
     ("BackendTrafficPolicy", "sluicegate.dev"),
     ("ClientTrafficPolicy", "sluicegate.dev"),
+    ("Backend", "sluicegate.dev"),
 ];
 /// Kinds that are referred to, likewise.
-const TO: &[(&str, &str)] = &[("Secret", ""), ("ConfigMap", ""), ("Service", "")];
+const TO: &[(&str, &str)] = &[("Secret", ""), ("ConfigMap", ""), ("Service", ""), ("Backend", "sluicegate.dev")];
 
 pub(super) fn targets(object: &Object, targets: &[TargetRef], kinds: &[&str], faults: &mut Vec<Fault>) {
     if targets.is_empty() {

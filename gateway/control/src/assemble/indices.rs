@@ -30,12 +30,22 @@ impl Indices {
         if let Some(used) = self.known.get(port).and_then(|all| all.iter().find(|used| used.family == family)) {
             return used.index;
         }
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        });
+        let index = self.take();
         self.known.entry(port.clone()).or_default().push(Used { family, index });
         index
+    }
+
+    /// One that nobody has; whoever takes it [gives it back](Self::give_back).
+    pub(crate) fn take(&mut self) -> ServiceIndex {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+
+    /// It may be given to others.
+    pub(crate) fn give_back(&mut self, index: ServiceIndex) {
+        self.free.push(index);
     }
 
     /// Those of a service port.

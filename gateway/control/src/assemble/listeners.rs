@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use sluicegate_config::plan::{Plan, PlannedFront, PlannedListener, PlannedRouter, PlannedTarget};
+use sluicegate_config::plan::{Plan, PlannedFront, PlannedIdentity, PlannedListener, PlannedRouter, PlannedTarget};
 use sluicegate_host::Loaded;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::limiter::Limiter;
 use sluicegate_model::persistent::Map;
 use sluicegate_model::plugin::RouterGeneration;
-use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, ServiceRef};
-use sluicegate_model::snapshot::{At, Front, Listener, RouterBinding, RouterRung, ServiceSide, Target, TlsHost, VirtualHost};
+use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, Rule, ServiceRef};
+use sluicegate_model::snapshot::{At, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Target, TlsHost, VirtualHost};
 use sluicegate_model::status::{ListenerStatus, Shared};
 
 use super::record::Entry;
@@ -38,8 +38,13 @@ pub(super) enum Again {
 
 /// The generations and tables that serve a router's use.
 type Ladder = Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>;
-/// Where a service port stands.
-pub(super) type Entries<'e> = &'e dyn Fn(&ServiceRef, Protocol) -> Option<Entry>;
+/// Where service ports stand.
+#[derive(Clone, Copy)]
+pub(super) struct Entries<'e> {
+    pub(super) of: &'e dyn Fn(&ServiceRef, Protocol) -> Option<Entry>,
+    /// Where the one with this index stands for routers whose Gateway has this identity.
+    pub(super) seen_by: &'e dyn Fn(ServiceIndex, &PlannedIdentity) -> ServiceIndex,
+}
 
 #[derive(Default)]
 pub(super) struct Listeners {
@@ -47,6 +52,8 @@ pub(super) struct Listeners {
     /// Those that lead to routers.
     routed: HashSet<At>,
     limiters: HashMap<At, Option<Arc<Limiter>>>,
+    /// Of rules that have limits of their own, by the rule's name.
+    rule_limiters: HashMap<(ListenerInfo, String), Option<Arc<Limiter>>>,
     /// What served each use last. Other configurations of its listener are its past.
     routers: HashMap<Use, Ladder>,
     /// The use of each listener that served last.
@@ -145,7 +152,7 @@ impl Listeners {
     fn listener(&mut self, planned: &PlannedListener, tls: &mut Tls, entries: Entries<'_>, faults: &mut Vec<Fault>) -> Listener {
         let (address, protocol) = (planned.address, planned.front.protocol());
         let target = |target: &PlannedTarget| match target {
-            PlannedTarget::Service { service, side } => match entries(service, protocol) {
+            PlannedTarget::Service { service, side } => match (entries.of)(service, protocol) {
                 Some(entry) => Target::Service(ServiceSide { service: entry.at(address), side: *side }),
                 None => Target::Nothing,
             },
@@ -195,6 +202,11 @@ impl Listeners {
         }
         // What led to one that is no more is planned otherwise.
         self.bindings = bindings;
+        if !self.rule_limiters.is_empty() {
+            let rules = plan.routers.iter().flat_map(|router| router.rates.keys().map(|rule| (router.listener.clone(), rule.clone())));
+            let live: HashSet<(ListenerInfo, String)> = rules.collect();
+            self.rule_limiters.retain(|rule, _| live.contains(rule));
+        }
         if self.served.len() > plan.routers.len() {
             let live: HashSet<&ListenerInfo> = plan.routers.iter().map(|router| &router.listener).collect();
             self.served.retain(|listener, _| live.contains(listener));
@@ -218,9 +230,21 @@ impl Listeners {
             }
             Err(error) => self.router_faults.extend(refused(&router.plugin, &error, registry)),
         }
+        let limiters: HashMap<&str, Option<Arc<Limiter>>> = router
+            .rates
+            .iter()
+            .map(|(rule, rates)| {
+                let known = self.rule_limiters.entry((router.listener.clone(), rule.clone())).or_default();
+                (rule.as_str(), limiter(known, rates))
+            })
+            .collect();
+        let limiter_of = |rule: &Rule| limiters.get(rule.name.as_deref()?)?.clone();
         let ladder = self.routers.get(wanted).or_else(|| self.routers.get(self.served.get(&router.listener)?))?;
         let protocol = router.listener.transport.protocol();
-        let found = |service: &ServiceRef| entries(service, protocol).map(|entry| entry.route);
+        let found = |service: &ServiceRef| {
+            let entry = (entries.of)(service, protocol)?;
+            Some((entries.seen_by)(entry.route, &router.identity))
+        };
         let rung = |(generation, table): &(Arc<dyn RouterGeneration>, Arc<RouteTable>)| RouterRung {
             generation: generation.clone(),
             table: table.clone(),
@@ -230,6 +254,7 @@ impl Listeners {
                 .map(|rule| rule.backends.iter().map(|b| found(&b.service).ok_or_else(|| missing(&b.service, protocol))).collect())
                 .collect(),
             mirrors: table.rules.iter().map(|rule| rule.mirrors().map(|(_, m)| found(&m.service)).collect()).collect(),
+            limiters: if limiters.is_empty() { Vec::new() } else { table.rules.iter().map(limiter_of).collect() },
         };
         Some(RouterBinding { transport: router.listener.transport, ladder: ladder.iter().map(rung).collect() })
     }

@@ -1,14 +1,16 @@
 //! From the plan, the endpoints and the plugins to a snapshot. [`Assembler`] makes anew what it is told has changed and shares the rest with the snapshot
-//! before: service ports ([`record`]), listeners and routers ([`listeners`]). What must outlive a snapshot is kept here: pool ids, endpoint
+//! before: service ports ([`record`]), listeners and routers ([`listeners`]), service ports as some routers see them ([`identities`]). What must outlive a snapshot is kept here: pool ids, endpoint
 //! statistics, affinity tables, counters, each service port's last good balancer. [`faults`] is what plugins refuse.
 
 mod admission;
 mod faults;
+mod identities;
 mod indices;
 mod listeners;
 mod record;
 mod tls;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::discovery::Runner;
 use crate::health::Health;
 use crate::plugins::{Registry, Use};
 use admission::Admission;
+use identities::Identities;
 use indices::Indices;
 use tls::Tls;
 
@@ -70,6 +73,7 @@ pub struct Assembler {
     services: BTreeMap<Key, Served>,
     service_stats: HashMap<PortId, Arc<ServiceStats>>,
     indices: Indices,
+    identities: Identities,
     listeners: Listeners,
     tls: Tls,
     checks: BTreeMap<Key, HealthCheck>,
@@ -155,8 +159,19 @@ impl Assembler {
         } else {
             listeners::Again::None
         };
-        let entries = |service: &ServiceRef, protocol| self.records.get(&(service.clone(), protocol)).and_then(|record| record.entry);
-        let listeners = self.listeners.assemble(plan, moved, again, &self.last.listeners, hands.registry, &mut self.tls, &entries);
+        if again != listeners::Again::None {
+            self.identities.begin();
+        }
+        let identities = RefCell::new((&mut self.identities, &mut self.indices));
+        let entries = listeners::Entries {
+            of: &|service, protocol| self.records.get(&(service.clone(), protocol)).and_then(|record| record.entry),
+            seen_by: &|index, identity| {
+                let (identities, indices) = &mut *identities.borrow_mut();
+                identities.of(index, identity, indices)
+            },
+        };
+        let listeners = self.listeners.assemble(plan, moved, again, &self.last.listeners, hands.registry, &mut self.tls, entries);
+        self.identities.settle(&mut services, &mut self.indices);
         self.version += 1;
         let health_checks = self.health_checks(plan, changed.plan || all, &wanted, hands.here);
         self.last = Arc::new(Snapshot { version: self.version, listeners, services, health_checks });
@@ -309,6 +324,7 @@ impl Assembler {
             }
             say_panic(&id.0, panic, record.selection.panic_threshold, &record.stats);
         }
+        self.identities.follow(&mut services);
         if !any {
             return None;
         }

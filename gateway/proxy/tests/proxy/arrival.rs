@@ -271,6 +271,7 @@ fn by_role() -> Target {
         table: Arc::new(table),
         backends: rung.backends.clone(),
         mirrors: rung.mirrors.clone(),
+        limiters: Vec::new(),
     };
     Target::Router(Arc::new(RouterBinding { transport: binding.transport, ladder: vec![rung] }))
 }

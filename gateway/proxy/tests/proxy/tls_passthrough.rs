@@ -80,7 +80,8 @@ fn by_alpn() -> Target {
     let rules = vec![Rule { backends: backend(), ..Rule::default() }, Rule { backends: backend(), ..Rule::default() }];
     let listener = ListenerInfo { name: "l".into(), port: 443, transport: Transport::Tls, hostname: None, namespace: "default".into() };
     let table = Arc::new(RouteTable { id: unique(), config: "{}".into(), listener, rules, interests: Interests::default() });
-    let rung = RouterRung { generation: Arc::new(ByAlpn(generation())), table, backends: vec![vec![Ok(0)], vec![Ok(1)]], mirrors: vec![] };
+    let backends = vec![vec![Ok(0)], vec![Ok(1)]];
+    let rung = RouterRung { generation: Arc::new(ByAlpn(generation())), table, backends, mirrors: vec![], limiters: vec![] };
     Target::Router(Arc::new(RouterBinding { transport: Transport::Tls, ladder: vec![rung] }))
 }
 

@@ -1,4 +1,4 @@
-//! Tables of Gateways and routes: what their status says, shortened to a line each.
+//! Tables of Gateways, routes and policies: what their status says, shortened to a line each.
 
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ pub(super) fn routes(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
         for parent in parents.iter().chain(parents.is_empty().then_some(&Value::Null)) {
             let conditions = list(parent, "/conditions");
             let mut cells = vec![text(route, "/metadata/namespace"), text(route, "/metadata/name"), text(route, "/spec/hostnames")];
-            cells.extend([self::parent(parent), status(conditions, "Accepted"), status(conditions, "ResolvedRefs")]);
+            cells.extend([named(parent, "/parentRef"), status(conditions, "Accepted"), status(conditions, "ResolvedRefs")]);
             cells.extend(wide.then(|| or_none(reasons(conditions))));
             table.push(cells);
         }
@@ -55,8 +55,45 @@ pub(super) fn routes(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
     table
 }
 
-fn parent(parent: &Value) -> String {
-    let part = |field: &str| text(parent, &format!("/parentRef/{field}"));
+/// A row for each ancestor of a policy, or one for a policy that has none here.
+pub(super) fn policies(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    let mut head = row(["NAMESPACE", "NAME", "TARGETS", "ANCESTOR", "ACCEPTED", "RESOLVED"]);
+    head.extend(wide.then(|| "REASON".to_owned()));
+    let mut table = vec![head];
+    for policy in rows {
+        let targets: Vec<String> = list(policy, "/spec/targetRefs").iter().map(|target| named(target, "")).collect();
+        let ancestors = list(policy, "/status/ancestors");
+        for ancestor in ancestors.iter().chain(ancestors.is_empty().then_some(&Value::Null)) {
+            let conditions = list(ancestor, "/conditions");
+            let mut cells = vec![text(policy, "/metadata/namespace"), text(policy, "/metadata/name"), targets.join(",")];
+            cells.extend([named(ancestor, "/ancestorRef"), status(conditions, "Accepted"), status(conditions, "ResolvedRefs")]);
+            cells.extend(wide.then(|| or_none(reasons(conditions))));
+            table.push(cells);
+        }
+    }
+    table
+}
+
+pub(super) fn backends(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    let mut head = row(["NAMESPACE", "NAME", "ENDPOINTS", "ACCEPTED"]);
+    head.extend(wide.then(|| "REASON".to_owned()));
+    let line = |backend: &Value| {
+        let endpoints = list(backend, "/spec/endpoints").iter().map(|endpoint| match endpoint.get("fqdn") {
+            Some(fqdn) => format!("{}:{}", text(fqdn, "/hostname"), text(fqdn, "/port")),
+            None => format!("{}:{}", text(endpoint, "/ip/address"), text(endpoint, "/ip/port")),
+        });
+        let conditions = list(backend, "/status/conditions");
+        let mut cells = vec![text(backend, "/metadata/namespace"), text(backend, "/metadata/name")];
+        cells.extend([endpoints.collect::<Vec<_>>().join(","), status(conditions, "Accepted")]);
+        cells.extend(wide.then(|| or_none(reasons(conditions))));
+        cells
+    };
+    std::iter::once(head).chain(rows.iter().map(line)).collect()
+}
+
+/// The name in a reference, with the section and the port that it may say.
+fn named(value: &Value, reference: &str) -> String {
+    let part = |field: &str| text(value, &format!("{reference}/{field}"));
     let mut shown = part("name");
     for (before, field) in [("/", "sectionName"), (":", "port")] {
         let given = part(field);

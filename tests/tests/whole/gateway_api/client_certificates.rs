@@ -17,12 +17,6 @@ const NAMES: [&str; 7] = [
     "first-example.org",
 ];
 
-/// A ConfigMap with the certificates of authorities.
-fn authority(namespace: &str, name: &str, identity: &Identity) -> String {
-    let indented: String = identity.pem.lines().map(|line| format!("    {line}\n")).collect();
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n  ca.crt: |\n{indented}---\n")
-}
-
 /// A Gateway with HTTPS listeners of these names, ports and host names, and `tls.frontend`.
 fn validating(name: &str, i: u8, frontend: &str, listeners: &[(&str, u16, &str)]) -> String {
     let listener = |(name, port, host): &(&str, u16, &str)| {
@@ -56,7 +50,7 @@ impl Clients {
     }
 
     fn manifests(&self) -> String {
-        self.server.secret("infra", "certificate") + &authority("infra", "ca", &self.right) + &authority("infra", "other-ca", &self.other)
+        self.server.secret("infra", "certificate") + &self.right.authority("infra", "ca") + &self.other.authority("infra", "other-ca")
     }
 
     fn ask(&self, world: &World, port: u16, host: &str, shows: Option<&Identity>) -> std::io::Result<Answer> {
@@ -132,7 +126,7 @@ fn GatewayInvalidFrontendClientCertificateValidation() {
         ("grant", 6443, "fourth-example.wildcard.org"),
     ];
     let manifests =
-        clients.manifests() + &authority("web", "web-cm", &clients.right) + &validating("g", 4, &frontend, &listeners) + &routes("g");
+        clients.manifests() + &clients.right.authority("web", "web-cm") + &validating("g", 4, &frontend, &listeners) + &routes("g");
     let world = World::new(&manifests);
     for (kind, reason) in [("Accepted", "Accepted"), ("Programmed", "Programmed"), ("ResolvedRefs", "ResolvedRefs")] {
         world.of_listener("g", 0, kind, ("True", reason));

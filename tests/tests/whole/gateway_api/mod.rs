@@ -3,6 +3,7 @@
 
 #![expect(non_snake_case, reason = "tests have the names that the conformance suite has for them")]
 
+mod backend_tls;
 mod client_certificates;
 mod gateways;
 mod grpc;
@@ -10,6 +11,8 @@ mod http_attachment;
 mod http_filters;
 mod http_matching;
 mod l4;
+mod ours;
+mod retries;
 mod secure;
 mod table;
 mod tls_routes;

@@ -1,10 +1,12 @@
-//! Certificates, and clients that check them.
+//! Certificates, clients that check them, and backends that show them.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use sluicegate_tests::PATIENCE;
 
 use super::world::{Answer, Ask};
@@ -18,9 +20,53 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn new(names: &[&str]) -> Self {
+        Self::with_uri(names, None)
+    }
+
+    /// One that has the name of a workload besides (SPIFFE).
+    pub(super) fn with_uri(names: &[&str], uri: Option<&str>) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        Self { pem: made.cert.pem(), der: made.cert.der().clone(), key: made.signing_key }
+        let mut params = rcgen::CertificateParams::new(names).expect("names");
+        params.subject_alt_names.extend(uri.map(|uri| rcgen::SanType::URI(uri.try_into().expect("a URI"))));
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let made = params.self_signed(&key).expect("a certificate");
+        Self { pem: made.pem(), der: made.der().clone(), key }
+    }
+
+    /// A ConfigMap with it as the certificate of an authority.
+    pub(super) fn authority(&self, namespace: &str, name: &str) -> String {
+        let indented: String = self.pem.lines().map(|line| format!("    {line}\n")).collect();
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n  ca.crt: |\n{indented}---\n")
+    }
+
+    /// The certificate as [`Identity::serve`] tells of it.
+    pub(super) fn hex(&self) -> String {
+        hex(&self.der)
+    }
+
+    /// A backend at port 443 that answers with its name and the request's head, to which it adds the server name that it was asked for (`x-sni`), and,
+    /// if it believes this client, the certificate that it was shown (`x-client-certificate`).
+    pub(super) fn serve(&self, ip: IpAddr, name: &'static str, client: Option<&Self>) {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().expect("versions");
+        let config = match client {
+            None => config.with_no_client_auth(),
+            Some(client) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(client.der.clone()).expect("an authority");
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().expect("a verifier");
+                config.with_client_cert_verifier(verifier)
+            }
+        };
+        let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
+        let config = Arc::new(config.with_single_cert(vec![self.der.clone()], key.into()).expect("a certificate"));
+        let listener = TcpListener::bind((ip, 443)).expect("port 443 of a loopback address: run as root, or allow unprivileged ports");
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let connection = ServerConnection::new(config.clone()).expect("a connection");
+                std::thread::spawn(move || answer(StreamOwned::new(connection, stream), name));
+            }
+        });
     }
 
     /// A Secret with it.
@@ -71,4 +117,25 @@ impl Identity {
     pub(super) fn ask(&self, at: SocketAddr, server_name: &str, ask: &Ask) -> std::io::Result<Answer> {
         ask.send(&mut self.connect(at, server_name)?, server_name)
     }
+}
+
+fn answer(mut stream: StreamOwned<ServerConnection, TcpStream>, name: &str) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while stream.read(&mut byte)? > 0 {
+        head.push(byte[0]);
+        if !head.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        let shown = stream.conn.peer_certificates().and_then(|chain| chain.first()).map_or_else(|| "-".to_owned(), |shown| hex(shown));
+        let (head_text, sni) = (String::from_utf8_lossy(&head), stream.conn.server_name().unwrap_or("-"));
+        let body = format!("{name}\n{}\r\nx-sni: {sni}\r\nx-client-certificate: {shown}\r\n\r\n", head_text.trim_end());
+        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+        head.clear();
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -143,7 +143,8 @@ const LEFT_OUT: [(&str, &str); 2] = [
     ("TLSRouteListenerMixedTerminationNotSupported", "is left out, as TLSRouteModeMixed is served"),
 ];
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 10] = [
+    include_str!("backend_tls.rs"),
     include_str!("client_certificates.rs"),
     include_str!("gateways.rs"),
     include_str!("grpc.rs"),
@@ -151,6 +152,7 @@ const SOURCES: [&str; 8] = [
     include_str!("http_attachment.rs"),
     include_str!("http_filters.rs"),
     include_str!("http_matching.rs"),
+    include_str!("retries.rs"),
     include_str!("tls_routes.rs"),
 ];
 

@@ -362,10 +362,10 @@ fn serve(ip: IpAddr, name: &'static str, seen: Arc<Mutex<Vec<(String, String)>>>
 }
 
 /// A Service, and the one Pod that it has.
-pub(super) fn service(namespace: &str, name: &str, ip: IpAddr, ports: &str) -> String {
+pub(super) fn service(namespace: &str, name: &str, ip: impl std::fmt::Display, ports: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{selector: {{app: {name}}}, ports: [{ports}]}}\n---\n\
-         apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\nstatus: {{podIP: {ip}, conditions: [{{type: Ready, status: \"True\"}}]}}\n"
+         apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\nstatus: {{podIP: {ip}, conditions: [{{type: Ready, status: \"True\"}}]}}\n---\n"
     )
 }
 

@@ -1,12 +1,14 @@
 //! Our kinds, group `sluicegate.dev/v1alpha1`, in the shape of Gateway API policy attachment (GEP-713): a file a kind.
 
 mod backend;
+mod backend_object;
 mod client;
 mod configuration;
 mod connection;
 mod forwarding;
 mod health;
 mod http2;
+mod http_route_filter;
 mod plugin;
 mod rate;
 mod retry;
@@ -22,11 +24,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use backend::*;
+pub use backend_object::*;
 pub use client::*;
 pub use configuration::*;
 pub use connection::*;
 pub use forwarding::*;
 pub use health::*;
+pub use http_route_filter::*;
 pub use http2::*;
 pub use plugin::*;
 pub use rate::*;
@@ -70,6 +74,8 @@ pub(super) static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let mut names = BTreeSet::from(["metadata", "spec"].map(str::to_owned));
     for schema in [
         schemars::schema_for!(PluginSpec),
+        schemars::schema_for!(BackendSpec),
+        schemars::schema_for!(HttpRouteFilterSpec),
         schemars::schema_for!(BackendTrafficPolicySpec),
         schemars::schema_for!(ClientTrafficPolicySpec),
         schemars::schema_for!(SluicegateConfiguration),

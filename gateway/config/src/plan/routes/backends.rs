@@ -1,12 +1,16 @@
-//! References of routes to Services: of a kind that can be a backend, permitted by a ReferenceGrant, and there.
+//! References of routes to Services and Backends: of a kind that can be a backend, permitted by a ReferenceGrant, and there.
 
 use serde_json::{Value, json};
-use sluicegate_model::route::Protocol;
+use sluicegate_model::route::{Protocol, ServiceRef};
 
 use super::{Refusal, Rules};
 use crate::object::{Body, Object, warning};
+use crate::plan::backends::{backend_of, service_port};
 use crate::plan::compile::Compiler;
 use crate::plan::references::Reference;
+
+/// The group of Backends.
+const OURS: &str = "sluicegate.dev";
 
 impl Compiler<'_> {
     /// Resolves one `backendRef`, which is JSON of one of the route kinds' types. In the place of one that may not be used stands one that leads nowhere
@@ -14,8 +18,10 @@ impl Compiler<'_> {
     pub(super) fn backend(&mut self, route: &Object, path: &str, reference: &Value, protocol: Protocol, rules: &mut Rules) -> Value {
         let weight = reference.get("weight").and_then(Value::as_u64).unwrap_or(1);
         match self.service_ref(route, path, reference, protocol) {
-            Ok((namespace, name, port)) => {
-                let mut backend = json!({"name": name, "namespace": namespace, "port": port, "weight": weight});
+            Ok(to) => {
+                let mut backend = written(&to);
+                backend["weight"] = weight.into();
+                rules.services.insert(to);
                 if let Some(filters) = reference.get("filters") {
                     backend["filters"] = filters.clone();
                 }
@@ -25,10 +31,11 @@ impl Compiler<'_> {
                 let invalid = json!({"invalid": format!("{}: {}", refusal.reason, refusal.message), "weight": weight});
                 self.refuse(route, path, refusal, rules);
                 // What is only missing may come.
-                match usable {
-                    Some((namespace, name, port)) => json!({"name": name, "namespace": namespace, "port": port, "weight": weight}),
-                    None => invalid,
-                }
+                let Some(to) = usable else { return invalid };
+                let mut backend = written(&to);
+                backend["weight"] = weight.into();
+                rules.services.insert(to);
+                backend
             }
         }
     }
@@ -36,7 +43,11 @@ impl Compiler<'_> {
     /// Resolves the `backendRef` of a mirror. None: there is nobody to copy requests to.
     pub(super) fn mirror(&mut self, route: &Object, path: &str, reference: &Value, rules: &mut Rules) -> Option<Value> {
         match self.service_ref(route, path, reference, Protocol::Tcp) {
-            Ok((namespace, name, port)) => Some(json!({"name": name, "namespace": namespace, "port": port})),
+            Ok(to) => {
+                let backend = written(&to);
+                rules.services.insert(to);
+                Some(backend)
+            }
             Err((refusal, _)) => {
                 self.refuse(route, path, refusal, rules);
                 None
@@ -50,29 +61,33 @@ impl Compiler<'_> {
         rules.refused.push(Refusal::new(refusal.reason, format!("{path}: {}", refusal.message)));
     }
 
-    /// The service port that is meant: namespace, name and number. With an error, where it would be if it were there.
-    #[expect(clippy::type_complexity, reason = "three words of a service port, twice")]
+    /// The service port that is meant. With an error, where it would be if it were there.
     fn service_ref(
         &mut self,
         route: &Object,
         path: &str,
         reference: &Value,
         protocol: Protocol,
-    ) -> Result<(String, String, u16), (Refusal, Option<(String, String, u16)>)> {
+    ) -> Result<ServiceRef, (Refusal, Option<ServiceRef>)> {
         let text = |field: &str| reference.get(field).and_then(Value::as_str);
         let (group, kind, name) = (text("group").unwrap_or_default(), text("kind").unwrap_or("Service"), text("name").unwrap_or_default());
-        if !group.is_empty() || kind != "Service" {
+        if !matches!((group, kind), ("", "Service") | (OURS, "Backend")) {
             let what = format!("a {kind} of group {group:?} cannot be a backend here");
             return Err((Refusal::new("InvalidKind", what), None));
         }
         let namespace = text("namespace").unwrap_or(&route.key.namespace);
-        if namespace != route.key.namespace && !self.granted(&Reference::new(route, path.to_owned(), (None, kind), name, Some(namespace))) {
+        if namespace != route.key.namespace
+            && !self.granted(&Reference::new(route, path.to_owned(), (Some(group), kind), name, Some(namespace)))
+        {
             let what = format!("no ReferenceGrant in namespace {namespace:?} lets {} refer to {kind} {name:?}", route.key);
             return Err((Refusal::new("RefNotPermitted", what), None));
         }
+        if kind == "Backend" {
+            return self.backend_ref(namespace, name, protocol).map_err(|refusal| (refusal, None));
+        }
         let port = reference.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
         let Some(port) = port else { return Err((Refusal::new("BackendNotFound", "a Service needs a port"), None)) };
-        let there = (namespace.to_owned(), name.to_owned(), port);
+        let there = ServiceRef { namespace: namespace.to_owned(), name: name.to_owned(), port };
         let missing = |what: String| Err((Refusal::new("BackendNotFound", what), Some(there.clone())));
         let Some(service) = self.object(kind, namespace, name).and_then(|object| match &object.body {
             Body::Service(service) => service.spec.as_ref(),
@@ -90,6 +105,33 @@ impl Compiler<'_> {
         }
         Ok(there)
     }
+}
+
+impl Compiler<'_> {
+    fn backend_ref(&mut self, namespace: &str, name: &str, protocol: Protocol) -> Result<ServiceRef, Refusal> {
+        let refuse = |what: String| Err(Refusal::new("BackendNotFound", what));
+        let Some(Body::Backend(backend)) = self.object("Backend", namespace, name).map(|object| &object.body) else {
+            return refuse(format!("there is no Backend {name:?} in namespace {namespace:?}"));
+        };
+        if protocol == Protocol::Udp {
+            return refuse(format!("Backend {namespace}/{name} takes no datagrams"));
+        }
+        match backend.spec.port() {
+            Some(port) => Ok(service_port(namespace, name, port)),
+            None => refuse(format!("Backend {namespace}/{name} has no endpoint")),
+        }
+    }
+}
+
+/// A service port as the plugin `rules` takes it.
+fn written(to: &ServiceRef) -> Value {
+    let mut written = json!({"name": to.name, "namespace": to.namespace, "port": to.port});
+    if let Some(name) = backend_of(&to.name) {
+        written["name"] = name.into();
+        written["kind"] = "Backend".into();
+        written["group"] = OURS.into();
+    }
+    written
 }
 
 /// In the place of a backend, one that leads nowhere and takes the same share.

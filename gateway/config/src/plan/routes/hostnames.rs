@@ -12,6 +12,11 @@ pub(super) fn intersection(listener: Option<&str>, route: &[String]) -> Option<V
     (!common.is_empty()).then_some(common)
 }
 
+/// Whether two routes have host names in common; one without any has all of them.
+pub(super) fn overlap(a: &[String], b: &[String]) -> bool {
+    a.is_empty() || b.is_empty() || a.iter().any(|a| b.iter().any(|b| narrower(a, b).is_some()))
+}
+
 /// The more specific of two names, if it is within the other one.
 fn narrower<'n>(a: &'n str, b: &'n str) -> Option<&'n str> {
     if a == b || within(a, b) {
@@ -53,5 +58,17 @@ mod tests {
         assert_eq!(common("*.a.io", &["*.a.io"]), names(&["*.a.io"]));
         assert_eq!(common("*.a.io", &["a.io", "*.io.a", "xa.io"]), None);
         assert_eq!(common("a.com", &["b.com"]), None);
+    }
+
+    #[test]
+    fn routes_overlap_where_some_host_is_both_routes() {
+        let both = |a: &[&str], b: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            assert_eq!(overlap(&names(a), &names(b)), overlap(&names(b), &names(a)));
+            overlap(&names(a), &names(b))
+        };
+        assert!(both(&[], &[]) && both(&[], &["a.com"]) && both(&["b.com", "a.com"], &["a.com"]));
+        assert!(both(&["*.a.com"], &["b.a.com"]) && both(&["*.a.com"], &["*.b.a.com"]));
+        assert!(!both(&["a.com"], &["b.com"]) && !both(&["*.a.com"], &["a.com"]) && !both(&["*.a.com"], &["*.b.com"]));
     }
 }

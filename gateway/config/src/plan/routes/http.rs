@@ -3,15 +3,44 @@
 use gateway_api::apis::standard::httproutes::HttpRoute;
 use serde_json::{Map, Value};
 use sluicegate_model::route::Protocol;
+use sluicegate_model::settings::Rate;
 
-use super::{Refusal, Rules, supported};
+use super::extensions::Extension;
+use super::{Rules, supported};
 use crate::object::{Object, warning};
 use crate::plan::compile::Compiler;
+
+/// Tries after the first, as the plugin limits them.
+const MOST_ATTEMPTS: i64 = 20;
 
 impl Compiler<'_> {
     pub(super) fn http_rules(&mut self, object: &Object, route: &HttpRoute) -> Rules {
         let rules = route.spec.rules.iter().flatten().map(|rule| serde_json::to_value(rule).unwrap_or_default());
-        self.rules(object, rules.collect())
+        let mut rules: Vec<Value> = rules.collect();
+        self.add_retries(object, &mut rules);
+        self.rules(object, rules)
+    }
+
+    /// `retry` of the rules, which is of the experimental channel, and so not among the fields of the type.
+    fn add_retries(&mut self, object: &Object, rules: &mut [Value]) {
+        // Most routes have none, and need not be read for it.
+        if !object.json().contains("\"retry\":") {
+            return;
+        }
+        let tree = object.value.tree();
+        for (i, rule) in rules.iter_mut().enumerate() {
+            let Some(Value::Object(given)) = tree.pointer(&format!("/spec/rules/{i}/retry")) else { continue };
+            let mut retry = given.clone();
+            retry.retain(|_, value| !value.is_null());
+            if let Some(attempts) = retry.get("attempts").and_then(Value::as_i64).filter(|n| !(0..=MOST_ATTEMPTS).contains(n)) {
+                let path = format!("spec.rules[{i}].retry.attempts");
+                let made = attempts.clamp(0, MOST_ATTEMPTS);
+                let message = format!("{path}: {attempts} is not from 0 to {MOST_ATTEMPTS}: {made} are made");
+                self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
+                retry.insert("attempts".to_owned(), made.into());
+            }
+            rule["retry"] = retry.into();
+        }
     }
 
     /// The rules of an HTTPRoute, or of a GRPCRoute whose matches are written as those of an HTTPRoute.
@@ -39,17 +68,22 @@ impl Compiler<'_> {
             Some(name) => format!("{} {name}", object.key),
             None => format!("{} rules[{i}]", object.key),
         };
-        rule.insert("name".to_owned(), name.into());
+        rule.insert("name".to_owned(), name.as_str().into());
         let filters = take_list(&mut rule, "filters");
-        let mut usable = supported::filters(&filters);
-        let filters = self.filters(object, &format!("{path}.filters"), filters, made, &mut usable);
+        let Filters { filters, rates, resolved } = self.filters(object, &format!("{path}.filters"), filters, made);
+        if !rates.is_empty() {
+            made.rates.insert(name, rates);
+        }
+        let usable = resolved.and_then(|()| supported::filters(&filters));
+        let answers = supported::answers(&filters);
         let mut backends = Vec::new();
         for (j, mut backend) in take_list(&mut rule, "backendRefs").into_iter().enumerate() {
             let path = format!("{path}.backendRefs[{j}]");
             let Value::Object(fields) = &mut backend else { continue };
             let own = take_list(fields, "filters");
-            let mut settled = supported::backend_filters(&own);
-            let own = self.filters(object, &format!("{path}.filters"), own, made, &mut settled);
+            let Filters { filters: own, rates, resolved } = self.filters(object, &format!("{path}.filters"), own, made);
+            let counted = if rates.is_empty() { Ok(()) } else { Err("requests are counted before a backend is chosen".to_owned()) };
+            let settled = resolved.and(counted).and_then(|()| supported::backend_filters(&own));
             fields.insert("filters".to_owned(), own.into());
             let mut backend = self.backend(object, &path, &backend, Protocol::Tcp, made);
             if let Err(wrong) = settled {
@@ -61,6 +95,8 @@ impl Compiler<'_> {
         match usable {
             Ok(()) => {
                 rule.insert("filters".to_owned(), filters.into());
+                // Where a filter answers there is nothing to forward.
+                let backends = if answers { Vec::new() } else { backends };
                 rule.insert("backendRefs".to_owned(), backends.into());
             }
             // A filter must not be passed over: who asks is told so.
@@ -73,23 +109,20 @@ impl Compiler<'_> {
         rule
     }
 
-    /// Filters with mirrors resolved. An `extensionRef` leads to nothing that is known here.
-    fn filters(
-        &mut self,
-        object: &Object,
-        path: &str,
-        filters: Vec<Value>,
-        made: &mut Rules,
-        usable: &mut Result<(), String>,
-    ) -> Vec<Value> {
-        let mut all = Vec::new();
+    /// Filters with mirrors resolved, and in the place of each `extensionRef` what it leads to.
+    fn filters(&mut self, object: &Object, path: &str, filters: Vec<Value>, made: &mut Rules) -> Filters {
+        let (mut all, mut rates, mut resolved) = (Vec::new(), Vec::new(), Ok(()));
         for (i, mut filter) in filters.into_iter().enumerate() {
             if filter["type"] == "ExtensionRef" {
-                let text =
-                    |field: &str| filter.pointer(&format!("/extensionRef/{field}")).and_then(Value::as_str).unwrap_or_default().to_owned();
-                let what = format!("there is no filter {} of group {:?}", text("kind"), text("group"));
-                self.refuse(object, &format!("{path}[{i}].extensionRef"), Refusal::new("InvalidKind", what.clone()), made);
-                *usable = Err(what);
+                match self.extension(object, &filter["extensionRef"]) {
+                    Ok(Extension::Filter(own)) => all.push(own),
+                    Ok(Extension::Rates(own)) => rates.extend(own),
+                    // It must not be passed over.
+                    Err(refusal) => {
+                        resolved = Err(refusal.message.clone());
+                        self.refuse(object, &format!("{path}[{i}].extensionRef"), refusal, made);
+                    }
+                }
                 continue;
             }
             if let Some(reference) = filter.pointer("/requestMirror/backendRef").cloned() {
@@ -100,7 +133,7 @@ impl Compiler<'_> {
             }
             all.push(filter);
         }
-        all
+        Filters { filters: all, rates, resolved }
     }
 
     fn invalid(&mut self, object: &Object, path: &str, what: String, made: &mut Rules) {
@@ -108,6 +141,14 @@ impl Compiler<'_> {
         self.part.faults.push(warning(&object.origin, &object.key, path, message.clone(), None));
         made.invalid.push(message);
     }
+}
+
+/// What the filters of a rule or a backend come to.
+struct Filters {
+    filters: Vec<Value>,
+    rates: Vec<Rate>,
+    /// An error: one that is referred to is not there.
+    resolved: Result<(), String>,
 }
 
 fn take_list(fields: &mut Map<String, Value>, name: &str) -> Vec<Value> {

@@ -1,21 +1,26 @@
 //! Routes of the Gateway API: HTTPRoute, GRPCRoute, TLSRoute, TCPRoute and UDPRoute.
 //!
-//! In the order of a change: a route by itself becomes a [`PlannedRoute`], with its [references](backends) resolved and its rules written as the router
+//! In the order of a change: a route by itself becomes a [`PlannedRoute`], with its references ([`backends`], [`extensions`]) resolved and its rules written as the router
 //! plugin `rules` takes them ([`http`], [`grpc`], [`l4`]; [`supported`] keeps what that plugin would refuse away from it). A Gateway asks for the routes
-//! that name it, [attaches](mod@attach) them to its listeners, and makes [one configuration](listener) of all that are attached to a listener.
+//! that name it, [attaches](mod@attach) them to its listeners, but for [rivals], and makes [one configuration](listener) of all that are attached to a listener.
 
 mod attach;
 mod backends;
+mod extensions;
 mod grpc;
 mod hostnames;
 mod http;
 mod l4;
 mod listener;
+mod rivals;
 mod supported;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use sluicegate_model::route::ServiceRef;
+use sluicegate_model::settings::Rate;
 
 use super::compile::Compiler;
 use crate::object::{Body, Object, ObjectKey, warning};
@@ -23,6 +28,7 @@ use crate::objects::Target;
 
 pub(super) use attach::{Allowed, attach};
 pub(super) use listener::configuration;
+pub(super) use rivals::{Attached, rival};
 
 /// The group of Gateways and routes.
 pub const GROUP: &str = "gateway.networking.k8s.io";
@@ -124,6 +130,10 @@ pub struct PlannedRoute {
     pub hostnames: Vec<String>,
     /// As the plugin `rules` takes them, without host names.
     pub rules: Vec<Value>,
+    /// The service ports that it leads to, those that are only missing among them.
+    pub services: BTreeSet<ServiceRef>,
+    /// Rate limits of its rules, by their names.
+    pub rates: BTreeMap<String, Vec<Rate>>,
     /// Whether all that it refers to is there and may be referred to.
     pub references: Verdict,
     /// What of its rules is not served as it is written, and why.
@@ -137,7 +147,10 @@ pub struct PlannedRoute {
 impl PlannedRoute {
     /// Whether it comes to the same for those that it is attached to.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.object, &other.object) && self.rules == other.rules && self.references == other.references
+        Arc::ptr_eq(&self.object, &other.object)
+            && self.rules == other.rules
+            && self.rates == other.rates
+            && self.references == other.references
     }
 
     /// The Gateways that it names.
@@ -195,6 +208,8 @@ struct Rules {
     invalid: Vec<String>,
     invalid_rules: usize,
     count: usize,
+    services: BTreeSet<ServiceRef>,
+    rates: BTreeMap<String, Vec<Rate>>,
     /// Of references that lead nowhere.
     refused: Vec<Refusal>,
 }
@@ -215,7 +230,7 @@ impl Compiler<'_> {
         };
         let parents = parent_refs(&object.body);
         self.without_parent(object, &parents);
-        let Rules { rules, invalid, invalid_rules, count, refused } = rules;
+        let Rules { rules, invalid, invalid_rules, count, services, rates, refused } = rules;
         let references = match refused.first() {
             None => Ok(()),
             Some(first) => {
@@ -225,8 +240,8 @@ impl Compiler<'_> {
         };
         let hostnames = hostnames.iter().map(|hostname| hostname.to_ascii_lowercase()).collect();
         let object = object.clone();
-        self.part.route =
-            Some(Arc::new(PlannedRoute { object, kind, parents, hostnames, rules, references, invalid, invalid_rules, count }));
+        let route = PlannedRoute { object, kind, parents, hostnames, rules, services, rates, references, invalid, invalid_rules, count };
+        self.part.route = Some(Arc::new(route));
     }
 
     /// Tells of parents that are not there, or of a kind that takes no routes here. A Gateway of another class is another gateway's affair.
@@ -246,8 +261,10 @@ impl Compiler<'_> {
         }
     }
 
-    /// The routes that name a Gateway, as far as they are planned, in the order of kind, namespace and name.
+    /// The routes that name a Gateway, as far as they are planned: the [oldest](rivals::age) first.
     pub(super) fn routes_of(&self, gateway: &ObjectKey) -> Vec<Arc<PlannedRoute>> {
-        self.attached(gateway).filter_map(|object| self.parts.get(&object.key)?.route.clone()).collect()
+        let mut routes: Vec<_> = self.attached(gateway).filter_map(|object| self.parts.get(&object.key)?.route.clone()).collect();
+        routes.sort_by_cached_key(|route| rivals::age(&route.object));
+        routes
     }
 }

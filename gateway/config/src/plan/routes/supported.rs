@@ -40,13 +40,25 @@ fn pattern(pattern: &str) -> Checked {
 
 /// The filters of a rule.
 pub(super) fn filters(filters: &[Value]) -> Checked {
+    let with = |kinds: &[&str]| filters.iter().filter(|filter| filter["type"].as_str().is_some_and(|kind| kinds.contains(&kind))).count();
+    if with(&[DIRECT]) > 0 && with(&[DIRECT, "RequestRedirect", "URLRewrite"]) > 1 {
+        return Err("one filter answers, and others would answer or rewrite as well".to_owned());
+    }
     filters.iter().try_for_each(filter)
 }
+
+/// Whether a filter answers that stands for an `extensionRef`; of a redirect the schema says that its rule has no backends.
+pub(super) fn answers(filters: &[Value]) -> bool {
+    filters.iter().any(|filter| filter["type"] == DIRECT)
+}
+
+/// The plugin's own filter, which HTTPRoute does not have.
+const DIRECT: &str = "DirectResponse";
 
 /// The filters of a backend: what answers is settled before one is chosen.
 pub(super) fn backend_filters(filters: &[Value]) -> Checked {
     for filter in filters {
-        if matches!(filter["type"].as_str(), Some("RequestRedirect" | "CORS")) {
+        if matches!(filter["type"].as_str(), Some("RequestRedirect" | "CORS" | DIRECT)) {
             return Err(format!("a filter {} is settled before a backend is chosen", filter["type"]));
         }
         self::filter(filter)?;

@@ -199,6 +199,11 @@ async fn forward<'c>(
         let of_service = limit::rate(limiter, request.whole(), peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
         verdict = limit::stricter(verdict, of_service);
     }
+    if let Some(limiter) = routed.matched.as_ref().and_then(|matched| matched.rung.limiter(matched.choice.rule)) {
+        let stats = &routed.service.stats.refused;
+        let of_rule = limit::rate(limiter, request.whole(), peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
+        verdict = limit::stricter(verdict, of_rule);
+    }
     let hash = routed.service.hash.as_ref();
     let known = hash.and_then(|key| {
         let request = request.whole();

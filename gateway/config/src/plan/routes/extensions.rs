@@ -1,0 +1,53 @@
+//! `filters[].extensionRef` of HTTPRoutes and GRPCRoutes: an HTTPRouteFilter of ours.
+
+use serde_json::{Value, json};
+use sluicegate_model::settings::Rate;
+
+use super::Refusal;
+use crate::object::ours::DirectResponseFilter;
+use crate::object::{Body, Object};
+use crate::plan::compile::Compiler;
+use crate::plan::limits::rates;
+
+/// What a filter comes to.
+pub(super) enum Extension {
+    /// A filter of the plugin `rules`.
+    Filter(Value),
+    /// Limits of the rule, which the plugin knows nothing of.
+    Rates(Vec<Rate>),
+}
+
+/// The group of our kinds.
+const OURS: &str = "sluicegate.dev";
+
+impl Compiler<'_> {
+    /// The filter that is meant. A route refers to filters of its own namespace only.
+    pub(super) fn extension(&mut self, route: &Object, reference: &Value) -> Result<Extension, Refusal> {
+        let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (group, kind, name) = (text("group"), text("kind"), text("name"));
+        if (group, kind) != (OURS, "HTTPRouteFilter") {
+            return Err(Refusal::new("InvalidKind", format!("there is no filter {kind} of group {group:?}")));
+        }
+        let namespace = &route.key.namespace;
+        let filter = match self.object(kind, namespace, name).map(|object| &object.body) {
+            Some(Body::HttpRouteFilter(filter)) => filter,
+            _ => return Err(Refusal::new("FilterNotFound", format!("there is no HTTPRouteFilter {name:?} in namespace {namespace:?}"))),
+        };
+        // Validation sees to it that it does one thing.
+        Ok(match &filter.spec.direct_response {
+            Some(response) => Extension::Filter(direct(response)),
+            None => Extension::Rates(rates(filter.spec.rate_limit.as_ref())),
+        })
+    }
+}
+
+fn direct(response: &DirectResponseFilter) -> Value {
+    let mut answer = json!({"statusCode": response.status_code.unwrap_or(200)});
+    if let Some(body) = &response.body {
+        answer["body"] = body.inline.as_str().into();
+    }
+    if let Some(kind) = &response.content_type {
+        answer["contentType"] = kind.as_str().into();
+    }
+    json!({"type": "DirectResponse", "directResponse": answer})
+}

@@ -1,0 +1,56 @@
+//! The status of a BackendTLSPolicy: for each Gateway of ours from which a route leads to a Service that it targets, what became of it there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Condition, generation};
+use crate::object::ObjectKey;
+use crate::plan::{CONTROLLER, GROUP, PlannedGateway, PlannedRoute, PlannedTlsPolicy, TlsTarget};
+
+/// As many as the schema allows.
+const MOST_ANCESTORS: usize = 16;
+
+/// The ports of Services, by their namespaces and names, that Gateways lead to.
+pub(super) type Reached<'p> = HashMap<(&'p str, &'p str), BTreeMap<&'p ObjectKey, BTreeSet<u16>>>;
+
+/// Where routes lead to from the Gateways that have accepted them.
+pub(super) fn reached<'p>(gateways: &'p [Arc<PlannedGateway>], routes: &'p [Arc<PlannedRoute>]) -> Reached<'p> {
+    let routes: HashMap<&ObjectKey, &PlannedRoute> = routes.iter().map(|route| (&route.object.key, &**route)).collect();
+    let mut reached = Reached::new();
+    for gateway in gateways {
+        let accepted = gateway.attachments.iter().filter(|attachment| attachment.accepted.is_ok());
+        for to in accepted.filter_map(|attachment| routes.get(&attachment.route)).flat_map(|route| &route.services) {
+            let service = reached.entry((to.namespace.as_str(), to.name.as_str())).or_default();
+            service.entry(&gateway.object.key).or_default().insert(to.port);
+        }
+    }
+    reached
+}
+
+pub(super) fn status(policy: &PlannedTlsPolicy, reached: &Reached<'_>) -> Value {
+    let mut ancestors: BTreeMap<&ObjectKey, Vec<&TlsTarget>> = BTreeMap::new();
+    for target in &policy.targets {
+        for (gateway, ports) in reached.get(&(policy.object.key.namespace.as_str(), target.service.as_str())).into_iter().flatten() {
+            // A section that the Service does not have is told to whoever leads to the Service.
+            if target.ports.is_empty() || target.ports.iter().any(|port| ports.contains(port)) {
+                ancestors.entry(gateway).or_default().push(target);
+            }
+        }
+    }
+    let ancestors = ancestors.into_iter().take(MOST_ANCESTORS).map(|(gateway, targets)| {
+        let reference = json!({"group": GROUP, "kind": gateway.kind, "namespace": gateway.namespace, "name": gateway.name});
+        json!({"ancestorRef": reference, "controllerName": CONTROLLER, "conditions": conditions(policy, &targets)})
+    });
+    json!({ "ancestors": ancestors.collect::<Vec<_>>() })
+}
+
+fn conditions(policy: &PlannedTlsPolicy, targets: &[&TlsTarget]) -> [Condition; 2] {
+    let generation = generation(&policy.object);
+    let lost = targets.iter().map(|target| &target.accepted).find(|accepted| accepted.is_err());
+    [
+        Condition::of("Accepted", lost.unwrap_or(&policy.accepted), "Accepted", generation),
+        Condition::of("ResolvedRefs", &policy.resolved, "ResolvedRefs", generation),
+    ]
+}
