@@ -23,9 +23,9 @@ use sluicegate_admin::{HealthChecks, View};
 use sluicegate_config::object::ours::{LogFormat, MinisignKey};
 use sluicegate_config::plan::{LoopbackEndpoints, Settings};
 use sluicegate_control::allocate::{Allocator, Ranges};
-use sluicegate_control::controller::{Controller, Options};
+use sluicegate_control::controller::{Controller, Options, Unbound};
 use sluicegate_control::keep;
-use sluicegate_control::node_addresses::{node_addresses, wildcards};
+use sluicegate_control::node_addresses::{node_addresses, own_addresses, wildcards};
 use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
 use sluicegate_model::pool::Here;
@@ -152,6 +152,7 @@ impl Settled {
             paths: self.paths.clone(),
             settings: Settings {
                 node_addresses,
+                own_addresses: own_addresses(),
                 wildcards: wildcards(),
                 here: self.here.clone(),
                 loopback_endpoints: self.loopback_endpoints,
@@ -274,8 +275,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             // A number may go from one kind of port to the other.
             checks.release(&snapshot.health_checks);
             let failures = published.publish(snapshot.clone()).into_iter();
-            let failures = failures.map(|f| format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error));
-            failures.chain(checks.update(&snapshot.health_checks, |address| published.listen(address))).collect()
+            let failures = failures.map(|f| Unbound {
+                at: Some((f.protocol, f.address)),
+                message: format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error),
+            });
+            let checks = checks.update(&snapshot.health_checks, |address| published.listen(address)).into_iter();
+            failures.chain(checks.map(|message| Unbound { at: None, message })).collect()
         };
         let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
         let kept = tokio::spawn(keep_state(state_store.clone(), settled.state_dir.clone()));

@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 
-use crate::object::{Body, Object, warning};
+use crate::object::{Body, Object, ObjectKey, warning};
 use crate::objects::Objects;
-use crate::plan::{Plan, PlannedFront, PlannedListener, PlannedService, PlannedTarget};
+use crate::plan::{Plan, PlannedService};
 
 /// The label of EndpointSlices that names their Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -52,7 +52,7 @@ impl<'o> Diagnosis<'o> {
     /// All that is to be said, in the order of the plan.
     pub fn all(&self, plan: &Plan) -> Vec<Fault> {
         let mut faults: Vec<Fault> = plan.services.iter().flat_map(|planned| self.service(planned)).collect();
-        listeners(self.objects, plan, &mut faults);
+        listeners(plan, &mut faults);
         faults
     }
 
@@ -186,43 +186,34 @@ fn target_port(port: &ServicePort, pods: &[&(&Object, &Pod)]) -> Option<(String,
     Some((what, Some(hint)))
 }
 
-/// Listeners that lead nowhere.
-fn listeners(objects: &Objects, plan: &Plan, faults: &mut Vec<Fault>) {
-    let mut by_port: HashMap<u16, Vec<&PlannedListener>> = HashMap::new();
-    for listener in &plan.listeners {
-        by_port.entry(listener.address.port()).or_default().push(listener);
-    }
-    for object in objects.of_kind("Gateway") {
-        let Body::Gateway(gateway) = &object.body else { continue };
-        for (i, listener) in gateway.spec.listeners.iter().enumerate() {
-            let hostname = listener.hostname.as_ref().map(|h| h.to_ascii_lowercase());
-            let name = format!("listener {} of Gateway {}/{}", listener.name, object.key.namespace, object.key.name);
-            let port = u16::try_from(listener.port).unwrap_or_default();
-            // A listener whose address has another one's name was joined to that.
-            let idle = by_port.get(&port).into_iter().flatten().any(|l| match &l.front {
-                PlannedFront::Http(hosts) => hosts.iter().any(|(h, target)| *h == hostname && nowhere(target)),
-                PlannedFront::Tls(hosts) => hosts.iter().any(|h| h.hostname == hostname && nowhere(&h.target)),
-                PlannedFront::Tcp(target) | PlannedFront::Udp(target) => l.name == name && nowhere(target),
-            });
-            if idle {
-                let path = format!("spec.listeners[{i}]");
-                let what = match listener.protocol.as_str() {
-                    "HTTP" | "HTTPS" => "every request is answered 404",
-                    "UDP" => "every datagram is dropped",
-                    _ => "every connection is reset",
-                };
-                let message = format!("{path}: the listener {:?} has no routes: {what}", listener.name);
-                let route = crate::plan::RouteKind::of_protocol(&listener.protocol).first().map_or("route", |kind| kind.name());
-                let hint = format!(
-                    "a {route} whose parentRefs name {}, or a ClientTrafficPolicy with a router, whose targetRefs have kind Gateway and that name",
-                    object.key.name
-                );
-                faults.push(warning(&object.origin, &object.key, &path, message, Some(hint)));
+/// Listeners of Gateways and ListenerSets that lead nowhere.
+fn listeners(plan: &Plan, faults: &mut Vec<Fault>) {
+    let conflicts: HashSet<(&ObjectKey, &str)> = plan.conflicts.iter().map(|conflict| (&conflict.object, &*conflict.path)).collect();
+    let gateways = plan.gateways.iter().map(|gateway| (&gateway.object, &gateway.accepted, &gateway.listeners));
+    let sets = plan.listener_sets.iter().map(|set| (&set.object, &set.accepted, &set.listeners));
+    for (object, _, listeners) in gateways.chain(sets).filter(|(_, accepted, _)| accepted.is_ok()) {
+        for (i, listener) in listeners.iter().enumerate() {
+            let path = format!("spec.listeners[{i}]");
+            let serves = listener.accepted.is_ok() && !conflicts.contains(&(&object.key, &*path));
+            if !serves || listener.routes > 0 || listener.overridden.is_some() {
+                continue;
             }
+            let what = match listener.protocol.as_str() {
+                "HTTP" | "HTTPS" => "every request is answered 404",
+                "UDP" => "every datagram is dropped",
+                _ => "every connection is reset",
+            };
+            let message = format!("{path}: the listener {:?} has no routes: {what}", listener.name);
+            let route = crate::plan::RouteKind::of_protocol(&listener.protocol).first().map_or("route", |kind| kind.name());
+            let (kind, name) = (&object.key.kind, &object.key.name);
+            let hint = if kind == "Gateway" {
+                format!(
+                    "a {route} whose parentRefs name {name}, or a ClientTrafficPolicy with a router, whose targetRefs have kind Gateway and that name"
+                )
+            } else {
+                format!("a {route} whose parentRefs have kind {kind} and name {name}")
+            };
+            faults.push(warning(&object.origin, &object.key, &path, message, Some(hint)));
         }
     }
-}
-
-fn nowhere(target: &PlannedTarget) -> bool {
-    matches!(target, PlannedTarget::Nothing)
 }

@@ -6,6 +6,7 @@ mod defaults;
 mod given;
 mod go;
 mod l4_route;
+mod listener_set;
 mod misfit;
 mod nulls;
 pub mod ours;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
 use gateway_api::apis::standard::gatewayclasses::GatewayClass;
-use gateway_api::apis::standard::gateways::Gateway;
+use gateway_api::apis::standard::gateways::GatewayListeners;
 use gateway_api::apis::standard::grpcroutes::GrpcRoute;
 use gateway_api::apis::standard::httproutes::HttpRoute;
 use gateway_api::apis::standard::referencegrants::ReferenceGrant;
@@ -33,9 +34,11 @@ use sluicegate_model::fault::{Fault, Severity};
 use crate::manifest::Origin;
 
 pub use decode::{Decoded, decode, decode_whole, plain};
+pub use gateway_api::apis::standard::gateways::Gateway;
 pub use given::Given;
-pub use k8s_openapi::api::core::v1::Service;
+pub use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 pub use l4_route::L4Route;
+pub use listener_set::ListenerSet;
 pub use ours::{Backend, BackendTrafficPolicy, ClientTrafficPolicy, HttpRouteFilter, Plugin, SluicegateConfiguration};
 pub use secret::{Secret, TLS_TYPE};
 pub use skip::{foreign, skipped};
@@ -91,8 +94,7 @@ pub enum Body {
     TlsRoute(Box<TlsRoute>),
     TcpRoute(Box<L4Route>),
     UdpRoute(Box<L4Route>),
-    /// Of a kind that is judged, and not served yet: a ListenerSet.
-    Unserved(Box<ObjectMeta>),
+    ListenerSet(Box<ListenerSet>),
     Plugin(Box<Plugin>),
     BackendTrafficPolicy(Box<BackendTrafficPolicy>),
     ClientTrafficPolicy(Box<ClientTrafficPolicy>),
@@ -121,7 +123,7 @@ impl Body {
             Self::GrpcRoute(object) => &object.metadata,
             Self::TlsRoute(object) => &object.metadata,
             Self::TcpRoute(object) | Self::UdpRoute(object) => &object.metadata,
-            Self::Unserved(metadata) => metadata,
+            Self::ListenerSet(object) => &object.metadata,
             Self::Plugin(object) => &object.metadata,
             Self::BackendTrafficPolicy(object) => &object.metadata,
             Self::ClientTrafficPolicy(object) => &object.metadata,
@@ -129,6 +131,15 @@ impl Body {
             Self::HttpRouteFilter(object) => &object.metadata,
             Self::SluicegateConfiguration(_) => return None,
         })
+    }
+
+    /// The listeners of a Gateway or ListenerSet; none of what is neither.
+    pub fn listeners(&self) -> &[GatewayListeners] {
+        match self {
+            Self::Gateway(gateway) => &gateway.spec.listeners,
+            Self::ListenerSet(set) => &set.spec.listeners,
+            _ => &[],
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Objects {
     all: BTreeMap<ObjectKey, Arc<Object>>,
     /// Policies of all kinds.
     targeting: HashMap<Target, BTreeSet<ObjectKey>>,
-    /// Routes of all kinds, by the Gateways that they name as parents.
+    /// Routes of all kinds, by the Gateways and ListenerSets that they name as parents.
     attached: HashMap<Target, BTreeSet<ObjectKey>>,
 }
 

@@ -3,6 +3,7 @@
 //! Here is what comes of it; [`planner`] makes it of [parts](compile::Part), one an object, and makes anew the parts that a change reaches.
 
 mod addresses;
+mod allocations;
 mod backends;
 mod compile;
 mod effect;
@@ -11,6 +12,7 @@ mod gateways;
 mod health;
 mod http2;
 mod limits;
+mod namespaces;
 mod planner;
 mod policies;
 mod references;
@@ -41,7 +43,8 @@ use crate::object::ours::FailurePolicy;
 use crate::object::{Object, ObjectKey};
 
 pub use addresses::Conflict;
-pub use gateways::{Attachment, CONTROLLER, GatewayListener, PlannedGateway};
+pub use allocations::Allocations;
+pub use gateways::{AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedGateway, PlannedListenerSet, is_own};
 pub use planner::{Delta, Planned, Planner, compile};
 pub(crate) use routes::parents;
 pub use routes::{GROUP, ParentRef, PlannedRoute, Refusal, RouteKind, Verdict};
@@ -71,70 +74,13 @@ pub const BUILTINS: &[(&str, PluginKind)] = &[
     ("zone-aware", PluginKind::Balancer),
 ];
 
-/// What was allocated for Services.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allocations {
-    /// By namespace, name, port, protocol.
-    pub node_ports: BTreeMap<(String, String, u16, PortProtocol), u16>,
-    /// By namespace, name; at most one of each IP family, the primary one's first.
-    pub cluster_ips: BTreeMap<(String, String), Vec<IpAddr>>,
-    /// Likewise.
-    pub load_balancer: BTreeMap<(String, String), Vec<IpAddr>>,
-    /// By namespace, name.
-    pub families: BTreeMap<(String, String), ServiceFamilies>,
-    /// By namespace, name.
-    pub health_check_node_ports: BTreeMap<(String, String), u16>,
-}
-
-impl Allocations {
-    /// The Services, by namespace and name, of which something else is allocated than there.
-    pub fn differences(&self, other: &Self) -> BTreeSet<(String, String)> {
-        let mut all = BTreeSet::new();
-        let of_port = |key: &(String, String, u16, PortProtocol)| (key.0.clone(), key.1.clone());
-        differ(&self.node_ports, &other.node_ports, |key| _ = all.insert(of_port(key)));
-        let mut note = |key: &(String, String)| _ = all.insert(key.clone());
-        differ(&self.cluster_ips, &other.cluster_ips, &mut note);
-        differ(&self.load_balancer, &other.load_balancer, &mut note);
-        differ(&self.families, &other.families, &mut note);
-        differ(&self.health_check_node_ports, &other.health_check_node_ports, &mut note);
-        all
-    }
-}
-
-/// Says which keys of two maps have different values, or only one.
-fn differ<K: Ord, V: PartialEq>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, mut note: impl FnMut(&K)) {
-    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    loop {
-        match (a.peek(), b.peek()) {
-            (None, None) => return,
-            (Some((key, value)), Some((other, there))) if key == other => {
-                if value != there {
-                    note(key);
-                }
-                a.next();
-                b.next();
-            }
-            (Some((key, _)), Some((other, _))) if key < other => {
-                note(key);
-                a.next();
-            }
-            (Some((key, _)), None) => {
-                note(key);
-                a.next();
-            }
-            (_, Some((other, _))) => {
-                note(other);
-                b.next();
-            }
-        }
-    }
-}
-
 /// What the plan depends on besides the objects.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Local addresses node ports are served on; empty: all, of both IP families.
     pub node_addresses: Vec<IpAddr>,
+    /// By which addresses clients reach this machine: they are shown where a Gateway listens on all, unless there are `node_addresses`.
+    pub own_addresses: Vec<IpAddr>,
     /// The unspecified addresses, `0.0.0.0` and `::`, of the IP families that this machine has; empty: both.
     pub wildcards: Vec<IpAddr>,
     /// This node.
@@ -177,13 +123,15 @@ pub struct Plan {
     pub classes: Vec<Arc<Object>>,
     /// The Gateways of this gateway's classes.
     pub gateways: Vec<Arc<PlannedGateway>>,
+    /// The ListenerSets of these.
+    pub listener_sets: Vec<Arc<PlannedListenerSet>>,
     /// All routes, by kind, namespace and name.
     pub routes: Vec<Arc<PlannedRoute>>,
     /// All BackendTLSPolicies, by namespace and name.
     pub tls_policies: Vec<Arc<PlannedTlsPolicy>>,
     /// All Backends, which are among the Services as well.
     pub backends: Vec<Arc<PlannedService>>,
-    /// Listeners of Gateways that others have taken the address of.
+    /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub conflicts: Vec<Conflict>,
     /// For load balancers in front.
     pub health_checks: Vec<Arc<PlannedHealthCheck>>,

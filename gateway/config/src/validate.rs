@@ -88,7 +88,7 @@ fn kubernetes(object: &Object) -> Vec<Fault> {
         | Body::TlsRoute(_)
         | Body::TcpRoute(_)
         | Body::UdpRoute(_)
-        | Body::Unserved(_) => {
+        | Body::ListenerSet(_) => {
             custom::check(&object.key.kind, &object.value.tree(), &mut fields);
         }
         _ => {}

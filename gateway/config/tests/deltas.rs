@@ -46,7 +46,7 @@ impl Writer {
     }
 
     fn object(&mut self) -> Arc<Object> {
-        let kinds: [fn(&mut Self) -> String; 16] = [
+        let kinds: [fn(&mut Self) -> String; 18] = [
             Self::service,
             Self::service,
             Self::backend_policy,
@@ -54,6 +54,8 @@ impl Writer {
             Self::client_policy,
             Self::client_policy,
             Self::gateway,
+            Self::listener_set,
+            Self::listener_set,
             Self::plugin,
             Self::tls_policy,
             Self::secret,
@@ -176,7 +178,26 @@ impl Writer {
             let ip = self.pick(&["192.0.2.1", "192.0.2.9", "127.96.0.1"]);
             spec.push_str(&format!("  addresses: [{{value: {ip}}}]\n"));
         }
-        spec.push_str("  listeners:\n");
+        let allowed = self.pick(&["", "Same", "All", "All", "Selector, selector: {matchLabels: {a: b}}"]);
+        if !allowed.is_empty() {
+            spec.push_str(&format!("  allowedListeners: {{namespaces: {{from: {allowed}}}}}\n"));
+        }
+        let listeners = self.listeners();
+        format!("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n{metadata}spec:\n{spec}{listeners}")
+    }
+
+    fn listener_set(&mut self) -> String {
+        let created = self.pick(&["", ", creationTimestamp: '2026-01-01T00:00:00Z'", ", creationTimestamp: '2026-01-02T00:00:00Z'"]);
+        let metadata = self.metadata(created);
+        let (name, namespace) = (self.pick(&NAMES), self.pick(&NAMESPACES));
+        let listeners = self.listeners();
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\n{metadata}spec:\n  parentRef: {{name: {name}, namespace: {namespace}}}\n{listeners}"
+        )
+    }
+
+    fn listeners(&mut self) -> String {
+        let mut spec = String::from("  listeners:\n");
         for name in ["one", "two"] {
             let (protocol, port) = (self.pick(&["HTTP", "HTTP", "HTTPS", "TLS", "TCP", "UDP"]), self.pick(&["80", "81", "443"]));
             let host = self.pick(&["", "a.example", "b.example", "*.example"]);
@@ -196,7 +217,7 @@ impl Writer {
             ]);
             spec.push_str(&format!("  - {{name: {name}, port: {port}, protocol: {protocol}{host}{tls}{routes}}}\n"));
         }
-        format!("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n{metadata}spec:\n{spec}")
+        spec
     }
 
     fn route(&mut self) -> String {
@@ -207,7 +228,8 @@ impl Writer {
         for _ in 0..self.random.random_range(1..3) {
             let (name, namespace) = (self.pick(&NAMES), self.pick(&NAMESPACES));
             let more = self.pick(&["", "", ", sectionName: one", ", port: 80", ", sectionName: none"]);
-            spec.push_str(&format!("  - {{name: {name}, namespace: {namespace}{more}}}\n"));
+            let kind = self.pick(&["", "", ", kind: ListenerSet"]);
+            spec.push_str(&format!("  - {{name: {name}, namespace: {namespace}{kind}{more}}}\n"));
         }
         let host = self.pick(&["a.example", "b.example", "*.example", "other.test"]);
         if kind == "TLSRoute" || (!matches!(kind, "TCPRoute" | "UDPRoute") && self.odds(60)) {
@@ -261,7 +283,7 @@ impl Writer {
     fn grant(&mut self) -> String {
         let metadata = self.metadata("");
         let (group, kind) = if self.odds(70) {
-            ("gateway.networking.k8s.io", self.pick(&["Gateway", "HTTPRoute", "GRPCRoute", "TCPRoute"]))
+            ("gateway.networking.k8s.io", self.pick(&["Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TCPRoute"]))
         } else {
             ("sluicegate.dev", self.pick(&["ClientTrafficPolicy", "BackendTrafficPolicy"]))
         };
@@ -288,6 +310,13 @@ impl Writer {
                 made.health_check_node_ports.insert(id, self.random.random_range(30000..30004));
             }
         }
+        for gateway in objects.of_kind("Gateway") {
+            let id = (gateway.key.namespace.clone(), gateway.key.name.clone());
+            if self.odds(50) {
+                let ips: &[&str] = if self.odds(30) { &[] } else { &["192.0.2.9"] };
+                made.gateways.insert(id, ips.iter().map(|ip| ip.parse().expect("an address")).collect());
+            }
+        }
         made
     }
 }
@@ -309,6 +338,7 @@ fn shown(plan: &Plan) -> Vec<String> {
     let services = plan.services.iter().map(|s| format!("{s:?}"));
     let all = services.chain(plan.listeners.iter().map(|l| format!("{l:?}"))).chain(plan.routers.iter().map(|r| format!("{r:?}")));
     let all = all.chain(plan.gateways.iter().map(|g| format!("{g:?}"))).chain(plan.routes.iter().map(|r| format!("{r:?}")));
+    let all = all.chain(plan.listener_sets.iter().map(|s| format!("{s:?}"))).chain(plan.conflicts.iter().map(|c| format!("{c:?}")));
     let all = all.chain(plan.health_checks.iter().map(|c| format!("{c:?}"))).chain(plan.plugins.iter().map(|p| format!("{p:?}")));
     all.chain(faults).collect()
 }
@@ -451,6 +481,26 @@ fn a_changed_route_makes_itself_and_its_gateway_and_no_other_route() {
     assert_eq!(world.change(&[Change::Gone(service(7, "grpc").key.clone())], Allocations::default()).made, 3);
     assert_eq!(world.change(&[Change::Gone(route(7, "/").key.clone())], Allocations::default()).made, 2);
     assert_eq!(world.planner.plan().gateways[0].listeners[0].routes, 49);
+}
+
+#[test]
+fn a_changed_listener_set_makes_itself_and_no_other_set() {
+    let mut world = World::new();
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: many}\nspec:\n  gatewayClassName: sluicegate\n  allowedListeners: {namespaces: {from: All}}\n  listeners: [{name: http, port: 80, protocol: HTTP, hostname: own.example}]\n";
+    let set = |i: usize, host: &str| {
+        parse(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {{name: l{i}, namespace: many}}\nspec:\n  parentRef: {{name: g}}\n  listeners: [{{name: http, port: 80, protocol: HTTP, hostname: {host}}}]\n"
+        ))
+    };
+    let mut changes = vec![Change::Applied(parse(gateway))];
+    changes.extend((0..50).map(|i| Change::Applied(set(i, &format!("h{i}.example")))));
+    assert_eq!(world.change(&changes, Allocations::default()).made, 51);
+    assert_eq!(world.change(&[Change::Applied(set(7, "other.example"))], Allocations::default()).made, 1);
+    // A route of the Gateway is no concern of its sets, and what it allows is. The route has looked whether the Gateway is there.
+    let of_gateway = route(1, "/");
+    assert_eq!(world.change(&[Change::Applied(of_gateway)], Allocations::default()).made, 2);
+    assert_eq!(world.change(&[Change::Applied(parse(&gateway.replace("All", "Same")))], Allocations::default()).made, 52);
+    assert!(world.planner.plan().conflicts.is_empty());
 }
 
 #[test]

@@ -1,23 +1,32 @@
-//! Golden tests: the Gateways, routes and policies of every `status/NAME.yaml` must have exactly the status of `status/NAME.json`. `UPDATE_GOLDEN=1` writes the
+//! Golden tests: the Gateways, ListenerSets, routes and policies of every `status/NAME.yaml` must have exactly the status of `status/NAME.json`.
+//! `UPDATE_GOLDEN=1` writes the
 //! latter anew.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use sluicegate_config::plan::{self, Allocations, Settings};
+use serde_json::{Value, json};
+use sluicegate_config::plan::{self, Allocations, Plan, Settings};
 use sluicegate_config::status::Statuses;
 use sluicegate_config::{manifest, object};
+use sluicegate_model::route::Protocol;
 use sluicegate_model::status::ObjectStatus as _;
 
-const KINDS: [&str; 7] = ["gateways", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "backendtlspolicies"];
+const KINDS: [&str; 8] =
+    ["gateways", "listenersets", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "backendtlspolicies"];
 
-fn statuses(file: &Path, text: &str) -> String {
+fn planned(file: &Path, text: &str, settings: &Settings) -> Plan {
     let parsed = manifest::parse(file, text);
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     let objects: Vec<Arc<object::Object>> =
         parsed.documents.into_iter().map(|document| Arc::new(object::decode(document).0.expect("an object"))).collect();
-    let plan = plan::compile(&objects, &Allocations::default(), &Settings::default());
+    plan::compile(&objects, &Allocations::default(), settings)
+}
+
+fn statuses(file: &Path, text: &str) -> String {
+    let plan = planned(file, text, &Settings::default());
     let statuses = Statuses::new(&plan);
     let mut shown = String::new();
     for kind in KINDS {
@@ -46,4 +55,53 @@ fn every_case_has_its_status() {
         let wanted = std::fs::read_to_string(&golden).unwrap_or_default();
         assert!(got == wanted, "{}\n--- wanted\n{wanted}\n--- got\n{got}", case.display());
     }
+}
+
+/// The status and reason of a condition, and the addresses of a Gateway.
+fn said(statuses: &Statuses, plural: &str, at: &str, kind: &str) -> (Value, Value) {
+    let object = statuses.objects(plural).expect("a kind with a status").remove(0);
+    let conditions = object.pointer(at).and_then(Value::as_array).expect("conditions");
+    let condition = conditions.iter().find(|condition| condition["type"] == kind).expect("the condition");
+    (json!([condition["status"], condition["reason"]]), object["status"]["addresses"].clone())
+}
+
+#[test]
+fn a_gateway_is_programmed_where_it_is_listened_for() {
+    let text = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  gatewayClassName: sluicegate
+  allowedListeners: {namespaces: {from: Same}}
+  listeners: [{name: http, port: 80, protocol: HTTP}, {name: udp, port: 80, protocol: UDP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: s}
+spec:
+  parentRef: {name: g}
+  listeners: [{name: more, port: 81, protocol: HTTP}]
+";
+    let own = ["192.0.2.7", "2001:db8::7"].map(|ip| ip.parse().expect("an address")).to_vec();
+    let settings = Settings { own_addresses: own, ..Settings::default() };
+    let statuses = Statuses::new(&planned(Path::new("test.yaml"), text, &settings));
+    let shown = |ips: &[&str]| json!(ips.iter().map(|ip| json!({"type": "IPAddress", "value": ip})).collect::<Vec<_>>());
+    let good = json!(["True", "Programmed"]);
+    // Who listens on all addresses is reached by those of the machine.
+    let both = shown(&["192.0.2.7", "2001:db8::7"]);
+    assert_eq!(said(&statuses, "gateways", "/status/conditions", "Programmed"), (good.clone(), both.clone()));
+    let failed = |protocol, at: &str| {
+        statuses.with_unbound(HashMap::from([((protocol, at.parse().expect("an address")), "it is taken".to_owned())]))
+    };
+    let of_gateway = failed(Protocol::Udp, "0.0.0.0:80");
+    let not_usable = (json!(["False", "AddressNotUsable"]), shown(&["2001:db8::7"]));
+    assert_eq!(said(&of_gateway, "gateways", "/status/conditions", "Programmed"), not_usable);
+    assert_eq!(said(&of_gateway, "gateways", "/status/conditions", "Accepted").0, json!(["True", "Accepted"]));
+    assert_eq!(said(&of_gateway, "gateways", "/status/listeners/0/conditions", "Programmed").0, good);
+    assert_eq!(said(&of_gateway, "gateways", "/status/listeners/1/conditions", "Programmed").0, json!(["False", "PortUnavailable"]));
+    assert_eq!(said(&of_gateway, "listenersets", "/status/conditions", "Programmed").0, good);
+    // A port of a ListenerSet is no matter of the Gateway's.
+    let of_set = failed(Protocol::Tcp, "[::]:81");
+    assert_eq!(said(&of_set, "gateways", "/status/conditions", "Programmed"), (good, both));
+    assert_eq!(said(&of_set, "listenersets", "/status/conditions", "Programmed").0, json!(["False", "PortUnavailable"]));
 }

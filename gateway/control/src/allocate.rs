@@ -1,5 +1,5 @@
-//! Node ports, cluster IPs and load balancer addresses, by the API server's rules (SERVICE-SEMANTICS §2), and kept on disk so that a restart
-//! gives the same ones: [`node_ports`] and [`addresses`] decide, here is what they decided before.
+//! Node ports, cluster IPs and load balancer addresses, which Gateways have too, by the API server's rules (SERVICE-SEMANTICS §2), and kept on disk so
+//! that a restart gives the same ones: [`node_ports`] and [`addresses`] decide, here is what they decided before.
 //!
 //! An API server is sent updates one by one, and refuses the one that asks for what another object has. A folder is read as a whole, in which
 //! nothing is first: what its objects ask for by number or address is given them if it can be given to all of them, whatever was held before, so
@@ -11,8 +11,9 @@ mod changed;
 mod health_checks;
 mod node_ports;
 mod running;
+mod wanting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::net::IpAddr;
@@ -22,17 +23,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use sluicegate_config::family::ServiceFamilies;
-use sluicegate_config::object::Service;
-use sluicegate_config::object::{Body, Object, error};
-use sluicegate_config::plan::Allocations;
+use sluicegate_config::object::Object;
+use sluicegate_config::plan::{Allocations, AskedAddresses};
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::{Fault, Severity};
-use sluicegate_model::route::PortProtocol;
 
 pub use absent::Unread;
 
 use absent::Missing;
+use wanting::Wanting;
 
 use crate::state_file::{Found, StateFile};
 
@@ -46,7 +45,7 @@ pub struct Ranges {
     pub node_ports: RangeInclusive<u16>,
     /// Cluster IPs: one range, or one of each IP family, the default family's first.
     pub cluster_ips: Vec<IpNet>,
-    /// Addresses for Services of type LoadBalancer, in this order; of a CIDR, its host addresses.
+    /// Addresses for Services of type LoadBalancer and for Gateways, in this order; of a CIDR, its host addresses.
     pub load_balancer: Vec<IpNet>,
 }
 
@@ -74,6 +73,7 @@ struct State {
     /// Of its other one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     secondary_cluster_ips: BTreeMap<String, IpAddr>,
+    /// Also of Gateways, by `Gateway/namespace/name`.
     load_balancer: BTreeMap<String, IpAddr>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     secondary_load_balancer: BTreeMap<String, IpAddr>,
@@ -118,6 +118,8 @@ pub struct Allocator {
     state: State,
     file: Option<StateFile>,
     unsaved: bool,
+    /// Addresses that Gateways name: nobody else is given one of these, unless they name it too.
+    named: BTreeSet<IpAddr>,
     /// Everything could be read and everybody has what they asked for, so what others hold bears on nobody.
     settled: bool,
     /// Why the last attempt to save failed, for as long as none succeeds.
@@ -130,7 +132,7 @@ pub struct Allocator {
 
 impl Allocator {
     fn with(ranges: Ranges, state: State, file: Option<StateFile>, lock: Option<File>) -> Self {
-        Self { ranges, state, file, unsaved: false, settled: false, failed: None, announced: BTreeMap::new(), lock }
+        Self { ranges, state, file, unsaved: false, named: BTreeSet::new(), settled: false, failed: None, announced: BTreeMap::new(), lock }
     }
 
     /// Remembers nothing beyond its own life; for `check` and `explain`.
@@ -186,13 +188,19 @@ impl Allocator {
         self.lock.as_ref().map(File::try_clone).transpose()
     }
 
-    /// Allocates for all Services. First what they ask for by value is given, then what is held is kept, then there are new ones, each in the order
+    /// Whether Gateways are given addresses.
+    pub fn has_addresses(&self) -> bool {
+        !self.ranges.load_balancer.is_empty()
+    }
+
+    /// Allocates for all Services and Gateways. First what they ask for by value is given, then what is held is kept, then there are new ones, each in the order
     /// of names.
     /// What Services hold that are not there is free, but for what `unread` says.
     pub fn allocate(&mut self, objects: &[Arc<Object>], unread: &Unread) -> (Allocations, Vec<Fault>) {
         let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
         let mut unconfigured = Vec::new();
         let services: Vec<Wanting<'_>> = objects.iter().filter_map(|object| Wanting::new(object, &configured, &mut unconfigured)).collect();
+        self.named = services.iter().filter_map(|wanting| wanting.gateway).flat_map(|gateway| AskedAddresses::of(gateway).named).collect();
         let mut absent = self.absent(&services, unread);
         let (mut next, mut faults) = loop {
             let (next, faults) = self.attempt(&services, absent.held.clone());
@@ -296,6 +304,12 @@ impl Allocator {
     fn note(&self, services: &[Wanting<'_>], made: &mut Allocations) {
         for service in services {
             let id = (service.object.key.namespace.clone(), service.object.key.name.clone());
+            if let Some(gateway) = service.gateway {
+                if self.has_addresses() && AskedAddresses::of(gateway).open {
+                    made.gateways.insert(id, self.state.load_balancer.get(&service.id).copied().into_iter().collect());
+                }
+                continue;
+            }
             let both = |primary: &BTreeMap<String, IpAddr>, secondary: &BTreeMap<String, IpAddr>| -> Vec<IpAddr> {
                 [primary, secondary].into_iter().filter_map(|map| map.get(&service.id).copied()).collect()
             };
@@ -327,64 +341,6 @@ fn lock(folder: &Path) -> Result<File> {
 fn unwritable(error: &Error) -> bool {
     use ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
-}
-
-/// A Service, and what of it bears on allocation.
-struct Wanting<'a> {
-    object: &'a Arc<Object>,
-    service: &'a Service,
-    /// `namespace/name`.
-    id: String,
-    ports: Vec<Port>,
-    families: ServiceFamilies,
-}
-
-impl<'a> Wanting<'a> {
-    fn new(object: &'a Arc<Object>, configured: &[IpFamily], faults: &mut Vec<Fault>) -> Option<Self> {
-        let Body::Service(service) = &object.body else { return None };
-        let id = format!("{}/{}", object.key.namespace, object.key.name);
-        let (families, unconfigured) = service.spec.as_ref().map(|spec| ServiceFamilies::resolve(spec, configured)).unwrap_or_default();
-        for (path, what) in unconfigured {
-            let message = format!("Service {:?} is invalid: {path}: {what}", object.key.name);
-            let hint =
-                "a range of each family in --service-cluster-ip-range, as in 127.96.0.0/16,fd96::/112; its other addresses are served";
-            faults.push(error(&object.origin, &object.key, &path, message, Some(hint.to_owned())));
-        }
-        Some(Self { object, service, id, ports: ports(service), families })
-    }
-
-    fn type_(&self) -> &str {
-        self.service.spec.as_ref().and_then(|spec| spec.type_.as_deref()).unwrap_or("ClusterIP")
-    }
-}
-
-struct Port {
-    index: usize,
-    name: String,
-    port: u16,
-    protocol: PortProtocol,
-    node_port: Option<i32>,
-}
-
-impl Port {
-    fn key(&self, service: &str) -> String {
-        format!("{service}:{}/{}", self.port, self.protocol)
-    }
-}
-
-fn ports(service: &Service) -> Vec<Port> {
-    let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).enumerate();
-    ports
-        .filter_map(|(index, p)| {
-            Some(Port {
-                index,
-                name: p.name.clone().unwrap_or_default(),
-                port: u16::try_from(p.port).ok()?,
-                protocol: PortProtocol::named(p.protocol.as_deref()),
-                node_port: p.node_port.filter(|n| *n != 0),
-            })
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,19 @@ pub fn wildcards() -> Vec<IpAddr> {
     [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)].into_iter().filter(there).collect()
 }
 
+/// By which addresses clients reach this machine: those of its interfaces, but for loopback and link-local ones. Without any, its loopback addresses.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = if_addrs::get_if_addrs().into_iter().flatten().map(|interface| interface.ip()).collect();
+    all.sort_unstable();
+    all.dedup();
+    let link_local = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let outside: Vec<IpAddr> = all.iter().copied().filter(|ip| !ip.is_loopback() && !link_local(ip)).collect();
+    if outside.is_empty() { all } else { outside }
+}
+
 /// The local addresses that `--nodeport-addresses` selects; a single address (`/32`, `/128`) in 127.0.0.0/8 is always local. Empty: all.
 pub fn node_addresses(cidrs: &[ipnet::IpNet]) -> std::io::Result<Vec<IpAddr>> {
     if cidrs.is_empty() {

@@ -77,7 +77,8 @@ impl Binding {
                     self.failed.insert(at);
                     // Looking through all processes takes some milliseconds, and is done once a second while an address is not free.
                     let error = if bound.failures.len() < EXPLAINED { blocked::explained(at.0, at.1, error) } else { error };
-                    bound.failures.push(BindFailure { address: at.1, listener: listener.name.clone(), error: error.to_string() });
+                    let (protocol, address) = at;
+                    bound.failures.push(BindFailure { protocol, address, listener: listener.name.clone(), error: error.to_string() });
                 }
             }
             if let (Protocol::Tcp, Some(set)) = (at.0, bound.sockets.get(&at.1)) {

@@ -38,6 +38,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sluicegate_model::persistent::Map;
+use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
@@ -79,6 +80,8 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} for {listener}: {error}")]
 pub struct BindFailure {
+    /// What would carry it.
+    pub protocol: Protocol,
     /// Where.
     pub address: SocketAddr,
     /// What for: the listener's name.

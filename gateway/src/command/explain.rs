@@ -129,7 +129,7 @@ impl Arguments {
         };
         let running = if self.state_dir.is_none() { running(settled.admin_address) } else { None };
         let allocator = match &running {
-            Some(services) => Allocator::of_running(services, settled.ranges.clone()),
+            Some((services, gateways)) => Allocator::of_running(services, gateways, settled.ranges.clone()),
             None => Allocator::read_only(&settled.state_dir, settled.ranges.clone()),
         };
         let loaded = match loaded::load(paths, &settled, allocator, For::Deciding) {
@@ -192,11 +192,14 @@ impl Arguments {
     }
 }
 
-/// What a running gateway says of its Services; none if none answers, or if it is something else that does.
-fn running(admin: SocketAddr) -> Option<serde_json::Value> {
+/// What a running gateway says of its Services and of its Gateways; none if none answers, or if it is something else that does.
+fn running(admin: SocketAddr) -> Option<(serde_json::Value, serde_json::Value)> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().into();
-    let text = agent.get(format!("http://{admin}/api/v1/services")).call().ok()?.body_mut().read_to_string().ok()?;
-    serde_json::from_str(&text).ok()
+    let ask = |what: &str| -> Option<serde_json::Value> {
+        let text = agent.get(format!("http://{admin}/api/v1/{what}")).call().ok()?.body_mut().read_to_string().ok()?;
+        serde_json::from_str(&text).ok()
+    };
+    Some((ask("services")?, ask("objects/gateways").unwrap_or_default()))
 }
 
 fn split_port(host: &str) -> &str {

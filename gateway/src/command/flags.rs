@@ -78,7 +78,7 @@ pub(super) struct Network {
     /// Where virtual IPs of Services come from: a CIDR, or one of each IP family with a comma between them [default: 127.96.0.0/16]
     #[arg(long)]
     service_cluster_ip_range: Option<ClusterIpRanges>,
-    /// Addresses and CIDRs for Services of type LoadBalancer
+    /// Addresses and CIDRs for Services of type LoadBalancer, and for Gateways that leave their address open
     #[arg(long, value_delimiter = ',')]
     load_balancer_addresses: Vec<Addresses>,
     /// This node's name, for traffic policies and topology

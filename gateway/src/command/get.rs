@@ -22,6 +22,8 @@ enum What {
     #[value(name = "gatewayclasses")]
     GatewayClasses,
     Gateways,
+    #[value(name = "listenersets")]
+    ListenerSets,
     #[value(name = "httproutes")]
     HttpRoutes,
     #[value(name = "grpcroutes")]
@@ -47,7 +49,7 @@ pub(super) enum Output {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Form {
     Table,
-    /// The table, of Gateways, routes and policies with reasons and messages
+    /// The table, of Gateways, ListenerSets, routes and policies with reasons and messages
     Wide,
     Json,
     Yaml,
@@ -147,6 +149,7 @@ impl What {
             Self::Faults => "faults",
             Self::GatewayClasses => "objects/gatewayclasses",
             Self::Gateways => "objects/gateways",
+            Self::ListenerSets => "objects/listenersets",
             Self::HttpRoutes => "objects/httproutes",
             Self::GrpcRoutes => "objects/grpcroutes",
             Self::TlsRoutes => "objects/tlsroutes",
@@ -173,6 +176,7 @@ impl What {
             Self::Faults => faults(rows),
             Self::GatewayClasses => objects::classes(rows),
             Self::Gateways => objects::gateways(rows, wide),
+            Self::ListenerSets => objects::listener_sets(rows, wide),
             Self::HttpRoutes | Self::GrpcRoutes | Self::TlsRoutes | Self::TcpRoutes | Self::UdpRoutes => objects::routes(rows, wide),
             Self::BackendTlsPolicies => objects::policies(rows, wide),
             Self::Backends => objects::backends(rows, wide),

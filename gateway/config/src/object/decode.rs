@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sluicegate_model::fault::{Fault, Severity};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::misfit::{Misfit, Wanted};
-use super::{Body, Given, Object, ObjectKey, conceal, defaults, error, foreign, go, nulls, ours, typed, warning};
+use super::{Body, Given, Object, ObjectKey, conceal, defaults, error, foreign, go, nulls, ours, typed};
 use crate::manifest::{Document, Origin};
 use crate::validate::custom;
 
@@ -85,11 +84,8 @@ pub fn decode_whole(document: Document) -> Decoded {
         ("sluicegate.dev/v1alpha1", "Backend") => typed.ours(Body::Backend, &mut faults),
         ("sluicegate.dev/v1alpha1", "HTTPRouteFilter") => typed.ours(Body::HttpRouteFilter, &mut faults),
         ("sluicegate.dev/v1alpha1", "SluicegateConfiguration") => typed.ours(Body::SluicegateConfiguration, &mut faults),
-        _ => {
-            let expected = "listeners of the Gateway itself are served".to_owned();
-            faults.push(warning(&origin, &key, "kind", format!("{kind} is not served yet"), Some(expected)));
-            typed.custom::<Unserved>(|unserved| Body::Unserved(Box::new(unserved.metadata)), &mut faults)
-        }
+        // The one that is left of the kinds that are read.
+        _ => typed.custom(Body::ListenerSet, &mut faults),
     };
     read_otherwise(readings, &key, &mut faults);
     if kind == "Secret" {
@@ -160,13 +156,6 @@ fn read_otherwise(readings: Vec<Fault>, key: &ObjectKey, faults: &mut Vec<Fault>
         }
     }
     faults.splice(0..0, warnings);
-}
-
-/// Of a kind that is not served, what every object has.
-#[derive(serde::Deserialize)]
-struct Unserved {
-    #[serde(default)]
-    metadata: ObjectMeta,
 }
 
 /// A document that is being typed.

@@ -24,6 +24,7 @@ pub(super) struct Part {
     pub(super) class: Option<Arc<Object>>,
     pub(super) route: Option<Arc<PlannedRoute>>,
     pub(super) gateway: Option<Arc<PlannedGateway>>,
+    pub(super) listener_set: Option<Arc<PlannedListenerSet>>,
     pub(super) service: Option<Arc<PlannedService>>,
     pub(super) tls_policy: Option<Arc<PlannedTlsPolicy>>,
     pub(super) health_check: Option<Arc<PlannedHealthCheck>>,
@@ -59,8 +60,10 @@ pub(super) enum Read {
     Object(ObjectKey),
     /// The policies of one target.
     Targeting(Target),
-    /// The routes that name a Gateway as a parent, and what they come to.
+    /// The routes that name a Gateway or ListenerSet as a parent, and what they come to.
     Attached(Target),
+    /// What a Gateway comes to, as far as ListenerSets are concerned.
+    Gateway(ObjectKey),
     /// The ReferenceGrants of a namespace.
     Grants(String),
     /// Whether there are `Plugin` objects of this name, and their kinds.
@@ -86,7 +89,7 @@ pub(super) struct Compiler<'a> {
     pub(super) defaults: &'a Defaults,
     /// The `Plugin` objects, in their order.
     pub(super) plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
-    /// Of all objects, as far as they are made: routes before Gateways.
+    /// Of all objects, as far as they are made: routes before Gateways, and these before ListenerSets.
     pub(super) parts: &'a HashMap<ObjectKey, Part>,
     /// References to Secrets and ConfigMaps that may not be used, and why.
     pub(super) refused: Vec<Refused>,
@@ -131,9 +134,9 @@ impl<'a> Compiler<'a> {
         found.into_iter()
     }
 
-    /// The routes that name a Gateway.
-    pub(super) fn attached(&self, gateway: &ObjectKey) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
-        let target = Target { namespace: gateway.namespace.clone(), kind: gateway.kind.clone(), name: gateway.name.clone() };
+    /// The routes that name a Gateway or ListenerSet.
+    pub(super) fn attached(&self, holder: &ObjectKey) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        let target = Target { namespace: holder.namespace.clone(), kind: holder.kind.clone(), name: holder.name.clone() };
         let found: Vec<_> = self.objects.attached(&target).collect();
         self.read(Read::Attached(target));
         found.into_iter()

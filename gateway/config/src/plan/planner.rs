@@ -55,10 +55,11 @@ pub struct Planner {
     /// Objects whose parts have routers or health checks, by rank.
     routing: BTreeSet<(u8, ObjectKey)>,
     checking: BTreeSet<ObjectKey>,
-    /// GatewayClasses, routes and Gateways that are planned.
+    /// GatewayClasses, routes, Gateways and ListenerSets that are planned.
     classes: BTreeSet<ObjectKey>,
     routes: BTreeSet<ObjectKey>,
     gateways: BTreeSet<ObjectKey>,
+    listener_sets: BTreeSet<ObjectKey>,
     /// BackendTLSPolicies.
     tls_policies: BTreeSet<ObjectKey>,
     backends: BTreeSet<ObjectKey>,
@@ -68,21 +69,22 @@ pub struct Planner {
 }
 
 /// How many ranks there are.
-const RANKS: usize = 5;
-/// The rank of Services, and that of policies.
-const SERVICES: usize = 1;
-const POLICIES: usize = 4;
+const RANKS: usize = 6;
+/// The rank of policies.
+const POLICIES: usize = 5;
 
 /// Objects that are to be made anew, by rank.
 type Dirty = [BTreeSet<ObjectKey>; RANKS];
 
-/// Services are planned before routes, these before Gateways, these before policies. None: nothing is planned of objects of this kind.
+/// Services are planned before routes, these before Gateways, these before ListenerSets, these before policies. None: nothing is planned of objects of
+/// this kind.
 fn rank(kind: &str) -> Option<u8> {
     match kind {
         "Plugin" | "GatewayClass" => Some(0),
         "Service" | "Backend" => Some(1),
         "Gateway" => Some(3),
-        "BackendTLSPolicy" | "BackendTrafficPolicy" | "ClientTrafficPolicy" => Some(4),
+        "ListenerSet" => Some(4),
+        "BackendTLSPolicy" | "BackendTrafficPolicy" | "ClientTrafficPolicy" => Some(5),
         _ => RouteKind::named(kind).map(|_| 2),
     }
 }
@@ -103,21 +105,23 @@ impl Planner {
         self.services.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// Brings the plan up to date. `objects` are all there are now; of each change the object as it was before is given. `allocated` are the Services,
-    /// by namespace and name, of which something else is allocated than before.
+    /// Brings the plan up to date. `objects` are all there are now; of each change the object as it was before is given. `allocated` are the Services
+    /// and Gateways of which something else is allocated than before.
     pub fn update<'c>(
         &mut self,
         objects: &Objects,
         changes: impl IntoIterator<Item = (&'c Change, Option<Arc<Object>>)>,
         allocations: &Allocations,
-        allocated: impl IntoIterator<Item = (String, String)>,
+        allocated: impl IntoIterator<Item = ObjectKey>,
     ) -> Delta {
         let mut dirty = Dirty::default();
         for (change, old) in changes {
             self.reach(change, old.as_deref(), objects, &mut dirty);
         }
-        for (namespace, name) in allocated {
-            dirty[SERVICES].insert(ObjectKey { kind: "Service".to_owned(), namespace, name });
+        for key in allocated {
+            if let Some(rank) = rank(&key.kind) {
+                dirty[usize::from(rank)].insert(key);
+            }
         }
         let mut delta = Delta::default();
         for rank in 0..RANKS {
@@ -175,6 +179,7 @@ impl Planner {
                 compiler.route(object)
             }
             Some((object, Body::Gateway(gateway))) => compiler.gateway(object, gateway),
+            Some((object, Body::ListenerSet(set))) => compiler.listener_set(object, set),
             Some((object, Body::BackendTrafficPolicy(_) | Body::ClientTrafficPolicy(_))) => {
                 let uses: Vec<&Counted> = self.counted.get(key).into_iter().flat_map(BTreeMap::values).flatten().collect();
                 compiler.dangling(object);
@@ -224,9 +229,17 @@ impl Planner {
                 self.dirty(&Read::Attached(parent), dirty);
             }
         }
+        let same = match (&old.gateway, &new.gateway) {
+            (Some(old), Some(new)) => old.is_same_for_sets(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        if !same {
+            self.dirty(&Read::Gateway(key.clone()), dirty);
+        }
         note(&mut self.classes, key.clone(), new.class.is_some());
         note(&mut self.routes, key.clone(), new.route.is_some());
         note(&mut self.gateways, key.clone(), new.gateway.is_some());
+        note(&mut self.listener_sets, key.clone(), new.listener_set.is_some());
         note(&mut self.tls_policies, key.clone(), new.tls_policy.is_some());
         note(&mut self.backends, key.clone(), key.kind == "Backend" && new.service.is_some());
         // Of one object both have the same name.
@@ -262,7 +275,7 @@ impl Planner {
                 }
             }
         }
-        self.addresses.change(rank, key, &old.claims, &new.claims);
+        self.addresses.change(rank, &old.claims, &new.claims);
         note(&mut self.routing, (rank, key.clone()), !new.routers.is_empty());
         note(&mut self.checking, key.clone(), new.health_check.is_some());
         note(&mut self.faulty, (rank, key.clone()), !new.faults.is_empty() || new.policy_faults.iter().any(|faults| !faults.is_empty()));
@@ -278,6 +291,7 @@ impl Planner {
             routers: self.routing.iter().filter_map(of).flat_map(|part| part.routers.iter().cloned()).collect(),
             classes: self.classes.iter().filter_map(|key| parts.get(key)?.class.clone()).collect(),
             gateways: self.gateways.iter().filter_map(|key| parts.get(key)?.gateway.clone()).collect(),
+            listener_sets: self.listener_sets.iter().filter_map(|key| parts.get(key)?.listener_set.clone()).collect(),
             routes: self.routes.iter().filter_map(|key| parts.get(key)?.route.clone()).collect(),
             tls_policies: self.tls_policies.iter().filter_map(|key| parts.get(key)?.tls_policy.clone()).collect(),
             backends: self.backends.iter().filter_map(|key| parts.get(key)?.service.clone()).collect(),

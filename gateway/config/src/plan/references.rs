@@ -113,7 +113,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn granted(&self, reference: &Reference<'_>) -> bool {
         let Reference { at, kind, name, namespace, .. } = reference;
         let to_group = reference.group.unwrap_or_default();
-        let standard = at.key.kind == "Gateway" || RouteKind::named(&at.key.kind).is_some();
+        let standard = matches!(at.key.kind.as_str(), "Gateway" | "ListenerSet") || RouteKind::named(&at.key.kind).is_some();
         let group = if standard { "gateway.networking.k8s.io" } else { "sluicegate.dev" };
         self.read(Read::Grants((*namespace).to_owned()));
         self.objects.of_namespace("ReferenceGrant", namespace).any(|o| {

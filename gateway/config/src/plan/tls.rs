@@ -13,6 +13,7 @@ use sluicegate_model::tls::{
 };
 
 use super::compile::Compiler;
+use super::gateways::Holder;
 use super::references::Reference;
 use super::*;
 use crate::object::ours::{BackendTls, ClientTls, SubjectAltName as GivenName, VersionChoice};
@@ -27,17 +28,10 @@ pub(super) type ClientPolicy<'p> = Option<(&'p Arc<Object>, &'p ClientTrafficPol
 pub(super) type BackendPolicy<'p> = Option<(&'p Arc<Object>, &'p BackendTrafficPolicy)>;
 
 impl Compiler<'_> {
-    /// How a listener of a Gateway, with index `i`, ends TLS.
-    pub(super) fn gateway_tls(
-        &mut self,
-        object: &Object,
-        gateway: &Gateway,
-        i: usize,
-        policy: ClientPolicy<'_>,
-        alpn: &[&str],
-    ) -> Arc<ServerSettings> {
+    /// How a listener of a Gateway or ListenerSet, with index `i`, ends TLS.
+    pub(super) fn gateway_tls(&mut self, holder: Holder<'_>, i: usize, policy: ClientPolicy<'_>, alpn: &[&str]) -> Arc<ServerSettings> {
         let path = format!("spec.listeners[{i}].tls");
-        let listener = &gateway.spec.listeners[i];
+        let (object, listener) = (holder.object, &holder.listeners[i]);
         let refs = listener.tls.as_ref().and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
         if refs.is_empty() {
             let message = format!("{path}.certificateRefs: Required value: without a certificate the listener refuses handshakes");
@@ -48,7 +42,7 @@ impl Compiler<'_> {
             self.certificate(&Reference::new(object, format!("{path}.certificateRefs[{j}]"), kind, &r.name, r.namespace.as_deref()))
         });
         let certificates = certificates.collect();
-        let client = self.frontend(object, gateway, listener.port);
+        let client = self.frontend(holder.gateway, holder.spec, listener.port);
         let tls = policy.and_then(|(object, policy)| Some((object, policy.spec.tls.as_ref()?)));
         if let Some((policy, _)) = tls.filter(|(_, tls)| !tls.certificate_refs.is_empty()) {
             let path = "spec.tls.certificateRefs";

@@ -1,10 +1,13 @@
-//! The status of Gateways, routes, BackendTLSPolicies and Backends, as the Gateway API has it: a pure function of the plan. Times are left out; whoever writes a status adds them.
+//! The status of Gateways, ListenerSets, routes, BackendTLSPolicies and Backends, as the Gateway API has it: a pure function of the plan. Times are
+//! left out; whoever writes a status adds them.
 
 mod backend;
 mod class;
 mod condition;
 mod gateway;
+mod listener;
 mod route;
+mod set;
 mod tls_policy;
 
 use std::collections::HashMap;
@@ -12,10 +15,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use sluicegate_model::snapshot::At;
 use sluicegate_model::status::ObjectStatus;
 
 use crate::object::{Object, ObjectKey};
-use crate::plan::{Attachment, Conflict, Plan, PlannedGateway, PlannedRoute, PlannedService, PlannedTlsPolicy, RouteKind};
+use crate::plan::{
+    Attachment, Conflict, Plan, PlannedGateway, PlannedListenerSet, PlannedRoute, PlannedService, PlannedTlsPolicy, RouteKind,
+};
 
 pub use condition::Condition;
 
@@ -24,10 +30,12 @@ pub use condition::Condition;
 pub struct Statuses {
     classes: Vec<Arc<Object>>,
     gateways: Vec<Arc<PlannedGateway>>,
+    listener_sets: Vec<Arc<PlannedListenerSet>>,
     routes: Vec<Arc<PlannedRoute>>,
     tls_policies: Vec<Arc<PlannedTlsPolicy>>,
     backends: Vec<Arc<PlannedService>>,
     conflicts: Vec<Conflict>,
+    unbound: Arc<HashMap<At, String>>,
 }
 
 impl Statuses {
@@ -36,11 +44,24 @@ impl Statuses {
         Self {
             classes: plan.classes.clone(),
             gateways: plan.gateways.clone(),
+            listener_sets: plan.listener_sets.clone(),
             routes: plan.routes.clone(),
             tls_policies: plan.tls_policies.clone(),
             backends: plan.backends.clone(),
             conflicts: plan.conflicts.clone(),
+            unbound: Arc::default(),
         }
+    }
+
+    /// What could not be listened on, and why.
+    pub fn unbound(&self) -> &HashMap<At, String> {
+        &self.unbound
+    }
+
+    /// The same of a gateway that could not listen on these.
+    #[must_use]
+    pub fn with_unbound(&self, unbound: HashMap<At, String>) -> Self {
+        Self { unbound: Arc::new(unbound), ..self.clone() }
     }
 }
 
@@ -50,29 +71,59 @@ impl ObjectStatus for Statuses {
         if plural == "gatewayclasses" {
             return Some(self.classes.iter().map(|class| with_status(class, class::status(class))).collect());
         }
-        if plural == "gateways" {
-            let conflicts = |gateway: &PlannedGateway| -> Vec<&Conflict> {
-                self.conflicts.iter().filter(|conflict| conflict.object == gateway.object.key).collect()
-            };
-            return Some(self.gateways.iter().map(|g| with_status(&g.object, gateway::status(g, &conflicts(g)))).collect());
+        if matches!(plural, "gateways" | "listenersets") {
+            return Some(self.holders(plural == "gateways"));
         }
         if plural == "backendtlspolicies" {
-            let reached = tls_policy::reached(&self.gateways, &self.routes);
+            let reached = tls_policy::reached(&self.gateways, &self.listener_sets, &self.routes);
             return Some(self.tls_policies.iter().map(|p| with_status(&p.object, tls_policy::status(p, &reached))).collect());
         }
         if plural == "backends" {
             return Some(self.backends.iter().map(|backend| with_status(&backend.object, backend::status(backend))).collect());
         }
         let kind = RouteKind::ALL.into_iter().find(|kind| format!("{}s", kind.name().to_lowercase()) == plural)?;
-        let mut attached: HashMap<&ObjectKey, Vec<(&PlannedGateway, &Attachment)>> = HashMap::new();
-        for gateway in &self.gateways {
-            for attachment in &gateway.attachments {
-                attached.entry(&attachment.route).or_default().push((gateway, attachment));
-            }
+        let mut attached: HashMap<&ObjectKey, Vec<&Attachment>> = HashMap::new();
+        let of_gateways = self.gateways.iter().flat_map(|gateway| &gateway.attachments);
+        for attachment in of_gateways.chain(self.listener_sets.iter().flat_map(|set| &set.attachments)) {
+            attached.entry(&attachment.route).or_default().push(attachment);
         }
         let routes = self.routes.iter().filter(|route| route.kind == kind);
         Some(routes.map(|r| with_status(&r.object, route::status(r, attached.get(&r.object.key).map_or(&[], Vec::as_slice)))).collect())
     }
+}
+
+impl Statuses {
+    /// The Gateways, or the ListenerSets.
+    fn holders(&self, gateways: bool) -> Vec<Value> {
+        let mut conflicts: HashMap<&ObjectKey, Vec<&Conflict>> = HashMap::new();
+        for conflict in &self.conflicts {
+            conflicts.entry(&conflict.object).or_default().push(conflict);
+        }
+        let of = |object: &Object| Circumstances {
+            conflicts: conflicts.get(&object.key).map_or(&[][..], Vec::as_slice),
+            unbound: &self.unbound,
+        };
+        if !gateways {
+            let parents: HashMap<&ObjectKey, &PlannedGateway> = self.gateways.iter().map(|g| (&g.object.key, &**g)).collect();
+            let sets = self.listener_sets.iter().filter_map(|set| Some((set, *parents.get(&set.gateway)?)));
+            return sets.map(|(set, parent)| with_status(&set.object, set::status(set, parent, of(&set.object)))).collect();
+        }
+        let mut attached: HashMap<&ObjectKey, usize> = HashMap::new();
+        for set in self.listener_sets.iter().filter(|set| set::is_attached(set, of(&set.object))) {
+            *attached.entry(&set.gateway).or_default() += 1;
+        }
+        let sets = |gateway: &PlannedGateway| attached.get(&gateway.object.key).copied().unwrap_or_default();
+        self.gateways.iter().map(|g| with_status(&g.object, gateway::status(g, of(&g.object), sets(g)))).collect()
+    }
+}
+
+/// What bears on an object's listeners besides the object itself.
+#[derive(Clone, Copy)]
+struct Circumstances<'c> {
+    /// Those of its listeners.
+    conflicts: &'c [&'c Conflict],
+    /// What could not be listened on, and why.
+    unbound: &'c HashMap<At, String>,
 }
 
 fn with_status(object: &Object, status: Value) -> Value {

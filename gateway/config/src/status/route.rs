@@ -1,12 +1,12 @@
-//! The status of a route: for each parent that is a Gateway of ours, what became of it there.
+//! The status of a route: for each parent that is a Gateway of ours or a ListenerSet of one, what became of it there.
 
 use serde_json::{Value, json};
 
 use super::{Condition, generation};
-use crate::plan::{Attachment, CONTROLLER, ParentRef, PlannedGateway, PlannedRoute};
+use crate::plan::{Attachment, CONTROLLER, ParentRef, PlannedRoute};
 
-pub(super) fn status(route: &PlannedRoute, attached: &[(&PlannedGateway, &Attachment)]) -> Value {
-    let mut attached: Vec<&Attachment> = attached.iter().map(|(_, attachment)| *attachment).collect();
+pub(super) fn status(route: &PlannedRoute, attached: &[&Attachment]) -> Value {
+    let mut attached = attached.to_vec();
     attached.sort_by_key(|attachment| attachment.parent);
     let parents = attached.into_iter().filter_map(|attachment| {
         let parent = route.parents.get(attachment.parent)?;

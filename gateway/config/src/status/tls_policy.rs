@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Condition, generation};
 use crate::object::ObjectKey;
-use crate::plan::{CONTROLLER, GROUP, PlannedGateway, PlannedRoute, PlannedTlsPolicy, TlsTarget};
+use crate::plan::{CONTROLLER, GROUP, PlannedGateway, PlannedListenerSet, PlannedRoute, PlannedTlsPolicy, TlsTarget};
 
 /// As many as the schema allows.
 const MOST_ANCESTORS: usize = 16;
@@ -16,14 +16,19 @@ const MOST_ANCESTORS: usize = 16;
 pub(super) type Reached<'p> = HashMap<(&'p str, &'p str), BTreeMap<&'p ObjectKey, BTreeSet<u16>>>;
 
 /// Where routes lead to from the Gateways that have accepted them.
-pub(super) fn reached<'p>(gateways: &'p [Arc<PlannedGateway>], routes: &'p [Arc<PlannedRoute>]) -> Reached<'p> {
+pub(super) fn reached<'p>(
+    gateways: &'p [Arc<PlannedGateway>],
+    sets: &'p [Arc<PlannedListenerSet>],
+    routes: &'p [Arc<PlannedRoute>],
+) -> Reached<'p> {
     let routes: HashMap<&ObjectKey, &PlannedRoute> = routes.iter().map(|route| (&route.object.key, &**route)).collect();
     let mut reached = Reached::new();
-    for gateway in gateways {
-        let accepted = gateway.attachments.iter().filter(|attachment| attachment.accepted.is_ok());
+    let own = gateways.iter().map(|gateway| (&gateway.object.key, &gateway.attachments));
+    for (gateway, attachments) in own.chain(sets.iter().map(|set| (&set.gateway, &set.attachments))) {
+        let accepted = attachments.iter().filter(|attachment| attachment.accepted.is_ok());
         for to in accepted.filter_map(|attachment| routes.get(&attachment.route)).flat_map(|route| &route.services) {
             let service = reached.entry((to.namespace.as_str(), to.name.as_str())).or_default();
-            service.entry(&gateway.object.key).or_default().insert(to.port);
+            service.entry(gateway).or_default().insert(to.port);
         }
     }
     reached

@@ -138,6 +138,7 @@ pub(super) fn reference_grant(object: &Object, faults: &mut Vec<Fault>) {
 /// Kinds that refer to others, and their groups.
 const FROM: &[(&str, &str)] = &[
     ("Gateway", "gateway.networking.k8s.io"),
+    ("ListenerSet", "gateway.networking.k8s.io"),
     ("HTTPRoute", "gateway.networking.k8s.io"),
     ("GRPCRoute", "gateway.networking.k8s.io"),
     ("TLSRoute", "gateway.networking.k8s.io"),

@@ -53,8 +53,7 @@ impl Allocator {
             return absent;
         }
         let there: BTreeSet<&str> = services.iter().map(|service| service.id.as_str()).collect();
-        let named: BTreeSet<String> =
-            unread.objects.iter().filter(|key| key.kind == "Service").map(|key| format!("{}/{}", key.namespace, key.name)).collect();
+        let named: BTreeSet<String> = unread.objects.iter().map(super::wanting::id).collect();
         let ids: BTreeSet<&str> = self.state.ids().filter(|id| !there.contains(id)).collect();
         let mut next = self.state.gone.values().max().map_or(0, |last| last + 1);
         let mut order = Vec::new();
@@ -131,7 +130,7 @@ impl State {
 
     /// Lets go of what Services that are there ask for by its number or address, where one of `removed` holds it.
     fn yield_to(&mut self, services: &[Wanting<'_>], removed: &BTreeSet<&str>) {
-        let specs = || services.iter().filter_map(|wanting| wanting.service.spec.as_ref());
+        let specs = || services.iter().filter_map(Wanting::spec);
         let ports: BTreeSet<i32> = services.iter().flat_map(|s| s.ports.iter().filter_map(|port| port.node_port)).collect();
         let checks = specs().filter_map(|spec| spec.health_check_node_port);
         let ports: BTreeSet<u16> = ports.into_iter().chain(checks).filter_map(|port| u16::try_from(port).ok()).collect();

@@ -1,14 +1,15 @@
-//! Which Service has which cluster IPs and which load balancer addresses: at most one of each IP family.
+//! Which Service has which cluster IPs, and which Service or Gateway which load balancer addresses: at most one of each IP family.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use sluicegate_config::object::{error, warning};
-use sluicegate_config::plan::has_foreign_class;
+use sluicegate_config::plan::{AskedAddresses, has_foreign_class};
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 
+use super::wanting::shown;
 use super::{Allocator, Held, State, Wanting};
 
 /// A Service that is to have an address of one family.
@@ -38,6 +39,8 @@ struct Source<'a> {
     family: IpFamily,
     ranges: Vec<&'a IpNet>,
     otherwise: Otherwise,
+    /// Addresses that are given to nobody who does not ask for them or holds them.
+    reserved: &'a BTreeSet<IpAddr>,
 }
 
 impl Source<'_> {
@@ -91,7 +94,7 @@ impl Source<'_> {
             .ranges
             .iter()
             .flat_map(|range| range.hosts().filter(|ip| ip.is_ipv4() || *ip != range.network() || range.prefix_len() == 128));
-        let mut free = hosts.filter(|ip| !taken.contains_key(ip));
+        let mut free = hosts.filter(|ip| !taken.contains_key(ip) && !self.reserved.contains(ip));
         for service in new {
             match free.next() {
                 Some(ip) => next.give(service, ip),
@@ -104,8 +107,7 @@ impl Source<'_> {
 
 impl Allocator {
     pub(super) fn cluster_ips(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
-        let wanting: Vec<&Wanting<'_>> =
-            services.iter().filter(|service| service.type_() != "ExternalName" && given(service).next() != Some("None")).collect();
+        let wanting: Vec<&Wanting<'_>> = services.iter().filter(|service| wants_cluster_ips(service)).collect();
         for service in &wanting {
             for wrong in given(service).filter(|ip| !ip.is_empty() && ip.parse::<IpAddr>().is_err()) {
                 invalid(service, wrong, "must be a valid IP address", None, faults);
@@ -122,7 +124,7 @@ impl Allocator {
             let family = IpFamily::of(range.addr());
             let claims = wanting.iter().filter(|service| service.families.list().contains(&family));
             let claims: Vec<_> = claims.map(|service| Claim { service, asked: asked(service, family) }).collect();
-            let source = Source { family, ranges: vec![range], otherwise: Otherwise::Held };
+            let source = Source { family, ranges: vec![range], otherwise: Otherwise::Held, reserved: &BTreeSet::new() };
             for missing in source.settle(&claims, &before, &mut held) {
                 match missing {
                     Refused::Taken { service, asked, by } => {
@@ -143,10 +145,12 @@ impl Allocator {
     pub(super) fn load_balancers(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
         let Some(first) = self.ranges.load_balancer.first() else { return };
         // Of another class: some other implementation gives the address (KEP-1959).
-        let ours = |service: &&Wanting<'_>| service.service.spec.as_ref().is_none_or(|spec| !has_foreign_class(spec));
-        let wanting: Vec<&Wanting<'_>> = services.iter().filter(|service| service.type_() == "LoadBalancer").filter(ours).collect();
+        let ours = |service: &Wanting<'_>| service.spec().is_none_or(|spec| !has_foreign_class(spec));
+        let balanced = |service: &Wanting<'_>| service.type_() == Some("LoadBalancer") && ours(service);
+        let open = |wanting: &Wanting<'_>| wanting.gateway.is_some_and(|gateway| AskedAddresses::of(gateway).open);
+        let wanting: Vec<&Wanting<'_>> = services.iter().filter(|wanting| balanced(wanting) || open(wanting)).collect();
         let asked = |service: &Wanting<'_>| -> Option<IpAddr> {
-            let ip = service.service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.as_deref()).and_then(|ip| ip.parse().ok());
+            let ip = service.spec().and_then(|spec| spec.load_balancer_ip.as_deref()).and_then(|ip| ip.parse().ok());
             // An address of someone else's is a wish to someone else.
             ip.filter(|ip| self.ranges.load_balancer.iter().any(|range| range.contains(ip)))
         };
@@ -162,12 +166,12 @@ impl Allocator {
             let claims = wanting.iter().filter(|service| wants(service) && !ranges.is_empty());
             let claims = claims.map(|service| Claim { service, asked: asked(service).filter(|ip| IpFamily::of(*ip) == family) });
             let claims: Vec<_> = claims.collect();
-            let source = Source { family, ranges, otherwise: Otherwise::Any };
+            let source = Source { family, ranges, otherwise: Otherwise::Any, reserved: &self.named };
             for missing in source.settle(&claims, &before, &mut held) {
                 match missing {
                     Refused::Taken { service, asked, by } => {
                         let path = "spec.loadBalancerIP";
-                        let message = format!("{path}: {asked} is the load balancer address of Service {by}: another one is given");
+                        let message = format!("{path}: {asked} is the load balancer address of {}: another one is given", shown(&by));
                         faults.push(warning(&service.object.origin, &service.object.key, path, message, None));
                     }
                     // Filtered out above.
@@ -183,9 +187,13 @@ impl Allocator {
     }
 }
 
+fn wants_cluster_ips(service: &Wanting<'_>) -> bool {
+    service.type_().is_some_and(|kind| kind != "ExternalName") && given(service).next() != Some("None")
+}
+
 /// `clusterIPs`, or the one of `clusterIP`.
 fn given<'a>(service: &Wanting<'a>) -> impl Iterator<Item = &'a str> {
-    let spec = service.service.spec.as_ref();
+    let spec = service.spec();
     let all = spec.and_then(|spec| spec.cluster_ips.as_deref()).unwrap_or_default();
     let one = spec.and_then(|spec| spec.cluster_ip.as_ref()).filter(|_| all.is_empty());
     all.iter().chain(one).map(String::as_str)

@@ -26,7 +26,7 @@ impl Allocator {
         if !unconfigured.is_empty() {
             return false;
         }
-        let ids: BTreeSet<String> = changed.iter().map(|(key, _)| format!("{}/{}", key.namespace, key.name)).collect();
+        let ids: BTreeSet<String> = changed.iter().map(|(key, _)| super::wanting::id(key)).collect();
         // What they hold is `self.state` now, as if there were no others; what the others hold is taken.
         let mut others = std::mem::take(&mut self.state);
         self.state = others.take_out(&ids);

@@ -61,10 +61,10 @@ impl Allocator {
 }
 
 pub(super) fn wants_health_check(service: &Wanting<'_>) -> bool {
-    let local = service.service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref()) == Some("Local");
-    local && service.type_() == "LoadBalancer"
+    let local = service.spec().and_then(|spec| spec.external_traffic_policy.as_deref()) == Some("Local");
+    local && service.type_() == Some("LoadBalancer")
 }
 
 fn asked(service: &Wanting<'_>) -> Option<i32> {
-    service.service.spec.as_ref().and_then(|spec| spec.health_check_node_port).filter(|port| *port != 0)
+    service.spec().and_then(|spec| spec.health_check_node_port).filter(|port| *port != 0)
 }

@@ -12,7 +12,8 @@ use sluicegate_model::fault::Fault;
 use sluicegate_model::route::PortProtocol;
 
 use super::health_checks;
-use super::{Allocator, Port, State, Wanting};
+use super::wanting::Port;
+use super::{Allocator, State, Wanting};
 
 /// By number: which Service has it, for which port, with which protocols. TCP and UDP share one only inside one Service with the same port.
 #[derive(Default)]
@@ -185,10 +186,10 @@ impl Allocator {
 }
 
 fn wants_node_ports(service: &Wanting<'_>) -> bool {
-    let allocates = || service.service.spec.as_ref().and_then(|spec| spec.allocate_load_balancer_node_ports).unwrap_or(true);
+    let allocates = || service.spec().and_then(|spec| spec.allocate_load_balancer_node_ports).unwrap_or(true);
     match service.type_() {
-        "NodePort" => true,
-        "LoadBalancer" => allocates(),
+        Some("NodePort") => true,
+        Some("LoadBalancer") => allocates(),
         _ => false,
     }
 }

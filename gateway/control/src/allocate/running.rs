@@ -8,9 +8,21 @@ use sluicegate_model::family::IpFamily;
 use super::{Allocator, Ranges, State};
 
 impl Allocator {
-    /// Remembers what `/api/v1/services` of a gateway's admin API shows; keeps nothing.
-    pub fn of_running(services: &Value, ranges: Ranges) -> Self {
+    /// Remembers what `/api/v1/services` and `/api/v1/objects/gateways` of a gateway's admin API show; keeps nothing.
+    pub fn of_running(services: &Value, gateways: &Value, ranges: Ranges) -> Self {
         let mut state = State::default();
+        let given = |ip: &IpAddr| ranges.load_balancer.iter().any(|range| range.contains(ip));
+        for gateway in gateways.as_array().into_iter().flatten() {
+            let text = |pointer: &str| gateway.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let ips = |list: &str| -> Vec<IpAddr> {
+                let all = gateway.pointer(list).and_then(Value::as_array).into_iter().flatten();
+                all.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
+            };
+            let named = ips("/spec/addresses");
+            if let Some(chosen) = ips("/status/addresses").into_iter().find(|ip| given(ip) && !named.contains(ip)) {
+                state.load_balancer.insert(format!("Gateway/{}/{}", text("/metadata/namespace"), text("/metadata/name")), chosen);
+            }
+        }
         for service in services.as_array().into_iter().flatten() {
             let (Some(namespace), Some(name)) = (service["namespace"].as_str(), service["name"].as_str()) else { continue };
             let id = format!("{namespace}/{name}");
@@ -18,7 +30,7 @@ impl Allocator {
                 service[list].as_array().into_iter().flatten().filter_map(|ip| ip.as_str()?.parse().ok()).collect()
             };
             // Of the external ones, those that may have been given.
-            let balanced = addresses("externalIPs").into_iter().filter(|ip| ranges.load_balancer.iter().any(|range| range.contains(ip)));
+            let balanced = addresses("externalIPs").into_iter().filter(given);
             let balanced: Vec<IpAddr> = balanced.collect();
             for (ips, primary, secondary) in [
                 (addresses("clusterIPs"), &mut state.cluster_ips, &mut state.secondary_cluster_ips),

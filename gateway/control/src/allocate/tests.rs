@@ -472,3 +472,56 @@ fn a_folder_that_cannot_be_written_is_no_reason_not_to_start() {
     assert_eq!(made.node_ports.len(), 1);
     assert_eq!(allocator.save().map(|fault| fault.severity), Some(Severity::Warning));
 }
+
+fn gateway(name: &str, addresses: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\nspec:\n  gatewayClassName: sluicegate\n  addresses: [{addresses}]\n  listeners: [{{name: http, port: 80, protocol: HTTP}}]\n"
+    )
+}
+
+#[test]
+fn gateways_and_services_share_the_load_balancer_addresses_and_a_restart_gives_the_same_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Hosts .1 to .6.
+    let ranges = || Ranges { load_balancer: vec!["127.9.0.0/29".parse().expect("a range")], ..Ranges::default() };
+    let text = service("a", "LoadBalancer", "{port: 80}")
+        + &gateway("a", "")
+        + &gateway("named", "{value: 127.9.0.3}")
+        + &gateway("z", "{type: IPAddress}");
+    let objects = services(&text);
+    let mut allocator = Allocator::load(folder.path(), ranges()).expect("loads");
+    let (first, faults) = allocator.allocate(&objects, &Unread::default());
+    assert!(faults.is_empty(), "{faults:?}");
+    let of = |made: &Allocations, name: &str| made.gateways.get(&("default".to_owned(), name.to_owned())).cloned();
+    let ip = |last: u8| vec![IpAddr::from([127, 9, 0, last])];
+    assert_eq!(first.load_balancer.values().cloned().collect::<Vec<_>>(), [ip(1)]);
+    // What another Gateway names is given to nobody, and nobody is given what they name themselves.
+    assert_eq!([of(&first, "a"), of(&first, "z"), of(&first, "named")], [Some(ip(2)), Some(ip(4)), None]);
+    // A Service that comes alone does not get it either.
+    let mut made = first.clone();
+    let new = services(&service("b", "LoadBalancer", "{port: 80}")).remove(0);
+    assert!(allocator.allocate_changed(&[(new.key.clone(), Some(new))], &Unread::default(), &mut made));
+    assert_eq!(made.load_balancer.values().cloned().collect::<Vec<_>>(), [ip(1), ip(5)]);
+    assert_eq!(made.gateways, first.gateways);
+    assert_eq!(allocator.save(), None);
+    drop(allocator);
+    let mut allocator = Allocator::load(folder.path(), ranges()).expect("loads");
+    let fewer = services(&(gateway("z", "") + &service("a", "LoadBalancer", "{port: 80}")));
+    let (after, _) = allocator.allocate(&fewer, &Unread::default());
+    assert_eq!((of(&after, "z"), of(&after, "a")), (Some(ip(4)), None));
+    assert_eq!(after.differences(&first).into_iter().map(|key| key.to_string()).collect::<Vec<_>>(), ["Gateway default/a"]);
+}
+
+#[test]
+fn without_load_balancer_addresses_gateways_are_given_nothing_and_when_all_are_taken_it_is_told() {
+    let objects = services(&(gateway("a", "") + &gateway("b", "")));
+    let (made, faults) = Allocator::in_memory(Ranges::default()).allocate(&objects, &Unread::default());
+    assert_eq!((made.gateways.len(), faults), (0, Vec::new()));
+    let ranges = Ranges { load_balancer: vec!["127.9.0.1/32".parse().expect("a range")], ..Ranges::default() };
+    let (made, faults) = Allocator::in_memory(ranges).allocate(&objects, &Unread::default());
+    assert_eq!(made.gateways.values().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(
+        faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>(),
+        ["failed to allocate a load balancer address: all are taken"]
+    );
+}

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sluicegate_config::object::{Body, Given, Object};
+use sluicegate_config::object::{Body, Given, Object, ObjectKey};
 use sluicegate_config::objects::Change;
-use sluicegate_config::plan::PlannedService;
+use sluicegate_config::plan::{AskedAddresses, PlannedService, is_own};
 use sluicegate_host::Loaded;
 use sluicegate_model::discovery::{DiscoveryGeneration, Key};
 use sluicegate_model::fault::{Fault, Severity};
@@ -80,8 +80,9 @@ impl Controller {
         self.sync_plugins(files).await;
     }
 
-    /// Allocates for the Services that have changed. Returned: those of which something else is allocated than before.
-    pub(super) fn allocate(&mut self, changes: &[(Change, Option<Arc<Object>>)], all: bool) -> BTreeSet<(String, String)> {
+    /// Allocates for the Services and Gateways that have changed. Returned: those of which something else is allocated than before.
+    pub(super) fn allocate(&mut self, changes: &[(Change, Option<Arc<Object>>)], all: bool) -> BTreeSet<ObjectKey> {
+        let all = all || (self.allocator.has_addresses() && changes.iter().any(|(change, old)| asks_otherwise(change, old.as_deref())));
         let services = changes.iter().filter(|(change, _)| change.key().kind == "Service");
         let changed: Vec<_> = services
             .map(|(change, _)| match change {
@@ -93,8 +94,10 @@ impl Controller {
         if !all && (changed.is_empty() || self.allocator.allocate_changed(&changed, self.store.unread(), &mut self.allocations)) {
             return BTreeSet::new();
         }
-        let services: Vec<Arc<Object>> = self.store.objects().of_kind("Service").cloned().collect();
-        let (allocations, wrong) = self.allocator.allocate(&services, self.store.unread());
+        let objects = self.store.objects();
+        let own = |object: &&Arc<Object>| matches!(&object.body, Body::Gateway(gateway) if is_own(objects, gateway));
+        let asking: Vec<Arc<Object>> = objects.of_kind("Service").chain(objects.of_kind("Gateway").filter(own)).cloned().collect();
+        let (allocations, wrong) = self.allocator.allocate(&asking, self.store.unread());
         let allocated = allocations.differences(&self.allocations);
         (self.allocations, self.allocated) = (allocations, wrong);
         allocated
@@ -155,6 +158,19 @@ impl Controller {
             }
         }
     }
+}
+
+/// Whether a change bears on who asks for the addresses of Gateways: a Gateway asks otherwise than before, or a class is another one's.
+fn asks_otherwise(change: &Change, old: Option<&Object>) -> bool {
+    let new = match change {
+        Change::Applied(object) => Some(&**object),
+        Change::Gone(_) => None,
+    };
+    let asked = |object: Option<&Object>| match object.map(|object| &object.body) {
+        Some(Body::Gateway(gateway)) => Some((gateway.spec.gateway_class_name.clone(), AskedAddresses::of(gateway))),
+        _ => None,
+    };
+    change.key().kind == "GatewayClass" || asked(old) != asked(new)
 }
 
 /// What a discovery plugin is told of a Service, if there is anything to find. One discovery serves all ports of a Service: a policy's `sectionName`

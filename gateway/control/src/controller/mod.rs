@@ -19,7 +19,7 @@ use sluicegate_config::status::Statuses;
 use sluicegate_host::Loader;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::operate::{Action, Done, Operate};
-use sluicegate_model::snapshot::Snapshot;
+use sluicegate_model::snapshot::{At, Snapshot};
 use sluicegate_model::status::Status;
 use sluicegate_model::tls::TicketSecrets;
 use tokio::sync::{mpsc, oneshot};
@@ -71,7 +71,16 @@ enum Event<O, H> {
 }
 
 /// Hands a snapshot to the workers; returns what could not be bound.
-pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<String> + Send>;
+pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<Unbound> + Send>;
+
+/// Something that could not be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unbound {
+    /// The address of a listener; none of what is no listener, as a health check node port.
+    pub at: Option<At>,
+    /// For people: what for, and why.
+    pub message: String,
+}
 
 /// An order about the plugin of this name, and where the answer goes.
 type Ordered = (String, Action, oneshot::Sender<Done>);
@@ -106,7 +115,7 @@ pub struct Controller {
     orders: mpsc::Receiver<Ordered>,
     order: mpsc::Sender<Ordered>,
     /// What could not be bound last.
-    unbound: Vec<String>,
+    unbound: Vec<Unbound>,
     /// When plugins' files that could not be read are read again; zero: all could.
     read_again: Duration,
     /// The process's own configuration as it was at the start; none before the first load.

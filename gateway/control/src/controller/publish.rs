@@ -147,13 +147,18 @@ impl Controller {
         now.faults.extend(unsaved);
         self.health.sync_probes();
         self.unbound = publish(snapshot);
+        let refused = self.unbound.iter().filter_map(|unbound| Some((unbound.at?, unbound.message.clone()))).collect();
+        if *self.statuses.unbound() != refused {
+            self.statuses = Arc::new(self.statuses.with_unbound(refused));
+            now.objects = Some(self.statuses.clone());
+        }
         let bind_again = (!self.unbound.is_empty()).then_some(BIND_AGAIN);
         let save_again = self.allocator.unsaved().then_some(SAVE_AGAIN);
         self.read_again = if self.registry.unread() { (self.read_again * 2).clamp(READ_AGAIN, READ_AGAIN_AT_LAST) } else { Duration::ZERO };
         let read_again = (!self.read_again.is_zero()).then_some(self.read_again);
         let again = bind_again.into_iter().chain(save_again).chain(read_again).min().map(|pause| Instant::now() + pause);
         let again = again.into_iter().chain(self.first_pass.as_ref().map(FirstPass::until)).min();
-        for message in self.unbound.iter().cloned() {
+        for message in self.unbound.iter().map(|unbound| unbound.message.clone()) {
             now.faults.push(Fault { severity: Severity::Error, place: None, object: None, message, expected: None });
         }
         for fault in now.faults.iter().filter(|f| !self.reported.contains(f)) {

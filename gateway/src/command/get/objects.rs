@@ -1,4 +1,4 @@
-//! Tables of Gateways, routes and policies: what their status says, shortened to a line each.
+//! Tables of Gateways, ListenerSets, routes and policies: what their status says, shortened to a line each.
 
 use serde_json::Value;
 
@@ -18,23 +18,41 @@ pub(super) fn gateways(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
     head.extend(wide.then(|| "REASON".to_owned()));
     let line = |gateway: &Value| {
         let addresses: Vec<String> = list(gateway, "/status/addresses").iter().map(|address| text(address, "/value")).collect();
-        let listeners = list(gateway, "/status/listeners");
-        let shown = listeners.iter().map(|l| format!("{} ({})", text(l, "/name"), text(l, "/attachedRoutes")));
-        let (conditions, shown) = (list(gateway, "/status/conditions"), shown.collect::<Vec<_>>().join(", "));
         let mut cells =
             vec![text(gateway, "/metadata/namespace"), text(gateway, "/metadata/name"), text(gateway, "/spec/gatewayClassName")];
         cells.push(if addresses.is_empty() { "-".to_owned() } else { addresses.join(",") });
-        cells.extend([status(conditions, "Accepted"), status(conditions, "Programmed"), shown]);
-        if wide {
-            let mut why = reasons(conditions);
-            for listener in listeners {
-                why.extend(reasons(list(listener, "/conditions")).into_iter().map(|why| format!("{}: {why}", text(listener, "/name"))));
-            }
-            cells.push(or_none(why));
-        }
+        cells.extend(with_listeners(gateway, wide));
         cells
     };
     std::iter::once(head).chain(rows.iter().map(line)).collect()
+}
+
+pub(super) fn listener_sets(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    let mut head = row(["NAMESPACE", "NAME", "GATEWAY", "ACCEPTED", "PROGRAMMED", "LISTENERS"]);
+    head.extend(wide.then(|| "REASON".to_owned()));
+    let line = |set: &Value| {
+        let (name, namespace) = (text(set, "/spec/parentRef/name"), text(set, "/spec/parentRef/namespace"));
+        let gateway = if namespace == "-" { name } else { format!("{namespace}/{name}") };
+        let cells = vec![text(set, "/metadata/namespace"), text(set, "/metadata/name"), gateway];
+        cells.into_iter().chain(with_listeners(set, wide)).collect()
+    };
+    std::iter::once(head).chain(rows.iter().map(line)).collect()
+}
+
+/// The last cells of what has listeners: its conditions, its listeners with the number of their routes, and, if asked for, what is wrong.
+fn with_listeners(object: &Value, wide: bool) -> Vec<String> {
+    let (conditions, listeners) = (list(object, "/status/conditions"), list(object, "/status/listeners"));
+    let shown: Vec<String> = listeners.iter().map(|l| format!("{} ({})", text(l, "/name"), text(l, "/attachedRoutes"))).collect();
+    let shown = if shown.is_empty() { "-".to_owned() } else { shown.join(", ") };
+    let mut cells = vec![status(conditions, "Accepted"), status(conditions, "Programmed"), shown];
+    if wide {
+        let mut why = reasons(conditions);
+        for listener in listeners {
+            why.extend(reasons(list(listener, "/conditions")).into_iter().map(|why| format!("{}: {why}", text(listener, "/name"))));
+        }
+        cells.push(or_none(why));
+    }
+    cells
 }
 
 /// A row for each parent of a route, or one for a route that has none here.
@@ -95,6 +113,9 @@ pub(super) fn backends(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
 fn named(value: &Value, reference: &str) -> String {
     let part = |field: &str| text(value, &format!("{reference}/{field}"));
     let mut shown = part("name");
+    if part("kind") == "ListenerSet" {
+        shown.insert_str(0, "ListenerSet ");
+    }
     for (before, field) in [("/", "sectionName"), (":", "port")] {
         let given = part(field);
         if given != "-" {

@@ -3,6 +3,7 @@
 
 #![expect(non_snake_case, reason = "tests have the names that the conformance suite has for them")]
 
+mod addresses;
 mod backend_tls;
 mod client_certificates;
 mod gateways;
@@ -11,6 +12,7 @@ mod http_attachment;
 mod http_filters;
 mod http_matching;
 mod l4;
+mod listener_sets;
 mod ours;
 mod retries;
 mod secure;

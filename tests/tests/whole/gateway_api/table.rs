@@ -1,6 +1,9 @@
 //! Which tests of the conformance suite are here: the table of `config/GATEWAY-API.md` is made of the names below and of the functions of this folder.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+
+use super::world::World;
 
 /// The tests of release v1.6.1 for gateways, in the order of their subjects.
 const NAMES: [&str; 131] = [
@@ -143,12 +146,100 @@ const LEFT_OUT: [(&str, &str); 2] = [
     ("TLSRouteListenerMixedTerminationNotSupported", "is left out, as TLSRouteModeMixed is served"),
 ];
 
-const SOURCES: [&str; 10] = [
+/// The suite's features, each with the beginnings of the names of tests that need it.
+const FEATURES: [(&str, &[&str]); 48] = [
+    ("BackendTLSPolicy", &["BackendTLSPolicy"]),
+    ("BackendTLSPolicySANValidation", &["BackendTLSPolicySANValidation"]),
+    ("GRPCRoute", &["GRPCExact", "GRPCRouteHeader", "GRPCRouteListener", "GRPCRouteWeight"]),
+    ("GRPCRouteNamedRouteRule", &["GRPCRouteNamedRule"]),
+    (
+        "Gateway",
+        &[
+            "GatewayClass",
+            "GatewayObserved",
+            "GatewayModify",
+            "GatewayListener",
+            "GatewayInvalidP",
+            "GatewayInvalidR",
+            "GatewayInvalidTLSC",
+            "GatewaySecret",
+        ],
+    ),
+    ("GatewayAddressEmpty", &["GatewayOptionalAddressValue"]),
+    ("GatewayBackendClientCertificate", &["GatewayTLSBackend", "GatewayInvalidTLSBackend"]),
+    ("GatewayFrontendClientCertificateValidation", &["GatewayFrontend", "GatewayInvalidFrontend"]),
+    ("GatewayFrontendClientCertificateValidationInsecureFallback", &["GatewayFrontendClientCertificateValidationInsecureFallback"]),
+    ("GatewayHTTPListenerIsolation", &["GatewayHTTPListenerIsolation"]),
+    ("GatewayHTTPSListenerDetectMisdirectedRequests", &["HTTPRouteHTTPSListenerDetectMisdirectedRequests"]),
+    ("GatewayInfrastructurePropagation", &["GatewayInfrastructure"]),
+    ("GatewayPort8080", &["GatewayWithAttachedRoutesWithPort8080", "HTTPRouteRedirectPortAndScheme"]),
+    ("GatewayStaticAddresses", &["GatewayStaticAddresses"]),
+    (
+        "HTTPRoute",
+        &[
+            "HTTPRouteSimple",
+            "HTTPRouteCross",
+            "HTTPRouteDisallowed",
+            "HTTPRouteListenerHost",
+            "HTTPRouteHostname",
+            "HTTPRouteMultiple",
+            "HTTPRouteObserved",
+            "HTTPRouteInvalidNon",
+            "HTTPRouteNoBackend",
+            "HTTPRouteService",
+            "HTTPRouteExact",
+            "HTTPRoutePath",
+            "HTTPRouteMatching",
+            "HTTPRouteHeader",
+            "HTTPRouteWeight",
+            "HTTPRouteRequestHeaderModifier",
+            "HTTPRouteRedirectHost",
+        ],
+    ),
+    ("HTTPRoute303RedirectStatusCode", &["HTTPRoute303Redirect"]),
+    ("HTTPRoute307RedirectStatusCode", &["HTTPRoute307Redirect"]),
+    ("HTTPRoute308RedirectStatusCode", &["HTTPRoute308Redirect"]),
+    ("HTTPRouteBackendProtocolH2C", &["HTTPRouteBackendProtocolH2C"]),
+    ("HTTPRouteBackendProtocolWebSocket", &["HTTPRouteBackendProtocolWebSocket"]),
+    ("HTTPRouteBackendRequestHeaderModification", &["HTTPRouteBackendRequestHeader", "HTTPRouteRequestHeaderModifierBackendWeights"]),
+    ("HTTPRouteBackendTimeout", &["HTTPRouteTimeoutBackendRequest"]),
+    ("HTTPRouteCORS", &["HTTPRouteCORS"]),
+    ("HTTPRouteDestinationPortMatching", &["HTTPRouteInvalidParentRefNotMatchingListenerPort"]),
+    ("HTTPRouteHostRewrite", &["HTTPRouteRewriteHost"]),
+    ("HTTPRouteMethodMatching", &["HTTPRouteMethodMatching"]),
+    ("HTTPRouteNamedRouteRule", &["HTTPRouteNamedRule"]),
+    ("HTTPRouteParentRefPort", &["HTTPRouteListenerPortMatching", "HTTPRouteInvalidParentRefSectionNameNotMatchingPort"]),
+    ("HTTPRoutePathRedirect", &["HTTPRouteRedirectPath"]),
+    ("HTTPRoutePathRewrite", &["HTTPRouteRewritePath"]),
+    ("HTTPRoutePortRedirect", &["HTTPRouteRedirectPort"]),
+    ("HTTPRouteQueryParamMatching", &["HTTPRouteQueryParamMatching"]),
+    ("HTTPRouteRequestMirror", &["HTTPRouteRequestMirror"]),
+    ("HTTPRouteRequestMultipleMirrors", &["HTTPRouteRequestMultipleMirrors"]),
+    ("HTTPRouteRequestPercentageMirror", &["HTTPRouteRequestPercentageMirror"]),
+    ("HTTPRouteRequestTimeout", &["HTTPRouteTimeoutRequest"]),
+    ("HTTPRouteResponseHeaderModification", &["HTTPRouteResponseHeaderModifier"]),
+    ("HTTPRouteRetry", &["HTTPRouteRetry"]),
+    // The suite has no tests for these two.
+    ("HTTPRouteRetryBackendTimeout", &["HTTPRouteRetry"]),
+    ("HTTPRouteRetryConnectionError", &["HTTPRouteRetry"]),
+    ("HTTPRouteSchemeRedirect", &["HTTPRouteRedirectScheme"]),
+    ("ListenerSet", &["ListenerSet"]),
+    ("ReferenceGrant", &["GatewaySecret", "HTTPRouteReferenceGrant", "HTTPRouteInvalidReferenceGrant", "HTTPRoutePartially"]),
+    ("TCPRoute", &["TCPRoute"]),
+    ("TLSRoute", &["TLSRouteSimple", "TLSRouteHostname", "TLSRouteInvalid", "TLSRouteListenerPassthrough"]),
+    ("TLSRouteModeMixed", &["TLSRouteMixed"]),
+    ("TLSRouteModeTerminate", &["TLSRouteListenerTerminateSupported", "TLSRouteTerminate"]),
+    ("UDPRoute", &["UDPRoute"]),
+];
+
+const SOURCES: [&str; 12] = [
+    include_str!("addresses.rs"),
     include_str!("backend_tls.rs"),
     include_str!("client_certificates.rs"),
     include_str!("gateways.rs"),
     include_str!("grpc.rs"),
     include_str!("l4.rs"),
+    include_str!("listener_sets.rs"),
     include_str!("http_attachment.rs"),
     include_str!("http_filters.rs"),
     include_str!("http_matching.rs"),
@@ -156,9 +247,29 @@ const SOURCES: [&str; 10] = [
     include_str!("tls_routes.rs"),
 ];
 
+fn here(name: &str) -> bool {
+    SOURCES.iter().any(|source| source.contains(&format!("#[test]\nfn {name}() {{")))
+}
+
+#[test]
+fn the_features_that_are_claimed_are_those_whose_tests_are_all_here() {
+    let shown = |beginnings: &&[&str]| {
+        let mut tests = NAMES.iter().filter(|name| beginnings.iter().any(|beginning| name.starts_with(beginning)));
+        tests.all(|name| here(name) || LEFT_OUT.iter().any(|(known, _)| known == name))
+    };
+    let needed = |beginning: &&&str| !NAMES.iter().any(|name| name.starts_with(**beginning));
+    let unknown: Vec<&&str> = FEATURES.iter().flat_map(|(_, beginnings)| beginnings.iter()).filter(needed).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let wanted: BTreeSet<String> =
+        FEATURES.iter().filter(|(_, beginnings)| shown(beginnings)).map(|(feature, _)| (*feature).to_owned()).collect();
+    let world = World::new("");
+    let claimed = world.object("gatewayclasses", "conformance")["status"]["supportedFeatures"].as_array().cloned().unwrap_or_default();
+    let claimed: Vec<String> = claimed.iter().filter_map(|feature| feature["name"].as_str()).map(str::to_owned).collect();
+    assert_eq!(claimed, wanted.into_iter().collect::<Vec<_>>());
+}
+
 #[test]
 fn the_table_of_tests_says_what_is_here() {
-    let here = |name: &str| SOURCES.iter().any(|source| source.contains(&format!("#[test]\nfn {name}() {{")));
     let shown = NAMES.iter().filter(|name| here(name)).count();
     let left_out = |name: &str| LEFT_OUT.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
     let mut table =

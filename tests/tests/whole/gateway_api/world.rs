@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sluicegate::Settled;
 use sluicegate_tests::{Gateway, PATIENCE, echo, eventually};
 
 /// A gateway with backends. In manifests `$1` to `$9` stand for addresses that Gateways may have.
@@ -75,7 +76,18 @@ spec:
 impl World {
     /// The base, and what a test needs besides.
     pub(super) fn new(manifests: &str) -> Self {
-        let gateway = Gateway::new(&[]);
+        Self::of(Gateway::new(&[]), manifests)
+    }
+
+    /// The same of a gateway that has two addresses to give to Gateways.
+    pub(super) fn with_pool(manifests: &str) -> Self {
+        let pool = |settled: &mut Settled, [b, c]: [u8; 2]| {
+            settled.ranges.load_balancer = vec![format!("127.{b}.{c}.96/30").parse().expect("a network")];
+        };
+        Self::of(Gateway::with(&[], pool), manifests)
+    }
+
+    fn of(gateway: Gateway, manifests: &str) -> Self {
         let world = Self { gateway, seen: Arc::default() };
         let mut base = world.written(BASE);
         let http = "{name: http, port: 8080, targetPort: 80}, {name: h2c, port: 8081, targetPort: 81, appProtocol: kubernetes.io/h2c}, {name: ws, port: 8082, targetPort: 80, appProtocol: kubernetes.io/ws}";
@@ -167,14 +179,35 @@ impl World {
         self.condition("gateways", gateway, &format!("/status/listeners/{listener}/conditions"), kind, wanted);
     }
 
+    /// Waits for a condition of a ListenerSet.
+    pub(super) fn of_set(&self, name: &str, kind: &str, wanted: (&str, &str)) {
+        self.condition("listenersets", name, "/status/conditions", kind, wanted);
+    }
+
+    /// Waits for a condition of a ListenerSet's listener.
+    pub(super) fn of_set_listener(&self, set: &str, listener: usize, kind: &str, wanted: (&str, &str)) {
+        self.condition("listenersets", set, &format!("/status/listeners/{listener}/conditions"), kind, wanted);
+    }
+
     /// Waits until so many routes are attached to the listeners of a Gateway.
     pub(super) fn attached(&self, gateway: &str, wanted: &[u64]) {
+        self.attached_to("gateways", gateway, wanted);
+    }
+
+    /// Waits until so many routes are attached to the listeners of a Gateway or ListenerSet.
+    pub(super) fn attached_to(&self, plural: &str, name: &str, wanted: &[u64]) {
         let found = || -> Vec<u64> {
-            let object = self.object("gateways", gateway);
+            let object = self.object(plural, name);
             let listeners = object["status"]["listeners"].as_array().cloned().unwrap_or_default();
             listeners.iter().filter_map(|listener| listener["attachedRoutes"].as_u64()).collect()
         };
-        eventually(&format!("{wanted:?} routes attached to {gateway}"), || found() == wanted);
+        eventually(&format!("{wanted:?} routes attached to {name}"), || found() == wanted);
+    }
+
+    /// Waits until so many ListenerSets are attached to a Gateway.
+    pub(super) fn attached_sets(&self, gateway: &str, wanted: u64) {
+        let found = || self.object("gateways", gateway)["status"]["attachedListenerSets"].as_u64();
+        eventually(&format!("{wanted} ListenerSets attached to {gateway}"), || found() == Some(wanted));
     }
 
     /// The kinds of routes that a listener takes.
@@ -182,6 +215,13 @@ impl World {
         let object = self.object("gateways", gateway);
         let kinds = object["status"]["listeners"][listener]["supportedKinds"].as_array().cloned().unwrap_or_default();
         kinds.iter().map(|kind| kind["kind"].as_str().expect("a kind").to_owned()).collect()
+    }
+
+    /// The addresses of a Gateway, as its status has them.
+    pub(super) fn addresses(&self, gateway: &str) -> Vec<IpAddr> {
+        let all = self.object("gateways", gateway)["status"]["addresses"].as_array().cloned().unwrap_or_default();
+        assert!(all.iter().all(|address| address["type"] == "IPAddress"), "{all:?}");
+        all.iter().filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
     }
 
     /// Asks the Gateway with address `$i` at port 80.

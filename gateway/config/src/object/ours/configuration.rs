@@ -32,7 +32,7 @@ pub struct SluicegateConfiguration {
     /// One CIDR, or one of each IP family with a comma between them. Default 127.96.0.0/16.
     #[serde(rename = "serviceClusterIPRange")]
     pub service_cluster_ip_range: Option<ClusterIpRanges>,
-    /// Addresses and CIDRs for Services of type LoadBalancer.
+    /// Addresses and CIDRs for Services of type LoadBalancer, and for Gateways that leave their address open.
     #[schemars(with = "Option<Vec<String>>")]
     pub load_balancer_addresses: Option<Vec<Network>>,
     /// This node's name.

@@ -2,30 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use gateway_api::apis::standard::gateways::{
-    GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespacesFrom, GatewayListenersAllowedRoutesNamespacesSelector,
-};
+use gateway_api::apis::standard::gateways::GatewayListenersAllowedRoutes;
 
 use super::hostnames::intersection;
 use super::{GROUP, ParentRef, PlannedRoute, Refusal, RouteKind, Verdict};
 use crate::plan::GatewayListener;
-
-/// The label that every namespace has.
-const NAME: &str = "kubernetes.io/metadata.name";
+use crate::plan::namespaces::Namespaces;
 
 /// Which routes a listener takes.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::plan) struct Allowed {
     pub(in crate::plan) kinds: Vec<RouteKind>,
     pub(in crate::plan) namespaces: Namespaces,
-}
-
-/// Of which namespaces.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::plan) enum Namespaces {
-    Same,
-    All,
-    Selector(GatewayListenersAllowedRoutesNamespacesSelector),
 }
 
 impl Allowed {
@@ -52,53 +40,24 @@ impl Allowed {
                 kinds
             }
         };
-        let namespaces = given.and_then(|given| given.namespaces.as_ref());
-        let namespaces = match namespaces.map(|n| (n.from.as_ref(), n.selector.as_ref())) {
-            Some((Some(GatewayListenersAllowedRoutesNamespacesFrom::All), _)) => Namespaces::All,
-            Some((Some(GatewayListenersAllowedRoutesNamespacesFrom::Selector), selector)) => {
-                Namespaces::Selector(selector.cloned().unwrap_or_default())
-            }
-            _ => Namespaces::Same,
-        };
+        let namespaces = Namespaces::of_routes(given.and_then(|given| given.namespaces.as_ref()));
         (Self { kinds, namespaces }, verdict)
     }
 
-    fn takes(&self, route: &PlannedRoute, gateway: &str, labels: &impl Fn(&str) -> BTreeMap<String, String>) -> bool {
-        let namespace = &route.object.key.namespace;
-        self.kinds.contains(&route.kind)
-            && match &self.namespaces {
-                Namespaces::Same => namespace == gateway,
-                Namespaces::All => true,
-                Namespaces::Selector(selector) => selects(selector, namespace, labels(namespace)),
-            }
+    /// `own` is the namespace of the object that has the listener.
+    fn takes(&self, route: &PlannedRoute, own: &str, labels: &impl Fn(&str) -> BTreeMap<String, String>) -> bool {
+        self.kinds.contains(&route.kind) && self.namespaces.contain(&route.object.key.namespace, own, labels)
     }
 }
 
-/// Whether a selector takes a namespace. One without any condition takes all of them.
-fn selects(selector: &GatewayListenersAllowedRoutesNamespacesSelector, namespace: &str, mut labels: BTreeMap<String, String>) -> bool {
-    labels.insert(NAME.to_owned(), namespace.to_owned());
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    equal
-        && selector.match_expressions.iter().flatten().all(|expression| {
-            let value = labels.get(&expression.key);
-            let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|one| one == value));
-            match expression.operator.as_str() {
-                "In" => listed,
-                "NotIn" => !listed,
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
-}
-
 /// The listeners, by their index, that a route is attached to by one of its parent references, each with the host names that they have in common.
+/// `namespace` is that of the Gateway or ListenerSet that has them.
 ///
 /// # Errors
 /// None, with the reason that the Gateway API has for it.
 pub(in crate::plan) fn attach(
     listeners: &[GatewayListener],
-    gateway: &str,
+    namespace: &str,
     route: &PlannedRoute,
     parent: &ParentRef,
     labels: &impl Fn(&str) -> BTreeMap<String, String>,
@@ -110,9 +69,9 @@ pub(in crate::plan) fn attach(
     if named.is_empty() {
         let section = parent.section.as_ref().map(|section| format!(" called {section:?}")).unwrap_or_default();
         let port = parent.port.map(|port| format!(" of port {port}")).unwrap_or_default();
-        return Err(Refusal::new("NoMatchingParent", format!("the Gateway has no listener{section}{port}")));
+        return Err(Refusal::new("NoMatchingParent", format!("the {} has no listener{section}{port}", parent.kind)));
     }
-    let allowing: Vec<_> = named.into_iter().filter(|(_, listener)| listener.allowed.takes(route, gateway, labels)).collect();
+    let allowing: Vec<_> = named.into_iter().filter(|(_, listener)| listener.allowed.takes(route, namespace, labels)).collect();
     if allowing.is_empty() {
         let what = format!("no listener that it names takes a {} of namespace {:?}", route.kind.name(), route.object.key.namespace);
         return Err(Refusal::new("NotAllowedByListeners", what));

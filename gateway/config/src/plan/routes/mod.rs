@@ -1,8 +1,8 @@
 //! Routes of the Gateway API: HTTPRoute, GRPCRoute, TLSRoute, TCPRoute and UDPRoute.
 //!
 //! In the order of a change: a route by itself becomes a [`PlannedRoute`], with its references ([`backends`], [`extensions`]) resolved and its rules written as the router
-//! plugin `rules` takes them ([`http`], [`grpc`], [`l4`]; [`supported`] keeps what that plugin would refuse away from it). A Gateway asks for the routes
-//! that name it, [attaches](mod@attach) them to its listeners, but for [rivals], and makes [one configuration](listener) of all that are attached to a listener.
+//! plugin `rules` takes them ([`http`], [`grpc`], [`l4`]; [`supported`] keeps what that plugin would refuse away from it). A Gateway or ListenerSet asks for
+//! the routes that name it, [attaches](mod@attach) them to its listeners, but for [rivals], and makes [one configuration](listener) of all that are attached to a listener.
 
 mod attach;
 mod backends;
@@ -112,8 +112,9 @@ pub struct ParentRef {
 }
 
 impl ParentRef {
-    fn is_gateway(&self) -> bool {
-        self.group == GROUP && self.kind == "Gateway"
+    /// Whether it is of a kind that has listeners.
+    fn has_listeners(&self) -> bool {
+        self.group == GROUP && matches!(self.kind.as_str(), "Gateway" | "ListenerSet")
     }
 }
 
@@ -124,7 +125,7 @@ pub struct PlannedRoute {
     pub object: Arc<Object>,
     /// Its kind.
     pub kind: RouteKind,
-    /// The Gateways that it names, and what else.
+    /// The Gateways and ListenerSets that it names, and what else.
     pub parents: Vec<ParentRef>,
     /// In lower case.
     pub hostnames: Vec<String>,
@@ -153,15 +154,23 @@ impl PlannedRoute {
             && self.references == other.references
     }
 
-    /// The Gateways that it names.
+    /// Whether one of its parent references names a Gateway or ListenerSet.
+    pub(super) fn names(&self, parent: usize, key: &ObjectKey) -> bool {
+        self.parents.get(parent).is_some_and(|parent| {
+            let namespace = parent.namespace.as_ref().unwrap_or(&self.object.key.namespace);
+            parent.has_listeners() && parent.kind == key.kind && parent.name == key.name && *namespace == key.namespace
+        })
+    }
+
+    /// The Gateways and ListenerSets that it names.
     pub(super) fn targets(&self) -> impl Iterator<Item = Target> {
         parents(&self.object).into_iter()
     }
 }
 
-/// The Gateways that a route names; none of what is no route.
+/// The Gateways and ListenerSets that a route names; none of what is no route.
 pub(crate) fn parents(object: &Object) -> Vec<Target> {
-    let refs = parent_refs(&object.body).into_iter().filter(ParentRef::is_gateway);
+    let refs = parent_refs(&object.body).into_iter().filter(ParentRef::has_listeners);
     let mut targets: Vec<Target> = refs
         .map(|parent| Target {
             namespace: parent.namespace.unwrap_or_else(|| object.key.namespace.clone()),
@@ -248,22 +257,22 @@ impl Compiler<'_> {
     fn without_parent(&mut self, object: &Object, parents: &[ParentRef]) {
         for (i, parent) in parents.iter().enumerate() {
             let path = format!("spec.parentRefs[{i}]");
-            if !parent.is_gateway() {
+            if !parent.has_listeners() {
                 let message = format!("{path}: routes of a {} are not served by this version", parent.kind);
-                self.part.faults.push(warning(&object.origin, &object.key, &path, message, Some("a Gateway".to_owned())));
+                self.part.faults.push(warning(&object.origin, &object.key, &path, message, Some("a Gateway or a ListenerSet".to_owned())));
                 continue;
             }
             let namespace = parent.namespace.as_deref().unwrap_or(&object.key.namespace);
-            if self.object("Gateway", namespace, &parent.name).is_none() {
-                let message = format!("{path}: there is no Gateway {:?} in namespace {namespace:?}", parent.name);
+            if self.object(&parent.kind, namespace, &parent.name).is_none() {
+                let message = format!("{path}: there is no {} {:?} in namespace {namespace:?}", parent.kind, parent.name);
                 self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
             }
         }
     }
 
-    /// The routes that name a Gateway, as far as they are planned: the [oldest](rivals::age) first.
-    pub(super) fn routes_of(&self, gateway: &ObjectKey) -> Vec<Arc<PlannedRoute>> {
-        let mut routes: Vec<_> = self.attached(gateway).filter_map(|object| self.parts.get(&object.key)?.route.clone()).collect();
+    /// The routes that name a Gateway or ListenerSet, as far as they are planned: the [oldest](rivals::age) first.
+    pub(super) fn routes_of(&self, holder: &ObjectKey) -> Vec<Arc<PlannedRoute>> {
+        let mut routes: Vec<_> = self.attached(holder).filter_map(|object| self.parts.get(&object.key)?.route.clone()).collect();
         routes.sort_by_cached_key(|route| rivals::age(&route.object));
         routes
     }

@@ -1,0 +1,144 @@
+//! One address, and all that would like to listen on it.
+//!
+//! Claims come in tiers: Services one by one, as each is a listener of its own; the listeners of all Gateways; then those of each ListenerSet, the
+//! oldest first (GEP-1713, "Listener Precedence"). What cannot be told apart from a claim of an earlier tier does not get the address, and is of no
+//! account for others. Of the remaining claims of one tier that cannot be told apart none gets it: no listener of a Gateway wins over another one ("Handling
+//! indistinct Listeners" of the Gateway API), and none that comes later takes their place.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::front::Sharing;
+use super::{Claim, Order};
+use crate::object::ObjectKey;
+use crate::plan::PlannedListener;
+
+/// What comes of the claims of one address.
+pub(super) struct Contest<'c> {
+    /// What is listened for, and the first claim of those that are joined in it.
+    pub(super) listener: Option<(&'c Order, Arc<PlannedListener>)>,
+    /// In their order.
+    pub(super) claims: Vec<(&'c Order, &'c Claim, Result<(), Lost>)>,
+}
+
+/// Why a claim does not get the address.
+pub(super) struct Lost {
+    /// `HostnameConflict` or `ProtocolConflict`.
+    pub(super) reason: &'static str,
+    /// For people.
+    pub(super) message: String,
+}
+
+/// Settles the claims of an address.
+pub(super) fn settle(address: SocketAddr, claims: &BTreeMap<Order, Claim>) -> Contest<'_> {
+    let all: Vec<(&Order, &Claim)> = claims.iter().collect();
+    let mut contest = Contest { listener: None, claims: Vec::with_capacity(all.len()) };
+    let mut earlier = Seen::default();
+    for tier in all.chunk_by(|(_, a), (_, b)| same_tier(&a.object.key, &b.object.key)) {
+        let mut same = Seen::default();
+        for (_, claim) in tier.iter().copied().filter(|(_, claim)| earlier.rival(claim).is_none()) {
+            same.add(claim);
+        }
+        for (order, claim) in tier.iter().copied() {
+            let lost = match (earlier.rival(claim), same.rival(claim)) {
+                (Some(rival), _) => Err(Lost::new(claim, rival, format!("{address} is already taken by {}", shown(claim, rival)))),
+                (None, Some(rival)) => {
+                    let what =
+                        format!("{address} is wanted by {} too, and nothing tells the two apart: neither is served", shown(claim, rival));
+                    Err(Lost::new(claim, rival, what))
+                }
+                (None, None) => Ok(()),
+            };
+            if lost.is_ok() {
+                match &mut contest.listener {
+                    None => contest.listener = Some((order, claim.listener.clone())),
+                    Some((_, listener)) => Arc::make_mut(listener).front.join(&claim.listener.front),
+                }
+            }
+            contest.claims.push((order, claim, lost));
+        }
+        earlier.extend(same);
+    }
+    if let Some((_, listener)) = contest.listener.as_mut().filter(|(_, listener)| listener.front.hostnames().len() > 1) {
+        Arc::make_mut(listener).front.sort();
+    }
+    contest
+}
+
+fn same_tier(a: &ObjectKey, b: &ObjectKey) -> bool {
+    match (a.kind.as_str(), b.kind.as_str()) {
+        ("Gateway", "Gateway") => true,
+        ("ListenerSet", "ListenerSet") => a == b,
+        _ => false,
+    }
+}
+
+/// A listener as another one's owner may know it. ListenerSets of one Gateway may be of different tenants.
+fn shown(claim: &Claim, rival: &Claim) -> String {
+    let (own, other) = (&claim.object.key, &rival.object.key);
+    let strangers = other.kind == "ListenerSet" && other.namespace != own.namespace;
+    if strangers { "a listener that comes before it".to_owned() } else { format!("the {}", rival.listener.name) }
+}
+
+impl Lost {
+    fn new(claim: &Claim, rival: &Claim, what: String) -> Self {
+        let alike = claim.listener.front.sharing() == rival.listener.front.sharing();
+        let reason = if alike { "HostnameConflict" } else { "ProtocolConflict" };
+        Self { reason, message: format!("{}: {what}", claim.listener.name) }
+    }
+}
+
+/// Claims, as far as others need to know them.
+#[derive(Default)]
+struct Seen<'c> {
+    sharing: [Two<'c>; 3],
+    hostnames: HashMap<Option<&'c str>, Two<'c>>,
+}
+
+/// The first two of several claims: of these one is another than any given one.
+#[derive(Clone, Copy, Default)]
+struct Two<'c>([Option<&'c Claim>; 2]);
+
+impl<'c> Two<'c> {
+    fn add(&mut self, claim: &'c Claim) {
+        if let Some(free) = self.0.iter_mut().find(|place| place.is_none()) {
+            *free = Some(claim);
+        }
+    }
+
+    fn other(&self, than: &Claim) -> Option<&'c Claim> {
+        self.0.into_iter().flatten().find(|claim| !std::ptr::eq(*claim, than))
+    }
+}
+
+impl<'c> Seen<'c> {
+    fn add(&mut self, claim: &'c Claim) {
+        self.sharing[claim.listener.front.sharing() as usize].add(claim);
+        for hostname in claim.listener.front.hostnames() {
+            self.hostnames.entry(hostname).or_default().add(claim);
+        }
+    }
+
+    fn extend(&mut self, more: Self) {
+        for (known, more) in self.sharing.iter_mut().zip(more.sharing) {
+            more.0.into_iter().flatten().for_each(|claim| known.add(claim));
+        }
+        for (hostname, more) in more.hostnames {
+            let known = self.hostnames.entry(hostname).or_default();
+            more.0.into_iter().flatten().for_each(|claim| known.add(claim));
+        }
+    }
+
+    /// A claim from which this one cannot be told apart.
+    fn rival(&self, claim: &'c Claim) -> Option<&'c Claim> {
+        let own = claim.listener.front.sharing();
+        for sharing in [Sharing::Http, Sharing::Tls, Sharing::Nothing] {
+            let together = sharing == own && own != Sharing::Nothing;
+            if let Some(rival) = self.sharing[sharing as usize].other(claim).filter(|_| !together) {
+                return Some(rival);
+            }
+        }
+        claim.listener.front.hostnames().into_iter().find_map(|hostname| self.hostnames.get(&hostname)?.other(claim))
+    }
+}

@@ -1,0 +1,185 @@
+//! Who listens where: all that objects would like to listen on, kept by address. What comes of an address is settled anew when somebody comes or goes
+//! there ([`contest`]): listeners of Gateways and ListenerSets that differ in their host names are [joined](front).
+
+mod contest;
+mod front;
+
+use contest::Lost;
+
+use super::compile::Claim;
+use super::*;
+use crate::object::{error, warning};
+
+/// The order of claims: by the rank of the kind; ListenerSets by their time of creation, those without one last; by the object, and the claim's number
+/// in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Order {
+    rank: u8,
+    undated: bool,
+    created: String,
+    key: ObjectKey,
+    number: usize,
+}
+
+impl Order {
+    fn new(rank: u8, claim: &Claim, number: usize) -> Self {
+        let object = &claim.object;
+        let created = (object.key.kind == "ListenerSet").then(|| policies::created(object)).flatten();
+        Self { rank, undated: created.is_none(), created: created.unwrap_or_default(), key: object.key.clone(), number }
+    }
+
+    fn whose(&self) -> Whose {
+        (self.rank, self.key.clone(), self.number)
+    }
+}
+
+/// A claim: the rank of the kind, the object, its number in that.
+type Whose = (u8, ObjectKey, usize);
+
+/// A listener of a Gateway or ListenerSet that cannot be told apart from another one at its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The Gateway or ListenerSet.
+    pub object: ObjectKey,
+    /// The listener, as a field of it.
+    pub path: String,
+    /// `HostnameConflict` or `ProtocolConflict`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// What no two listeners have in common.
+pub(super) type At = (Protocol, SocketAddr);
+
+/// All claims, and what comes of them.
+#[derive(Default)]
+pub(super) struct Addresses {
+    claims: BTreeMap<At, BTreeMap<Order, Claim>>,
+    winners: BTreeMap<At, Order>,
+    listeners: BTreeMap<Order, Arc<PlannedListener>>,
+    refused: Refused,
+    /// Where somebody came or went.
+    touched: BTreeSet<At>,
+}
+
+impl Addresses {
+    /// The claims of an object are these now, instead of those of before.
+    pub(super) fn change(&mut self, rank: u8, before: &[Claim], now: &[Claim]) {
+        for (number, claim) in before.iter().enumerate() {
+            let (at, order) = (at(claim), Order::new(rank, claim, number));
+            if let Some(claims) = self.claims.get_mut(&at) {
+                claims.remove(&order);
+                if claims.is_empty() {
+                    self.claims.remove(&at);
+                }
+            }
+            self.refused.agree(&order.whose());
+            self.touch(at);
+        }
+        for (number, claim) in now.iter().enumerate() {
+            let at = at(claim);
+            self.claims.entry(at).or_default().insert(Order::new(rank, claim, number), claim.clone());
+            self.touch(at);
+        }
+    }
+
+    /// Whether an address is refused may be said of that of IPv4 already.
+    fn touch(&mut self, (protocol, address): At) {
+        self.touched.insert((protocol, address));
+        if address.ip() == Ipv4Addr::UNSPECIFIED {
+            self.touched.insert((protocol, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port())));
+        }
+    }
+
+    /// Settles what was touched. True if there is anything else than before.
+    pub(super) fn settle(&mut self) -> bool {
+        // Those of IPv4 come first.
+        let touched = std::mem::take(&mut self.touched);
+        let any = !touched.is_empty();
+        // All of them first: the number of a claim may have been another address's before.
+        for old in touched.iter().filter_map(|at| self.winners.remove(at)) {
+            self.listeners.remove(&old);
+        }
+        for at in touched {
+            let Some(claims) = self.claims.get(&at) else { continue };
+            let said = said_of_ipv4(&self.claims, &self.refused, at);
+            let contest = contest::settle(at.1, claims);
+            for (order, claim, outcome) in contest.claims {
+                match outcome {
+                    Err(lost) if !said.contains(&(&claim.object.key, &claim.path)) => self.refused.refuse(order.whose(), claim, lost),
+                    _ => self.refused.agree(&order.whose()),
+                }
+            }
+            if let Some((order, listener)) = contest.listener {
+                self.winners.insert(at, order.clone());
+                self.listeners.insert(order.clone(), listener);
+            }
+        }
+        any
+    }
+
+    /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
+    pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.refused.conflicts.values()
+    }
+
+    /// In the order of those who listen.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = &Arc<PlannedListener>> {
+        self.listeners.values()
+    }
+
+    /// Of the claims of one object, why they were refused.
+    pub(super) fn faults(&self, rank: u8, key: &ObjectKey) -> impl Iterator<Item = &Fault> {
+        self.refused.faults.range((rank, key.clone(), 0)..=(rank, key.clone(), usize::MAX)).map(|(_, fault)| fault)
+    }
+
+    /// The objects of which claims were refused.
+    pub(super) fn faulty(&self) -> impl Iterator<Item = (u8, &ObjectKey)> {
+        self.refused.faults.keys().map(|(rank, key, _)| (*rank, key))
+    }
+}
+
+fn at(claim: &Claim) -> At {
+    (claim.listener.front.protocol(), claim.listener.address)
+}
+
+/// All addresses are two listeners: what is refused at that of IPv4 is not said of IPv6's again.
+fn said_of_ipv4<'c>(
+    claims: &'c BTreeMap<At, BTreeMap<Order, Claim>>,
+    refused: &Refused,
+    (protocol, address): At,
+) -> BTreeSet<(&'c ObjectKey, &'c String)> {
+    if address.ip() != Ipv6Addr::UNSPECIFIED {
+        return BTreeSet::new();
+    }
+    let ipv4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+    let there = claims.get(&(protocol, ipv4)).into_iter().flatten();
+    let refused = there.filter(|(order, _)| refused.faults.contains_key(&order.whose()));
+    refused.map(|(_, claim)| (&claim.object.key, &claim.path)).collect()
+}
+
+/// Claims that were refused.
+#[derive(Default)]
+struct Refused {
+    faults: BTreeMap<Whose, Fault>,
+    conflicts: BTreeMap<Whose, Conflict>,
+}
+
+impl Refused {
+    fn agree(&mut self, whose: &Whose) {
+        self.faults.remove(whose);
+        self.conflicts.remove(whose);
+    }
+
+    /// Of a Gateway or ListenerSet it is no fault of the object, but a conflict (`status.listeners[].conditions`): an API server takes it.
+    fn refuse(&mut self, whose: Whose, claim: &Claim, Lost { reason, message }: Lost) {
+        let standard = claim.object.key.kind != "Service";
+        let fault = if standard { warning } else { error };
+        self.faults.insert(whose.clone(), fault(&claim.object.origin, &claim.object.key, &claim.path, message.clone(), None));
+        if standard {
+            let (object, path) = (claim.object.key.clone(), claim.path.clone());
+            self.conflicts.insert(whose, Conflict { object, path, reason, message });
+        }
+    }
+}

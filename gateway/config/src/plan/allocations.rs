@@ -1,0 +1,76 @@
+//! What was allocated, as the plan is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use sluicegate_model::route::PortProtocol;
+
+use crate::family::ServiceFamilies;
+use crate::object::ObjectKey;
+
+/// What was allocated for Services and Gateways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocations {
+    /// By namespace, name, port, protocol.
+    pub node_ports: BTreeMap<(String, String, u16, PortProtocol), u16>,
+    /// By namespace, name; at most one of each IP family, the primary one's first.
+    pub cluster_ips: BTreeMap<(String, String), Vec<IpAddr>>,
+    /// Likewise.
+    pub load_balancer: BTreeMap<(String, String), Vec<IpAddr>>,
+    /// By namespace, name.
+    pub families: BTreeMap<(String, String), ServiceFamilies>,
+    /// By namespace, name.
+    pub health_check_node_ports: BTreeMap<(String, String), u16>,
+    /// Of Gateways that leave their address open, by namespace and name; those that got none have an empty list. Where there are no addresses to give,
+    /// none is here.
+    pub gateways: BTreeMap<(String, String), Vec<IpAddr>>,
+}
+
+impl Allocations {
+    /// The Services and Gateways of which something else is allocated than there.
+    pub fn differences(&self, other: &Self) -> BTreeSet<ObjectKey> {
+        let mut all = BTreeSet::new();
+        let of = |kind: &str, namespace: &str, name: &str| ObjectKey {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        differ(&self.gateways, &other.gateways, |key| _ = all.insert(of("Gateway", &key.0, &key.1)));
+        differ(&self.node_ports, &other.node_ports, |key| _ = all.insert(of("Service", &key.0, &key.1)));
+        let mut note = |key: &(String, String)| _ = all.insert(of("Service", &key.0, &key.1));
+        differ(&self.cluster_ips, &other.cluster_ips, &mut note);
+        differ(&self.load_balancer, &other.load_balancer, &mut note);
+        differ(&self.families, &other.families, &mut note);
+        differ(&self.health_check_node_ports, &other.health_check_node_ports, &mut note);
+        all
+    }
+}
+
+/// Says which keys of two maps have different values, or only one.
+fn differ<K: Ord, V: PartialEq>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, mut note: impl FnMut(&K)) {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    loop {
+        match (a.peek(), b.peek()) {
+            (None, None) => return,
+            (Some((key, value)), Some((other, there))) if key == other => {
+                if value != there {
+                    note(key);
+                }
+                a.next();
+                b.next();
+            }
+            (Some((key, _)), Some((other, _))) if key < other => {
+                note(key);
+                a.next();
+            }
+            (Some((key, _)), None) => {
+                note(key);
+                a.next();
+            }
+            (_, Some((other, _))) => {
+                note(other);
+                b.next();
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The addresses of a Gateway: those that it names, one that is chosen for it, or all of this machine.
+
+use super::*;
+
+/// An address of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayAddress {
+    /// Where its listeners listen; unspecified: on all addresses of this machine.
+    pub listen: IpAddr,
+    /// What clients are to use.
+    pub shown: Vec<IpAddr>,
+}
+
+/// What a Gateway says of its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedAddresses {
+    /// Those that it names.
+    pub named: Vec<IpAddr>,
+    /// Whether one is to be chosen for it: it names none, or has an entry without a value.
+    pub open: bool,
+}
+
+impl AskedAddresses {
+    /// Of a Gateway. What is neither an address nor empty is passed over.
+    pub fn of(gateway: &Gateway) -> Self {
+        let given = gateway.spec.addresses.as_deref().unwrap_or_default();
+        let mut asked = Self { named: Vec::new(), open: given.is_empty() };
+        for address in given.iter().filter(|address| is_ip(address.r#type.as_deref())) {
+            match value(address.value.as_deref()).map(str::parse) {
+                None => asked.open = true,
+                // One address may be spelt in two ways.
+                Some(Ok(ip)) if !asked.named.contains(&ip) => asked.named.push(ip),
+                Some(_) => {}
+            }
+        }
+        asked
+    }
+}
+
+fn is_ip(kind: Option<&str>) -> bool {
+    kind.unwrap_or(IP) == IP
+}
+
+fn value(given: Option<&str>) -> Option<&str> {
+    given.filter(|value| !value.is_empty())
+}
+
+/// The type of addresses that are IP addresses.
+const IP: &str = "IPAddress";
+
+/// What a Gateway's addresses come to.
+pub(super) struct Settled {
+    pub(super) addresses: Vec<GatewayAddress>,
+    /// Whether all can be had, as far as that is known before they are listened on.
+    pub(super) usable: Verdict,
+    pub(super) accepted: Verdict,
+}
+
+impl Compiler<'_> {
+    pub(super) fn gateway_addresses(&mut self, object: &Object, gateway: &Gateway) -> Settled {
+        let AskedAddresses { named, open } = AskedAddresses::of(gateway);
+        let mut settled = Settled { addresses: Vec::new(), usable: Ok(()), accepted: Ok(()) };
+        for (i, address) in gateway.spec.addresses.iter().flatten().enumerate() {
+            if let Some(kind) = address.r#type.as_deref().filter(|kind| !is_ip(Some(kind))) {
+                let path = format!("spec.addresses[{i}].type");
+                let message = format!("{path}: {kind:?} is no type of addresses that can be listened on");
+                self.part.faults.push(warning(&object.origin, &object.key, &path, message.clone(), Some(IP.to_owned())));
+                settled.accepted = Err(Refusal::new("UnsupportedAddress", message));
+            } else if let Some(value) = value(address.value.as_deref()).filter(|value| value.parse::<IpAddr>().is_err()) {
+                let path = format!("spec.addresses[{i}].value");
+                let message = format!("{path}: {value:?} is not an IP address, and no other ones are listened on");
+                self.part.faults.push(warning(&object.origin, &object.key, &path, message.clone(), None));
+                settled.usable = Err(Refusal::new("AddressNotUsable", message));
+            }
+        }
+        let mut listen = named;
+        if open {
+            let id = (object.key.namespace.clone(), object.key.name.clone());
+            match self.allocations.gateways.get(&id) {
+                Some(chosen) if !chosen.is_empty() => listen.extend(chosen),
+                // Whoever names one address does not mean all of them.
+                None if listen.is_empty() && settled.usable.is_ok() => listen.extend(self.settings.everywhere()),
+                _ if settled.usable.is_ok() => {
+                    let path = "spec.addresses";
+                    let message = format!("{path}: there is no address left that could be chosen");
+                    let hint = Some("the value of an address, or more loadBalancerAddresses".to_owned());
+                    self.part.faults.push(warning(&object.origin, &object.key, path, message.clone(), hint));
+                    settled.usable = Err(Refusal::new("AddressNotAssigned", message));
+                }
+                _ => {}
+            }
+        }
+        for ip in listen {
+            if !settled.addresses.iter().any(|known| known.listen == ip) {
+                settled.addresses.push(GatewayAddress { listen: ip, shown: self.shown(ip) });
+            }
+        }
+        settled
+    }
+
+    /// How clients reach what listens there.
+    fn shown(&self, ip: IpAddr) -> Vec<IpAddr> {
+        if !ip.is_unspecified() {
+            return vec![ip];
+        }
+        let settings = self.settings;
+        let here = if settings.node_addresses.is_empty() { &settings.own_addresses } else { &settings.node_addresses };
+        here.iter().copied().filter(|own| own.is_ipv4() == ip.is_ipv4()).collect()
+    }
+}

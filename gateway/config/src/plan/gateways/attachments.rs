@@ -1,0 +1,75 @@
+//! Routes that name a Gateway or ListenerSet as their parent, attached to its listeners.
+
+use super::*;
+use crate::plan::routes::{Attached, attach, rival};
+
+impl Compiler<'_> {
+    /// Attaches the routes that name a Gateway or ListenerSet. Returns what became of each, and for each listener its routes.
+    pub(super) fn attachments(&mut self, object: &Object, listeners: &mut [GatewayListener]) -> (Vec<Attachment>, Vec<Vec<Attached>>) {
+        let (mut attachments, mut attached) = (Vec::new(), vec![Vec::<Attached>::new(); listeners.len()]);
+        for route in self.routes_of(&object.key) {
+            for (i, parent) in route.parents.iter().enumerate() {
+                if !route.names(i, &object.key) {
+                    continue;
+                }
+                let labels = |namespace: &str| self.namespace_labels(namespace);
+                let accepted = attach(listeners, &object.key.namespace, &route, parent, &labels).and_then(|found| {
+                    let mut refused = Vec::new();
+                    let mut served = false;
+                    for (at, hostnames) in found {
+                        if let Some(policy) = &listeners[at].overridden {
+                            refused.push(Refusal::new("Overridden", format!("the router of {policy} takes all traffic of the listener")));
+                        } else if let Some(rival) = rival(&attached[at], &route, &hostnames) {
+                            let what = format!("{} has one of its host names there, and is older or comes first by name", rival.object.key);
+                            refused.push(Refusal::new("Conflicted", what));
+                        } else {
+                            served = true;
+                            join(&mut attached[at], &route, hostnames);
+                        }
+                    }
+                    refused.into_iter().next().filter(|_| !served).map_or(Ok(()), Err)
+                });
+                if let Err(refusal) = &accepted {
+                    self.not_attached(&route, i, refusal);
+                }
+                attachments.push(Attachment { route: route.object.key.clone(), parent: i, accepted });
+            }
+        }
+        for (listener, attached) in listeners.iter_mut().zip(&attached) {
+            listener.routes = attached.len();
+        }
+        (attachments, attached)
+    }
+
+    /// The routes that name a ListenerSet which its Gateway does not allow are attached to nothing.
+    pub(super) fn unattached(&mut self, object: &Object) -> Vec<Attachment> {
+        let refusal = Refusal::new("NoMatchingParent", format!("{} is not allowed by its Gateway", object.key));
+        let mut attachments = Vec::new();
+        for route in self.routes_of(&object.key) {
+            for i in (0..route.parents.len()).filter(|i| route.names(*i, &object.key)) {
+                self.not_attached(&route, i, &refusal);
+                attachments.push(Attachment { route: route.object.key.clone(), parent: i, accepted: Err(refusal.clone()) });
+            }
+        }
+        attachments
+    }
+
+    /// A parent reference of a route that came to nothing.
+    fn not_attached(&mut self, route: &PlannedRoute, parent: usize, refusal: &Refusal) {
+        let path = format!("spec.parentRefs[{parent}]");
+        let message = format!("{path}: {}: {}", refusal.reason, refusal.message);
+        self.part.faults.push(warning(&route.object.origin, &route.object.key, &path, message, None));
+    }
+}
+
+/// Takes in one more route, or more host names of one that is there by another of its parent references.
+fn join(attached: &mut Vec<Attached>, route: &Arc<PlannedRoute>, hostnames: Vec<String>) {
+    match attached.iter_mut().find(|(known, _)| Arc::ptr_eq(known, route)) {
+        Some((_, known)) => {
+            known.extend(hostnames);
+            known.sort_unstable();
+            known.dedup();
+        }
+        None => attached.push((route.clone(), hostnames)),
+    }
+}

@@ -1,0 +1,192 @@
+//! Gateways and the ListenerSets that add listeners to them: listeners by address, port and host name, and the routes that are attached to them.
+//!
+//! In the order of a change: a Gateway settles its [addresses] and whether it is accepted. A [ListenerSet](sets) asks its Gateway for these, and whether
+//! it may add its listeners. Both are then [holders](Holder) of listeners alike: a holder [attaches](attachments) the routes that name it, and each
+//! [listener](listener) of it becomes what is listened on. Who gets an address that several want is settled in [`super::addresses`].
+
+mod addresses;
+mod attachments;
+mod infrastructure;
+mod listener;
+mod sets;
+
+use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
+
+use super::compile::{Compiler, Read};
+use super::routes::Allowed;
+use super::*;
+use crate::object::{Body, warning};
+use crate::objects::Objects;
+
+pub use addresses::{AskedAddresses, GatewayAddress};
+
+use addresses::Settled;
+pub(super) use listener::ALPN;
+
+/// What the names of GatewayClasses that are this gateway's own say of who carries them out.
+pub const CONTROLLER: &str = "sluicegate.dev/gateway-controller";
+
+/// A Gateway.
+#[derive(Clone, Debug)]
+pub struct PlannedGateway {
+    /// The Gateway.
+    pub object: Arc<Object>,
+    /// Where it listens.
+    pub addresses: Vec<GatewayAddress>,
+    /// Whether it can have all addresses that it asks for, as far as that is known before they are listened on.
+    pub usable: Verdict,
+    /// Whether it is accepted, but for its listeners.
+    pub accepted: Verdict,
+    /// Whether what it refers to for all its listeners can be used; none: it refers to nothing.
+    pub resolved: Option<Verdict>,
+    /// Its listeners, in its order.
+    pub listeners: Vec<GatewayListener>,
+    /// What became of the routes that name it, by the routes' keys.
+    pub attachments: Vec<Attachment>,
+}
+
+/// A ListenerSet whose Gateway is one of this gateway's.
+#[derive(Clone, Debug)]
+pub struct PlannedListenerSet {
+    /// The ListenerSet.
+    pub object: Arc<Object>,
+    /// The Gateway that it adds its listeners to.
+    pub gateway: ObjectKey,
+    /// Whether it is accepted, but for its listeners.
+    pub accepted: Verdict,
+    /// Its listeners, in its order; none if the Gateway does not allow them.
+    pub listeners: Vec<GatewayListener>,
+    /// What became of the routes that name it, by the routes' keys.
+    pub attachments: Vec<Attachment>,
+}
+
+/// A listener of a Gateway or ListenerSet.
+#[derive(Clone, Debug)]
+pub struct GatewayListener {
+    /// Its name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// Its protocol, as it is written.
+    pub protocol: String,
+    /// In lower case.
+    pub hostname: Option<String>,
+    /// Which routes it takes.
+    pub(super) allowed: Allowed,
+    /// Whether it can be served.
+    pub accepted: Verdict,
+    /// Whether all that it refers to can be used.
+    pub resolved: Verdict,
+    /// How many routes are attached to it.
+    pub routes: usize,
+    /// The policy whose router takes its traffic in the place of routes.
+    pub overridden: Option<ObjectKey>,
+}
+
+impl GatewayListener {
+    /// The kinds of routes that it takes.
+    pub fn kinds(&self) -> &[RouteKind] {
+        &self.allowed.kinds
+    }
+}
+
+/// What became of one parent reference of a route.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The route.
+    pub route: ObjectKey,
+    /// Its parent reference, by its index.
+    pub parent: usize,
+    /// Whether any listener took it.
+    pub accepted: Verdict,
+}
+
+impl PlannedGateway {
+    /// Whether it comes to the same for the ListenerSets that add listeners to it.
+    pub(super) fn is_same_for_sets(&self, other: &Self) -> bool {
+        self.addresses == other.addresses && self.accepted == other.accepted
+    }
+}
+
+/// An object with listeners: a Gateway, or a ListenerSet that adds its listeners to one.
+#[derive(Clone, Copy)]
+pub(super) struct Holder<'h> {
+    /// The object that has the listeners: their `allowedRoutes` and references are of its namespace.
+    pub(super) object: &'h Arc<Object>,
+    pub(super) listeners: &'h [GatewayListeners],
+    /// The Gateway. Its policies count for all listeners, and its `tls.frontend` too.
+    pub(super) gateway: &'h Arc<Object>,
+    pub(super) spec: &'h Gateway,
+}
+
+impl Holder<'_> {
+    /// By which name policies of the Gateway may target a listener. One of a ListenerSet has none: names are unique in the object that has them only.
+    fn section<'l>(&self, listener: &'l str) -> &'l str {
+        if self.object.key == self.gateway.key { listener } else { "" }
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn gateway(&mut self, object: &Arc<Object>, gateway: &Gateway) {
+        if !self.ours(&gateway.spec.gateway_class_name) {
+            let message = format!("spec.gatewayClassName: {:?} is another gateway's", gateway.spec.gateway_class_name);
+            let hint = Some(format!("sluicegate, or a GatewayClass with controllerName {CONTROLLER}"));
+            self.part.faults.push(warning(&object.origin, &object.key, "spec.gatewayClassName", message, hint));
+            return;
+        }
+        let Settled { addresses, usable, accepted } = self.gateway_addresses(object, gateway);
+        let accepted = accepted.and(self.infrastructure(object, gateway));
+        let resolved = self.gateway_identity(object, gateway);
+        let holder = Holder { object, listeners: &gateway.spec.listeners, gateway: object, spec: gateway };
+        let (listeners, attachments) = self.listeners(holder, &addresses, &accepted);
+        let object = object.clone();
+        self.part.gateway = Some(Arc::new(PlannedGateway { object, addresses, usable, accepted, resolved, listeners, attachments }));
+    }
+
+    /// The listeners of a Gateway or ListenerSet, and what became of the routes that name it.
+    fn listeners(
+        &mut self,
+        holder: Holder<'_>,
+        addresses: &[GatewayAddress],
+        accepted: &Verdict,
+    ) -> (Vec<GatewayListener>, Vec<Attachment>) {
+        let mut listeners: Vec<GatewayListener> = holder.listeners.iter().map(|given| self.gateway_listener(holder, given)).collect();
+        let (attachments, attached) = self.attachments(holder.object, &mut listeners);
+        // What is not accepted serves nothing, but says what is wrong with its listeners.
+        let addresses = if accepted.is_ok() { addresses } else { &[] };
+        for (i, (listener, attached)) in listeners.iter_mut().zip(&attached).enumerate() {
+            self.gateway_front(holder, i, listener, attached, addresses);
+        }
+        (listeners, attachments)
+    }
+
+    /// What a Gateway has come to, if it is one of this gateway's.
+    fn planned_gateway(&self, key: &ObjectKey) -> Option<Arc<PlannedGateway>> {
+        self.read(Read::Gateway(key.clone()));
+        self.parts.get(key)?.gateway.clone()
+    }
+
+    fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        let found = self.object("Namespace", "", namespace).and_then(|object| object.body.metadata()?.labels.clone());
+        found.unwrap_or_default()
+    }
+
+    /// Whether a class is this gateway's: by its GatewayClass, or, if there is none, by its name.
+    pub(super) fn ours(&self, class: &str) -> bool {
+        is_ours(class, self.object("GatewayClass", "", class))
+    }
+}
+
+/// Whether a Gateway is this gateway's, by its class.
+pub fn is_own(objects: &Objects, gateway: &Gateway) -> bool {
+    let class = &gateway.spec.gateway_class_name;
+    is_ours(class, objects.get("GatewayClass", "", class))
+}
+
+/// By the GatewayClass that is found, or, if there is none, by the name.
+fn is_ours(class: &str, found: Option<&Arc<Object>>) -> bool {
+    match found.map(|object| &object.body) {
+        Some(Body::GatewayClass(found)) => found.spec.controller_name == CONTROLLER,
+        _ => class == "sluicegate",
+    }
+}

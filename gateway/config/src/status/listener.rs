@@ -1,0 +1,84 @@
+//! The status of a listener, be it a Gateway's or a ListenerSet's.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Value, json};
+use sluicegate_model::route::Protocol;
+
+use super::{Circumstances, Condition};
+use crate::plan::{Conflict, GROUP, GatewayAddress, GatewayListener};
+
+/// What is said of a listener.
+pub(super) struct Listed {
+    /// Whether it is accepted.
+    pub(super) valid: bool,
+    /// Whether it is valid, and all that it needs in order to serve anything is there.
+    pub(super) usable: bool,
+    /// The Gateway's addresses on which it cannot be listened for, and why.
+    pub(super) unbound: Vec<(IpAddr, String)>,
+    pub(super) value: Value,
+}
+
+/// The listeners of an object. `addresses` are none unless it is accepted, but for its listeners.
+pub(super) fn list(
+    listeners: &[GatewayListener],
+    addresses: Option<&[GatewayAddress]>,
+    circumstances: Circumstances<'_>,
+    generation: Option<i64>,
+) -> Vec<Listed> {
+    let Circumstances { conflicts, unbound } = circumstances;
+    let of = |(i, listener): (usize, &GatewayListener)| {
+        let conflict = conflicts.iter().find(|conflict| conflict.path == format!("spec.listeners[{i}]")).copied();
+        let protocol = if listener.protocol == "UDP" { Protocol::Udp } else { Protocol::Tcp };
+        let at = |address: &GatewayAddress| (protocol, SocketAddr::new(address.listen, listener.port));
+        let there = addresses.unwrap_or_default().iter().filter_map(|ip| Some((ip.listen, unbound.get(&at(ip))?.clone())));
+        // Of one in conflict it is another listener's.
+        let unbound = if conflict.is_none() { there.collect() } else { Vec::new() };
+        status(listener, addresses.is_some(), conflict, unbound, generation)
+    };
+    listeners.iter().enumerate().map(of).collect()
+}
+
+fn status(
+    listener: &GatewayListener,
+    accepted: bool,
+    conflict: Option<&Conflict>,
+    unbound: Vec<(IpAddr, String)>,
+    generation: Option<i64>,
+) -> Listed {
+    let kinds: Vec<Value> = listener.kinds().iter().map(|kind| json!({"group": GROUP, "kind": kind.name()})).collect();
+    let resolved = Condition::of("ResolvedRefs", &listener.resolved, "ResolvedRefs", generation);
+    let valid = conflict.is_none() && listener.accepted.is_ok();
+    // What takes no route of any kind, or has no certificate, serves nothing.
+    let usable = valid && (listener.resolved.is_ok() || some_kinds(listener));
+    let conditions = match conflict {
+        Some(Conflict { reason, message, .. }) => vec![
+            Condition::new("Accepted", false, reason, message.as_str(), generation),
+            Condition::new("Conflicted", true, reason, message.as_str(), generation),
+            Condition::new("Programmed", false, reason, message.as_str(), generation),
+            resolved,
+        ],
+        None => {
+            let programmed = match unbound.first() {
+                _ if !accepted || !usable => {
+                    Condition::new("Programmed", false, "Invalid", "the listener or its Gateway is not valid", generation)
+                }
+                Some((_, why)) => Condition::new("Programmed", false, "PortUnavailable", why.as_str(), generation),
+                None => Condition::new("Programmed", true, "Programmed", "", generation),
+            };
+            vec![
+                Condition::of("Accepted", &listener.accepted, "Accepted", generation),
+                Condition::new("Conflicted", false, "NoConflicts", "", generation),
+                programmed,
+                resolved,
+            ]
+        }
+    };
+    let value = json!({"name": listener.name, "attachedRoutes": listener.routes, "supportedKinds": kinds, "conditions": conditions});
+    Listed { valid, usable, unbound, value }
+}
+
+/// Of several kinds of routes those that it can take are served.
+fn some_kinds(listener: &GatewayListener) -> bool {
+    listener.resolved.as_ref().is_err_and(|refusal| refusal.reason == "InvalidRouteKinds") && !listener.kinds().is_empty()
+}

@@ -1,0 +1,51 @@
+//! The status of a ListenerSet (GEP-1713).
+
+use serde_json::{Value, json};
+
+use super::{Circumstances, Condition, generation, listener};
+use crate::plan::{PlannedGateway, PlannedListenerSet, Refusal, Verdict};
+
+/// `parent`: its Gateway.
+pub(super) fn status(set: &PlannedListenerSet, parent: &PlannedGateway, circumstances: Circumstances<'_>) -> Value {
+    let generation = generation(&set.object);
+    let addresses = set.accepted.is_ok().then_some(parent.addresses.as_slice());
+    let listeners = listener::list(&set.listeners, addresses, circumstances, generation);
+    let usable = listeners.iter().filter(|listener| listener.usable).count();
+    let what = format!("{usable} of {} listeners are valid", listeners.len());
+    let (accepted, programmed) = match verdict(set, usable) {
+        Err(Refusal { reason, message }) => {
+            let not_programmed = if reason == "ParentNotAccepted" { "ParentNotProgrammed" } else { reason };
+            let message = if message.is_empty() { what } else { message };
+            let accepted = Condition::new("Accepted", false, reason, message.as_str(), generation);
+            (accepted, Condition::new("Programmed", false, not_programmed, message, generation))
+        }
+        Ok(()) => {
+            let all = usable == listeners.len();
+            let reason = if all { "Accepted" } else { "ListenersNotValid" };
+            let accepted = Condition::new("Accepted", true, reason, if all { String::new() } else { what }, generation);
+            let unbound = listeners.iter().find_map(|listener| listener.unbound.first());
+            let programmed = match (&parent.usable, unbound) {
+                (Err(Refusal { message, .. }), _) => {
+                    Condition::new("Programmed", false, "ParentNotProgrammed", message.as_str(), generation)
+                }
+                (Ok(()), Some((_, why))) => Condition::new("Programmed", false, "PortUnavailable", why.as_str(), generation),
+                (Ok(()), None) => Condition::new("Programmed", true, "Programmed", "", generation),
+            };
+            (accepted, programmed)
+        }
+    };
+    let listeners: Vec<Value> = listeners.into_iter().map(|listener| listener.value).collect();
+    json!({"conditions": [accepted, programmed], "listeners": listeners})
+}
+
+/// Whether it counts as attached to its Gateway.
+pub(super) fn is_attached(set: &PlannedListenerSet, circumstances: Circumstances<'_>) -> bool {
+    let listeners = listener::list(&set.listeners, None, circumstances, None);
+    verdict(set, listeners.iter().filter(|listener| listener.usable).count()).is_ok()
+}
+
+/// Whether it is accepted: so it is if one of its listeners can be used.
+fn verdict(set: &PlannedListenerSet, usable: usize) -> Verdict {
+    set.accepted.clone()?;
+    if usable == 0 { Err(Refusal { reason: "ListenersNotValid", message: String::new() }) } else { Ok(()) }
+}
