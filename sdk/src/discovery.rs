@@ -76,6 +76,11 @@ pub trait Discovery: Sized + 'static {
         let _ = object;
     }
 
+    /// Takes out of a Service what the plugin has read in [`Discovery::open`] and looks at no more, before it is kept: there may be thousands.
+    fn trim_service(service: &mut Service) {
+        let _ = service;
+    }
+
     /// Of which services it can be that a change of this object [concerns](Discovery::concerns) them. A closer answer saves asking all the others,
     /// which may be thousands.
     fn concerned(object: &Object) -> Concerned {
@@ -142,7 +147,7 @@ pub struct Service {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The whole Service.
+    /// The whole Service, or what [`Discovery::trim_service`] has left of it.
     pub object: Value,
 }
 

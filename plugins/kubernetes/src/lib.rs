@@ -5,6 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use sluicegate_sdk::{Concerned, Discovery, Object, Objects, PublishedEndpoint, Service};
 
 mod pods;
@@ -34,6 +35,11 @@ impl Discovery for Kubernetes {
 
     fn trim(object: &mut Object) {
         trim::trim(object);
+    }
+
+    fn trim_service(service: &mut Service) {
+        // What counts is in `service::Spec`.
+        service.object = Value::Null;
     }
 
     fn concerned(object: &Object) -> Concerned {

@@ -31,16 +31,16 @@ pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Op
     // By (port name, address, port): one endpoint may stand in two slices while it is moved between them.
     let mut endpoints: BTreeMap<(String, IpAddr, u16), PublishedEndpoint> = BTreeMap::new();
     for slice in objects.labelled("EndpointSlice", &service.namespace, &[(SERVICE_NAME, &*service.name)]) {
-        let slice = &slice.value;
-        let Some(family) = slice["addressType"].as_str().and_then(Family::named) else { continue };
-        if slice["metadata"]["labels"].get(HEADLESS).is_some() {
+        if slice.value["metadata"]["labels"].get(HEADLESS).is_some() {
             continue;
         }
+        let slice = trim::said(&slice.value);
+        let Some(family) = slice["addressType"].as_str().and_then(Family::named) else { continue };
         joined = true;
         if !spec.families.contains(&family) {
             continue;
         }
-        for entry in &trim::endpoints(slice) {
+        for entry in items(&slice["endpoints"]) {
             // Only the first: the others are not defined to mean anything.
             let address = entry["addresses"][0].as_str().and_then(|address| address.parse::<IpAddr>().ok());
             let Some(address) = address.filter(|address| Family::of(address) == family) else { continue };

@@ -1,6 +1,6 @@
 //! What is kept of objects: of a slice and of a Pod most says nothing about endpoints, and a plugin's memory is limited.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sluicegate_sdk::Object;
 
 use crate::pods::{LAST_APPLIED, LONGEST_ANNOTATION};
@@ -20,19 +20,22 @@ pub(crate) fn trim(object: &mut Object) {
     }
 }
 
-/// The endpoints of a slice that was trimmed.
-pub(crate) fn endpoints(slice: &Value) -> Vec<Value> {
-    slice["endpoints"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+/// What a slice that was trimmed says: `addressType`, `endpoints` and `ports`.
+pub(crate) fn said(slice: &Value) -> Value {
+    slice[SAID].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// The field that a trimmed slice has what it says in.
+const SAID: &str = "said";
+
+/// As text it takes a tenth of what its values take, and is read again only when its Service's endpoints are asked for.
 fn slice(slice: &mut Value) {
-    only(Some(slice), &["metadata", "addressType", "endpoints", "ports"]);
-    only(slice.get_mut("metadata"), &["labels"]);
-    only(slice.pointer_mut("/metadata/labels"), &[SERVICE_NAME, HEADLESS]);
-    // As text a list takes a tenth of what its values take, and is read again only when its Service's endpoints are asked for.
-    if let Some(endpoints) = slice.get_mut("endpoints").filter(|endpoints| endpoints.is_array()) {
-        *endpoints = Value::String(endpoints.to_string());
-    }
+    let mut said = std::mem::take(slice);
+    only(Some(&mut said), &["metadata", "addressType", "endpoints", "ports"]);
+    let mut metadata = said.as_object_mut().and_then(|all| all.remove("metadata")).unwrap_or_default();
+    only(Some(&mut metadata), &["labels"]);
+    only(metadata.get_mut("labels"), &[SERVICE_NAME, HEADLESS]);
+    *slice = json!({"metadata": metadata, SAID: said.to_string()});
 }
 
 fn pod(pod: &mut Value) {
