@@ -24,7 +24,7 @@ fn resident() -> usize {
 fn memory_comes_back_after_every_bomb() {
     let limits = Limits { memory: 16 << 20, deadline: Duration::from_millis(500), ..Limits::default() };
     let endpoints = vec![Endpoint::new(([127, 0, 0, 1], 80).into())];
-    let pool = Arc::new(Pool { id: unique(), version: unique(), endpoints, draining: vec![], panic: false, empty: None });
+    let pool = Arc::new(Pool { id: unique(), version: unique(), endpoints: endpoints.into(), draining: vec![], panic: false, empty: None });
     // It writes to each page: what is not written to is not resident.
     let memory = "(local $at i32) (drop (memory.grow (i32.const 200)))
         (loop (i32.store (local.get $at) (i32.const 1)) (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4096))) (i32.const 13000000)))) unreachable";

@@ -8,8 +8,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sluicegate_model::discovery::{DiscoveryGeneration, Event, Events, FoundEndpoint, Key, Publications, Publisher, Running, Silent};
+use sluicegate_model::discovery::{
+    DiscoveryGeneration, Event, Events, FoundAddress, FoundEndpoint, Key, Publications, Publisher, Running, Silent,
+};
 use sluicegate_model::plugin::{Generation, Limits, PluginError, PluginKind, Stage};
+use sluicegate_model::pool::About;
 use sluicegate_model::route::{ListenerInfo, RouteTable};
 use wasmtime::component::{Component, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
@@ -388,24 +391,39 @@ fn lower(event: Event, kinds: &[String]) -> Option<objects::Event> {
     })
 }
 
-/// An endpoint of the contract as the gateway has it.
-fn raise(endpoint: publishing::Endpoint) -> FoundEndpoint {
-    let publishing::Endpoint {
-        address,
-        port,
-        port_name,
-        ready,
-        serving,
-        terminating,
-        weight,
-        zone,
-        node,
-        hint_zones,
-        hint_nodes,
-        labels,
-        annotations,
-    } = endpoint;
-    FoundEndpoint { address, port, port_name, ready, serving, terminating, weight, zone, node, hint_zones, hint_nodes, labels, annotations }
+/// Turns endpoints of the contract into the gateway's. What one has in common with the one before is shared: they mostly differ in their addresses alone.
+struct Raised {
+    about: Arc<About>,
+    port_name: Option<Arc<str>>,
+}
+
+impl Raised {
+    fn raise(&mut self, endpoint: publishing::Endpoint) -> FoundEndpoint {
+        let publishing::Endpoint {
+            address,
+            port,
+            port_name,
+            ready,
+            serving,
+            terminating,
+            weight,
+            zone,
+            node,
+            hint_zones,
+            hint_nodes,
+            labels,
+            annotations,
+        } = endpoint;
+        let about = About { zone, node, hint_zones, hint_nodes, labels, annotations };
+        if *self.about != about {
+            self.about = Arc::new(about);
+        }
+        if self.port_name.as_deref() != port_name.as_deref() {
+            self.port_name = port_name.map(Arc::from);
+        }
+        let (address, port_name, about) = (FoundAddress::new(address), self.port_name.clone(), self.about.clone());
+        FoundEndpoint { address, port, port_name, ready, serving, terminating, weight, about }
+    }
 }
 
 impl publishing::Host for DiscoveryState {
@@ -415,7 +433,11 @@ impl publishing::Host for DiscoveryState {
             let reason = format!("published {} endpoints, more than {MAX_ENDPOINTS}", endpoints.len());
             return self.push(key, Err(reason));
         }
-        self.push(key, Ok(endpoints.into_iter().map(raise).collect()))
+        let mut raised = Raised { about: About::nothing(), port_name: None };
+        // Not in place of the contract's, which take three times the memory.
+        let mut found = Vec::with_capacity(endpoints.len());
+        found.extend(endpoints.into_iter().map(|endpoint| raised.raise(endpoint)));
+        self.push(key, Ok(found))
     }
 
     fn fail(&mut self, target: objects::Key, reason: String) -> wasmtime::Result<()> {

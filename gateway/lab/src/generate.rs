@@ -56,7 +56,7 @@ pub fn address(index: usize) -> SocketAddr {
 /// A pool of these, under an id of its own or that of the pool it follows.
 pub fn pool(id: u64, endpoints: Vec<Endpoint>) -> Arc<Pool> {
     let empty = endpoints.is_empty().then_some(EmptyReason::NoEndpoints);
-    Arc::new(Pool { id, version: unique(), endpoints, draining: Vec::new(), panic: false, empty })
+    Arc::new(Pool { id, version: unique(), endpoints: endpoints.into(), draining: Vec::new(), panic: false, empty })
 }
 
 /// Plain pools: so many endpoints of one weight.

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::plugin::{Generation, PluginError};
+use crate::pool::About;
 
 /// What a plugin may publish between two waits for events, and what may wait for control, in bytes: endpoints, their texts and their targets' names.
 pub const MAX_PUBLISHED: usize = 128 << 20;
@@ -95,15 +97,15 @@ pub enum Event {
     Synced,
 }
 
-/// An endpoint, as a plugin publishes it.
+/// An endpoint, as a plugin publishes it. There are 100,000 of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundEndpoint {
-    /// An IP address, without a port.
-    pub address: String,
+    /// Its address, without a port.
+    pub address: FoundAddress,
     /// Its port.
     pub port: u16,
     /// The name of the service port that it serves; without one it serves all of them.
-    pub port_name: Option<String>,
+    pub port_name: Option<Arc<str>>,
     /// It takes new connections.
     pub ready: bool,
     /// It answers, be it only what it has begun.
@@ -112,18 +114,40 @@ pub struct FoundEndpoint {
     pub terminating: bool,
     /// Its share of the traffic, beside those of the others.
     pub weight: u32,
-    /// The zone that it stands in.
-    pub zone: Option<String>,
-    /// The node that it runs on.
-    pub node: Option<String>,
-    /// The zones whose clients it is meant for.
-    pub hint_zones: Vec<String>,
-    /// The nodes whose clients it is meant for.
-    pub hint_nodes: Vec<String>,
-    /// Labels, which balancers may read.
-    pub labels: Vec<(String, String)>,
-    /// Annotations, which balancers may read.
-    pub annotations: Vec<(String, String)>,
+    /// What else is known of it, which is mostly the same of many.
+    pub about: Arc<About>,
+}
+
+impl FoundEndpoint {
+    /// A ready one of weight 1, for all ports, of which nothing else is known.
+    pub fn new(address: &str, port: u16) -> Self {
+        Self {
+            address: FoundAddress::new(address.to_owned()),
+            port,
+            port_name: None,
+            ready: true,
+            serving: true,
+            terminating: false,
+            weight: 1,
+            about: About::nothing(),
+        }
+    }
+}
+
+/// What a plugin gives as an endpoint's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundAddress {
+    /// It is one.
+    Ip(IpAddr),
+    /// It is none: the plugin's own words.
+    Other(Box<str>),
+}
+
+impl FoundAddress {
+    /// Of a plugin's text.
+    pub fn new(text: String) -> Self {
+        text.parse().map_or_else(|_| Self::Other(text.into()), Self::Ip)
+    }
 }
 
 /// What a discovery task found for a target.
@@ -195,16 +219,23 @@ impl Publications {
     }
 }
 
-/// What endpoints take in memory, in bytes.
+/// What endpoints take in memory, in bytes. What one shares with the one before it is counted once.
 pub fn weigh(endpoints: &[FoundEndpoint]) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();
     let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(k, v)| 2 * size_of::<String>() + k.len() + v.len()).sum::<usize>();
-    let one = |e: &FoundEndpoint| {
-        let names = e.address.len() + text(&e.port_name) + text(&e.zone) + text(&e.node);
-        size_of::<FoundEndpoint>() + names + texts(&e.hint_zones) + texts(&e.hint_nodes) + pairs(&e.labels) + pairs(&e.annotations)
+    let about = |a: &About| {
+        let names = size_of::<About>() + text(&a.zone) + text(&a.node);
+        names + texts(&a.hint_zones) + texts(&a.hint_nodes) + pairs(&a.labels) + pairs(&a.annotations)
     };
-    endpoints.iter().map(one).sum()
+    let one = |e: &FoundEndpoint, before: Option<&FoundEndpoint>| {
+        let address = if let FoundAddress::Other(words) = &e.address { words.len() } else { 0 };
+        let shared = before.is_some_and(|before| Arc::ptr_eq(&before.about, &e.about));
+        let name = e.port_name.as_ref().filter(|name| !before.is_some_and(|b| b.port_name.as_ref().is_some_and(|n| Arc::ptr_eq(n, name))));
+        size_of::<FoundEndpoint>() + address + name.map_or(0, |name| name.len()) + if shared { 0 } else { about(&e.about) }
+    };
+    let before = std::iter::once(None).chain(endpoints.iter().map(Some));
+    endpoints.iter().zip(before).map(|(e, before)| one(e, before)).sum()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod service;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -152,7 +152,8 @@ pub struct EndpointHealth {
     reached: Results,
     /// Of what it served, in microseconds.
     latency: AtomicU64,
-    detail: Mutex<Detail>,
+    /// None: nothing. Boxed, as there is mostly nothing to say.
+    detail: Mutex<Option<Box<Detail>>>,
 }
 
 /// Exchanges of an interval.
@@ -163,7 +164,7 @@ struct Results {
 }
 
 /// For those who look; never read on a request's path.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
     /// What the last failed probe saw, or what the ejection was for.
     pub why: String,
@@ -266,8 +267,16 @@ impl EndpointHealth {
     }
 
     /// What there is to say of it.
-    pub fn detail(&self) -> MutexGuard<'_, Detail> {
-        self.detail.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn detail(&self) -> Detail {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned().unwrap_or_default()
+    }
+
+    /// Changes what there is to say of it.
+    pub fn tell(&self, change: impl FnOnce(&mut Detail)) {
+        let mut told = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut detail = told.take().unwrap_or_default();
+        change(&mut detail);
+        *told = (*detail != Detail::default()).then_some(detail);
     }
 
     /// What was counted since the last call.

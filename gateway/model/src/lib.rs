@@ -15,6 +15,7 @@ pub mod family;
 pub mod fault;
 pub mod fields;
 pub mod health;
+pub mod lazy;
 pub mod limiter;
 pub mod native;
 pub mod operate;

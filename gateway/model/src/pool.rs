@@ -69,6 +69,14 @@ impl DerefMut for Endpoint {
 }
 
 impl Endpoint {
+    /// Whether another one is the same in all, so that either may stand for both.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.address == other.address
+            && (self.ready, self.serving, self.terminating, self.weight) == (other.ready, other.serving, other.terminating, other.weight)
+            && (Arc::ptr_eq(&self.about, &other.about) || self.about == other.about)
+            && Arc::ptr_eq(&self.stats, &other.stats)
+    }
+
     /// A ready one of weight 1, of which nothing else is known.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, ready: true, serving: true, terminating: false, weight: 1, about: About::nothing(), stats: Arc::default() }
@@ -101,8 +109,9 @@ pub struct Pool {
     pub id: u64,
     /// Changes, process-wide unique, whenever `endpoints` does.
     pub version: u64,
-    /// Those that may be picked, sorted by address. Weights are what counts now: of an endpoint that warms up, a share of its own.
-    pub endpoints: Vec<Endpoint>,
+    /// Those that may be picked, sorted by address. Weights are what counts now: of an endpoint that warms up, a share of its own. Mostly these are all
+    /// that there are, and then it is one list for both.
+    pub endpoints: Arc<[Endpoint]>,
     /// Those that are not picked any more but still answer, in the same order: UDP flows stay with them (SERVICE-SEMANTICS §12).
     pub draining: Vec<SocketAddr>,
     /// So few endpoints are healthy that the others are in it too.
@@ -162,7 +171,7 @@ impl Pool {
         let mut draining: Vec<SocketAddr> = all.iter().filter(|e| e.serving && e.terminating).map(|e| e.address).collect();
         draining.retain(|address| endpoints.binary_search_by_key(address, |e| e.address).is_err());
         draining.sort_unstable();
-        Self { id, version: unique(), empty: endpoints.is_empty().then_some(empty), endpoints, draining, panic }
+        Self { id, version: unique(), empty: endpoints.is_empty().then_some(empty), endpoints: endpoints.into(), draining, panic }
     }
 }
 
@@ -265,7 +274,8 @@ mod tests {
     /// There are 100,000 of them, each in the list of all and in up to two pools.
     #[test]
     fn an_endpoint_is_small_and_what_is_known_of_many_is_held_once() {
-        assert!(size_of::<Endpoint>() <= 64, "{}", size_of::<Endpoint>());
+        assert!(size_of::<Endpoint>() <= 56, "{}", size_of::<Endpoint>());
+        assert!(size_of::<EndpointStats>() <= 96, "{}", size_of::<EndpointStats>());
         let (mut a, b) = (Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 80))), Endpoint::new(SocketAddr::from(([10, 0, 0, 2], 80))));
         assert!(Arc::ptr_eq(&a.about, &b.about));
         a.zone = Some("z".to_owned());

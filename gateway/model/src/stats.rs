@@ -20,11 +20,12 @@ pub use words::{ByWord, MOST_WORDS};
 
 use crate::counters::Counters;
 use crate::health::{Condition, EndpointHealth, Outcome, ServiceHealth};
+use crate::lazy::Lazy;
 use crate::settings::Passive;
 use crate::slots::Slots;
 use crate::writer::LogStats;
 
-/// What the host knows of one endpoint, for balancers.
+/// What the host knows of one endpoint, for balancers. There are 100,000 of them.
 #[derive(Debug)]
 pub struct EndpointStats {
     in_flight: AtomicU32,
@@ -34,7 +35,7 @@ pub struct EndpointStats {
     /// Picks that went to this endpoint.
     pub picks: AtomicU64,
     /// Connections to it; counted while a breaker limits them.
-    pub connections: Arc<Slots>,
+    pub connections: Lazy<Slots>,
     /// Whether it is used.
     pub health: EndpointHealth,
 }
@@ -46,7 +47,7 @@ impl Default for EndpointStats {
             latency_us: AtomicU32::new(0),
             success: AtomicU32::new(1 << 16),
             picks: AtomicU64::new(0),
-            connections: Arc::default(),
+            connections: Lazy::default(),
             health: EndpointHealth::default(),
         }
     }
@@ -160,7 +161,7 @@ pub struct ServiceStats {
     /// TLS handshakes with endpoints that failed.
     pub tls_failures: AtomicU64,
     /// Of a UDP port.
-    pub udp: UdpStats,
+    pub udp: Lazy<UdpStats>,
     /// Of its endpoints together.
     pub health: ServiceHealth,
 }
@@ -189,11 +190,11 @@ impl ServiceStats {
 #[derive(Debug, Default)]
 pub struct ServiceLoad {
     /// Connections to endpoints, idle ones too.
-    pub connections: Arc<Slots>,
+    pub connections: Lazy<Slots>,
     /// Exchanges.
-    pub requests: Arc<Slots>,
+    pub requests: Lazy<Slots>,
     /// Tries after the first.
-    pub retries: Arc<Slots>,
+    pub retries: Lazy<Slots>,
 }
 
 /// What became of exchanges that wanted another try.

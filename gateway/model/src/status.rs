@@ -261,7 +261,7 @@ impl Endpoint {
             Condition::Healthy => ("ready", None),
             Condition::Warming => ("warming", Some(format!("takes {} % of its weight", health.share()))),
             Condition::Pending => ("pending", Some("its first probe is not back".to_owned())),
-            Condition::Unhealthy => ("unhealthy", Some(health.detail().why.clone())),
+            Condition::Unhealthy => ("unhealthy", Some(health.detail().why)),
             Condition::Ejected => {
                 let until = health.detail().until;
                 let rest = until.map(|until| until.saturating_duration_since(Instant::now()).as_secs());

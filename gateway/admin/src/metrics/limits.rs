@@ -88,8 +88,11 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: 
     family(e, "service_rate_limit_evictions", "Buckets of the service's rate limits given to another client while in use", evicted)?;
     let load = ports().flat_map(|(labels, stats)| {
         let slots = [("connections", &stats.load.connections), ("requests", &stats.load.requests), ("retries", &stats.load.retries)];
-        let used = slots.map(|(what, slots)| (and(labels.clone(), "what", what), ConstGauge::new(i64::from(slots.used()))));
-        let waiting = (and(labels.clone(), "what", "pending"), ConstGauge::new(i64::from(stats.load.connections.waiting())));
+        let used = slots.map(|(what, slots)| {
+            (and(labels.clone(), "what", what), ConstGauge::new(slots.get().map_or(0, |slots| i64::from(slots.used()))))
+        });
+        let waiting = stats.load.connections.get().map_or(0, |slots| i64::from(slots.waiting()));
+        let waiting = (and(labels.clone(), "what", "pending"), ConstGauge::new(waiting));
         used.into_iter().chain([waiting]).collect::<Vec<_>>()
     });
     family(e, "service_load", "What is under way where a breaker or a budget counts it", load)

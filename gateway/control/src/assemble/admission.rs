@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate_config::plan::{LoopbackEndpoints, Plan, PlannedPort};
 use sluicegate_model::address::{Special, is_local, reaches, special, spellings};
-use sluicegate_model::discovery::FoundEndpoint;
+use sluicegate_model::discovery::{FoundAddress, FoundEndpoint};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::route::Protocol;
 
@@ -168,7 +168,8 @@ impl Admission {
 
     /// The address of an endpoint that a plugin published for a port of this protocol, or why it is not let in.
     pub(crate) fn admit(&mut self, found: &FoundEndpoint, plugin: &str, protocol: Protocol) -> Result<SocketAddr, Refusal> {
-        let ip = found.address.parse::<IpAddr>().map_err(|_| Refusal::NoAddress)?.to_canonical();
+        let FoundAddress::Ip(ip) = &found.address else { return Err(Refusal::NoAddress) };
+        let ip = ip.to_canonical();
         if found.port == 0 {
             return Err(Refusal::NoPort);
         }
@@ -196,14 +197,11 @@ impl Refused {
     }
 
     pub(crate) fn add(&mut self, found: &FoundEndpoint, why: Refusal) {
-        let shown = |found: &FoundEndpoint| {
-            let end = (0..=found.address.len().min(SHOWN)).rev().find(|end| found.address.is_char_boundary(*end));
-            let address = &found.address[..end.unwrap_or(0)];
-            match why {
-                // A plugin's own words.
-                Refusal::NoAddress => format!("{address:?}"),
-                _ if address.contains(':') => format!("[{address}]:{}", found.port),
-                _ => format!("{address}:{}", found.port),
+        let shown = |found: &FoundEndpoint| match &found.address {
+            FoundAddress::Ip(ip) => SocketAddr::new(*ip, found.port).to_string(),
+            FoundAddress::Other(words) => {
+                let end = (0..=words.len().min(SHOWN)).rev().find(|end| words.is_char_boundary(*end));
+                format!("{:?}", &words[..end.unwrap_or(0)])
             }
         };
         match self.0.get_mut(&why) {
@@ -241,24 +239,6 @@ impl Refused {
 mod tests {
     use super::*;
 
-    fn endpoint(address: &str, port: u16) -> FoundEndpoint {
-        FoundEndpoint {
-            address: address.to_owned(),
-            port,
-            port_name: None,
-            ready: true,
-            serving: true,
-            terminating: false,
-            weight: 1,
-            zone: None,
-            node: None,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            labels: Vec::new(),
-            annotations: Vec::new(),
-        }
-    }
-
     fn admission() -> Admission {
         let mut admission = Admission::default();
         let own = [(Protocol::Tcp, "127.0.0.1:9901"), (Protocol::Tcp, "0.0.0.0:30080"), (Protocol::Udp, "127.96.0.1:53")];
@@ -281,16 +261,16 @@ mod tests {
             ("::1", 30080, Protocol::Tcp),
             ("127.96.0.1", 53, Protocol::Udp),
         ] {
-            let refused = admission.admit(&endpoint(address, port), "trusted", protocol);
+            let refused = admission.admit(&FoundEndpoint::new(address, port), "trusted", protocol);
             assert_eq!(refused, Err(Refusal::Own("x".into())), "{address}:{port}");
         }
-        assert!(admission.admit(&endpoint("127.96.0.1", 53), "trusted", Protocol::Tcp).is_ok(), "another protocol");
+        assert!(admission.admit(&FoundEndpoint::new("127.96.0.1", 53), "trusted", Protocol::Tcp).is_ok(), "another protocol");
     }
 
     #[test]
     fn loopback_is_for_those_who_may_and_other_special_addresses_for_nobody() {
         let mut admission = admission();
-        let mut admit = |address, plugin| admission.admit(&endpoint(address, 80), plugin, Protocol::Tcp).err();
+        let mut admit = |address, plugin| admission.admit(&FoundEndpoint::new(address, 80), plugin, Protocol::Tcp).err();
         assert_eq!(admit("127.0.0.1", "trusted"), None);
         assert_eq!(admit("127.0.0.1", "other"), Some(Refusal::Special(Special::Loopback)));
         assert_eq!(admit("169.254.169.254", "trusted"), Some(Refusal::Special(Special::Metadata)));
@@ -302,8 +282,9 @@ mod tests {
     #[test]
     fn many_that_are_refused_for_one_reason_are_one() {
         let mut refused = Refused::default();
-        (0..1000).for_each(|i| refused.add(&endpoint(&format!("169.254.0.{}", i % 256), 80), Refusal::Special(Special::LinkLocal)));
-        refused.add(&endpoint(&"\u{1b}é".repeat(100), 80), Refusal::NoAddress);
+        (0..1000)
+            .for_each(|i| refused.add(&FoundEndpoint::new(&format!("169.254.0.{}", i % 256), 80), Refusal::Special(Special::LinkLocal)));
+        refused.add(&FoundEndpoint::new(&"\u{1b}é".repeat(100), 80), Refusal::NoAddress);
         let all: Vec<_> = refused.0.iter().collect();
         assert_eq!(all[1], (&Refusal::Special(Special::LinkLocal), &("169.254.0.0:80".to_owned(), 1000)));
         assert!(all[0].1.0.starts_with("\"\\u{1b}é") && all[0].1.0.len() < 300, "{:?}", all[0]);

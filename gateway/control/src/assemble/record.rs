@@ -14,7 +14,7 @@ use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::limiter::Limiter;
 use sluicegate_model::plugin::{BalancerGeneration, hash_bytes};
-use sluicegate_model::pool::{About, Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
+use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{Affinity, ServiceIndex, ServicePort};
 use sluicegate_model::stats::{EndpointStats, ServiceStats};
@@ -72,7 +72,8 @@ pub(super) struct Record {
     /// Whether its endpoints' health is watched.
     pub(super) watched: bool,
     pub(super) selection: Selection,
-    endpoints: HashMap<SocketAddr, Arc<EndpointStats>>,
+    /// Statistics of endpoints that are there no more, as long as somebody else has them: an exchange that still runs, or a pool that workers still have.
+    left: HashMap<SocketAddr, Arc<EndpointStats>>,
     pools: Vec<Kept>,
     affinity: Option<Arc<Affinity>>,
     limiter: Option<Arc<Limiter>>,
@@ -95,7 +96,7 @@ impl Record {
             entry: None,
             watched: false,
             selection,
-            endpoints: HashMap::new(),
+            left: HashMap::new(),
             pools: Vec::new(),
             affinity: None,
             limiter: None,
@@ -112,24 +113,11 @@ impl Record {
         admission: &mut Admission,
         faults: &mut Vec<Fault>,
     ) {
-        let mut all = Vec::with_capacity(found.len());
-        // Endpoints of one Service mostly differ in their addresses alone.
-        let mut last = About::nothing();
-        let mut about = |e: &FoundEndpoint| {
-            if !is_about(&last, e) {
-                last = Arc::new(About {
-                    zone: e.zone.clone(),
-                    node: e.node.clone(),
-                    hint_zones: e.hint_zones.clone(),
-                    hint_nodes: e.hint_nodes.clone(),
-                    labels: e.labels.clone(),
-                    annotations: e.annotations.clone(),
-                });
-            }
-            last.clone()
-        };
+        let mut all: Vec<Endpoint> = Vec::with_capacity(found.len());
+        let mut known = std::mem::take(&mut self.left);
+        known.extend(self.all.iter().map(|e| (e.address, e.stats.clone())));
         let mut refused = Refused::default();
-        for e in found.iter().filter(|e| e.port_name.as_ref().is_none_or(|name| *name == port.name)) {
+        for e in found.iter().filter(|e| e.port_name.as_ref().is_none_or(|name| **name == *port.name)) {
             let address = match admission.admit(e, &port.discovery.plugin, protocol) {
                 Ok(address) => address,
                 Err(why) => {
@@ -137,7 +125,7 @@ impl Record {
                     continue;
                 }
             };
-            let stats = self.endpoints.entry(address).or_insert_with(|| {
+            let stats = known.entry(address).or_insert_with(|| {
                 let stats = Arc::<EndpointStats>::default();
                 self.stats.picks.join(stats.clone());
                 stats
@@ -148,13 +136,20 @@ impl Record {
                 serving: e.serving,
                 terminating: e.terminating,
                 weight: e.weight,
-                about: about(e),
+                about: e.about.clone(),
                 stats: stats.clone(),
             });
         }
         self.refused = !refused.is_empty();
         faults.extend(refused.faults(port));
-        self.all = all.into();
+        // What is the same is the same list, which the pools share.
+        if all.len() != self.all.len() || !all.iter().zip(&*self.all).all(|(now, before)| now.is_same(before)) {
+            self.all = all.into();
+        }
+        self.all.iter().for_each(|e| _ = known.remove(&e.address));
+        if !known.is_empty() {
+            self.left = known;
+        }
     }
 
     /// Where it stands, by the indices of its families.
@@ -236,7 +231,10 @@ impl Record {
             });
         }
         // Here, in its service's sum, and elsewhere.
-        self.endpoints.retain(|_, stats| Arc::strong_count(stats) > 2);
+        self.left.retain(|_, stats| Arc::strong_count(stats) > 2);
+        if self.left.is_empty() {
+            self.left = HashMap::new();
+        }
         let panic = made.iter().any(|port| port.internal.panic || port.external.panic);
         say_panic(&port.service, panic, self.selection.panic_threshold, &self.stats);
         made
@@ -263,14 +261,17 @@ impl Record {
             some = self.all.iter().filter(|e| of_family(e)).cloned().collect();
             &some
         };
-        let pool = Pool::select(id, all, policy, self.selection.distribution, here, self.selection.panic_threshold);
+        let mut pool = Pool::select(id, all, policy, self.selection.distribution, here, self.selection.panic_threshold);
+        if pool.endpoints.len() == self.all.len() && pool.endpoints.iter().zip(&*self.all).all(|(a, b)| a.is_same(b)) {
+            pool.endpoints = self.all.clone();
+        }
         let pool = match known {
             Some(known)
                 if known.empty == pool.empty
                     && known.draining == pool.draining
                     && known.panic == pool.panic
                     && known.endpoints.len() == pool.endpoints.len()
-                    && known.endpoints.iter().zip(&pool.endpoints).all(|(a, b)| same(a, b)) =>
+                    && known.endpoints.iter().zip(&*pool.endpoints).all(|(a, b)| same(a, b)) =>
             {
                 known
             }
@@ -303,15 +304,6 @@ impl Record {
 fn kept_as(port: &PlannedPort, secondary: Option<IpFamily>, config: &str) -> Arc<str> {
     let family = secondary.map(|family| format!(" {family}")).unwrap_or_default();
     format!("{}/{}{family} {:016x}", port.service, port.protocol, hash_bytes(config.as_bytes())).into()
-}
-
-fn is_about(about: &About, e: &FoundEndpoint) -> bool {
-    about.zone == e.zone
-        && about.node == e.node
-        && about.hint_zones == e.hint_zones
-        && about.hint_nodes == e.hint_nodes
-        && about.labels == e.labels
-        && about.annotations == e.annotations
 }
 
 fn same(a: &Endpoint, b: &Endpoint) -> bool {

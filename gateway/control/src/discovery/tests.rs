@@ -61,7 +61,7 @@ impl DiscoveryGeneration for Native {
                                 return PluginError { plugin: "native".into(), stage: Stage::Run, reason };
                             }
                             "fail" => Err("nobody is there".to_owned()),
-                            count => Ok((0..count.parse().expect("a number")).map(endpoint).collect()),
+                            count => Ok((0..count.parse().expect("a number")).map(|port| FoundEndpoint::new("192.0.2.1", port)).collect()),
                         };
                         found.push(key, answer).expect("room");
                     }
@@ -75,24 +75,6 @@ impl DiscoveryGeneration for Native {
                 }
             }
         })
-    }
-}
-
-fn endpoint(port: u16) -> FoundEndpoint {
-    FoundEndpoint {
-        address: "192.0.2.1".to_owned(),
-        port,
-        port_name: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        weight: 1,
-        zone: None,
-        node: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        labels: Vec::new(),
-        annotations: Vec::new(),
     }
 }
 

@@ -26,7 +26,7 @@ impl Member {
         health.set_checked(Checked::Passing);
         health.readmit();
         health.set_share(100);
-        *health.detail() = Default::default();
+        health.tell(|detail| *detail = Default::default());
     }
 }
 

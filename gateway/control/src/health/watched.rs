@@ -143,7 +143,7 @@ impl Watched {
         if let Err(failure) = result
             && after == Checked::Failing
         {
-            failure.why.clone_into(&mut member.stats.health.detail().why);
+            member.stats.health.tell(|detail| failure.why.clone_into(&mut detail.why));
         }
         if after == before {
             return;
@@ -153,7 +153,7 @@ impl Watched {
         match result {
             Err(failure) => lines.bad(Named(service, address), "the endpoint is unhealthy", &failure.why),
             Ok(()) => {
-                member.stats.health.detail().why.clear();
+                member.stats.health.tell(|detail| detail.why.clear());
                 lines.good(
                     Named(service, address),
                     if before == Checked::Pending { "the endpoint joins" } else { "the endpoint is healthy again" },
@@ -209,7 +209,7 @@ impl Watched {
         for (address, member) in &mut self.members {
             let Some(reason) = member.stats.health.ejected_for().filter(|_| member.ejections.until.is_none()) else { continue };
             let lasts = member.ejections.begin(rules, now);
-            member.stats.health.detail().until = member.ejections.until;
+            member.stats.health.tell(|detail| detail.until = member.ejections.until);
             self.ejected.push(*address);
             self.changed = true;
             lines.bad(Named(service, *address), "the endpoint is ejected", format_args!("{reason}, for {lasts:?}"));
@@ -227,7 +227,7 @@ impl Watched {
             }
             member.ejections.end(now);
             member.stats.health.readmit();
-            member.stats.health.detail().until = None;
+            member.stats.health.tell(|detail| detail.until = None);
             if let Some(slow) = slow {
                 warm(member, slow, now);
                 warming.push(*address);

@@ -307,7 +307,7 @@ impl Instance {
         // Without one, it failed before it was asked: there was no decision.
         if let Some(mut sample) = self.sampled.take() {
             if pool.endpoints.len() <= SMALL_POOL {
-                for (index, endpoint) in (0..).zip(&pool.endpoints) {
+                for (index, endpoint) in (0..).zip(&*pool.endpoints) {
                     sample.sight(index, || endpoint.stats.sight());
                 }
             }

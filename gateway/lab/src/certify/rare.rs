@@ -37,7 +37,7 @@ pub(super) fn check(asked: &mut Asked<'_>, picks: u64, demand: Fairness) -> Chec
     let mut counts = Counts::new(ENDPOINTS);
     let mut pool = ten;
     for _ in 0..picks / 20 / 100 {
-        pool = generate::pool(pool.id, pool.endpoints.clone());
+        pool = generate::pool(pool.id, pool.endpoints.to_vec());
         for _ in 0..100 {
             let context = asked.context(Hashed::Yes, 0);
             match asked.exchange(&pool, context) {

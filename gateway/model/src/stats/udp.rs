@@ -96,7 +96,7 @@ impl UdpDrop {
 
 impl UdpStats {
     /// Datagrams went nowhere.
-    pub fn drop(&self, why: UdpDrop, datagrams: usize) {
+    pub fn count_drop(&self, why: UdpDrop, datagrams: usize) {
         self.drops[why as usize].fetch_add(datagrams as u64, Ordering::Relaxed);
     }
 

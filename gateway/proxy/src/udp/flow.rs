@@ -262,7 +262,7 @@ fn answer(upstream: &Upstream, key: Key, listening: &Listening, stats: &ServiceS
     let sent = batch.send(listening.socket.as_raw_fd(), way, &datagrams, &stats.udp, UdpDrop::ClientSlow);
     stats.udp.sent_out(sent.datagrams, sent.bytes);
     upstream.bytes_out.set(upstream.bytes_out.get() + sent.bytes as u64);
-    stats.udp.drop(UdpDrop::Failed, sent.unreachable.len());
+    stats.udp.count_drop(UdpDrop::Failed, sent.unreachable.len());
     batch.datagrams = datagrams;
     upstream.asked.set(None);
 }

@@ -102,7 +102,7 @@ impl Forwarder<'_> {
                     // Its descriptor is free for the next one.
                     evicted.evicted();
                 }
-                service.stats.udp.drop(why, datagrams);
+                service.stats.udp.count_drop(why, datagrams);
                 false
             }
         }
@@ -181,7 +181,7 @@ impl Forwarder<'_> {
                 flow.upstream().refuse(&stats, self.shared);
                 refusals += 1;
                 if refusals > TRIES {
-                    stats.udp.drop(UdpDrop::Refused, left.len());
+                    stats.udp.count_drop(UdpDrop::Refused, left.len());
                     return;
                 }
                 // To another endpoint, or to this one again: what was refused is what it was sent before.

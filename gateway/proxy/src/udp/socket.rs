@@ -178,7 +178,7 @@ impl Batch {
                 Err(error) if is_unreachable(error) => break,
                 Ok(_) | Err(_) => (UdpDrop::Failed, 1),
             };
-            stats.drop(why, gone);
+            stats.count_drop(why, gone);
             left = &left[gone..];
         }
         Sent { datagrams, bytes, unreachable: left }
