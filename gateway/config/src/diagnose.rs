@@ -11,12 +11,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 
-use crate::object::{Body, Object, ObjectKey, warning};
+use crate::object::{Body, Object, ObjectKey, SERVICE_NAME, warning};
 use crate::objects::Objects;
 use crate::plan::{Plan, PlannedService};
-
-/// The label of EndpointSlices that names their Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The objects, found by what Services say of them.
 pub struct Diagnosis<'o> {
@@ -35,6 +32,7 @@ impl<'o> Diagnosis<'o> {
     /// Of these objects.
     pub fn new(objects: &'o Objects) -> Self {
         let slice = |o: &'o Arc<Object>| match &o.body {
+            Body::CheckedSlice(service) => Some((&*o.key.namespace, service.as_deref()?)),
             Body::EndpointSlice(slice) => Some((&*o.key.namespace, slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?.as_str())),
             _ => None,
         };
@@ -51,7 +49,7 @@ impl<'o> Diagnosis<'o> {
 
     /// All that is to be said, in the order of the plan.
     pub fn all(&self, plan: &Plan) -> Vec<Fault> {
-        let mut faults: Vec<Fault> = plan.services.iter().flat_map(|planned| self.service(planned)).collect();
+        let mut faults: Vec<Fault> = plan.services.values().flat_map(|planned| self.service(planned)).collect();
         listeners(plan, &mut faults);
         faults
     }

@@ -7,6 +7,7 @@
 mod compose;
 mod list;
 mod node;
+mod positions;
 mod scalar;
 mod split;
 
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use sluicegate_model::fault::{Fault, Place, Severity};
+
+use positions::Positions;
 
 /// Deeper nesting is refused.
 const MAX_DEPTH: usize = 64;
@@ -48,8 +51,7 @@ pub struct Document {
 pub struct Origin {
     file: Arc<PathBuf>,
     lines: Arc<Lines>,
-    /// Sorted by the field. There are many: a document in memory is mostly this.
-    positions: Box<[(Box<str>, (u32, u32))]>,
+    positions: Positions,
     start: Position,
     number: usize,
 }
@@ -83,7 +85,7 @@ impl Origin {
     pub fn place(&self, path: &str) -> Place {
         let mut path = path.trim_start_matches('.');
         let at = loop {
-            if let Some(found) = self.position(path).or_else(|| self.keyed(path)) {
+            if let Some(found) = self.positions.get(path).or_else(|| self.keyed(path)) {
                 break found;
             }
             // A key in brackets may have dots.
@@ -96,21 +98,16 @@ impl Origin {
         place(&self.file, &self.lines, at)
     }
 
-    fn position(&self, path: &str) -> Option<Position> {
-        let at = self.positions.binary_search_by(|(field, _)| (**field).cmp(path)).ok()?;
-        let (line, column) = self.positions[at].1;
-        Some((line as usize, column as usize))
-    }
-
     fn keyed(&self, path: &str) -> Option<Position> {
         let (map, key) = path.strip_suffix(']')?.split_once('[')?;
-        self.position(&format!("{map}.{key}"))
+        self.positions.get(&format!("{map}.{key}"))
     }
 
     /// The same without its fields' places, but that of its name: of objects that nothing is said of once they were checked.
     pub(crate) fn compact(&self) -> Self {
-        let name = self.positions.iter().filter(|(field, _)| **field == *"metadata.name").cloned();
-        Self { file: self.file.clone(), lines: self.lines.clone(), positions: name.collect(), start: self.start, number: self.number }
+        let name = self.positions.get("metadata.name").map(|at| ("metadata.name".to_owned(), at));
+        let positions = Positions::new(name);
+        Self { file: self.file.clone(), lines: self.lines.clone(), positions, start: self.start, number: self.number }
     }
 
     /// The file.
@@ -161,10 +158,7 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
             };
             let readings = composed.readings.into_iter().map(reading).collect();
             let start = composed.start;
-            let small = |(line, column): Position| (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX));
-            let positions = composed.positions.into_iter().map(|(field, at)| (field.into_boxed_str(), small(at)));
-            let mut positions: Box<[_]> = positions.collect();
-            positions.sort_unstable();
+            let positions = Positions::new(composed.positions);
             let origin = Origin { file: file.clone(), lines: lines.clone(), positions, start, number };
             parsed.documents.push(Document { value: composed.value, origin: Arc::new(origin), readings });
         }
@@ -177,7 +171,13 @@ pub fn given(name: &Path, value: Value) -> Parsed {
     let (file, lines) = (Arc::new(name.to_owned()), Arc::new(Lines::of("")));
     let document = |(number, composed): (usize, compose::Composed)| Document {
         value: composed.value,
-        origin: Arc::new(Origin { file: file.clone(), lines: lines.clone(), positions: Box::default(), start: composed.start, number }),
+        origin: Arc::new(Origin {
+            file: file.clone(),
+            lines: lines.clone(),
+            positions: Positions::default(),
+            start: composed.start,
+            number,
+        }),
         readings: Vec::new(),
     };
     let documents = list::items(compose::Composed::unplaced(value, (1, 1))).into_iter().enumerate().map(document).collect();

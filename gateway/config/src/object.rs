@@ -5,6 +5,7 @@ mod decode;
 mod defaults;
 mod given;
 mod go;
+mod key;
 mod l4_route;
 mod listener_set;
 mod misfit;
@@ -15,7 +16,6 @@ mod secret;
 mod skip;
 mod typed;
 
-use std::fmt;
 use std::sync::Arc;
 
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
@@ -33,32 +33,17 @@ use sluicegate_model::fault::{Fault, Severity};
 
 use crate::manifest::Origin;
 
+pub use compact::SERVICE_NAME;
 pub use decode::{Decoded, decode, decode_whole, plain};
 pub use gateway_api::apis::standard::gateways::Gateway;
 pub use given::Given;
 pub use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+pub use key::{Named, ObjectKey};
 pub use l4_route::L4Route;
 pub use listener_set::ListenerSet;
 pub use ours::{Backend, BackendTrafficPolicy, ClientTrafficPolicy, HttpRouteFilter, Plugin, SluicegateConfiguration};
 pub use secret::{Secret, TLS_TYPE};
 pub use skip::{foreign, skipped};
-
-/// What names an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey {
-    /// Its kind.
-    pub kind: String,
-    /// Its namespace; `default` unless given.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
-    }
-}
 
 /// One object.
 #[derive(Debug)]
@@ -82,6 +67,8 @@ pub enum Body {
     Node(Box<Node>),
     Namespace(Box<Namespace>),
     EndpointSlice(Box<EndpointSlice>),
+    /// An EndpointSlice that was checked: the Service that it names.
+    CheckedSlice(Option<Box<str>>),
     Deployment(Box<Deployment>),
     Secret(Box<Secret>),
     ConfigMap(Box<ConfigMap>),
@@ -104,7 +91,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// The object's metadata.
+    /// The object's metadata, unless there is none, or it was of no more use.
     pub fn metadata(&self) -> Option<&ObjectMeta> {
         Some(match self {
             Self::Service(object) => &object.metadata,
@@ -129,7 +116,7 @@ impl Body {
             Self::ClientTrafficPolicy(object) => &object.metadata,
             Self::Backend(object) => &object.metadata,
             Self::HttpRouteFilter(object) => &object.metadata,
-            Self::SluicegateConfiguration(_) => return None,
+            Self::CheckedSlice(_) | Self::SluicegateConfiguration(_) => return None,
         })
     }
 

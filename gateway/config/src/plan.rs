@@ -28,13 +28,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::fault::{Fault, Place};
 use sluicegate_model::plugin::{Limits, PluginKind};
 use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
 use sluicegate_model::rollout::Rollout;
 use sluicegate_model::route::{ListenerInfo, PortProtocol, Protocol, ServiceRef};
 use sluicegate_model::settings::{BackendSettings, ClientSettings, Rate};
-use sluicegate_model::snapshot::{AppProtocol, HashKey, Side};
+use sluicegate_model::snapshot::{AppProtocol, At, HashKey, Side};
 use sluicegate_model::tls::{Certificate, ServerSettings, UpstreamSettings};
 
 use crate::family::ServiceFamilies;
@@ -42,7 +43,7 @@ use crate::manifest::Origin;
 use crate::object::ours::FailurePolicy;
 use crate::object::{Object, ObjectKey};
 
-pub use addresses::Conflict;
+pub use addresses::{Conflict, Listens, Order};
 pub use allocations::Allocations;
 pub use gateways::{AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedGateway, PlannedListenerSet, is_own};
 pub use planner::{Delta, Planned, Planner, compile};
@@ -113,10 +114,10 @@ const OF_OBJECTS: [&str; 2] = ["kubernetes", "static"];
 /// The result.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// All Services, and all Backends, each as a Service that only routes lead to.
-    pub services: Vec<Arc<PlannedService>>,
-    /// No two have the same protocol and address.
-    pub listeners: Vec<Arc<PlannedListener>>,
+    /// All Services, and all Backends, each as a Service that only routes lead to. By namespace and name.
+    pub services: BTreeMap<(String, String), Arc<PlannedService>>,
+    /// In the order of those who listen. No two have the same protocol and address.
+    pub listeners: BTreeMap<Order, Arc<PlannedListener>>,
     /// The routers of the listeners.
     pub routers: Vec<Arc<PlannedRouter>>,
     /// The GatewayClasses that are this gateway's.
@@ -230,7 +231,7 @@ pub struct PluginUse {
     /// Its name.
     pub plugin: String,
     /// JSON.
-    pub config: String,
+    pub config: ConfigText,
     /// Where it is configured: the object, and the path of the field that holds `plugin` and `config`; none for a default.
     pub at: Option<(Arc<Origin>, String)>,
 }

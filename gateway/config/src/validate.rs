@@ -52,7 +52,7 @@ fn all(object: &Object) -> Vec<Fault> {
             connections::backend(object, policy, &mut faults);
             http2::backend(object, &policy.spec, &mut faults);
             forwarding::backend(object, policy, &mut faults);
-            tls::backend(object, policy.spec.tls.as_ref(), &mut faults);
+            tls::backend(object, policy.spec.tls.as_deref(), &mut faults);
         }
         Body::ClientTrafficPolicy(policy) => {
             policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);

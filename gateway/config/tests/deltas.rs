@@ -335,8 +335,8 @@ fn base64(bytes: &[u8]) -> String {
 fn shown(plan: &Plan) -> Vec<String> {
     let mut faults: Vec<String> = plan.faults.iter().map(|fault| format!("{fault:?}")).collect();
     faults.sort();
-    let services = plan.services.iter().map(|s| format!("{s:?}"));
-    let all = services.chain(plan.listeners.iter().map(|l| format!("{l:?}"))).chain(plan.routers.iter().map(|r| format!("{r:?}")));
+    let services = plan.services.values().map(|s| format!("{s:?}"));
+    let all = services.chain(plan.listeners.values().map(|l| format!("{l:?}"))).chain(plan.routers.iter().map(|r| format!("{r:?}")));
     let all = all.chain(plan.gateways.iter().map(|g| format!("{g:?}"))).chain(plan.routes.iter().map(|r| format!("{r:?}")));
     let all = all.chain(plan.listener_sets.iter().map(|s| format!("{s:?}"))).chain(plan.conflicts.iter().map(|c| format!("{c:?}")));
     let all = all.chain(plan.health_checks.iter().map(|c| format!("{c:?}"))).chain(plan.plugins.iter().map(|p| format!("{p:?}")));
@@ -440,7 +440,7 @@ fn a_change_makes_the_parts_that_it_reaches_and_no_others() {
     let before = world.planner.plan().clone();
     let delta = world.change(&[Change::Applied(policy(7, 9))], allocations.clone());
     assert_eq!((delta.made, delta.services.len()), (2, 1), "the policy, and the Service that it targets");
-    let other = before.services.iter().zip(&world.planner.plan().services).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
+    let other = before.services.values().zip(world.planner.plan().services.values()).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
     assert_eq!(other, 1, "the others are the same ones");
     let delta = world.change(&[Change::Applied(service(7, "grpc"))], allocations.clone());
     assert_eq!((delta.made, delta.services.len()), (2, 1));

@@ -46,7 +46,7 @@ fn memory_stays_flat_over_a_thousand_swaps() {
         loopback_endpoints: LoopbackEndpoints::Refused,
         place: None,
     }];
-    let uses = [Use { plugin: "mine".to_owned(), config: "{}".to_owned(), listener: None }];
+    let uses = [Use { plugin: "mine".to_owned(), config: "{}".into(), listener: None }];
     let mut registry = Registry::new(Loader::keeping(&folder.path().join("compiled")).unwrap(), |_| None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (pool, config) = (pool(), Arc::from("{}"));

@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod address;
 pub mod allowed_file;
+pub mod config_text;
 pub mod counters;
 pub mod discovery;
 pub mod duration;
@@ -31,6 +32,7 @@ pub mod settings;
 pub mod shared;
 pub mod slots;
 pub mod snapshot;
+pub mod sorted;
 pub mod state_store;
 pub mod stats;
 pub mod status;

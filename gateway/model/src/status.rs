@@ -18,6 +18,7 @@ use crate::pool::Endpoint;
 use crate::rollout::{Phase, Side, Trial};
 use crate::route::PortProtocol;
 use crate::snapshot::{Front, Listener, TlsHost, TlsMode};
+use crate::sorted::{Named, Sorted};
 use crate::stats::ServiceStats;
 use crate::tls::{Certificate, Demand};
 
@@ -27,9 +28,10 @@ pub struct Status {
     /// The version of the snapshot it describes.
     pub snapshot: u64,
     /// All services, also those that are not proxied.
-    pub services: Vec<Shared<ServiceStatus>>,
+    pub services: Sorted<ServiceStatus>,
     /// What is listened on.
-    pub listeners: Vec<Shared<ListenerStatus>>,
+    #[serde(serialize_with = "each")]
+    pub listeners: Arc<[Shared<ListenerStatus>]>,
     /// All plugins: the built-in ones in use, and all `Plugin` objects.
     pub plugins: Vec<PluginStatus>,
     /// What is wrong with the configuration.
@@ -198,6 +200,12 @@ pub struct ServiceStatus {
     pub ports: Vec<PortStatus>,
 }
 
+impl Named for ServiceStatus {
+    fn name(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -230,6 +238,10 @@ struct EndpointStatus<'e> {
     weight: u32,
     zone: &'e Option<String>,
     node: &'e Option<String>,
+}
+
+fn each<T: Serialize, S: serde::Serializer>(all: &Arc<[T]>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(all.iter())
 }
 
 fn endpoints<S: serde::Serializer>(all: &Arc<[Endpoint]>, to: S) -> Result<S::Ok, S::Error> {

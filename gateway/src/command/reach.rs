@@ -19,7 +19,7 @@ const MOST: usize = 512;
 /// Rules whose backends are no service ports: 500 for all that match.
 pub(super) fn routes(snapshot: &Snapshot, plan: &Plan) -> Vec<Fault> {
     let (mut faults, mut seen) = (Vec::new(), HashSet::new());
-    let planned: HashMap<_, _> = plan.routers.iter().map(|r| ((&r.listener, r.plugin.config.as_str()), r)).collect();
+    let planned: HashMap<_, _> = plan.routers.iter().map(|r| ((&r.listener, &*r.plugin.config), r)).collect();
     let targets = snapshot.listeners.sorted().into_iter().flat_map(|(_, listener)| listener.front.targets());
     let bindings = targets.filter_map(|target| if let Target::Router(binding) = target { binding.ladder.first() } else { None });
     for rung in bindings {
@@ -51,7 +51,7 @@ pub(super) fn addresses(objects: &Objects, plan: &Plan, nodeport_addresses: &[Ip
     // As `run` would have it; an address that this machine lacks is not said twice.
     let here = node_addresses(nodeport_addresses).ok().filter(|all| !all.is_empty()).unwrap_or_else(wildcards);
     let mut faults = Vec::new();
-    for listener in plan.listeners.iter().take(MOST) {
+    for listener in plan.listeners.values().take(MOST) {
         let node_port = listener.node_port;
         if node_port && !fixed.contains(&i32::from(listener.address.port())) {
             continue;

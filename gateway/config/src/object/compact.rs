@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use super::{Body, Object};
 
+/// The label of EndpointSlices that names their Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 impl Object {
-    /// The same in less memory: its content as text; of an EndpointSlice the list of endpoints not typed, and of it and of a Pod no place but that of the
-    /// name.
+    /// The same in less memory: its content as text; of an EndpointSlice nothing typed but the Service that it names, and of it and of a Pod no place but
+    /// that of the name.
     #[must_use]
     pub fn compact(mut self) -> Self {
         self.value.compact();
         match &mut self.body {
-            Body::EndpointSlice(slice) => slice.endpoints = None,
+            Body::EndpointSlice(slice) => {
+                let service = slice.metadata.labels.as_mut().and_then(|labels| labels.remove(SERVICE_NAME));
+                self.body = Body::CheckedSlice(service.map(Into::into));
+            }
             Body::Pod(_) => {}
             _ => return self,
         }

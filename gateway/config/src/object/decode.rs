@@ -39,14 +39,13 @@ pub fn decode_whole(document: Document) -> Decoded {
     let Document { value, origin, readings } = document;
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (api, kind) = (text("/apiVersion"), text("/kind"));
-    let mut key =
-        ObjectKey { kind: kind.to_owned(), namespace: text("/metadata/namespace").to_owned(), name: text("/metadata/name").to_owned() };
-    if matches!(kind, "Node" | "Namespace" | "GatewayClass") {
+    let namespace = match text("/metadata/namespace") {
         // Objects of the cluster have no namespace.
-        key.namespace.clear();
-    } else if key.namespace.is_empty() {
-        "default".clone_into(&mut key.namespace);
-    }
+        _ if matches!(kind, "Node" | "Namespace" | "GatewayClass") => "",
+        "" => "default",
+        given => given,
+    };
+    let mut key = ObjectKey::new(kind, namespace, text("/metadata/name"));
     if api.is_empty() || kind.is_empty() {
         let message = format!("{} is not set", if kind.is_empty() { "kind" } else { "apiVersion" });
         let expected = Some("a Kubernetes object: apiVersion, kind, metadata, spec".to_owned());
@@ -54,7 +53,7 @@ pub fn decode_whole(document: Document) -> Decoded {
     }
     if key.name.is_empty() {
         match name(&value, &origin, api, kind) {
-            Ok(name) => key.name = name,
+            Ok(name) => key = ObjectKey::new(kind, namespace, name),
             Err(message) => return only(nameless(&origin, &key, message, readings)),
         }
     }

@@ -30,11 +30,7 @@ impl Allocations {
     /// The Services and Gateways of which something else is allocated than there.
     pub fn differences(&self, other: &Self) -> BTreeSet<ObjectKey> {
         let mut all = BTreeSet::new();
-        let of = |kind: &str, namespace: &str, name: &str| ObjectKey {
-            kind: kind.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
+        let of = |kind: &str, namespace: &str, name: &str| ObjectKey::new(kind, namespace, name);
         differ(&self.gateways, &other.gateways, |key| _ = all.insert(of("Gateway", &key.0, &key.1)));
         differ(&self.node_ports, &other.node_ports, |key| _ = all.insert(of("Service", &key.0, &key.1)));
         let mut note = |key: &(String, String)| _ = all.insert(of("Service", &key.0, &key.1));

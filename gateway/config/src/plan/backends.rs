@@ -68,7 +68,7 @@ impl Compiler<'_> {
     fn backend_discovery(&mut self, backend: &Backend) -> PluginUse {
         if let Some(FqdnEndpoint { hostname, port }) = backend.spec.fqdn() {
             let config = json!({"name": hostname, "port": port}).to_string();
-            return PluginUse { config, ..self.builtin(LOOK_UP, PluginKind::Discovery) };
+            return PluginUse { config: config.into(), ..self.builtin(LOOK_UP, PluginKind::Discovery) };
         }
         let endpoints = backend.spec.endpoints.iter().filter_map(|endpoint| {
             let ip = endpoint.ip.as_ref()?;
@@ -79,6 +79,6 @@ impl Compiler<'_> {
             Some(written)
         });
         let config = json!({"endpoints": endpoints.collect::<Vec<_>>()}).to_string();
-        PluginUse { config, ..self.builtin("static", PluginKind::Discovery) }
+        PluginUse { config: config.into(), ..self.builtin("static", PluginKind::Discovery) }
     }
 }

@@ -1,12 +1,13 @@
 //! What one object comes to: [`Compiler`] makes a [`Part`] of the plan, and notes what it has looked at. The other files of this folder are more of
 //! it, one a subject.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
 use sluicegate_model::allowed_file::AllowedFiles;
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::rollout::{Canary, Shadow};
 use sluicegate_model::settings::Rate;
 
@@ -36,12 +37,12 @@ pub(super) struct Part {
     pub(super) faults: Vec<Fault>,
     /// Of a policy: targets that are not there or not served; fields without effect; targets that another policy has.
     pub(super) policy_faults: [Vec<Fault>; 3],
-    /// Plugins by name.
-    pub(super) used: BTreeMap<String, PluginKind>,
+    /// Plugins, each name once.
+    pub(super) used: Vec<(String, PluginKind)>,
     /// Policies, and what they count for here.
-    pub(super) counted: Vec<Counted>,
-    /// What else it depends on.
-    pub(super) reads: BTreeSet<Read>,
+    pub(super) counted: Vec<Arc<Counted>>,
+    /// What else it depends on, sorted. There are tens of thousands of parts, so no tree of it, and shared with all that depend on the same.
+    pub(super) reads: Box<[Arc<Read>]>,
 }
 
 /// An address that an object would like to listen on.
@@ -49,7 +50,7 @@ pub(super) struct Part {
 pub(super) struct Claim {
     pub(super) object: Arc<Object>,
     /// The field that says so.
-    pub(super) path: String,
+    pub(super) path: Cow<'static, str>,
     pub(super) listener: Arc<PlannedListener>,
 }
 
@@ -90,7 +91,7 @@ pub(super) struct Compiler<'a> {
     /// The `Plugin` objects, in their order.
     pub(super) plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
     /// Of all objects, as far as they are made: routes before Gateways, and these before ListenerSets.
-    pub(super) parts: &'a HashMap<ObjectKey, Part>,
+    pub(super) parts: &'a HashMap<ObjectKey, Box<Part>>,
     /// References to Secrets and ConfigMaps that may not be used, and why.
     pub(super) refused: Vec<Refused>,
     /// What the endpoints are shown that the routers of this object lead to.
@@ -105,14 +106,18 @@ impl<'a> Compiler<'a> {
         settings: &'a Settings,
         defaults: &'a Defaults,
         plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
-        parts: &'a HashMap<ObjectKey, Part>,
+        parts: &'a HashMap<ObjectKey, Box<Part>>,
     ) -> Self {
         let (part, refused, identity, reads) = (Part::default(), Vec::new(), PlannedIdentity::Unset, RefCell::default());
         Self { part, objects, allocations, settings, defaults, plugins, parts, refused, identity, reads }
     }
 
     pub(super) fn done(self) -> Part {
-        Part { reads: self.reads.into_inner(), ..self.part }
+        let mut part = self.part;
+        part.claims.shrink_to_fit();
+        part.used.shrink_to_fit();
+        part.counted.shrink_to_fit();
+        Part { reads: self.reads.into_inner().into_iter().map(Arc::new).collect(), ..part }
     }
 
     /// What is looked at now counts for what comes of it.
@@ -122,7 +127,7 @@ impl<'a> Compiler<'a> {
 
     /// One object.
     pub(super) fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<&'a Arc<Object>> {
-        self.read(Read::Object(ObjectKey { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }));
+        self.read(Read::Object(ObjectKey::new(kind, namespace, name)));
         self.objects.get(kind, namespace, name)
     }
 
@@ -179,7 +184,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Resolves the reference to a plugin; an unknown one is a fault, and the default serves.
-    pub(super) fn plugin(&mut self, object: &Object, path: &str, name: &str, kind: PluginKind, config: &Value) -> Option<PluginUse> {
+    pub(super) fn plugin(&mut self, object: &Object, path: &str, name: &str, kind: PluginKind, config: &ConfigText) -> Option<PluginUse> {
         self.read(Read::Plugin(name.to_owned()));
         let known = || self.plugins.values().map(|(name, kind)| (name.as_str(), *kind)).chain(BUILTINS.iter().copied());
         if !known().any(|known| known == (name, kind)) {
@@ -190,15 +195,19 @@ impl<'a> Compiler<'a> {
             self.part.faults.push(error(&object.origin, &object.key, path, message, Some(hint)));
             return None;
         }
-        self.part.used.insert(name.to_owned(), kind);
-        let config = if config.is_null() { "{}".to_owned() } else { config.to_string() };
+        self.uses(name, kind);
         let path = path.strip_suffix(".plugin").unwrap_or(path).to_owned();
-        Some(PluginUse { plugin: name.to_owned(), config, at: Some((object.origin.clone(), path)) })
+        Some(PluginUse { plugin: name.to_owned(), config: config.clone(), at: Some((object.origin.clone(), path)) })
+    }
+
+    fn uses(&mut self, name: &str, kind: PluginKind) {
+        self.part.used.retain(|(known, _)| known != name);
+        self.part.used.push((name.to_owned(), kind));
     }
 
     pub(super) fn builtin(&mut self, name: &str, kind: PluginKind) -> PluginUse {
-        self.part.used.insert(name.to_owned(), kind);
-        PluginUse { plugin: name.to_owned(), config: "{}".to_owned(), at: None }
+        self.uses(name, kind);
+        PluginUse { plugin: name.to_owned(), config: ConfigText::default(), at: None }
     }
 
     pub(super) fn router(&mut self, kind: &str, target: &Object, section: &str, listener: ListenerInfo) -> Option<Arc<PlannedRouter>> {
@@ -215,8 +224,8 @@ impl<'a> Compiler<'a> {
         router
     }
 
-    pub(super) fn listen(&mut self, object: &Arc<Object>, path: &str, listener: PlannedListener) {
-        self.part.claims.push(Claim { object: object.clone(), path: path.to_owned(), listener: Arc::new(listener) });
+    pub(super) fn listen(&mut self, object: &Arc<Object>, path: Cow<'static, str>, listener: PlannedListener) {
+        self.part.claims.push(Claim { object: object.clone(), path, listener: Arc::new(listener) });
     }
 }
 

@@ -31,7 +31,6 @@ pub(super) enum Way {
 use Way::{EndedTls, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Tcp, Udp};
 
 /// What a policy counts for.
-#[derive(Clone)]
 pub(super) struct Counted {
     pub(super) policy: ObjectKey,
     way: Way,
@@ -107,7 +106,7 @@ impl Compiler<'_> {
     /// Notes that a policy counts for something. `why` says of it how it is served.
     pub(super) fn counts(&mut self, policy: Option<&Arc<Object>>, way: Way, what: String, why: impl Into<String>) {
         if let Some(policy) = policy {
-            self.part.counted.push(Counted { policy: policy.key.clone(), way, what, why: why.into() });
+            self.part.counted.push(Arc::new(Counted { policy: policy.key.clone(), way, what, why: why.into() }));
         }
     }
 

@@ -14,7 +14,7 @@ pub(super) fn resolve(spec: &BackendTrafficPolicySpec, protocol: AppProtocol) ->
     HealthSettings {
         panic_threshold: check.panic_threshold.map_or(defaults.panic_threshold, percent),
         active: check.active.as_ref().and_then(|check| active(check, protocol)),
-        passive: check.passive.as_ref().map(passive),
+        passive: check.passive.as_deref().map(passive),
         slow_start: spec
             .load_balancer
             .as_ref()

@@ -28,6 +28,8 @@ pub fn compile(objects: &[Arc<Object>], allocations: &Allocations, settings: &Se
 pub struct Delta {
     /// Services by namespace and name: how they were planned, and how they are. None: not at all.
     pub services: BTreeMap<(String, String), Planned>,
+    /// Where listeners may be others than before.
+    pub listeners: Listens,
     /// How many parts were made.
     pub made: usize,
 }
@@ -40,18 +42,16 @@ pub type Planned = (Option<Arc<PlannedService>>, Option<Arc<PlannedService>>);
 pub struct Planner {
     settings: Settings,
     defaults: Defaults,
-    parts: HashMap<ObjectKey, Part>,
-    /// Whose parts have looked at what.
-    readers: HashMap<Read, HashSet<ObjectKey>>,
+    parts: HashMap<ObjectKey, Box<Part>>,
+    /// Whose parts have looked at what. Mostly one or two.
+    readers: HashMap<Arc<Read>, BTreeSet<ObjectKey>>,
     /// The `Plugin` objects.
     plugins: BTreeMap<ObjectKey, (String, PluginKind)>,
-    /// By the policy, what it counts for; the rank of the kind and the object that says so.
-    counted: HashMap<ObjectKey, BTreeMap<(u8, ObjectKey), Vec<Counted>>>,
+    /// By the policy, what it counts for, in the order of the rank of the kind and the object that says so.
+    counted: HashMap<ObjectKey, Vec<(u8, ObjectKey, Arc<Counted>)>>,
     /// Plugins by the number of parts that use them.
     used: BTreeMap<(String, PluginKind), usize>,
     addresses: Addresses,
-    /// By namespace and name.
-    services: BTreeMap<(String, String), Arc<PlannedService>>,
     /// Objects whose parts have routers or health checks, by rank.
     routing: BTreeSet<(u8, ObjectKey)>,
     checking: BTreeSet<ObjectKey>,
@@ -102,7 +102,7 @@ impl Planner {
 
     /// One Service of it.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<PlannedService>> {
-        self.services.get(&(namespace.to_owned(), name.to_owned()))
+        self.plan.services.get(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// Brings the plan up to date. `objects` are all there are now; of each change the object as it was before is given. `allocated` are the Services
@@ -130,8 +130,8 @@ impl Planner {
                 self.make(&key, objects, allocations, &mut dirty, &mut delta);
             }
         }
-        let listens = self.addresses.settle();
-        if delta.made > 0 || listens {
+        delta.listeners = self.addresses.settle(&mut self.plan.listeners);
+        if delta.made > 0 || !delta.listeners.is_empty() {
             self.join();
         }
         delta
@@ -181,7 +181,7 @@ impl Planner {
             Some((object, Body::Gateway(gateway))) => compiler.gateway(object, gateway),
             Some((object, Body::ListenerSet(set))) => compiler.listener_set(object, set),
             Some((object, Body::BackendTrafficPolicy(_) | Body::ClientTrafficPolicy(_))) => {
-                let uses: Vec<&Counted> = self.counted.get(key).into_iter().flat_map(BTreeMap::values).flatten().collect();
+                let uses: Vec<&Counted> = self.counted.get(key).into_iter().flatten().map(|(_, _, counted)| &**counted).collect();
                 compiler.dangling(object);
                 compiler.without_effect(object, &uses);
                 compiler.shadowed(object);
@@ -190,6 +190,11 @@ impl Planner {
             _ => {}
         }
         let mut part = compiler.done();
+        for read in &mut part.reads {
+            if let Some((known, _)) = self.readers.get_key_value(&**read) {
+                *read = known.clone();
+            }
+        }
         let old = self.parts.remove(key).unwrap_or_default();
         if let (Some(before), Some(now)) = (&old.route, &mut part.route)
             && before.is_same(now)
@@ -198,13 +203,13 @@ impl Planner {
         }
         self.replace((rank, key), &old, &part, dirty, delta);
         if object.is_some() {
-            self.parts.insert(key.clone(), part);
+            self.parts.insert(key.clone(), Box::new(part));
         }
     }
 
     /// Joins a part with the others, in the place of the one before.
     fn replace(&mut self, (rank, key): (u8, &ObjectKey), old: &Part, new: &Part, dirty: &mut Dirty, delta: &mut Delta) {
-        for read in old.reads.difference(&new.reads) {
+        for read in difference(&old.reads, &new.reads) {
             if let Some(readers) = self.readers.get_mut(read) {
                 readers.remove(key);
                 if readers.is_empty() {
@@ -212,7 +217,7 @@ impl Planner {
                 }
             }
         }
-        for read in new.reads.difference(&old.reads) {
+        for read in difference(&new.reads, &old.reads) {
             self.readers.entry(read.clone()).or_default().insert(key.clone());
         }
         let named = |part: &Part| part.plugin.as_ref().map(|plugin| (plugin.name.clone(), plugin.kind));
@@ -247,13 +252,13 @@ impl Planner {
             let id = (named.namespace.clone(), named.name.clone());
             delta.services.insert(id.clone(), (old.service.clone(), new.service.clone()));
             match &new.service {
-                Some(service) => drop(self.services.insert(id, service.clone())),
-                None => drop(self.services.remove(&id)),
+                Some(service) => drop(self.plan.services.insert(id, service.clone())),
+                None => drop(self.plan.services.remove(&id)),
             }
         }
         for counted in &old.counted {
             if let Some(of) = self.counted.get_mut(&counted.policy) {
-                of.remove(&(rank, key.clone()));
+                of.retain(|(by, object, _)| (*by, object) != (rank, key));
                 if of.is_empty() {
                     self.counted.remove(&counted.policy);
                 }
@@ -261,7 +266,8 @@ impl Planner {
         }
         for counted in &new.counted {
             let of = self.counted.entry(counted.policy.clone()).or_default();
-            of.entry((rank, key.clone())).or_default().push(counted.clone());
+            let at = of.partition_point(|(by, object, _)| (*by, object) <= (rank, key));
+            of.insert(at, (rank, key.clone(), counted.clone()));
         }
         dirty[POLICIES].extend(old.counted.iter().chain(&new.counted).map(|counted| counted.policy.clone()));
         for used in new.used.iter().map(|(name, kind)| (name.clone(), *kind)) {
@@ -281,13 +287,13 @@ impl Planner {
         note(&mut self.faulty, (rank, key.clone()), !new.faults.is_empty() || new.policy_faults.iter().any(|faults| !faults.is_empty()));
     }
 
-    /// What is shared with the plan before costs a pointer each.
+    /// Joins the rest of the plan, of which there is little. Services and listeners are kept up to date as they change.
     fn join(&mut self) {
         let parts = &self.parts;
         let of = |(_, key): &(u8, ObjectKey)| parts.get(key);
         self.plan = Plan {
-            services: self.services.values().cloned().collect(),
-            listeners: self.addresses.listeners().cloned().collect(),
+            services: std::mem::take(&mut self.plan.services),
+            listeners: std::mem::take(&mut self.plan.listeners),
             routers: self.routing.iter().filter_map(of).flat_map(|part| part.routers.iter().cloned()).collect(),
             classes: self.classes.iter().filter_map(|key| parts.get(key)?.class.clone()).collect(),
             gateways: self.gateways.iter().filter_map(|key| parts.get(key)?.gateway.clone()).collect(),
@@ -342,6 +348,11 @@ impl Planner {
         let mut seen = HashSet::new();
         faults.into_iter().filter(|fault| seen.insert(*fault)).cloned().collect()
     }
+}
+
+/// What is in the first and not in the second; both are sorted.
+fn difference<'r>(these: &'r [Arc<Read>], others: &'r [Arc<Read>]) -> impl Iterator<Item = &'r Arc<Read>> {
+    these.iter().filter(|read| others.binary_search(read).is_err())
 }
 
 fn note<T: Ord>(set: &mut BTreeSet<T>, key: T, there: bool) {

@@ -66,7 +66,7 @@ impl Compiler<'_> {
         }
         external_ips.extend(&balanced);
         let cluster_ips = self.allocations.cluster_ips.get(&id).filter(|_| proxied).cloned().unwrap_or_default();
-        let mut ports = Vec::new();
+        let mut ports = Vec::with_capacity(spec.ports.as_ref().map_or(0, Vec::len));
         for (i, port) in spec.ports.iter().flatten().enumerate() {
             let Ok(number) = u16::try_from(port.port) else { continue };
             let protocol = PortProtocol::named(port.protocol.as_deref());
@@ -254,7 +254,7 @@ impl Compiler<'_> {
                 settings.clone()
             };
             let name = format!("{kind} of {name}");
-            self.listen(object, "spec.ports", PlannedListener { address, name, front, settings, node_port });
+            self.listen(object, "spec.ports".into(), PlannedListener { address, name, front, settings, node_port });
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What policies say of a service port or a listener, resolved.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
 use sluicegate_model::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings};
 
 use super::compile::Compiler;
@@ -7,11 +10,30 @@ use super::*;
 use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
 
-/// The settings of all for whom no policy counts: one of each, and not thousands.
+/// Settings that are held once and not thousands of times: those of all for whom no policy counts, and what policies mostly come to.
 #[derive(Default)]
 pub(super) struct Defaults {
     backend: Arc<BackendSettings>,
     client: Arc<ClientSettings>,
+    /// Those that policies came to lately.
+    lately: RefCell<VecDeque<Arc<BackendSettings>>>,
+}
+
+/// So many of [`Defaults::lately`] are remembered: policies are mostly written after a few patterns, and each is compared with these.
+const LATELY: usize = 16;
+
+impl Defaults {
+    /// The same settings as others have them, if they do.
+    fn shared(&self, made: BackendSettings) -> Arc<BackendSettings> {
+        let mut lately = self.lately.borrow_mut();
+        if let Some(known) = lately.iter().find(|known| ***known == made) {
+            return known.clone();
+        }
+        let made = Arc::new(made);
+        lately.truncate(LATELY - 1);
+        lately.push_front(made.clone());
+        made
+    }
 }
 
 impl Compiler<'_> {
@@ -23,9 +45,9 @@ impl Compiler<'_> {
     ) -> Arc<BackendSettings> {
         let Some((_object, policy)) = policy else { return self.defaults.backend.clone() };
         let spec = &policy.spec;
-        Arc::new(BackendSettings {
+        self.defaults.shared(BackendSettings {
             timeouts: limits::backend_timeouts(spec),
-            retry: spec.retry.as_ref().map(limits::retry),
+            retry: spec.retry.as_deref().map(limits::retry),
             breaker: limits::breaker(spec),
             rates: limits::rates(spec.rate_limit.as_ref()),
             keepalive: keepalive(spec.tcp_keepalive),

@@ -159,7 +159,7 @@ impl Compiler<'_> {
 
     /// How the endpoints of a service port are spoken to. `https`: its `appProtocol`.
     pub(super) fn endpoint_tls(&mut self, service: &Object, port: &str, https: bool, policy: BackendPolicy<'_>) -> PlannedEndpointTls {
-        let ours = policy.and_then(|(object, policy)| Some((object, policy.spec.tls.as_ref()?)));
+        let ours = policy.and_then(|(object, policy)| Some((object, policy.spec.tls.as_deref()?)));
         let certificate = ours.and_then(|(object, tls)| Some((object, tls.client_certificate_ref.as_ref()?)));
         let certificate =
             certificate.map(|(object, r)| self.certificate(&Reference::ours(object, "spec.tls.clientCertificateRef".to_owned(), r)));

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use sluicegate_config::family::ServiceFamilies;
-use sluicegate_config::object::{Body, Gateway, Object, ObjectKey, Service, ServiceSpec, error};
+use sluicegate_config::object::{Body, Gateway, Named, Object, ObjectKey, Service, ServiceSpec, error};
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::route::PortProtocol;
 
 /// What names the holder of something: `namespace/name` of a Service, and of what else there is with its kind before it.
 pub(super) fn id(key: &ObjectKey) -> String {
-    let ObjectKey { kind, namespace, name } = key;
+    let Named { kind, namespace, name } = &**key;
     if kind == "Service" { format!("{namespace}/{name}") } else { format!("{kind}/{namespace}/{name}") }
 }
 

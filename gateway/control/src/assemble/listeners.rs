@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use sluicegate_config::plan::{Plan, PlannedFront, PlannedIdentity, PlannedListener, PlannedRouter, PlannedTarget};
+use sluicegate_config::plan::{Listens, Plan, PlannedFront, PlannedIdentity, PlannedListener, PlannedRouter, PlannedTarget};
 use sluicegate_host::Loaded;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::limiter::Limiter;
@@ -62,32 +62,27 @@ pub(super) struct Listeners {
     faults: BTreeMap<At, Vec<Fault>>,
     router_faults: Vec<Fault>,
     shown: HashMap<At, Shared<ListenerStatus>>,
-    in_order: Vec<Shared<ListenerStatus>>,
+    in_order: Arc<[Shared<ListenerStatus>]>,
 }
 
 impl Listeners {
-    /// Takes in a plan: which listeners are others than before? What the plan shares with the one before costs a look each.
-    pub(super) fn plan(&mut self, plan: &Plan) -> Moved {
+    /// Takes in what listens where now: which listeners are others than before?
+    pub(super) fn plan(&mut self, changed: &Listens) -> Moved {
         let mut moved = Moved::default();
-        for listener in &plan.listeners {
-            let at = (listener.front.protocol(), listener.address);
-            if self.planned.get(&at).is_some_and(|known| Arc::ptr_eq(known, listener)) {
-                continue;
-            }
-            self.planned.insert(at, listener.clone());
-            let routed = targets(listener).any(|target| matches!(target, PlannedTarget::Router(_)));
-            _ = if routed { self.routed.insert(at) } else { self.routed.remove(&at) };
-            moved.planned.push(listener.clone());
-        }
-        if self.planned.len() > plan.listeners.len() {
-            let live: HashSet<At> = plan.listeners.iter().map(|l| (l.front.protocol(), l.address)).collect();
-            self.planned.retain(|at, _| {
-                let stays = live.contains(at);
-                if !stays {
+        for (at, listener) in changed {
+            let Some(listener) = listener else {
+                if self.planned.remove(at).is_some() {
                     moved.gone.push(*at);
                 }
-                stays
-            });
+                continue;
+            };
+            if self.planned.get(at).is_some_and(|known| Arc::ptr_eq(known, listener)) {
+                continue;
+            }
+            self.planned.insert(*at, listener.clone());
+            let routed = targets(listener).any(|target| matches!(target, PlannedTarget::Router(_)));
+            _ = if routed { self.routed.insert(*at) } else { self.routed.remove(at) };
+            moved.planned.push(listener.clone());
         }
         moved
     }
@@ -123,7 +118,7 @@ impl Listeners {
         if again == Again::All {
             wanted.extend(self.planned.iter().map(|(at, planned)| (*at, planned.clone())));
         }
-        let changes = !wanted.is_empty() || !moved.gone.is_empty();
+        let mut changes = !moved.gone.is_empty();
         for (at, planned) in wanted {
             let mut faults = Vec::new();
             let made = self.listener(&planned, tls, entries, &mut faults);
@@ -131,17 +126,18 @@ impl Listeners {
             if listeners.get(&at).is_none_or(|known| !known.is_same(&made)) {
                 self.shown.insert(at, Shared::new(ListenerStatus::of(&made)));
                 listeners.insert(at, Arc::new(made));
+                changes = true;
             }
         }
         if changes {
             tls.forget(&listeners);
-            let shown = plan.listeners.iter().filter_map(|l| self.shown.get(&(l.front.protocol(), l.address)).cloned());
+            let shown = plan.listeners.values().filter_map(|l| self.shown.get(&(l.front.protocol(), l.address)).cloned());
             self.in_order = shown.collect();
         }
         listeners
     }
 
-    pub(super) fn shown(&self) -> &[Shared<ListenerStatus>] {
+    pub(super) fn shown(&self) -> &Arc<[Shared<ListenerStatus>]> {
         &self.in_order
     }
 

@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sluicegate_config::plan::{Plan, PlannedPort, PlannedRouter, PlannedService, Planner};
+use sluicegate_config::plan::{Listens, Plan, PlannedPort, PlannedRouter, PlannedService, Planner};
 use sluicegate_model::discovery::Key;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
@@ -26,6 +26,7 @@ use sluicegate_model::pool::Here;
 use sluicegate_model::route::{Protocol, ServiceRef};
 use sluicegate_model::settings::Rate;
 use sluicegate_model::snapshot::{HealthCheck, ServiceIndex, ServicePort, Snapshot};
+use sluicegate_model::sorted::Sorted;
 use sluicegate_model::stats::ServiceStats;
 use sluicegate_model::status::{ListenerStatus, ServiceStatus, Shared};
 use sluicegate_model::tls::TicketSecrets;
@@ -55,12 +56,12 @@ fn port_id(port: &PlannedPort) -> PortId {
 /// What has changed since the last snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Changed {
-    /// Everything may have.
-    pub all: bool,
     /// Plugins: they are others than before, or treated otherwise.
     pub plugins: BTreeSet<String>,
     /// The plan.
     pub plan: bool,
+    /// Where listeners may be planned otherwise.
+    pub listeners: Listens,
     /// Services: how they are planned, or their endpoints.
     pub services: BTreeSet<Key>,
 }
@@ -69,8 +70,12 @@ pub struct Changed {
 #[derive(Default)]
 pub struct Assembler {
     version: u64,
-    records: HashMap<PortId, Record>,
+    records: HashMap<PortId, Box<Record>>,
     services: BTreeMap<Key, Served>,
+    /// What the admin API shows of them.
+    shown: Sorted<ServiceStatus>,
+    /// Services with something to tell.
+    faulty: BTreeSet<Key>,
     service_stats: HashMap<PortId, Arc<ServiceStats>>,
     indices: Indices,
     identities: Identities,
@@ -87,9 +92,8 @@ pub struct Assembler {
 
 /// A Service that was assembled.
 struct Served {
-    ports: Vec<PortId>,
-    status: Shared<ServiceStatus>,
-    faults: Vec<Fault>,
+    ports: Box<[PortId]>,
+    faults: Box<[Fault]>,
 }
 
 /// What service ports are assembled with.
@@ -125,10 +129,10 @@ impl Assembler {
     pub(crate) fn assemble(&mut self, planner: &Planner, changed: &Changed, found: &Runner, mut hands: Hands<'_>) -> Arc<Snapshot> {
         let plan = planner.plan();
         let mut wanted = changed.services.clone();
-        let mut all = changed.all;
+        let mut all = false;
         let mut moved = listeners::Moved::default();
         if changed.plan {
-            moved = self.listeners.plan(plan);
+            moved = self.listeners.plan(&changed.listeners);
             let (own, permits) = self.admission.update(plan, &moved, self.admin);
             all |= permits;
             if !own.is_empty() {
@@ -137,11 +141,11 @@ impl Assembler {
         }
         if !changed.plugins.is_empty() {
             let uses = |service: &&Arc<PlannedService>| service.ports.iter().any(|port| changed.plugins.contains(&port.balancer.plugin));
-            wanted.extend(plan.services.iter().filter(uses).map(|service| key(service)));
+            wanted.extend(plan.services.values().filter(uses).map(|service| key(service)));
         }
         if all {
             wanted.extend(self.services.keys().cloned());
-            wanted.extend(plan.services.iter().map(|service| key(service)));
+            wanted.extend(plan.services.values().map(|service| key(service)));
         }
         let mut services = self.last.services.clone();
         let mut moves = false;
@@ -179,18 +183,19 @@ impl Assembler {
     }
 
     /// What the admin API shows of Services, in the order of their names.
-    pub(crate) fn services(&self) -> Vec<Shared<ServiceStatus>> {
-        self.services.values().map(|served| served.status.clone()).collect()
+    pub(crate) fn services(&self) -> &Sorted<ServiceStatus> {
+        &self.shown
     }
 
     /// What it shows of listeners, in the plan's order.
-    pub(crate) fn shown_listeners(&self) -> Vec<Shared<ListenerStatus>> {
-        self.listeners.shown().to_vec()
+    pub(crate) fn shown_listeners(&self) -> &Arc<[Shared<ListenerStatus>]> {
+        self.listeners.shown()
     }
 
     /// What plugins refused, and what else could not be assembled.
     pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
-        self.services.values().flat_map(|served| &served.faults).chain(self.listeners.faults())
+        let services = self.faulty.iter().filter_map(|key| self.services.get(key));
+        services.flat_map(|served| &served.faults).chain(self.listeners.faults())
     }
 
     /// How many service ports were assembled so far.
@@ -202,14 +207,14 @@ impl Assembler {
     fn reached(&mut self, own: &[(Protocol, SocketAddr)]) -> Vec<Key> {
         let ports: HashSet<(Protocol, u16)> = own.iter().map(|(protocol, address)| (*protocol, address.port())).collect();
         let mut reached = Vec::new();
-        for (key, served) in &self.services {
-            let records = served.ports.iter().filter_map(|id| Some((id.1, self.records.get(id)?)));
-            for (protocol, record) in records {
-                let near = record.all.iter().filter(|e| ports.contains(&(protocol, e.address.port())));
-                if record.refused || near.clone().any(|e| self.admission.reaches(e.address, protocol, own)) {
-                    reached.push(key.clone());
-                    break;
-                }
+        for ((service, protocol), record) in &self.records {
+            // All have endpoints, of mostly one port: they are not looked at one by one if none is near.
+            let near = |port: u16| ports.contains(&(*protocol, port));
+            let reaches = record.refused
+                || record.ports.iter().any(|port| near(*port))
+                    && record.all.iter().any(|e| near(e.address.port()) && self.admission.reaches(e.address, *protocol, own));
+            if reaches {
+                reached.push(Key { namespace: service.namespace.clone(), name: service.name.clone() });
             }
         }
         reached
@@ -233,7 +238,7 @@ impl Assembler {
             let forwarded = port.protocol.forwarded().is_some() && service.routable;
             let stats = self.service_stats.entry(id.clone()).or_default().clone();
             let known = if forwarded { self.records.remove(&id) } else { None };
-            let mut record = known.unwrap_or_else(|| Record::new(stats));
+            let mut record = known.unwrap_or_else(|| Box::new(Record::new(stats)));
             record.admit(port, id.1, found.endpoints(key).unwrap_or_default(), &mut self.admission, &mut faults);
             shown.push(record.shown(port));
             if !forwarded {
@@ -265,7 +270,9 @@ impl Assembler {
                 services.remove(&gone);
             }
         }
+        _ = if faults.is_empty() { self.faulty.remove(key) } else { self.faulty.insert(key.clone()) };
         if let Some(service) = planned {
+            shown.shrink_to_fit();
             let status = ServiceStatus {
                 namespace: service.namespace.clone(),
                 name: service.name.clone(),
@@ -274,7 +281,10 @@ impl Assembler {
                 external_ips: service.external_ips.iter().map(ToString::to_string).collect(),
                 ports: shown,
             };
-            self.services.insert(key.clone(), Served { ports, status: Shared::new(status), faults });
+            self.shown.insert(Arc::new(status));
+            self.services.insert(key.clone(), Served { ports: ports.into(), faults: faults.into() });
+        } else {
+            self.shown.remove((&key.namespace, &key.name));
         }
         moves
     }

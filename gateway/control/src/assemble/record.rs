@@ -67,6 +67,8 @@ pub(super) struct Record {
     pub(super) all: Arc<[Endpoint]>,
     /// Whether some were not.
     pub(super) refused: bool,
+    /// The ports of those that were, each once.
+    pub(super) ports: Box<[u16]>,
     /// None: nothing leads here.
     pub(super) entry: Option<Entry>,
     /// Whether its endpoints' health is watched.
@@ -93,6 +95,7 @@ impl Record {
             stats,
             all: Arc::default(),
             refused: false,
+            ports: Box::default(),
             entry: None,
             watched: false,
             selection,
@@ -144,7 +147,10 @@ impl Record {
         faults.extend(refused.faults(port));
         // What is the same is the same list, which the pools share.
         if all.len() != self.all.len() || !all.iter().zip(&*self.all).all(|(now, before)| now.is_same(before)) {
-            self.all = all.into();
+            let mut ports: Vec<u16> = all.iter().map(|e| e.address.port()).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            (self.all, self.ports) = (all.into(), ports.into());
         }
         self.all.iter().for_each(|e| _ = known.remove(&e.address));
         if !known.is_empty() {
@@ -183,9 +189,7 @@ impl Record {
                         _ => None,
                     })
                     .collect();
-                let known = self.balancer.as_ref().map(|(_, config)| config).filter(|config| ***config == *port.balancer.config);
-                let config = known.cloned().unwrap_or_else(|| port.balancer.config.as_str().into());
-                self.balancer = Some((ladder, config));
+                self.balancer = Some((ladder, port.balancer.config.text().clone()));
             }
             Err(error) => faults.extend(refused(&port.balancer, &error, registry)),
         }

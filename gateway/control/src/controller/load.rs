@@ -9,6 +9,7 @@ use sluicegate_config::object::{Body, Given, Object, ObjectKey};
 use sluicegate_config::objects::Change;
 use sluicegate_config::plan::{AskedAddresses, PlannedService, is_own};
 use sluicegate_host::Loaded;
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::discovery::{DiscoveryGeneration, Key};
 use sluicegate_model::fault::{Fault, Severity};
 use tokio::time::Instant;
@@ -49,10 +50,11 @@ impl Controller {
         let changes_of = changes.iter().map(|(change, old)| (change, old.clone()));
         let delta = self.planner.update(self.store.objects(), changes_of, &self.allocations, allocated);
         self.changed.plan |= delta.made > 0;
+        self.changed.listeners.extend(delta.listeners.iter().map(|(at, listener)| (*at, listener.clone())));
         faults.extend(self.planner.plan().faults.iter().cloned());
         faults.extend(self.needs_restart());
         self.faults = faults;
-        let uses = |service: &Option<Arc<PlannedService>>| -> Vec<(String, String)> {
+        let uses = |service: &Option<Arc<PlannedService>>| -> Vec<(String, ConfigText)> {
             let ports = service.iter().flat_map(|service| &service.ports);
             ports.map(|port| (port.balancer.plugin.clone(), port.balancer.config.clone())).collect()
         };
@@ -177,7 +179,7 @@ fn asks_otherwise(change: &Change, old: Option<&Object>) -> bool {
 /// does not reach it.
 fn target(service: &PlannedService) -> Option<(String, Target)> {
     let port = service.ports.first().filter(|_| service.routable)?;
-    let target = Target { service: told(service), config: port.discovery.config.as_str().into() };
+    let target = Target { service: told(service), config: port.discovery.config.text().clone() };
     Some((port.discovery.plugin.clone(), target))
 }
 

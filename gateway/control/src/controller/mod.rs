@@ -4,7 +4,7 @@
 mod load;
 mod publish;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use sluicegate_config::objects::Objects;
 use sluicegate_config::plan::{Allocations, Plan, PlannedPlugin, Planner, Settings};
 use sluicegate_config::status::Statuses;
 use sluicegate_host::Loader;
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::operate::{Action, Done, Operate};
 use sluicegate_model::snapshot::{At, Snapshot};
@@ -103,7 +104,7 @@ pub struct Controller {
     /// What plugins were loaded for last.
     loaded: Option<(Vec<PlannedPlugin>, Vec<Use>)>,
     /// The configurations of balancers that are in use, by how many service ports use each.
-    balancers: BTreeMap<(String, String), usize>,
+    balancers: BTreeMap<(String, ConfigText), usize>,
     /// Since the last snapshot.
     changed: Changed,
     faults: Vec<Fault>,
@@ -250,15 +251,16 @@ impl Controller {
                     }
                 }
                 Event::Plugins => {
-                    let revive = self.registry.revive();
-                    if revive {
-                        self.registry.again(&self.planner.plan().plugins).await;
+                    let mut others = BTreeSet::new();
+                    if self.registry.revive() {
+                        others = self.registry.again(&self.planner.plan().plugins).await;
                     }
-                    let judged = self.registry.judge();
-                    if !self.registry.roll_back() && !revive && !judged {
+                    others.append(&mut self.registry.judge());
+                    others.append(&mut self.registry.roll_back());
+                    if others.is_empty() {
                         continue;
                     }
-                    self.changed.all = true;
+                    self.changed.plugins.append(&mut others);
                     self.sync_discovery();
                 }
             }

@@ -89,8 +89,8 @@ impl Controller {
         faults.dedup();
         let status = Status {
             snapshot: snapshot.version,
-            services: self.assembler.services(),
-            listeners: self.assembler.shown_listeners(),
+            services: self.assembler.services().clone(),
+            listeners: self.assembler.shown_listeners().clone(),
             plugins,
             faults,
             objects: Some(self.statuses.clone()),

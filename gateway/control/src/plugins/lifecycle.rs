@@ -1,6 +1,6 @@
 //! What becomes of a plugin's generations after they were loaded: quarantine and revival, and what an operator orders.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -137,12 +137,12 @@ fn now() -> String {
 }
 
 impl Registry {
-    /// Takes quarantined generations out of service. True if there were some.
-    pub fn roll_back(&mut self) -> bool {
-        let mut any = false;
+    /// Takes quarantined generations out of service. Returns the plugins whose they were.
+    pub fn roll_back(&mut self) -> BTreeSet<String> {
+        let mut others = BTreeSet::new();
         for (name, entry) in &mut self.entries {
             let Some(version) = entry.live.as_ref().filter(|v| v.loaded.generation().stats.quarantined()) else { continue };
-            any = true;
+            others.insert(name.clone());
             let bad = version.loaded.generation().clone();
             let failures = bad.stats.failures.load(Ordering::Relaxed);
             let Some(why) = bad.stats.quarantined_for() else { continue };
@@ -157,7 +157,7 @@ impl Registry {
             entry.refused = Some(PluginError { reason, ..why.clone() });
             entry.failed_with = Some(self.uses.iter().filter(|wanted| wanted.plugin == *name).cloned().collect());
         }
-        any
+        others
     }
 
     /// Forgets what was tried of plugins whose pause is over, so that the next [`Registry::sync`] loads them. True if there are some.
@@ -170,10 +170,10 @@ impl Registry {
         due.count() > 0
     }
 
-    /// Loads again what [`Registry::revive`] or an order wants, with the configurations of the last time.
-    pub async fn again(&mut self, planned: &[PlannedPlugin]) {
+    /// Loads again what [`Registry::revive`] or an order wants, with the configurations of the last time. Returns what [`Registry::sync`] does.
+    pub async fn again(&mut self, planned: &[PlannedPlugin]) -> BTreeSet<String> {
         let uses: Vec<Use> = self.uses.clone();
-        self.sync(planned, &uses).await;
+        self.sync(planned, &uses).await
     }
 
     /// Carries out an order.

@@ -17,6 +17,7 @@ use sluicegate_config::schema::Violation;
 use sluicegate_host::background::{self, Urgency};
 use sluicegate_host::load::sha256;
 use sluicegate_host::{Description, Loaded, Loader};
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::counters::Counters;
 use sluicegate_model::operate::PluginEvent;
 use sluicegate_model::plugin::{Generation, PluginError, Stage};
@@ -39,7 +40,7 @@ pub struct Use {
     /// The plugin's name.
     pub plugin: String,
     /// JSON.
-    pub config: String,
+    pub config: ConfigText,
     /// For routers: the listener.
     pub listener: Option<ListenerInfo>,
 }

@@ -1,5 +1,6 @@
 //! A new generation on trial beside the live one: begun when it is loaded, judged at each look at the plugins, and at last promoted or rolled back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -132,9 +133,9 @@ impl Registry {
         Some(BalancerTrial { generation: balancer.clone() as Arc<dyn BalancerGeneration>, trial: candidate.trial.clone() })
     }
 
-    /// Looks at what is on trial. True if something has come of it.
-    pub fn judge(&mut self) -> bool {
-        let mut any = false;
+    /// Looks at what is on trial. Returns the plugins of which something has come.
+    pub fn judge(&mut self) -> BTreeSet<String> {
+        let mut others = BTreeSet::new();
         for (name, entry) in &mut self.entries {
             let Some(candidate) = &entry.candidate else { continue };
             let passed = candidate.trial.phase;
@@ -163,9 +164,9 @@ impl Registry {
                     entry.failed_with = Some(self.uses.iter().filter(|wanted| wanted.plugin == *name).cloned().collect());
                 }
             }
-            any = true;
+            others.insert(name.clone());
         }
-        any
+        others
     }
 }
 

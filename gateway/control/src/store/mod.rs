@@ -52,7 +52,7 @@ pub struct Update {
 struct Unit {
     parsed: Parsed,
     /// What it was before it could not be read.
-    before: Option<Parsed>,
+    before: Option<Box<Parsed>>,
     /// Why that is not what stands there now.
     held: Option<String>,
 }
@@ -121,10 +121,11 @@ impl Store {
             What::Object(value) => Some(Unit { parsed: self.parse(manifest::given(name, *value)), ..Unit::default() }),
             What::Again => {
                 let Some(before) = self.units.get_mut(name).and_then(|unit| unit.before.take()) else { return };
-                Some(Unit { parsed: before, ..Unit::default() })
+                Some(Unit { parsed: *before, ..Unit::default() })
             }
             What::Unreadable(why) => {
-                let before = self.units.get_mut(name).map(|unit| unit.before.take().unwrap_or_else(|| std::mem::take(&mut unit.parsed)));
+                let before =
+                    self.units.get_mut(name).map(|unit| unit.before.take().unwrap_or_else(|| Box::new(std::mem::take(&mut unit.parsed))));
                 // What is set aside is not what the unit defines.
                 if let Some(before) = &before {
                     self.forget(name, before, touched);

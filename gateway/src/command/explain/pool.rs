@@ -50,7 +50,7 @@ impl World<'_> {
         }
         health::explain(service, story);
         if pool.endpoints.is_empty() {
-            let planned = self.plan.services.iter().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
+            let planned = self.plan.services.values().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
             for fault in planned.into_iter().flat_map(|planned| Diagnosis::new(self.objects).service(planned)) {
                 let hint = fault.expected.map(|hint| format!(" ({hint})")).unwrap_or_default();
                 story.say("why", format!("{}{hint}", fault.message));

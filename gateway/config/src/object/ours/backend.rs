@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use sluicegate_model::config_text::ConfigText;
 
 use super::health::{HealthCheck, SlowStart};
 use super::{
@@ -36,7 +37,7 @@ pub struct BackendTrafficPolicySpec {
     #[serde(default)]
     pub timeout: Timeout,
     /// When an exchange is tried again. Default: when no connection was made, and once more when it broke and nothing can have happened.
-    pub retry: Option<Retry>,
+    pub retry: Option<Box<Retry>>,
     /// When there is enough to do.
     #[serde(default)]
     pub circuit_breaker: CircuitBreaker,
@@ -58,7 +59,7 @@ pub struct BackendTrafficPolicySpec {
     #[serde(default)]
     pub health_check: HealthCheck,
     /// TLS towards endpoints.
-    pub tls: Option<BackendTls>,
+    pub tls: Option<Box<BackendTls>>,
 }
 
 /// A balancer, its configuration, and what to hash.
@@ -69,7 +70,7 @@ pub struct LoadBalancer {
     pub plugin: Option<String>,
     /// Checked by the plugin.
     #[serde(default)]
-    pub config: serde_json::Value,
+    pub config: ConfigText,
     /// What consistent-hash balancers hash.
     pub hash: Option<Hash>,
     /// How an endpoint that joins gets its share.

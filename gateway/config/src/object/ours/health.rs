@@ -13,9 +13,9 @@ pub struct HealthCheck {
     /// While a smaller share of the endpoints than this is usable, in percent, all are used. Default 50; 0: never.
     pub panic_threshold: Option<u32>,
     /// By probes.
-    pub active: Option<ActiveHealthCheck>,
+    pub active: Option<Box<ActiveHealthCheck>>,
     /// By what comes of exchanges.
-    pub passive: Option<PassiveHealthCheck>,
+    pub passive: Option<Box<PassiveHealthCheck>>,
 }
 
 /// What a probe is.

@@ -22,6 +22,7 @@ use std::sync::LazyLock;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+use sluicegate_model::config_text::ConfigText;
 
 pub use backend::*;
 pub use backend_object::*;
@@ -66,7 +67,7 @@ pub struct PluginUse {
     pub plugin: String,
     /// Checked by the plugin.
     #[serde(default)]
-    pub config: serde_json::Value,
+    pub config: ConfigText,
 }
 
 /// All field names of our kinds, for hints.

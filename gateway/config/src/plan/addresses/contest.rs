@@ -5,7 +5,7 @@
 //! account for others. Of the remaining claims of one tier that cannot be told apart none gets it: no listener of a Gateway wins over another one ("Handling
 //! indistinct Listeners" of the Gateway API), and none that comes later takes their place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(super) struct Lost {
 }
 
 /// Settles the claims of an address.
-pub(super) fn settle(address: SocketAddr, claims: &BTreeMap<Order, Claim>) -> Contest<'_> {
-    let all: Vec<(&Order, &Claim)> = claims.iter().collect();
+pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<'_> {
+    let all: Vec<(&Order, &Claim)> = claims.iter().map(|(order, claim)| (order, claim)).collect();
     let mut contest = Contest { listener: None, claims: Vec::with_capacity(all.len()) };
     let mut earlier = Seen::default();
     for tier in all.chunk_by(|(_, a), (_, b)| same_tier(&a.object.key, &b.object.key)) {

@@ -13,7 +13,7 @@ use crate::object::{error, warning};
 /// The order of claims: by the rank of the kind; ListenerSets by their time of creation, those without one last; by the object, and the claim's number
 /// in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Order {
+pub struct Order {
     rank: u8,
     undated: bool,
     created: String,
@@ -49,15 +49,15 @@ pub struct Conflict {
     pub message: String,
 }
 
-/// What no two listeners have in common.
-pub(super) type At = (Protocol, SocketAddr);
+/// Addresses, and what listens there; none: nothing.
+pub type Listens = BTreeMap<At, Option<Arc<PlannedListener>>>;
 
 /// All claims, and what comes of them.
 #[derive(Default)]
 pub(super) struct Addresses {
-    claims: BTreeMap<At, BTreeMap<Order, Claim>>,
+    /// Of each address in their order; mostly one.
+    claims: BTreeMap<At, Vec<(Order, Claim)>>,
     winners: BTreeMap<At, Order>,
-    listeners: BTreeMap<Order, Arc<PlannedListener>>,
     refused: Refused,
     /// Where somebody came or went.
     touched: BTreeSet<At>,
@@ -69,7 +69,9 @@ impl Addresses {
         for (number, claim) in before.iter().enumerate() {
             let (at, order) = (at(claim), Order::new(rank, claim, number));
             if let Some(claims) = self.claims.get_mut(&at) {
-                claims.remove(&order);
+                if let Ok(position) = claims.binary_search_by(|(known, _)| known.cmp(&order)) {
+                    claims.remove(position);
+                }
                 if claims.is_empty() {
                     self.claims.remove(&at);
                 }
@@ -79,7 +81,10 @@ impl Addresses {
         }
         for (number, claim) in now.iter().enumerate() {
             let at = at(claim);
-            self.claims.entry(at).or_default().insert(Order::new(rank, claim, number), claim.clone());
+            let order = Order::new(rank, claim, number);
+            let claims = self.claims.entry(at).or_insert_with(|| Vec::with_capacity(1));
+            let position = claims.partition_point(|(known, _)| *known < order);
+            claims.insert(position, (order, claim.clone()));
             self.touch(at);
         }
     }
@@ -92,41 +97,37 @@ impl Addresses {
         }
     }
 
-    /// Settles what was touched. True if there is anything else than before.
-    pub(super) fn settle(&mut self) -> bool {
+    /// Settles what was touched. Returns where somebody may listen, or listen otherwise, or not any more, and what listens there now.
+    pub(super) fn settle(&mut self, listeners: &mut BTreeMap<Order, Arc<PlannedListener>>) -> Listens {
         // Those of IPv4 come first.
         let touched = std::mem::take(&mut self.touched);
-        let any = !touched.is_empty();
         // All of them first: the number of a claim may have been another address's before.
         for old in touched.iter().filter_map(|at| self.winners.remove(at)) {
-            self.listeners.remove(&old);
+            listeners.remove(&old);
         }
+        let mut listens: Listens = touched.iter().map(|at| (*at, None)).collect();
         for at in touched {
             let Some(claims) = self.claims.get(&at) else { continue };
             let said = said_of_ipv4(&self.claims, &self.refused, at);
             let contest = contest::settle(at.1, claims);
             for (order, claim, outcome) in contest.claims {
                 match outcome {
-                    Err(lost) if !said.contains(&(&claim.object.key, &claim.path)) => self.refused.refuse(order.whose(), claim, lost),
+                    Err(lost) if !said.contains(&(&claim.object.key, &*claim.path)) => self.refused.refuse(order.whose(), claim, lost),
                     _ => self.refused.agree(&order.whose()),
                 }
             }
             if let Some((order, listener)) = contest.listener {
                 self.winners.insert(at, order.clone());
-                self.listeners.insert(order.clone(), listener);
+                listeners.insert(order.clone(), listener.clone());
+                listens.insert(at, Some(listener));
             }
         }
-        any
+        listens
     }
 
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         self.refused.conflicts.values()
-    }
-
-    /// In the order of those who listen.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = &Arc<PlannedListener>> {
-        self.listeners.values()
     }
 
     /// Of the claims of one object, why they were refused.
@@ -146,17 +147,17 @@ fn at(claim: &Claim) -> At {
 
 /// All addresses are two listeners: what is refused at that of IPv4 is not said of IPv6's again.
 fn said_of_ipv4<'c>(
-    claims: &'c BTreeMap<At, BTreeMap<Order, Claim>>,
+    claims: &'c BTreeMap<At, Vec<(Order, Claim)>>,
     refused: &Refused,
     (protocol, address): At,
-) -> BTreeSet<(&'c ObjectKey, &'c String)> {
+) -> BTreeSet<(&'c ObjectKey, &'c str)> {
     if address.ip() != Ipv6Addr::UNSPECIFIED {
         return BTreeSet::new();
     }
     let ipv4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
     let there = claims.get(&(protocol, ipv4)).into_iter().flatten();
     let refused = there.filter(|(order, _)| refused.faults.contains_key(&order.whose()));
-    refused.map(|(_, claim)| (&claim.object.key, &claim.path)).collect()
+    refused.map(|(_, claim)| (&claim.object.key, &*claim.path)).collect()
 }
 
 /// Claims that were refused.
@@ -178,7 +179,7 @@ impl Refused {
         let fault = if standard { warning } else { error };
         self.faults.insert(whose.clone(), fault(&claim.object.origin, &claim.object.key, &claim.path, message.clone(), None));
         if standard {
-            let (object, path) = (claim.object.key.clone(), claim.path.clone());
+            let (object, path) = (claim.object.key.clone(), claim.path.to_string());
             self.conflicts.insert(whose, Conflict { object, path, reason, message });
         }
     }

@@ -85,7 +85,7 @@ impl Compiler<'_> {
             PlannedTarget::Nothing
         } else {
             let config = configuration(routes.iter().map(|(route, hostnames)| (&**route, &**hostnames)));
-            let plugin = PluginUse { config, ..self.builtin("rules", PluginKind::Router) };
+            let plugin = PluginUse { config: config.into(), ..self.builtin("rules", PluginKind::Router) };
             let rates = routes.iter().flat_map(|(route, _)| route.rates.clone()).collect();
             PlannedTarget::Router(self.routed(plugin, info, rates))
         };
@@ -119,7 +119,7 @@ impl Compiler<'_> {
         for ip in addresses {
             let address = SocketAddr::new(ip.listen, port);
             let (name, front, settings) = (name.clone(), front.clone(), settings.clone());
-            self.listen(object, &path, PlannedListener { address, name, front, settings, node_port: false });
+            self.listen(object, path.clone().into(), PlannedListener { address, name, front, settings, node_port: false });
         }
     }
 }
