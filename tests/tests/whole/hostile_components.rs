@@ -381,7 +381,7 @@ fn publications_without_end() {
     let publish = "(call $publish (i32.const 256) (i32.const 4) (i32.const 256) (i32.const 4) (i32.const 65536) (i32.const 80000))";
     // To the same target the newest one counts; a new one each time fills the host until it is too much.
     let same = discovery().pages(125).with("run", &format!("(local $i i32) (loop {publish} (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3)))) (loop (call $next (i32.const 0) (i64.const 0) (i32.const 640)) (br 0)) unreachable"));
-    let other = discovery().pages(125).with("run", &format!("(loop {publish} (i32.store8 (i32.const 256) (i32.add (i32.load8_u (i32.const 256)) (i32.const 1))) (br_if 0 (i32.lt_u (i32.load8_u (i32.const 256)) (i32.const 0x7f)))) unreachable"));
+    let other = discovery().pages(125).with("run", &format!("(i32.store8 (i32.const 256) (i32.const 65)) (loop {publish} (i32.store8 (i32.const 256) (i32.add (i32.load8_u (i32.const 256)) (i32.const 1))) (br_if 0 (i32.lt_u (i32.load8_u (i32.const 256)) (i32.const 0x7f)))) unreachable"));
     let limits = Limits { configure_deadline: Duration::from_secs(30), ..limits() };
     let loader = Loader::new().expect("an engine");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
