@@ -109,7 +109,7 @@ fn answered_streams_that_are_cancelled() {
 #[test]
 fn requests_that_are_given_up_after_a_while() {
     run(async {
-        let (endpoint, _) = h2_backend(h2::server::Builder::new(), |_, mut respond| async move {
+        let (endpoint, log) = h2_backend(h2::server::Builder::new(), |_, mut respond| async move {
             let _ = std::future::poll_fn(|context| respond.poll_reset(context)).await;
         })
         .await;
@@ -119,7 +119,10 @@ fn requests_that_are_given_up_after_a_while() {
             let streams = || (round * 100..round * 100 + 100).map(|n| n * 2 + 1);
             let begun: Vec<u8> = streams().flat_map(|s| frame(HEADERS, END_HEADERS | END_STREAM, s, &head())).collect();
             stream.write_all(&begun).await.unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            // What is reset before the gateway came to it is what a flood is made of.
+            while log.requests.load(Ordering::Relaxed) < u64::from(round + 1) * 100 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
             let reset: Vec<u8> = streams().flat_map(|s| frame(RST_STREAM, 0, s, &8_u32.to_be_bytes())).collect();
             stream.write_all(&reset).await.unwrap();
         }

@@ -2,7 +2,7 @@
 //!
 //! In the order of a change: a Gateway settles its [addresses] and whether it is accepted. A [ListenerSet](sets) asks its Gateway for these, and whether
 //! it may add its listeners. Both are then [holders](Holder) of listeners alike: a holder [attaches](attachments) the routes that name it, and each
-//! [listener](listener) of it becomes what is listened on. Who gets an address that several want is settled in [`super::addresses`].
+//! [`listener`] of it becomes what is listened on. Who gets an address that several want is settled in [`super::addresses`].
 
 mod addresses;
 mod attachments;
