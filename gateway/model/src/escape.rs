@@ -33,7 +33,7 @@ pub fn distinct(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.char_indices().map(escaped).collect())
 }
 
-/// JSON text that means the same, with everything in it that cannot be seen as `\uXXXX` (RFC 8259 §7). Line breaks between its values stay.
+/// JSON text that means the same, with everything in it that cannot be seen escaped, such as `\u001b` (RFC 8259 §7). Line breaks between its values stay.
 pub fn json(json: &str) -> Cow<'_, str> {
     // What is hidden can only stand within strings, where an escape is the character; white space between values is not of that kind.
     if !json.chars().any(|c| is_hidden(c) && c != '\n') {
@@ -51,7 +51,7 @@ pub fn json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A character of a JSON string as an escape, `\uXXXX` or two of them (RFC 8259 §7).
+/// A character of a JSON string as an escape, `\u` and four hexadecimal digits, or two of them (RFC 8259 §7).
 pub struct JsonChar(pub char);
 
 impl std::fmt::Display for JsonChar {
