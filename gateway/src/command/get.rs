@@ -2,6 +2,7 @@
 
 mod objects;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -101,7 +102,7 @@ pub(super) fn list_plugins(from: &From) -> ExitCode {
 const WATCH: Duration = Duration::from_secs(1);
 
 fn show(what: What, admin_address: SocketAddr, form: Form, watch: bool) -> ExitCode {
-    let mut shown = Vec::new();
+    let mut shown: Option<HashSet<String>> = None;
     let mut widths = Vec::new();
     loop {
         let rows = match what.fetch(admin_address) {
@@ -110,25 +111,26 @@ fn show(what: What, admin_address: SocketAddr, form: Form, watch: bool) -> ExitC
         };
         match form {
             Form::Json | Form::Yaml => {
-                let all = rows.as_array().cloned().unwrap_or_default();
-                let new: Vec<&Value> = all.iter().filter(|row| !shown.contains(*row)).collect();
-                if !new.is_empty() || shown.is_empty() {
+                let all = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+                let known = |row: &Value| shown.as_ref().is_some_and(|shown| shown.contains(&row.to_string()));
+                let new: Vec<&Value> = all.iter().filter(|row| !known(row)).collect();
+                if !new.is_empty() || shown.is_none() {
                     match form {
                         Form::Json => out_json(format_args!("{:#}", serde_json::json!(new))),
                         _ => out(super::crds::yaml(&serde_json::json!(new)).trim_end()),
                     }
                 }
-                shown = all;
+                shown = Some(all.iter().map(Value::to_string).collect());
             }
             Form::Table | Form::Wide => {
                 let table = what.table(rows.as_array().map(Vec::as_slice).unwrap_or_default(), matches!(form, Form::Wide));
-                let all: Vec<Value> = table.iter().map(|row| serde_json::json!(row)).collect();
-                let new: Vec<Vec<String>> =
-                    table.into_iter().zip(&all).filter(|(_, row)| !shown.contains(*row)).map(|(row, _)| row).collect();
+                let all: HashSet<String> = table.iter().map(|row| row.join("\0")).collect();
+                let known = |row: &[String]| shown.as_ref().is_some_and(|shown| shown.contains(&row.join("\0")));
+                let new: Vec<Vec<String>> = table.into_iter().filter(|row| !known(row)).collect();
                 if !new.is_empty() {
                     out(aligned(&new, &mut widths));
                 }
-                shown = all;
+                shown = Some(all);
             }
         }
         if !watch {

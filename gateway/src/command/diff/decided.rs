@@ -71,11 +71,18 @@ impl Decided {
     }
 }
 
-/// Asks one configuration. Instances of routers are kept, as each compiles the rules it is asked about.
+/// Asks one configuration. Instances of routers are kept, as each compiles the rules it is asked about, and so is what these are written as.
 #[derive(Default)]
-pub(super) struct Decider(HashMap<usize, Box<dyn Router>>);
+pub(super) struct Decider {
+    routers: Instances,
+    /// By the table's number, its configuration.
+    written: HashMap<u64, Value>,
+}
 
-impl Routers for Decider {
+#[derive(Default)]
+struct Instances(HashMap<usize, Box<dyn Router>>);
+
+impl Routers for Instances {
     fn router(&mut self, generation: &Arc<dyn RouterGeneration>) -> Result<&mut dyn Router, PluginError> {
         use std::collections::hash_map::Entry;
         match self.0.entry(Arc::as_ptr(generation).cast::<()>() as usize) {
@@ -112,17 +119,17 @@ impl Decider {
         let headers: Vec<_> = host.into_iter().chain(probe.headers().filter_map(field)).collect();
         let target = probe.target();
         let asked = Asked { method: probe.method(), target: &target, headers: &headers, client: CLIENT, server_name: &probe.host };
-        let found = preview(snapshot, listener, &asked, self);
+        let found = preview(snapshot, listener, &asked, &mut self.routers);
         match (found.outcome, found.rule) {
             (Outcome::Forward { .. } | Outcome::Answer { why: Why::Reason(Reason::BadBackend | Reason::EndpointTls), .. }, Some(rule)) => {
-                by_rule(rule, None)
+                self.by_rule(rule, None)
             }
             (Outcome::Forward { service, .. }, None) => Decided::of(service.id.to_string()),
             (Outcome::Answer { status, why: Why::Redirect, location: Some(to) }, Some(rule)) => {
-                by_rule(rule, Some(format!("{}, a redirect to {to}", status.as_u16())))
+                self.by_rule(rule, Some(format!("{}, a redirect to {to}", status.as_u16())))
             }
             (Outcome::Answer { status, why: why @ (Why::Direct | Why::Preflight | Why::Redirect), .. }, Some(rule)) => {
-                by_rule(rule, Some(format!("{}, {}", status.as_u16(), why.word())))
+                self.by_rule(rule, Some(format!("{}, {}", status.as_u16(), why.word())))
             }
             (Outcome::Answer { status, why, .. }, _) => Decided::of(format!("{} {}", status.as_u16(), why.word())),
         }
@@ -130,28 +137,28 @@ impl Decider {
 
     fn connection(&mut self, snapshot: &Snapshot, target: &Target, host: &str) -> Decided {
         let name = |service: ServiceIndex| snapshot.services.get(&service).map_or_else(|| "nothing".to_owned(), |one| one.id.to_string());
-        match way::forward(target, host, &HeaderMap::new(), CLIENT, self) {
+        match way::forward(target, host, &HeaderMap::new(), CLIENT, &mut self.routers) {
             Ok(Forwarded { to, rule: None }) => Decided::of(name(to.service)),
-            Ok(Forwarded { rule: Some(rule), .. }) => by_rule(rule, None),
-            Err(Unrouted::BadBackend(rung, choice)) => by_rule((rung, choice), None),
+            Ok(Forwarded { rule: Some(rule), .. }) => self.by_rule(rule, None),
+            Err(Unrouted::BadBackend(rung, choice)) => self.by_rule((rung, choice), None),
             Err(Unrouted::Nothing | Unrouted::NoMatch(_)) => Decided::of("refused: no route takes it"),
             Err(Unrouted::RouterFailed) => Decided::of("refused: the router failed"),
         }
     }
-}
 
-/// What a rule does; without an answer of its own, its backends.
-fn by_rule((rung, choice): (&RouterRung, Choice), answer: Option<String>) -> Decided {
-    let config: Value = serde_json::from_str(&rung.table.config).unwrap_or_default();
-    let written = &config["rules"][choice.rule];
-    let text = |field: &str| written[field].as_str().map(str::to_owned);
-    let by = text("name").or_else(|| text("source").map(|source| format!("route {source}")));
-    let by = by.unwrap_or_else(|| format!("rule {} of {}", choice.rule, rung.generation.generation().plugin));
-    let mut shown = written.clone();
-    if let Some(fields) = shown.as_object_mut() {
-        CONDITIONS.iter().for_each(|field| drop(fields.remove(*field)));
+    /// What a rule does; without an answer of its own, its backends.
+    fn by_rule(&mut self, (rung, choice): (&RouterRung, Choice), answer: Option<String>) -> Decided {
+        let config = self.written.entry(rung.table.id).or_insert_with(|| serde_json::from_str(&rung.table.config).unwrap_or_default());
+        let written = &config["rules"][choice.rule];
+        let text = |field: &str| written[field].as_str().map(str::to_owned);
+        let by = text("name").or_else(|| text("source").map(|source| format!("route {source}")));
+        let by = by.unwrap_or_else(|| format!("rule {} of {}", choice.rule, rung.generation.generation().plugin));
+        let mut shown = written.clone();
+        if let Some(fields) = shown.as_object_mut() {
+            CONDITIONS.iter().for_each(|field| drop(fields.remove(*field)));
+        }
+        Decided { by, does: answer.unwrap_or_else(|| backends(rung, choice.rule, written)), rule: shown.to_string() }
     }
-    Decided { by, does: answer.unwrap_or_else(|| backends(rung, choice.rule, written)), rule: shown.to_string() }
 }
 
 /// Each with its weight, if there are several.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::probe;
+use super::tests::acceptor;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -20,13 +21,7 @@ async fn endpoint(version: ProxyVersion, secured: bool) -> (SocketAddr, Upstream
         ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
         ProxyVersion::V2 => b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00",
     };
-    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let provider = sluicegate_model::tls::provider().clone();
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
-    let mut config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key.into()).expect("a certificate");
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (acceptor, authority) = acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -55,7 +50,7 @@ async fn endpoint(version: ProxyVersion, secured: bool) -> (SocketAddr, Upstream
             });
         }
     });
-    let trust = Trust::Only(Authorities::from_pem(made.cert.pem().as_bytes()).expect("an authority"));
+    let trust = Trust::Only(Authorities::from_pem(authority.as_bytes()).expect("an authority"));
     let sni = Some("a.example".to_owned().try_into().expect("a name"));
     let settings = UpstreamSettings { verify: Verify::Signed { trust, names: vec![] }, sni, certificate: None };
     (address, UpstreamTls::build(Arc::new(settings)).expect("rules"))

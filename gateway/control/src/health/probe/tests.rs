@@ -281,15 +281,20 @@ mod grpc_server {
     }
 }
 
-/// An HTTPS endpoint for `a.example`, and its certificate, which is its authority too.
-async fn secured() -> (SocketAddr, String) {
+/// Ends TLS for `a.example`, by a certificate that is its own authority, which is given too.
+pub(super) fn acceptor() -> (tokio_rustls::TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let provider = sluicegate_model::tls::provider().clone();
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
     let mut config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key.into()).expect("a certificate");
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    (tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)), made.cert.pem())
+}
+
+/// An HTTPS endpoint for `a.example`, and its certificate, which is its authority too.
+async fn secured() -> (SocketAddr, String) {
+    let (acceptor, authority) = acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -304,7 +309,7 @@ async fn secured() -> (SocketAddr, String) {
             let _ = stream.shutdown().await;
         }
     });
-    (address, made.cert.pem())
+    (address, authority)
 }
 
 #[tokio::test]

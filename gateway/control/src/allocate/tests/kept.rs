@@ -1,0 +1,93 @@
+//! What removed Services held, and what damage and disks do to what was given.
+
+use super::*;
+
+/// A Service in a file of its own.
+fn in_file(file: &str, name: &str, port: &str) -> Arc<Object> {
+    let parsed = manifest::parse(Path::new(file), &service(name, "NodePort", port));
+    Arc::new(object::decode(parsed.documents.into_iter().next().expect("one")).0.expect("an object"))
+}
+
+#[test]
+fn what_removed_services_held_is_used_again_though_another_file_is_faulty() {
+    let mut allocator = Allocator::in_memory(Ranges { node_ports: 30000..=30003, ..Ranges::default() });
+    let faulty = Unread { files: [PathBuf::from("faulty.yaml")].into(), ..Unread::default() };
+    let some = |names: &[&str]| -> Vec<Arc<Object>> { names.iter().map(|n| in_file(&format!("{n}.yaml"), n, "{port: 80}")).collect() };
+    let lost = in_file("faulty.yaml", "lost", "{port: 80, nodePort: 30000}");
+    let held: Vec<Arc<Object>> = some(&["a", "b"]).into_iter().chain([lost]).collect();
+    let first = allocator.allocate(&held, &Unread::default()).0;
+    let of = |made: &Allocations, name: &str| by_name(made).into_iter().find(|(n, _)| *n == name).map(|(_, number)| number);
+    // First b goes, then a, and then as many come as there are numbers.
+    allocator.allocate(&some(&["a"]), &faulty);
+    allocator.allocate(&some(&[]), &faulty);
+    let (made, faults) = allocator.allocate(&some(&["c", "d"]), &faulty);
+    let given: Vec<u16> = node_ports(&made);
+    assert!(given.contains(&of(&first, "b").expect("held")), "the one that has been gone longest is used first: {made:?}");
+    assert_eq!((given.contains(&of(&first, "a").expect("held")), faults), (false, Vec::new()));
+    let (made, faults) = allocator.allocate(&some(&["c", "d", "e"]), &faulty);
+    assert_eq!((of(&made, "e"), faults), (of(&first, "a"), Vec::new()));
+    // What may only be unreadable goes last, and what is there never.
+    let (made, faults) = allocator.allocate(&some(&["c", "d", "e", "f"]), &faulty);
+    assert_eq!((of(&made, "f"), faults), (Some(30000), Vec::new()));
+    let (made, faults) = allocator.allocate(&some(&["c", "d", "e", "f", "g"]), &faulty);
+    assert_eq!((of(&made, "g"), faults.len()), (None, 1));
+}
+
+#[test]
+fn a_number_that_an_object_asks_for_is_free_when_its_holder_was_removed_and_not_when_it_may_be_unreadable() {
+    let mut allocator = Allocator::in_memory(Ranges::default());
+    let faulty = Unread { files: [PathBuf::from("folder")].into(), ..Unread::default() };
+    let removed = in_file("removed.yaml", "removed", "{port: 80, nodePort: 30001}");
+    let unreadable = in_file("folder/file.yaml", "unreadable", "{port: 80, nodePort: 30002}");
+    allocator.allocate(&[removed, unreadable], &Unread::default());
+    let new = [in_file("new.yaml", "one", "{port: 80, nodePort: 30001}"), in_file("new.yaml", "two", "{port: 80, nodePort: 30002}")];
+    let (made, faults) = allocator.allocate(&new, &faulty);
+    assert_eq!((by_name(&made), faults.len()), (vec![("one", 30001)], 1), "{faults:?}");
+    // When all can be read, the unreadable one was removed as well.
+    let (made, faults) = allocator.allocate(&new, &Unread::default());
+    assert_eq!((by_name(&made), faults), (vec![("one", 30001), ("two", 30002)], Vec::new()));
+}
+
+#[test]
+fn cluster_ips_and_load_balancer_addresses_of_removed_services_are_used_again_too() {
+    let net = |text: &str| text.parse::<IpNet>().expect("a network");
+    let ranges = Ranges { cluster_ips: vec![net("127.96.0.0/30")], load_balancer: vec![net("127.97.0.0/30")], ..Ranges::default() };
+    let mut allocator = Allocator::in_memory(ranges);
+    let faulty = Unread { objects: [services(&service("x", "ClusterIP", "{port: 80}"))[0].key.clone()].into(), ..Unread::default() };
+    for round in 0..5 {
+        let one = services(&service(&format!("s{round}"), "LoadBalancer", "{port: 80}"));
+        let (made, faults) = allocator.allocate(&one, &faulty);
+        assert_eq!((made.cluster_ips.len(), made.load_balancer.len(), faults), (1, 1, Vec::new()), "round {round}");
+    }
+}
+
+#[test]
+fn no_damage_changes_a_port_and_what_could_not_be_saved_is_saved_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let load = || Allocator::load(folder.path(), Ranges::default()).expect("loads");
+    let objects = services(&(service("a", "NodePort", "{port: 80}") + &service("b", "NodePort", "{port: 80}")));
+    let mut allocator = load();
+    let obstacle = folder.path().join("allocations.json.partial");
+    std::fs::create_dir_all(obstacle.join("full")).expect("made");
+    let first = allocator.allocate(&objects, &Unread::default()).0;
+    let fault = allocator.save().expect("told");
+    assert_eq!((fault.severity, allocator.unsaved()), (Severity::Warning, true));
+    std::fs::remove_dir_all(&obstacle).expect("removed");
+    assert_eq!((allocator.save(), allocator.unsaved()), (None, false));
+    for damage in ["", "{", "\u{feff}{}", "{\"content\": {}}", "null"] {
+        drop(allocator);
+        std::fs::write(folder.path().join("allocations.json"), damage).expect("written");
+        allocator = load();
+        assert_eq!(allocator.allocate(&objects, &Unread::default()).0, first, "{damage:?}");
+        assert_eq!(allocator.save(), None);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_no_reason_not_to_start() {
+    // Where nobody may write, root neither.
+    let mut allocator = Allocator::load(Path::new("/sys/sluicegate"), Ranges::default()).expect("starts");
+    let (made, _) = allocator.allocate(&services(&service("a", "NodePort", "{port: 80}")), &Unread::default());
+    assert_eq!(made.node_ports.len(), 1);
+    assert_eq!(allocator.save().map(|fault| fault.severity), Some(Severity::Warning));
+}
