@@ -83,7 +83,8 @@ impl Arguments {
             Output::Table => told.lines.iter().for_each(out),
         }
         let cut = if told.cut { format!("; of some listeners only the first {} were made", probes::MOST) } else { String::new() };
-        complain(format_args!("{} differences in {} requests and connections that were compared{cut}", told.rows.len(), told.compared));
+        let (found, plural) = (told.rows.len(), if told.rows.len() == 1 { "" } else { "s" });
+        complain(format_args!("{found} difference{plural} in {} requests and connections that were compared{cut}", told.compared));
         Ok(!told.rows.is_empty())
     }
 }
