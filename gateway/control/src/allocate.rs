@@ -9,8 +9,11 @@ mod absent;
 mod addresses;
 mod changed;
 mod health_checks;
+mod holdings;
+mod keeping;
 mod node_ports;
 mod running;
+mod state;
 mod wanting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,21 +25,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use sluicegate_config::object::Object;
 use sluicegate_config::plan::{Allocations, AskedAddresses};
 use sluicegate_model::family::IpFamily;
-use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::fault::Fault;
 
 pub use absent::Unread;
 
 use absent::Missing;
+use holdings::Holdings;
+use keeping::Keeping;
+use state::{Held, State};
 use wanting::Wanting;
-
-use crate::state_file::{Found, StateFile};
-
-/// A hundred thousand Services' allocations are a tenth of it.
-const LARGEST_FILE: u64 = 256 << 20;
 
 /// What may be allocated.
 #[derive(Clone, Debug)]
@@ -59,71 +59,15 @@ impl Default for Ranges {
     }
 }
 
-/// On disk: one row a service port, one a Service. What a later release adds is passed over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct State {
-    /// `namespace/name:port/protocol`.
-    node_ports: BTreeMap<String, u16>,
-    /// The names of these ports, by the same keys: a port that is renumbered and keeps its name keeps its node port.
-    #[serde(default)]
-    port_names: BTreeMap<String, String>,
-    /// `namespace/name`. Of the Service's primary IP family.
-    cluster_ips: BTreeMap<String, IpAddr>,
-    /// Of its other one.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    secondary_cluster_ips: BTreeMap<String, IpAddr>,
-    /// Also of Gateways, by `Gateway/namespace/name`.
-    load_balancer: BTreeMap<String, IpAddr>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    secondary_load_balancer: BTreeMap<String, IpAddr>,
-    #[serde(default)]
-    health_check_node_ports: BTreeMap<String, u16>,
-    /// By Service, the file its object was in last.
-    #[serde(default)]
-    files: BTreeMap<String, String>,
-    /// Services that are not there and keep what they hold, in the order in which they went: the lowest number first.
-    #[serde(default)]
-    gone: BTreeMap<String, u64>,
-    /// Counted while allocating.
-    #[serde(skip)]
-    missing: Missing,
-}
-
-/// Addresses by `namespace/name`, of two IP families.
-struct Held {
-    primary: BTreeMap<String, IpAddr>,
-    secondary: BTreeMap<String, IpAddr>,
-}
-
-impl Held {
-    fn all(&self) -> impl Iterator<Item = (&str, IpAddr)> {
-        self.primary.iter().chain(&self.secondary).map(|(id, ip)| (id.as_str(), *ip))
-    }
-
-    fn of(&self, id: &str, family: IpFamily) -> Option<IpAddr> {
-        [&self.primary, &self.secondary].into_iter().filter_map(|map| map.get(id).copied()).find(|ip| IpFamily::of(*ip) == family)
-    }
-
-    fn give(&mut self, service: &Wanting<'_>, ip: IpAddr) {
-        let primary = service.families.secondary() != Some(IpFamily::of(ip));
-        let map = if primary { &mut self.primary } else { &mut self.secondary };
-        map.insert(service.id.clone(), ip);
-    }
-}
-
 /// Allocates, and remembers.
 pub struct Allocator {
     ranges: Ranges,
     state: State,
-    file: Option<StateFile>,
-    unsaved: bool,
+    keeping: Keeping,
     /// Addresses that Gateways name: nobody else is given one of these, unless they name it too.
     named: BTreeSet<IpAddr>,
     /// Everything could be read and everybody has what they asked for, so what others hold bears on nobody.
     settled: bool,
-    /// Why the last attempt to save failed, for as long as none succeeds.
-    failed: Option<String>,
     /// What this process has logged.
     announced: BTreeMap<String, u16>,
     /// Held as long as the gateway runs: two gateways on one folder would hand out each other's ports. None where the folder cannot be written.
@@ -131,18 +75,18 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    fn with(ranges: Ranges, state: State, file: Option<StateFile>, lock: Option<File>) -> Self {
-        Self { ranges, state, file, unsaved: false, named: BTreeSet::new(), settled: false, failed: None, announced: BTreeMap::new(), lock }
+    fn with(ranges: Ranges, state: State, keeping: Keeping, lock: Option<File>) -> Self {
+        Self { ranges, state, keeping, named: BTreeSet::new(), settled: false, announced: BTreeMap::new(), lock }
     }
 
     /// Remembers nothing beyond its own life; for `check` and `explain`.
     pub fn in_memory(ranges: Ranges) -> Self {
-        Self::with(ranges, State::default(), None, None)
+        Self::with(ranges, State::default(), Keeping::default(), None)
     }
 
     /// Reads what was allocated before from `folder`, for looking only.
     pub fn read_only(folder: &Path, ranges: Ranges) -> Self {
-        Self::with(ranges, file(folder).look().content.unwrap_or_default(), None, None)
+        Self::with(ranges, keeping::look(folder), Keeping::default(), None)
     }
 
     /// Takes the folder for this process. A folder that cannot be written is told, and taken as it is: what is in it is used, and nothing kept.
@@ -171,16 +115,8 @@ impl Allocator {
     }
 
     fn read(folder: &Path, ranges: Ranges, lock: Option<File>) -> Self {
-        let file = file(folder);
-        let Found { content, damage } = file.load();
-        let outcome = if content.is_some() { "the copy is used, nothing is lost" } else { "new ones are made" };
-        for damage in &damage {
-            tracing::error!(damage, "the file of allocations is damaged; {outcome}");
-        }
-        let mut made = Self::with(ranges, content.unwrap_or_default(), Some(file), lock);
-        // Both are whole again with the first change, or at once.
-        made.unsaved = !damage.is_empty();
-        made
+        let (state, keeping) = Keeping::load(folder);
+        Self::with(ranges, state, keeping, lock)
     }
 
     /// A second descriptor of the lock, for a successor. None: this allocator has none.
@@ -210,8 +146,9 @@ impl Allocator {
         };
         faults.append(&mut unconfigured);
         next.missing = Missing::default();
-        self.unsaved |= next != self.state;
+        self.keeping.changed(next.differences(&self.state));
         self.announce(&services, &next);
+        self.announced.retain(|key, _| next.node_ports.contains_key(key));
         self.state = next;
         self.settled = faults.is_empty() && unread.is_empty();
         let mut made = Allocations::default();
@@ -227,52 +164,6 @@ impl Allocator {
         self.cluster_ips(services, &mut next, &mut faults);
         self.load_balancers(services, &mut next, &mut faults);
         (next, faults)
-    }
-
-    /// Whether something waits to be saved.
-    pub fn unsaved(&self) -> bool {
-        self.unsaved && self.file.is_some()
-    }
-
-    /// Saves what has changed since it was saved last. What cannot be saved waits for the next call. Blocks.
-    pub fn save(&mut self) -> Option<Fault> {
-        let file = self.file.as_ref().filter(|_| self.unsaved)?;
-        let saved = file.save(&self.state);
-        self.saved(saved)
-    }
-
-    /// The same on another thread: a disk may take its time.
-    pub async fn save_beside(&mut self) -> Option<Fault> {
-        let file = self.file.clone().filter(|_| self.unsaved)?;
-        let state = self.state.clone();
-        let saved = tokio::task::spawn_blocking(move || file.save(&state)).await;
-        self.saved(saved.unwrap_or_else(|error| Err(Error::other(error))))
-    }
-
-    fn saved(&mut self, saved: Result<()>) -> Option<Fault> {
-        let file = self.file.as_ref()?;
-        match saved {
-            Ok(()) => {
-                self.unsaved = false;
-                if self.failed.take().is_some() {
-                    tracing::info!(file = %file.path().display(), "the allocations are saved again");
-                }
-                None
-            }
-            Err(error) => {
-                let error = self.failed.insert(error.to_string());
-                Some(Fault {
-                    severity: Severity::Warning,
-                    place: None,
-                    object: None,
-                    message: format!("the allocations could not be saved: {error}: a restart may give other ports"),
-                    expected: Some(format!(
-                        "room in a folder that this process may write to, for {}; it is tried again",
-                        file.path().display()
-                    )),
-                })
-            }
-        }
     }
 
     /// Once a process for each port, so that it is seen at each start; and each change.
@@ -297,7 +188,6 @@ impl Allocator {
                 }
             }
         }
-        self.announced.retain(|key, _| next.node_ports.contains_key(key));
     }
 
     /// What these Services hold.
@@ -310,7 +200,7 @@ impl Allocator {
                 }
                 continue;
             }
-            let both = |primary: &BTreeMap<String, IpAddr>, secondary: &BTreeMap<String, IpAddr>| -> Vec<IpAddr> {
+            let both = |primary: &Holdings, secondary: &Holdings| -> Vec<IpAddr> {
                 [primary, secondary].into_iter().filter_map(|map| map.get(&service.id).copied()).collect()
             };
             made.cluster_ips.insert(id.clone(), both(&self.state.cluster_ips, &self.state.secondary_cluster_ips));
@@ -324,10 +214,6 @@ impl Allocator {
             }
         }
     }
-}
-
-fn file(folder: &Path) -> StateFile {
-    StateFile::new(folder.join("allocations.json"), "allocations", LARGEST_FILE)
 }
 
 /// The file whose lock is the folder's. One that is there and cannot be written can be locked nevertheless (flock(2)).

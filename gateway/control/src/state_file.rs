@@ -1,6 +1,8 @@
 //! A file of the state folder that outlives what happens to disks: it is written beside and renamed into place, it carries a checksum of its
 //! content, and there is a second copy. What is damaged (cut off, other bytes, another encoding, a folder in its place) is moved aside for
-//! whoever wants to look, and the copy is used. A file of secrets is the user's of this process alone, else it is as good as damaged; what is damaged of it is removed.
+//! whoever wants to look, and the copy is used. What is large and changes a little at a time has a [`journal`]. A file of secrets is the user's of this process alone, else it is as good as damaged; what is damaged of it is removed.
+
+pub(crate) mod journal;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write as _};
@@ -50,6 +52,19 @@ pub(crate) struct Found<T> {
     pub(crate) content: Option<T>,
     /// What is wrong, for people; where it is moved to, if anywhere.
     pub(crate) damage: Vec<String>,
+    /// Something newer than this was there, and cannot be used.
+    pub(crate) lost: bool,
+    /// None also of a file of an earlier release.
+    seal: Option<Seal>,
+}
+
+/// How a content is written.
+struct Seal {
+    sha256: String,
+    /// Of the file.
+    bytes: u64,
+    /// File and copy are the same.
+    twice: bool,
 }
 
 impl StateFile {
@@ -107,11 +122,11 @@ impl StateFile {
         let mut missing = 0;
         for path in [self.path.clone(), self.copy()] {
             match self.read(&path) {
-                Ok(content) => {
+                Ok((content, seal)) => {
                     if missing == 1 {
                         damage.push(format!("{} is not there", self.path.display()));
                     }
-                    return Found { content: Some(content), damage };
+                    return Found { content: Some(content), damage, lost: false, seal };
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => missing += 1,
                 Err(error) => {
@@ -120,17 +135,23 @@ impl StateFile {
                 }
             }
         }
-        Found { content: None, damage }
+        Found { content: None, damage, lost: false, seal: None }
     }
 
     /// Writes the file, and then the copy: at each moment at least one of them is whole.
     pub(crate) fn save(&self, content: &impl Serialize) -> Result<()> {
+        self.save_sealed(content).map(|_| ())
+    }
+
+    /// Returns the checksum of the content, and the bytes of the file.
+    fn save_sealed(&self, content: &impl Serialize) -> Result<(String, u64)> {
         let mut content = serde_json::to_value(content)?;
         let sealed = Sealed { kind: self.kind, sha256: sum(self.kind, &mut content)?, content };
         let mut text = serde_json::to_vec_pretty(&sealed)?;
         text.push(b'\n');
         self.replace(&self.path, &text)?;
-        self.replace(&self.copy(), &text)
+        self.replace(&self.copy(), &text)?;
+        Ok((sealed.sha256, text.len() as u64))
     }
 
     /// Removes the file and its copy, if they are there.
@@ -171,7 +192,7 @@ impl StateFile {
         Ok(())
     }
 
-    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<T> {
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<(T, Option<Seal>)> {
         let damaged = |what: String| Error::new(ErrorKind::InvalidData, what);
         let bytes = match regular::read(path, self.most) {
             Ok((_, found)) if self.content == Content::Secret && found.uid() != rustix::process::geteuid().as_raw() => {
@@ -190,13 +211,16 @@ impl StateFile {
         let mut value: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         // Of an earlier release: the content alone.
         if value.get("content").is_none() && value.get("sha256").is_none() {
-            return serde_json::from_value(value).map_err(|error| damaged(error.to_string()));
+            return serde_json::from_value(value).map(|content| (content, None)).map_err(|error| damaged(error.to_string()));
         }
         let mut content = value["content"].take();
-        if value["kind"] != self.kind || value["sha256"] != sum(self.kind, &mut content)? {
+        let sha256 = sum(self.kind, &mut content)?;
+        if value["kind"] != self.kind || value["sha256"] != sha256 {
             return Err(damaged("its checksum is not that of its content".to_owned()));
         }
-        serde_json::from_value(content).map_err(|error| damaged(error.to_string()))
+        let content = serde_json::from_value(content).map_err(|error| damaged(error.to_string()))?;
+        let twice = path == self.path && regular::read(&self.copy(), self.most).is_ok_and(|(copy, _)| copy == bytes);
+        Ok((content, Some(Seal { sha256, bytes: bytes.len() as u64, twice })))
     }
 }
 

@@ -121,10 +121,10 @@ impl State {
         }
         self.node_ports = some(&from.node_ports, &these);
         self.port_names = some(&from.port_names, &these);
-        self.cluster_ips = some(&from.cluster_ips, &these);
-        self.secondary_cluster_ips = some(&from.secondary_cluster_ips, &these);
-        self.load_balancer = some(&from.load_balancer, &these);
-        self.secondary_load_balancer = some(&from.secondary_load_balancer, &these);
+        self.cluster_ips = some(&from.cluster_ips, &these).into_iter().collect();
+        self.secondary_cluster_ips = some(&from.secondary_cluster_ips, &these).into_iter().collect();
+        self.load_balancer = some(&from.load_balancer, &these).into_iter().collect();
+        self.secondary_load_balancer = some(&from.secondary_load_balancer, &these).into_iter().collect();
         self.health_check_node_ports = some(&from.health_check_node_ports, &these);
     }
 
@@ -141,7 +141,7 @@ impl State {
         self.health_check_node_ports.retain(|id, number| !(ports.contains(number) && removed.contains(id.as_str())));
         let held = [&mut self.cluster_ips, &mut self.secondary_cluster_ips, &mut self.load_balancer, &mut self.secondary_load_balancer];
         for map in held {
-            map.retain(|id, ip| !(addresses.contains(ip) && removed.contains(id.as_str())));
+            map.retain(|id, ip| !(addresses.contains(&ip) && removed.contains(id)));
         }
         let node_ports = &self.node_ports;
         self.port_names.retain(|key, _| node_ports.contains_key(key));
@@ -149,6 +149,6 @@ impl State {
 }
 
 /// The Service of a service port's key.
-fn owner(key: &str) -> &str {
+pub(super) fn owner(key: &str) -> &str {
     key.split(':').next().unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! Which Service has which cluster IPs, and which Service or Gateway which load balancer addresses: at most one of each IP family.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -48,12 +48,10 @@ impl Source<'_> {
         self.ranges.iter().any(|range| range.contains(ip))
     }
 
-    /// Gives each claim its address, by what the objects ask for first: so they decide, and what was held before only where they leave it open.
+    /// Gives each claim its address, by what the objects ask for first: so they decide, and what was held before only where they leave it open. What
+    /// others hold in `next` already is theirs.
     fn settle<'a, 'o>(&self, claims: &[Claim<'a, 'o>], before: &Held, next: &mut Held) -> Vec<Refused<'a, 'o>> {
         let mut missing = Vec::new();
-        // Of Services that could not be read: nobody else's.
-        let mut taken: BTreeMap<IpAddr, String> =
-            next.all().filter(|(_, ip)| IpFamily::of(*ip) == self.family).map(|(id, ip)| (ip, id.to_owned())).collect();
         let held = |service: &Wanting<'_>| before.of(&service.id, self.family).filter(|ip| self.has(ip));
         let mut open: Vec<(&Claim<'a, 'o>, Otherwise)> = Vec::new();
         let mut asking: Vec<(&Claim<'a, 'o>, IpAddr)> = Vec::new();
@@ -70,33 +68,28 @@ impl Source<'_> {
         // Of two that ask for one, who has it keeps it.
         asking.sort_by_key(|(claim, asked)| before.of(&claim.service.id, self.family) != Some(*asked));
         for (claim, asked) in asking {
-            if let Some(by) = taken.get(&asked) {
-                missing.push(Refused::Taken { service: claim.service, asked, by: by.clone() });
+            if let Some(by) = next.holder(asked) {
+                missing.push(Refused::Taken { service: claim.service, asked, by: by.to_owned() });
                 open.push((claim, self.otherwise));
             } else {
-                taken.insert(asked, claim.service.id.clone());
                 next.give(claim.service, asked);
             }
         }
         let mut new = Vec::new();
         for (claim, otherwise) in open {
-            match held(claim.service).filter(|ip| !taken.contains_key(ip)) {
-                Some(ip) => {
-                    taken.insert(ip, claim.service.id.clone());
-                    next.give(claim.service, ip);
-                }
+            match held(claim.service).filter(|ip| next.holder(*ip).is_none()) {
+                Some(ip) => next.give(claim.service, ip),
                 None if otherwise == Otherwise::Any => new.push(claim.service),
                 None => {}
             }
         }
         // In IPv6 the first address of a network is every router's (RFC 4291 §2.6.1).
-        let hosts = self
+        let mut hosts = self
             .ranges
             .iter()
             .flat_map(|range| range.hosts().filter(|ip| ip.is_ipv4() || *ip != range.network() || range.prefix_len() == 128));
-        let mut free = hosts.filter(|ip| !taken.contains_key(ip) && !self.reserved.contains(ip));
         for service in new {
-            match free.next() {
+            match hosts.find(|ip| next.holder(*ip).is_none() && !self.reserved.contains(ip)) {
                 Some(ip) => next.give(service, ip),
                 None => missing.push(Refused::Full { service }),
             }

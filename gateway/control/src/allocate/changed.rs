@@ -1,7 +1,7 @@
 //! A few Services have changed, and the others are not asked: they keep what they hold. That comes to what all of them would be given, as long as
 //! everybody has what they asked for and nobody asks for what another one has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluicegate_config::object::{Object, ObjectKey};
@@ -10,7 +10,7 @@ use sluicegate_model::family::IpFamily;
 use sluicegate_model::route::PortProtocol;
 
 use super::absent::Missing;
-use super::{Allocator, State, Unread, Wanting};
+use super::{Allocator, Unread, Wanting};
 
 impl Allocator {
     /// Allocates for these Services, of which some are gone, and brings `made` up to date. False: all have to be looked at ([`Allocator::allocate`]);
@@ -40,7 +40,10 @@ impl Allocator {
         }
         self.announce(&services, &next);
         let now = next.take_out(&ids);
-        self.unsaved |= now != self.state;
+        for port in self.state.node_ports.keys().filter(|port| !now.node_ports.contains_key(*port)) {
+            self.announced.remove(port);
+        }
+        self.keeping.changed(now.differences(&self.state));
         next.put_in(now);
         self.state = next;
         for (key, _) in changed {
@@ -60,49 +63,9 @@ impl Allocator {
     }
 }
 
-impl State {
-    /// Takes out what these Services hold.
-    fn take_out(&mut self, ids: &BTreeSet<String>) -> Self {
-        fn whole<V>(from: &mut BTreeMap<String, V>, ids: &BTreeSet<String>) -> BTreeMap<String, V> {
-            ids.iter().filter_map(|id| from.remove_entry(id)).collect()
-        }
-        fn ports<V>(from: &mut BTreeMap<String, V>, ids: &BTreeSet<String>) -> BTreeMap<String, V> {
-            let of = |id: &String| {
-                let prefix = format!("{id}:");
-                let keys = from.range(prefix.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&prefix));
-                keys.cloned().collect::<Vec<_>>()
-            };
-            let keys: Vec<String> = ids.iter().flat_map(of).collect();
-            keys.into_iter().filter_map(|key| from.remove_entry(&key)).collect()
-        }
-        Self {
-            node_ports: ports(&mut self.node_ports, ids),
-            port_names: ports(&mut self.port_names, ids),
-            cluster_ips: whole(&mut self.cluster_ips, ids),
-            secondary_cluster_ips: whole(&mut self.secondary_cluster_ips, ids),
-            load_balancer: whole(&mut self.load_balancer, ids),
-            secondary_load_balancer: whole(&mut self.secondary_load_balancer, ids),
-            health_check_node_ports: whole(&mut self.health_check_node_ports, ids),
-            files: whole(&mut self.files, ids),
-            gone: BTreeMap::new(),
-            missing: Missing::default(),
-        }
-    }
-
-    fn put_in(&mut self, mut mine: Self) {
-        self.node_ports.append(&mut mine.node_ports);
-        self.port_names.append(&mut mine.port_names);
-        self.cluster_ips.append(&mut mine.cluster_ips);
-        self.secondary_cluster_ips.append(&mut mine.secondary_cluster_ips);
-        self.load_balancer.append(&mut mine.load_balancer);
-        self.secondary_load_balancer.append(&mut mine.secondary_load_balancer);
-        self.health_check_node_ports.append(&mut mine.health_check_node_ports);
-        self.files.append(&mut mine.files);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use rand::rngs::StdRng;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sluicegate_config::{manifest, object, validate};
+use sluicegate_model::fault::Severity;
 
 use super::node_ports::static_band;
 use super::*;

@@ -83,6 +83,48 @@ fn no_damage_changes_a_port_and_what_could_not_be_saved_is_saved_later() {
     }
 }
 
+/// Services that are many enough for a journal, without this one.
+fn many(but: &str) -> Vec<Arc<Object>> {
+    let names = (0..900).map(|number| format!("service-{number}")).filter(|name| name != but);
+    services(&names.map(|name| service(&name, "ClusterIP", "{port: 80}")).collect::<String>())
+}
+
+#[test]
+fn one_of_many_that_comes_or_goes_is_one_line_which_a_restart_reads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let load = || Allocator::load(folder.path(), Ranges::default()).expect("loads");
+    let path = |name: &str| folder.path().join(name);
+    let mut allocator = load();
+    let mut made = allocator.allocate(&many(""), &Unread::default()).0;
+    assert_eq!(allocator.save(), None);
+    let before = std::fs::read(path("allocations.json")).expect("there");
+    let new = services(&service("new", "NodePort", "{port: 80}")).remove(0);
+    let gone = services(&service("service-7", "ClusterIP", "{port: 80}")).remove(0).key.clone();
+    for changed in [(new.key.clone(), Some(new.clone())), (gone, None)] {
+        assert!(allocator.allocate_changed(&[changed], &Unread::default(), &mut made));
+        assert_eq!((allocator.save(), allocator.unsaved()), (None, false));
+    }
+    assert_eq!(std::fs::read(path("allocations.json")).expect("there"), before);
+    let journal = std::fs::read_to_string(path("allocations.json.journal")).expect("there");
+    assert_eq!(journal.lines().count(), 3);
+    assert!(journal.contains(r#"{"of":["default/new"],"now":{"#) && journal.len() < 1500, "{journal}");
+    let state = allocator.state.clone();
+    drop(allocator);
+    assert_eq!(Allocator::read_only(folder.path(), Ranges::default()).state, State { number: 1, ..state });
+
+    // All are looked at, and come to what they had; but for one it is nothing new.
+    let all: Vec<Arc<Object>> = many("service-7").into_iter().chain([new]).collect();
+    let mut allocator = load();
+    assert_eq!(allocator.allocate(&all, &Unread::default()).0, made);
+    assert!(!allocator.unsaved());
+    let without: Vec<Arc<Object>> = all.into_iter().filter(|object| object.key.name != "service-8").collect();
+    made = allocator.allocate(&without, &Unread::default()).0;
+    assert_eq!(allocator.save(), None);
+    assert_eq!(std::fs::read_to_string(path("allocations.json.journal")).expect("there").lines().count(), 4);
+    drop(allocator);
+    assert_eq!(load().allocate(&without, &Unread::default()).0, made);
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_no_reason_not_to_start() {
     // Where nobody may write, root neither.
