@@ -75,7 +75,7 @@ fn router(view: View) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/services", get(|State(v): State<View>| beside(v, |status| Shown(&status.services).into_response())))
         .route("/api/v1/endpoints", get(endpoints))
-        .route("/api/v1/listeners", get(|State(v): State<View>| beside(v, |status| Shown(&*status.listeners).into_response())))
+        .route("/api/v1/listeners", get(|State(v): State<View>| beside(v, |status| Shown(&status.listeners).into_response())))
         .route("/api/v1/plugins", get(|State(v): State<View>| beside(v, |status| Shown(&status.plugins).into_response())))
         .route("/api/v1/plugins/{name}/history", get(plugins::history))
         .route("/api/v1/plugins/{name}/record", post(record::record))

@@ -29,9 +29,8 @@ pub struct Status {
     pub snapshot: u64,
     /// All services, also those that are not proxied.
     pub services: Sorted<ServiceStatus>,
-    /// What is listened on.
-    #[serde(serialize_with = "each")]
-    pub listeners: Arc<[Shared<ListenerStatus>]>,
+    /// What is listened on, in the order of those who listen.
+    pub listeners: Sorted<ListenerStatus>,
     /// All plugins: the built-in ones in use, and all `Plugin` objects.
     pub plugins: Vec<PluginStatus>,
     /// What is wrong with the configuration.
@@ -51,42 +50,6 @@ pub trait ObjectStatus: Send + Sync {
     fn objects(&self, plural: &str) -> Option<Vec<serde_json::Value>>;
 }
 
-/// What one status shares with the next, as it did not change.
-pub struct Shared<T>(Arc<T>);
-
-impl<T> Shared<T> {
-    /// One more.
-    pub fn new(of: T) -> Self {
-        Self(Arc::new(of))
-    }
-}
-
-impl<T> Clone for Shared<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> std::ops::Deref for Shared<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> From<T> for Shared<T> {
-    fn from(of: T) -> Self {
-        Self::new(of)
-    }
-}
-
-impl<T: Serialize> Serialize for Shared<T> {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(to)
-    }
-}
-
 /// How many times a plugin's code was found from an earlier start, and how many times it was compiled and kept. None of both where none is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compiled {
@@ -100,6 +63,9 @@ pub struct Compiled {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
+    /// Listeners are in the order of these texts.
+    #[serde(skip)]
+    pub place: Box<str>,
     /// Where.
     pub address: String,
     /// What it is for.
@@ -137,8 +103,8 @@ pub struct CertificateStatus {
 }
 
 impl ListenerStatus {
-    /// Of a listener.
-    pub fn of(listener: &Listener) -> Self {
+    /// Of a listener that has this place among all.
+    pub fn of(listener: &Listener, place: Box<str>) -> Self {
         let plain = |hostname: &Option<String>| HostStatus {
             hostname: hostname.clone(),
             tls: "",
@@ -151,7 +117,7 @@ impl ListenerStatus {
             Front::Http(hosts) => ("HTTP", hosts.iter().map(|h| plain(&h.hostname)).collect()),
             Front::Tls(hosts) => ("TLS", hosts.iter().map(HostStatus::of).collect()),
         };
-        Self { address: listener.address.to_string(), name: listener.name.clone(), protocol, hosts }
+        Self { place, address: listener.address.to_string(), name: listener.name.clone(), protocol, hosts }
     }
 }
 
@@ -200,6 +166,12 @@ pub struct ServiceStatus {
     pub ports: Vec<PortStatus>,
 }
 
+impl Named for ListenerStatus {
+    fn name(&self) -> (&str, &str) {
+        (&self.place, "")
+    }
+}
+
 impl Named for ServiceStatus {
     fn name(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
@@ -238,10 +210,6 @@ struct EndpointStatus<'e> {
     weight: u32,
     zone: &'e Option<String>,
     node: &'e Option<String>,
-}
-
-fn each<T: Serialize, S: serde::Serializer>(all: &Arc<[T]>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(all.iter())
 }
 
 fn endpoints<S: serde::Serializer>(all: &Arc<[Endpoint]>, to: S) -> Result<S::Ok, S::Error> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use sluicegate_config::plan::{Listens, Plan, PlannedFront, PlannedIdentity, PlannedListener, PlannedRouter, PlannedTarget};
+use sluicegate_config::plan::{Listens, Order, Plan, PlannedFront, PlannedIdentity, PlannedListener, PlannedRouter, PlannedTarget};
 use sluicegate_host::Loaded;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::limiter::Limiter;
@@ -11,7 +11,8 @@ use sluicegate_model::persistent::Map;
 use sluicegate_model::plugin::RouterGeneration;
 use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, Rule, ServiceRef};
 use sluicegate_model::snapshot::{At, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Target, TlsHost, VirtualHost};
-use sluicegate_model::status::{ListenerStatus, Shared};
+use sluicegate_model::sorted::Sorted;
+use sluicegate_model::status::ListenerStatus;
 
 use super::record::Entry;
 use super::tls::Tls;
@@ -48,7 +49,7 @@ pub(super) struct Entries<'e> {
 
 #[derive(Default)]
 pub(super) struct Listeners {
-    planned: HashMap<At, Arc<PlannedListener>>,
+    planned: HashMap<At, (Order, Arc<PlannedListener>)>,
     /// Those that lead to routers.
     routed: HashSet<At>,
     limiters: HashMap<At, Option<Arc<Limiter>>>,
@@ -61,8 +62,9 @@ pub(super) struct Listeners {
     bindings: HashMap<Use, Arc<RouterBinding>>,
     faults: BTreeMap<At, Vec<Fault>>,
     router_faults: Vec<Fault>,
-    shown: HashMap<At, Shared<ListenerStatus>>,
-    in_order: Arc<[Shared<ListenerStatus>]>,
+    /// The places of listeners in what the admin API shows, which is in the plan's order.
+    places: HashMap<At, Box<str>>,
+    shown: Sorted<ListenerStatus>,
 }
 
 impl Listeners {
@@ -70,16 +72,16 @@ impl Listeners {
     pub(super) fn plan(&mut self, changed: &Listens) -> Moved {
         let mut moved = Moved::default();
         for (at, listener) in changed {
-            let Some(listener) = listener else {
+            let Some((order, listener)) = listener else {
                 if self.planned.remove(at).is_some() {
                     moved.gone.push(*at);
                 }
                 continue;
             };
-            if self.planned.get(at).is_some_and(|known| Arc::ptr_eq(known, listener)) {
+            if self.planned.get(at).is_some_and(|(place, known)| Arc::ptr_eq(known, listener) && place == order) {
                 continue;
             }
-            self.planned.insert(*at, listener.clone());
+            self.planned.insert(*at, (order.clone(), listener.clone()));
             let routed = targets(listener).any(|target| matches!(target, PlannedTarget::Router(_)));
             _ = if routed { self.routed.insert(*at) } else { self.routed.remove(at) };
             moved.planned.push(listener.clone());
@@ -103,42 +105,58 @@ impl Listeners {
             self.routed.remove(at);
             self.limiters.remove(at);
             self.faults.remove(at);
-            self.shown.remove(at);
+            self.hide(at);
         }
         let mut wanted: HashMap<At, Arc<PlannedListener>> =
             moved.planned.iter().map(|planned| ((planned.front.protocol(), planned.address), planned.clone())).collect();
         if again != Again::None {
             let others = self.bind(plan, registry, entries);
-            let routed = self.routed.iter().filter_map(|at| Some((*at, self.planned.get(at)?)));
+            let routed = self.routed.iter().filter_map(|at| Some((*at, &self.planned.get(at)?.1)));
             let leads = |target: &PlannedTarget| matches!(target, PlannedTarget::Router(router) if others.contains(&router.listener));
             wanted.extend(
                 routed.filter(|(_, planned)| !others.is_empty() && targets(planned).any(leads)).map(|(at, planned)| (at, planned.clone())),
             );
         }
         if again == Again::All {
-            wanted.extend(self.planned.iter().map(|(at, planned)| (*at, planned.clone())));
+            wanted.extend(self.planned.iter().map(|(at, (_, planned))| (*at, planned.clone())));
         }
         let mut changes = !moved.gone.is_empty();
+        let mut shown = Vec::new();
         for (at, planned) in wanted {
             let mut faults = Vec::new();
             let made = self.listener(&planned, tls, entries, &mut faults);
             _ = if faults.is_empty() { self.faults.remove(&at) } else { self.faults.insert(at, faults) };
+            let place = self.planned.get(&at).map(|(order, _)| order.text()).unwrap_or_default();
             if listeners.get(&at).is_none_or(|known| !known.is_same(&made)) {
-                self.shown.insert(at, Shared::new(ListenerStatus::of(&made)));
+                shown.push((at, ListenerStatus::of(&made, place)));
                 listeners.insert(at, Arc::new(made));
                 changes = true;
+            } else if self.places.get(&at).is_none_or(|known| **known != *place) {
+                // Another object listens there in the same way.
+                shown.push((at, ListenerStatus::of(&made, place)));
             }
+        }
+        // All of them first: one may get the place that was another's.
+        shown.iter().for_each(|(at, _)| self.hide(at));
+        for (at, status) in shown {
+            self.places.insert(at, status.place.clone());
+            self.shown.insert(Arc::new(status));
         }
         if changes {
             tls.forget(&listeners);
-            let shown = plan.listeners.values().filter_map(|l| self.shown.get(&(l.front.protocol(), l.address)).cloned());
-            self.in_order = shown.collect();
         }
         listeners
     }
 
-    pub(super) fn shown(&self) -> &Arc<[Shared<ListenerStatus>]> {
-        &self.in_order
+    /// What the admin API shows of listeners, in the plan's order.
+    pub(super) fn shown(&self) -> &Sorted<ListenerStatus> {
+        &self.shown
+    }
+
+    fn hide(&mut self, at: &At) {
+        if let Some(place) = self.places.remove(at) {
+            self.shown.remove((&place, ""));
+        }
     }
 
     pub(super) fn faults(&self) -> impl Iterator<Item = &Fault> {

@@ -7,6 +7,7 @@ mod faults;
 mod identities;
 mod indices;
 mod listeners;
+mod near;
 mod record;
 mod tls;
 
@@ -25,10 +26,10 @@ use sluicegate_model::persistent::Map;
 use sluicegate_model::pool::Here;
 use sluicegate_model::route::{Protocol, ServiceRef};
 use sluicegate_model::settings::Rate;
-use sluicegate_model::snapshot::{HealthCheck, ServiceIndex, ServicePort, Snapshot};
+use sluicegate_model::snapshot::{AppProtocol, HealthCheck, ServiceIndex, ServicePort, Snapshot};
 use sluicegate_model::sorted::Sorted;
 use sluicegate_model::stats::ServiceStats;
-use sluicegate_model::status::{ListenerStatus, ServiceStatus, Shared};
+use sluicegate_model::status::{ListenerStatus, ServiceStatus};
 use sluicegate_model::tls::TicketSecrets;
 
 use crate::discovery::Runner;
@@ -42,6 +43,7 @@ use tls::Tls;
 pub(crate) use faults::refused;
 use listeners::Listeners;
 pub(crate) use listeners::Moved;
+use near::{Near, Noted};
 use record::Record;
 
 /// Service ports whose counters are kept; beyond that, of those that are gone none.
@@ -71,6 +73,7 @@ pub struct Changed {
 pub struct Assembler {
     version: u64,
     records: HashMap<PortId, Box<Record>>,
+    near: Near,
     services: BTreeMap<Key, Served>,
     /// What the admin API shows of them.
     shown: Sorted<ServiceStatus>,
@@ -88,6 +91,8 @@ pub struct Assembler {
     admin: Option<SocketAddr>,
     /// How many service ports were assembled.
     assembled: u64,
+    /// How many were looked at since the gateway listens elsewhere.
+    near_looks: u64,
 }
 
 /// A Service that was assembled.
@@ -188,7 +193,7 @@ impl Assembler {
     }
 
     /// What it shows of listeners, in the plan's order.
-    pub(crate) fn shown_listeners(&self) -> &Arc<[Shared<ListenerStatus>]> {
+    pub(crate) fn shown_listeners(&self) -> &Sorted<ListenerStatus> {
         self.listeners.shown()
     }
 
@@ -203,21 +208,25 @@ impl Assembler {
         self.assembled
     }
 
+    /// How many service ports were looked at so far as the gateway had begun, or ceased, to listen at a port of their endpoints.
+    pub fn near_looks(&self) -> u64 {
+        self.near_looks
+    }
+
     /// The Services with endpoints that may be refused, or let in, since the gateway listens elsewhere.
     fn reached(&mut self, own: &[(Protocol, SocketAddr)]) -> Vec<Key> {
-        let ports: HashSet<(Protocol, u16)> = own.iter().map(|(protocol, address)| (*protocol, address.port())).collect();
-        let mut reached = Vec::new();
-        for ((service, protocol), record) in &self.records {
-            // All have endpoints, of mostly one port: they are not looked at one by one if none is near.
-            let near = |port: u16| ports.contains(&(*protocol, port));
-            let reaches = record.refused
-                || record.ports.iter().any(|port| near(*port))
-                    && record.all.iter().any(|e| near(e.address.port()) && self.admission.reaches(e.address, *protocol, own));
-            if reaches {
-                reached.push(Key { namespace: service.namespace.clone(), name: service.name.clone() });
+        let mut reached: Vec<ServiceIndex> = self.near.refused().collect();
+        for index in self.near.at(own) {
+            self.near_looks += 1;
+            let Some(port) = self.last.services.get(&index) else { continue };
+            let protocol = if port.protocol == AppProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
+            let Some(record) = self.records.get(&(port.id.clone(), protocol)) else { continue };
+            if record.all.iter().any(|e| self.admission.reaches(e.address, protocol, own)) {
+                reached.push(index);
             }
         }
-        reached
+        let key = |port: &Arc<ServicePort>| Key { namespace: port.id.namespace.clone(), name: port.id.name.clone() };
+        reached.iter().filter_map(|index| self.last.services.get(index).map(key)).collect()
     }
 
     /// Assembles one Service. True if what leads to its ports leads elsewhere than before.
@@ -239,6 +248,7 @@ impl Assembler {
             let stats = self.service_stats.entry(id.clone()).or_default().clone();
             let known = if forwarded { self.records.remove(&id) } else { None };
             let mut record = known.unwrap_or_else(|| Box::new(Record::new(stats)));
+            let before = record.entry.map(|entry| (entry.primary, record.ports.clone(), record.refused));
             record.admit(port, id.1, found.endpoints(key).unwrap_or_default(), &mut self.admission, &mut faults);
             shown.push(record.shown(port));
             if !forwarded {
@@ -253,6 +263,8 @@ impl Assembler {
             let entry = record.enter(&service.families, &indices);
             moves |= record.entry != Some(entry);
             record.entry = Some(entry);
+            let before = before.as_ref().map(|(index, ports, refused)| Noted { index: *index, ports, refused: *refused });
+            self.near.change(id.1, before, record.noted());
             for (at, made) in indices.iter().zip(record.assemble(port, &id, &families, hands, &mut self.tls, &mut faults)) {
                 if services.get(at).is_none_or(|known| !known.is_same(&made)) {
                     services.insert(*at, Arc::new(made));
@@ -263,7 +275,9 @@ impl Assembler {
         }
         for id in before.into_iter().filter(|id| !ports.contains(id)) {
             moves = true;
-            self.records.remove(&id);
+            if let Some(record) = self.records.remove(&id) {
+                self.near.change(id.1, record.noted(), None);
+            }
             self.tls.forget_endpoints(&id);
             hands.health.forget(&id);
             for gone in self.indices.keep(&id, &[]) {

@@ -21,6 +21,7 @@ use sluicegate_model::stats::{EndpointStats, ServiceStats};
 use sluicegate_model::status::PortStatus;
 
 use super::admission::{Admission, Refused};
+use super::near::Noted;
 use super::tls::Tls;
 use super::{Hands, PortId, balancer_use, faults::refused, limiter, say_panic};
 
@@ -28,7 +29,7 @@ use super::{Hands, PortId, balancer_use, faults::refused, limiter, say_panic};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     /// For addresses of its primary IP family, and for those of a family that it does not name.
-    primary: ServiceIndex,
+    pub(super) primary: ServiceIndex,
     /// For addresses of its other family.
     secondary: Option<(IpFamily, ServiceIndex)>,
     /// For routes, at which a client's family says nothing of the endpoint's.
@@ -156,6 +157,11 @@ impl Record {
         if !known.is_empty() {
             self.left = known;
         }
+    }
+
+    /// What is noted of its endpoints; none before it stands anywhere.
+    pub(super) fn noted(&self) -> Option<Noted<'_>> {
+        self.entry.map(|entry| Noted { index: entry.primary, ports: &self.ports, refused: self.refused })
     }
 
     /// Where it stands, by the indices of its families.

@@ -8,7 +8,7 @@ use contest::Lost;
 
 use super::compile::Claim;
 use super::*;
-use crate::object::{error, warning};
+use crate::object::{Named, error, warning};
 
 /// The order of claims: by the rank of the kind; ListenerSets by their time of creation, those without one last; by the object, and the claim's number
 /// in it.
@@ -26,6 +26,14 @@ impl Order {
         let object = &claim.object;
         let created = (object.key.kind == "ListenerSet").then(|| policies::created(object)).flatten();
         Self { rank, undated: created.is_none(), created: created.unwrap_or_default(), key: object.key.clone(), number }
+    }
+
+    /// As text. Texts have the order of what they are of.
+    pub fn text(&self) -> Box<str> {
+        let Self { rank, undated, created, key, number } = self;
+        let Named { kind, namespace, name } = &**key;
+        // A name has no zero, so one that begins as another does comes after it.
+        format!("{rank:03}\0{}\0{created}\0{kind}\0{namespace}\0{name}\0{number:010}", u8::from(*undated)).into()
     }
 
     fn whose(&self) -> Whose {
@@ -49,8 +57,8 @@ pub struct Conflict {
     pub message: String,
 }
 
-/// Addresses, and what listens there; none: nothing.
-pub type Listens = BTreeMap<At, Option<Arc<PlannedListener>>>;
+/// Addresses, and what listens there, with its place among all; none: nothing.
+pub type Listens = BTreeMap<At, Option<(Order, Arc<PlannedListener>)>>;
 
 /// All claims, and what comes of them.
 #[derive(Default)]
@@ -119,7 +127,7 @@ impl Addresses {
             if let Some((order, listener)) = contest.listener {
                 self.winners.insert(at, order.clone());
                 listeners.insert(order.clone(), listener.clone());
-                listens.insert(at, Some(listener));
+                listens.insert(at, Some((order.clone(), listener)));
             }
         }
         listens
@@ -182,5 +190,27 @@ impl Refused {
             let (object, path) = (claim.object.key.clone(), claim.path.to_string());
             self.conflicts.insert(whose, Conflict { object, path, reason, message });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_places_have_their_order() {
+        let mut all = Vec::new();
+        for (rank, created) in [(1, ""), (3, ""), (4, "2026-01-01T00:00:00Z"), (4, "2026-11-01T00:00:00Z"), (10, "")] {
+            for (namespace, name) in [("a", "b"), ("a", "b-c"), ("a", "b.c"), ("a-b", "a"), ("aa", "")] {
+                for number in [0, 2, 10] {
+                    let key = ObjectKey::new("Gateway", namespace, name);
+                    all.push(Order { rank, undated: created.is_empty(), created: created.to_owned(), key, number });
+                }
+            }
+        }
+        let mut texts: Vec<Box<str>> = all.iter().map(Order::text).collect();
+        all.sort();
+        texts.sort();
+        assert_eq!(all.iter().map(Order::text).collect::<Vec<_>>(), texts);
     }
 }
