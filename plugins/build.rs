@@ -1,4 +1,4 @@
-//! Builds the built-in plugins for wasm and writes down what `src/lib.rs` embeds: their `.wasm`, and the files of the SDK.
+//! Builds the plugins of the list `sluicegate-builtins` for wasm and writes down what `src/lib.rs` embeds: their `.wasm`, and the files of the SDK.
 
 mod guests;
 
@@ -7,34 +7,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const PLUGINS: [(&str, &str); 19] = [
-    ("round-robin", "balancer"),
-    ("random", "balancer"),
-    ("least-request", "balancer"),
-    ("maglev", "balancer"),
-    ("peak-ewma", "balancer"),
-    ("ring-hash", "balancer"),
-    ("rendezvous", "balancer"),
-    ("bounded-load", "balancer"),
-    ("zone-aware", "balancer"),
-    ("priority", "balancer"),
-    ("sticky", "balancer"),
-    ("slow-start", "balancer"),
-    ("rules", "router"),
-    ("kubernetes", "discovery"),
-    ("static", "discovery"),
-    ("http", "discovery"),
-    ("file", "discovery"),
-    ("dns", "discovery"),
-    ("consul", "discovery"),
-];
+use sluicegate_builtins::BUILTINS;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let root = here.parent().ok_or("plugins/ has no parent folder")?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     watch(root, &here);
-    let packages: Vec<String> = PLUGINS.iter().map(|(name, _)| format!("sluicegate-plugin-{name}")).collect();
+    let packages: Vec<String> = BUILTINS.iter().map(|(name, _)| format!("sluicegate-plugin-{name}")).collect();
     let built = guests::build(root, &out, &packages)?;
     fs::write(out.join("generated.rs"), generate(root, &built)?)?;
     Ok(())
@@ -44,8 +24,8 @@ fn watch(root: &Path, here: &Path) {
     let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml")];
     // Not sdk/examples, which is built where it lies.
     paths.extend(["Cargo.toml", "README.md", "CONTRACT.md", "src", "wit"].map(|path| root.join("sdk").join(path)));
-    // No plugins, but what some of them are built on.
-    for name in PLUGINS.iter().map(|(name, _)| *name).chain(["ring", "two-choices", "targets"]) {
+    // The last three are no plugins, but what some are built on.
+    for name in BUILTINS.iter().map(|(name, _)| *name).chain(["ring", "two-choices", "targets"]) {
         paths.extend([here.join(name).join("src"), here.join(name).join("Cargo.toml")]);
     }
     for path in paths {
@@ -55,9 +35,9 @@ fn watch(root: &Path, here: &Path) {
 
 fn generate(root: &Path, built: &Path) -> Result<String, Box<dyn Error>> {
     let mut code = String::from("static BUILTINS: &[Builtin] = &[\n");
-    for (name, kind) in PLUGINS {
+    for (name, kind) in BUILTINS {
         let wasm = built.join(format!("sluicegate_plugin_{}.wasm", name.replace('-', "_")));
-        writeln!(code, "    Builtin {{ name: {name:?}, kind: {kind:?}, wasm: include_bytes!({:?}) }},", utf8(&wasm)?)?;
+        writeln!(code, "    Builtin {{ name: {name:?}, kind: Kind::{kind:?}, wasm: include_bytes!({:?}) }},", utf8(&wasm)?)?;
     }
     code.push_str("];\nstatic SDK_FILES: &[(&str, &str)] = &[\n");
     let sdk = root.join("sdk");

@@ -2,6 +2,8 @@
 //!
 //! `build.rs` builds and lists them. The `.wasm` are core modules; the host makes components of them as it does with any other plugin.
 
+pub use sluicegate_builtins::Kind;
+
 include!(concat!(env!("OUT_DIR"), "/generated.rs"));
 
 /// A plugin that comes with the gateway.
@@ -9,8 +11,8 @@ include!(concat!(env!("OUT_DIR"), "/generated.rs"));
 pub struct Builtin {
     /// What a `Plugin` object's `source` calls it.
     pub name: &'static str,
-    /// `balancer`, `router` or `discovery`.
-    pub kind: &'static str,
+    /// What it decides.
+    pub kind: Kind,
     /// A core module that carries its component type.
     pub wasm: &'static [u8],
 }
@@ -53,6 +55,7 @@ pub fn template(kind: &str) -> Option<&'static [(&'static str, &'static str)]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluicegate_builtins::publishes_objects;
     use wit_component::{ComponentEncoder, DecodedWasm, decode};
     use wit_parser::WorldItem;
 
@@ -77,21 +80,21 @@ mod tests {
     #[test]
     fn each_plugin_has_the_world_of_its_kind_and_nothing_of_the_others() {
         for Builtin { name, kind, wasm } in builtins() {
-            let (allowed, export): (&[&str], _) = match *kind {
-                "balancer" => (&["types", "host", "metrics", "shared", "statistics"], "balancing"),
-                "router" => (&["types", "host", "metrics", "shared"], "routing"),
+            let (allowed, export): (&[&str], _) = match kind {
+                Kind::Balancer => (&["types", "host", "metrics", "shared", "statistics"], "balancing"),
+                Kind::Router => (&["types", "host", "metrics", "shared"], "routing"),
                 // Who asks nobody and reads nothing has no means to.
-                _ if matches!(*name, "kubernetes" | "static") => {
+                Kind::Discovery if publishes_objects(name) => {
                     (&["types", "host", "metrics", "shared", "objects", "publishing"], "discovering")
                 }
-                _ => (&["types", "host", "metrics", "shared", "objects", "publishing", "names", "files"], "discovering"),
+                Kind::Discovery => (&["types", "host", "metrics", "shared", "objects", "publishing", "names", "files"], "discovering"),
             };
             let wasi = ["clocks/monotonic-clock", "http/types", "http/outgoing-handler", "io/error", "io/poll", "io/streams"];
             let wasi = wasi.into_iter().chain(["sockets/network", "sockets/instance-network", "sockets/ip-name-lookup"]);
-            let wasi = wasi.take(match (*kind, *name) {
-                ("discovery", "kubernetes" | "static") => 1,
-                ("discovery", _) => usize::MAX,
-                _ => 0,
+            let wasi = wasi.take(match kind {
+                Kind::Discovery if publishes_objects(name) => 1,
+                Kind::Discovery => usize::MAX,
+                Kind::Balancer | Kind::Router => 0,
             });
             let (imports, exports) = world(wasm);
             println!("{name}: {} bytes, imports {imports:?}, exports {exports:?}", wasm.len());
@@ -105,8 +108,7 @@ mod tests {
 
     #[test]
     fn builtins_are_found_by_name() {
-        assert_eq!(builtins().len(), 19);
-        assert_eq!(builtin("maglev").map(|builtin| builtin.kind), Some("balancer"));
+        assert_eq!(builtin("maglev").map(|builtin| builtin.kind), Some(Kind::Balancer));
         assert!(builtin("missing").is_none());
     }
 

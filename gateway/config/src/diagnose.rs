@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use sluicegate_builtins::DEFAULT_DISCOVERY;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 
@@ -68,7 +69,7 @@ impl<'o> Diagnosis<'o> {
     pub fn service(&self, planned: &PlannedService) -> Vec<Fault> {
         let mut faults = Vec::new();
         let Body::Service(service) = &planned.object.body else { return faults };
-        let by_kubernetes = planned.ports.first().is_some_and(|port| port.discovery.plugin == "kubernetes");
+        let by_kubernetes = planned.ports.first().is_some_and(|port| port.discovery.plugin == DEFAULT_DISCOVERY);
         if !planned.proxied || !by_kubernetes || self.sliced.contains(&(planned.namespace.as_str(), planned.name.as_str())) {
             return faults;
         }

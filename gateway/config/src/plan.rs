@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluicegate_builtins::{BUILTINS, Kind};
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::fault::{Fault, Place};
 use sluicegate_model::plugin::{Limits, PluginKind};
@@ -53,27 +54,16 @@ pub use services::has_foreign_class;
 pub use tls_policies::{PlannedTlsPolicy, TlsTarget};
 
 /// Built-in plugins, usable by their name without a `Plugin` object.
-pub const BUILTINS: &[(&str, PluginKind)] = &[
-    ("bounded-load", PluginKind::Balancer),
-    ("http", PluginKind::Discovery),
-    ("file", PluginKind::Discovery),
-    ("dns", PluginKind::Discovery),
-    ("consul", PluginKind::Discovery),
-    ("kubernetes", PluginKind::Discovery),
-    ("least-request", PluginKind::Balancer),
-    ("maglev", PluginKind::Balancer),
-    ("peak-ewma", PluginKind::Balancer),
-    ("priority", PluginKind::Balancer),
-    ("random", PluginKind::Balancer),
-    ("rendezvous", PluginKind::Balancer),
-    ("ring-hash", PluginKind::Balancer),
-    ("round-robin", PluginKind::Balancer),
-    ("rules", PluginKind::Router),
-    ("slow-start", PluginKind::Balancer),
-    ("static", PluginKind::Discovery),
-    ("sticky", PluginKind::Balancer),
-    ("zone-aware", PluginKind::Balancer),
-];
+pub fn builtins() -> impl Iterator<Item = (&'static str, PluginKind)> {
+    BUILTINS.iter().map(|(name, kind)| {
+        let kind = match kind {
+            Kind::Balancer => PluginKind::Balancer,
+            Kind::Discovery => PluginKind::Discovery,
+            Kind::Router => PluginKind::Router,
+        };
+        (*name, kind)
+    })
+}
 
 /// What the plan depends on besides the objects.
 #[derive(Clone, Debug, Default)]
@@ -107,9 +97,6 @@ pub enum LoopbackEndpoints {
     #[default]
     Refused,
 }
-
-/// Discovery plugins that publish what the operator's own objects say: Pods and EndpointSlices, and the lists of policies.
-const OF_OBJECTS: [&str; 2] = ["kubernetes", "static"];
 
 /// The result.
 #[derive(Clone, Debug, Default)]

@@ -54,8 +54,12 @@ impl Source {
 
     /// All built-in plugins of a kind.
     pub fn builtins(kind: PluginKind) -> impl Iterator<Item = Self> {
-        let of_kind = sluicegate_plugins::builtins().iter().filter(move |b| b.kind == kind.to_string());
-        of_kind.map(|b| Self { name: b.name.to_owned(), bytes: b.wasm.into(), builtin: true })
+        let of_kind = sluicegate_config::plan::builtins().filter(move |(_, of)| *of == kind);
+        of_kind.filter_map(|(name, _)| sluicegate_plugins::builtin(name)).map(|b| Self {
+            name: b.name.to_owned(),
+            bytes: b.wasm.into(),
+            builtin: true,
+        })
     }
 
     /// Loads it as the gateway does.

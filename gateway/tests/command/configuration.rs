@@ -61,15 +61,27 @@ fn the_manifests_are_whole_and_what_they_mount_is_without_fault() {
     assert_eq!((code, out.as_str()), (Some(0), "0 errors, 0 warnings\n"));
 }
 
-/// Objects are checked where no plugin is at hand, so the names stand in two places.
+/// The rows of the first table below a heading, each as its cells.
+fn table<'t>(text: &'t str, heading: &str) -> Vec<Vec<&'t str>> {
+    let section = text.split(heading).nth(1).expect("the heading");
+    let rows = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
 #[test]
-fn the_plugins_that_objects_may_name_are_those_of_the_bundle() {
-    let mut known: Vec<(&str, String)> = sluicegate_config::plan::BUILTINS.iter().map(|(name, kind)| (*name, kind.to_string())).collect();
-    let mut bundled: Vec<(&str, String)> =
-        sluicegate_plugins::builtins().iter().map(|builtin| (builtin.name, builtin.kind.to_owned())).collect();
-    known.sort();
-    bundled.sort();
-    assert_eq!(known, bundled);
+fn the_references_have_each_built_in_plugin() {
+    let mut built_in: Vec<(&str, &str)> =
+        sluicegate_plugins::builtins().iter().map(|builtin| (builtin.name, builtin.kind.name())).collect();
+    built_in.sort_unstable();
+    let plugins = std::fs::read_to_string(config("../plugins/README.md")).expect("read");
+    let mut told: Vec<(&str, &str)> =
+        table(&plugins, "# Built-in plugins").iter().map(|cells| (quoted(cells[0]).next().unwrap_or_default(), cells[1])).collect();
+    told.sort_unstable();
+    assert_eq!(told, built_in);
+    let reference = std::fs::read_to_string(config("README.md")).expect("read");
+    let mut told: Vec<&str> = table(&reference, "\n## Built-in plugins\n").iter().flat_map(|cells| quoted(cells[0])).collect();
+    told.sort_unstable();
+    assert_eq!(told, built_in.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
 
 /// What stands between backticks.

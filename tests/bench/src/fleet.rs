@@ -98,7 +98,8 @@ fn backends() -> Result<u16, String> {
 
 /// Its own content, so that it is compiled by itself: a built-in balancer with one more custom section.
 fn plugin(number: usize, version: usize) -> Vec<u8> {
-    let balancers: Vec<_> = sluicegate_plugins::builtins().iter().filter(|plugin| plugin.kind == "balancer").collect();
+    let balancers: Vec<_> =
+        sluicegate_plugins::builtins().iter().filter(|plugin| plugin.kind == sluicegate_plugins::Kind::Balancer).collect();
     let name = format!("{number:04}{version:04}");
     let section = [&[0, 9, 8][..], name.as_bytes()].concat();
     [balancers[number % balancers.len()].wasm, &section].concat()

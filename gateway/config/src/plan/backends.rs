@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
+use sluicegate_builtins::{DEFAULT_BALANCER, STATIC};
 
 use super::compile::Compiler;
 use super::*;
@@ -41,7 +42,7 @@ impl Compiler<'_> {
             protocol: PortProtocol::Tcp,
             node_port: None,
             app_protocol,
-            balancer: self.builtin("least-request", PluginKind::Balancer),
+            balancer: self.builtin(DEFAULT_BALANCER, PluginKind::Balancer),
             discovery: self.backend_discovery(backend),
             hash: None,
             internal: TrafficPolicy::Cluster,
@@ -79,6 +80,6 @@ impl Compiler<'_> {
             Some(written)
         });
         let config = json!({"endpoints": endpoints.collect::<Vec<_>>()}).to_string();
-        PluginUse { config: config.into(), ..self.builtin("static", PluginKind::Discovery) }
+        PluginUse { config: config.into(), ..self.builtin(STATIC, PluginKind::Discovery) }
     }
 }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sluicegate_builtins::publishes_objects;
 use sluicegate_model::allowed_file::AllowedFiles;
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::rollout::{Canary, Shadow};
@@ -77,7 +78,7 @@ pub(super) enum Read {
 pub(super) fn loopback_endpoints(source: &PluginSource, permitted: bool, settings: &Settings) -> LoopbackEndpoints {
     match source {
         _ if permitted => LoopbackEndpoints::Allowed,
-        PluginSource::Builtin(name) if OF_OBJECTS.contains(&name.as_str()) => settings.loopback_endpoints,
+        PluginSource::Builtin(name) if publishes_objects(name) => settings.loopback_endpoints,
         _ => LoopbackEndpoints::Refused,
     }
 }
@@ -186,7 +187,7 @@ impl<'a> Compiler<'a> {
     /// Resolves the reference to a plugin; an unknown one is a fault, and the default serves.
     pub(super) fn plugin(&mut self, object: &Object, path: &str, name: &str, kind: PluginKind, config: &ConfigText) -> Option<PluginUse> {
         self.read(Read::Plugin(name.to_owned()));
-        let known = || self.plugins.values().map(|(name, kind)| (name.as_str(), *kind)).chain(BUILTINS.iter().copied());
+        let known = || self.plugins.values().map(|(name, kind)| (name.as_str(), *kind)).chain(builtins());
         if !known().any(|known| known == (name, kind)) {
             self.read(Read::Plugins);
             let message = format!("{path}: there is no {kind} {name:?}");

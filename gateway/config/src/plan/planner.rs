@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use sluicegate_builtins::DNS;
 use sluicegate_model::egress::AllowedHost;
 
 use super::addresses::Addresses;
@@ -318,7 +319,7 @@ impl Planner {
             }
             // What is looked up is what the operator's own Backends name, so any host may be.
             let backends = name == backends::LOOK_UP;
-            let source = PluginSource::Builtin(if backends { "dns".to_owned() } else { name.clone() });
+            let source = PluginSource::Builtin(if backends { DNS.to_owned() } else { name.clone() });
             let allowed_hosts = backends.then(AllowedHost::any).into_iter().collect();
             all.push(PlannedPlugin {
                 loopback_endpoints: loopback_endpoints(&source, false, &self.settings),

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use sluicegate_builtins::{DEFAULT_BALANCER, DEFAULT_DISCOVERY};
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::route::{PortProtocol, Transport};
 
@@ -88,7 +89,7 @@ impl Compiler<'_> {
             let (mut balancer, mut discovery, mut hash) = (None, None, None);
             if let Some((source, policy)) = policy {
                 if let Some(lb) = &policy.spec.load_balancer {
-                    let plugin = lb.plugin.as_deref().unwrap_or("least-request");
+                    let plugin = lb.plugin.as_deref().unwrap_or(DEFAULT_BALANCER);
                     balancer = self.plugin(source, "spec.loadBalancer.plugin", plugin, PluginKind::Balancer, &lb.config);
                     hash = lb.hash.as_ref().and_then(|hash| self.hash(source, hash));
                 }
@@ -118,8 +119,8 @@ impl Compiler<'_> {
                 node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol)).copied(),
                 protocol,
                 app_protocol,
-                balancer: balancer.unwrap_or_else(|| self.builtin("least-request", PluginKind::Balancer)),
-                discovery: discovery.unwrap_or_else(|| self.builtin("kubernetes", PluginKind::Discovery)),
+                balancer: balancer.unwrap_or_else(|| self.builtin(DEFAULT_BALANCER, PluginKind::Balancer)),
+                discovery: discovery.unwrap_or_else(|| self.builtin(DEFAULT_DISCOVERY, PluginKind::Discovery)),
                 hash,
                 internal: traffic_policy(spec.internal_traffic_policy.as_deref()),
                 external: traffic_policy(spec.external_traffic_policy.as_deref()),

@@ -1,6 +1,7 @@
 //! One listener of a Gateway or ListenerSet: from what is written to what is listened on.
 
 use gateway_api::apis::standard::gateways::GatewayListeners;
+use sluicegate_builtins::RULES;
 use sluicegate_model::route::Transport;
 
 use super::*;
@@ -85,7 +86,7 @@ impl Compiler<'_> {
             PlannedTarget::Nothing
         } else {
             let config = configuration(routes.iter().map(|(route, hostnames)| (&**route, &**hostnames)));
-            let plugin = PluginUse { config: config.into(), ..self.builtin("rules", PluginKind::Router) };
+            let plugin = PluginUse { config: config.into(), ..self.builtin(RULES, PluginKind::Router) };
             let rates = routes.iter().flat_map(|(route, _)| route.rates.clone()).collect();
             PlannedTarget::Router(self.routed(plugin, info, rates))
         };
