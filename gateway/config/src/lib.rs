@@ -11,5 +11,6 @@ pub mod object;
 pub mod objects;
 pub mod plan;
 pub mod schema;
+pub mod settings;
 pub mod status;
 pub mod validate;

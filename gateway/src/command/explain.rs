@@ -53,8 +53,7 @@ pub(super) struct Arguments {
     client: IpAddr,
     #[command(flatten)]
     network: flags::Network,
-    /// Address of the admin API of a running gateway, which is asked for its node ports and addresses [default: 127.0.0.1:9901]
-    #[arg(long)]
+    #[arg(long, help = format!("Address of the admin API of a running gateway, which is asked for its node ports and addresses [default: {}]", flags::default_admin_address()))]
     admin_address: Option<SocketAddr>,
     /// Where a gateway keeps its allocations, which are read instead
     #[arg(long)]

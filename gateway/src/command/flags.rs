@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use sluicegate_config::object::ours::{AccessLog as AccessLogSpec, ClusterIpRanges, LogFormat, Network as Addresses, PortRange};
 use sluicegate_config::object::{Body, SluicegateConfiguration};
 use sluicegate_config::plan::LoopbackEndpoints;
+use sluicegate_config::settings::{self, Setting};
 use sluicegate_control::allocate::Ranges;
 use sluicegate_control::sources::{Change, What, folder};
 use sluicegate_control::store::Store;
@@ -19,81 +21,93 @@ use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 
 use crate::Settled;
 
+/// The flags that set what a field of `SluicegateConfiguration` sets too, and count before it. Their help texts are the fields' ([`settings`]).
+const FLAGS: [(&str, &str); 19] = [
+    ("workers", "workers"),
+    ("max-connections", "maxConnections"),
+    ("max-flows", "maxFlows"),
+    ("admin-address", "adminAddress"),
+    ("state-dir", "stateDir"),
+    ("grace-seconds", "gracePeriod"),
+    ("shutdown-delay-seconds", "shutdown.delay"),
+    ("access-log", "accessLog.format"),
+    ("access-log-path", "accessLog.path"),
+    ("log-format", "logFormat"),
+    ("log-level", "logLevel"),
+    ("allow-loopback-endpoints", "allowLoopbackEndpoints"),
+    ("persist-session-tickets", "sessionTickets.persist"),
+    ("node-port-range", "nodePortRange"),
+    ("nodeport-addresses", "nodePortAddresses"),
+    ("service-cluster-ip-range", "serviceClusterIPRange"),
+    ("load-balancer-addresses", "loadBalancerAddresses"),
+    ("node-name", "nodeName"),
+    ("zone", "zone"),
+];
+
+/// What a flag's field says of itself.
+fn help(flag: &str) -> String {
+    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings::all);
+    let field = FLAGS.iter().find(|(known, _)| *known == flag).map(|(_, field)| *field);
+    let setting = SETTINGS.iter().find(|setting| Some(setting.field.as_str()) == field);
+    setting.map(|setting| format!("{} [default: {}]", setting.meaning, setting.default).replace('`', "")).unwrap_or_default()
+}
+
 /// Of the process.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Process {
-    /// Data plane threads [default: one a core]
-    #[arg(long)]
+    #[arg(long, help = help("workers"))]
     pub(super) workers: Option<usize>,
-    /// Client connections open at a time [default: three eighths of the file descriptors the process may have]
-    #[arg(long)]
+    #[arg(long, help = help("max-connections"))]
     pub(super) max_connections: Option<usize>,
-    /// UDP flows at a time [default: a quarter of the file descriptors, and at most 65536]
-    #[arg(long)]
+    #[arg(long, help = help("max-flows"))]
     pub(super) max_flows: Option<usize>,
-    /// Address of the admin API [default: 127.0.0.1:9901]
-    #[arg(long)]
+    #[arg(long, help = help("admin-address"))]
     pub(super) admin_address: Option<SocketAddr>,
-    /// Where allocated ports and addresses are kept [default: $XDG_STATE_HOME/sluicegate, or ~/.local/state/sluicegate]
-    #[arg(long)]
+    #[arg(long, help = help("state-dir"))]
     pub(super) state_dir: Option<PathBuf>,
     /// Take the place of the gateway that runs with the same state folder, if one does: its sockets go on here, and it drains and ends
     #[arg(long)]
     pub(super) take_over: bool,
-    /// How long running work may go on after SIGTERM, in seconds [default: 30]
-    #[arg(long)]
+    #[arg(long, help = help("grace-seconds"))]
     pub(super) grace_seconds: Option<u64>,
-    /// How long to go on serving after SIGTERM while /readyz says 503, before listeners close, in seconds [default: 0]
-    #[arg(long)]
+    #[arg(long, help = help("shutdown-delay-seconds"))]
     pub(super) shutdown_delay_seconds: Option<u64>,
-    /// A line for each exchange and connection: off, text or json [default: off]
-    #[arg(long)]
+    #[arg(long, help = help("access-log"))]
     pub(super) access_log: Option<AccessLogFormat>,
-    /// The file it is appended to, or stdout [default: stdout]
-    #[arg(long)]
+    #[arg(long, help = help("access-log-path"))]
     pub(super) access_log_path: Option<String>,
-    /// How log lines look: human or json [default: human]
-    #[arg(long)]
+    #[arg(long, help = help("log-format"))]
     pub(super) log_format: Option<LogFormat>,
-    /// error, warn, info, debug or trace; or directives as in info,sluicegate_proxy=debug [default: info]
-    #[arg(long)]
+    #[arg(long, help = help("log-level"))]
     pub(super) log_level: Option<String>,
-    /// Whether Pods, EndpointSlices and static lists may name loopback addresses as endpoints [default: true]
-    #[arg(long)]
+    #[arg(long, help = help("allow-loopback-endpoints"))]
     pub(super) allow_loopback_endpoints: Option<bool>,
-    /// Whether the secrets of TLS session tickets are kept in the state folder, so that sessions are resumed after a restart too [default: false]
-    #[arg(long)]
+    #[arg(long, help = help("persist-session-tickets"))]
     pub(super) persist_session_tickets: Option<bool>,
 }
 
 /// Of addresses and ports.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Network {
-    /// Node ports to allocate from [default: 30000-32767]
-    #[arg(long)]
+    #[arg(long, help = help("node-port-range"))]
     node_port_range: Option<PortRange>,
-    /// CIDRs of the local addresses node ports are served on [default: all, of IPv4 and IPv6]
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, help = help("nodeport-addresses"), value_delimiter = ',')]
     nodeport_addresses: Vec<IpNet>,
-    /// Where virtual IPs of Services come from: a CIDR, or one of each IP family with a comma between them [default: 127.96.0.0/16]
-    #[arg(long)]
+    #[arg(long, help = help("service-cluster-ip-range"))]
     service_cluster_ip_range: Option<ClusterIpRanges>,
-    /// Addresses and CIDRs for Services of type LoadBalancer, and for Gateways that leave their address open
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, help = help("load-balancer-addresses"), value_delimiter = ',')]
     load_balancer_addresses: Vec<Addresses>,
-    /// This node's name, for traffic policies and topology
-    #[arg(long)]
+    #[arg(long, help = help("node-name"))]
     node_name: Option<String>,
-    /// This node's zone, likewise
-    #[arg(long)]
+    #[arg(long, help = help("zone"))]
     zone: Option<String>,
 }
 
 /// Joins flags, the object found in `paths`, and defaults. The error names the place.
 pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) -> Result<Settled, String> {
     let object = configuration(&paths)?;
-    let defaults = Ranges::default();
-    let refuse_percent = object.overload.refuse_percent.unwrap_or(Overload::default().refuse_percent);
+    let defaults = Settled::default();
+    let refuse_percent = object.overload.refuse_percent.unwrap_or(defaults.overload.refuse_percent);
     let load_balancer = given(network.load_balancer_addresses).or(object.load_balancer_addresses);
     Ok(Settled {
         workers: process.workers.or(object.workers).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1),
@@ -103,18 +117,22 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
         state_dir: process.state_dir.or_else(|| object.state_dir.map(PathBuf::from)).unwrap_or_else(default_state_dir),
         code_cache: super::code_cache(),
         ranges: Ranges {
-            node_ports: network.node_port_range.or(object.node_port_range).map_or(defaults.node_ports, |r| r.0),
+            node_ports: network.node_port_range.or(object.node_port_range).map_or(defaults.ranges.node_ports, |r| r.0),
             cluster_ips: network
                 .service_cluster_ip_range
                 .or(object.service_cluster_ip_range)
-                .map_or(defaults.cluster_ips, |ranges| ranges.0),
+                .map_or(defaults.ranges.cluster_ips, |ranges| ranges.0),
             load_balancer: load_balancer.unwrap_or_default().into_iter().map(|a| a.0).collect(),
         },
         nodeport_addresses: given(network.nodeport_addresses).or(object.node_port_addresses).unwrap_or_default(),
         here: Here { node: network.node_name.or(object.node_name), zone: network.zone.or(object.zone) },
         take_over: process.take_over,
-        shutdown_delay: process.shutdown_delay_seconds.map(Duration::from_secs).or(object.shutdown.delay.map(|d| d.0)).unwrap_or_default(),
-        grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(Duration::from_secs(30)),
+        shutdown_delay: process
+            .shutdown_delay_seconds
+            .map(Duration::from_secs)
+            .or(object.shutdown.delay.map(|d| d.0))
+            .unwrap_or(defaults.shutdown_delay),
+        grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(defaults.grace),
         access_log: access_log(process.access_log, process.access_log_path, &object.access_log),
         overload: Overload {
             memory_limit: object.overload.memory_limit.map(|b| b.0 as u64),
@@ -124,14 +142,16 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
         trusted_keys: object.plugins.trusted_keys,
         loopback_endpoints: match process.allow_loopback_endpoints.or(object.allow_loopback_endpoints) {
             Some(false) => LoopbackEndpoints::Refused,
-            Some(true) | None => LoopbackEndpoints::Allowed,
+            Some(true) => LoopbackEndpoints::Allowed,
+            None => defaults.loopback_endpoints,
         },
         session_tickets: match process.persist_session_tickets.or(object.session_tickets.persist) {
             Some(true) => Persist::Yes,
-            Some(false) | None => Persist::No,
+            Some(false) => Persist::No,
+            None => defaults.session_tickets,
         },
-        log_format: process.log_format.or(object.log_format).unwrap_or_default(),
-        log_level: process.log_level.or(object.log_level).unwrap_or_else(|| "info".to_owned()),
+        log_format: process.log_format.or(object.log_format).unwrap_or(defaults.log_format),
+        log_level: process.log_level.or(object.log_level).unwrap_or(defaults.log_level),
         paths,
     })
 }
@@ -193,7 +213,9 @@ fn configuration(paths: &[PathBuf]) -> Result<SluicegateConfiguration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Args as _;
     use sluicegate_model::access_log::{AccessLogField, Line, Piece};
+    use sluicegate_model::duration;
 
     use super::*;
 
@@ -225,6 +247,64 @@ mod tests {
         let settled = settle(paths, process, network).expect("settled");
         assert_eq!((settled.workers, settled.log_format, settled.here.zone.as_deref()), (5, LogFormat::Human, Some("z2")));
         assert_eq!((settled.here.node.as_deref(), settled.session_tickets), (Some("n1"), Persist::No));
+    }
+
+    /// Of which flags, fields and defaults the table of the reference consists: what `run` takes, and then the fields that have no flag.
+    fn table() -> String {
+        let settings = settings::all();
+        let row = |field: &str, flag: &str, default: &str, meaning: &str| format!("| {field} | {flag} | {default} | {meaning} |\n");
+        let code = |text: &str| format!("`{text}`");
+        let mut rows = "| field | flag | default | what it is |\n| --- | --- | --- | --- |\n".to_owned();
+        let command = Network::augment_args(Process::augment_args(clap::Command::new("run")));
+        for argument in command.get_arguments() {
+            let flag = argument.get_long().expect("a flag");
+            let field = FLAGS.iter().find(|(known, _)| *known == flag).map(|(_, field)| *field);
+            let setting = field.map(|field| settings.iter().find(|setting| setting.field == field).expect(field));
+            let flag = code(&format!("--{flag}"));
+            rows += &match setting {
+                Some(setting) => row(&code(&setting.field), &flag, &setting.default, &setting.meaning),
+                None => row("", &flag, "", &argument.get_help().expect("a text").to_string()),
+            };
+        }
+        let others = settings.iter().filter(|setting| FLAGS.iter().all(|(_, field)| *field != setting.field));
+        others.for_each(|setting| rows += &row(&code(&setting.field), "", &setting.default, &setting.meaning));
+        rows
+    }
+
+    /// `UPDATE_GOLDEN=1` writes the table anew.
+    #[test]
+    fn the_reference_has_each_setting_of_the_process_its_flag_and_its_default() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/README.md");
+        let reference = std::fs::read_to_string(&file).expect("read");
+        let (before, section) = reference.split_once("\n## SluicegateConfiguration\n").expect("the section");
+        let (intro, rest) = section.split_once("\n|").expect("a table");
+        let (_, rest) = rest.split_once("|\n\n").expect("its end");
+        let wanted = format!("{before}\n## SluicegateConfiguration\n{intro}\n{}\n{rest}", table());
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&file, &wanted).expect("written");
+        }
+        assert_eq!(std::fs::read_to_string(&file).expect("read"), wanted, "UPDATE_GOLDEN=1 writes it anew");
+    }
+
+    #[test]
+    fn the_defaults_that_are_told_are_those_that_count() {
+        let settled = settle(Vec::new(), Process::default(), Network::default()).expect("settled");
+        let settings = settings::all();
+        let told = |field: &str| settings.iter().find(|setting| setting.field == field).expect(field).default.as_str();
+        assert_eq!(told("adminAddress").parse(), Ok(settled.admin_address));
+        assert_eq!(told("nodePortRange").parse(), Ok(PortRange(settled.ranges.node_ports)));
+        assert_eq!(told("serviceClusterIPRange").parse(), Ok(ClusterIpRanges(settled.ranges.cluster_ips)));
+        assert_eq!(duration::parse(told("gracePeriod")), Some(settled.grace));
+        assert_eq!(duration::parse(told("shutdown.delay")), Some(settled.shutdown_delay));
+        assert_eq!((told("logFormat").parse(), told("logLevel")), (Ok(settled.log_format), settled.log_level.as_str()));
+        assert_eq!((told("accessLog.format").parse(), settled.access_log), (Ok(AccessLogFormat::Off), None));
+        assert_eq!(told("overload.refusePercent").parse(), Ok(settled.overload.refuse_percent));
+        assert!(
+            told("overload.resumePercent")
+                .starts_with(&format!("{} less", settled.overload.refuse_percent - settled.overload.resume_percent))
+        );
+        assert_eq!(told("allowLoopbackEndpoints").parse(), Ok(settled.loopback_endpoints == LoopbackEndpoints::Allowed));
+        assert_eq!(told("sessionTickets.persist").parse(), Ok(settled.session_tickets == Persist::Yes));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 use sluicegate_model::escape;
 
+use super::flags::default_admin_address;
 use super::{fail, out, out_json};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -62,7 +63,7 @@ pub(super) struct Arguments {
     #[arg(value_enum)]
     what: What,
     /// Address of the gateway's admin API
-    #[arg(long, default_value = "127.0.0.1:9901")]
+    #[arg(long, default_value_t = default_admin_address())]
     admin_address: SocketAddr,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
@@ -76,7 +77,7 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct From {
     /// Address of the gateway's admin API
-    #[arg(long, default_value = "127.0.0.1:9901")]
+    #[arg(long, default_value_t = default_admin_address())]
     pub(super) admin_address: SocketAddr,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]

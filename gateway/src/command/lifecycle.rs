@@ -7,13 +7,14 @@ use serde_json::Value;
 use sluicegate_model::escape;
 use sluicegate_model::operate::Action;
 
+use super::flags::default_admin_address;
 use super::get::{Output, table, text};
 
 /// Which gateway.
 #[derive(Debug, clap::Args)]
 pub(super) struct At {
     /// Address of the gateway's admin API
-    #[arg(long, default_value = "127.0.0.1:9901")]
+    #[arg(long, default_value_t = default_admin_address())]
     pub(super) admin_address: SocketAddr,
 }
 

@@ -1,6 +1,5 @@
 //! What lies in `config/`: every example is free of faults, the CRDs are what the types say, and the deployment's manifests are whole.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -87,40 +86,4 @@ fn the_references_have_each_built_in_plugin() {
 /// What stands between backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
-}
-
-/// The table in `config/README.md`: each setting's fields, flags and default.
-fn settings(reference: &str) -> Vec<(Vec<&str>, Vec<&str>, &str)> {
-    let section = reference.split("\n## SluicegateConfiguration\n").nth(1).expect("the section");
-    let rows = section.split("\n#").next().unwrap_or_default().lines().filter(|line| line.starts_with("| ")).skip(2);
-    rows.map(|row| {
-        let mut cells = row.trim_matches('|').splitn(3, '|');
-        let mut cell = || cells.next().unwrap_or_default();
-        (quoted(cell()).collect(), quoted(cell()).collect(), cell())
-    })
-    .collect()
-}
-
-#[test]
-fn the_reference_has_each_setting_of_the_process_its_flag_and_its_default() {
-    let reference = std::fs::read_to_string(config("README.md")).expect("read");
-    let settings = settings(&reference);
-    let schema = sluicegate_config::crd::process();
-    let fields: BTreeSet<&str> = schema["properties"].as_object().expect("fields").keys().map(String::as_str).collect();
-    let told = settings.iter().flat_map(|(fields, ..)| fields).map(|field| field.split('.').next().unwrap_or_default());
-    assert_eq!(told.collect::<BTreeSet<_>>(), fields);
-    let (_, help) = run(&["run", "--help"]);
-    let mut flags = BTreeSet::new();
-    for entry in help.split("\n      --").skip(1) {
-        let flag = format!("--{}", entry.split([' ', '\n']).next().unwrap_or_default());
-        let row = settings.iter().find(|(_, flags, _)| flags.contains(&flag.as_str()));
-        let (.., default) = row.unwrap_or_else(|| panic!("{flag} is not in the reference"));
-        if let Some((_, says)) = entry.split_once("[default: ") {
-            let first = says.split([' ', ',', ']', '\n']).next().unwrap_or_default().to_lowercase();
-            assert!(default.to_lowercase().contains(&first), "{flag}: by default {first}, and the reference says {default}");
-        }
-        flags.insert(flag);
-    }
-    let told: BTreeSet<String> = settings.iter().flat_map(|(_, flags, _)| flags).map(|flag| (*flag).to_owned()).collect();
-    assert_eq!(told, flags);
 }

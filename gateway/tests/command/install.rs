@@ -42,7 +42,7 @@ fn each_command_has_a_man_page() {
     assert!(wanted.len() > 10, "{wanted:?}");
     assert_eq!(written, wanted);
     let page = std::fs::read_to_string(man.join("sluicegate-run.1")).expect("written");
-    assert!(page.contains("node\\-port\\-range") && page.contains("Data plane threads"), "{page}");
+    assert!(page.contains("node\\-port\\-range") && page.contains("Threads that serve traffic"), "{page}");
 }
 
 #[test]

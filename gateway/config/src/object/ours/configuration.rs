@@ -10,40 +10,43 @@ use sluicegate_model::access_log::{AccessLogField, AccessLogFormat, DEFAULT_PATT
 
 use super::values::{Bytes, ClusterIpRanges, MinisignKey, Network, PortRange, Span};
 
-/// The process's own settings; command-line flags override them.
+/// The process's own settings; flags of `sluicegate run` count before them. What is written at a field here is what `--help` and the reference say of it
+/// ([`crate::settings`]): what it means, and after "Default:" what counts where neither the field nor the flag is given.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SluicegateConfiguration {
-    /// Data plane threads. Default: one a core.
+    /// Threads that serve traffic. Default: one a core.
     pub workers: Option<usize>,
-    /// Client connections open at a time. Default: three eighths of the file descriptors the process may have.
+    /// Client connections open at a time; more are reset at once. Default: three eighths of the file descriptors that listeners leave.
     pub max_connections: Option<usize>,
-    /// UDP flows at a time. Default: a quarter of the file descriptors, and at most 65536.
+    /// UDP flows at a time; more push out those that have seen no traffic both ways. Default: a quarter of the file descriptors that listeners leave, and
+    /// at most 65536.
     pub max_flows: Option<usize>,
-    /// Of the admin API. Default 127.0.0.1:9901.
+    /// Address of the admin API. Default: 127.0.0.1:9901.
     pub admin_address: Option<std::net::SocketAddr>,
-    /// Where allocated ports and addresses are kept.
+    /// The folder in which allocated ports and addresses are kept, and what plugins' code was compiled to. Default: `$XDG_STATE_HOME/sluicegate`, or
+    /// `~/.local/state/sluicegate`.
     pub state_dir: Option<String>,
-    /// Default 30000-32767.
+    /// Node ports to allocate from. Default: 30000-32767.
     pub node_port_range: Option<PortRange>,
-    /// CIDRs of local addresses node ports are served on. Default: all.
+    /// CIDRs of the local addresses that node ports are served on. Default: all, of IPv4 and IPv6.
     #[schemars(with = "Option<Vec<String>>")]
     pub node_port_addresses: Option<Vec<IpNet>>,
-    /// One CIDR, or one of each IP family with a comma between them. Default 127.96.0.0/16.
+    /// Where virtual IPs of Services come from: a CIDR, or one of each IP family with a comma between them. Default: 127.96.0.0/16.
     #[serde(rename = "serviceClusterIPRange")]
     pub service_cluster_ip_range: Option<ClusterIpRanges>,
-    /// Addresses and CIDRs for Services of type LoadBalancer, and for Gateways that leave their address open.
+    /// Addresses and CIDRs for Services of type LoadBalancer, and for Gateways that leave their address open. Default: none.
     #[schemars(with = "Option<Vec<String>>")]
     pub load_balancer_addresses: Option<Vec<Network>>,
-    /// This node's name.
+    /// This node's name, for traffic policies and topology. Default: none.
     pub node_name: Option<String>,
-    /// This node's zone.
+    /// This node's zone, for topology. Default: none.
     pub zone: Option<String>,
-    /// Default human.
+    /// How lines of the process's log look: human or json. Default: human.
     pub log_format: Option<LogFormat>,
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives as `info,sluicegate_proxy=debug`. Default info.
+    /// What is logged: error, warn, info, debug or trace; or directives such as `info,sluicegate_proxy=debug`. Default: info.
     pub log_level: Option<String>,
-    /// How long running work may go on after a stop was asked for. Default 30s.
+    /// How long running work may go on after a stop was asked for (SIGTERM). Default: 30s.
     pub grace_period: Option<Span>,
     /// What is done when a stop is asked for, before anything ends.
     #[serde(default)]
@@ -54,8 +57,7 @@ pub struct SluicegateConfiguration {
     /// When new work is refused for want of memory or descriptors.
     #[serde(default)]
     pub overload: Overload,
-    /// Whether Pods, EndpointSlices and the lists of `static` may name loopback addresses as endpoints. Default: yes. Of other discovery plugins
-    /// their `Plugin` objects say it.
+    /// Whether Pods, EndpointSlices and the lists of `static` may name loopback addresses as endpoints. Default: true.
     pub allow_loopback_endpoints: Option<bool>,
     /// Which plugin files are loaded.
     #[serde(default)]
@@ -69,8 +71,8 @@ pub struct SluicegateConfiguration {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionTickets {
-    /// Whether the secrets they are sealed with are kept in the state folder, so that they are good after a restart. Default: no; whoever gets
-    /// them can open the tickets of the last twelve hours, and read what was recorded of these sessions.
+    /// Whether the secrets that session tickets are sealed with are kept in the state folder, so that TLS sessions are resumed after a restart too.
+    /// Default: false.
     pub persist: Option<bool>,
 }
 
@@ -78,8 +80,8 @@ pub struct SessionTickets {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Shutdown {
-    /// So long everything goes on, while `/readyz` and health check node ports say that it is about to end: load balancers go on sending until
-    /// they have seen it. Default: none.
+    /// How long everything goes on after SIGTERM, while `/readyz` and health check node ports answer 503; then listeners close, and the grace period
+    /// begins. Default: 0s.
     pub delay: Option<Span>,
 }
 
@@ -87,8 +89,8 @@ pub struct Shutdown {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginTrust {
-    /// Public keys of minisign, one of which must have signed each plugin's file, in `NAME.wasm.minisig` beside it. Default: files need no signature.
-    /// Built-in plugins need none in any case.
+    /// Public keys of minisign, one of which must have signed each plugin's file, in `NAME.wasm.minisig` beside it. Default: none, and files need no
+    /// signature.
     #[serde(default)]
     pub trusted_keys: Vec<MinisignKey>,
 }
@@ -97,11 +99,11 @@ pub struct PluginTrust {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Overload {
-    /// Memory this process may use. Default: its control group's limit; without one memory is not watched.
+    /// Memory that this process may use. Default: its control group's limit; without one, memory is not watched.
     pub memory_limit: Option<Bytes>,
-    /// Percent of memory or of file descriptors in use from which on new connections and requests are refused. Default 95.
+    /// Percent of memory or of file descriptors in use from which on new connections, flows and requests are refused. Default: 95.
     pub refuse_percent: Option<u32>,
-    /// Percent below which they are taken again. Default: 5 less than the other.
+    /// Percent in use below which they are taken again. Default: 5 less than `refusePercent`.
     pub resume_percent: Option<u32>,
 }
 
@@ -132,13 +134,13 @@ impl FromStr for LogFormat {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessLog {
-    /// Default `Off`.
+    /// A line for each exchange, connection and flow: Off, Text or Json. Default: Off.
     pub format: Option<AccessLogFormat>,
-    /// A file to append to, or `stdout`, the default.
+    /// The file that the access log is appended to, or stdout. Default: stdout.
     pub path: Option<String>,
-    /// What a JSON line has, in this order; of a text line without `text`, what stands in it. Default: all.
+    /// What a JSON line has, and a text line without `text`, in this order. Default: all.
     pub fields: Option<Vec<AccessLogField>>,
-    /// What a text line looks like, `%field%` for each field.
+    /// What a text line looks like: `%field%` for a field, `%%` for a percent sign. Default: `fields`, with a space between them, or all of them.
     pub text: Option<Pattern>,
 }
 
