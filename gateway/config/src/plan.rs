@@ -34,9 +34,9 @@ use sluicegate_model::fault::{Fault, Place};
 use sluicegate_model::plugin::{Limits, PluginKind};
 use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
 use sluicegate_model::rollout::Rollout;
-use sluicegate_model::route::{ListenerInfo, PortProtocol, Protocol, ServiceRef};
+use sluicegate_model::route::{ListenerInfo, PortProtocol, ServiceRef};
 use sluicegate_model::settings::{BackendSettings, ClientSettings, Rate};
-use sluicegate_model::snapshot::{AppProtocol, At, HashKey, Side};
+use sluicegate_model::snapshot::{AppProtocol, At, EndpointTls, Front, HashKey, Target, TlsHost, TlsMode, VirtualHost};
 use sluicegate_model::tls::{Certificate, ServerSettings, UpstreamSettings};
 
 use crate::family::ServiceFamilies;
@@ -198,19 +198,8 @@ pub struct PlannedPort {
     pub tls: PlannedEndpointTls,
 }
 
-/// See [`sluicegate_model::snapshot::EndpointTls`].
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum PlannedEndpointTls {
-    /// They speak plain text.
-    #[default]
-    Off,
-    /// They speak TLS.
-    On(Arc<UpstreamSettings>),
-    /// They do, and nobody says how to verify them.
-    Untold,
-    /// They do, and what is said of it is broken, which is among the faults.
-    Broken,
-}
+/// Whether endpoints speak TLS, with the settings of those that do. What is broken is among the faults.
+pub type PlannedEndpointTls = EndpointTls<Arc<UpstreamSettings>>;
 
 /// A plugin and its configuration, JSON.
 #[derive(Clone, Debug)]
@@ -247,63 +236,17 @@ pub struct PlannedListener {
     pub node_port: bool,
 }
 
-/// See [`sluicegate_model::snapshot::Front`].
-#[derive(Clone, Debug)]
-pub enum PlannedFront {
-    /// Forward connections.
-    Tcp(PlannedTarget),
-    /// Forward datagrams.
-    Udp(PlannedTarget),
-    /// Forward requests, by host name.
-    Http(Vec<(Option<String>, PlannedTarget)>),
-    /// TLS, by server name.
-    Tls(Vec<PlannedTlsHost>),
-}
+/// What to do with what arrives, with lists of hosts.
+pub type PlannedFront = Front<PlannedTarget, Vec<VirtualHost<PlannedTarget>>, Vec<PlannedTlsHost>>;
 
-/// See [`sluicegate_model::snapshot::TlsHost`].
-#[derive(Clone, Debug)]
-pub struct PlannedTlsHost {
-    /// The server name.
-    pub hostname: Option<String>,
-    /// What becomes of the TLS.
-    pub mode: PlannedTlsMode,
-    /// Where it leads.
-    pub target: PlannedTarget,
-}
+/// What serves one server name, with the settings of TLS.
+pub type PlannedTlsHost = TlsHost<PlannedTarget, Arc<ServerSettings>>;
 
-/// See [`sluicegate_model::snapshot::TlsMode`].
-#[derive(Clone, Debug)]
-pub enum PlannedTlsMode {
-    /// Left as it is.
-    Passthrough,
-    /// Ended, and its bytes forwarded.
-    Tcp(Arc<ServerSettings>),
-    /// Ended, and requests taken from it.
-    Http(Arc<ServerSettings>),
-}
+/// What becomes of a TLS connection, with the settings of one that is ended.
+pub type PlannedTlsMode = TlsMode<Arc<ServerSettings>>;
 
-impl PlannedFront {
-    /// What carries it.
-    pub fn protocol(&self) -> Protocol {
-        if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
-    }
-}
-
-/// See [`sluicegate_model::snapshot::Target`].
-#[derive(Clone, Debug)]
-pub enum PlannedTarget {
-    /// A service port, of the listener's protocol.
-    Service {
-        /// Which.
-        service: ServiceRef,
-        /// Which of its pools.
-        side: Side,
-    },
-    /// Wherever a router says.
-    Router(Arc<PlannedRouter>),
-    /// 404, a reset or a drop.
-    Nothing,
-}
+/// Where a listener leads. A service port is of the listener's protocol.
+pub type PlannedTarget = Target<Arc<PlannedRouter>, ServiceRef>;
 
 /// A router of a listener.
 #[derive(Clone, Debug)]

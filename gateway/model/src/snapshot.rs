@@ -4,6 +4,10 @@
 //! service ports ([`Map::changes`]), and do work for those that differ and for no others. A part that was made anew and came out equal is a
 //! change that costs each of them something; [`Listener::is_same`], [`ServicePort::is_same`] and [`RouterBinding::is_same`] help who makes snapshots
 //! to keep the old one. A worker may miss snapshots: it compares the one that it takes with the one that it has.
+//!
+//! **What a listener leads to has the same form in the plan.** [`Front`], [`Target`], [`VirtualHost`], [`TlsHost`], [`TlsMode`] and [`EndpointTls`] have
+//! parameters that are by default what workers need: the index of a service port, a bound router, a TLS configuration. `config::plan` has names and
+//! settings in their places.
 
 mod affinity;
 mod hosts;
@@ -108,24 +112,27 @@ fn same<T: ?Sized>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
-/// What to do with what arrives.
-pub enum Front {
+/// What to do with what arrives. `T`: where it leads; `H` and `S`: the hosts of HTTP and of TLS.
+#[derive(Clone, Debug)]
+pub enum Front<T = Target, H = Hosts<VirtualHost>, S = Hosts<TlsHost>> {
     /// Forward a connection whole.
-    Tcp(Target),
+    Tcp(T),
     /// Forward datagrams, flow by flow.
-    Udp(Target),
-    /// Take HTTP requests from it.
-    Http(Hosts<VirtualHost>),
+    Udp(T),
+    /// Take HTTP requests from it, by their host names.
+    Http(H),
     /// It is TLS: look at the server name it asks for.
-    Tls(Hosts<TlsHost>),
+    Tls(S),
 }
 
-impl Front {
+impl<T, H, S> Front<T, H, S> {
     /// What carries it: a TCP and a UDP listener may have the same address.
     pub fn protocol(&self) -> Protocol {
         if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
     }
+}
 
+impl Front {
     /// Whether HTTP requests are taken from some of its connections.
     pub fn serves_http(&self) -> bool {
         match self {
@@ -160,13 +167,13 @@ impl Front {
     }
 }
 
-/// Where a listener leads.
-#[derive(Clone)]
-pub enum Target {
+/// Where a listener leads. `R`: a router; `S`: what names a service port.
+#[derive(Clone, Debug)]
+pub enum Target<R = Arc<RouterBinding>, S = ServiceIndex> {
     /// To a service port's pool.
-    Service(ServiceSide),
-    /// To a router.
-    Router(Arc<RouterBinding>),
+    Service(ServiceSide<S>),
+    /// To a router, which says where.
+    Router(R),
     /// Nowhere: 404, a reset for TCP, a drop for UDP.
     Nothing,
 }
@@ -184,9 +191,9 @@ impl Target {
 
 /// A service port as seen from inside or outside, which may have different pools (`internalTrafficPolicy`, `externalTrafficPolicy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceSide {
+pub struct ServiceSide<S = ServiceIndex> {
     /// Which service port.
-    pub service: ServiceIndex,
+    pub service: S,
     /// Which of its pools.
     pub side: Side,
 }
@@ -336,14 +343,14 @@ impl ServicePort {
     }
 }
 
-/// Whether endpoints speak TLS.
-#[derive(Clone, Debug, Default)]
-pub enum EndpointTls {
+/// Whether endpoints speak TLS. `R`: the rules that they are met by.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum EndpointTls<R = Arc<UpstreamTls>> {
     /// They speak plain text.
     #[default]
     Off,
     /// They speak TLS, by these rules.
-    On(Arc<UpstreamTls>),
+    On(R),
     /// They speak TLS (`appProtocol: https`), and nobody says how to verify them: bytes of clients that speak TLS with them themselves are
     /// forwarded, and nothing else is.
     Untold,

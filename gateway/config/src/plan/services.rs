@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use sluicegate_builtins::{DEFAULT_BALANCER, DEFAULT_DISCOVERY};
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::route::{PortProtocol, Transport};
+use sluicegate_model::snapshot::{ServiceSide, Side};
 
 use super::compile::Compiler;
 use super::effect::Way;
@@ -224,7 +225,7 @@ impl Compiler<'_> {
         self.counts(policy.map(|(object, _)| object), way, format!("port {} of {}", port.service.port, object.key), why);
         let settings = self.client_settings(policy);
         let front = |side| {
-            let service = || PlannedTarget::Service { service: port.service.clone(), side };
+            let service = || PlannedTarget::Service(ServiceSide { service: port.service.clone(), side });
             let target = router.clone().map_or_else(service, PlannedTarget::Router);
             if let Some(tls) = tls.clone() {
                 let mode = if port.app_protocol == AppProtocol::Tcp { PlannedTlsMode::Tcp(tls) } else { PlannedTlsMode::Http(tls) };
@@ -233,7 +234,9 @@ impl Compiler<'_> {
             match port.app_protocol {
                 AppProtocol::Tcp => PlannedFront::Tcp(target),
                 AppProtocol::Udp => PlannedFront::Udp(target),
-                AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => PlannedFront::Http(vec![(None, target)]),
+                AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc | AppProtocol::Ws => {
+                    PlannedFront::Http(vec![VirtualHost { hostname: None, target }])
+                }
             }
         };
         let mut wanted = Vec::new();

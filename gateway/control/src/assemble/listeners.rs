@@ -166,7 +166,7 @@ impl Listeners {
     fn listener(&mut self, planned: &PlannedListener, tls: &mut Tls, entries: Entries<'_>, faults: &mut Vec<Fault>) -> Listener {
         let (address, protocol) = (planned.address, planned.front.protocol());
         let target = |target: &PlannedTarget| match target {
-            PlannedTarget::Service { service, side } => match (entries.of)(service, protocol) {
+            PlannedTarget::Service(ServiceSide { service, side }) => match (entries.of)(service, protocol) {
                 Some(entry) => Target::Service(ServiceSide { service: entry.at(address), side: *side }),
                 None => Target::Nothing,
             },
@@ -177,8 +177,8 @@ impl Listeners {
             PlannedFront::Tcp(to) => Front::Tcp(target(to)),
             PlannedFront::Udp(to) => Front::Udp(target(to)),
             PlannedFront::Http(hosts) => {
-                let host = |(hostname, to): &(Option<String>, _)| VirtualHost { hostname: hostname.clone(), target: target(to) };
-                Front::Http(hosts.iter().map(host).collect::<Vec<_>>().into())
+                let hosts = hosts.iter().map(|host| VirtualHost { hostname: host.hostname.clone(), target: target(&host.target) });
+                Front::Http(hosts.collect::<Vec<_>>().into())
             }
             PlannedFront::Tls(hosts) => {
                 let hosts = hosts.iter().map(|host| TlsHost {
@@ -278,7 +278,7 @@ impl Listeners {
 fn targets(listener: &PlannedListener) -> Box<dyn Iterator<Item = &PlannedTarget> + '_> {
     match &listener.front {
         PlannedFront::Tcp(target) | PlannedFront::Udp(target) => Box::new(std::iter::once(target)),
-        PlannedFront::Http(hosts) => Box::new(hosts.iter().map(|(_, target)| target)),
+        PlannedFront::Http(hosts) => Box::new(hosts.iter().map(|host| &host.target)),
         PlannedFront::Tls(hosts) => Box::new(hosts.iter().map(|host| &host.target)),
     }
 }

@@ -8,21 +8,23 @@ use super::Target;
 use crate::tls::{HANDSHAKE_TIMEOUT, ServerTls};
 
 /// What serves one host name of an HTTP listener.
-pub struct VirtualHost {
+#[derive(Clone, Debug)]
+pub struct VirtualHost<T = Target> {
     /// Lower case; `*.example.com` for a wildcard, which spans dots; none: any host.
     pub hostname: Option<String>,
     /// What serves it.
-    pub target: Target,
+    pub target: T,
 }
 
-/// What serves one server name of a TLS listener.
-pub struct TlsHost {
+/// What serves one server name of a TLS listener. `S`: how TLS is ended.
+#[derive(Clone, Debug)]
+pub struct TlsHost<T = Target, S = Arc<ServerTls>> {
     /// As [`VirtualHost::hostname`]; a client that sends no name gets the one without any.
     pub hostname: Option<String>,
     /// What becomes of the TLS.
-    pub mode: TlsMode,
+    pub mode: TlsMode<S>,
     /// What serves it.
-    pub target: Target,
+    pub target: T,
 }
 
 impl TlsHost {
@@ -40,14 +42,15 @@ impl TlsHost {
     }
 }
 
-/// What becomes of a TLS connection.
-pub enum TlsMode {
+/// What becomes of a TLS connection. `S`: how it is ended.
+#[derive(Clone, Debug)]
+pub enum TlsMode<S = Arc<ServerTls>> {
     /// Forwarded as it is.
     Passthrough,
     /// Ended, and its bytes forwarded.
-    Tcp(Arc<ServerTls>),
+    Tcp(S),
     /// Ended, and HTTP requests taken from it.
-    Http(Arc<ServerTls>),
+    Http(S),
 }
 
 impl TlsMode {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::front::Sharing;
+use super::front::{self, Sharing};
 use super::{Claim, Order};
 use crate::object::ObjectKey;
 use crate::plan::PlannedListener;
@@ -53,15 +53,15 @@ pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<
             if lost.is_ok() {
                 match &mut contest.listener {
                     None => contest.listener = Some((order, claim.listener.clone())),
-                    Some((_, listener)) => Arc::make_mut(listener).front.join(&claim.listener.front),
+                    Some((_, listener)) => front::join(&mut Arc::make_mut(listener).front, &claim.listener.front),
                 }
             }
             contest.claims.push((order, claim, lost));
         }
         earlier.extend(same);
     }
-    if let Some((_, listener)) = contest.listener.as_mut().filter(|(_, listener)| listener.front.hostnames().len() > 1) {
-        Arc::make_mut(listener).front.sort();
+    if let Some((_, listener)) = contest.listener.as_mut().filter(|(_, listener)| front::hostnames(&listener.front).len() > 1) {
+        front::sort(&mut Arc::make_mut(listener).front);
     }
     contest
 }
@@ -83,7 +83,7 @@ fn shown(claim: &Claim, rival: &Claim) -> String {
 
 impl Lost {
     fn new(claim: &Claim, rival: &Claim, what: String) -> Self {
-        let alike = claim.listener.front.sharing() == rival.listener.front.sharing();
+        let alike = Sharing::of(&claim.listener.front) == Sharing::of(&rival.listener.front);
         let reason = if alike { "HostnameConflict" } else { "ProtocolConflict" };
         Self { reason, message: format!("{}: {what}", claim.listener.name) }
     }
@@ -114,8 +114,8 @@ impl<'c> Two<'c> {
 
 impl<'c> Seen<'c> {
     fn add(&mut self, claim: &'c Claim) {
-        self.sharing[claim.listener.front.sharing() as usize].add(claim);
-        for hostname in claim.listener.front.hostnames() {
+        self.sharing[Sharing::of(&claim.listener.front) as usize].add(claim);
+        for hostname in front::hostnames(&claim.listener.front) {
             self.hostnames.entry(hostname).or_default().add(claim);
         }
     }
@@ -132,13 +132,13 @@ impl<'c> Seen<'c> {
 
     /// A claim from which this one cannot be told apart.
     fn rival(&self, claim: &'c Claim) -> Option<&'c Claim> {
-        let own = claim.listener.front.sharing();
+        let own = Sharing::of(&claim.listener.front);
         for sharing in [Sharing::Http, Sharing::Tls, Sharing::Nothing] {
             let together = sharing == own && own != Sharing::Nothing;
             if let Some(rival) = self.sharing[sharing as usize].other(claim).filter(|_| !together) {
                 return Some(rival);
             }
         }
-        claim.listener.front.hostnames().into_iter().find_map(|hostname| self.hostnames.get(&hostname)?.other(claim))
+        front::hostnames(&claim.listener.front).into_iter().find_map(|hostname| self.hostnames.get(&hostname)?.other(claim))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use sluicegate_model::snapshot::Front;
+
 use crate::plan::PlannedFront;
 
 /// What tells listeners at one address apart.
@@ -15,40 +17,40 @@ pub(super) enum Sharing {
     Nothing,
 }
 
-impl PlannedFront {
-    pub(super) fn sharing(&self) -> Sharing {
-        match self {
-            Self::Http(_) => Sharing::Http,
-            Self::Tls(_) => Sharing::Tls,
-            Self::Tcp(_) | Self::Udp(_) => Sharing::Nothing,
+impl Sharing {
+    pub(super) fn of(front: &PlannedFront) -> Self {
+        match front {
+            Front::Http(_) => Self::Http,
+            Front::Tls(_) => Self::Tls,
+            Front::Tcp(_) | Front::Udp(_) => Self::Nothing,
         }
     }
+}
 
-    /// Its host names; none of what has no host names.
-    pub(super) fn hostnames(&self) -> Vec<Option<&str>> {
-        match self {
-            Self::Http(hosts) => hosts.iter().map(|(hostname, _)| hostname.as_deref()).collect(),
-            Self::Tls(hosts) => hosts.iter().map(|host| host.hostname.as_deref()).collect(),
-            Self::Tcp(_) | Self::Udp(_) => Vec::new(),
-        }
+/// The host names of a listener; none of one that has no host names.
+pub(super) fn hostnames(front: &PlannedFront) -> Vec<Option<&str>> {
+    match front {
+        Front::Http(hosts) => hosts.iter().map(|host| host.hostname.as_deref()).collect(),
+        Front::Tls(hosts) => hosts.iter().map(|host| host.hostname.as_deref()).collect(),
+        Front::Tcp(_) | Front::Udp(_) => Vec::new(),
     }
+}
 
-    /// Takes in another listener, which has other host names.
-    pub(super) fn join(&mut self, other: &Self) {
-        match (self, other) {
-            (Self::Http(hosts), Self::Http(more)) => hosts.extend_from_slice(more),
-            (Self::Tls(hosts), Self::Tls(more)) => hosts.extend_from_slice(more),
-            _ => {}
-        }
+/// Takes in another listener, which has other host names.
+pub(super) fn join(front: &mut PlannedFront, other: &PlannedFront) {
+    match (front, other) {
+        (Front::Http(hosts), Front::Http(more)) => hosts.extend_from_slice(more),
+        (Front::Tls(hosts), Front::Tls(more)) => hosts.extend_from_slice(more),
+        _ => {}
     }
+}
 
-    /// The order in which host names are looked at.
-    pub(super) fn sort(&mut self) {
-        match self {
-            Self::Http(hosts) => hosts.sort_by_cached_key(|(hostname, _)| host_order(hostname.as_deref())),
-            Self::Tls(hosts) => hosts.sort_by_cached_key(|host| host_order(host.hostname.as_deref())),
-            Self::Tcp(_) | Self::Udp(_) => {}
-        }
+/// Brings host names into the order in which they are looked at.
+pub(super) fn sort(front: &mut PlannedFront) {
+    match front {
+        Front::Http(hosts) => hosts.sort_by_cached_key(|host| host_order(host.hostname.as_deref())),
+        Front::Tls(hosts) => hosts.sort_by_cached_key(|host| host_order(host.hostname.as_deref())),
+        Front::Tcp(_) | Front::Udp(_) => {}
     }
 }
 

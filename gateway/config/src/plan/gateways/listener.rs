@@ -113,7 +113,7 @@ impl Compiler<'_> {
         references(planned, &self.refused[before..], listener);
         let front = match (mode, transport) {
             (Some(mode), _) => PlannedFront::Tls(vec![PlannedTlsHost { hostname, mode, target }]),
-            (None, Transport::Http) => PlannedFront::Http(vec![(hostname, target)]),
+            (None, Transport::Http) => PlannedFront::Http(vec![VirtualHost { hostname, target }]),
             (None, Transport::Udp) => PlannedFront::Udp(target),
             (None, _) => PlannedFront::Tcp(target),
         };
