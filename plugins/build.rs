@@ -24,8 +24,8 @@ fn watch(root: &Path, here: &Path) {
     let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml")];
     // Not sdk/examples, which is built where it lies.
     paths.extend(["Cargo.toml", "README.md", "CONTRACT.md", "src", "wit"].map(|path| root.join("sdk").join(path)));
-    // The last three are no plugins, but what some are built on.
-    for name in BUILTINS.iter().map(|(name, _)| *name).chain(["ring", "two-choices", "targets"]) {
+    // The last four are no plugins, but what some are built on.
+    for name in BUILTINS.iter().map(|(name, _)| *name).chain(["ring", "two-choices", "targets", "rule-values"]) {
         paths.extend([here.join(name).join("src"), here.join(name).join("Cargo.toml")]);
     }
     for path in paths {

@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
+use sluicegate_rule_values::{self as values, MOST_ATTEMPTS};
 use sluicegate_sdk::{Backend, Configured, Interests, Level, Listener, Retry, Rule as Static, Transport};
 
-use crate::check::{self, Faults};
 use crate::config::{self, BackendRef, Config, FaultyRules, PathMatchType, Rule, ServiceRef, ValueMatch, ValueMatchType};
+use crate::faults::Faults;
 use crate::filter::{self, Owner};
 use crate::paths::{CallTest, PathTest};
 use crate::table::{HostPattern, Match, Shares, Table};
@@ -20,8 +21,6 @@ const MOST_ENTRIES: usize = 131_072;
 const MOST_CONDITIONS: usize = 16;
 const MOST_BACKENDS: usize = 256;
 const LARGEST_WEIGHT: u32 = 1_000_000;
-/// As many as `BackendTrafficPolicy` allows.
-const MOST_ATTEMPTS: u32 = 20;
 /// HTTPRoute's: statuses of errors.
 const RETRIABLE: std::ops::RangeInclusive<u16> = 400..=599;
 
@@ -38,7 +37,7 @@ pub(crate) fn compile(config: Config, listener: &Listener) -> Result<(Table, Con
 
     let mut compiler = Compiler::default();
     if let Some(hostname) = listener.hostname.as_deref().filter(|name| !name.is_empty()) {
-        let hostname = compiler.faults.take("the listener's hostname", check::hostname(hostname));
+        let hostname = compiler.faults.take("the listener's hostname", values::hostname(hostname));
         compiler.table.listener = hostname.as_deref().map(HostPattern::new);
     }
     let mut statics = Vec::with_capacity(config.rules.len());
@@ -91,10 +90,10 @@ impl Compiler {
     fn rule(&mut self, index: usize, rule: &Rule) -> Static {
         let place = format!("rules[{index}]");
         for (i, hostname) in rule.hostnames.iter().enumerate() {
-            self.faults.take(format_args!("{place}.hostnames[{i}]"), check::hostname(hostname));
+            self.faults.take(format_args!("{place}.hostnames[{i}]"), values::hostname(hostname));
         }
         if let Some(created_at) = &rule.created_at {
-            self.faults.take(format_args!("{place}.createdAt"), check::timestamp(created_at));
+            self.faults.take(format_args!("{place}.createdAt"), values::timestamp(created_at));
         }
         if rule.matches.is_empty() {
             self.add_match(&place, index, &config::Match::default());
@@ -198,10 +197,10 @@ impl Compiler {
     /// The host reads it, as the contract's record of a rule has no place for it.
     fn check_session(&mut self, place: &str, session: &config::SessionPersistence) {
         if let Some(name) = &session.session_name {
-            self.faults.take(format_args!("{place}.sessionName"), check::session_name(name));
+            self.faults.take(format_args!("{place}.sessionName"), values::session_name(name));
         }
         for (field, text) in [("absoluteTimeout", &session.absolute_timeout), ("idleTimeout", &session.idle_timeout)] {
-            self.faults.take(format_args!("{place}.{field}"), text.as_deref().map_or(Ok(0), check::duration_ms));
+            self.faults.take(format_args!("{place}.{field}"), text.as_deref().map_or(Ok(0), values::duration_ms));
         }
         let cookie = session.cookie_config.as_ref();
         if cookie.is_some() && session.kind == config::SessionType::Header {
@@ -216,7 +215,7 @@ impl Compiler {
     fn timeouts(&mut self, place: &str, rule: &Rule) -> (Option<u32>, Option<u32>) {
         let Some(timeouts) = &rule.timeouts else { return (None, None) };
         let mut read =
-            |field: &str, text: Option<&String>| self.faults.take(format_args!("{place}.timeouts.{field}"), check::duration_ms(text?));
+            |field: &str, text: Option<&String>| self.faults.take(format_args!("{place}.timeouts.{field}"), values::duration_ms(text?));
         let request = read("request", timeouts.request.as_ref());
         let backend = read("backendRequest", timeouts.backend_request.as_ref());
         if let (Some(request), Some(backend)) = (request, backend)
@@ -239,7 +238,7 @@ impl Compiler {
         statuses.sort_unstable();
         statuses.dedup();
         let back_off = retry.backoff.as_deref();
-        let back_off = back_off.and_then(|text| self.faults.take(format_args!("{place}.backoff"), check::duration_ms(text)));
+        let back_off = back_off.and_then(|text| self.faults.take(format_args!("{place}.backoff"), values::duration_ms(text)));
         Retry { attempts: retry.attempts, statuses, back_off }
     }
 
@@ -254,9 +253,9 @@ impl Compiler {
             }
             None => self.path(&format!("{place}.path.value"), from.path.as_ref()),
         };
-        let method = from.method.as_deref().and_then(|method| self.faults.take(format_args!("{place}.method"), check::method(method)));
+        let method = from.method.as_deref().and_then(|method| self.faults.take(format_args!("{place}.method"), values::method(method)));
         let headers = self.conditions(&format!("{place}.headers"), &from.headers, |compiler, name| {
-            let name = check::header_name(name)?;
+            let name = values::header_name(name)?;
             Ok(compiler.headers.intern(&name))
         });
         let params = self.conditions(&format!("{place}.queryParams"), &from.query_params, |compiler, name| {
@@ -274,14 +273,14 @@ impl Compiler {
     fn path(&mut self, place: &str, path: Option<&config::PathMatch>) -> Option<PathTest> {
         let kind = path.map_or(PathMatchType::PathPrefix, |path| path.kind);
         let value = path.and_then(|path| path.value.as_deref()).unwrap_or("/");
-        let spelt = check::spell(value);
+        let spelt = values::spell(value);
         match kind {
             PathMatchType::Exact => {
-                self.faults.take(place, check::match_path(&spelt))?;
+                self.faults.take(place, values::match_path(&spelt))?;
                 Some(PathTest::Exact(spelt.into()))
             }
             PathMatchType::PathPrefix => {
-                self.faults.take(place, check::match_path(&spelt))?;
+                self.faults.take(place, values::match_path(&spelt))?;
                 Some(PathTest::Prefix(spelt.strip_suffix('/').unwrap_or(&spelt).into()))
             }
             PathMatchType::RegularExpression => Some(PathTest::Pattern(Box::new(self.faults.take(place, Pattern::new(value))?))),
@@ -303,8 +302,8 @@ impl Compiler {
                 self.faults.take(format_args!("{place}.{field}"), test).map(Some)
             }
         };
-        let service = test("service", call.service.as_deref(), check::grpc_service);
-        let method = test("method", call.method.as_deref(), check::grpc_method);
+        let service = test("service", call.service.as_deref(), values::grpc_service);
+        let method = test("method", call.method.as_deref(), values::grpc_method);
         Some(match (service?, method?) {
             (Some(Test::Exact(service)), Some(Test::Exact(method))) => PathTest::Exact(format!("/{service}/{method}").into()),
             (service, method) => PathTest::Call(Box::new(CallTest { service, method })),

@@ -1,12 +1,13 @@
 //! Filters: checked, and turned into what the host carries out.
 
+use sluicegate_rule_values as values;
 use sluicegate_sdk as sdk;
 
-use crate::check::{self, Faults};
 use crate::config::{
     Cors, DirectResponse, Filter, FilterType, HeaderModifier, HeaderValue, PathModifier, PathModifierType, RequestMirror, RequestRedirect,
     ServiceRef, UrlRewrite,
 };
+use crate::faults::Faults;
 
 /// As many as HTTPRoute allows.
 const MOST_FILTERS: usize = 16;
@@ -107,8 +108,8 @@ fn header_changes(place: &str, modifier: &HeaderModifier, faults: &mut Faults) -
     let mut headers = |field: &str, values: &[HeaderValue]| {
         let mut out = Vec::new();
         for (i, HeaderValue { name, value }) in values.iter().enumerate() {
-            let name = faults.take(format_args!("{place}.{field}[{i}].name"), check::changeable_header_name(name));
-            let value = faults.take(format_args!("{place}.{field}[{i}].value"), check::header_value(value));
+            let name = faults.take(format_args!("{place}.{field}[{i}].name"), values::changeable_header_name(name));
+            let value = faults.take(format_args!("{place}.{field}[{i}].value"), values::header_value(value));
             out.extend(name.zip(value).map(|(name, value)| sdk::Header { name, value }));
         }
         out
@@ -117,13 +118,13 @@ fn header_changes(place: &str, modifier: &HeaderModifier, faults: &mut Faults) -
     let add = headers("add", &modifier.add);
     let mut remove = Vec::new();
     for (i, name) in modifier.remove.iter().enumerate() {
-        remove.extend(faults.take(format_args!("{place}.remove[{i}]"), check::changeable_header_name(name)));
+        remove.extend(faults.take(format_args!("{place}.remove[{i}]"), values::changeable_header_name(name)));
     }
     sdk::HeaderChanges { set, add, remove }
 }
 
 fn precise_hostname(place: &str, hostname: Option<&str>, faults: &mut Faults) -> Option<String> {
-    faults.take(format_args!("{place}.hostname"), check::precise_hostname(hostname?))
+    faults.take(format_args!("{place}.hostname"), values::precise_hostname(hostname?))
 }
 
 fn redirect(place: &str, to: &RequestRedirect, replaces_prefix: &mut Option<String>, faults: &mut Faults) -> sdk::Redirect {
@@ -138,7 +139,7 @@ fn redirect(place: &str, to: &RequestRedirect, replaces_prefix: &mut Option<Stri
         scheme: to.scheme.clone(),
         hostname: precise_hostname(place, to.hostname.as_deref(), faults),
         path: path_rewrite(place, to.path.as_ref(), replaces_prefix, faults),
-        port: to.port.and_then(|port| faults.take(format_args!("{place}.port"), check::port(port))),
+        port: to.port.and_then(|port| faults.take(format_args!("{place}.port"), values::port(port))),
         status,
     }
 }
@@ -163,14 +164,14 @@ fn path_rewrite(
     };
     match kind {
         PathModifierType::ReplaceFullPath => {
-            faults.take(format_args!("{place}.path.{wanted}"), check::new_path(new))?;
+            faults.take(format_args!("{place}.path.{wanted}"), values::new_path(new))?;
             Some(sdk::PathRewrite::Full(new.clone()))
         }
         PathModifierType::ReplacePrefixMatch => {
             *replaces_prefix = Some(format!("{place}.path.{wanted}"));
             // HTTPRoute lets the prefix be replaced by nothing.
             if !new.is_empty() {
-                faults.take(format_args!("{place}.path.{wanted}"), check::new_path(new))?;
+                faults.take(format_args!("{place}.path.{wanted}"), values::new_path(new))?;
             }
             Some(sdk::PathRewrite::Prefix(new.clone()))
         }
@@ -181,7 +182,7 @@ fn path_rewrite(
 pub(crate) fn service(place: &str, to: &ServiceRef, faults: &mut Faults) -> sdk::ServiceRef {
     let name = match (to.group.as_deref().unwrap_or_default(), to.kind.as_deref().unwrap_or("Service")) {
         ("sluicegate.dev", "Backend") => {
-            faults.take(format_args!("{place}.name"), check::backend_name(&to.name));
+            faults.take(format_args!("{place}.name"), values::backend_name(&to.name));
             format!("{}.backend", to.name)
         }
         (group, kind) => {
@@ -191,14 +192,14 @@ pub(crate) fn service(place: &str, to: &ServiceRef, faults: &mut Faults) -> sdk:
             if kind != "Service" {
                 faults.add(format_args!("{place}.kind"), "must be Service, or Backend of group sluicegate.dev");
             }
-            faults.take(format_args!("{place}.name"), check::object_name(&to.name));
+            faults.take(format_args!("{place}.name"), values::object_name(&to.name));
             to.name.clone()
         }
     };
     if let Some(namespace) = &to.namespace {
-        faults.take(format_args!("{place}.namespace"), check::object_name(namespace));
+        faults.take(format_args!("{place}.namespace"), values::object_name(namespace));
     }
-    faults.take(format_args!("{place}.port"), check::port(to.port));
+    faults.take(format_args!("{place}.port"), values::port(to.port));
     sdk::ServiceRef { namespace: to.namespace.clone(), name, port: to.port }
 }
 
@@ -240,9 +241,9 @@ fn cors(place: &str, cors: &Cors, faults: &mut Faults) -> sdk::Cors {
         }
         values.to_vec()
     };
-    let header = |name: &str| check::header_name(name).map(drop);
-    let allow_origins = list("allowOrigins", &cors.allow_origins, &check::origin);
-    let allow_methods = list("allowMethods", &cors.allow_methods, &|method| check::method(method).map(drop));
+    let header = |name: &str| values::header_name(name).map(drop);
+    let allow_origins = list("allowOrigins", &cors.allow_origins, &values::origin);
+    let allow_methods = list("allowMethods", &cors.allow_methods, &|method| values::method(method).map(drop));
     let allow_headers = list("allowHeaders", &cors.allow_headers, &header);
     let expose_headers = list("exposeHeaders", &cors.expose_headers, &header);
     if cors.max_age == Some(0) {
@@ -272,7 +273,7 @@ fn answer(place: &str, response: &DirectResponse, faults: &mut Faults) -> sdk::A
         faults.add(format_args!("{place}.body"), format!("must be empty: an answer with status {status} has no content"));
     }
     let content_type = match content_type {
-        Some(value) => faults.take(format_args!("{place}.contentType"), check::header_value(value)),
+        Some(value) => faults.take(format_args!("{place}.contentType"), values::header_value(value)),
         None if body.is_empty() => None,
         None => Some("text/plain; charset=utf-8".to_owned()),
     };

@@ -1,14 +1,14 @@
 //! Router `rules`: HTTPRoute rules, a superset of them, as configuration.
 //!
-//! [`config`] is what a policy writes; [`compile`] checks it, with [`check`] for single values and [`filter`] for filters, and collects every
+//! [`config`] is what a policy writes; [`compile`] checks it, with [`sluicegate_rule_values`] for single values and [`filter`] for filters, and collects every
 //! fault; [`table`] is what it becomes and routes by, with [`paths`] for the matches of one host name, [`value`] for conditions on headers and
 //! query parameters and [`query`] to read the latter.
 
 use sluicegate_sdk::{Configured, Decision, Listener, Request, Router};
 
-mod check;
 mod compile;
 pub mod config;
+mod faults;
 mod filter;
 mod paths;
 mod query;

@@ -4,14 +4,12 @@ use gateway_api::apis::standard::httproutes::HttpRoute;
 use serde_json::{Map, Value};
 use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::Rate;
+use sluicegate_rule_values::MOST_ATTEMPTS;
 
 use super::extensions::Extension;
 use super::{Rules, supported};
 use crate::object::{Object, warning};
 use crate::plan::compile::Compiler;
-
-/// Tries after the first, as the plugin limits them.
-const MOST_ATTEMPTS: i64 = 20;
 
 impl Compiler<'_> {
     pub(super) fn http_rules(&mut self, object: &Object, route: &HttpRoute) -> Rules {
@@ -32,10 +30,11 @@ impl Compiler<'_> {
             let Some(Value::Object(given)) = tree.pointer(&format!("/spec/rules/{i}/retry")) else { continue };
             let mut retry = given.clone();
             retry.retain(|_, value| !value.is_null());
-            if let Some(attempts) = retry.get("attempts").and_then(Value::as_i64).filter(|n| !(0..=MOST_ATTEMPTS).contains(n)) {
+            let most = i64::from(MOST_ATTEMPTS);
+            if let Some(attempts) = retry.get("attempts").and_then(Value::as_i64).filter(|n| !(0..=most).contains(n)) {
                 let path = format!("spec.rules[{i}].retry.attempts");
-                let made = attempts.clamp(0, MOST_ATTEMPTS);
-                let message = format!("{path}: {attempts} is not from 0 to {MOST_ATTEMPTS}: {made} are made");
+                let made = attempts.clamp(0, most);
+                let message = format!("{path}: {attempts} is not from 0 to {most}: {made} are made");
                 self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
                 retry.insert("attempts".to_owned(), made.into());
             }

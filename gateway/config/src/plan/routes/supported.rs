@@ -1,15 +1,8 @@
 //! What a CustomResourceDefinition lets pass and the router plugin `rules` would refuse, with all other rules of the listener: it is found here, and costs
 //! its own rule.
 
-use regex_lite::RegexBuilder;
 use serde_json::{Map, Value};
-
-/// As the plugin limits them.
-const LARGEST_REGEX: usize = 32 << 10;
-const LONGEST_REGEX: usize = 1024;
-const LONGEST_VALUE: usize = 4096;
-/// Fields that belong to the connection (RFC 9112 §11.2).
-const UNCHANGEABLE: [&str; 4] = ["connection", "content-length", "transfer-encoding", "upgrade"];
+use sluicegate_rule_values::{changeable_header_name, header_value, new_path, regular_expression};
 
 type Checked = Result<(), String>;
 
@@ -18,24 +11,14 @@ pub(super) fn matches(rule: &Map<String, Value>) -> Checked {
     for (i, one) in list(rule.get("matches")).enumerate() {
         let conditions = ["headers", "queryParams"].into_iter().flat_map(|field| list(one.get(field)));
         for condition in conditions.chain(one.get("path")).filter(|condition| condition["type"] == "RegularExpression") {
-            pattern(condition["value"].as_str().unwrap_or_default()).map_err(|wrong| format!("matches[{i}]: {wrong}"))?;
+            regular_expression(condition["value"].as_str().unwrap_or_default()).map_err(|wrong| format!("matches[{i}]: {wrong}"))?;
         }
         let method = one.get("grpc").filter(|method| method["type"] == "RegularExpression");
         for part in ["service", "method"].into_iter().filter_map(|part| method?.get(part)?.as_str()) {
-            pattern(part).map_err(|wrong| format!("matches[{i}].method: {wrong}"))?;
+            regular_expression(part).map_err(|wrong| format!("matches[{i}].method: {wrong}"))?;
         }
     }
     Ok(())
-}
-
-fn pattern(pattern: &str) -> Checked {
-    if pattern.is_empty() || pattern.len() > LONGEST_REGEX {
-        return Err(format!("a regular expression must be 1 to {LONGEST_REGEX} bytes"));
-    }
-    let build = |text: &str| RegexBuilder::new(text).size_limit(LARGEST_REGEX).build().map(drop);
-    let wrong = |error| format!("{pattern:?} is not a regular expression that can be used: {error}");
-    build(pattern).map_err(wrong)?;
-    build(&format!("^(?:{pattern})$")).map_err(wrong)
 }
 
 /// The filters of a rule.
@@ -71,37 +54,21 @@ fn filter(filter: &Value) -> Checked {
         let given = ["set", "add"].into_iter().flat_map(|field| list(modifier.get(field)));
         for header in given.clone() {
             let value = header["value"].as_str().unwrap_or_default();
-            if value.len() > LONGEST_VALUE || !value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) {
-                return Err(format!("the value of header {} must be visible ASCII, spaces and tabs", header["name"]));
-            }
+            header_value(value).map_err(|wrong| format!("the value of header {} {wrong}", header["name"]))?;
         }
         let names = given.filter_map(|header| header["name"].as_str()).chain(list(modifier.get("remove")).filter_map(Value::as_str));
-        if let Some(name) = names.into_iter().find(|name| UNCHANGEABLE.contains(&name.to_ascii_lowercase().as_str())) {
-            return Err(format!("the header {name:?} belongs to the connection and cannot be changed"));
+        for name in names {
+            changeable_header_name(name).map_err(|wrong| format!("the header {wrong}"))?;
         }
     }
     for path in ["requestRedirect", "urlRewrite"].into_iter().filter_map(|field| filter.get(field)?.get("path")) {
         let (full, prefix) = (path["replaceFullPath"].as_str(), path["replacePrefixMatch"].as_str());
         // A prefix may be replaced by nothing.
         for new in full.into_iter().chain(prefix.filter(|prefix| !prefix.is_empty())) {
-            new_path(new)?;
+            new_path(new).map_err(|wrong| format!("the new path {new:?} {wrong}"))?;
         }
     }
     Ok(())
-}
-
-/// A path as a request line can carry it (RFC 3986 §3.3).
-fn new_path(path: &str) -> Checked {
-    let bytes = path.as_bytes();
-    let allowed = |(i, b): (usize, &u8)| match b {
-        b'%' => bytes.get(i + 1..i + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
-        _ => b.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@".contains(b),
-    };
-    if path.starts_with('/') && path.len() <= 1024 && bytes.iter().enumerate().all(allowed) {
-        Ok(())
-    } else {
-        Err(format!("the new path {path:?} must begin with / and have only what a path may have"))
-    }
 }
 
 fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> + Clone {

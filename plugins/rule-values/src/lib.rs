@@ -1,51 +1,37 @@
-//! Checks of single values, and the list that faults are collected in. Every check is the rule of HTTPRoute v1's CRD unless it says otherwise.
+//! Which values the rules of the router plugin `rules` may have, and how large they may be. Every check is the rule of HTTPRoute v1's CRD unless it says
+//! otherwise.
+//!
+//! The plugin refuses all of a listener's rules where one has another value. A CustomResourceDefinition lets more pass; so the plan asks here before it writes a
+//! route's rules for the plugin, and a value that is none costs its own rule only.
 
-use std::fmt::Display;
+use regex_lite::{Regex, RegexBuilder};
 
-/// How many faults are spelled out; a configuration can be wrong in thousands of places.
-const SHOWN: usize = 20;
+/// Tries after the first that a rule's `retry` may ask for.
+pub const MOST_ATTEMPTS: u32 = 20;
 
-/// What is wrong, and where.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    shown: Vec<String>,
-    more: usize,
-}
+const LONGEST_REGEX: usize = 1024;
+/// Bytes that a compiled regular expression may have at most, and the smallest size told apart.
+const LARGEST_REGEX: usize = 32 << 10;
+const SMALLEST_REGEX: usize = 256;
 
-impl Faults {
-    pub(crate) fn add(&mut self, place: impl Display, problem: impl Display) {
-        if self.shown.len() < SHOWN {
-            self.shown.push(format!("{place}: {problem}"));
-        } else {
-            self.more += 1;
+/// A regular expression, made so that it must match all of a text, and its compiled size, rounded up to a power of two.
+pub fn regular_expression(pattern: &str) -> Result<(Regex, usize), String> {
+    if pattern.is_empty() || pattern.len() > LONGEST_REGEX {
+        return Err(format!("a regular expression must be 1 to {LONGEST_REGEX} bytes"));
+    }
+    let build = |text: &str, size| RegexBuilder::new(text).size_limit(size).build();
+    let wrong = |error| format!("`{pattern}` is not a regular expression that can be used: {error}");
+    // First on its own: `a)|(b` would be balanced by what is put around it.
+    build(pattern, LARGEST_REGEX).map_err(wrong)?;
+    let whole = format!("^(?:{pattern})$");
+    // The library does not tell the size, only whether it is over a limit.
+    let mut size = SMALLEST_REGEX;
+    loop {
+        match build(&whole, size) {
+            Ok(regex) => return Ok((regex, size)),
+            Err(error) if size >= LARGEST_REGEX => return Err(wrong(error)),
+            Err(_) => size *= 2,
         }
-    }
-
-    /// Unwraps a checked value; a fault is noted, and `None` is left.
-    pub(crate) fn take<T>(&mut self, place: impl Display, checked: Result<T, String>) -> Option<T> {
-        checked.map_err(|problem| self.add(place, problem)).ok()
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.shown.len() + self.more
-    }
-
-    /// Takes over what another list has.
-    pub(crate) fn append(&mut self, other: Self) {
-        let room = SHOWN.saturating_sub(self.shown.len());
-        self.more += other.more + other.shown.len().saturating_sub(room);
-        self.shown.extend(other.shown.into_iter().take(room));
-    }
-
-    /// One line a fault.
-    pub(crate) fn into_result(mut self) -> Result<(), String> {
-        if self.shown.is_empty() {
-            return Ok(());
-        }
-        if self.more > 0 {
-            self.shown.push(format!("and {} more", self.more));
-        }
-        Err(self.shown.join("\n"))
     }
 }
 
@@ -61,13 +47,13 @@ fn is_dns_name(name: &str) -> bool {
 }
 
 /// A host name without wildcard, lowered (RFC 4343: names are case-insensitive).
-pub(crate) fn precise_hostname(name: &str) -> Result<String, String> {
+pub fn precise_hostname(name: &str) -> Result<String, String> {
     let name = name.to_ascii_lowercase();
     if is_dns_name(&name) { Ok(name) } else { Err(format!("`{name}` must be a DNS name, such as api.example.com")) }
 }
 
 /// A host name or `*.name`, lowered.
-pub(crate) fn hostname(name: &str) -> Result<String, String> {
+pub fn hostname(name: &str) -> Result<String, String> {
     let name = name.to_ascii_lowercase();
     if is_dns_name(name.strip_prefix("*.").unwrap_or(&name)) {
         Ok(name)
@@ -77,7 +63,7 @@ pub(crate) fn hostname(name: &str) -> Result<String, String> {
 }
 
 /// The name of a Service or namespace (RFC 1123 label).
-pub(crate) fn object_name(name: &str) -> Result<(), String> {
+pub fn object_name(name: &str) -> Result<(), String> {
     if is_label(name) {
         Ok(())
     } else {
@@ -86,11 +72,12 @@ pub(crate) fn object_name(name: &str) -> Result<(), String> {
 }
 
 /// The name of a Backend (RFC 1123 subdomain).
-pub(crate) fn backend_name(name: &str) -> Result<(), String> {
+pub fn backend_name(name: &str) -> Result<(), String> {
     if is_dns_name(name) { Ok(()) } else { Err(format!("`{name}` must be a DNS name in lower case, as names of objects are")) }
 }
 
-pub(crate) fn port(port: u16) -> Result<u16, String> {
+/// The port of a Service.
+pub fn port(port: u16) -> Result<u16, String> {
     if port == 0 { Err("must be between 1 and 65535, inclusive".to_owned()) } else { Ok(port) }
 }
 
@@ -100,13 +87,13 @@ fn is_token(text: &str) -> bool {
 }
 
 /// Lowered: RFC 9110 §5.1, names are case-insensitive.
-pub(crate) fn header_name(name: &str) -> Result<String, String> {
+pub fn header_name(name: &str) -> Result<String, String> {
     if is_token(name) && name.len() <= 256 { Ok(name.to_ascii_lowercase()) } else { Err(format!("`{name}` is not a header name")) }
 }
 
 /// A header that filters may change. Not those that frame the message or belong to the connection: changing them would let one side see other
 /// requests than the other (RFC 9112 §11.2, request smuggling).
-pub(crate) fn changeable_header_name(name: &str) -> Result<String, String> {
+pub fn changeable_header_name(name: &str) -> Result<String, String> {
     let name = header_name(name)?;
     match name.as_str() {
         "connection" | "content-length" | "transfer-encoding" | "upgrade" => {
@@ -117,12 +104,12 @@ pub(crate) fn changeable_header_name(name: &str) -> Result<String, String> {
 }
 
 /// The name of a cookie (RFC 6265 §4.1.1) or header, as HTTPRoute has it: 128 characters at most.
-pub(crate) fn session_name(name: &str) -> Result<(), String> {
+pub fn session_name(name: &str) -> Result<(), String> {
     if is_token(name) && name.len() <= 128 { Ok(()) } else { Err(format!("`{name}` is not the name of a cookie or header")) }
 }
 
 /// Visible ASCII, spaces and tabs: what RFC 9110 §5.5 asks of new field values.
-pub(crate) fn header_value(value: &str) -> Result<String, String> {
+pub fn header_value(value: &str) -> Result<String, String> {
     if value.len() > 4096 {
         return Err("must be at most 4096 bytes".to_owned());
     }
@@ -134,7 +121,7 @@ pub(crate) fn header_value(value: &str) -> Result<String, String> {
 }
 
 /// Methods are case-sensitive (RFC 9110 §9.1), and all that are registered are upper case, so `get` can only be a mistake.
-pub(crate) fn method(method: &str) -> Result<String, String> {
+pub fn method(method: &str) -> Result<String, String> {
     if is_token(method) && !method.bytes().any(|b| b.is_ascii_lowercase()) {
         Ok(method.to_owned())
     } else {
@@ -148,7 +135,7 @@ fn is_identifier(text: &str) -> bool {
 }
 
 /// The service of an Exact gRPC match.
-pub(crate) fn grpc_service(name: &str) -> Result<(), String> {
+pub fn grpc_service(name: &str) -> Result<(), String> {
     if name.len() <= 1024 && name.strip_prefix('.').unwrap_or(name).split('.').all(is_identifier) {
         Ok(())
     } else {
@@ -157,7 +144,7 @@ pub(crate) fn grpc_service(name: &str) -> Result<(), String> {
 }
 
 /// The method of an Exact gRPC match.
-pub(crate) fn grpc_method(name: &str) -> Result<(), String> {
+pub fn grpc_method(name: &str) -> Result<(), String> {
     if name.len() <= 1024 && is_identifier(name) {
         Ok(())
     } else {
@@ -166,7 +153,7 @@ pub(crate) fn grpc_method(name: &str) -> Result<(), String> {
 }
 
 /// The value of an Exact or PathPrefix match.
-pub(crate) fn match_path(path: &str) -> Result<(), String> {
+pub fn match_path(path: &str) -> Result<(), String> {
     new_path(path)?;
     let lower = path.to_ascii_lowercase();
     for wrong in ["//", "/./", "/../", "%2f"] {
@@ -184,7 +171,7 @@ pub(crate) fn match_path(path: &str) -> Result<(), String> {
 
 /// A path as requests' paths are spelt when routers see them: of the characters that a path may have, only those are escaped that would mean
 /// something else otherwise, and hexadecimal digits are capitals.
-pub(crate) fn spell(path: &str) -> String {
+pub fn spell(path: &str) -> String {
     let mut spelt = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
@@ -202,7 +189,7 @@ pub(crate) fn spell(path: &str) -> String {
 }
 
 /// A path as a request line can carry it (RFC 3986 §3.3).
-pub(crate) fn new_path(path: &str) -> Result<(), String> {
+pub fn new_path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err("must start with /".to_owned());
     }
@@ -224,7 +211,7 @@ pub(crate) fn new_path(path: &str) -> Result<(), String> {
 }
 
 /// Milliseconds of a GEP-2257 duration: one to four parts of up to five digits and a unit.
-pub(crate) fn duration_ms(text: &str) -> Result<u32, String> {
+pub fn duration_ms(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{text}` must be a duration, such as 10s, 1h30m or 500ms");
     let mut rest = text;
     let mut total = 0u64;
@@ -250,15 +237,15 @@ pub(crate) fn duration_ms(text: &str) -> Result<u32, String> {
 }
 
 /// A `creationTimestamp`. The API server writes all of them in UTC and whole seconds, so their texts sort as their times do.
-pub(crate) fn timestamp(text: &str) -> Result<(), String> {
+pub fn timestamp(text: &str) -> Result<(), String> {
     const FORM: &[u8] = b"0000-00-00T00:00:00Z";
     let fits =
         text.len() == FORM.len() && text.bytes().zip(FORM).all(|(b, &form)| if form == b'0' { b.is_ascii_digit() } else { b == form });
     if fits { Ok(()) } else { Err(format!("`{text}` must be a time in UTC, such as 2026-01-02T03:04:05Z")) }
 }
 
-/// One of [`Cors::allow_origins`](crate::config::Cors::allow_origins).
-pub(crate) fn origin(origin: &str) -> Result<(), String> {
+/// One of [`Cors::allow_origins`](CORS).
+pub fn origin(origin: &str) -> Result<(), String> {
     let wrong = || format!("`{origin}` must be `*` or an origin, such as https://example.com");
     if origin == "*" {
         return Ok(());
@@ -327,13 +314,11 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_faults_are_spelled_out() {
-        let mut faults = Faults::default();
-        for i in 0..100 {
-            faults.add(i, "wrong");
+    fn bad_patterns_are_refused() {
+        for pattern in ["", "(", "a)|(b", "a{1000}{1000}", "(?P<n", &"a".repeat(1025)] {
+            assert!(regular_expression(pattern).is_err(), "{pattern}");
         }
-        let text = faults.into_result().unwrap_err();
-        assert_eq!(text.lines().count(), SHOWN + 1);
-        assert!(text.ends_with("and 80 more"));
+        let (regex, _) = regular_expression("a|bc").expect("a regular expression");
+        assert!(regex.is_match("bc") && !regex.is_match("abc"));
     }
 }
