@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use wasmtime::{Cache, CacheConfig};
 
-use crate::load::sha256;
+use crate::digest::sha256;
 
 /// Entries and their bytes, above which those used longest ago are removed. Each entry has a file of figures beside it, which counts.
 const MOST_FILES: u64 = 2048;

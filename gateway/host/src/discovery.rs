@@ -23,8 +23,7 @@ use crate::bindings::balancer::sluicegate::plugin::{host, metrics, shared};
 use crate::bindings::discovery as now;
 use crate::bindings::discovery::sluicegate::plugin::{objects, publishing};
 use crate::bindings::v0_1::discovery as v0_1;
-use crate::kinds::{Kind, Loading};
-use crate::load::Description;
+use crate::kind::{Description, Kind, Loading};
 use crate::state::{State, cut, explain, processor_time};
 use crate::version::ContractVersion;
 use crate::wasi::Wasi;
@@ -65,11 +64,11 @@ impl Kind for WasmDiscovery {
 
     fn load(loading: &Loading<'_>, linker: &Linker<DiscoveryState>) -> Result<(Self, Description), PluginError> {
         let pre = Pre::new(linker, loading.component, loading.contract).map_err(|e| loading.misfit(&e))?;
-        let (loader, limits) = (loading.loader, loading.limits.clone());
+        let (environment, limits) = (loading.environment, loading.limits.clone());
         let (hosts, files) = (limits.allowed_hosts.clone(), limits.allowed_files.clone());
-        let egress = Arc::new(Egress { hosts, files, admin: loader.admin, network: loader.network });
+        let egress = Arc::new(Egress { hosts, files, admin: environment.admin, network: environment.network });
         // Its version is known when it has said it.
-        let mut made = Self { pre, engine: loader.engine.clone(), limits, egress, generation: loading.generation("") };
+        let mut made = Self { pre, engine: environment.engine.clone(), limits, egress, generation: loading.generation("") };
         let description = loading.description(Self::KIND, made.describe()?)?;
         made.generation = loading.generation(&description.version);
         Ok((made, description))

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use wasmtime::{Cache, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::state::TABLE_ELEMENTS;
-
 /// How often the epoch advances; deadlines are rounded up to it. each wake-up costs a core some microseconds: with 2 ms they came to 0.6 %.
 pub const TICK: Duration = Duration::from_millis(5);
 
+/// Tables of a guest hold function references: this is far above what compiled code needs.
+pub(crate) const TABLE_ELEMENTS: usize = 20_000;
 /// How many instances may live at once, in all workers together.
 const INSTANCES: u32 = 512;
 

@@ -2,6 +2,7 @@
 
 use sluicegate_model::plugin::{Limits, PluginError};
 
+use crate::kinds::INTERFACES;
 use crate::load::{Description, Loader, sha256};
 use crate::version::{self, ContractVersion};
 
@@ -27,15 +28,15 @@ impl Loader {
     pub fn inspect(&self, name: &str, bytes: &[u8]) -> Result<Inspection, PluginError> {
         let fail = |stage, reason| PluginError { plugin: name.into(), stage, reason };
         let component = self.compile(bytes).map_err(|(stage, reason)| fail(stage, reason))?;
-        let (kind, contract) =
-            version::of(&self.engine, &component).map_err(|reason| fail(sluicegate_model::plugin::Stage::World, reason))?;
+        let (kind, contract) = version::of(&self.environment.engine, &component, INTERFACES)
+            .map_err(|reason| fail(sluicegate_model::plugin::Stage::World, reason))?;
         let (_, description) = self.load(name, 0, bytes, kind, &Limits::default())?;
         let ty = component.component_type();
         Ok(Inspection {
             description,
             contract,
-            imports: ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
-            exports: ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
+            imports: ty.imports(&self.environment.engine).map(|(name, _)| name.to_owned()).collect(),
+            exports: ty.exports(&self.environment.engine).map(|(name, _)| name.to_owned()).collect(),
             sha256: sha256(bytes),
             size: bytes.len(),
         })

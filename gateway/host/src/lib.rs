@@ -1,5 +1,5 @@
 //! Plugins as WebAssembly components on wasmtime. Control calls [`Loader::load`] off the workers; it compiles ([`load`]), checks the world,
-//! asks for the description, and returns a generation of its kind ([`kinds`]), which is tried with its configuration ([`Loaded::trial`]). Workers make their own instances of it
+//! asks for the description, and returns a generation of its [`kind`] (of which [`kinds`] is the list), which is tried with its configuration ([`Loaded::trial`]). Workers make their own instances of it
 //! ([`balancer`], [`router`]); a discovery plugin runs as a task of control's ([`discovery`]). [`state`] is what a guest can reach,
 //! [`wasi`] what a discovery plugin can besides, [`engine`] how it runs, `recorder` what one pick drew and read, [`bindings`] what `sdk/wit` generates. The
 //! contract has versions, see [`version`]: all that a worker calls goes through a `guest` that knows them ([`balancer`] and [`router`] have one
@@ -10,15 +10,15 @@ pub mod background;
 pub mod balancer;
 mod bindings;
 mod cache;
+mod digest;
 pub mod discovery;
 pub mod engine;
 pub mod inspect;
+mod kind;
 mod kinds;
 pub mod load;
-mod log;
 mod recorder;
 pub mod router;
-mod shared;
 mod state;
 mod v0_1;
 pub mod version;

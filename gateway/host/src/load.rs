@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use sluicegate_model::plugin::{Limits, PluginError, PluginKind, Stage};
 use sluicegate_model::record::Recorder;
 use sluicegate_model::shared::Shared;
@@ -14,37 +13,24 @@ use wasmtime::component::Component;
 
 use crate::background;
 use crate::cache::CodeCache;
-use crate::kinds::{Linkers, Loading};
+use crate::kind::{Environment, Loading};
+use crate::kinds::{INTERFACES, Linkers};
 use crate::version;
 use crate::wasi::egress::Network;
 
+pub use crate::digest::sha256;
+pub use crate::kind::Description;
 pub use crate::kinds::Loaded;
 
 /// Larger files are refused before they are compiled.
 pub const MAX_PLUGIN_BYTES: usize = 32 << 20;
 
-/// What a plugin says of itself.
-#[derive(Clone, Debug)]
-pub struct Description {
-    /// Its own name, which need not be the `Plugin` object's.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// What it decides.
-    pub kind: PluginKind,
-    /// JSON Schema of its configuration.
-    pub config_schema: serde_json::Value,
-}
-
 /// Loads plugins. Cheap to clone.
 #[derive(Clone)]
 pub struct Loader {
-    pub(crate) engine: Engine,
+    pub(crate) environment: Environment,
     linkers: Arc<Linkers>,
-    pub(crate) network: Network,
-    pub(crate) admin: Option<SocketAddr>,
     cache: Option<Arc<CodeCache>>,
-    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl Loader {
@@ -69,7 +55,8 @@ impl Loader {
 
     fn on(engine: Engine, cache: Option<Arc<CodeCache>>) -> Result<Self, wasmtime::Error> {
         let linkers = Arc::new(Linkers::new(&engine)?);
-        Ok(Self { engine, linkers, network: Network::Online, admin: None, cache, recorder: Arc::default() })
+        let environment = Environment { engine, network: Network::Online, admin: None, recorder: Arc::default() };
+        Ok(Self { environment, linkers, cache })
     }
 
     /// How many plugins' code was found compiled, and how many were compiled and kept, since the start.
@@ -80,20 +67,23 @@ impl Loader {
 
     /// The same, whose balancers' picks this one may sample.
     #[must_use]
-    pub fn recorded_by(self, recorder: Arc<Recorder>) -> Self {
-        Self { recorder, ..self }
+    pub fn recorded_by(mut self, recorder: Arc<Recorder>) -> Self {
+        self.environment.recorder = recorder;
+        self
     }
 
     /// The same, whose discovery plugins must not reach the admin API, which listens there.
     #[must_use]
-    pub fn guarding(self, admin: SocketAddr) -> Self {
-        Self { admin: Some(admin), ..self }
+    pub fn guarding(mut self, admin: SocketAddr) -> Self {
+        self.environment.admin = Some(admin);
+        self
     }
 
     /// The same, whose discovery plugins send nothing; what they could not find for that reason is no fault.
     #[must_use]
-    pub fn offline(self) -> Self {
-        Self { network: Network::Offline, ..self }
+    pub fn offline(mut self) -> Self {
+        self.environment.network = Network::Offline;
+        self
     }
 
     /// Loads one version of a plugin. `number` is the generation's, counted by the caller for each plugin. Takes tens of milliseconds of CPU: not on a worker.
@@ -138,18 +128,20 @@ impl Loader {
         let name: Arc<str> = plugin.into();
         let fail = |stage, reason: String| PluginError { plugin: name.clone(), stage, reason };
         let component = self.compile(bytes).map_err(|(stage, reason)| fail(stage, reason))?;
-        let (kind, contract) = version::of(&self.engine, &component).map_err(|reason| fail(Stage::World, reason))?;
+        let (kind, contract) =
+            version::of(&self.environment.engine, &component, INTERFACES).map_err(|reason| fail(Stage::World, reason))?;
         if let Some(wanted) = wanted.filter(|wanted| *wanted != kind) {
             return Err(fail(Stage::World, format!("it is a {kind}, and a {wanted} is wanted")));
         }
         let sha256 = sha256(bytes);
-        let loading = Loading { loader: self, component: &component, contract, name: name.clone(), number, sha256, limits, shared };
+        let loading =
+            Loading { environment: &self.environment, component: &component, contract, name: name.clone(), number, sha256, limits, shared };
         self.linkers.load(kind, &loading)
     }
 
     pub(crate) fn compile(&self, bytes: &[u8]) -> Result<Component, (Stage, String)> {
         let component = componentize(bytes)?;
-        let compile = || background::compile(|| Component::new(&self.engine, component)).map_err(|e| format!("{e:#}"));
+        let compile = || background::compile(|| Component::new(&self.environment.engine, component)).map_err(|e| format!("{e:#}"));
         let compiled = match &self.cache {
             Some(cache) => cache.around(compile),
             None => compile(),
@@ -178,9 +170,4 @@ pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, 
         }
         _ => Err(compile("not WebAssembly: it does not begin with `\\0asm` and a version".to_owned())),
     }
-}
-
-/// Hex SHA-256.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

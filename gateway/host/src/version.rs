@@ -7,8 +7,6 @@ use sluicegate_model::plugin::PluginKind;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::kinds::INTERFACES;
-
 /// A version of the contract that this gateway knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ContractVersion {
@@ -36,23 +34,26 @@ impl fmt::Display for ContractVersion {
     }
 }
 
+/// The interfaces that tell kinds of plugins apart.
+pub(crate) type Interfaces = &'static [(&'static str, PluginKind)];
+
 /// What a component is, and by which version of the contract.
-pub(crate) fn of(engine: &Engine, component: &Component) -> Result<(PluginKind, ContractVersion), String> {
+pub(crate) fn of(engine: &Engine, component: &Component, known: Interfaces) -> Result<(PluginKind, ContractVersion), String> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    read(&exports)
+    read(&exports, known)
 }
 
-fn read(exports: &[&str]) -> Result<(PluginKind, ContractVersion), String> {
+fn read(exports: &[&str], interfaces: Interfaces) -> Result<(PluginKind, ContractVersion), String> {
     let of_ours = |export: &&str| {
         let (interface, version) = export.strip_prefix("sluicegate:plugin/")?.split_once('@')?;
-        let (_, kind) = INTERFACES.iter().find(|(known, _)| *known == interface)?;
+        let (_, kind) = interfaces.iter().find(|(known, _)| *known == interface)?;
         Some((*kind, version.to_owned()))
     };
     let Some((kind, version)) = exports.iter().find_map(of_ours) else {
         return Err(format!(
             "it exports none of sluicegate:plugin/{{{}}}, but: {}",
-            INTERFACES.iter().map(|(interface, _)| *interface).collect::<Vec<_>>().join(","),
+            interfaces.iter().map(|(interface, _)| *interface).collect::<Vec<_>>().join(","),
             if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
         ));
     };
@@ -71,6 +72,10 @@ fn read(exports: &[&str]) -> Result<(PluginKind, ContractVersion), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(exports: &[&str]) -> Result<(PluginKind, ContractVersion), String> {
+        super::read(exports, crate::kinds::INTERFACES)
+    }
 
     #[test]
     fn the_version_is_that_of_the_export() {

@@ -19,8 +19,7 @@ use sluicegate_model::trace::ReportLine;
 use wasmtime::component::{Linker, ResourceAny};
 use wasmtime::{Engine, Store};
 
-use crate::kinds::{Kind, Loading, not_described, not_started};
-use crate::load::Description;
+use crate::kind::{Description, Kind, Loading, not_described, not_started};
 use crate::recorder::SampleRecorder;
 use crate::state::{State, arm_call, arm_configure, cut, explain, processor_time};
 use guest::{Guest, Outcome, Pre, Wants};
@@ -59,7 +58,7 @@ impl Kind for WasmBalancer {
         let guest = pre.instantiate(&mut store).map_err(|e| not_started(store.data(), &e))?;
         let said = guest.describe(&mut store).map_err(|e| not_described(store.data(), &e))?;
         let description = loading.description(Self::KIND, said)?;
-        let (engine, recorder) = (loading.loader.engine.clone(), loading.loader.recorder.clone());
+        let (engine, recorder) = (loading.environment.engine.clone(), loading.environment.recorder.clone());
         let generation = loading.generation(&description.version);
         Ok((Self { pre, engine, limits: loading.limits.clone(), generation, recorder }, description))
     }

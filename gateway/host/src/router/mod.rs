@@ -16,8 +16,7 @@ use sluicegate_model::shared::Shared;
 use wasmtime::component::{Linker, ResourceAny};
 use wasmtime::{Engine, Store};
 
-use crate::kinds::{Kind, Loading, not_described, not_started};
-use crate::load::Description;
+use crate::kind::{Description, Kind, Loading, not_described, not_started};
 use crate::state::{State, arm_call, arm_configure, cut, explain};
 use guest::{Guest, Pre};
 
@@ -82,7 +81,7 @@ impl Kind for WasmRouter {
         let guest = pre.instantiate(&mut store).map_err(|e| not_started(store.data(), &e))?;
         let said = guest.describe(&mut store).map_err(|e| not_described(store.data(), &e))?;
         let description = loading.description(Self::KIND, said)?;
-        let (engine, generation) = (loading.loader.engine.clone(), loading.generation(&description.version));
+        let (engine, generation) = (loading.environment.engine.clone(), loading.generation(&description.version));
         Ok((Self { pre, engine, limits: loading.limits.clone(), generation }, description))
     }
 

@@ -9,8 +9,8 @@ use sluicegate_model::shared::Shared;
 use sluicegate_model::shared::metrics::{Definition, Family, Kind, MAX_METRICS, MAX_SERIES, MetricError, Series};
 use sluicegate_model::shared::state::SharedError;
 
+use super::State;
 use crate::bindings::balancer::sluicegate::plugin::{metrics, shared};
-use crate::state::State;
 
 /// An instance's numbers of what it counts.
 #[derive(Default)]

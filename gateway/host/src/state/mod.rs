@@ -1,5 +1,8 @@
-//! What a guest can reach: its memory limit, randomness, the log ([`crate::log`]), the statistics of the pool being picked from, and what its
-//! instances have in common ([`crate::shared`]).
+//! What a guest can reach: its memory limit, randomness, the log ([`log`]), the statistics of the pool being picked from, and what its
+//! instances have in common ([`shared`]).
+
+mod log;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,13 +18,11 @@ use sluicegate_model::stats::{EndpointStats, Sight};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::bindings::balancer::sluicegate::plugin::{statistics, types};
-use crate::engine::ticks;
-use crate::log::Window;
+use crate::engine::{TABLE_ELEMENTS, ticks};
 use crate::recorder::SampleRecorder;
-use crate::shared::Numbers;
+use log::Window;
+use shared::Numbers;
 
-/// Tables of a guest hold function references: this is far above what compiled code needs.
-pub(crate) const TABLE_ELEMENTS: usize = 20_000;
 /// Of all tables of an instance together.
 const ALL_TABLE_ELEMENTS: usize = 2 * TABLE_ELEMENTS;
 /// Linear memories of an instance, and tables and core instances. A plugin has one memory, with WASI's adapter some more of the others; each takes

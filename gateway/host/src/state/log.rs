@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use super::State;
 use crate::bindings::balancer::sluicegate::plugin::host;
-use crate::state::State;
 
 /// Lines a guest may write each second; the rest is counted and dropped.
 const LINES_PER_SECOND: u32 = 20;
