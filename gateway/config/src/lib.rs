@@ -3,6 +3,7 @@
 //! In the order of a change: [`manifest`] text becomes [`object`]s, checked by [`validate`]; [`plan`] joins them, given
 //! [`plan::Allocations`], into what `sluicegate-model` has words for; [`status`] says what became of Gateways and routes. Nothing here knows tokio, hyper or wasmtime.
 
+pub mod builtins;
 pub mod crd;
 pub mod diagnose;
 pub mod family;
@@ -13,4 +14,5 @@ pub mod plan;
 pub mod schema;
 pub mod settings;
 pub mod status;
+mod structural;
 pub mod validate;

@@ -1,5 +1,7 @@
 //! All objects, found by their kind, namespace and name, and policies by what they target, so that nobody walks over all of them to find some.
 
+pub(crate) mod parents;
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -7,7 +9,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::object::{Body, Object, ObjectKey};
-use crate::plan::parents;
+use parents::parents;
+
+pub use parents::{GROUP, ParentRef};
 
 /// What happened to an object.
 #[derive(Clone, Debug)]

@@ -28,7 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluicegate_builtins::{BUILTINS, Kind};
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::fault::{Fault, Place};
 use sluicegate_model::plugin::{Limits, PluginKind};
@@ -44,26 +43,14 @@ use crate::manifest::Origin;
 use crate::object::ours::FailurePolicy;
 use crate::object::{Object, ObjectKey};
 
+pub use crate::objects::{GROUP, ParentRef};
 pub use addresses::{Conflict, Listens, Order};
 pub use allocations::Allocations;
 pub use gateways::{AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedGateway, PlannedListenerSet, is_own};
 pub use planner::{Delta, Planned, Planner, compile};
-pub(crate) use routes::parents;
-pub use routes::{GROUP, ParentRef, PlannedRoute, Refusal, RouteKind, Verdict};
+pub use routes::{PlannedRoute, Refusal, RouteKind, Verdict};
 pub use services::has_foreign_class;
 pub use tls_policies::{PlannedTlsPolicy, TlsTarget};
-
-/// Built-in plugins, usable by their name without a `Plugin` object.
-pub fn builtins() -> impl Iterator<Item = (&'static str, PluginKind)> {
-    BUILTINS.iter().map(|(name, kind)| {
-        let kind = match kind {
-            Kind::Balancer => PluginKind::Balancer,
-            Kind::Discovery => PluginKind::Discovery,
-            Kind::Router => PluginKind::Router,
-        };
-        (*name, kind)
-    })
-}
 
 /// What the plan depends on besides the objects.
 #[derive(Clone, Debug, Default)]

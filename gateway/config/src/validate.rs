@@ -3,7 +3,7 @@
 mod backend_object;
 mod balancing;
 mod connections;
-pub(crate) mod custom;
+mod custom;
 mod endpoints;
 mod field;
 mod forwarding;
@@ -21,6 +21,7 @@ mod tls;
 use sluicegate_model::fault::{Fault, Severity};
 
 use crate::object::{Body, Object, conceal, warning};
+use crate::structural;
 
 /// All faults of an object by itself. `known` are those found before: a field of these is not judged again, as something else may stand for it.
 pub fn object(object: &Object, known: &[Fault]) -> Vec<Fault> {
@@ -32,7 +33,7 @@ pub fn object(object: &Object, known: &[Fault]) -> Vec<Fault> {
 
 /// An object of the Gateway API with the defaults that an API server sets.
 pub fn with_defaults(kind: &str, mut value: serde_json::Value) -> serde_json::Value {
-    custom::set_defaults(kind, &mut value);
+    structural::set_defaults(kind, &mut value);
     value
 }
 

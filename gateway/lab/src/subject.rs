@@ -54,7 +54,7 @@ impl Source {
 
     /// All built-in plugins of a kind.
     pub fn builtins(kind: PluginKind) -> impl Iterator<Item = Self> {
-        let of_kind = sluicegate_config::plan::builtins().filter(move |(_, of)| *of == kind);
+        let of_kind = sluicegate_config::builtins::all().filter(move |(_, of)| *of == kind);
         of_kind.filter_map(|(name, _)| sluicegate_plugins::builtin(name)).map(|b| Self {
             name: b.name.to_owned(),
             bytes: b.wasm.into(),

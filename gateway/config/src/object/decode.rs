@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::misfit::{Misfit, Wanted};
 use super::{Body, Given, Object, ObjectKey, conceal, defaults, error, foreign, go, nulls, ours, typed};
 use crate::manifest::{Document, Origin};
-use crate::validate::custom;
+use crate::structural;
 
 /// Types a document. An object is returned also when it has faults, if its key and type could be told; it is then only good for finding more:
 /// something else stands where its fields are wrong. A [`foreign`] document has neither.
@@ -190,10 +190,10 @@ impl Typed<'_> {
     /// could be read.
     fn custom<T: DeserializeOwned>(&mut self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
         let mut value = self.without_nulls().into_owned();
-        custom::set_defaults(self.kind, &mut value);
+        structural::set_defaults(self.kind, &mut value);
         let read = typed::read::<T>(&value);
         let metadata = read.unknown.into_iter().filter(|path| path.starts_with("metadata."));
-        let unknown: Vec<String> = metadata.chain(custom::unknown_fields(self.kind, self.value)).collect();
+        let unknown: Vec<String> = metadata.chain(structural::unknown_fields(self.kind, self.value)).collect();
         *self.unknown_fields += unknown.len();
         faults.extend(unknown.iter().map(|path| self.error(path, go::unknown_field(self.api, self.kind, path))));
         for (path, what) in read.wrong.iter().filter(|(path, _)| read.body.is_none() || path.starts_with("metadata")) {

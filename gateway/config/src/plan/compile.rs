@@ -16,6 +16,7 @@ use super::effect::Counted;
 use super::references::Refused;
 use super::settings::Defaults;
 use super::*;
+use crate::builtins;
 use crate::object::error;
 use crate::object::ours::{CanaryRollout, Plugin, PluginRollout, ShadowRollout};
 use crate::objects::{Objects, Target};
@@ -187,7 +188,7 @@ impl<'a> Compiler<'a> {
     /// Resolves the reference to a plugin; an unknown one is a fault, and the default serves.
     pub(super) fn plugin(&mut self, object: &Object, path: &str, name: &str, kind: PluginKind, config: &ConfigText) -> Option<PluginUse> {
         self.read(Read::Plugin(name.to_owned()));
-        let known = || self.plugins.values().map(|(name, kind)| (name.as_str(), *kind)).chain(builtins());
+        let known = || self.plugins.values().map(|(name, kind)| (name.as_str(), *kind)).chain(builtins::all());
         if !known().any(|known| known == (name, kind)) {
             self.read(Read::Plugins);
             let message = format!("{path}: there is no {kind} {name:?}");

@@ -6,9 +6,9 @@ use sluicegate_model::egress::AllowedHost;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::plugin::PluginKind;
 
+use crate::builtins;
 use crate::object::ours::{PluginRollout, PluginSpec, TargetRef};
 use crate::object::{Object, Plugin, SluicegateConfiguration, error, warning};
-use crate::plan::builtins;
 
 pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) {
     let mut invalid = |path: &str, what: String, expected: Option<String>| {
@@ -20,7 +20,7 @@ pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) 
     }
     if let Some(name) = &source.builtin {
         let kind = plugin.spec.kind;
-        let known: Vec<&str> = builtins().filter(|(_, k)| *k == kind).map(|(n, _)| n).collect();
+        let known: Vec<&str> = builtins::all().filter(|(_, k)| *k == kind).map(|(n, _)| n).collect();
         if !known.contains(&name.as_str()) {
             invalid("spec.source.builtin", format!("there is no built-in {kind} {name:?}"), Some(format!("one of: {}", known.join(", "))));
         }

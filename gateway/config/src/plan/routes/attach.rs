@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use gateway_api::apis::standard::gateways::GatewayListenersAllowedRoutes;
 
 use super::hostnames::intersection;
-use super::{GROUP, ParentRef, PlannedRoute, Refusal, RouteKind, Verdict};
+use super::{PlannedRoute, Refusal, RouteKind, Verdict};
+use crate::objects::{GROUP, ParentRef};
 use crate::plan::GatewayListener;
 use crate::plan::namespaces::Namespaces;
 

@@ -25,13 +25,11 @@ use sluicegate_model::settings::Rate;
 use super::compile::Compiler;
 use crate::object::{Body, Object, ObjectKey, warning};
 use crate::objects::Target;
+use crate::objects::parents::{ParentRef, parent_refs, parents};
 
 pub(super) use attach::{Allowed, attach};
 pub(super) use listener::configuration;
 pub(super) use rivals::{Attached, rival};
-
-/// The group of Gateways and routes.
-pub const GROUP: &str = "gateway.networking.k8s.io";
 
 /// A kind of route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,30 +92,6 @@ impl Refusal {
 /// What a condition comes to.
 pub type Verdict = Result<(), Refusal>;
 
-/// What a route names as its parent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParentRef {
-    /// Its group.
-    pub group: String,
-    /// Its kind.
-    pub kind: String,
-    /// As it is written.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// One listener of it.
-    pub section: Option<String>,
-    /// Its listeners of this port.
-    pub port: Option<u16>,
-}
-
-impl ParentRef {
-    /// Whether it is of a kind that has listeners.
-    fn has_listeners(&self) -> bool {
-        self.group == GROUP && matches!(self.kind.as_str(), "Gateway" | "ListenerSet")
-    }
-}
-
 /// A route by itself.
 #[derive(Clone, Debug)]
 pub struct PlannedRoute {
@@ -165,48 +139,6 @@ impl PlannedRoute {
     /// The Gateways and ListenerSets that it names.
     pub(super) fn targets(&self) -> impl Iterator<Item = Target> {
         parents(&self.object).into_iter()
-    }
-}
-
-/// The Gateways and ListenerSets that a route names; none of what is no route.
-pub(crate) fn parents(object: &Object) -> Vec<Target> {
-    let refs = parent_refs(&object.body).into_iter().filter(ParentRef::has_listeners);
-    let mut targets: Vec<Target> = refs
-        .map(|parent| Target {
-            namespace: parent.namespace.unwrap_or_else(|| object.key.namespace.clone()),
-            kind: parent.kind,
-            name: parent.name,
-        })
-        .collect();
-    targets.sort_unstable();
-    targets.dedup();
-    targets
-}
-
-macro_rules! parent_refs {
-    ($refs:expr) => {
-        $refs
-            .iter()
-            .flatten()
-            .map(|parent| ParentRef {
-                group: parent.group.clone().unwrap_or_else(|| GROUP.to_owned()),
-                kind: parent.kind.clone().unwrap_or_else(|| "Gateway".to_owned()),
-                namespace: parent.namespace.clone(),
-                name: parent.name.clone(),
-                section: parent.section_name.clone(),
-                port: parent.port.and_then(|port| u16::try_from(port).ok()),
-            })
-            .collect()
-    };
-}
-
-fn parent_refs(body: &Body) -> Vec<ParentRef> {
-    match body {
-        Body::HttpRoute(route) => parent_refs!(route.spec.parent_refs),
-        Body::GrpcRoute(route) => parent_refs!(route.spec.parent_refs),
-        Body::TlsRoute(route) => parent_refs!(route.spec.parent_refs),
-        Body::TcpRoute(route) | Body::UdpRoute(route) => parent_refs!(route.spec.parent_refs),
-        _ => Vec::new(),
     }
 }
 

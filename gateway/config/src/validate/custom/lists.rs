@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::child;
-use super::schema::Schema;
 use super::structure::Found;
+use crate::structural::child;
+use crate::structural::schema::Schema;
 use crate::validate::field::{json, quoted};
 
 pub(super) fn check(schema: &Schema, path: &str, value: &Value, found: &mut Found) {

@@ -2,41 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::Arc;
 
-use cel::{Context, Env, ExecutionError, Program, extensions};
-use serde::Deserialize;
+use cel::{Context, ExecutionError};
 use serde_json::Value;
 
-use super::child;
-use super::schema::Schema;
+use crate::structural::child;
+use crate::structural::rule::ENVIRONMENT;
+use crate::structural::schema::Schema;
 use crate::validate::field::{Fields, json, quoted};
-
-/// One rule.
-#[derive(Debug, Deserialize)]
-pub(super) struct Rule {
-    rule: String,
-    #[serde(default)]
-    message: String,
-    #[serde(skip)]
-    program: OnceLock<Option<Program>>,
-}
-
-/// CEL's own functions, and those of Kubernetes' libraries for texts.
-static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
-    let mut env = Env::stdlib();
-    // It fails only if a function is there already, and the same one is as good.
-    let _ = env.add_extension(extensions::strings);
-    Arc::new(env)
-});
-
-impl Rule {
-    /// Compiled once. Rules on what a field was before (`oldSelf`) are for changes, and a file has no before.
-    fn program(&self) -> Option<&Program> {
-        let compile = || if self.rule.contains("oldSelf") { None } else { ENVIRONMENT.compile(&self.rule).ok() };
-        self.program.get_or_init(compile).as_ref()
-    }
-}
 
 /// Checks the rules of a value and of all within it.
 pub(super) fn check(schema: &Schema, path: &str, value: &Value, fields: &mut Fields<'_>) {
@@ -146,14 +120,4 @@ fn milliseconds(text: &str) -> Option<i64> {
         rest = after;
     }
     Some(sum)
-}
-
-/// Compiles every rule; one that cannot be compiled would let everything pass.
-#[cfg(test)]
-pub(super) fn compile_all(schema: &Schema) {
-    for rule in &schema.rules {
-        assert!(rule.program().is_some() || rule.rule.contains("oldSelf"), "{}", rule.rule);
-    }
-    let inner = schema.additional_properties.iter().chain(&schema.items).map(|inner| &**inner);
-    schema.properties.values().chain(inner).for_each(compile_all);
 }

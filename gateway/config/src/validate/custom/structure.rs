@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-use super::child;
-use super::schema::Schema;
+use crate::structural::child;
+use crate::structural::schema::Schema;
 use crate::validate::field::{json, quoted};
 
 /// What was found.

@@ -1,0 +1,16 @@
+//! Built-in plugins.
+
+use sluicegate_builtins::{BUILTINS, Kind};
+use sluicegate_model::plugin::PluginKind;
+
+/// All of them: each may be named without a `Plugin` object.
+pub fn all<'n>() -> impl Iterator<Item = (&'n str, PluginKind)> {
+    BUILTINS.iter().map(|(name, kind)| {
+        let kind = match kind {
+            Kind::Balancer => PluginKind::Balancer,
+            Kind::Discovery => PluginKind::Discovery,
+            Kind::Router => PluginKind::Router,
+        };
+        (*name, kind)
+    })
+}
