@@ -1,7 +1,7 @@
 //! What changes and what follows from it. In the order of a change: [`sources`] say what has changed; [`store`] keeps each object's last good version;
 //! [`allocate`] gives ports and addresses; the plan is compiled (`sluicegate_config::plan`); [`plugins`] loads the plugins it names and tries them;
 //! [`discovery`] runs the discovery plugins; [`assemble`] says which endpoints are let in and makes the snapshot; [`health`] says which endpoints are
-//! used, and has pools made anew; [`controller`] is the loop around all this, one task that owns all state, so nothing here is locked.
+//! used, and has pools made anew; [`status`] is what people are told of it all; [`controller`] is the loop around all this, one task that owns all state, so nothing here is locked.
 //! [`node_addresses`] are those of this machine. [`keep`] writes down what pools of balancers know, for the next start, and [`tickets`] the secrets of
 //! TLS session tickets. What is kept on disk is in `state_file`s; files of others are read by `regular`.
 
@@ -13,8 +13,10 @@ pub mod health;
 pub mod keep;
 pub mod node_addresses;
 pub mod plugins;
+mod port;
 mod regular;
 pub mod sources;
 mod state_file;
+mod status;
 pub mod store;
 pub mod tickets;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::snapshot::ServiceIndex;
 
-use crate::assemble::PortId;
+use crate::port::PortId;
 
 /// The indices in use, and those that were.
 #[derive(Default)]

@@ -35,6 +35,7 @@ use sluicegate_model::tls::TicketSecrets;
 use crate::discovery::Runner;
 use crate::health::Health;
 use crate::plugins::{Registry, Use};
+use crate::port::{PortId, port_id};
 use admission::Admission;
 use identities::Identities;
 use indices::Indices;
@@ -48,12 +49,6 @@ use record::Record;
 
 /// Service ports whose counters are kept; beyond that, of those that are gone none.
 const MOST_SERVICE_STATS: usize = 16_384;
-/// A service port, and its protocol: TCP 53 and UDP 53 of one Service are two.
-pub(crate) type PortId = (ServiceRef, Protocol);
-
-fn port_id(port: &PlannedPort) -> PortId {
-    (port.service.clone(), port.protocol.forwarded().unwrap_or(Protocol::Tcp))
-}
 
 /// What has changed since the last snapshot.
 #[derive(Clone, Debug, Default)]

@@ -23,7 +23,8 @@ use sluicegate_model::status::PortStatus;
 use super::admission::{Admission, Refused};
 use super::near::Noted;
 use super::tls::Tls;
-use super::{Hands, PortId, balancer_use, faults::refused, limiter, say_panic};
+use super::{Hands, balancer_use, faults::refused, limiter, say_panic};
+use crate::port::PortId;
 
 /// Where a service port stands in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq)]

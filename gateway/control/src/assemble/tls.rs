@@ -11,7 +11,7 @@ use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{At, EndpointTls, Front, Listener, TlsMode};
 use sluicegate_model::tls::{ServerSettings, ServerTls, TicketSecrets, UpstreamTls};
 
-use crate::assemble::PortId;
+use crate::port::PortId;
 
 /// By an address and a host name of it.
 type Place = (SocketAddr, Option<String>);

@@ -4,7 +4,7 @@
 mod load;
 mod publish;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use sluicegate_config::object::Given;
 use sluicegate_config::object::ours::MinisignKey;
 use sluicegate_config::objects::Objects;
 use sluicegate_config::plan::{Allocations, Plan, PlannedPlugin, Planner, Settings};
-use sluicegate_config::status::Statuses;
 use sluicegate_host::Loader;
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::fault::Fault;
@@ -33,8 +32,8 @@ use crate::health::Health;
 use crate::plugins::{Builtins, Registry, Use};
 use crate::sources::folder::{self, Folder};
 use crate::sources::{Source, SourceError, Sources};
+use crate::status::Reporter;
 use crate::store::Store;
-use publish::FirstPass;
 
 /// How long the first snapshot waits for discovery, so that the first connection finds endpoints.
 const FIRST_DISCOVERY: Duration = Duration::from_secs(2);
@@ -108,11 +107,7 @@ pub struct Controller {
     /// Since the last snapshot.
     changed: Changed,
     faults: Vec<Fault>,
-    /// Of the plan compiled last.
-    statuses: Arc<Statuses>,
-    reported: HashSet<Fault>,
-    /// None: it is over.
-    first_pass: Option<FirstPass>,
+    reporter: Reporter,
     orders: mpsc::Receiver<Ordered>,
     order: mpsc::Sender<Ordered>,
     /// What could not be bound last.
@@ -145,9 +140,7 @@ impl Controller {
             balancers: BTreeMap::new(),
             changed: Changed::default(),
             faults: Vec::new(),
-            statuses: Arc::default(),
-            reported: HashSet::new(),
-            first_pass: Some(FirstPass::begin()),
+            reporter: Reporter::new(),
             unbound: Vec::new(),
             read_again: Duration::ZERO,
             started_with: None,

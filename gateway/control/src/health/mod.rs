@@ -23,7 +23,7 @@ use sluicegate_model::snapshot::EndpointTls;
 use sluicegate_model::stats::ServiceStats;
 use tokio::time::MissedTickBehavior;
 
-use crate::assemble::PortId;
+use crate::port::PortId;
 use lines::Lines;
 use probes::{Key, Probes, Wanted};
 use watched::Watched;

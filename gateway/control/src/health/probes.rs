@@ -12,7 +12,7 @@ use sluicegate_model::tls::UpstreamTls;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::assemble::PortId;
+use crate::port::PortId;
 
 use super::probe::{self, Failure};
 

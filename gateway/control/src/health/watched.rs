@@ -11,7 +11,7 @@ use sluicegate_model::settings::{BackendSettings, HealthSettings, Passive, Proxy
 use sluicegate_model::snapshot::EndpointTls;
 use sluicegate_model::stats::ServiceStats;
 
-use crate::assemble::PortId;
+use crate::port::PortId;
 
 use super::lines::Lines;
 use super::member::Member;

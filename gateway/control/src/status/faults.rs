@@ -1,0 +1,42 @@
+//! Every fault there is, of whatever step it comes from.
+
+use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::plugin::{PluginError, Stage};
+
+use super::Parts;
+use crate::assemble::refused;
+
+/// Those of objects and the plan, of what was assembled, of plugins that were refused, and of Services whose endpoints could not be found. In the order of
+/// their places, each once.
+pub(super) fn all(parts: &Parts<'_>) -> Vec<Fault> {
+    let mut faults = parts.planned.to_vec();
+    faults.extend(parts.assembler.faults().cloned());
+    for (planned, error, serving) in parts.registry.refused() {
+        let message = error.to_string();
+        if !faults.iter().any(|f| f.message == message) {
+            let serving = serving.map_or("no generation serves".to_owned(), |number| format!("generation {number} serves"));
+            faults.push(Fault { severity: Severity::Error, place: planned.place.clone(), object: None, message, expected: Some(serving) });
+        }
+    }
+    faults.extend(discovery(parts));
+    faults.sort_by(|a, b| (&a.place, &a.message).cmp(&(&b.place, &b.message)));
+    faults.dedup();
+    faults
+}
+
+/// Services whose endpoints could not be found, and why; where the configuration does not fit the plugin's schema, at its fields.
+fn discovery(parts: &Parts<'_>) -> Vec<Fault> {
+    let failed = parts.runner.failures().filter_map(|(key, reason)| {
+        let service = parts.planner.service(&key.namespace, &key.name)?;
+        Some((service, &service.ports.first()?.discovery, reason))
+    });
+    let faults = failed.flat_map(|(service, used, reason)| {
+        let error = PluginError { plugin: used.plugin.as_str().into(), stage: Stage::Configure, reason: reason.to_owned() };
+        refused(used, &error, parts.registry).into_iter().map(|mut fault| {
+            fault.place = fault.place.or_else(|| Some(service.object.origin.place("metadata.name")));
+            fault.object = Some(service.object.key.to_string());
+            fault
+        })
+    });
+    faults.collect()
+}

@@ -1,0 +1,108 @@
+//! What people are told of what is served: the [`Status`] that the admin API shows, with every [fault](faults) and the Services that are [awaited], and lines of the
+//! log for faults that are new.
+
+mod awaited;
+mod faults;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use sluicegate_config::plan::{Plan, Planner};
+use sluicegate_config::status::Statuses;
+use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::snapshot::At;
+use sluicegate_model::status::{PluginState, Status};
+use tokio::time::Instant;
+
+use crate::assemble::Assembler;
+use crate::discovery::Runner;
+use crate::plugins::Registry;
+use awaited::FirstPass;
+
+/// What a status is made of.
+pub(crate) struct Parts<'p> {
+    /// The version of the snapshot that is served.
+    pub(crate) snapshot: u64,
+    /// What is wrong with objects, allocations and the plan.
+    pub(crate) planned: &'p [Fault],
+    pub(crate) planner: &'p Planner,
+    pub(crate) assembler: &'p Assembler,
+    pub(crate) registry: &'p Registry,
+    pub(crate) runner: &'p Runner,
+}
+
+/// What was told last.
+pub(crate) struct Reporter {
+    /// What the Gateway API says of the plan's objects.
+    statuses: Arc<Statuses>,
+    /// The faults that the log has.
+    logged: HashSet<Fault>,
+    /// None: it is over.
+    first_pass: Option<FirstPass>,
+}
+
+impl Reporter {
+    /// Nothing was told yet, and endpoints are awaited from now on.
+    pub(crate) fn new() -> Self {
+        Self { statuses: Arc::default(), logged: HashSet::new(), first_pass: Some(FirstPass::begin()) }
+    }
+
+    /// Takes in that the plan is another one.
+    pub(crate) fn planned(&mut self, plan: &Plan) {
+        self.statuses = Arc::new(Statuses::new(plan));
+    }
+
+    /// The status of what is served now.
+    pub(crate) fn status(&mut self, parts: &Parts<'_>) -> Status {
+        let mut plugins = parts.registry.status();
+        for plugin in &mut plugins {
+            let failing = parts.runner.ended(&plugin.name).map(ToString::to_string).or_else(|| parts.runner.failing(&plugin.name));
+            if let Some(reason) = failing {
+                plugin.state = PluginState::Degraded;
+                plugin.reason = Some(reason);
+            }
+        }
+        Status {
+            snapshot: parts.snapshot,
+            services: parts.assembler.services().clone(),
+            listeners: parts.assembler.shown_listeners().clone(),
+            plugins,
+            faults: faults::all(parts),
+            objects: Some(self.statuses.clone()),
+            compiled: parts.registry.compiled(),
+            awaited: self.awaited(parts.runner),
+        }
+    }
+
+    fn awaited(&mut self, runner: &Runner) -> Vec<String> {
+        let awaited = self.first_pass.as_mut().and_then(|first| first.awaited(runner));
+        if awaited.is_none() {
+            self.first_pass = None;
+        }
+        awaited.unwrap_or_default()
+    }
+
+    /// When the status is another one although nothing has changed: the gateway stops waiting for endpoints then.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.first_pass.as_ref().map(FirstPass::until)
+    }
+
+    /// Takes in which listeners' addresses could not be bound, and why, into a status too.
+    pub(crate) fn unbound(&mut self, unbound: HashMap<At, String>, status: &mut Status) {
+        if *self.statuses.unbound() != unbound {
+            self.statuses = Arc::new(self.statuses.with_unbound(unbound));
+            status.objects = Some(self.statuses.clone());
+        }
+    }
+
+    /// Writes to the log what was not wrong before.
+    pub(crate) fn log(&mut self, faults: &[Fault]) {
+        for fault in faults.iter().filter(|fault| !self.logged.contains(fault)) {
+            match fault.severity {
+                Severity::Error => tracing::error!("{}", fault.summary()),
+                Severity::Warning => tracing::warn!("{}", fault.summary()),
+            }
+        }
+        self.logged = faults.iter().cloned().collect();
+    }
+}
