@@ -6,7 +6,8 @@ use std::io::{Result, Write};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use sluicegate_model::writer::{LogStats, Queue, Sink, Writer, write_all};
+use sluicegate_model::stats::LogStats;
+use sluicegate_model::writer::{Queue, Sink, Writer, write_all};
 
 /// There is one in a process.
 static STATS: LazyLock<Arc<LogStats>> = LazyLock::new(Arc::default);

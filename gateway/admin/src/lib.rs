@@ -34,9 +34,8 @@ use sluicegate_model::escape;
 use sluicegate_model::operate::Operate;
 use sluicegate_model::record::Recorder;
 use sluicegate_model::route::PortProtocol;
-use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::stats::{LogStats, ProxyStats};
 use sluicegate_model::status::Status;
-use sluicegate_model::writer::LogStats;
 
 use shown::Shown;
 

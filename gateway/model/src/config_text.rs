@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::plugin::hash_bytes;
+use crate::hash::hash_bytes;
 
 /// JSON text that is held once and hashed once: a copy costs a reference count, a look-up by it what a look-up by a number costs.
 #[derive(Clone)]

@@ -2,9 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::plugin::Generation;
-use crate::stats::EndpointStats;
-
 /// What counts.
 pub trait Counted<const N: usize> {
     /// Its counters now.
@@ -64,25 +61,10 @@ fn add<const N: usize>(sum: &mut [u64; N], more: [u64; N]) {
     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
 }
 
-/// Picks.
-impl Counted<1> for EndpointStats {
-    fn counts(&self) -> [u64; 1] {
-        [self.picks.load(std::sync::atomic::Ordering::Relaxed)]
-    }
-}
-
-/// Calls, failures, timed calls, and the nanoseconds of these; pools restored, and pools lost.
-impl Counted<6> for Generation {
-    fn counts(&self) -> [u64; 6] {
-        let stats = &self.stats;
-        [&stats.calls, &stats.failures, &stats.timed, &stats.nanos, &stats.restored, &stats.lost]
-            .map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::EndpointStats;
 
     #[test]
     fn a_sum_keeps_what_its_owners_counted_and_not_the_owners() {

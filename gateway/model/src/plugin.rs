@@ -3,17 +3,18 @@
 //! [`crate::discovery`].
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::allowed_file::AllowedFiles;
-use crate::egress::AllowedHost;
+use crate::counters::Counted;
 use crate::escape;
 use crate::pool::Pool;
 use crate::route::{Decision, ListenerInfo, RouteTable, RouteView};
-use crate::shared::{Shared, state};
+use crate::shared::Shared;
+
+pub use crate::hash::{hash_bytes, hash_ip};
+pub use crate::limits::Limits;
 
 /// What a plugin decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -214,6 +215,15 @@ pub struct Generation {
     pub shared: Shared,
 }
 
+/// Calls, failures, timed calls, and the nanoseconds of these; pools restored, and pools lost.
+impl Counted<6> for Generation {
+    fn counts(&self) -> [u64; 6] {
+        let stats = &self.stats;
+        [&stats.calls, &stats.failures, &stats.timed, &stats.nanos, &stats.restored, &stats.lost]
+            .map(|counter| counter.load(Ordering::Relaxed))
+    }
+}
+
 /// What a pick may depend on besides the pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PickContext {
@@ -283,53 +293,4 @@ pub trait Router {
     fn route(&mut self, table: &Arc<RouteTable>, request: &RouteView<'_>) -> Result<Decision, PluginError>;
     /// Frees the state of all tables but these (see [`RouteTable::id`]).
     fn retain(&mut self, live: &dyn Fn(u64) -> bool);
-}
-
-/// Limits of a plugin's instances.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Linear memory of one instance, in bytes.
-    pub memory: usize,
-    /// Wall-clock time of one `pick` or `route` call.
-    pub deadline: Duration,
-    /// Wall-clock time of `describe`, `configure` and `update`, and of a discovery plugin's work between two waits.
-    pub configure_deadline: Duration,
-    /// Hosts a discovery plugin may reach.
-    pub allowed_hosts: Vec<AllowedHost>,
-    /// Entries of what its instances share,
-    pub shared_entries: usize,
-    /// and their bytes.
-    pub shared_bytes: usize,
-    /// Files a discovery plugin may read.
-    pub allowed_files: AllowedFiles,
-    /// Requests and look-ups of a discovery plugin under way at once.
-    pub requests: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory: 64 << 20,
-            deadline: Duration::from_millis(20),
-            configure_deadline: Duration::from_secs(2),
-            allowed_hosts: Vec::new(),
-            shared_entries: state::DEFAULT_ENTRIES,
-            shared_bytes: state::DEFAULT_BYTES,
-            allowed_files: AllowedFiles::default(),
-            requests: 64,
-        }
-    }
-}
-
-/// Hashes what a policy names, the same on every worker and in every process: XXH3 (64 bits, seed 0) over the bytes.
-pub fn hash_bytes(bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(bytes)
-}
-
-/// Hashes a client address.
-pub fn hash_ip(ip: IpAddr) -> u64 {
-    match ip {
-        IpAddr::V4(v4) => hash_bytes(&v4.octets()),
-        IpAddr::V6(v6) => hash_bytes(&v6.octets()),
-    }
 }

@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use crate::health::Checked;
 use crate::stats::EndpointStats;
+
+pub use crate::unique::unique;
 
 /// One address and port that serves a service port.
 #[derive(Clone, Debug)]
@@ -129,12 +130,6 @@ pub enum EmptyReason {
     NoLocalEndpoints,
     /// It has, but none is healthy, and there is no panic threshold.
     NoHealthyEndpoints,
-}
-
-/// A process-wide unique number.
-pub fn unique() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Pool {

@@ -10,6 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::session::Session;
 use crate::settings::Retry;
 
+pub use crate::service::ServiceRef;
+pub use crate::settings::HeaderChanges;
+
 /// The listener a router is configured for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerInfo {
@@ -182,23 +185,6 @@ pub struct Backend {
     pub actions: Actions,
 }
 
-/// A port of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceRef {
-    /// Resolved: never empty.
-    pub namespace: String,
-    /// The Service's name.
-    pub name: String,
-    /// The service port's number.
-    pub port: u16,
-}
-
-impl std::fmt::Display for ServiceRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}:{}", self.namespace, self.name, self.port)
-    }
-}
-
 /// A rule's filters, sorted by what they do.
 #[derive(Clone, Debug, Default)]
 pub struct Actions {
@@ -222,42 +208,6 @@ impl Actions {
     /// Whether a request's fields are looked at or changed, or its host is.
     pub fn reads_or_changes_requests(&self) -> bool {
         !self.request_headers.is_empty() || self.rewrite.is_some() || !self.mirrors.is_empty()
-    }
-}
-
-/// Set, then add, then remove (HTTPHeaderFilter).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderChanges {
-    /// Replaces.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Appends.
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    /// Removes.
-    pub remove: Vec<HeaderName>,
-}
-
-impl HeaderChanges {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
-    }
-
-    /// The names of all fields that are changed.
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.set.iter().chain(&self.add).map(|(name, _)| name).chain(&self.remove)
-    }
-
-    /// Carries the changes out.
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.set {
-            headers.insert(name, value.clone());
-        }
-        for (name, value) in &self.add {
-            headers.append(name, value.clone());
-        }
-        for name in &self.remove {
-            headers.remove(name);
-        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::plugin::hash_bytes;
-use crate::route::ServiceRef;
-use crate::snapshot::cookie;
+use crate::cookie::cookie;
+use crate::hash::hash_bytes;
+use crate::service::ServiceRef;
 
 /// What a rule asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 mod connection;
 mod forwarding;
+mod headers;
 mod health;
 mod http2;
 mod rate;
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 
 pub use connection::*;
 pub use forwarding::*;
+pub use headers::*;
 pub use health::*;
 pub use http2::*;
 pub use rate::*;

@@ -17,10 +17,12 @@ use std::sync::Arc;
 
 pub use self::affinity::{AFFINITY_CLIENTS, Affinity};
 pub use self::hosts::{Host, Hosts, TlsHost, TlsMode, VirtualHost};
+use crate::cookie::cookie;
 use crate::family::IpFamily;
+use crate::hash::{hash_bytes, hash_ip};
 use crate::limiter::Limiter;
 use crate::persistent::Map;
-use crate::plugin::{BalancerGeneration, RouterGeneration, hash_bytes, hash_ip};
+use crate::plugin::{BalancerGeneration, RouterGeneration};
 use crate::pool::Pool;
 use crate::rollout::Trial;
 use crate::route::{Protocol, RouteTable, ServiceRef, Transport};
@@ -436,10 +438,4 @@ impl HashKey {
         let field = http::HeaderValue::try_from(format!("{name}={value}{attributes}{secure}")).ok()?;
         Some((hash_bytes(value.as_bytes()), field))
     }
-}
-
-/// The first cookie of that name (RFC 6265 §5.4).
-pub fn cookie<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
-    let pairs = headers.get_all(http::header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }

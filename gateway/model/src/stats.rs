@@ -18,12 +18,11 @@ pub use udp::{UdpDrop, UdpStats};
 pub use window::RetryWindow;
 pub use words::{ByWord, MOST_WORDS};
 
-use crate::counters::Counters;
+use crate::counters::{Counted, Counters};
 use crate::health::{Condition, EndpointHealth, Outcome, ServiceHealth};
 use crate::lazy::Lazy;
 use crate::settings::Passive;
 use crate::slots::Slots;
-use crate::writer::LogStats;
 
 /// What the host knows of one endpoint, for balancers. There are 100,000 of them.
 #[derive(Debug)]
@@ -70,6 +69,13 @@ impl Default for Sight {
     /// Of an endpoint that nothing is known of.
     fn default() -> Self {
         Self { in_flight: 0, latency_us: 0, success: 1.0, condition: Condition::Healthy }
+    }
+}
+
+/// Picks.
+impl Counted<1> for EndpointStats {
+    fn counts(&self) -> [u64; 1] {
+        [self.picks.load(Ordering::Relaxed)]
     }
 }
 
@@ -233,6 +239,15 @@ pub struct RefusalStats {
     pub timeout: AtomicU64,
     /// and after.
     pub cut_off: AtomicU64,
+}
+
+/// What became of lines of a log.
+#[derive(Debug, Default)]
+pub struct LogStats {
+    /// That were written.
+    pub lines: AtomicU64,
+    /// For which the writer had no room, or their file or reader none.
+    pub dropped: AtomicU64,
 }
 
 /// Counters of the whole data plane.

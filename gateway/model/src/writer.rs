@@ -3,11 +3,11 @@
 
 use std::io::{ErrorKind, Result, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::stats::add;
+use crate::stats::{LogStats, add};
 
 /// Bytes that may wait for a writer.
 pub const MOST_WAITING: usize = 8 << 20;
@@ -21,15 +21,6 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A descriptor that another process made non-blocking is tried again after this.
 const FULL: Duration = Duration::from_millis(10);
-
-/// What became of lines.
-#[derive(Debug, Default)]
-pub struct LogStats {
-    /// That were written.
-    pub lines: AtomicU64,
-    /// For which the writer had no room, or their file or reader none.
-    pub dropped: AtomicU64,
-}
 
 /// Where lines go.
 pub trait Sink: Send + 'static {

@@ -6,9 +6,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use sluicegate_model::fault::Severity;
-use sluicegate_model::stats::{ProxyStats, Reset};
+use sluicegate_model::stats::{LogStats, ProxyStats, Reset};
 use sluicegate_model::status::Status;
-use sluicegate_model::writer::LogStats;
 
 use super::family::{count, counter, family, gauge};
 

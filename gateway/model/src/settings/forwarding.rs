@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::route::HeaderChanges;
+use super::HeaderChanges;
 
 /// Who is believed about the client's address, and about `X-Forwarded-*`, `Forwarded` and `X-Request-Id`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

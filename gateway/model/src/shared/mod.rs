@@ -7,7 +7,7 @@ pub mod state;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::plugin::Limits;
+use crate::limits::Limits;
 use metrics::CustomMetrics;
 use state::SharedState;
 

@@ -12,16 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxBuildHasher;
 
+use crate::limits::{DEFAULT_BYTES, DEFAULT_ENTRIES};
+
 /// Longer keys are refused.
 pub const MAX_KEY: usize = 256;
 /// Longer values are refused.
 pub const MAX_VALUE: usize = 64 << 10;
 /// What an entry costs besides its key and value.
 pub const ENTRY_COST: usize = 96;
-/// Bytes of a plugin's entries, unless its limits say otherwise,
-pub const DEFAULT_BYTES: usize = 4 << 20;
-/// and their number.
-pub const DEFAULT_ENTRIES: usize = 16_384;
 
 const SHARDS: usize = 16;
 /// A full store is swept of what has run out at most so often: a plugin that goes on writing must not make each write look at everything.

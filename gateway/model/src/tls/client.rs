@@ -16,7 +16,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::certificate::Certificate;
 use super::trust::Trust;
-use crate::pool::unique;
+use crate::unique::unique;
 
 /// Sessions kept for one endpoint: rustls keeps up to 8 tickets of it.
 const SESSIONS: usize = 8;

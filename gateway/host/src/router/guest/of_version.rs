@@ -5,12 +5,12 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use sluicegate_model::cookie::cookie;
 use sluicegate_model::pool::unique;
 use sluicegate_model::route::{
     Actions, Answer, Backend, Choice, Cors, Decision, HeaderChanges, Interests, ListenerInfo, Mirror, PathRewrite, Redirect, Rewrite,
     RouteTable, RouteView, Rule, ServiceRef, Transport,
 };
-use sluicegate_model::snapshot::cookie;
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 

@@ -1,0 +1,16 @@
+//! What consistent-hash balancers hash by.
+
+use std::net::IpAddr;
+
+/// Hashes what a policy names, the same on every worker and in every process: XXH3 (64 bits, seed 0) over the bytes.
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+/// Hashes a client address.
+pub fn hash_ip(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(v4) => hash_bytes(&v4.octets()),
+        IpAddr::V6(v6) => hash_bytes(&v6.octets()),
+    }
+}

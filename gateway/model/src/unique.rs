@@ -1,0 +1,9 @@
+//! Numbers that no two things have.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A process-wide unique number.
+pub fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
