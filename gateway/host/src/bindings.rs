@@ -11,10 +11,10 @@ pub(crate) mod router {
         world: "router",
         ownership: Borrowing { duplicate_if_necessary: true },
         with: {
-            "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
-            "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
-            "sluicegate:plugin/metrics": super::balancer::sluicegate::plugin::metrics,
-            "sluicegate:plugin/shared": super::balancer::sluicegate::plugin::shared,
+            "sluicegate:plugin/types": crate::bindings::balancer::sluicegate::plugin::types,
+            "sluicegate:plugin/host": crate::bindings::balancer::sluicegate::plugin::host,
+            "sluicegate:plugin/metrics": crate::bindings::balancer::sluicegate::plugin::metrics,
+            "sluicegate:plugin/shared": crate::bindings::balancer::sluicegate::plugin::shared,
         },
     });
 }
@@ -24,10 +24,10 @@ pub(crate) mod discovery {
         path: "../../sdk/wit",
         world: "discovery",
         with: {
-            "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
-            "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
-            "sluicegate:plugin/metrics": super::balancer::sluicegate::plugin::metrics,
-            "sluicegate:plugin/shared": super::balancer::sluicegate::plugin::shared,
+            "sluicegate:plugin/types": crate::bindings::balancer::sluicegate::plugin::types,
+            "sluicegate:plugin/host": crate::bindings::balancer::sluicegate::plugin::host,
+            "sluicegate:plugin/metrics": crate::bindings::balancer::sluicegate::plugin::metrics,
+            "sluicegate:plugin/shared": crate::bindings::balancer::sluicegate::plugin::shared,
             "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
             "wasi:http/types.fields": crate::wasi::fields::Fields,
             "wasi:http/types.outgoing-request": crate::wasi::request::Request,
@@ -79,8 +79,8 @@ pub(crate) mod v0_1 {
             world: "sluicegate:plugin/router",
             ownership: Borrowing { duplicate_if_necessary: true },
             with: {
-                "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
-                "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
+                "sluicegate:plugin/types": crate::bindings::v0_1::balancer::sluicegate::plugin::types,
+                "sluicegate:plugin/host": crate::bindings::v0_1::balancer::sluicegate::plugin::host,
             },
         }
     }
@@ -89,8 +89,8 @@ pub(crate) mod v0_1 {
         bindgen! {
             world: "sluicegate:plugin/discovery",
             with: {
-                "sluicegate:plugin/types": super::balancer::sluicegate::plugin::types,
-                "sluicegate:plugin/host": super::balancer::sluicegate::plugin::host,
+                "sluicegate:plugin/types": crate::bindings::v0_1::balancer::sluicegate::plugin::types,
+                "sluicegate:plugin/host": crate::bindings::v0_1::balancer::sluicegate::plugin::host,
                 "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
                 "wasi:clocks": crate::bindings::discovery::wasi::clocks,
                 "wasi:random": crate::bindings::discovery::wasi::random,

@@ -30,6 +30,7 @@ mod plugin_files;
 mod readyz;
 mod resilience;
 mod rollout;
+mod rooms;
 mod signing;
 mod sticky;
 mod tls;

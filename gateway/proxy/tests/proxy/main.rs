@@ -30,7 +30,6 @@ mod peers;
 mod proxy_protocol;
 mod retries;
 mod retry_defaults;
-mod rooms;
 mod sessions;
 mod streams;
 #[path = "../support/mod.rs"]
