@@ -63,15 +63,6 @@ async fn gated() -> Gated {
     gated
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let waiting = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE / 2, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
-}
-
 #[test]
 fn no_more_exchanges_than_the_limit_over_all_workers() {
     run(async {
@@ -79,7 +70,7 @@ fn no_more_exchanges_than_the_limit_over_all_workers() {
         let breaker = Breaker { requests: Some(3), ..Breaker::default() };
         let (_proxy, at, stats) = serving(2, http(to(0)), limited(&[backend.address], breaker, Duration::from_secs(5))).await;
         let running: Vec<_> = (0..3).map(|_| tokio::spawn(get(at, "/"))).collect();
-        until("three requests arrived", || of(&backend.waiting) == 3).await;
+        eventually("three requests arrived", || of(&backend.waiting) == 3).await;
         for _ in 0..4 {
             let seen = get(at, "/").await;
             assert_eq!((seen.status(), seen.field("x-sluicegate-reason")), (503, Some("circuit-breaker")));
@@ -90,7 +81,7 @@ fn no_more_exchanges_than_the_limit_over_all_workers() {
         for one in running {
             assert_eq!(one.await.unwrap().status(), 200);
         }
-        until("their places were given back", || stats.load.requests.used() == 0).await;
+        eventually("their places were given back", || stats.load.requests.used() == 0).await;
         assert_eq!(get(at, "/").await.status(), 200);
     });
 }
@@ -102,7 +93,7 @@ fn requests_wait_for_a_connection_in_a_bounded_queue() {
         let breaker = Breaker { connections: Some(2), pending: 3, ..Breaker::default() };
         let (_proxy, at, stats) = serving(2, http(to(0)), limited(&[backend.address], breaker, DEADLINE)).await;
         let running: Vec<_> = (0..5).map(|_| tokio::spawn(get(at, "/"))).collect();
-        until("two were sent and three wait", || of(&backend.waiting) == 2 && stats.load.connections.waiting() == 3).await;
+        eventually("two were sent and three wait", || of(&backend.waiting) == 2 && stats.load.connections.waiting() == 3).await;
         let seen = get(at, "/").await;
         assert_eq!((seen.status(), seen.field("x-sluicegate-reason")), (503, Some("circuit-breaker")), "a fourth has no place to wait");
         assert_eq!(of(&stats.refused.pending), 1);
@@ -140,7 +131,7 @@ fn who_waits_too_long_is_refused_and_gives_up_its_place() {
         let breaker = Breaker { connections: Some(1), pending: 3, ..Breaker::default() };
         let (_proxy, at, stats) = serving(1, http(to(0)), limited(&[backend.address], breaker, Duration::from_millis(50))).await;
         let first = tokio::spawn(get(at, "/"));
-        until("it was sent", || of(&backend.waiting) == 1).await;
+        eventually("it was sent", || of(&backend.waiting) == 1).await;
         assert_eq!(get(at, "/").await.status(), 503);
         assert_eq!((of(&stats.refused.pending_timeout), stats.load.connections.waiting()), (1, 0));
         backend.permits.add_permits(1);
@@ -157,7 +148,7 @@ fn an_endpoint_that_is_full_leaves_the_request_to_another() {
         let (_proxy, at, _) = serving(1, http(to(0)), limited(&[full.address, free_one.address], breaker, DEADLINE)).await;
         // One goes to each.
         let both = [tokio::spawn(get(at, "/")), tokio::spawn(get(at, "/"))];
-        until("one request is held", || of(&full.waiting) == 1).await;
+        eventually("one request is held", || of(&full.waiting) == 1).await;
         for _ in 0..10 {
             assert_eq!(get(at, "/").await.status(), 200);
         }
@@ -210,7 +201,7 @@ fn connections_are_limited_at_l4_too() {
         }
         assert_eq!(of(&stats.refused.connections), 1);
         drop(open);
-        until("their places were given back", || stats.load.connections.used() == 0).await;
+        eventually("their places were given back", || stats.load.connections.used() == 0).await;
         let mut stream = TcpStream::connect(at).await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), b'!');
     });

@@ -11,6 +11,7 @@ use sluicegate_model::snapshot::{Front, Snapshot, VirtualHost};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::http2::until;
 use crate::support::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n";
@@ -219,14 +220,6 @@ async fn by_hand(proxy: &Running, at: std::net::SocketAddr) -> TcpListener {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[endpoint.local_addr().unwrap()])]).await;
     endpoint
-}
-
-async fn until(stream: &mut TcpStream, end: &str) -> String {
-    let mut seen = Vec::new();
-    while !seen.ends_with(end.as_bytes()) {
-        assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0, "{} has no {end:?}", String::from_utf8_lossy(&seen));
-    }
-    String::from_utf8(seen).unwrap()
 }
 
 #[test]

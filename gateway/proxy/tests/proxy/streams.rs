@@ -31,15 +31,6 @@ fn of(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let waiting = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE / 2, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
-}
-
 async fn serving(settings: ClientSettings, service: ServicePort) -> (Running, SocketAddr, Arc<ServiceStats>) {
     let (proxy, at, stats) = (start(1), free(), service.stats.clone());
     let limiter = Limiter::new(&settings.rates).map(Arc::new);
@@ -85,14 +76,14 @@ fn no_more_streams_than_a_breaker_has_exchanges() {
                 })
             })
             .collect();
-        until("three streams came", || of(&log.requests) == 3).await;
+        eventually("three streams came", || of(&log.requests) == 3).await;
         let refused = fetch(&client, "/").await.unwrap();
         assert_eq!((refused.status(), refused.field("x-sluicegate-reason")), (503, Some("circuit-breaker")));
         permits.add_permits(4);
         for one in running {
             assert_eq!(one.await.unwrap().unwrap().status(), 200);
         }
-        until("places were given back", || stats.load.requests.used() == 0).await;
+        eventually("places were given back", || stats.load.requests.used() == 0).await;
         assert_eq!(fetch(&client, "/").await.unwrap().status(), 200);
         assert_eq!((of(&log.connections), of(&stats.refused.requests)), (1, 1));
     });
@@ -113,10 +104,10 @@ fn streams_share_the_connections_that_a_breaker_allows_and_others_wait_for_a_pla
         };
         // The endpoint's word that it takes two at a time has come with the first.
         let first = ask();
-        until("the first came", || of(&log.requests) == 1).await;
+        eventually("the first came", || of(&log.requests) == 1).await;
         let mut running: Vec<_> = (0..4).map(|_| ask()).collect();
         running.push(first);
-        until("two streams came, three wait", || of(&log.requests) == 2 && stats.load.connections.waiting() == 3).await;
+        eventually("two streams came, three wait", || of(&log.requests) == 2 && stats.load.connections.waiting() == 3).await;
         let refused = fetch(&client, "/").await.unwrap();
         assert_eq!((refused.status(), of(&stats.refused.pending)), (503, 1), "a fourth has no place to wait");
         permits.add_permits(100);
@@ -271,12 +262,12 @@ fn each_stream_has_its_line_in_the_access_log() {
         // One that its client resets, and one on the same connection after it.
         let (response, mut stream) = client.clone().ready().await.unwrap().send_request(get_request("/silent"), true).unwrap();
         let service_has_it = || proxy.stats.requests.load(Ordering::Relaxed) == 2;
-        until("it is under way", service_has_it).await;
+        eventually("it is under way", service_has_it).await;
         stream.send_reset(h2::Reason::CANCEL);
         drop(response);
         assert_eq!(fetch(&client, "/b").await.unwrap().status(), 200);
         let read = || std::fs::read_to_string(&place).unwrap_or_default();
-        until("three lines", || read().lines().count() == 3).await;
+        eventually("three lines", || read().lines().count() == 3).await;
         let lines = read();
         std::fs::remove_file(&place).unwrap();
         assert!(lines.contains("POST /a HTTP/2 200 - 3 6 1\n"), "{lines}");
@@ -353,7 +344,7 @@ fn a_stream_that_stalls_after_its_head_is_reset_and_its_endpoint_released() {
         let (proxy, answer, took) = stalled(timeouts, service).await;
         assert!(answer.is_err_and(|error| error.is_reset()) && took < Duration::from_secs(5), "{took:?}");
         assert_eq!(of(&proxy.stats.clients.stalled), 1);
-        until("the endpoint is released", || endpoint.in_flight() == 0).await;
+        eventually("the endpoint is released", || endpoint.in_flight() == 0).await;
     });
 }
 
@@ -477,7 +468,7 @@ fn an_endpoint_that_resets_streams_as_fast_as_it_can_harms_nobody() {
         }
         assert!(of(&log.requests) >= 100, "it was asked {} times", of(&log.requests));
         assert!(of(&log.connections) <= 100, "a stream that is reset does not cost its connection: {}", of(&log.connections));
-        until("nothing is left under way", || endpoints.iter().all(|e| e.in_flight() == 0)).await;
+        eventually("nothing is left under way", || endpoints.iter().all(|e| e.in_flight() == 0)).await;
         let once = call(&client, post("/"), "x", None).await.unwrap().status();
         let twice = call(&client, post("/"), "x", None).await.unwrap().status();
         assert!([once, twice].contains(&502) && [once, twice].contains(&200), "a POST is sent once: {once}, {twice}");

@@ -37,6 +37,16 @@ pub fn run<F: Future<Output = ()>>(test: F) {
     runtime.block_on(async { tokio::time::timeout(DEADLINE, test).await.expect("the test ends in time") });
 }
 
+/// Waits until something is so, which the message of a test that waits in vain names.
+pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE / 2, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
 /// An address of 127/8 nothing else uses.
 pub fn free() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
