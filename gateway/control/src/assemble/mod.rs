@@ -97,7 +97,7 @@ struct Served {
 }
 
 /// What service ports are assembled with.
-pub(crate) struct Hands<'a> {
+pub(crate) struct Collaborators<'a> {
     pub(crate) registry: &'a mut Registry,
     pub(crate) health: &'a mut Health,
     pub(crate) here: &'a Here,
@@ -126,7 +126,7 @@ impl Assembler {
     }
 
     /// Makes the next snapshot.
-    pub(crate) fn assemble(&mut self, planner: &Planner, changed: &Changed, found: &Runner, mut hands: Hands<'_>) -> Arc<Snapshot> {
+    pub(crate) fn assemble(&mut self, planner: &Planner, changed: &Changed, found: &Runner, mut with: Collaborators<'_>) -> Arc<Snapshot> {
         let plan = planner.plan();
         let mut wanted = changed.services.clone();
         let mut all = false;
@@ -150,7 +150,7 @@ impl Assembler {
         let mut services = self.last.services.clone();
         let mut moves = false;
         for key in &wanted {
-            moves |= self.service(key, planner.service(&key.namespace, &key.name), found, &mut hands, &mut services);
+            moves |= self.service(key, planner.service(&key.namespace, &key.name), found, &mut with, &mut services);
         }
         if self.service_stats.len() > MOST_SERVICE_STATS {
             // A Service that comes back, be it that its file was written in two steps, goes on counting.
@@ -174,10 +174,10 @@ impl Assembler {
                 identities.of(index, identity, indices)
             },
         };
-        let listeners = self.listeners.assemble(plan, moved, again, &self.last.listeners, hands.registry, &mut self.tls, entries);
+        let listeners = self.listeners.assemble(plan, moved, again, &self.last.listeners, with.registry, &mut self.tls, entries);
         self.identities.settle(&mut services, &mut self.indices);
         self.version += 1;
-        let health_checks = self.health_checks(plan, changed.plan || all, &wanted, hands.here);
+        let health_checks = self.health_checks(plan, changed.plan || all, &wanted, with.here);
         self.last = Arc::new(Snapshot { version: self.version, listeners, services, health_checks });
         self.last.clone()
     }
@@ -230,7 +230,7 @@ impl Assembler {
         key: &Key,
         planned: Option<&Arc<PlannedService>>,
         found: &Runner,
-        hands: &mut Hands<'_>,
+        with: &mut Collaborators<'_>,
         services: &mut Map<ServiceIndex, ServicePort>,
     ) -> bool {
         let before = self.services.remove(key).map(|served| served.ports).unwrap_or_default();
@@ -260,7 +260,7 @@ impl Assembler {
             record.entry = Some(entry);
             let before = before.as_ref().map(|(index, ports, refused)| Noted { index: *index, ports, refused: *refused });
             self.near.change(id.1, before, record.noted());
-            for (at, made) in indices.iter().zip(record.assemble(port, &id, &families, hands, &mut self.tls, &mut faults)) {
+            for (at, made) in indices.iter().zip(record.assemble(port, &id, &families, with, &mut self.tls, &mut faults)) {
                 if services.get(at).is_none_or(|known| !known.is_same(&made)) {
                     services.insert(*at, Arc::new(made));
                 }
@@ -274,7 +274,7 @@ impl Assembler {
                 self.near.change(id.1, record.noted(), None);
             }
             self.tls.forget_endpoints(&id);
-            hands.health.forget(&id);
+            with.health.forget(&id);
             for gone in self.indices.keep(&id, &[]) {
                 services.remove(&gone);
             }

@@ -23,7 +23,7 @@ use sluicegate_model::status::PortStatus;
 use super::admission::{Admission, Refused};
 use super::near::Noted;
 use super::tls::Tls;
-use super::{Hands, balancer_use, faults::refused, limiter, say_panic};
+use super::{Collaborators, balancer_use, faults::refused, limiter, say_panic};
 use crate::port::PortId;
 
 /// Where a service port stands in a snapshot.
@@ -182,11 +182,11 @@ impl Record {
         port: &PlannedPort,
         id: &PortId,
         families: &[Option<IpFamily>],
-        hands: &mut Hands<'_>,
+        with: &mut Collaborators<'_>,
         tls: &mut Tls,
         faults: &mut Vec<Fault>,
     ) -> Vec<ServicePort> {
-        let registry = &mut *hands.registry;
+        let registry = &mut *with.registry;
         match registry.ladder(&balancer_use(port)) {
             Ok(ladder) => {
                 let ladder: Vec<Arc<dyn BalancerGeneration>> = ladder
@@ -207,7 +207,7 @@ impl Record {
             known.unwrap_or_else(|| Arc::new(Affinity::new(timeout)))
         });
         let tls = tls.endpoint(id, &port.tls, faults);
-        hands.health.admit(id, &port.settings, &tls, &self.stats, &self.all, Instant::now());
+        with.health.admit(id, &port.settings, &tls, &self.stats, &self.all, Instant::now());
         self.watched = port.settings.health.is_on();
         self.selection = Selection {
             internal: port.internal,
@@ -220,7 +220,7 @@ impl Record {
         self.pools.retain(|kept| families.contains(&kept.family));
         let mut made = Vec::new();
         for (position, family) in families.iter().copied().enumerate() {
-            let (internal, external) = self.pools(family, hands.here, &balancer_config);
+            let (internal, external) = self.pools(family, with.here, &balancer_config);
             made.push(ServicePort {
                 id: port.service.clone(),
                 port_name: port.name.clone(),

@@ -11,7 +11,7 @@ use sluicegate_model::status::Status;
 use tokio::time::Instant;
 
 use super::{Controller, Publish};
-use crate::assemble::Hands;
+use crate::assemble::Collaborators;
 use crate::port::PortId;
 use crate::status::Parts;
 
@@ -30,8 +30,8 @@ impl Controller {
         if changed.plan {
             self.reporter.planned(self.planner.plan());
         }
-        let hands = Hands { registry: &mut self.registry, health: &mut self.health, here: &self.options.settings.here };
-        let snapshot = self.assembler.assemble(&self.planner, &changed, &self.runner, hands);
+        let with = Collaborators { registry: &mut self.registry, health: &mut self.health, here: &self.options.settings.here };
+        let snapshot = self.assembler.assemble(&self.planner, &changed, &self.runner, with);
         let status = self.reporter.status(&Parts {
             snapshot: snapshot.version,
             planned: &self.faults,
