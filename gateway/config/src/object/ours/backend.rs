@@ -23,7 +23,7 @@ pub struct BackendTrafficPolicy {
     pub spec: BackendTrafficPolicySpec,
 }
 
-/// See [`BackendTrafficPolicy`].
+/// How traffic to Services is balanced, and how their endpoints are found.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendTrafficPolicySpec {
@@ -38,14 +38,14 @@ pub struct BackendTrafficPolicySpec {
     pub timeout: Timeout,
     /// When an exchange is tried again. Default: when no connection was made, and once more when it broke and nothing can have happened.
     pub retry: Option<Box<Retry>>,
-    /// When there is enough to do.
+    /// How many connections, requests and tries the service port may have at a time.
     #[serde(default)]
     pub circuit_breaker: CircuitBreaker,
-    /// How many requests may come.
+    /// How many requests the service port takes in a time.
     pub rate_limit: Option<RateLimit>,
-    /// Of connections to endpoints.
+    /// Probes that find out whether a silent connection to an endpoint is still alive.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// Tell endpoints of the client.
+    /// Endpoints are told the client's address by a PROXY header.
     pub proxy_protocol: Option<BackendProxyProtocol>,
     /// HTTP/2 towards endpoints.
     #[serde(default)]
@@ -55,7 +55,7 @@ pub struct BackendTrafficPolicySpec {
     pub trailers: BackendTrailers,
     /// What an HTTP/1.1 connection may become. Default: a WebSocket.
     pub http_upgrade: Option<Vec<HttpUpgrade>>,
-    /// Which endpoints are used.
+    /// How it is found out which endpoints are healthy, and so are used.
     #[serde(default)]
     pub health_check: HealthCheck,
     /// TLS towards endpoints.
@@ -68,7 +68,7 @@ pub struct BackendTrafficPolicySpec {
 pub struct LoadBalancer {
     /// The name of a `Plugin` object or of a built-in balancer. Default `least-request`.
     pub plugin: Option<String>,
-    /// Checked by the plugin.
+    /// The balancer's configuration, which is checked against the plugin's own schema.
     #[serde(default)]
     pub config: ConfigText,
     /// What consistent-hash balancers hash.
@@ -85,12 +85,12 @@ pub enum Hash {
     SourceIP,
     /// A header's value.
     Header {
-        /// Which.
+        /// The header field.
         header: Named,
     },
     /// A cookie's value.
     Cookie {
-        /// Which.
+        /// The cookie.
         cookie: HashedCookie,
     },
     /// The path without its query.
@@ -100,7 +100,7 @@ pub enum Hash {
 /// A cookie to hash, as Envoy Gateway's `consistentHash.cookie`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct HashedCookie {
-    /// The name.
+    /// The name of the cookie.
     pub name: String,
     /// The gateway sets the cookie where a request has none, to last so long; `0s`: until the browser ends. Default: it is the application's to set.
     pub ttl: Option<Span>,

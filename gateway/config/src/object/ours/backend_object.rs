@@ -14,20 +14,20 @@ pub struct Backend {
     /// Name and namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What they are.
+    /// The endpoints, and how they are spoken to.
     pub spec: BackendSpec,
 }
 
-/// What they are.
+/// The endpoints of a Backend, and how they are spoken to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendSpec {
     /// One with a host name, or 1 to 64 with addresses.
     pub endpoints: Vec<BackendEndpoint>,
-    /// What requests are forwarded by. Default: HTTP/1.1.
+    /// The protocol that the endpoints speak. Default: HTTP/1.1.
     #[serde(default)]
     pub app_protocols: Vec<BackendProtocol>,
-    /// They speak TLS, and are verified like this. Default: plain text.
+    /// How the endpoints are verified, which then speak TLS. Default: they speak plain text.
     pub tls: Option<BackendTls>,
 }
 
@@ -45,23 +45,23 @@ pub struct BackendEndpoint {
 /// A host name: all its addresses are endpoints, looked up again as often as DNS says.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct FqdnEndpoint {
-    /// Such as `api.example.com`.
+    /// The host name, such as `api.example.com`.
     pub hostname: String,
-    /// The port, at all of its addresses.
+    /// The port, which is the same at all addresses of the host name.
     pub port: u16,
 }
 
-/// An address.
+/// An endpoint that is named by its address.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct IpEndpoint {
-    /// Of IPv4 or IPv6.
+    /// An IPv4 or IPv6 address.
     #[schemars(with = "String")]
     pub address: IpAddr,
     /// The port.
     pub port: u16,
 }
 
-/// What a Backend speaks, in the words of a Service's `appProtocol`.
+/// A protocol that a Backend speaks, named as a Service's `appProtocol` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum BackendProtocol {
     /// HTTP/1.1.

@@ -11,7 +11,7 @@ use super::{
     PluginUse, RateLimit, RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
 };
 
-/// How clients' traffic is taken.
+/// How traffic of clients is taken, and what it is limited to.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ClientTrafficPolicy {
     /// Name and namespace.
@@ -21,7 +21,7 @@ pub struct ClientTrafficPolicy {
     pub spec: ClientTrafficPolicySpec,
 }
 
-/// See [`ClientTrafficPolicy`].
+/// How traffic of clients is taken, and what it is limited to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientTrafficPolicySpec {
@@ -32,28 +32,28 @@ pub struct ClientTrafficPolicySpec {
     /// Time-outs.
     #[serde(default)]
     pub timeout: ClientTimeout,
-    /// How many connections, and for how long.
+    /// How many connections may be open, and for how long.
     #[serde(default)]
     pub connection: ClientConnection,
     /// How large a request's head may be, and what is done with its fields.
     #[serde(default)]
     pub headers: ClientHeaders,
-    /// How its path is read.
+    /// How a request's path is read before routers see it.
     #[serde(default)]
     pub path: PathOptions,
     /// Who is believed about the client's address.
     #[serde(default, rename = "clientIPDetection")]
     pub client_ip_detection: ClientIpDetection,
-    /// How large its content may be.
+    /// How large a request's content may be.
     #[serde(default)]
     pub request_body: RequestBody,
-    /// How slow a client may be. Default: any.
+    /// How slow a client may be. Default: as slow as it likes.
     pub min_data_rate: Option<MinDataRate>,
-    /// How many requests may come.
+    /// How many requests a listener takes in a time.
     pub rate_limit: Option<RateLimit>,
-    /// Of clients' connections.
+    /// Probes that find out whether a silent client is still there.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// Believe clients that say for whom they speak.
+    /// Clients that are proxies say by a PROXY header for whom they speak.
     pub proxy_protocol: Option<ClientProxyProtocol>,
     /// HTTP/2 from clients.
     #[serde(default)]
@@ -66,13 +66,13 @@ pub struct ClientTrafficPolicySpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientConnection {
-    /// Of a listener, over all clients and workers.
+    /// How many connections a listener has open, of all clients together.
     pub connection_limit: Option<ConnectionLimit>,
-    /// Of a listener, for each client address; of IPv6 for each /64.
+    /// How many connections a listener has open for each client address; of IPv6 for each /64.
     pub per_client: Option<ConnectionLimit>,
     /// A connection that is older closes after the running exchange. Default: none.
     pub max_connection_duration: Option<Span>,
-    /// Exchanges on one connection. Default: no limit.
+    /// How many exchanges one connection carries before it is closed. Default: no limit.
     pub max_requests_per_connection: Option<u32>,
     /// An exchange that lasts longer is ended with its connection. Default: none.
     pub max_stream_duration: Option<Span>,
@@ -85,7 +85,7 @@ pub struct ClientConnection {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionLimit {
-    /// More are refused.
+    /// How many connections may be open; more are refused.
     pub value: u32,
     /// How long a refused connection is held before it is closed, which slows clients that come again at once. Default: none, and a reset.
     pub close_delay: Option<Span>,
@@ -95,19 +95,19 @@ pub struct ConnectionLimit {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientHeaders {
-    /// Of the whole head, at most 64Ki, the default.
+    /// The size of a request's head. Default 64Ki, which is also the most.
     pub max_bytes: Option<Bytes>,
-    /// Of its fields, at most 100, the default.
+    /// The number of header fields of a request. Default 100, which is also the most.
     pub max_count: Option<u32>,
     /// What becomes of fields with underscores in their names.
     #[serde(default)]
     pub with_underscores_action: WithUnderscoresAction,
-    /// Changes before the request is routed.
+    /// Changes to header fields before the request is routed.
     pub early_request_headers: Option<HeaderFilter>,
-    /// What becomes of `X-Request-Id`.
+    /// Whether a client's `X-Request-Id` is kept, and one is made.
     #[serde(default, rename = "requestID")]
     pub request_id: RequestIdAction,
-    /// What becomes of `Forwarded`.
+    /// Whether the header field `Forwarded` (RFC 7239) is made or passed on.
     #[serde(default)]
     pub forwarded: ForwardedAction,
     /// The name under which this gateway adds itself to `Via`, and knows requests that came round in a loop. Default: none.
@@ -123,7 +123,7 @@ pub struct ClientHeaders {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestBody {
-    /// Default: no limit.
+    /// The size of a request's content. Default: no limit.
     pub max_bytes: Option<Bytes>,
 }
 
@@ -131,8 +131,8 @@ pub struct RequestBody {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MinDataRate {
-    /// On the average of the exchange.
+    /// Bytes a second, on the average of the exchange.
     pub bytes_per_second: u32,
-    /// Before it counts. Default 5s.
+    /// The time that an exchange has before its rate counts. Default 5s.
     pub grace_period: Option<Span>,
 }

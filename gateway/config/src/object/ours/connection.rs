@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::values::{Network, Span};
 
-/// Probes that find dead peers.
+/// TCP keepalive: probes that find out whether a silent peer is still there.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TcpKeepalive {
@@ -13,7 +13,7 @@ pub struct TcpKeepalive {
     pub probes: Option<u32>,
     /// Silence before the first probe. Default 60s.
     pub idle_time: Option<Span>,
-    /// Between probes. Default 15s.
+    /// The time between two probes. Default 15s.
     pub interval: Option<Span>,
 }
 
@@ -33,11 +33,11 @@ pub struct ClientProxyProtocol {
 /// PROXY protocol towards endpoints.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 pub struct BackendProxyProtocol {
-    /// Which.
+    /// The version of the PROXY protocol.
     pub version: ProxyProtocolVersion,
 }
 
-/// See [`BackendProxyProtocol`].
+/// A version of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum ProxyProtocolVersion {
     /// A line of text.
@@ -50,6 +50,6 @@ pub enum ProxyProtocolVersion {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientTcpTimeout {
-    /// Of a forwarded connection in which nothing moves. Default: none.
+    /// How long nothing may move in a forwarded connection. Default: for ever.
     pub idle_timeout: Option<Span>,
 }

@@ -36,13 +36,13 @@ pub struct TraceContext {
 /// Header changes (Gateway API's HTTPHeaderFilter).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct HeaderFilter {
-    /// Replaces.
+    /// Fields that replace those of the same name.
     #[serde(default)]
     pub set: Vec<HeaderField>,
-    /// Appends.
+    /// Fields that are added to those of the same name.
     #[serde(default)]
     pub add: Vec<HeaderField>,
-    /// Removes.
+    /// Names of fields that are removed.
     #[serde(default)]
     pub remove: Vec<String>,
 }
@@ -60,13 +60,13 @@ pub struct HeaderField {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PathOptions {
-    /// What becomes of `%2F` and `%5C`.
+    /// How `%2F` and `%5C` in a path are read.
     #[serde(default)]
     pub escaped_slashes_action: EscapedSlashes,
     /// Several slashes in a row stay several. Default: they become one.
     #[serde(default)]
     pub disable_merge_slashes: bool,
-    /// What becomes of parameters, which begin with `;`.
+    /// How parameters in a path are read, which begin with `;`.
     #[serde(default)]
     pub parameters_action: PathParameters,
     /// What becomes of escaped reserved characters that a path may have unescaped: `%40` of `@`, and of `!$&'()*+,:=`.
@@ -77,12 +77,12 @@ pub struct PathOptions {
 /// Fields behind the content of a request.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct BackendTrailers {
-    /// Of requests.
+    /// The trailer fields of requests.
     #[serde(default)]
     pub request: RequestTrailers,
 }
 
-/// See [`BackendTrailers`].
+/// Which trailer fields of requests go on to endpoints.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct RequestTrailers {
     /// Names of trailer fields that go on to endpoints of HTTP/1.1. Default: none.

@@ -6,42 +6,42 @@ use serde::Deserialize;
 
 use super::values::Span;
 
-/// Which endpoints are used.
+/// How it is found out which endpoints are healthy, and so are used.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthCheck {
     /// While a smaller share of the endpoints than this is usable, in percent, all are used. Default 50; 0: never.
     pub panic_threshold: Option<u32>,
-    /// By probes.
+    /// Endpoints are probed.
     pub active: Option<Box<ActiveHealthCheck>>,
-    /// By what comes of exchanges.
+    /// Endpoints are judged by the exchanges that they serve (outlier ejection).
     pub passive: Option<Box<PassiveHealthCheck>>,
 }
 
-/// What a probe is.
+/// How an endpoint is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum CheckType {
-    /// A request.
+    /// By an HTTP request.
     #[serde(rename = "HTTP")]
     Http,
-    /// A connection.
+    /// By a TCP connection.
     #[serde(rename = "TCP")]
     Tcp,
-    /// `grpc.health.v1.Health/Check`.
+    /// By the gRPC method `grpc.health.v1.Health/Check`.
     #[serde(rename = "GRPC")]
     Grpc,
 }
 
-/// Probes.
+/// How and how often endpoints are probed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActiveHealthCheck {
     /// `HTTP`, `TCP` or `GRPC`.
     #[serde(rename = "type")]
     pub type_: CheckType,
-    /// For one probe. Default 1s.
+    /// How long one probe may take. Default 1s.
     pub timeout: Option<Span>,
-    /// From the end of one probe to the next. Default 3s.
+    /// The time from the end of one probe to the next. Default 3s.
     pub interval: Option<Span>,
     /// The first probe waits for a random part of this. Default: none.
     pub initial_jitter: Option<Span>,
@@ -51,60 +51,60 @@ pub struct ActiveHealthCheck {
     pub unhealthy_threshold: Option<u32>,
     /// Successes in a row that make it healthy again. Default 1.
     pub healthy_threshold: Option<u32>,
-    /// Of `type: HTTP`.
+    /// The request, with `type: HTTP`.
     pub http: Option<HttpCheck>,
-    /// Of `type: TCP`.
+    /// What is sent and expected, with `type: TCP`.
     pub tcp: Option<TcpCheck>,
-    /// Of `type: GRPC`.
+    /// Which gRPC service is asked for, with `type: GRPC`.
     pub grpc: Option<GrpcCheck>,
 }
 
-/// The request of a probe, and its answer.
+/// The request that a probe sends, and the answer that it expects.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpCheck {
-    /// Default: the endpoint's address.
+    /// The host name of the request. Default: the endpoint's address.
     pub hostname: Option<String>,
-    /// With its query, if it has one.
+    /// The path of the request, with its query if it has one.
     pub path: String,
-    /// Default `GET`.
+    /// The method of the request. Default `GET`.
     pub method: Option<String>,
-    /// Default 200.
+    /// The statuses of a healthy endpoint. Default 200.
     pub expected_statuses: Option<Vec<u16>>,
-    /// Must be among the content.
+    /// Bytes that the content of the answer must contain.
     pub expected_response: Option<Payload>,
 }
 
-/// What is said over a probe's connection.
+/// What a probe sends over its connection, and what it expects.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TcpCheck {
-    /// Sent at once.
+    /// Bytes that are sent as soon as the connection stands.
     pub send: Option<Payload>,
-    /// Must be among what comes back.
+    /// Bytes that the answer must contain.
     pub receive: Option<Payload>,
 }
 
-/// What is asked of a gRPC server.
+/// Which gRPC service a probe asks for.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcCheck {
-    /// Default: the server as a whole.
+    /// The name of the gRPC service. Default: the server as a whole.
     pub service: Option<String>,
 }
 
-/// Bytes.
+/// Bytes, written as text or in base64.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum Payload {
-    /// As they are written.
+    /// The bytes of a text.
     Text {
         /// The text.
         text: String,
     },
-    /// In base64.
+    /// Bytes in base64.
     Binary {
-        /// The bytes.
+        /// The bytes, in base64.
         #[schemars(with = "String")]
         binary: ByteString,
     },
@@ -120,7 +120,7 @@ impl Payload {
     }
 }
 
-/// Outlier ejection.
+/// Outlier ejection: an endpoint whose exchanges fail is not used for a time.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PassiveHealthCheck {
@@ -136,11 +136,11 @@ pub struct PassiveHealthCheck {
     /// Responses 5xx in a row. Default 5; 0: off.
     #[serde(rename = "consecutive5XxErrors")]
     pub consecutive_5xx_errors: Option<u32>,
-    /// An ejection lasts as many times this as there were lately. Default 30s.
+    /// How long the first ejection lasts; the second one lasts twice as long, the third three times. Default 30s.
     pub base_ejection_time: Option<Span>,
     /// The longest ejection. Default 300s, or `baseEjectionTime` if that is longer.
     pub max_ejection_time: Option<Span>,
-    /// The share of the endpoints that may be ejected at a time. Default 10.
+    /// The share of the endpoints that may be ejected at a time, in percent. Default 10.
     pub max_ejection_percent: Option<u32>,
     /// One endpoint may be ejected even if that is a larger share, while another is left. Default true.
     pub always_eject_one_endpoint: Option<bool>,
@@ -160,8 +160,8 @@ pub struct PassiveHealthCheck {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SlowStart {
-    /// How long its weight grows.
+    /// The time in which the endpoint's weight grows to all of it.
     pub window: Span,
-    /// Where it begins, in percent of its weight. Default 10.
+    /// The share of its weight with which an endpoint begins, in percent. Default 10.
     pub min_weight_percent: Option<u32>,
 }

@@ -11,9 +11,9 @@ use super::values::{Bytes, Span};
 pub struct ClientHttp2Policy {
     /// Exchanges under way on one connection. Default 100.
     pub max_concurrent_streams: Option<u32>,
-    /// Of one request's content. Default 64Ki.
+    /// How much of one request's content may be under way: the window of a stream. Default 64Ki.
     pub initial_stream_window_size: Option<Bytes>,
-    /// Of all requests' content. Default 1Mi.
+    /// How much content of all requests together may be under way: the window of a connection. Default 1Mi.
     pub initial_connection_window_size: Option<Bytes>,
 }
 
@@ -23,28 +23,29 @@ pub struct ClientHttp2Policy {
 pub struct BackendHttp2Policy {
     /// Exchanges under way on one connection. Default 100.
     pub max_concurrent_streams: Option<u32>,
-    /// Of one response's content. Default 64Ki.
+    /// How much of one response's content may be under way: the window of a stream. Default 64Ki.
     pub initial_stream_window_size: Option<Bytes>,
-    /// Of all responses' content. Default: of so many streams.
+    /// How much content of all responses together may be under way: the window of a connection. Default: the windows of `maxConcurrentStreams`
+    /// streams.
     pub initial_connection_window_size: Option<Bytes>,
-    /// Signs of life.
+    /// PING frames that find out whether an endpoint is still there.
     #[serde(default)]
     pub connection_keepalive: ConnectionKeepalive,
 }
 
-/// See [`BackendHttp2Policy`].
+/// PING frames that find out whether a silent endpoint is still there.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionKeepalive {
-    /// Between two PING frames. Default: none are sent.
+    /// The time between two PING frames. Default: none are sent.
     pub interval: Option<Span>,
-    /// For the answer. Default 10s.
+    /// How long the endpoint may take to answer one. Default 10s.
     pub timeout: Option<Span>,
 }
 
 /// A protocol that an HTTP/1.1 connection may become.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct HttpUpgrade {
-    /// As in the `Upgrade` field: `websocket`.
+    /// The protocol's name in the header field `Upgrade`: `websocket`.
     pub r#type: String,
 }

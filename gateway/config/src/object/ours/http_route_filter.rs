@@ -6,17 +6,17 @@ use serde::Deserialize;
 
 use super::rate::RateLimit;
 
-/// A filter.
+/// A filter that a rule of an HTTPRoute or GRPCRoute refers to by `extensionRef`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct HttpRouteFilter {
     /// Name and namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What it does.
+    /// What the filter does.
     pub spec: HttpRouteFilterSpec,
 }
 
-/// What it does: exactly one of these.
+/// What the filter does: exactly one of these.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteFilterSpec {
@@ -30,21 +30,21 @@ pub struct HttpRouteFilterSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DirectResponseFilter {
-    /// 200 to 599. Default 200.
+    /// The status, from 200 to 599. Default 200.
     pub status_code: Option<u16>,
-    /// Default `text/plain; charset=utf-8`, if there is a body.
+    /// The content type. Default `text/plain; charset=utf-8`, if there is a body.
     pub content_type: Option<String>,
-    /// Its content.
+    /// The content of the answer.
     pub body: Option<ResponseBody>,
 }
 
 /// The content of an answer.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ResponseBody {
-    /// Where it stands. Default `Inline`.
+    /// Where the content stands. Default `Inline`.
     #[serde(rename = "type", default)]
     pub type_: ResponseBodyType,
-    /// It, at most 4096 bytes.
+    /// The content itself, at most 4096 bytes.
     #[serde(default)]
     pub inline: String,
 }
@@ -52,7 +52,7 @@ pub struct ResponseBody {
 /// Where the content of an answer stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum ResponseBodyType {
-    /// In the filter.
+    /// The content stands in the filter itself.
     #[default]
     Inline,
 }

@@ -48,14 +48,14 @@ pub use values::*;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// Empty for Service, `gateway.networking.k8s.io` for Gateway.
+    /// The target's group: empty for Service, `gateway.networking.k8s.io` for Gateway.
     #[serde(default)]
     pub group: String,
-    /// `Service` or `Gateway`.
+    /// The target's kind: `Service` or `Gateway`.
     pub kind: String,
-    /// Its name.
+    /// The target's name.
     pub name: String,
-    /// A port's or listener's name; none: all of them.
+    /// The name of a Service's port or a Gateway's listener. Default: all of them.
     pub section_name: Option<String>,
 }
 
@@ -65,7 +65,7 @@ pub struct TargetRef {
 pub struct PluginUse {
     /// The name of a `Plugin` object or of a built-in plugin.
     pub plugin: String,
-    /// Checked by the plugin.
+    /// The plugin's configuration, which is checked against its own schema.
     #[serde(default)]
     pub config: ConfigText,
 }

@@ -13,28 +13,28 @@ pub struct Plugin {
     /// Name and namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What to load.
+    /// The plugin's code, and what it may do.
     pub spec: PluginSpec,
 }
 
-/// What to load.
+/// A plugin's code, and what it may do.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginSpec {
-    /// What it decides.
+    /// What the plugin decides.
     pub kind: PluginKind,
-    /// Where its code is.
+    /// Where the plugin's code is.
     pub source: PluginSource,
-    /// What its instances may use.
+    /// How much memory and time the plugin's instances may use.
     #[serde(default)]
     pub limits: PluginLimits,
-    /// What it may reach.
+    /// Which hosts and files the plugin may reach.
     #[serde(default)]
     pub capabilities: PluginCapabilities,
-    /// What happens to traffic when it fails.
+    /// What happens to traffic when the plugin fails.
     #[serde(default)]
     pub failure_policy: FailurePolicy,
-    /// What becomes of what its pools know.
+    /// Whether what the pools of a balancer know outlives the gateway.
     #[serde(default)]
     pub state: PluginState,
     /// How a new version of a balancer takes over. Default: at once.
@@ -52,29 +52,29 @@ pub struct PluginRollout {
     pub canary: Option<CanaryRollout>,
 }
 
-/// See [`PluginRollout::shadow`].
+/// How long a new version is asked in the shadow of the one that serves, and what it must come to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ShadowRollout {
-    /// How long.
+    /// How long the new version is asked.
     pub duration: Span,
     /// The largest share of picks, in percent, in which it may differ; judged from 100 picks on. Default: any.
     pub max_disagreement: Option<f64>,
 }
 
-/// See [`PluginRollout::canary`].
+/// How long a new version serves a share of the exchanges, and what must come of them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryRollout {
-    /// Its share of the exchanges, in percent, 1 to 99. Default 10.
+    /// The share of the exchanges that the new version serves, in percent, 1 to 99. Default 10.
     pub weight: Option<u32>,
-    /// How long; longer, if `minRequests` have not come.
+    /// How long the new version serves that share: longer, if `minRequests` have not come.
     pub duration: Span,
-    /// How much more of its exchanges may fail, in percent of all. Default 1.
+    /// How much more of the new version's exchanges may fail than of the other's, in percent of all. Default 1.
     pub max_error_rate_increase: Option<f64>,
-    /// How much longer its exchanges may take on average, in percent. Default 50.
+    /// How much longer the new version's exchanges may take on average, in percent. Default 50.
     pub max_latency_increase: Option<f64>,
-    /// It is judged from so many exchanges on. Default 50.
+    /// The number of exchanges from which on the new version is judged. Default 50.
     pub min_requests: Option<u32>,
 }
 
@@ -138,7 +138,7 @@ pub struct PluginLimits {
     pub configure_deadline: Option<Span>,
     /// What its instances share, all keys and values together (`4Mi`). Default 4Mi.
     pub shared_memory: Option<Bytes>,
-    /// Entries of it. Default 16384.
+    /// How many entries the instances share. Default 16384.
     pub shared_entries: Option<u32>,
     /// Requests and look-ups of a discovery plugin under way at once, from 1 to 4096. Default 64.
     pub requests: Option<usize>,

@@ -9,25 +9,25 @@ use super::values::Network;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {
-    /// `Local`: this gateway counts for itself.
+    /// Who counts. `Local`: each gateway for itself.
     #[serde(rename = "type")]
     pub type_: RateLimitType,
-    /// The rules.
+    /// The limits, with `type: Local`.
     #[serde(default)]
     pub local: LocalRateLimit,
 }
 
-/// Who counts.
+/// Who counts requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum RateLimitType {
-    /// Each gateway for itself.
+    /// Each gateway counts for itself.
     Local,
 }
 
-/// See [`RateLimit`].
+/// The limits that a gateway counts by itself.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct LocalRateLimit {
-    /// The rules.
+    /// The limits.
     #[serde(default)]
     pub rules: Vec<RateLimitRule>,
 }
@@ -36,23 +36,23 @@ pub struct LocalRateLimit {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimitRule {
-    /// All must match; none: every request.
+    /// Which requests are counted: all selectors must match. Default: every request.
     #[serde(default)]
     pub client_selectors: Vec<RateLimitSelector>,
-    /// How many.
+    /// How many of these requests may come.
     pub limit: RateLimitValue,
 }
 
-/// So many requests a unit.
+/// How many requests may come in a time.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 pub struct RateLimitValue {
-    /// How many: as many may come at once, and as many come back over a unit.
+    /// The number of requests: as many may come at once, and over each unit of time as many more.
     pub requests: u32,
-    /// In which time.
+    /// The unit of time.
     pub unit: RateLimitUnit,
 }
 
-/// A span of time.
+/// A unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum RateLimitUnit {
@@ -66,15 +66,15 @@ pub enum RateLimitUnit {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimitSelector {
-    /// Header fields.
+    /// Header fields that the request must have.
     #[serde(default)]
     pub headers: Vec<HeaderSelector>,
-    /// One of them.
+    /// Methods, of which the request must have one.
     #[serde(default)]
     pub methods: Vec<MethodSelector>,
-    /// The path, without its query.
+    /// What the path must be, without its query.
     pub path: Option<PathSelector>,
-    /// The client's address.
+    /// Where the client's address must be.
     #[serde(rename = "sourceCIDR")]
     pub source_cidr: Option<SourceSelector>,
 }
@@ -82,12 +82,12 @@ pub struct RateLimitSelector {
 /// A header field.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct HeaderSelector {
-    /// Which.
+    /// The name of the field.
     pub name: String,
-    /// Default `Exact`.
+    /// How the field is compared. Default `Exact`.
     #[serde(rename = "type", default)]
     pub type_: HeaderSelectorType,
-    /// What it must be; not for `Distinct`.
+    /// What the field's value must be; not for `Distinct`.
     pub value: Option<String>,
     /// The condition holds if this does not.
     #[serde(default)]
@@ -97,19 +97,19 @@ pub struct HeaderSelector {
 /// How a header field is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum HeaderSelectorType {
-    /// It is the value.
+    /// The field must be equal to the value.
     #[default]
     Exact,
-    /// It matches the value.
+    /// The field must match the value, a regular expression.
     RegularExpression,
-    /// It is there, and each of its values is counted by itself.
+    /// The field must be there, and requests with different values are counted apart.
     Distinct,
 }
 
 /// A method.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct MethodSelector {
-    /// Which.
+    /// The method.
     pub value: String,
     /// The condition holds if this does not.
     #[serde(default)]
@@ -119,10 +119,10 @@ pub struct MethodSelector {
 /// A path.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct PathSelector {
-    /// Default `PathPrefix`.
+    /// How the path is compared. Default `PathPrefix`.
     #[serde(rename = "type", default)]
     pub type_: PathSelectorType,
-    /// What it must be.
+    /// What the path must be.
     pub value: String,
     /// The condition holds if this does not.
     #[serde(default)]
@@ -132,19 +132,19 @@ pub struct PathSelector {
 /// How a path is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum PathSelectorType {
-    /// It is the value.
+    /// The path must be equal to the value.
     Exact,
-    /// It begins with the value, element by element.
+    /// The path must begin with the value, element by element.
     #[default]
     PathPrefix,
-    /// It matches the value.
+    /// The path must match the value, a regular expression.
     RegularExpression,
 }
 
-/// Where a client is.
+/// Where a client's address must be.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct SourceSelector {
-    /// Default `Exact`.
+    /// Whether clients are counted together. Default `Exact`.
     #[serde(rename = "type", default)]
     pub type_: SourceSelectorType,
     /// An address or a CIDR.
@@ -158,6 +158,6 @@ pub enum SourceSelectorType {
     /// All clients of the network are counted together.
     #[default]
     Exact,
-    /// Each by itself; IPv6 clients by their /64, for one host has all of it.
+    /// Each client is counted by itself; IPv6 clients by their /64, for one host has all of it.
     Distinct,
 }

@@ -14,7 +14,7 @@ pub struct Retry {
     pub num_retries: Option<u32>,
     /// What is tried again. Default: connect-failure, refused-stream, unavailable, cancelled, and status 503.
     pub retry_on: Option<RetryOn>,
-    /// Of each try.
+    /// How long each try may take, and the pause before the next.
     #[serde(default)]
     pub per_retry: PerRetry,
     /// How many tries after the first a service may have under way.
@@ -23,11 +23,11 @@ pub struct Retry {
     pub max_buffered_bytes: Option<Bytes>,
 }
 
-/// See [`Retry`].
+/// What is tried again.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryOn {
-    /// Conditions.
+    /// Conditions, of which one must hold.
     #[serde(default)]
     pub triggers: Vec<Trigger>,
     /// Statuses, for the trigger `retriable-status-codes`.
@@ -35,11 +35,11 @@ pub struct RetryOn {
     pub http_status_codes: Vec<u16>,
 }
 
-/// See [`Retry`].
+/// How long each try may take, and the pause before the next.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PerRetry {
-    /// Until the response's head, for each try, the first included. Default: none.
+    /// How long a try may take until the response's head has come; the first try too. Default: for ever.
     pub timeout: Option<Span>,
     /// The pause before another try. Default: none.
     pub back_off: Option<BackOff>,
@@ -55,37 +55,37 @@ pub struct BackOff {
     pub max_interval: Option<Span>,
 }
 
-/// See [`Retry`].
+/// How many tries after the first a service port may have under way, in proportion to its exchanges.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryBudget {
-    /// Of the exchanges under way, and of those of the interval. Default 20.
+    /// The share that tries may be of the exchanges under way, and of those of the interval, in percent. Default 20.
     pub percent: Option<u32>,
-    /// So many are allowed to be under way in any case. Default 3.
+    /// The number of tries that may be under way in any case. Default 3.
     pub min_retry_concurrency: Option<u32>,
     /// How far the budget looks back. Default 10s.
     pub interval: Option<Span>,
-    /// How many are allowed within the interval in any case.
+    /// The number of tries that are allowed within a time in any case.
     pub min_retry_rate: Option<RetryRate>,
 }
 
-/// See [`RetryBudget`].
+/// A number of tries within a time.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryRate {
-    /// So many. Default 10.
+    /// The number of tries. Default 10.
     pub count: Option<u32>,
-    /// In so long. Default 1s.
+    /// The time. Default 1s.
     pub interval: Option<Span>,
 }
 
-/// When a service port has enough to do. Over all workers.
+/// How many connections, requests and tries a service port may have at a time, over all workers.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitBreaker {
-    /// Connections to endpoints. Default: no limit.
+    /// Connections to all endpoints together. Default: no limit.
     pub max_connections: Option<u32>,
-    /// Requests that wait for one of them. Default 1024.
+    /// Requests that wait for a connection. Default 1024.
     pub max_pending_requests: Option<u32>,
     /// Exchanges under way. Default: no limit.
     pub max_parallel_requests: Option<u32>,
@@ -93,15 +93,15 @@ pub struct CircuitBreaker {
     pub max_parallel_retries: Option<u32>,
     /// Exchanges on one connection, one after another. Default: no limit.
     pub max_requests_per_connection: Option<u32>,
-    /// For each endpoint by itself.
+    /// Limits for each endpoint by itself.
     #[serde(default)]
     pub per_endpoint: PerEndpoint,
 }
 
-/// See [`CircuitBreaker`].
+/// Limits for each endpoint by itself.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PerEndpoint {
-    /// Connections to it. Default: no limit.
+    /// Connections to one endpoint. Default: no limit.
     pub max_connections: Option<u32>,
 }

@@ -9,71 +9,71 @@ use super::values::Span;
 /// Time-outs towards endpoints.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct Timeout {
-    /// Of connecting.
+    /// Time-outs of TCP.
     #[serde(default)]
     pub tcp: TcpTimeout,
-    /// Of flows.
+    /// Time-outs of UDP flows.
     #[serde(default)]
     pub udp: UdpTimeout,
-    /// Of exchanges.
+    /// Time-outs of HTTP exchanges and connections.
     #[serde(default)]
     pub http: HttpTimeout,
 }
 
-/// See [`Timeout`].
+/// Time-outs of TCP towards endpoints.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TcpTimeout {
-    /// Default 5s.
+    /// How long connecting to an endpoint may take. Default 5s.
     pub connect_timeout: Option<Span>,
 }
 
-/// See [`Timeout`].
+/// Time-outs of UDP flows.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UdpTimeout {
-    /// Without a datagram in either direction. Default 60s.
+    /// How long a flow is kept without a datagram in either direction. Default 60s.
     pub idle_timeout: Option<Span>,
 }
 
-/// See [`Timeout`]. `0s` means none.
+/// Time-outs of HTTP towards endpoints. `0s` means none.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpTimeout {
-    /// Of a whole exchange, from the request's head to the response's last byte. Default: none.
+    /// How long a whole exchange may take, from the request's head to the response's last byte. Default: for ever.
     pub request_timeout: Option<Span>,
-    /// The same, also where a rule has a time-out of its own: none lasts longer. Default: none.
+    /// How long a whole exchange may take, also where a rule has a longer time-out of its own. Default: for ever.
     pub max_stream_duration: Option<Span>,
-    /// Of an idle connection to an endpoint. Default 60s.
+    /// How long an idle connection to an endpoint is kept. Default 60s.
     pub connection_idle_timeout: Option<Span>,
-    /// A connection to an endpoint that is older takes no other request. Default: none.
+    /// How old a connection to an endpoint may be to take another request. Default: any age.
     pub max_connection_duration: Option<Span>,
-    /// How long an upgraded connection may be silent. Default: none.
+    /// How long an upgraded connection may be silent. Default: for ever.
     pub upgrade_idle_timeout: Option<Span>,
 }
 
 /// Time-outs towards clients.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct ClientTimeout {
-    /// Of forwarded TCP connections.
+    /// Time-outs of forwarded TCP connections.
     #[serde(default)]
     pub tcp: ClientTcpTimeout,
-    /// Of HTTP.
+    /// Time-outs of HTTP.
     #[serde(default)]
     pub http: HttpClientTimeout,
 }
 
-/// See [`ClientTimeout`]. `0s` means none; kept to the second.
+/// Time-outs of HTTP towards clients, kept to the second. `0s` means none.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpClientTimeout {
-    /// For a whole request, head and content, from its first byte. Default: none.
+    /// How long a whole request, head and content, may take to come, from its first byte. Default: for ever.
     pub request_received_timeout: Option<Span>,
-    /// For a request's head, from its first byte. Default 30s.
+    /// How long a request's head may take to come, from its first byte. Default 30s.
     pub request_headers_timeout: Option<Span>,
-    /// Between exchanges. Default 30s.
+    /// How long a connection may be idle between exchanges. Default 30s.
     pub idle_timeout: Option<Span>,
-    /// In an exchange in which no byte of a body moves. Default 300s.
+    /// How long an exchange goes on in which no byte of a body moves. Default 300s.
     pub stream_idle_timeout: Option<Span>,
     /// How long a client of HTTP/1.1 that has closed its sending side after its request is answered, from then or from the last byte of a body
     /// on. Default 30s.

@@ -8,15 +8,15 @@ use super::values::Span;
 /// A reference to a Secret or ConfigMap.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ObjectRef {
-    /// Empty, the core group.
+    /// The group: empty, which is the core group.
     #[serde(default)]
     pub group: String,
-    /// Default `Secret`.
+    /// The kind. Default `Secret`.
     #[serde(default = "secret")]
     pub kind: String,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
-    /// Default: the policy's own. Another one's needs a ReferenceGrant.
+    /// The namespace of the object. Default: the policy's own. Another one needs a ReferenceGrant.
     pub namespace: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub struct ClientTls {
     pub alpn_protocols: Option<Vec<String>>,
     /// Whether clients are asked for certificates.
     pub client_validation: Option<ClientValidation>,
-    /// From the first byte to the end of the handshake. Default 10s.
+    /// How long a handshake may take, from the first byte to its end. Default 10s.
     pub handshake_timeout: Option<Span>,
 }
 
@@ -79,7 +79,7 @@ pub struct BackendTls {
     /// ConfigMaps or Secrets with authorities in `ca.crt`.
     #[serde(default, rename = "caCertificateRefs")]
     pub ca_certificate_refs: Vec<ObjectRef>,
-    /// The system's authorities.
+    /// Whether the system's authorities are trusted.
     #[serde(rename = "wellKnownCACertificates")]
     pub well_known_ca_certificates: Option<WellKnown>,
     /// The server name that is sent, and that the certificate must have unless `subjectAltNames` are given.
@@ -108,7 +108,7 @@ impl BackendTls {
 /// Authorities that need no reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum WellKnown {
-    /// The system's.
+    /// The authorities of the system.
     System,
 }
 
