@@ -61,7 +61,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a predecessor hands over.
 pub(crate) struct Handed {
-    /// Of TCP, which listen, and of UDP.
+    /// Sockets of TCP, which listen, and of UDP.
     pub(crate) sockets: Vec<OwnedFd>,
     /// Of the state folder: held by both until the old one ends.
     pub(crate) lock: File,
@@ -139,7 +139,7 @@ pub(crate) struct Estate {
     pub(crate) turns: Arc<Mutex<()>>,
 }
 
-/// Where successors ask.
+/// The socket at which successors ask.
 pub(crate) struct Succession(UnixSeqpacketListener);
 
 impl Succession {

@@ -17,7 +17,7 @@ pub enum Ask {
 /// What came of an [`Ask`].
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// Of [`Ask::Http`].
+    /// What came of [`Ask::Http`].
     Http(Result<http::Response, http::Error>),
     /// Of [`Ask::Names`]: for each question, in their order.
     Names(Vec<Result<Vec<names::Record>, names::Failure>>),

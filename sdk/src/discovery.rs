@@ -130,7 +130,7 @@ pub enum Concerned {
     Namespace,
     /// The one of this name in the object's namespace.
     Service(String),
-    /// None.
+    /// No Service is concerned.
     Nobody,
 }
 

@@ -12,9 +12,9 @@ use crate::bindings::discovery::sluicegate::plugin::files as wit;
 pub enum Failure {
     /// It is not among `capabilities.allowedFiles`, or a link leads out of its folder.
     Denied,
-    /// It is not there.
+    /// The file is not there.
     Missing,
-    /// It is larger than this many bytes.
+    /// The file is larger than this many bytes.
     TooLarge(u64),
     /// Something else, such as permissions.
     Failed(String),

@@ -8,7 +8,7 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For the plugin's author.
+    /// A message for the plugin's author.
     Debug,
     /// Worth knowing.
     Info,

@@ -174,7 +174,7 @@ impl GaugeSeries {
         host::set(self.0, value);
     }
 
-    /// So much more, or less.
+    /// Adds to the value; a negative amount takes from it.
     pub fn add(&self, amount: f64) {
         host::add(self.0, amount);
     }

@@ -39,7 +39,7 @@ impl From<wit::Failure> for Failure {
 /// Questions that are asked together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
-    /// At most 64.
+    /// The questions, at most 64.
     pub questions: Vec<Question>,
     /// Whom to ask, as `ip:port`; none: the system's servers.
     pub servers: Vec<String>,

@@ -109,7 +109,7 @@ pub struct Request {
     pub query: String,
     /// In the order of the interests; repeated headers are joined by `, `.
     pub headers: Vec<Option<String>>,
-    /// In the order of the interests.
+    /// The values of the cookies, in the order of the interests.
     pub cookies: Vec<Option<String>>,
     /// The client's IP address; empty unless the interests ask for it.
     pub client: String,

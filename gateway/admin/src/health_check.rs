@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
-/// From accept to close.
+/// How long one connection may take, from its beginning to its end.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Connections of one port served at a time; more wait in its queue.
 const AT_ONCE: usize = 64;
@@ -40,7 +40,7 @@ struct Port {
 }
 
 impl HealthChecks {
-    /// None yet.
+    /// No health checks are answered yet.
     pub fn new(stopping: Arc<AtomicBool>) -> Self {
         Self { stopping, ports: Mutex::default() }
     }

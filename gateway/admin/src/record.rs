@@ -92,7 +92,7 @@ pub(super) async fn record(
 
 /// The lines still to come.
 struct Lines {
-    /// None: it has ended.
+    /// The recording; none: it has ended.
     recording: Option<Recording>,
     looks: Interval,
     begun: Instant,

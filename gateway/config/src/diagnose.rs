@@ -30,7 +30,7 @@ pub struct Diagnosis<'o> {
 type Labelled<'o> = (&'o Object, &'o Pod);
 
 impl<'o> Diagnosis<'o> {
-    /// Of these objects.
+    /// Prepares the look-ups among these objects.
     pub fn new(objects: &'o Objects) -> Self {
         let slice = |o: &'o Arc<Object>| match &o.body {
             Body::CheckedSlice(service) => Some((&*o.key.namespace, service.as_deref()?)),

@@ -89,7 +89,7 @@ impl ServiceFamilies {
         self.declared.then(|| self.primary())
     }
 
-    /// As `ipFamilies` names them.
+    /// The names of the IP families, as `ipFamilies` has them.
     pub fn names(&self) -> Vec<&'static str> {
         self.list.iter().map(|family| family.name()).collect()
     }

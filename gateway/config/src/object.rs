@@ -54,7 +54,7 @@ pub struct Object {
     pub body: Body,
     /// Its content as given.
     pub value: Given,
-    /// Where it stands.
+    /// Where the object stands.
     pub origin: Arc<Origin>,
 }
 

@@ -16,14 +16,14 @@ pub use parents::{GROUP, ParentRef};
 /// What happened to an object.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// It is new, or another than before.
+    /// An object is new, or another than before.
     Applied(Arc<Object>),
-    /// It is there no more.
+    /// An object is there no more.
     Gone(ObjectKey),
 }
 
 impl Change {
-    /// Whose.
+    /// The key of the object that has changed.
     pub fn key(&self) -> &ObjectKey {
         match self {
             Self::Applied(object) => &object.key,
@@ -103,7 +103,7 @@ impl Objects {
         self.all.values()
     }
 
-    /// How many there are.
+    /// How many objects there are.
     pub fn len(&self) -> usize {
         self.all.len()
     }

@@ -78,9 +78,9 @@ impl Settings {
 /// Whether endpoints may have loopback addresses: whoever says so sends outside clients to what listens for this host alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoopbackEndpoints {
-    /// They may.
+    /// Endpoints may have loopback addresses.
     Allowed,
-    /// They are refused.
+    /// Endpoints with loopback addresses are refused.
     #[default]
     Refused,
 }
@@ -108,7 +108,7 @@ pub struct Plan {
     pub backends: Vec<Arc<PlannedService>>,
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub conflicts: Vec<Conflict>,
-    /// For load balancers in front.
+    /// Where load balancers in front ask whether this node has endpoints.
     pub health_checks: Vec<Arc<PlannedHealthCheck>>,
     /// Every plugin named by an object or used.
     pub plugins: Vec<PlannedPlugin>,
@@ -144,11 +144,11 @@ pub struct PlannedService {
 /// Where a load balancer in front asks whether this node has endpoints of a Service: its `healthCheckNodePort`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedHealthCheck {
-    /// Of the Service.
+    /// The namespace of the Service.
     pub namespace: String,
-    /// Of the Service.
+    /// The name of the Service.
     pub name: String,
-    /// Where it is answered.
+    /// The addresses at which it is answered.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -169,11 +169,11 @@ pub struct PlannedPort {
     pub balancer: PluginUse,
     /// Its discovery plugin.
     pub discovery: PluginUse,
-    /// What is hashed.
+    /// What a pick is hashed by.
     pub hash: Option<HashKey>,
-    /// For traffic from inside.
+    /// Which endpoints get traffic from inside.
     pub internal: TrafficPolicy,
-    /// For traffic from outside.
+    /// Which endpoints get traffic from outside.
     pub external: TrafficPolicy,
     /// `trafficDistribution`.
     pub distribution: Distribution,
@@ -211,15 +211,15 @@ impl PluginUse {
 /// An address to listen on.
 #[derive(Clone, Debug)]
 pub struct PlannedListener {
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
-    /// For people.
+    /// The listener's name, for people.
     pub name: String,
-    /// What to do.
+    /// What to do with what arrives.
     pub front: PlannedFront,
     /// What its policy says.
     pub settings: Arc<ClientSettings>,
-    /// It is a node port.
+    /// Whether it is a node port.
     pub node_port: bool,
 }
 
@@ -251,7 +251,7 @@ pub struct PlannedRouter {
 /// Whether a Gateway has a certificate that is shown to endpoints which speak TLS: its `spec.tls.backend.clientCertificateRef`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum PlannedIdentity {
-    /// It has none.
+    /// The Gateway has no such certificate.
     #[default]
     Unset,
     /// This one. The certificate of a Service's own policy counts before it.
@@ -263,9 +263,9 @@ pub enum PlannedIdentity {
 /// Where a plugin's code is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginSource {
-    /// In the binary.
+    /// A built-in plugin of this name.
     Builtin(String),
-    /// In a file.
+    /// A file.
     File {
         /// The file.
         path: PathBuf,
@@ -279,7 +279,7 @@ pub enum PluginSource {
 pub struct PlannedPlugin {
     /// Its name.
     pub name: String,
-    /// What it must be.
+    /// The kind that the plugin must be of.
     pub kind: PluginKind,
     /// Its code.
     pub source: PluginSource,

@@ -6,7 +6,7 @@ use sluicegate_model::route::{Protocol, ServiceRef};
 /// A service port, and its protocol: TCP 53 and UDP 53 of one Service are two.
 pub(crate) type PortId = (ServiceRef, Protocol);
 
-/// That of a planned one.
+/// The id of a planned service port.
 pub(crate) fn port_id(port: &PlannedPort) -> PortId {
     (port.service.clone(), port.protocol.forwarded().unwrap_or(Protocol::Tcp))
 }

@@ -19,7 +19,7 @@ use crate::regular;
 /// Damaged files that are kept beside; then the last one is overwritten.
 const MOST_ASIDE: usize = 16;
 
-/// See the module.
+/// A file with something of the gateway's state.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
@@ -48,7 +48,7 @@ struct Sealed {
 
 /// What was found.
 pub(crate) struct Found<T> {
-    /// None: nothing that can be used.
+    /// What can be used of it, if anything.
     pub(crate) content: Option<T>,
     /// What is wrong, for people; where it is moved to, if anywhere.
     pub(crate) damage: Vec<String>,
@@ -72,7 +72,7 @@ impl StateFile {
         Self { path, kind, most, content: Content::Open }
     }
 
-    /// Of what nobody else may know.
+    /// A file of which nobody else may know the content.
     pub(crate) fn secret(path: PathBuf, kind: &'static str, most: u64) -> Self {
         Self { content: Content::Secret, ..Self::new(path, kind, most) }
     }

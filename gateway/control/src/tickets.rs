@@ -41,7 +41,7 @@ struct Kept {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Row {
-    /// In seconds since 1970.
+    /// When the secret was made, in seconds since 1970.
     made: u64,
     /// Base64. It is in a file, so nothing is won by overwriting it in memory.
     secret: String,
@@ -84,11 +84,11 @@ pub struct TicketKeeper {
 /// How the file stands to the secrets.
 #[derive(PartialEq, Eq)]
 enum State {
-    /// As they are.
+    /// The secrets are saved as they are.
     Saved,
-    /// It is to be written, or to go.
+    /// The file is to be written, or removed.
     Due,
-    /// It could not be; that is told.
+    /// The file could not be written or removed, which was told.
     Failed,
 }
 

@@ -88,7 +88,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// For the access log.
+    /// The name of the answer in the access log.
     pub fn word(self) -> &'static str {
         WORDS[self.index()]
     }

@@ -36,7 +36,7 @@ pub fn route<'a>(binding: &'a RouterBinding, view: &RouteView<'_>, routers: &mut
 
 /// The generations of one service port's balancer, the live one first.
 pub trait Balancers {
-    /// How many there are.
+    /// How many generations there are.
     fn count(&self) -> usize;
 
     /// Whether nothing is asked of a generation any more.
@@ -75,7 +75,7 @@ pub struct Question<'q> {
 /// A choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// Of the pool's endpoints.
+    /// The index of the endpoint in the pool.
     pub index: usize,
     /// The generation that chose it; none: it is the native choice.
     pub rung: Option<usize>,

@@ -212,7 +212,7 @@ pub enum Unrouted<'v> {
     Nothing,
     /// No generation of the router could decide.
     RouterFailed,
-    /// None of its rules takes it.
+    /// None of the router's rules takes the request.
     NoMatch(&'v RouterRung),
     /// The rule that takes it has no backend, or none that there is.
     BadBackend(&'v RouterRung, Choice),

@@ -35,9 +35,9 @@ const BATCH: usize = 1024;
 const LARGEST_CHANGE: usize = 4096;
 /// A publication with more endpoints is refused.
 const MAX_ENDPOINTS: usize = 100_000;
-/// Of the processor time of one core, a plugin may have this much at once,
+/// A plugin may have this much processor time at once.
 const BURST: f64 = 3.0;
-/// and one part of so many on average.
+/// A plugin may have one part in so many of the time of one core on average.
 const PARTS: f64 = 4.0;
 /// From one `objects.next` to the next: enough for an exchange or two with a slow source, which the host's own deadlines end before.
 const LONGEST_STEP: Duration = Duration::from_secs(150);

@@ -19,7 +19,7 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// Hex SHA-256.
     pub sha256: String,
-    /// Of the file, in bytes.
+    /// The size of the file, in bytes.
     pub size: usize,
 }
 

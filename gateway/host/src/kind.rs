@@ -16,9 +16,9 @@ use crate::state::{State, arm_configure, cut, explain};
 use crate::version::ContractVersion;
 use crate::wasi::egress::Network;
 
-/// Of the name and the version that a plugin gives itself, in bytes,
+/// The length of the name and of the version that a plugin gives itself, in bytes.
 const MAX_NAME: usize = 256;
-/// and of its configuration's schema.
+/// The length of the schema of a plugin's configuration, in bytes.
 const MAX_SCHEMA: usize = 256 << 10;
 
 /// What a plugin says of itself.
@@ -38,9 +38,9 @@ pub struct Description {
 #[derive(Clone)]
 pub(crate) struct Environment {
     pub(crate) engine: Engine,
-    /// Whether discovery plugins may send anything,
+    /// Whether discovery plugins may send anything.
     pub(crate) network: Network,
-    /// and where they must not: the admin API listens there.
+    /// Where the admin API listens, which discovery plugins must not reach.
     pub(crate) admin: Option<SocketAddr>,
     /// Samples the picks of balancers.
     pub(crate) recorder: Arc<Recorder>,
@@ -133,7 +133,7 @@ pub(crate) fn not_started(state: &State, error: &wasmtime::Error) -> PluginError
     explain(state, Stage::Instantiate, error)
 }
 
-/// The same when it was asked what it is.
+/// What went wrong when a guest in this state was asked what it is.
 pub(crate) fn not_described(state: &State, error: &wasmtime::Error) -> PluginError {
     explain(state, Stage::Describe, error)
 }

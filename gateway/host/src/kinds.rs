@@ -68,10 +68,10 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Of a balancer.
+    /// A balancer.
     Balancer: balancers => WasmBalancer,
-    /// Of a router.
+    /// A router.
     Router: routers => WasmRouter,
-    /// Of a discovery plugin.
+    /// A discovery plugin.
     Discovery: discoveries => WasmDiscovery,
 }

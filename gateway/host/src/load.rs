@@ -98,7 +98,7 @@ impl Loader {
         self.load_with(plugin, number, bytes, kind, limits, Shared::new(limits))
     }
 
-    /// The same of whatever kind it is.
+    /// Loads one version of a plugin of whatever kind.
     pub fn load_any(&self, plugin: &str, bytes: &[u8], limits: &Limits) -> Result<(Loaded, Description), PluginError> {
         self.load_as(plugin, 1, bytes, None, limits, Shared::new(limits))
     }

@@ -28,11 +28,11 @@ use crate::subject::{Source, Subject};
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Of the hashes and requests.
+    /// The seed of the hashes and requests.
     pub seed: u64,
     /// Endpoints of the pools.
     pub sizes: Vec<usize>,
-    /// For each figure.
+    /// How long is measured for each figure.
     pub time: Duration,
     /// What endpoints are like, in turn.
     pub profiles: Profiles,
@@ -50,7 +50,7 @@ impl Default for Options {
 pub struct Measured {
     /// Its name.
     pub plugin: String,
-    /// It comes with the gateway.
+    /// Whether the plugin comes with the gateway.
     pub builtin: bool,
     /// `pick` or `route`.
     pub call: &'static str,
@@ -58,11 +58,11 @@ pub struct Measured {
     pub size: usize,
     /// A call, the median of batches.
     pub nanoseconds: f64,
-    /// Of calls timed one by one.
+    /// The median of calls that were timed one by one.
     pub p50_nanoseconds: f64,
-    /// Likewise.
+    /// The 99th percentile of these calls.
     pub p99_nanoseconds: f64,
-    /// Of the guest, a call, on average.
+    /// Instructions that the guest carries out for a call, on average.
     pub instructions: f64,
     /// The guest's linear memory.
     pub memory_bytes: usize,
@@ -263,7 +263,7 @@ fn instructions(mut left: impl FnMut() -> Result<Option<u64>, String>) -> Result
     Ok(begun.saturating_sub(end) as f64 / f64::from(CALLS))
 }
 
-/// For a terminal.
+/// The rows of a table for a terminal.
 pub fn rows(measured: &[Measured]) -> Rows {
     let head = crate::row(["PLUGIN", "CALL", "SIZE", "NS", "P50", "P99", "INSTRUCTIONS", "MEMORY", "CHANGE"]);
     let cells = |m: &Measured| {

@@ -13,15 +13,15 @@ use sluicegate_model::pool::Endpoint;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Profile {
-    /// Of the pool.
+    /// The endpoint's weight in the pool.
     pub weight: u32,
-    /// Where it runs.
+    /// The zone in which it runs.
     pub zone: Option<String>,
-    /// Likewise.
+    /// The node on which it runs.
     pub node: Option<String>,
-    /// Of its pod.
+    /// The labels of its pod.
     pub labels: BTreeMap<String, String>,
-    /// Likewise.
+    /// The annotations of its pod.
     pub annotations: BTreeMap<String, String>,
     /// How many times as fast as `latency` says; for simulations.
     pub speed: f64,
@@ -123,7 +123,7 @@ impl Profiles {
         *self == Self::default()
     }
 
-    /// How many there are.
+    /// How many endpoints there are.
     pub fn count(&self) -> usize {
         self.0.len()
     }

@@ -16,9 +16,9 @@ use sluicegate_model::plugin::{Limits, PluginKind};
 pub struct Source {
     /// The built-in's name, or the file's without its ending.
     pub name: String,
-    /// As they will ship.
+    /// The file's bytes.
     pub bytes: Cow<'static, [u8]>,
-    /// It comes with the gateway.
+    /// Whether the plugin comes with the gateway.
     pub builtin: bool,
 }
 

@@ -11,7 +11,7 @@ pub enum AccessLogFormat {
     /// There is none.
     #[default]
     Off,
-    /// As `text` says.
+    /// Text, in the form that the configuration's `text` gives.
     Text,
     /// One JSON object.
     Json,
@@ -109,7 +109,7 @@ impl FromStr for AccessLogField {
 /// A part of a text line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// As it stands.
+    /// Text that every line has.
     Literal(String),
     /// A field's value.
     Field(AccessLogField),

@@ -106,11 +106,11 @@ pub struct FoundEndpoint {
     pub port: u16,
     /// The name of the service port that it serves; without one it serves all of them.
     pub port_name: Option<Arc<str>>,
-    /// It takes new connections.
+    /// Whether it takes new connections.
     pub ready: bool,
-    /// It answers, be it only what it has begun.
+    /// Whether it answers, be it only what it has begun.
     pub serving: bool,
-    /// It is about to end.
+    /// Whether it is about to end.
     pub terminating: bool,
     /// Its share of the traffic, beside those of the others.
     pub weight: u32,
@@ -137,14 +137,14 @@ impl FoundEndpoint {
 /// What a plugin gives as an endpoint's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundAddress {
-    /// It is one.
+    /// An IP address.
     Ip(IpAddr),
-    /// It is none: the plugin's own words.
+    /// What is no IP address, as the plugin wrote it.
     Other(Box<str>),
 }
 
 impl FoundAddress {
-    /// Of a plugin's text.
+    /// Reads the address that a plugin wrote.
     pub fn new(text: String) -> Self {
         text.parse().map_or_else(|_| Self::Other(text.into()), Self::Ip)
     }

@@ -39,7 +39,7 @@ fn path<S: serde::Serializer>(file: &Arc<PathBuf>, to: S) -> Result<S::Ok, S::Er
 pub struct Fault {
     /// How bad it is.
     pub severity: Severity,
-    /// Where; none when it is not in a file.
+    /// Where it stands; none when it is not in a file.
     pub place: Option<Place>,
     /// `Service default/nginx-svc`, if the object could be told.
     pub object: Option<String>,

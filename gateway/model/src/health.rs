@@ -81,7 +81,7 @@ impl Reason {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
-    /// As metrics have it.
+    /// The value of the label `reason` of metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Consecutive5xx => "consecutive_5xx",
@@ -127,11 +127,11 @@ pub enum Condition {
     Unhealthy,
     /// Exchanges failed.
     Ejected,
-    /// It waits for its first probe.
+    /// The endpoint waits for its first probe.
     Pending,
-    /// It is used, and its weight still grows.
+    /// The endpoint is used, and its weight still grows.
     Warming,
-    /// It is used.
+    /// The endpoint is used with its whole weight.
     Healthy,
 }
 
@@ -141,7 +141,7 @@ pub struct EndpointHealth {
     checked: AtomicU8,
     /// A [`Reason`]'s number, or 0.
     ejected: AtomicU8,
-    /// Of its weight, in percent.
+    /// The share of its weight that counts, in percent.
     share: AtomicU8,
     errors_in_row: AtomicU32,
     gateway_errors_in_row: AtomicU32,
@@ -152,7 +152,7 @@ pub struct EndpointHealth {
     reached: Results,
     /// Of what it served, in microseconds.
     latency: AtomicU64,
-    /// None: nothing. Boxed, as there is mostly nothing to say.
+    /// Why the endpoint is not used, if there is something to say. Boxed, as there mostly is not.
     detail: Mutex<Option<Box<Detail>>>,
 }
 

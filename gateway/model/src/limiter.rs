@@ -38,13 +38,13 @@ struct Bucket {
 /// What limits say of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// It passes.
+    /// Whether the request passes.
     pub passes: bool,
-    /// Of the limit with the least left:
+    /// The requests of the limit with the least left.
     pub limit: u32,
-    /// how many requests are left,
+    /// How many requests are left.
     pub left: u32,
-    /// and when there is one again if it does not pass, else when all are left again.
+    /// When there is a request left again if this one does not pass, else when all are left again.
     pub after: Duration,
     /// A bucket in use was given to another client, since the table is full: the one who had it begins with a full one.
     pub evicted: bool,

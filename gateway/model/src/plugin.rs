@@ -238,9 +238,9 @@ pub struct PickContext {
 /// What a pool of a balancer knows, in the plugin's own form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
-    /// Of the form.
+    /// The version of that form, which the plugin counts.
     pub version: u32,
-    /// At most [`MAX_SAVED`] bytes.
+    /// The state itself, at most [`MAX_SAVED`] bytes.
     pub data: Vec<u8>,
 }
 

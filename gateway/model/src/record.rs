@@ -38,7 +38,7 @@ pub struct Wanted {
     pub every: u64,
     /// Picks a second, at most.
     pub rate: u64,
-    /// For so long, at most.
+    /// How long the recording lasts at most.
     pub time: Duration,
 }
 
@@ -67,32 +67,32 @@ pub struct Recording {
 pub enum Event {
     /// A decision.
     Pick(Box<Recorded>),
-    /// What came of one.
+    /// What came of a decision.
     Report(ReportLine),
 }
 
 /// A decision, not written yet.
 #[derive(Debug)]
 pub struct Recorded {
-    /// See [`crate::trace::PickLine`], whose fields these are.
+    /// The balancer's instance: see [`PickLine::instance`](crate::trace::PickLine::instance).
     pub instance: u64,
-    /// Likewise.
+    /// The number of the plugin's generation.
     pub generation: u64,
-    /// Likewise.
+    /// The pool that was picked from.
     pub pool: Arc<Pool>,
     /// The plugin's configuration for the pool.
     pub config: Arc<str>,
-    /// Likewise.
+    /// What the balancer was told of the exchange.
     pub context: PickContext,
-    /// Likewise.
+    /// The random bits that the plugin drew.
     pub random: Vec<u64>,
-    /// Likewise.
+    /// The statistics that the plugin read, by the endpoint's index.
     pub seen: Vec<(u32, Sight)>,
-    /// Likewise.
+    /// Whether the plugin read more than is kept of one pick.
     pub cut: bool,
-    /// Likewise.
+    /// The index that was picked, or why the plugin failed.
     pub picked: Result<Option<usize>, String>,
-    /// Likewise.
+    /// How long the call took.
     pub nanoseconds: u64,
 }
 

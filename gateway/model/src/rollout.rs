@@ -11,33 +11,33 @@ use crate::stats::{add, count};
 /// What a `Plugin` object wants of a new generation: first the one, then the other, then it is live.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rollout {
-    /// In the shadow of the live one.
+    /// How it is asked in the shadow of the live generation; none: it is not.
     pub shadow: Option<Shadow>,
-    /// For a share of the exchanges.
+    /// How it serves a share of the exchanges; none: it does not.
     pub canary: Option<Canary>,
 }
 
-/// See the module.
+/// A generation is asked what the live one is asked, and its answers are only compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shadow {
-    /// How long.
+    /// How long it is asked.
     pub duration: Duration,
     /// The largest share of picks, in percent, in which it may differ from the live one; none: any.
     pub max_disagreement: Option<f64>,
 }
 
-/// See the module.
+/// A generation serves a share of the exchanges.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Canary {
     /// Its share of the exchanges, in percent: 1 to 99.
     pub weight: u32,
-    /// How long, if as many exchanges as are wanted come meanwhile.
+    /// How long it serves that share, if as many exchanges as are wanted come meanwhile.
     pub duration: Duration,
     /// How much more of its exchanges may fail than of the live one's, in percent of all.
     pub max_error_rate_increase: f64,
     /// How much longer its exchanges may take, in percent of the live one's mean.
     pub max_latency_increase: f64,
-    /// It is judged from so many exchanges on.
+    /// The number of exchanges from which on it is judged.
     pub min_requests: u64,
 }
 
@@ -65,7 +65,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// For people.
+    /// The name of the phase: `shadow` or `canary`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Shadow(_) => "shadow",
@@ -88,11 +88,11 @@ pub struct Trial {
 /// What a trial says so far.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Nothing yet.
+    /// It is too early to say.
     Wait,
-    /// It is good.
+    /// The candidate is as good as the live generation.
     Pass,
-    /// It is not, and why.
+    /// The candidate is not, and why.
     Fail(String),
 }
 

@@ -152,7 +152,7 @@ pub struct Rule {
     pub name: Option<String>,
     /// What to do with the exchange.
     pub actions: Actions,
-    /// Where to send it.
+    /// The backends that share the rule's exchanges.
     pub backends: Vec<Backend>,
     /// For the whole exchange; none: as the service says; zero: no limit.
     pub request_timeout: Option<Duration>,
@@ -272,11 +272,11 @@ pub struct Answer {
 /// RequestMirror.
 #[derive(Clone, Debug)]
 pub struct Mirror {
-    /// Where the copy goes.
+    /// The service port that gets the copy.
     pub service: ServiceRef,
-    /// The share copied is numerator / denominator.
+    /// The numerator of the share of requests that is copied.
     pub numerator: u32,
-    /// At least 1.
+    /// The denominator, at least 1.
     pub denominator: u32,
 }
 
@@ -301,11 +301,11 @@ pub struct Cors {
 pub struct RouteView<'a> {
     /// The method.
     pub method: &'a str,
-    /// Lower case, without port.
+    /// The host name, in lower case and without a port.
     pub host: &'a str,
-    /// Without query.
+    /// The path, without its query.
     pub path: &'a str,
-    /// Without `?`.
+    /// The query, without its `?`.
     pub query: &'a str,
     /// All header fields.
     pub headers: &'a HeaderMap,

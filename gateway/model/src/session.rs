@@ -39,9 +39,9 @@ pub enum Carrier {
 /// than to an endpoint of the rule's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Of the backend's service port.
+    /// What stands for the backend's service port.
     service: u32,
-    /// Where it leads.
+    /// The endpoint that the session leads to.
     pub endpoint: SocketAddr,
     /// When it began, in seconds since 1970.
     begun: u64,
@@ -50,7 +50,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Of a session that begins.
+    /// The token of a session that begins.
     pub fn new(service: &ServiceRef, endpoint: SocketAddr, now: u64) -> Self {
         Self { service: Self::mark(service), endpoint, begun: now, written: now }
     }

@@ -34,15 +34,15 @@ pub struct BackendSettings {
     pub timeouts: BackendTimeouts,
     /// When an exchange is tried again; none: what [`Retry`] says of it.
     pub retry: Option<Retry>,
-    /// When there is enough to do.
+    /// How many connections, exchanges and tries there may be at a time.
     pub breaker: Breaker,
-    /// How many requests may come.
+    /// How many requests may come in a time.
     pub rates: Vec<Rate>,
-    /// Of connections to endpoints.
+    /// TCP keepalive of connections to endpoints.
     pub keepalive: Keepalive,
-    /// Endpoints are told of the client; none: they are not.
+    /// The version of the PROXY header that tells endpoints of the client; none: they are not told.
     pub proxy_protocol: Option<ProxyVersion>,
-    /// Of UDP flows.
+    /// Time-outs of UDP flows.
     pub udp: UdpSettings,
     /// HTTP/2 towards endpoints.
     pub http2: BackendHttp2,
@@ -67,7 +67,7 @@ pub struct ClientSettings {
     pub content: Option<u64>,
     /// How many requests may come.
     pub rates: Vec<Rate>,
-    /// Of clients' connections.
+    /// TCP keepalive of clients' connections.
     pub keepalive: Keepalive,
     /// A forwarded TCP connection in which nothing has moved for so long is closed; none: never.
     pub tcp_idle: Option<Duration>,

@@ -24,12 +24,12 @@ impl Slots {
         Some(Slot(self.clone()))
     }
 
-    /// How many are taken.
+    /// How many places are taken.
     pub fn used(&self) -> u32 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many wait.
+    /// How many wait for a place.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::SeqCst)
     }

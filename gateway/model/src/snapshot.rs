@@ -61,11 +61,11 @@ pub type At = (Protocol, SocketAddr);
 /// A Service's `healthCheckNodePort`, and what is to be answered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// Of the Service.
+    /// The namespace of the Service.
     pub namespace: String,
-    /// Of the Service.
+    /// The name of the Service.
     pub name: String,
-    /// Where it is answered.
+    /// The addresses at which it is answered.
     pub addresses: Vec<SocketAddr>,
     /// Ready endpoints on this node, each address once.
     pub local_endpoints: usize,
@@ -77,7 +77,7 @@ pub type ServiceIndex = usize;
 
 /// One address to listen on.
 pub struct Listener {
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
     /// For logs, metrics and `explain`: `node port 30080 of default/nginx-svc:8080`, `listener web of Gateway default/edge`.
     pub name: String,
@@ -263,7 +263,7 @@ impl RouterRung {
 /// A generation of a balancer on trial.
 #[derive(Clone)]
 pub struct BalancerTrial {
-    /// It.
+    /// The generation on trial.
     pub generation: Arc<dyn BalancerGeneration>,
     /// How it is tried, and what comes of it.
     pub trial: Arc<Trial>,

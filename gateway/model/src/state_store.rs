@@ -21,7 +21,7 @@ pub struct Slot {
     pub worker: usize,
 }
 
-/// See the module.
+/// What the pools of balancers left, by whose it is.
 #[derive(Debug, Default)]
 pub struct StateStore(Mutex<Inner>);
 
@@ -93,7 +93,7 @@ impl StateStore {
         std::mem::take(&mut self.lock().unsaved)
     }
 
-    /// How often there was no room.
+    /// How often there was no room for a pool's state.
     pub fn refused(&self) -> u64 {
         self.lock().refused
     }

@@ -166,9 +166,9 @@ pub struct ServiceStats {
     pub refused: RefusalStats,
     /// TLS handshakes with endpoints that failed.
     pub tls_failures: AtomicU64,
-    /// Of a UDP port.
+    /// What became of datagrams, at a UDP port.
     pub udp: Lazy<UdpStats>,
-    /// Of its endpoints together.
+    /// The health of its endpoints together.
     pub health: ServiceHealth,
 }
 
@@ -225,7 +225,7 @@ pub struct RetryStats {
 pub struct RefusalStats {
     /// No connection was free, nor a place to wait for one.
     pub pending: AtomicU64,
-    /// None became free in time.
+    /// No connection became free in time.
     pub pending_timeout: AtomicU64,
     /// L4 connections, for which nothing waits.
     pub connections: AtomicU64,
@@ -235,18 +235,18 @@ pub struct RefusalStats {
     pub rate: AtomicU64,
     /// Buckets of rate limits that were given to another client while in use.
     pub evicted: AtomicU64,
-    /// Exchanges that took longer than they may, before their response began,
+    /// Exchanges that took longer than they may, before their response began.
     pub timeout: AtomicU64,
-    /// and after.
+    /// Exchanges that took longer than they may, after their response had begun.
     pub cut_off: AtomicU64,
 }
 
 /// What became of lines of a log.
 #[derive(Debug, Default)]
 pub struct LogStats {
-    /// That were written.
+    /// Lines that were written.
     pub lines: AtomicU64,
-    /// For which the writer had no room, or their file or reader none.
+    /// Lines for which the writer had no room, or their file or reader none.
     pub dropped: AtomicU64,
 }
 
@@ -303,9 +303,9 @@ pub struct ChangeStats {
 /// What limits of clients refused or ended.
 #[derive(Debug, Default)]
 pub struct ClientStats {
-    /// Connections beyond a listener's limit,
+    /// Connections beyond a listener's limit.
     pub over_listener: AtomicU64,
-    /// and beyond a client's.
+    /// Connections beyond a client's limit.
     pub over_client: AtomicU64,
     /// Requests refused by rate limits of listeners.
     pub rate: AtomicU64,
@@ -313,17 +313,17 @@ pub struct ClientStats {
     pub evicted: AtomicU64,
     /// Requests with more content than they may have.
     pub large_content: AtomicU64,
-    /// Connections ended, by reason: idle,
+    /// Connections that ended because they were idle.
     pub idle: AtomicU64,
-    /// a head that did not come in time,
+    /// Connections that ended because a request's head did not come in time.
     pub slow_head: AtomicU64,
-    /// a request that did not,
+    /// Connections that ended because a request did not come in time.
     pub slow_request: AtomicU64,
-    /// an exchange in which nothing moved,
+    /// Exchanges that ended because nothing moved in them.
     pub stalled: AtomicU64,
-    /// one that lasted too long,
+    /// Exchanges that ended because they lasted too long.
     pub long: AtomicU64,
-    /// or a client that sent or read too slowly.
+    /// Exchanges that ended because their client sent or read too slowly.
     pub slow_rate: AtomicU64,
     /// Exchanges given up whose client had closed its sending side for too long.
     pub half_closed: AtomicU64,
@@ -336,19 +336,19 @@ pub struct OverloadStats {
     pub refusing: AtomicU64,
     /// Times it came to that.
     pub times: AtomicU64,
-    /// Connections refused for it,
+    /// Connections that were refused for it.
     pub connections: AtomicU64,
-    /// and requests.
+    /// Requests that were refused for it.
     pub requests: AtomicU64,
     /// 1 while so much memory is in use that all threads are to return what they have free.
     pub memory_is_short: AtomicU64,
-    /// Memory in use that the kernel cannot take back, in bytes,
+    /// Memory in use that the kernel cannot take back, in bytes.
     pub memory: AtomicU64,
-    /// and its limit; 0: none.
+    /// The limit of memory, in bytes; 0: none.
     pub memory_limit: AtomicU64,
-    /// Descriptors in use,
+    /// File descriptors in use.
     pub descriptors: AtomicU64,
-    /// and their limit.
+    /// The limit of file descriptors.
     pub descriptor_limit: AtomicU64,
     /// Of the descriptors in use, those of listeners.
     pub listening: AtomicU64,

@@ -66,7 +66,7 @@ pub struct ListenerStatus {
     /// Listeners are in the order of these texts.
     #[serde(skip)]
     pub place: Box<str>,
-    /// Where.
+    /// The address.
     pub address: String,
     /// What it is for.
     pub name: String,
@@ -80,7 +80,7 @@ pub struct ListenerStatus {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostStatus {
-    /// None: any.
+    /// The host name; none: any.
     pub hostname: Option<String>,
     /// What becomes of its TLS: `HTTPS`, `Terminate`, `Passthrough`; empty without TLS.
     pub tls: &'static str,
@@ -304,11 +304,11 @@ pub struct PluginStatus {
 pub struct RolloutStatus {
     /// `shadow` or `canary`.
     pub phase: &'static str,
-    /// Which.
+    /// The generation on trial.
     pub generation: Arc<Generation>,
-    /// Since it began,
+    /// How long the trial has lasted.
     pub elapsed_seconds: u64,
-    /// and how long it is to last.
+    /// How long the trial is to last.
     pub duration_seconds: u64,
     /// What comes of it.
     pub trial: Arc<Trial>,

@@ -56,13 +56,13 @@ pub struct Begin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolLine {
-    /// The same over all changes of the pool.
+    /// The pool's number, which stays the same over all its changes.
     pub id: u64,
-    /// Another one after each.
+    /// The version of the pool, which is another one after each change.
     pub version: u64,
     /// The plugin's configuration for it, JSON.
     pub config: String,
-    /// As the plugin was told of them.
+    /// The endpoints, as the plugin was told of them.
     pub endpoints: Vec<EndpointLine>,
 }
 
@@ -70,9 +70,9 @@ pub struct PoolLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointLine {
-    /// Where.
+    /// The endpoint's address.
     pub address: SocketAddr,
-    /// That counted then.
+    /// The weight that counted then.
     pub weight: u32,
     /// Topology zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ pub struct EndpointLine {
     /// Annotations of its pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<(String, String)>,
-    /// Is being removed.
+    /// Whether the endpoint is being removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
 }
@@ -101,7 +101,7 @@ pub struct PickLine {
     pub generation: u64,
     /// The pool's id and version.
     pub pool: (u64, u64),
-    /// What the policy names, hashed.
+    /// The hash of what the policy names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Hex>,
     /// 0 for the first try.
@@ -110,7 +110,7 @@ pub struct PickLine {
     pub random: Vec<Hex>,
     /// Statistics by index: what the plugin read, and of small pools the rest as well.
     pub seen: Vec<SightLine>,
-    /// It read more than is kept of one pick.
+    /// Whether the plugin read more than is kept of one pick.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
     /// The index; none: no endpoint would do.
@@ -129,7 +129,7 @@ pub type SightLine = (u32, u32, u32, f32, Condition);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportLine {
-    /// See [`PickLine::instance`].
+    /// The instance that was told of it: see [`PickLine::instance`].
     pub instance: u64,
     /// The pool's id and version.
     pub pool: (u64, u64),
@@ -137,7 +137,7 @@ pub struct ReportLine {
     pub endpoint: usize,
     /// Whether it served.
     pub success: bool,
-    /// How long it took.
+    /// How long the exchange took.
     pub latency_microseconds: u64,
 }
 

@@ -33,9 +33,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Clients {
     core: Rc<Core>,
     tls: Rc<Tls>,
-    /// Those that are open,
+    /// Connections that are open.
     pub(crate) open: Cell<usize>,
-    /// and how many may be, over all workers.
+    /// How many connections may be open, over all workers.
     pub(crate) most_open: Cell<usize>,
     /// For sending clients away.
     pub(crate) reserve: Reserve,

@@ -22,7 +22,7 @@ pub struct Blocked {
 enum Why {
     /// What is missing.
     Missing(String),
-    /// Who has it.
+    /// Processes that have the address.
     Held(Vec<Holder>),
     /// Somebody has it that cannot be seen.
     HeldUnseen,

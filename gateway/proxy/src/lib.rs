@@ -66,7 +66,7 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// UDP flows at a time, over all workers; none: a quarter of the descriptors that listeners leave, and at most 65,536.
     pub max_flows: Option<usize>,
-    /// None: there is none.
+    /// Where the access log goes; none: there is no log.
     pub access_log: Option<AccessLog>,
     /// When new work is refused for want of memory or descriptors.
     pub overload: Overload,
@@ -80,11 +80,11 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} for {listener}: {error}")]
 pub struct BindFailure {
-    /// What would carry it.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
-    /// What for: the listener's name.
+    /// The listener's name.
     pub listener: String,
     /// Why, in the operating system's words.
     pub error: String,
@@ -106,7 +106,7 @@ pub(crate) struct Published {
 /// How workers stop.
 #[derive(Clone, Copy)]
 pub(crate) struct Stop {
-    /// For what runs.
+    /// How long running work may go on.
     pub(crate) grace: Duration,
     /// What waits in the queues of sockets is served here; else a successor has the same sockets.
     pub(crate) drain_queues: bool,

@@ -132,7 +132,7 @@ impl<S> SocketSet<S> {
         all
     }
 
-    /// How many descriptors these are.
+    /// How many file descriptors the sockets take.
     pub(crate) fn descriptors(&self) -> usize {
         self.all().len()
     }
@@ -184,7 +184,7 @@ pub(crate) fn keep_alive(socket: &impl AsFd, settings: &Keepalive) -> std::io::R
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// To see whether the address is free.
+    /// It is bound to see whether the address is free.
     Trial,
     /// One of several of the address.
     Shared,

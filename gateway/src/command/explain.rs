@@ -102,7 +102,7 @@ impl Story {
     }
 }
 
-/// It ends here, and why.
+/// Why the request gets no further.
 struct End(String);
 
 /// A connection that is reset, or a flow whose datagrams are dropped.

@@ -52,7 +52,7 @@ fn help(flag: &str) -> String {
     setting.map(|setting| format!("{} [default: {}]", setting.meaning, setting.default).replace('`', "")).unwrap_or_default()
 }
 
-/// Of the process.
+/// Flags of the process.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Process {
     #[arg(long, help = help("workers"))]
@@ -86,7 +86,7 @@ pub(super) struct Process {
     pub(super) persist_session_tickets: Option<bool>,
 }
 
-/// Of addresses and ports.
+/// Flags of addresses and ports.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Network {
     #[arg(long, help = help("node-port-range"))]

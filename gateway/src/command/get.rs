@@ -73,7 +73,7 @@ pub(super) struct Arguments {
     watch: bool,
 }
 
-/// From which gateway, and how.
+/// The gateway that is asked, and how its answer is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct From {
     /// Address of the gateway's admin API

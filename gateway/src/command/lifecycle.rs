@@ -10,7 +10,7 @@ use sluicegate_model::operate::Action;
 use super::flags::default_admin_address;
 use super::get::{Output, table, text};
 
-/// Which gateway.
+/// The gateway that is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct At {
     /// Address of the gateway's admin API

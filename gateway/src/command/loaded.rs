@@ -15,7 +15,7 @@ use crate::Settled;
 /// How long discovery plugins may take.
 const DISCOVERY: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// A configuration as a gateway would serve it.
 pub(super) struct Loaded {
     pub(super) controller: Controller,
     pub(super) snapshot: Arc<Snapshot>,

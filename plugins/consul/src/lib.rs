@@ -13,9 +13,9 @@ use sluicegate_targets::Interval;
 
 mod instances;
 
-/// The pause after a failure doubles from here…
+/// The first pause after a failure; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// …up to this.
+/// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A server that gives no index is asked so often.
 const POLL: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// With all that, within the 30 s that the gateway gives an answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(26);
 
-/// Which service, and of whom to ask.
+/// Which service to look for, and which Consul to ask.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
@@ -34,9 +34,9 @@ pub struct Config {
     pub service: String,
     /// The agent's own when absent.
     pub datacenter: Option<String>,
-    /// Of Consul Enterprise.
+    /// The namespace, in Consul Enterprise.
     pub namespace: Option<String>,
-    /// Of Consul Enterprise.
+    /// The partition, in Consul Enterprise.
     pub partition: Option<String>,
     /// An expression of Consul's, such as `"v2" in Service.Tags`.
     pub filter: Option<String>,
@@ -72,7 +72,7 @@ pub struct Consul {
     config: Config,
     /// Of the last answer; none: the next question does not wait.
     index: Option<u64>,
-    /// Before the next question.
+    /// The pause before the next question.
     pause: Duration,
     failures: u32,
 }

@@ -31,7 +31,7 @@ pub struct Config {
     /// An absolute name, such as `web.example.com` or `_http._tcp.example.com`. It must be among the `capabilities.allowedHosts` of the `Plugin`
     /// object, as must the targets of SRV records.
     pub name: String,
-    /// Which records say the endpoints.
+    /// The type of the records that name the endpoints.
     #[serde(default, rename = "type")]
     pub kind: Kind,
     /// The endpoints' port; SRV records have their own.
@@ -42,7 +42,7 @@ pub struct Config {
     /// They are asked at most so often, whatever the time to live; at least 1s.
     #[serde(default = "one_second")]
     pub min_interval: Interval,
-    /// Which SRV records count.
+    /// Which SRV records count, by their priority.
     #[serde(default)]
     pub priorities: Priorities,
     /// The name of the service port that the endpoints serve; all ports when absent.
@@ -53,7 +53,7 @@ fn one_second() -> Interval {
     Interval(Duration::from_secs(1))
 }
 
-/// Which records say the endpoints.
+/// The type of the records that name the endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Kind {
     /// A and AAAA.
@@ -69,7 +69,7 @@ pub enum Kind {
     Srv,
 }
 
-/// Which SRV records count.
+/// Which SRV records count, by their priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Priorities {
     /// Those of the lowest number.

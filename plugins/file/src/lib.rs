@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sluicegate_sdk::{Discovery, Object, Objects, PublishedEndpoint, Service, files};
 use sluicegate_targets::{Interval, Reading};
 
-/// Which files.
+/// Which files list the endpoints.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {

@@ -15,7 +15,7 @@ use sluicegate_targets::{Interval, Reading};
 /// After a failure the source is asked again after so long, if not sooner.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Where to ask, and how often.
+/// Which URL lists the endpoints, and how often it is asked.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-/// Of one Service.
+/// The `spec` of a Service.
 #[derive(Debug)]
 pub(crate) struct Spec {
     /// `ExternalName`: it has no endpoints, whatever its selector.
     pub(crate) external: bool,
-    /// None, or empty: no pod.
+    /// Labels of its Pods; none, or empty: no Pod.
     selector: Option<Map<String, Value>>,
     /// TCP and UDP ports only.
     pub(crate) ports: Vec<Port>,

@@ -29,7 +29,7 @@ pub fn weighted(endpoints: &[Endpoint]) -> Vec<(usize, u32)> {
 /// and a key belongs to the first point from its hash on.
 #[derive(Debug, Default)]
 pub struct Ring {
-    /// Where, and whose; sorted.
+    /// Points on the ring and the endpoints that they belong to, sorted.
     points: Vec<(u64, u32)>,
 }
 

@@ -13,11 +13,11 @@ use crate::paths::{CallTest, PathTest};
 use crate::table::{HostPattern, Match, Shares, Table};
 use crate::value::{Condition, Pattern, Test};
 
-/// Of all rules together.
+/// The number of matches that all rules may have together.
 const MOST_MATCHES: usize = 65_536;
 /// Each match is listed under each host name of its rule.
 const MOST_ENTRIES: usize = 131_072;
-/// As many as HTTPRoute allows.
+/// The number of conditions that a match may have, as HTTPRoute allows.
 const MOST_CONDITIONS: usize = 16;
 const MOST_BACKENDS: usize = 256;
 const LARGEST_WEIGHT: u32 = 1_000_000;

@@ -36,9 +36,9 @@ pub struct Rule {
     pub matches: Vec<Match>,
     /// What to do with the exchange.
     pub filters: Vec<Filter>,
-    /// Where to send it.
+    /// The backends that share the exchanges.
     pub backend_refs: Vec<BackendRef>,
-    /// How long it may take.
+    /// How long an exchange may take.
     pub timeouts: Option<Timeouts>,
     /// When it is tried again; counts before the policy of the Service.
     pub retry: Option<Retry>,
@@ -55,7 +55,7 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Match {
-    /// None: the prefix `/`.
+    /// What the path must be. Default: the prefix `/`.
     pub path: Option<PathMatch>,
     /// A gRPC call, as GRPCRoute has it; in place of `path`.
     pub grpc: Option<GrpcMatch>,
@@ -74,7 +74,7 @@ pub struct PathMatch {
     /// How `value` is compared.
     #[serde(rename = "type")]
     pub kind: PathMatchType,
-    /// None: `/`.
+    /// The path. Default: `/`.
     pub value: Option<String>,
 }
 
@@ -256,7 +256,7 @@ pub struct RequestMirror {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fraction {
-    /// At most the denominator.
+    /// The numerator, which is at most the denominator.
     pub numerator: u32,
     /// 100 when absent.
     pub denominator: Option<u32>,
@@ -335,9 +335,9 @@ pub struct ServiceRef {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Timeouts {
-    /// For the whole exchange.
+    /// How long the whole exchange may take.
     pub request: Option<String>,
-    /// For one try at a backend.
+    /// How long one try at a backend may take.
     pub backend_request: Option<String>,
 }
 
@@ -362,12 +362,12 @@ pub struct SessionPersistence {
     pub session_name: Option<String>,
     /// A Gateway API duration: the session ends so long after it began.
     pub absolute_timeout: Option<String>,
-    /// Likewise, after its last response.
+    /// How long a session lives after its last response.
     pub idle_timeout: Option<String>,
     /// What brings the session, both ways.
     #[serde(rename = "type")]
     pub kind: SessionType,
-    /// How long a cookie lives.
+    /// How long the cookie lives.
     pub cookie_config: Option<CookieConfig>,
 }
 

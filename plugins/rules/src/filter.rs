@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::faults::Faults;
 
-/// As many as HTTPRoute allows.
+/// The number of filters that a rule or backend may have, as HTTPRoute allows.
 const MOST_FILTERS: usize = 16;
 const LONGEST_BODY: usize = 64 << 10;
 

@@ -19,7 +19,7 @@ pub(crate) struct Table {
     pub(crate) hosts: Hosts,
     /// What the lists of `hosts` point to.
     pub(crate) matches: Vec<Match>,
-    /// By rule.
+    /// The backends of each rule.
     pub(crate) shares: Vec<Shares>,
     pub(crate) params: Params,
 }
@@ -33,7 +33,7 @@ pub(crate) enum HostPattern {
 }
 
 impl HostPattern {
-    /// Of a checked host name.
+    /// The pattern of a checked host name.
     pub(crate) fn new(hostname: &str) -> Self {
         match hostname.strip_prefix('*') {
             Some(suffix) => Self::Suffix(suffix.into()),
@@ -119,7 +119,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Of backends and their weights.
+    /// The shares of backends, by their weights.
     pub(crate) fn new(backends: impl Iterator<Item = (Option<u32>, u32)>) -> Self {
         let weighted = backends.filter(|(_, weight)| *weight > 0);
         let sums = weighted.scan(0u64, |sum, (backend, weight)| {

@@ -22,9 +22,9 @@ pub struct Endpoint {
     pub node: Option<String>,
     /// The service port it serves; all when absent.
     pub port_name: Option<String>,
-    /// For balancers.
+    /// Labels, which balancers may look at.
     pub labels: Option<HashMap<String, String>>,
-    /// For balancers that ask for them.
+    /// Annotations, for balancers that ask for them.
     pub annotations: Option<HashMap<String, String>>,
 }
 

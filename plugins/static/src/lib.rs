@@ -19,7 +19,7 @@ const LARGEST_WEIGHT: u32 = 1_000_000;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// In any order.
+    /// The endpoints, in any order.
     pub endpoints: Vec<Endpoint>,
 }
 

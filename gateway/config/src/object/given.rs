@@ -31,7 +31,7 @@ impl Given {
         }
     }
 
-    /// As text.
+    /// What was given, as text.
     pub fn json(&self) -> Arc<str> {
         match &self.0 {
             Form::Tree(tree) => tree.to_string().into(),
@@ -39,7 +39,7 @@ impl Given {
         }
     }
 
-    /// The same in less memory.
+    /// Keeps it as text, which takes less memory.
     pub(super) fn compact(&mut self) {
         if let Form::Tree(tree) = &self.0 {
             self.0 = Form::Text(tree.to_string().into());

@@ -8,10 +8,10 @@ use serde::Deserialize;
 /// A TCPRoute or a UDPRoute.
 #[derive(Clone, Debug, Deserialize)]
 pub struct L4Route {
-    /// As every object has it.
+    /// Name and namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What is asked for.
+    /// Where the route leads.
     pub spec: L4RouteSpec,
 }
 

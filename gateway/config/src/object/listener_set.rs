@@ -9,10 +9,10 @@ use serde::Deserialize;
 /// A ListenerSet.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ListenerSet {
-    /// As every object has it.
+    /// Name and namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What is asked for.
+    /// The listeners, and the Gateway that they join.
     pub spec: ListenerSetSpec,
 }
 

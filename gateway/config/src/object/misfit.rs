@@ -14,7 +14,7 @@ pub(super) enum Misfit {
         /// The type that is wanted.
         wanted: Wanted,
     },
-    /// It lacks a field.
+    /// A field that must be there is not.
     Missing(&'static str),
     /// It is none of the words of an enumeration.
     Word {

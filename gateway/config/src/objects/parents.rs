@@ -13,7 +13,7 @@ pub struct ParentRef {
     pub group: String,
     /// Its kind.
     pub kind: String,
-    /// As it is written.
+    /// The namespace, if the reference names one.
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,

@@ -11,15 +11,15 @@ use crate::object::ObjectKey;
 /// What was allocated for Services and Gateways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocations {
-    /// By namespace, name, port, protocol.
+    /// Node ports, by namespace, name, port and protocol.
     pub node_ports: BTreeMap<(String, String, u16, PortProtocol), u16>,
     /// By namespace, name; at most one of each IP family, the primary one's first.
     pub cluster_ips: BTreeMap<(String, String), Vec<IpAddr>>,
-    /// Likewise.
+    /// Load balancer addresses, by namespace and name.
     pub load_balancer: BTreeMap<(String, String), Vec<IpAddr>>,
-    /// By namespace, name.
+    /// IP families of Services, by namespace and name.
     pub families: BTreeMap<(String, String), ServiceFamilies>,
-    /// By namespace, name.
+    /// Health check node ports, by namespace and name.
     pub health_check_node_ports: BTreeMap<(String, String), u16>,
     /// Of Gateways that leave their address open, by namespace and name; those that got none have an empty list. Where there are no addresses to give,
     /// none is here.

@@ -31,7 +31,7 @@ pub struct Delta {
     pub services: BTreeMap<(String, String), Planned>,
     /// Where listeners may be others than before.
     pub listeners: Listens,
-    /// How many parts were made.
+    /// How many parts of the plan were made anew.
     pub made: usize,
 }
 
@@ -91,7 +91,7 @@ fn rank(kind: &str) -> Option<u8> {
 }
 
 impl Planner {
-    /// Without objects.
+    /// A plan without objects.
     pub fn new(settings: Settings) -> Self {
         Self { settings, ..Self::default() }
     }

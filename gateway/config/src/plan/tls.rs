@@ -24,7 +24,7 @@ pub(super) const FRONTEND: &str = "spec.tls.frontend";
 
 /// A policy that counts, and its object.
 pub(super) type ClientPolicy<'p> = Option<(&'p Arc<Object>, &'p ClientTrafficPolicy)>;
-/// Likewise.
+/// The BackendTrafficPolicy that counts for a service port, and its object.
 pub(super) type BackendPolicy<'p> = Option<(&'p Arc<Object>, &'p BackendTrafficPolicy)>;
 
 impl Compiler<'_> {

@@ -15,7 +15,7 @@ pub struct Condition {
     pub status: &'static str,
     /// A word for it.
     pub reason: &'static str,
-    /// For people.
+    /// What there is to say, for people.
     pub message: String,
     /// The generation of the object that was looked at; none of an object in a file.
     #[serde(skip_serializing_if = "Option::is_none")]

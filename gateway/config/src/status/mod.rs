@@ -39,7 +39,7 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Of a plan.
+    /// The statuses of a plan's objects.
     pub fn new(plan: &Plan) -> Self {
         Self {
             classes: plan.classes.clone(),

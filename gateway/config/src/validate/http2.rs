@@ -5,9 +5,9 @@ use sluicegate_model::fault::Fault;
 use crate::object::ours::{BackendTrafficPolicySpec, Bytes, ClientHttp2Policy};
 use crate::object::{Object, error};
 
-/// A window is less (RFC 9113 §6.9.1),
+/// A window is at most this (RFC 9113 §6.9.1).
 const LARGEST_WINDOW: usize = (1 << 31) - 1;
-/// and not below what every connection begins with (§6.9.2): it could not carry a frame.
+/// A window is at least what every connection begins with (RFC 9113 §6.9.2): a smaller one could not carry a frame.
 const SMALLEST_WINDOW: usize = (1 << 16) - 1;
 
 pub(super) fn client(object: &Object, http2: &ClientHttp2Policy, faults: &mut Vec<Fault>) {

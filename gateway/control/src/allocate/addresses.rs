@@ -21,9 +21,9 @@ struct Claim<'a, 'o> {
 /// What becomes of a Service that asks for an address that another has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Otherwise {
-    /// It keeps what it holds, or gets none.
+    /// The Service keeps the address that it holds, or gets none.
     Held,
-    /// It gets another.
+    /// The Service gets another address.
     Any,
 }
 

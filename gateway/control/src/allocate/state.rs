@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) port_names: BTreeMap<String, String>,
     /// `namespace/name`. Of the Service's primary IP family.
     pub(super) cluster_ips: Holdings,
-    /// Of its other one.
+    /// Cluster IPs of the other IP family of Services that have both.
     #[serde(default, skip_serializing_if = "nothing_held")]
     pub(super) secondary_cluster_ips: Holdings,
     /// Also of Gateways, by `Gateway/namespace/name`.

@@ -36,7 +36,7 @@ pub(crate) struct Admission {
 /// Why an endpoint is not let in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refusal {
-    /// It is no IP address.
+    /// What the plugin gave is no IP address.
     NoAddress,
     /// Port 0.
     NoPort,

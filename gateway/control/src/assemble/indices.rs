@@ -13,7 +13,7 @@ use crate::port::PortId;
 pub(crate) struct Indices {
     /// A dual-stack service port has one for each IP family.
     known: HashMap<PortId, Vec<Used>>,
-    /// To be given to others.
+    /// Indices that are free again.
     free: Vec<ServiceIndex>,
     /// One more than the largest that was ever given.
     next: ServiceIndex,
@@ -43,7 +43,7 @@ impl Indices {
         })
     }
 
-    /// It may be given to others.
+    /// Frees an index, which others may then get.
     pub(crate) fn give_back(&mut self, index: ServiceIndex) {
         self.free.push(index);
     }

@@ -22,9 +22,9 @@ use crate::plugins::{Registry, Use};
 /// Listeners that are planned otherwise than before.
 #[derive(Default)]
 pub(crate) struct Moved {
-    /// They are new, or another plan's.
+    /// Listeners that are new, or planned otherwise than before.
     pub(crate) planned: Vec<Arc<PlannedListener>>,
-    /// They are no more.
+    /// Where nobody listens any more.
     pub(crate) gone: Vec<At>,
 }
 

@@ -84,7 +84,7 @@ pub struct Assembler {
     admission: Admission,
     /// Where the admin API listens.
     admin: Option<SocketAddr>,
-    /// How many service ports were assembled.
+    /// How many service ports were assembled so far.
     assembled: u64,
     /// How many were looked at since the gateway listens elsewhere.
     near_looks: u64,

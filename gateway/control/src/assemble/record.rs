@@ -31,14 +31,14 @@ use crate::port::PortId;
 pub(super) struct Entry {
     /// For addresses of its primary IP family, and for those of a family that it does not name.
     pub(super) primary: ServiceIndex,
-    /// For addresses of its other family.
+    /// For addresses of the Service's other IP family.
     secondary: Option<(IpFamily, ServiceIndex)>,
     /// For routes, at which a client's family says nothing of the endpoint's.
     pub(super) route: ServiceIndex,
 }
 
 impl Entry {
-    /// For what arrives at an address.
+    /// The index for what arrives at an address.
     pub(super) fn at(&self, address: SocketAddr) -> ServiceIndex {
         let family = IpFamily::of(address.ip());
         self.secondary.filter(|(of, _)| *of == family).map_or(self.primary, |(_, index)| index)

@@ -13,10 +13,10 @@ use sluicegate_model::tls::{ServerSettings, ServerTls, TicketSecrets, UpstreamTl
 
 use crate::port::PortId;
 
-/// By an address and a host name of it.
+/// An address and one of its host names.
 type Place = (SocketAddr, Option<String>);
 
-/// What is kept.
+/// What was made of TLS settings.
 #[derive(Default)]
 pub(crate) struct Tls {
     servers: HashMap<Place, Arc<ServerTls>>,
@@ -30,7 +30,7 @@ impl Tls {
         Self { secrets, ..Self::default() }
     }
 
-    /// For one host name of a listener.
+    /// What becomes of TLS at one host name of a listener.
     pub(crate) fn mode(&mut self, address: SocketAddr, host: &PlannedTlsHost, faults: &mut Vec<Fault>) -> TlsMode {
         let mut server = |settings| self.server((address, host.hostname.clone()), settings, faults);
         match &host.mode {
@@ -55,7 +55,7 @@ impl Tls {
         made
     }
 
-    /// For a service port.
+    /// How the endpoints of a service port are met.
     pub(crate) fn endpoint(&mut self, service: &PortId, planned: &PlannedEndpointTls, faults: &mut Vec<Fault>) -> EndpointTls {
         let settings = match planned {
             PlannedEndpointTls::Off => return EndpointTls::Off,

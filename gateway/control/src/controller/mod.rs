@@ -48,7 +48,7 @@ const PLUGINS: Duration = Duration::from_millis(100);
 pub struct Options {
     /// Files and folders of objects.
     pub paths: Vec<PathBuf>,
-    /// For the plan.
+    /// What the plan depends on besides the objects.
     pub settings: Settings,
     /// Finds built-in plugins.
     pub builtins: Builtins,
@@ -78,7 +78,7 @@ pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<Unbound> + Send>;
 pub struct Unbound {
     /// The address of a listener; none of what is no listener, as a health check node port.
     pub at: Option<At>,
-    /// For people: what for, and why.
+    /// What could not be listened on and why, for people.
     pub message: String,
 }
 
@@ -104,7 +104,7 @@ pub struct Controller {
     loaded: Option<(Vec<PlannedPlugin>, Vec<Use>)>,
     /// The configurations of balancers that are in use, by how many service ports use each.
     balancers: BTreeMap<(String, ConfigText), usize>,
-    /// Since the last snapshot.
+    /// What has changed since the last snapshot.
     changed: Changed,
     faults: Vec<Fault>,
     reporter: Reporter,

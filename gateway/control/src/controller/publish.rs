@@ -19,9 +19,9 @@ use crate::status::Parts;
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// How soon allocations that could not be saved are saved again: nothing tells that there is room.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
-/// How soon a plugin's file that could not be read is read again, twice as long each time…
+/// How soon a plugin's file that could not be read is read again; the pause doubles each time.
 const READ_AGAIN: Duration = Duration::from_secs(1);
-/// …up to this.
+/// The longest pause before such a file is read again.
 const READ_AGAIN_AT_LAST: Duration = Duration::from_secs(30);
 impl Controller {
     pub(super) fn assemble(&mut self) -> (Arc<Snapshot>, Status) {

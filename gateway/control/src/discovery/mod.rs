@@ -179,7 +179,7 @@ impl Runner {
         std::mem::take(&mut self.changed)
     }
 
-    /// For a task that knows nothing yet.
+    /// Tells a task that knows nothing yet of all its targets and objects.
     fn tell_all(&self, plugin: &str, task: &Task, objects: &Objects) {
         for (key, (of, target)) in &self.targets {
             if of == plugin {

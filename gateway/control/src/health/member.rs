@@ -11,7 +11,7 @@ pub(super) struct Member {
     pub(super) stats: Arc<EndpointStats>,
     pub(super) run: Run,
     pub(super) ejections: Ejections,
-    /// Since when it warms up.
+    /// Since when the endpoint's weight grows.
     pub(super) warming: Option<Instant>,
 }
 

@@ -15,11 +15,11 @@ use super::{Entry, Registry, Use, Version};
 pub(super) const KEPT: usize = 2;
 /// Events that are remembered.
 const MAX_EVENTS: usize = 50;
-/// A plugin whose only generation was quarantined is loaded anew after a pause: what broke it may be over. The pause doubles…
+/// A plugin whose only generation was quarantined is loaded anew after this pause, as what broke it may be over. The pause doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
-/// …up to this,
+/// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
-/// and begins anew after a generation has served for so long.
+/// When a generation has served for so long, the pauses begin anew.
 const PROVEN: Duration = Duration::from_secs(10 * 60);
 
 /// The pauses before a plugin without any generation left is tried again.
@@ -72,7 +72,7 @@ impl Entry {
         self.live.iter().chain(&self.kept).chain(self.candidate.as_ref().map(|candidate| &candidate.version))
     }
 
-    /// From now on this one.
+    /// Has this version serve from now on.
     pub(super) fn serve(&mut self, version: Version) {
         self.candidate = None;
         if let Some(old) = self.live.replace(version) {

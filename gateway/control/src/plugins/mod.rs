@@ -41,7 +41,7 @@ pub struct Use {
     pub plugin: String,
     /// JSON.
     pub config: ConfigText,
-    /// For routers: the listener.
+    /// The listener of a router; none of other kinds.
     pub listener: Option<ListenerInfo>,
 }
 
@@ -55,15 +55,15 @@ pub struct Registry {
     /// One of these must have signed a plugin's file; none: nobody need.
     trusted: Vec<MinisignKey>,
     entries: BTreeMap<String, Entry>,
-    /// By the generation's id and the use.
+    /// What became of configuring a generation for a use.
     checked: HashMap<(u64, Use), Checked>,
     /// By the plugin's name, also of plugins that are not there now: one whose object comes back goes on counting.
     counters: BTreeMap<String, Arc<Counters<Generation, 6>>>,
     /// Likewise what was counted while generations were on trial.
     trials: BTreeMap<String, Arc<Counters<Trial, 10>>>,
-    /// Of the last [`Registry::sync`].
+    /// The uses that the last [`Registry::sync`] was given.
     uses: Vec<Use>,
-    /// At first nobody is served yet.
+    /// How urgent it is to load plugins: at first nobody is served yet.
     urgency: Urgency,
     /// Files that are not to be read now.
     waiting: BTreeSet<PathBuf>,
@@ -80,7 +80,7 @@ struct Entry {
     /// What its generations have in common.
     shared: Shared,
     live: Option<Version>,
-    /// On trial beside it.
+    /// The generation that is on trial beside the live one.
     candidate: Option<Candidate>,
     /// Generations before it, the newest first.
     kept: Vec<Version>,
@@ -111,7 +111,7 @@ struct Version {
 }
 
 impl Registry {
-    /// Without plugins.
+    /// A registry without plugins.
     pub fn new(loader: Loader, builtins: Builtins) -> Self {
         Self {
             loader,

@@ -11,7 +11,7 @@ use super::Builtins;
 use super::signature;
 use crate::regular;
 
-/// For reading one.
+/// How long reading a file may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
 pub(super) async fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<Vec<u8>, String> {

@@ -22,7 +22,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// For people.
+    /// What the candidate is, for people.
     pub(super) fn about(&self) -> String {
         let number = self.version.loaded.generation().number;
         match &self.trial.phase {

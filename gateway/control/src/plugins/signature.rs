@@ -50,7 +50,7 @@ fn read(path: &Path) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|_| std::io::Error::other("not a signature: it is no text"))
 }
 
-/// As minisign shows it.
+/// The number of a key, as minisign shows it.
 pub fn id(keynum: &[u8]) -> String {
     keynum.iter().rev().map(|byte| format!("{byte:02X}")).collect()
 }

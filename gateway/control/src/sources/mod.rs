@@ -31,7 +31,7 @@ pub struct Change {
 pub enum What {
     /// It is this text now: Kubernetes objects, YAML or JSON.
     Text(Arc<str>),
-    /// It is this object now.
+    /// The unit is this object now.
     Object(Box<Value>),
     /// It cannot be read, and why; nothing, where that is told of a folder around it. What it defined stays in its last good version.
     Unreadable(Option<String>),
@@ -39,7 +39,7 @@ pub enum What {
     Again,
     /// Why what was told of it last is not what stands there now; nothing: it is.
     Held(Option<String>),
-    /// It is there no more.
+    /// The unit is there no more.
     Gone,
 }
 
@@ -72,7 +72,7 @@ pub trait Source: Send {
 /// What sources have told.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// Of units.
+    /// Changes of units.
     pub changes: Vec<Change>,
     /// Something else has changed as well ([`Feed::nudge`]).
     pub other: bool,

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::discovery::Runner;
 
-/// How long the gateway is not ready for want of endpoints that nothing was heard of, counted from what was heard last…
+/// How long the gateway is not ready for want of endpoints that nothing was heard of, counted from what was heard last.
 const SINCE_HEARD: Duration = Duration::from_secs(5);
-/// …and in all.
+/// How long the gateway is not ready for want of endpoints in all.
 const AT_MOST: Duration = Duration::from_secs(60);
 /// So many Services are named; of more it is said how many.
 const NAMES: usize = 20;

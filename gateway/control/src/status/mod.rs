@@ -37,7 +37,7 @@ pub(crate) struct Reporter {
     statuses: Arc<Statuses>,
     /// The faults that the log has.
     logged: HashSet<Fault>,
-    /// None: it is over.
+    /// The first time that endpoints are looked for; none: it is over.
     first_pass: Option<FirstPass>,
 }
 

@@ -287,7 +287,7 @@ fn waiting(path: &Path, why: &str) -> Fault {
     }
 }
 
-/// In one line, however many they are.
+/// Writes to the log, in one line, which objects are gone.
 fn tell_gone<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) {
     let mut names = String::new();
     let mut count = 0_usize;
@@ -305,7 +305,7 @@ fn tell_gone<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) {
 }
 
 impl Parsed {
-    /// Of a unit that cannot be read.
+    /// The fault of a unit that cannot be read.
     fn unreadable(name: &Path, why: &str) -> Self {
         let fault =
             Fault { severity: Severity::Error, place: None, object: None, message: format!("{}: {why}", name.display()), expected: None };

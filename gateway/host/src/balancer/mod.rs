@@ -169,9 +169,9 @@ pub struct Instance {
     recorder: Arc<Recorder>,
     /// Its own, for recordings.
     number: u64,
-    /// For the next pick.
+    /// The recorder of the next pick.
     sample: Option<Box<SampleRecorder>>,
-    /// Of the last pick, if it had one.
+    /// The recorder of the last pick, if it had one.
     sampled: Option<Box<SampleRecorder>>,
     /// By the pool's id: what it is to begin with.
     inherited: HashMap<u64, Saved, FxBuildHasher>,

@@ -9,9 +9,9 @@ use crate::bindings::balancer::sluicegate::plugin::host;
 
 /// Lines a guest may write each second; the rest is counted and dropped.
 const LINES_PER_SECOND: u32 = 20;
-/// Longer messages and texts of fields are cut,
+/// Longer messages and texts of fields are cut.
 const LINE_BYTES: usize = 4096;
-/// and names of fields.
+/// Longer names of fields are cut.
 const NAME_BYTES: usize = 64;
 /// More fields are left out, and what comes after this many bytes of them.
 const FIELDS: usize = 16;

@@ -34,9 +34,9 @@ pub(crate) struct State {
     pub(crate) plugin: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) pool: Option<Arc<Pool>>,
-    /// Of its linear memories together, in bytes.
+    /// The size of its linear memories together, in bytes.
     pub(crate) memory: usize,
-    /// Of its tables together.
+    /// The elements of its tables together.
     elements: usize,
     /// What the last growth added, until it is known to be done.
     growing: usize,

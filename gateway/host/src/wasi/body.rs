@@ -27,7 +27,7 @@ pub(super) struct Reader {
     pub(super) _connection: Work<()>,
     pub(super) _permit: OwnedSemaphorePermit,
     pub(super) between_bytes: Duration,
-    /// Of the whole exchange.
+    /// When the whole exchange must have ended.
     pub(super) deadline: Instant,
     pub(super) left: usize,
     pub(super) piece: Bytes,

@@ -24,7 +24,7 @@ pub(crate) struct Egress {
 /// Whether plugins of this process have a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// They reach what they are allowed to.
+    /// Discovery plugins reach what they are allowed to.
     #[default]
     Online,
     /// They reach nothing: what looks at a configuration asks nobody.

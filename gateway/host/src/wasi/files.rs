@@ -20,7 +20,7 @@ use crate::bindings::discovery::sluicegate::plugin::files::{self, Failure};
 const MAX_BYTES: u64 = 4 << 20;
 /// Files that one pattern stands for; more are refused.
 const MAX_FILES: usize = 1_000;
-/// For reading.
+/// How long reading a file may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl files::Host for Wasi {

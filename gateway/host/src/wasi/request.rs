@@ -30,7 +30,7 @@ pub struct Request {
     pub(super) authority: Option<Authority>,
     pub(super) path: Option<PathAndQuery>,
     pub(super) headers: HeaderMap,
-    /// None: without a body.
+    /// The request's body; none: it has none.
     pub(super) body: Option<oneshot::Receiver<Bytes>>,
 }
 

@@ -29,15 +29,15 @@ use crate::bindings::discovery::wasi::sockets::network::ErrorCode as LookupError
 
 /// For a connection and its TLS handshake, at most and by default.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For the response's head, and between two pieces of its body, by default…
+/// How long a response's head, and each piece of its body, may take to come, unless the request says otherwise.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
-/// …and at most.
+/// The longest that a request may wait for these.
 const LONGEST: Duration = Duration::from_secs(30);
-/// For the whole exchange.
+/// How long the whole exchange may take.
 const EXCHANGE: Duration = Duration::from_secs(60);
 /// Addresses of a name that are tried.
 const ATTEMPTS: usize = 3;
-/// Of the response's head.
+/// The size of a response's head, in bytes, at most.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_FIELDS: usize = 100;
 

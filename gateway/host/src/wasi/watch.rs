@@ -17,7 +17,7 @@ use wasmtime_wasi_io::poll::Pollable;
 
 /// An editor writes in several steps: a change is told when it is so old.
 const QUIET: Duration = Duration::from_millis(15);
-/// For what inotify may have missed.
+/// How often files are looked at, for what inotify may have missed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A file that is open and has not been written for so long counts as it is: it may never be closed, or that was missed.
 const SILENT: Duration = Duration::from_secs(60);

@@ -34,7 +34,7 @@ pub struct Cases {
     /// How far a share may be off, as a part of it.
     #[serde(default)]
     pub tolerance: Option<f64>,
-    /// In their order.
+    /// The cases, in their order.
     #[serde(default)]
     pub cases: Vec<Case>,
 }
@@ -100,7 +100,7 @@ struct Pick {
 
 #[derive(Debug, Deserialize)]
 struct Shares {
-    /// How many picks.
+    /// How many picks are made.
     #[serde(default = "ten_thousand")]
     picks: u32,
     /// Each with a hash of its own.

@@ -35,7 +35,7 @@ use crate::subject::Source;
 /// What to demand.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Of all that is generated.
+    /// The seed of all that is generated.
     pub seed: u64,
     /// Pools, or for routers a twentieth of the requests.
     pub pools: usize,
@@ -45,7 +45,7 @@ pub struct Options {
     pub sizes: Vec<usize>,
     /// Of a balancer's checks only these, after the trial; empty: all.
     pub only: Vec<Group>,
-    /// For all but cases that have their own.
+    /// The configuration, but for cases that have their own.
     pub config: Value,
     /// As the `Plugin` object would set them.
     pub limits: Limits,
@@ -125,7 +125,7 @@ impl std::str::FromStr for Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it must be.
+    /// The plugin does as it must.
     Passed,
     /// The plugin must not ship so.
     Failed,
@@ -144,7 +144,7 @@ pub struct Check {
     pub verdict: Verdict,
     /// What was seen, for a reader.
     pub seen: String,
-    /// The same as figures.
+    /// The same, as figures.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub figures: Value,
 }
@@ -174,9 +174,9 @@ pub struct Report {
     pub version: Option<String>,
     /// Hex SHA-256 of the file: what these verdicts are of.
     pub sha256: String,
-    /// Of all that was generated.
+    /// The seed of all that was generated.
     pub seed: u64,
-    /// In their order.
+    /// The checks, in their order.
     pub checks: Vec<Check>,
 }
 
@@ -186,7 +186,7 @@ impl Report {
         self.checks.iter().all(|check| check.verdict != Verdict::Failed)
     }
 
-    /// For a terminal.
+    /// The rows of a table for a terminal.
     pub fn rows(&self) -> Rows {
         let cells = |check: &Check| {
             let verdict = match check.verdict {

@@ -13,21 +13,22 @@ use super::fairness::Fairness;
 use super::{Check, Options, Verdict};
 use crate::generate::plain;
 
-/// Picks for each endpoint of small pools, on average,
+/// Picks for each endpoint of small pools, on average.
 const EACH_OF_SMALL: u64 = 400;
-/// which are no larger than this,
+/// The largest of the small pools.
 const SMALL: usize = 65;
-/// and of others; of large ones only so many as it takes to see all endpoints.
+/// Picks for each endpoint of other pools; of large ones only as many as it takes to see all endpoints.
 const EACH: u64 = 40;
 /// Pools above this have so many only if they are the largest.
 const LARGE: usize = 1_100;
-/// The largest.
+/// The size of the largest pool.
 const LARGEST: usize = 10_000;
 /// An endpoint that gets its share, less the tolerance, is not seen in so many picks for each endpoint once in 10^9.
 const UNSEEN: u64 = 28;
-/// A balancer that looks at each endpoint for each pick is not asked for longer than this about one size,
+/// A balancer that looks at each endpoint for each pick is asked about one size for this long at most.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// and about each further one for the short time, when all before took the long one. Of this thread, so that a busy machine changes nothing.
+/// When all sizes so far took this long together, each further one is asked about for the short time only. Both are processor time of this thread, so
+/// that a busy machine changes nothing.
 const ALL_PATIENCE: Duration = Duration::from_secs(20);
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 /// As a part of the picks that are asked for.

@@ -28,17 +28,17 @@ pub struct Report {
     pub end: Option<EndLine>,
     /// Picks that were compared.
     pub picks: u64,
-    /// That would have been the same.
+    /// Picks that would have been the same.
     pub same: u64,
-    /// That would not.
+    /// Picks that would have been others.
     pub different: u64,
-    /// For which this version failed.
+    /// Picks for which this version failed.
     pub failed: u64,
     /// For which the one that was recorded failed: there is nothing to compare.
     pub failed_then: u64,
     /// For which this version asked for what is not in the trace.
     pub guessed: u64,
-    /// By pool.
+    /// What became of the picks from each pool.
     pub pools: BTreeMap<u64, PoolReport>,
     /// The first 10,000.
     pub differences: Vec<Difference>,
@@ -56,12 +56,12 @@ pub struct PoolReport {
     pub shares: BTreeMap<SocketAddr, Share>,
 }
 
-/// Of the picks from a pool.
+/// An endpoint's share of the picks from a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// As recorded.
+    /// Picks as they were recorded.
     pub then: u64,
-    /// As this version would have it.
+    /// Picks as this version would make them.
     pub now: u64,
 }
 
@@ -69,13 +69,13 @@ pub struct Share {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
-    /// In the trace.
+    /// The line of the trace.
     pub line: u64,
     /// The pool's id.
     pub pool: u64,
     /// As recorded; none: no endpoint would do.
     pub then: Option<SocketAddr>,
-    /// As this version would have it.
+    /// The endpoint that this version would pick.
     pub now: Option<SocketAddr>,
     /// Why it failed, if it did.
     pub failed: Option<String>,
@@ -142,7 +142,7 @@ impl Report {
         self.recorded.every == 1 && self.end.as_ref().is_some_and(|end| end.dropped == 0)
     }
 
-    /// By pool, and in all.
+    /// The rows of a table for a terminal: each pool's, and the sum.
     pub fn rows(&self) -> Rows {
         let mut rows = vec![crate::row(["POOL", "PICKS", "SAME", "LARGEST CHANGE OF A SHARE"])];
         let share = |same: u64, picks: u64| format!("{:.2} %", same as f64 / picks.max(1) as f64 * 100.0);

@@ -37,7 +37,7 @@ use crate::subject::Source;
 pub struct Report {
     /// What it was simulated with.
     pub settings: Settings,
-    /// In the order asked for.
+    /// What came of each scenario, in the order asked for.
     pub scenarios: Vec<Played>,
 }
 
@@ -45,11 +45,11 @@ pub struct Report {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Played {
-    /// Which.
+    /// The scenario.
     pub scenario: Scenario,
     /// What happens in it.
     pub story: String,
-    /// By plugin, in the order asked for.
+    /// What came of it with each plugin, in the order asked for.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -76,7 +76,7 @@ pub fn simulate(loader: &Loader, sources: &[(Source, Value)], scenarios: &[Scena
 }
 
 impl Report {
-    /// For a terminal.
+    /// The rows of a table for a terminal.
     pub fn rows(&self) -> Rows {
         let head = ["SCENARIO", "PLUGIN", "REQUESTS", "ERRORS", "MEAN", "P50", "P99", "P999", "IMBALANCE", "MOVED", "FALLBACKS"];
         let mut rows = vec![crate::row(head)];

@@ -17,7 +17,7 @@ pub struct Outcome {
     pub version: String,
     /// Hex SHA-256 of the file.
     pub sha256: String,
-    /// That ended, one way or the other.
+    /// Requests that ended, one way or the other.
     pub requests: u64,
     /// That were not served: no endpoint, an error, three tries in vain.
     pub errors: u64,
@@ -33,17 +33,17 @@ pub struct Outcome {
     pub mean_ms: f64,
     /// The median.
     pub p50_ms: f64,
-    /// Of 100 the second worst.
+    /// The 99th percentile of latencies.
     pub p99_ms: f64,
-    /// Of 1,000.
+    /// The 99.9th percentile.
     pub p999_ms: f64,
     /// The worst.
     pub max_ms: f64,
     /// The busiest endpoint's share of time at work over the mean of all: 1 is even.
     pub imbalance: f64,
-    /// For those that go by the hash.
+    /// How many keys moved, of balancers that go by the hash.
     pub moved: Option<Moved>,
-    /// In the order they came.
+    /// The endpoints, in the order in which they came.
     pub endpoints: Vec<Endpoint>,
     /// Sixty, one after the other.
     pub windows: Vec<Window>,
@@ -79,13 +79,13 @@ pub struct Endpoint {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Window {
-    /// That ended.
+    /// Requests that ended.
     pub requests: u64,
     /// Not served.
     pub errors: u64,
-    /// Of those that were served.
+    /// The median latency of those that were served.
     pub p50_ms: Option<f64>,
-    /// Likewise.
+    /// The 99th percentile of their latencies.
     pub p99_ms: Option<f64>,
 }
 

@@ -65,15 +65,15 @@ pub(super) enum Step {
     Join(usize),
     /// It is not any more, and ends what it has.
     Leave(usize),
-    /// It is gone, with what it had.
+    /// The endpoint is gone, with what it was doing.
     Stop(usize),
-    /// It is back.
+    /// The endpoint is back.
     Start(usize),
-    /// It takes so many times as long.
+    /// The endpoint takes so many times as long.
     Slow(usize, f64),
-    /// It answers 500 at once, or no more.
+    /// The endpoint answers 500 at once, or no more.
     Fails(usize, bool),
-    /// It has nothing in its cache.
+    /// The endpoint has nothing in its cache any more.
     Forget(usize),
 }
 

@@ -15,14 +15,14 @@ use crate::profile::Profiles;
 pub enum Latency {
     /// Always so long.
     Constant(Duration),
-    /// On average, without memory.
+    /// A time that is exponentially distributed, with this mean.
     Exponential(Duration),
     /// On average; the standard deviation of its logarithm. 0.5 is a usual service, 1 one with a long tail.
     LogNormal(Duration, f64),
 }
 
 impl Latency {
-    /// On average.
+    /// The mean.
     pub fn mean(self) -> Duration {
         match self {
             Self::Constant(mean) | Self::Exponential(mean) | Self::LogNormal(mean, _) => mean,
@@ -93,7 +93,7 @@ impl Serialize for Latency {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// Of all that is drawn.
+    /// The seed of all that is drawn.
     pub seed: u64,
     /// Simulated time; of its first twentieth nothing is counted.
     #[serde(serialize_with = "milliseconds", rename = "durationMilliseconds")]

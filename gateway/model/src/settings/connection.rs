@@ -10,7 +10,7 @@ use ipnet::IpNet;
 pub struct Keepalive {
     /// Silence before the first probe; whole seconds.
     pub idle: Duration,
-    /// Between probes; whole seconds.
+    /// The time between two probes, in whole seconds.
     pub interval: Duration,
     /// Probes without an answer that end the connection; none: the system's, 9 as a rule.
     pub probes: Option<u32>,

@@ -13,7 +13,7 @@ pub enum Trust {
     /// Nobody: the client is who connected.
     #[default]
     Nobody,
-    /// So many proxies, at least one.
+    /// This number of proxies in front, at least one.
     Hops(usize),
     /// Proxies in these networks.
     Networks(Vec<IpNet>),

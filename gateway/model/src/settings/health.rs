@@ -14,7 +14,7 @@ pub struct HealthSettings {
     pub active: Option<ActiveCheck>,
     /// Ejection by what comes of exchanges.
     pub passive: Option<Passive>,
-    /// For endpoints that join.
+    /// How the weight of endpoints grows that join.
     pub slow_start: Option<SlowStart>,
 }
 
@@ -39,7 +39,7 @@ pub struct ActiveCheck {
     pub probe: Probe,
     /// For one probe, the connection included.
     pub timeout: Duration,
-    /// From the end of one probe to the next.
+    /// The time from the end of one probe to the next.
     pub interval: Duration,
     /// The first probe waits for a random part of this, so that the endpoints of a gateway that starts are not probed at once.
     pub initial_jitter: Duration,
@@ -63,7 +63,7 @@ pub enum Probe {
     },
     /// An HTTP request.
     Http {
-        /// In which version.
+        /// The version of HTTP.
         version: ProbeVersion,
         /// Its method.
         method: Method,
@@ -103,13 +103,13 @@ pub struct Passive {
     pub interval: Duration,
     /// Responses 5xx in a row that eject; 0: off. Failures to reach it count as such unless they are split off.
     pub consecutive_5xx: u32,
-    /// The same of 502, 503 and 504.
+    /// Responses 502, 503 and 504 in a row that eject; 0: off.
     pub consecutive_gateway_errors: u32,
     /// Failures to connect, resets and time-outs in a row, where they are split off.
     pub consecutive_local_failures: u32,
-    /// An ejection lasts as many times this as there were lately.
+    /// How long the first ejection lasts; the second one lasts twice as long, the third three times.
     pub base_ejection_time: Duration,
-    /// And not longer than this.
+    /// The longest that an ejection lasts.
     pub max_ejection_time: Duration,
     /// The share of the endpoints that may be ejected at a time, in percent.
     pub max_ejection_percent: u8,
@@ -130,9 +130,9 @@ pub struct Passive {
 /// How an endpoint that joins, or is healthy again, gets its share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowStart {
-    /// How long its weight grows.
+    /// The time in which the weight grows to all of it.
     pub window: Duration,
-    /// Where it begins, in percent of its weight.
+    /// The share of its weight with which an endpoint begins, in percent.
     pub min_weight_percent: u8,
 }
 

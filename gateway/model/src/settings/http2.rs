@@ -54,9 +54,9 @@ pub struct BackendHttp2 {
 /// PING frames that find dead connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Between two.
+    /// The time between two PING frames.
     pub interval: Duration,
-    /// For the answer.
+    /// How long the endpoint may take to answer one.
     pub timeout: Duration,
 }
 

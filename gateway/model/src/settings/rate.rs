@@ -18,12 +18,12 @@ pub struct Rate {
     pub conditions: Vec<Condition>,
 }
 
-/// Of a request.
+/// A condition on a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
     /// A header field compares; or, inverted, does not.
     Header {
-        /// Which.
+        /// The field's name.
         name: HeaderName,
         /// With what.
         with: Comparison,

@@ -12,15 +12,15 @@ use serde::Deserialize;
 pub struct Retry {
     /// Tries after the first.
     pub times: u32,
-    /// On which conditions.
+    /// The conditions on which an exchange is tried again.
     pub on: Triggers,
     /// The statuses of the trigger `retriable-status-codes`.
     pub statuses: Vec<u16>,
-    /// Until the response's head, for each try.
+    /// How long each try may take until the response's head has come.
     pub per_try: Option<Duration>,
     /// The pause before another try.
     pub back_off: Option<BackOff>,
-    /// Tries after the first under way.
+    /// How many tries after the first may be under way.
     pub budget: Option<Budget>,
     /// So many bytes of content are kept to be sent again.
     pub buffer: usize,
@@ -116,13 +116,13 @@ impl FromIterator<Trigger> for Triggers {
 pub struct BackOff {
     /// The first bound.
     pub base: Duration,
-    /// The last.
+    /// The last bound, which no pause exceeds by more than `spread` says.
     pub most: Duration,
-    /// On which side of the bound it is.
+    /// On which side of its bound a pause lies.
     pub spread: Spread,
 }
 
-/// Where pauses are.
+/// On which side of its bound a pause lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
     /// Anywhere below the bound. "Full jitter": M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
@@ -149,7 +149,7 @@ pub struct Budget {
     pub percent: u32,
     /// Under way in any case.
     pub least: u32,
-    /// How far it looks back.
+    /// How far the budget looks back.
     pub interval: Duration,
     /// So many in so long are allowed in any case: a service with few exchanges could else have none.
     pub rate: (u32, Duration),

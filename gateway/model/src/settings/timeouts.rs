@@ -8,9 +8,9 @@ use serde::Deserialize;
 /// Towards endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTimeouts {
-    /// How long to wait for an endpoint to accept,
+    /// How long to wait for an endpoint to accept.
     pub connect: Duration,
-    /// and while another one can be tried instead.
+    /// How long to wait for an endpoint to accept while another one can be tried instead.
     pub connect_elsewhere: Duration,
     /// Of a whole exchange, to the response's last byte; a rule's own counts before it. None: for ever.
     pub request: Option<Duration>,
@@ -42,13 +42,13 @@ pub struct ClientTimeouts {
     pub head: Option<Duration>,
     /// For a whole request, from its first byte.
     pub request: Option<Duration>,
-    /// Between exchanges.
+    /// How long a connection may be idle between exchanges.
     pub idle: Option<Duration>,
     /// In an exchange in which no byte of a body moves (Envoy's stream idle time-out has the same default).
     pub stalled: Option<Duration>,
     /// Of a silent exchange whose client has closed its sending side.
     pub half_closed: Option<Duration>,
-    /// Of an exchange.
+    /// How long an exchange goes on in which no byte of a body moves.
     pub stream: Option<Duration>,
     /// An older connection closes after the running exchange.
     pub age: Option<Duration>,
@@ -66,7 +66,7 @@ impl Default for ClientTimeouts {
 /// How slowly a client may send content, or take a response, on the average of the time it was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinRate {
-    /// At least 1.
+    /// Bytes a second, at least 1.
     pub bytes_per_second: u32,
     /// Waiting that does not count.
     pub grace: Duration,
@@ -95,7 +95,7 @@ impl Default for HeadLimits {
 /// Client connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Of the listener.
+    /// How many connections the listener has open, of all clients together.
     pub listener: Option<ConnectionLimit>,
     /// Of each client address; of IPv6 of each /64.
     pub client: Option<ConnectionLimit>,

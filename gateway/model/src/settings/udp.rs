@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Of a service port.
+/// Time-outs of a service port's UDP flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpSettings {
     /// A flow without a datagram in either direction for this long is forgotten.

@@ -15,11 +15,11 @@ pub const MAX_SERIES: usize = 1_000;
 pub const MAX_LABELS: usize = 8;
 /// Buckets of a histogram, besides the last.
 pub const MAX_BOUNDS: usize = 32;
-/// Bytes of a name,
+/// The length of a name, in bytes.
 pub const MAX_NAME: usize = 64;
-/// of a label's value,
+/// The length of a label's value, in bytes.
 pub const MAX_LABEL_VALUE: usize = 128;
-/// and of a help text.
+/// The length of a help text, in bytes.
 pub const MAX_HELP: usize = 256;
 /// Labels of the gateway's own, and of Prometheus.
 const TAKEN: [&str; 4] = ["plugin", "role", "le", "quantile"];
@@ -61,7 +61,7 @@ pub enum MetricError {
     Full,
 }
 
-/// See the module.
+/// The metrics of one plugin.
 #[derive(Debug, Default)]
 pub struct CustomMetrics {
     families: Mutex<BTreeMap<String, Arc<Family>>>,
@@ -83,16 +83,16 @@ pub struct Series {
     bounds: Arc<[f64]>,
     /// Of a histogram: its buckets' own counts.
     cells: Box<[AtomicU64]>,
-    /// Of a histogram: the sum. The bits of an `f64`.
+    /// The value, or the sum of a histogram: the bits of an `f64`.
     value: AtomicU64,
 }
 
 /// What a series says at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
-    /// Of a counter or gauge.
+    /// The value of a counter or gauge.
     Value(f64),
-    /// Of a histogram: the sum, and each bucket's upper bound and own count, the last one's bound being infinite.
+    /// The sum of a histogram, and each bucket's upper bound and own count, the last one's bound being infinite.
     Buckets(f64, Vec<(f64, u64)>),
 }
 

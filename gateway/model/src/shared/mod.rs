@@ -30,7 +30,7 @@ impl Shared {
         shared
     }
 
-    /// From now on.
+    /// Sets the limits that count from now on.
     pub fn limit(&self, limits: &Limits) {
         self.state.limit(limits.shared_entries, limits.shared_bytes);
     }

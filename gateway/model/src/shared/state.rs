@@ -45,7 +45,7 @@ pub enum SharedError {
 /// What the time is, from any beginning.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// See the module.
+/// The state that the instances of one plugin share.
 pub struct SharedState {
     shards: [Mutex<HashMap<Box<str>, Entry, FxBuildHasher>>; SHARDS],
     entries: AtomicUsize,
@@ -63,7 +63,7 @@ pub struct SharedState {
 struct Entry {
     value: Box<[u8]>,
     version: u64,
-    /// By the clock.
+    /// When it runs out, by the clock.
     until: Option<Duration>,
 }
 

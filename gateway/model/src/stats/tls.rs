@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicU64;
 /// Counters of TLS with clients.
 #[derive(Debug, Default)]
 pub struct TlsStats {
-    /// Handshakes done,
+    /// Handshakes that were done.
     pub handshakes: AtomicU64,
-    /// of which so many resumed a session.
+    /// Handshakes that resumed a session.
     pub resumed: AtomicU64,
     /// Connections whose hello was read and that were forwarded as they are.
     pub passed: AtomicU64,

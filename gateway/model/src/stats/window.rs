@@ -14,7 +14,7 @@ use crate::settings::Budget;
 const SLICES: u32 = 100;
 const SLICE: Duration = Duration::from_millis(100);
 
-/// See the module.
+/// The tries of the last seconds.
 #[derive(Debug, Default)]
 pub struct RetryWindow(Mutex<VecDeque<Slice>>);
 

@@ -27,7 +27,7 @@ pub struct Certificate {
 pub struct Wrong {
     /// `tls.crt` or `tls.key`.
     pub field: &'static str,
-    /// In words; never with any of the key.
+    /// What is wrong, for people; never with any of the key.
     pub what: String,
 }
 
@@ -73,7 +73,7 @@ impl Certificate {
         Ok(Self { key: Arc::new(key), names, not_after, from: from.into() })
     }
 
-    /// For handshakes.
+    /// The certificates and the key, for handshakes.
     pub fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
     }

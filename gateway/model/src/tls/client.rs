@@ -37,9 +37,9 @@ pub struct UpstreamSettings {
 pub enum Verify {
     /// An authority vouches for it, and it has one of these names; without any, the server name that is sent.
     Signed {
-        /// Who vouches.
+        /// The authorities that are believed.
         trust: Trust,
-        /// Any of them does.
+        /// The names, of which the certificate must have one.
         names: Vec<SubjectAltName>,
     },
     /// Nothing: whoever answers is believed (`insecureSkipVerify`).
@@ -57,7 +57,7 @@ pub enum SubjectAltName {
 
 /// Ready for handshakes.
 pub struct UpstreamTls {
-    /// As configured.
+    /// The settings that it was made of.
     pub settings: Arc<UpstreamSettings>,
     /// Unique in the process: connections of one are not another's.
     pub id: u64,
@@ -115,7 +115,7 @@ impl fmt::Debug for UpstreamTls {
 /// Where something else is asked of endpoints than that the server name is theirs. That they have their certificate's key is proved in any case.
 #[derive(Debug)]
 struct Verifier {
-    /// None: whoever answers is believed.
+    /// What is asked of the certificate; none: whoever answers is believed.
     named: Option<Named>,
     provider: Arc<CryptoProvider>,
 }

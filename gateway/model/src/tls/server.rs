@@ -54,16 +54,16 @@ impl Default for ServerSettings {
 pub struct ClientValidation {
     /// Who vouches for clients. None, since the reference is broken: no handshake succeeds.
     pub authorities: Option<Authorities>,
-    /// How much it matters.
+    /// Whether a handshake without a good certificate succeeds.
     pub demand: Demand,
 }
 
 /// Whether a handshake without a good certificate succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// It does not.
+    /// A handshake without a good certificate fails.
     Required,
-    /// It does without a certificate, not with a bad one.
+    /// A handshake without a certificate succeeds, and one with a bad one fails.
     Optional,
     /// It does in both cases (Gateway API's `AllowInsecureFallback`); a bad certificate counts as none.
     Fallback,
@@ -71,7 +71,7 @@ pub enum Demand {
 
 /// Ready for handshakes.
 pub struct ServerTls {
-    /// As configured.
+    /// The settings that it was made of.
     pub settings: Arc<ServerSettings>,
     /// None: no certificate can be served, or none can be verified; handshakes are refused.
     pub config: Option<Arc<ServerConfig>>,

@@ -37,7 +37,7 @@ const NAME: usize = 16;
 /// One of a process' secrets: random bytes, and when they were made.
 #[derive(Clone)]
 pub struct TicketSecret {
-    /// In seconds since 1970.
+    /// When it was made, in seconds since 1970.
     made: u64,
     bytes: Zeroizing<[u8; LENGTH]>,
     /// Stands in front of each ticket, and says nothing of the bytes.

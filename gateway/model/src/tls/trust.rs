@@ -36,7 +36,7 @@ impl Authorities {
         (!joined.is_empty()).then(|| Self(Arc::new(joined)))
     }
 
-    /// As they were read.
+    /// The certificates, as they were read.
     pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.0
     }

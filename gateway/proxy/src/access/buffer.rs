@@ -9,9 +9,9 @@ use sluicegate_model::writer::Queue;
 use super::entry::Entry;
 use super::line::{Clock, write};
 
-/// A buffer is handed over when it has so many bytes,
+/// A buffer is handed over when it has so many bytes.
 const FULL: usize = 32 << 10;
-/// or so much time has passed.
+/// A buffer is handed over when so much time has passed.
 pub(crate) const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
 /// One worker's end of the log. One thread: no locks.

@@ -21,11 +21,11 @@ pub(crate) use file::Writer;
 pub struct AccessLog {
     /// A line.
     pub line: Line,
-    /// Where lines go.
+    /// Where the lines of the log go.
     pub to: AccessLogTarget,
 }
 
-/// Where lines go.
+/// Where the lines of the access log go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLogTarget {
     /// To the process's standard output.

@@ -45,7 +45,7 @@ impl View {
 /// What all connections of a worker share, whatever they speak. One thread: no locks.
 pub(crate) struct Core {
     view: RefCell<Rc<View>>,
-    /// How many views there were.
+    /// How many views this worker has had.
     views: Cell<u64>,
     pub(crate) decider: RefCell<Decider>,
     pub(crate) stats: Arc<ProxyStats>,

@@ -17,9 +17,9 @@ use crate::stream::Stream;
 /// What is to be spoken with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Speak {
-    /// HTTP exchanges, one after the other,
+    /// HTTP exchanges, one after the other.
     Http,
-    /// or as streams.
+    /// HTTP exchanges, as streams.
     Http2,
     /// Bytes of an unknown protocol, which may be TLS.
     Tcp,
@@ -30,7 +30,7 @@ pub(crate) enum Speak {
 }
 
 impl Speak {
-    /// With a service of HTTP.
+    /// What a connection with a service of HTTP begins with.
     pub(crate) fn http(service: &ServicePort) -> Self {
         if service.protocol.is_http2() { Self::Http2 } else { Self::Http }
     }
@@ -41,7 +41,7 @@ impl Speak {
 pub(crate) enum Patience {
     /// Another one can be tried: an address that swallows packets is not worth the whole time-out.
     Brief,
-    /// It is the last one.
+    /// As long as there is, since it is the last endpoint.
     Whole,
 }
 

@@ -64,7 +64,7 @@ impl Busy {
         Self(picked.stats.clone())
     }
 
-    /// Whose work it is.
+    /// The endpoint whose work it is.
     pub(crate) fn endpoint(&self) -> &EndpointStats {
         &self.0
     }

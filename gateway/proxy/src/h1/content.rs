@@ -16,7 +16,7 @@ const MAX_TRAILER_FIELDS: usize = 32;
 #[derive(Clone, Debug)]
 pub(crate) enum Part {
     Data(Bytes),
-    /// After the last data.
+    /// The trailers, after the last data.
     Trailers(HeaderMap),
 }
 

@@ -10,7 +10,7 @@ const SPANS: usize = 4;
 /// So many fields a head may have: what was read once can be read again.
 const MOST: usize = super::head::MAX_RESPONSE_FIELDS;
 
-/// See the module.
+/// The header fields of a message, before or after they are put into a map.
 #[derive(Debug)]
 pub(crate) enum Fields {
     /// Without those of framing and of the hop.

@@ -12,13 +12,13 @@ use super::fields::{Fields, Lines, Spans};
 use super::scan::{self, BadLine, LineEnds};
 use super::spelling::{Case, Spellings};
 
-/// A head may have so many bytes,
+/// The bytes that a head may have.
 pub(crate) const MAX_HEAD: usize = 64 << 10;
-/// a request's so many fields,
+/// The fields that the head of a request may have.
 pub(super) const MAX_FIELDS: usize = 100;
-/// and a response's so many: endpoints are believed more than clients, and some set many cookies.
+/// The fields that the head of a response may have: endpoints are believed more than clients, and some set many cookies.
 pub(super) const MAX_RESPONSE_FIELDS: usize = 256;
-/// Content may have so many bytes: others count them in 64 bits with a sign, and would see another length.
+/// The bytes that content may have: others count them in 64 bits with a sign, and would see another length.
 pub(crate) const MAX_LENGTH: u64 = i64::MAX as u64;
 /// Fields that are added on the way, as a rule: with room for them the map need not grow, which would hash every field again.
 const ADDED: usize = 6;

@@ -16,11 +16,11 @@ const SMALL: usize = 2 << 10;
 const KEPT: usize = 4 << 10;
 
 pub(crate) struct Outgoing {
-    /// Goes first,
+    /// What goes first.
     bytes: Vec<u8>,
-    /// then this,
+    /// What goes after `bytes`.
     data: Bytes,
-    /// then this.
+    /// What goes after `data`.
     tail: &'static [u8],
     /// So many bytes of them have been written.
     written: usize,

@@ -8,17 +8,18 @@ use h2::Reason;
 
 use super::frames::{DATA, Frame, HEADERS, RST_STREAM, WINDOW_UPDATE};
 
-/// Of PING, SETTINGS, PRIORITY, empty DATA, CONTINUATION, frames of no known type, and RST_STREAM of what has no stream, within a second;
+/// How many frames PING, SETTINGS, PRIORITY, empty DATA, CONTINUATION, of no known type, and RST_STREAM of what has no stream may come within a
+/// second.
 pub(super) const CONTROL: u32 = 1000;
-/// and more for each frame that carries something.
+/// How many more of these may come for each frame that carries something.
 const CONTROL_A_FRAME: u32 = 2;
-/// Of WINDOW_UPDATE within a second;
+/// How many frames WINDOW_UPDATE may come within a second.
 pub(super) const WINDOWS: u32 = 1000;
-/// more for each frame that carries something,
+/// How many more of these may come for each frame that carries something.
 const WINDOWS_A_FRAME: u32 = 4;
-/// and one more for so many bytes sent: a frame of content may be acknowledged in pieces.
+/// One more may come for this many bytes that were sent: a frame of content may be acknowledged in pieces.
 const BYTES_A_WINDOW: u64 = 512;
-/// Of streams that came to nothing by the client's own doing, in a few seconds, where they are more than half of all.
+/// How many streams may come to nothing by the client's own doing within a few seconds, where they are more than half of all.
 pub(super) const WASTED: u32 = 1000;
 
 /// The library ends a connection, with all that runs on it, when it has reset so many streams over the connection's life that broke the protocol: it

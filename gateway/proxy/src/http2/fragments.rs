@@ -100,10 +100,10 @@ struct Block {
     /// The number that is being read, and how far.
     number: usize,
     shift: u32,
-    /// What is left of the string that is being read, which may be coded,
+    /// How many bytes are left of the string that is being read, which may be coded.
     left: usize,
     coded: bool,
-    /// and whose field is `:path`.
+    /// The string is the value of `:path`.
     path: bool,
     name: Name,
     code: Huffman,

@@ -51,9 +51,9 @@ pub(super) struct Direction {
     /// Bytes in large reads, one after the other.
     bulk: usize,
     small_fills: u8,
-    /// The sender's end was seen,
+    /// The sender's end was seen.
     ended: bool,
-    /// and passed on.
+    /// The sender's end was passed on.
     pub(super) done: bool,
 }
 

@@ -37,7 +37,7 @@ const ALPN: HeaderName = HeaderName::from_static("alpn");
 pub(crate) struct Tcp {
     core: Rc<Core>,
     endpoints: Rc<Endpoints>,
-    /// For their directions.
+    /// What the directions of all connections share.
     tools: RefCell<Tools>,
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Key {
     pub(super) local: Option<IpAddr>,
 }
 
-/// See the module.
+/// A flow, as the worker's table has it.
 pub(super) struct Flow {
     /// The listener that led it to its service, as it was then.
     pub(super) listener: Arc<Listener>,
@@ -87,7 +87,7 @@ impl Flow {
         }
     }
 
-    /// It has to go for another one.
+    /// The flow has to go for another one.
     pub(super) fn evicted(mut self) {
         count(&self.service.stats.udp.evicted);
         if let Some(entry) = &mut self.entry {
@@ -153,7 +153,7 @@ pub(super) struct Upstream {
     bytes_out: Cell<u64>,
     /// When the client last sent something that has not been answered.
     pub(super) asked: Cell<Option<Instant>>,
-    /// It has answered.
+    /// Whether the endpoint has answered.
     pub(super) answered: Cell<bool>,
     /// The endpoint is unreachable: the next datagram goes elsewhere.
     pub(super) refused: Cell<bool>,

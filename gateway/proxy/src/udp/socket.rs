@@ -41,7 +41,7 @@ pub(super) fn connect(endpoint: SocketAddr) -> io::Result<Watched<StdUdpSocket>>
 pub(super) struct Datagram {
     slot: usize,
     pub(super) len: usize,
-    /// Who sent it; only from a listener.
+    /// Who sent the datagrams; only from a listener.
     pub(super) from: Option<SocketAddr>,
     /// Which of the listener's addresses it was sent to, if it has several.
     pub(super) to: Option<IpAddr>,

@@ -22,7 +22,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// What of a rule says which requests it takes, and not what becomes of them.
 const CONDITIONS: [&str; 5] = ["matches", "hostnames", "source", "createdAt", "name"];
 
-/// See the module.
+/// What one configuration decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Decided {
     /// The route and the rule, if one decides.

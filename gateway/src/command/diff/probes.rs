@@ -9,7 +9,7 @@ use sluicegate_model::snapshot::{Front, Listener, Target, TlsMode};
 
 use super::sample;
 
-/// Of one listener.
+/// So many requests are tried at one listener.
 pub(super) const MOST: usize = 50_000;
 
 /// A request, or a connection.

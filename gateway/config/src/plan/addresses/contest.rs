@@ -26,7 +26,7 @@ pub(super) struct Contest<'c> {
 pub(super) struct Lost {
     /// `HostnameConflict` or `ProtocolConflict`.
     pub(super) reason: &'static str,
-    /// For people.
+    /// Why the address was lost, for people.
     pub(super) message: String,
 }
 

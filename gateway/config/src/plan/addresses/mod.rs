@@ -53,7 +53,7 @@ pub struct Conflict {
     pub path: String,
     /// `HostnameConflict` or `ProtocolConflict`.
     pub reason: &'static str,
-    /// For people.
+    /// What the conflict is, for people.
     pub message: String,
 }
 

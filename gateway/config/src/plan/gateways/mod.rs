@@ -69,7 +69,7 @@ pub struct GatewayListener {
     pub port: u16,
     /// Its protocol, as it is written.
     pub protocol: String,
-    /// In lower case.
+    /// The host name, in lower case.
     pub hostname: Option<String>,
     /// Which routes it takes.
     pub(super) allowed: Allowed,

@@ -46,7 +46,7 @@ impl RouteKind {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Http, Self::Grpc, Self::Tls, Self::Tcp, Self::Udp];
 
-    /// As `kind` says it.
+    /// The kind, as objects write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "HTTPRoute",
@@ -77,9 +77,9 @@ impl RouteKind {
 /// Why something is not as it is asked for: a condition's reason and message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// A word that the Gateway API has for it.
+    /// The reason, by a name of the Gateway API.
     pub reason: &'static str,
-    /// For people.
+    /// What is wrong, for people.
     pub message: String,
 }
 
@@ -101,7 +101,7 @@ pub struct PlannedRoute {
     pub kind: RouteKind,
     /// The Gateways and ListenerSets that it names, and what else.
     pub parents: Vec<ParentRef>,
-    /// In lower case.
+    /// The host names that the route takes, in lower case.
     pub hostnames: Vec<String>,
     /// As the plugin `rules` takes them, without host names.
     pub rules: Vec<Value>,
@@ -113,9 +113,9 @@ pub struct PlannedRoute {
     pub references: Verdict,
     /// What of its rules is not served as it is written, and why.
     pub invalid: Vec<String>,
-    /// Of how many rules that is said.
+    /// The number of rules that are not served as they are written.
     pub invalid_rules: usize,
-    /// How many rules it has.
+    /// The number of the route's rules.
     pub count: usize,
 }
 

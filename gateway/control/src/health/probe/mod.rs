@@ -24,7 +24,7 @@ const MOST_HEADERS: u32 = 16 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) kind: Probed,
-    /// For the operator.
+    /// What went wrong, for the operator.
     pub(super) why: String,
 }
 

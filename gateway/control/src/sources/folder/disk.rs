@@ -34,7 +34,7 @@ pub(super) struct Disk {
     now: Arc<Mutex<Option<(PathBuf, Instant)>>>,
     /// Nobody waits for the thread any more.
     abandoned: Arc<AtomicBool>,
-    /// How many there were.
+    /// How many questions there were.
     asked: Arc<AtomicU64>,
 }
 

@@ -12,9 +12,9 @@ use crate::sources::What;
 
 /// What a pass found of a file.
 pub(super) enum Found {
-    /// It is what it was.
+    /// The file is what it was.
     Same,
-    /// It was read.
+    /// The file was read.
     Read(Known, Arc<str>),
     /// It waits, and is looked at again by this name after this.
     Waits(PathBuf, Duration),

@@ -21,7 +21,7 @@ const TELL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) at: At,
-    /// Of the text that counts.
+    /// The digest of the text that counts.
     pub(super) digest: Digest,
     /// See [`RACY`].
     pub(super) racy: bool,
@@ -56,9 +56,9 @@ pub(super) struct Activity {
 /// What to do with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is what it was.
+    /// The file is what it was.
     Same,
-    /// It is to be read.
+    /// The file is to be read.
     Read,
     /// It waits, and is looked at again after this.
     Wait(Duration),

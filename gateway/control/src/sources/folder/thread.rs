@@ -13,15 +13,15 @@ use super::pass::{Extent, Memory, Outcome};
 use super::watches::Watches;
 use super::{Counts, Feed, Waiting};
 
-/// Writers and programs that lay down many files do so in several steps: changes are taken in when none came for this long…
+/// Writers, and programs that write many files, do so in several steps: changes are taken in when none came for this long.
 const QUIET: Duration = Duration::from_millis(15);
-/// …or when the first is this old.
+/// Changes are taken in when the first of them is this old, whatever comes after it.
 const PATIENCE: Duration = Duration::from_millis(120);
-/// The watcher may miss something: everything is looked at so often in any case…
+/// The watcher may miss something, so everything is looked at this often in any case.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// …and where something cannot be watched or read, so often…
+/// How often everything is looked at where something cannot be watched or read.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// …but this takes no more than this share of the time.
+/// To look at everything takes one part in so many of the time at most.
 const SHARE: u32 = 50;
 /// After a read has failed, twice as long each time, up to [`LOOK_EVERY`].
 const FIRST_RETRY: Duration = Duration::from_millis(100);

@@ -24,9 +24,9 @@ pub(crate) enum Copied {
 
 /// A request's content on its way to an endpoint.
 pub(crate) enum RequestBody<'c> {
-    /// As the client sends it.
+    /// The content as the client sends it.
     Client(AnyContent<'c>),
-    /// That, with copies going to mirrors.
+    /// The client's content, with copies going to mirrors.
     Teed(Box<(RequestBody<'c>, Vec<Sender<Copied>>)>),
     /// One that may not be too long.
     Limited(Box<Limited<'c>>),
@@ -159,14 +159,14 @@ impl RequestBody<'_> {
         }
     }
 
-    /// From the beginning again.
+    /// Begins from the beginning again.
     pub(in crate::http) fn rewind(&mut self) {
         if let Self::Kept(kept) = self {
             kept.rewind();
         }
     }
 
-    /// It will not be sent again.
+    /// Keeps no more of it, as it will not be sent again.
     pub(in crate::http) fn release(self) -> Self {
         if let Self::Kept(kept) = self { kept.release() } else { self }
     }

@@ -21,9 +21,9 @@ use crate::http::rules::trailers::Trailers;
 use crate::http2::PREFACE;
 use crate::stream::Stream;
 
-/// Read at a time: a head,
+/// How much of a head is read at a time.
 const HEAD: usize = 4 << 10;
-/// content.
+/// How much content is read at a time.
 const CONTENT: usize = 64 << 10;
 /// A client that sends more of the next request while this one is served has to wait.
 const AHEAD: usize = 16 << 10;
@@ -74,7 +74,7 @@ impl Client {
 pub(in crate::http) enum NoRequest {
     /// The connection has ended, or is to end before another.
     Ended,
-    /// It did not come in time.
+    /// The request did not come in time.
     Late,
     /// The client speaks HTTP/2, as it knows that we do (RFC 9113 §3.3).
     Http2,

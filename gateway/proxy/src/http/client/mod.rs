@@ -26,10 +26,10 @@ pub(in crate::http) trait Content {
     /// Whether there is no more of it.
     fn is_end(&self) -> bool;
 
-    /// How long all of it is.
+    /// How long all of the content is.
     fn framing(&self) -> Framing;
 
-    /// How many bytes of it were taken.
+    /// How many bytes of the content were taken.
     fn taken(&self) -> u64;
 
     /// Whether trailers may follow it.
@@ -70,7 +70,7 @@ pub(in crate::http) struct Broke;
 pub(crate) enum AnyContent<'c> {
     /// HTTP/1.1's, which its connection lends.
     Http1(&'c mut Reader),
-    /// That of a stream of HTTP/2.
+    /// The content of a stream of HTTP/2.
     Http2(Box<Received>),
 }
 

@@ -13,11 +13,11 @@ use sluicegate_model::stats::ClientStats;
 /// Why a connection's time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Late {
-    /// Between exchanges.
+    /// The connection is between two exchanges.
     Idle,
-    /// A request's head does not come to its end,
+    /// A request's head does not come to its end.
     Head,
-    /// or its content.
+    /// A request's content does not come to its end.
     Request,
     /// Nothing moves.
     Stalled,
@@ -56,9 +56,9 @@ enum Phase {
     Idle,
     /// Some of its head has.
     Head,
-    /// An exchange, of which content is still to come from the client,
+    /// An exchange, of which content is still to come from the client.
     Receiving,
-    /// or all has come.
+    /// An exchange, of which all content has come from the client.
     Received,
     /// Streams, each with a signal of its own; or another protocol, with the seconds that it may be silent.
     Carrying(u64),
@@ -112,9 +112,9 @@ pub(crate) struct Signal {
     waited: Cell<u64>,
     /// Since when in this exchange the client has closed its sending side.
     half_closed: Cell<Option<u64>>,
-    /// Its time is up,
+    /// The time of what the connection does is up.
     pub(in crate::http) late: Cell<Option<Late>>,
-    /// and so is the time for an answer to that.
+    /// The time for an answer to that is up, too.
     pub(in crate::http) over: Cell<bool>,
     clock: Rc<Cell<u64>>,
     waker: RefCell<Option<Waker>>,
@@ -169,7 +169,7 @@ impl Signal {
         self.ending.get()
     }
 
-    /// It is to close at once.
+    /// Whether the connection is to close at once.
     pub(crate) fn is_over(&self) -> bool {
         self.over.get()
     }
@@ -241,7 +241,7 @@ impl Signal {
         self.awaited.set(true);
     }
 
-    /// Who is to be told.
+    /// Sets who is to be woken.
     pub(crate) fn wake_with(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|k| k.will_wake(waker)) {

@@ -90,7 +90,7 @@ impl<'v> Routed<'v> {
         self.endpoint.set(Some(endpoint));
     }
 
-    /// How many there were.
+    /// How many tries there were.
     pub(in crate::http) fn tries(&self) -> u32 {
         self.tries.get()
     }
@@ -114,7 +114,7 @@ impl<'v> Routed<'v> {
         session.told(self.session, used, peer.scheme() == "https")
     }
 
-    /// Where tries begin.
+    /// The state of an exchange before its first try.
     pub(in crate::http) fn first_try(&self) -> Tries<'v> {
         Tries::new(self.service, self.matched.as_ref().and_then(|m| m.rule.retry.as_deref()))
     }

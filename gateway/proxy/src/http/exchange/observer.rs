@@ -15,7 +15,7 @@ use crate::core::Core;
 /// One exchange, as it is told step by step.
 pub(in crate::http) struct Observer<'s> {
     core: &'s Core,
-    /// Of the access log, if there is one.
+    /// The exchange's line in the access log, if there is a log.
     entry: Option<Box<Entry>>,
 }
 
@@ -43,7 +43,7 @@ impl<'s> Observer<'s> {
         }
     }
 
-    /// It goes to a service.
+    /// The exchange goes to a service.
     pub(in crate::http) fn routed(&mut self, routed: &Routed<'_>) {
         if let Some(entry) = &mut self.entry {
             entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
@@ -58,7 +58,7 @@ impl<'s> Observer<'s> {
         }
     }
 
-    /// It took longer than it may.
+    /// The exchange took longer than it may.
     pub(in crate::http) fn timed_out(&self, routed: &Routed<'_>) {
         count(&routed.service.stats.refused.timeout);
     }

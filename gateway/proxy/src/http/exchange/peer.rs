@@ -13,7 +13,7 @@ use crate::http::rules::forwarding::Forwarding;
 use crate::http::upstream::Upstreams;
 use crate::origin::{Origin, Secured};
 
-/// In seconds since 1970.
+/// The time, in seconds since 1970.
 pub(in crate::http) fn clock() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -25,9 +25,9 @@ pub(in crate::http) struct Peer {
     pub(in crate::http) address: SocketAddr,
     /// The address of who connected as a field value, written once for the connection.
     pub(in crate::http) value: HeaderValue,
-    /// The address it connected to,
+    /// The address that the client connected to.
     pub(in crate::http) listener: SocketAddr,
-    /// and its port, likewise.
+    /// The port of that address as a field value, written once for the connection.
     pub(in crate::http) port: HeaderValue,
     /// The scheme that a trusted proxy names.
     pub(in crate::http) claimed_scheme: Option<&'static str>,

@@ -62,18 +62,18 @@ pub struct Arrived {
 pub enum Outcome<'a> {
     /// The gateway answers itself.
     Answer {
-        /// With this status.
+        /// The status.
         status: StatusCode,
         /// Why.
         why: Why,
-        /// Where the client is sent.
+        /// Where the client is sent by a redirect.
         location: Option<String>,
     },
-    /// It goes to this service.
+    /// The request goes to a service.
     Forward {
-        /// Which.
+        /// The service port.
         service: &'a ServicePort,
-        /// Which of its pools.
+        /// Which of the service port's pools.
         side: Side,
     },
 }

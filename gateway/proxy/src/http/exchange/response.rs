@@ -47,7 +47,7 @@ impl Account {
 /// theirs with the head.
 pub(crate) struct Watch {
     pub(crate) settings: Arc<BackendSettings>,
-    /// Until the head.
+    /// The time until the response's head had come.
     pub(crate) latency: Duration,
 }
 
@@ -68,16 +68,16 @@ impl Watch {
 pub(crate) struct Returns {
     pub(crate) address: SocketAddr,
     pub(crate) link: Link,
-    /// Where it is kept.
+    /// Where the connection is kept afterwards.
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) account: Account,
-    /// None: everything is told.
+    /// What is still to be told of the exchange; none: nothing.
     pub(crate) watch: Option<Watch>,
     /// When all of the response must have come.
     pub(crate) deadline: Option<Deadline>,
-    /// The endpoint counts as busy until here,
+    /// The endpoint counts as busy until this is dropped.
     pub(crate) busy: Busy,
-    /// and the exchange as under way, where a breaker counts it.
+    /// The exchange counts as under way until this is dropped, where a breaker counts it.
     pub(crate) _place: Option<Slot>,
 }
 

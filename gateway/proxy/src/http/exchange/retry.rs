@@ -25,7 +25,7 @@ const SAME_ENDPOINT_PAUSE: Duration = Duration::from_millis(25);
 pub(in crate::http) enum Outcome<'h> {
     /// No connection.
     NoConnection,
-    /// It broke before the response's head.
+    /// The try broke before the response's head had come.
     Broke {
         /// Nothing of the request had left.
         unsent: bool,

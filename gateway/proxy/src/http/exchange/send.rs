@@ -35,7 +35,7 @@ use crate::http::upstream::{self, Broken, Link};
 /// Parts of a response that is not wanted which are read for the sake of its connection, if they are there already.
 const UNWANTED_PARTS: usize = 4;
 
-/// Who sends what where.
+/// Sends one request to the endpoints of one service port, try by try.
 struct Sender<'e> {
     routed: &'e Routed<'e>,
     hash: Option<u64>,

@@ -11,7 +11,7 @@ use super::headers::{self, Asked};
 use super::identify::X_REQUEST_ID;
 use super::trailers::Trailers;
 
-/// See the module. `B`: the request's content.
+/// A request whose forwarding header fields may still be missing. `B`: the request's content.
 pub(in crate::http) struct Deferred<'r, 'p, B> {
     request: &'r mut Request<B>,
     forwarding: Option<Forwarding<'p>>,

@@ -17,7 +17,7 @@ const UPGRADE: u8 = 1 << 5;
 pub(crate) struct Asked {
     /// To become another protocol: the Upgrade that Connection nominates.
     pub(crate) upgrade: Option<HeaderValue>,
-    /// To be sent trailers.
+    /// The sender takes trailers.
     pub(crate) trailers: bool,
 }
 

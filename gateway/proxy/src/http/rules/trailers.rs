@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sluicegate_model::fields;
 
-/// See the module. By default none goes on.
+/// Which trailer fields go on. By default none does.
 #[derive(Debug, Default)]
 pub(crate) struct Trailers {
     pass: Pass,
@@ -16,7 +16,7 @@ pub(crate) struct Trailers {
     settled: Vec<HeaderName>,
 }
 
-/// Which fields go on.
+/// Which trailer fields go on.
 #[derive(Debug, Default)]
 pub(in crate::http) enum Pass {
     #[default]

@@ -24,16 +24,16 @@ use crate::http::exchange::Peer;
 use crate::http2::{self, FAULTS, Guarded, MAX_HEADER_LIST, Meter, REMEMBERED, SEND_BUFFER};
 use crate::stream::Stream;
 
-/// To write the last GOAWAY.
+/// How long the last GOAWAY may take to be written.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What a connection's driver is woken for.
 #[expect(clippy::large_enum_variant, reason = "it is looked at once, where it is made")]
 enum Next {
     Stream(Request<RecvStream>, SendResponse<Bytes>),
-    /// It is to close, after what runs.
+    /// The connection is to close, after the exchanges that run.
     Close,
-    /// It is to close now, and why.
+    /// The connection is to close now, for this reason.
     End(Code),
     Ended,
 }

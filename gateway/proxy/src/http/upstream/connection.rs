@@ -18,9 +18,9 @@ use crate::http::rules::forwarding::Forwarding;
 use crate::http::rules::upgrade::Upgrade;
 use crate::stream::Stream;
 
-/// Read at a time: a head, with all of the content that most responses have, which saves a read and a write;
+/// How much is read at a time of a head, with all of the content that most responses have, which saves a read and a write.
 const HEAD: usize = 16 << 10;
-/// content.
+/// How much content is read at a time.
 const CONTENT: usize = 64 << 10;
 
 pub(crate) struct Connection {
@@ -46,7 +46,7 @@ pub(crate) struct Connection {
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
-    /// It broke on the client's side.
+    /// The exchange broke on the client's side.
     #[error(transparent)]
     Client(BodyError),
     #[error("the endpoint closed the connection")]

@@ -16,7 +16,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Of a connection that is being opened.
+    /// The terms of a connection that is being opened.
     pub(crate) fn new(service: &ServicePort) -> Self {
         let settings = &service.settings;
         Self {
