@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     new: PathBuf,
     #[command(flatten)]
     network: flags::Network,
-    /// Where a gateway keeps its allocations, which are read
+    /// The state folder of a gateway, whose allocations are read
     #[arg(long)]
     state_dir: Option<PathBuf>,
     /// How differences are printed

@@ -36,13 +36,13 @@ pub(super) struct Arguments {
     /// Files or folders with Kubernetes objects, then the method and the URL
     #[arg(required = true, num_args = 1.., value_name = "PATH... METHOD URL")]
     words: Vec<String>,
-    /// The port the request arrives at
+    /// The port that the request arrives at
     #[arg(long)]
     port: u16,
     /// What arrives is a UDP flow: of the request, only the client's address counts
     #[arg(long)]
     udp: bool,
-    /// The local address it arrives at [default: the URL's host if it is one, else any with this port]
+    /// The local address that the request arrives at [default: the URL's host if it is an address, else any with this port]
     #[arg(long)]
     address: Option<IpAddr>,
     /// A header field, as in "X-Name: value"
@@ -55,7 +55,7 @@ pub(super) struct Arguments {
     network: flags::Network,
     #[arg(long, help = format!("Address of the admin API of a running gateway, which is asked for its node ports and addresses [default: {}]", flags::default_admin_address()))]
     admin_address: Option<SocketAddr>,
-    /// Where a gateway keeps its allocations, which are read instead
+    /// The state folder of a gateway, whose allocations are read instead
     #[arg(long)]
     state_dir: Option<PathBuf>,
 }

@@ -48,8 +48,10 @@ const FLAGS: [(&str, &str); 19] = [
 fn help(flag: &str) -> String {
     static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings::all);
     let field = FLAGS.iter().find(|(known, _)| *known == flag).map(|(_, field)| *field);
-    let setting = SETTINGS.iter().find(|setting| Some(setting.field.as_str()) == field);
-    setting.map(|setting| format!("{} [default: {}]", setting.meaning, setting.default).replace('`', "")).unwrap_or_default()
+    let Some(setting) = SETTINGS.iter().find(|setting| Some(setting.field.as_str()) == field) else { return String::new() };
+    // Such a flag takes a number, and not a time span.
+    let default = if flag.ends_with("-seconds") { setting.default.trim_end_matches('s') } else { &setting.default };
+    format!("{} [default: {default}]", setting.meaning).replace('`', "")
 }
 
 /// Flags of the process.
@@ -296,6 +298,7 @@ mod tests {
         assert_eq!(told("serviceClusterIPRange").parse(), Ok(ClusterIpRanges(settled.ranges.cluster_ips)));
         assert_eq!(duration::parse(told("gracePeriod")), Some(settled.grace));
         assert_eq!(duration::parse(told("shutdown.delay")), Some(settled.shutdown_delay));
+        assert!(help("grace-seconds").ends_with("[default: 30]"), "the flag takes seconds");
         assert_eq!((told("logFormat").parse(), told("logLevel")), (Ok(settled.log_format), settled.log_level.as_str()));
         assert_eq!((told("accessLog.format").parse(), settled.access_log), (Ok(AccessLogFormat::Off), None));
         assert_eq!(told("overload.refusePercent").parse(), Ok(settled.overload.refuse_percent));

@@ -68,7 +68,7 @@ pub(super) struct Arguments {
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     output: Form,
-    /// Go on, and show what changes: rows or objects that are others than a second ago
+    /// Go on, and show each second which rows or objects have changed
     #[arg(short, long)]
     watch: bool,
 }

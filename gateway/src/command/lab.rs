@@ -25,19 +25,19 @@ pub(super) struct Test {
     /// The plugin's configuration: JSON, or @FILE with YAML or JSON
     #[arg(long, value_name = "JSON|@FILE")]
     config: Option<String>,
-    /// What is demanded of the shares: nothing; that equal endpoints get equal ones; that all are in proportion to the weights
+    /// What is demanded of the endpoints' shares: nothing, that equal endpoints get equal ones, or that all are in proportion to the weights
     #[arg(long, value_parser = ["off", "equal", "weights"])]
     fairness: Option<String>,
     /// How far a share may be off, as a part of it [default: 0.25]
     #[arg(long)]
     tolerance: Option<f64>,
-    /// How many pools are generated, or twentieths of the requests for a router
+    /// How many pools are generated for a balancer; a router is asked twenty times as many requests
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pools: u32,
-    /// Picks for what goes wrong once in millions, and the measure of how long leaks are looked for; of a balancer
+    /// How many picks a balancer makes to find what goes wrong once in millions; fewer also make the search for leaks shorter
     #[arg(long, default_value_t = certify::PICKS, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
     picks: u64,
-    /// Only these of a balancer's checks: pools, sizes, weights, updates, statistics, cost, memory, rare
+    /// Only these checks of a balancer: pools, sizes, weights, updates, statistics, cost, memory, rare
     #[arg(long, value_delimiter = ',', value_name = "CHECKS")]
     only: Vec<Group>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub(super) struct Bench {
     /// Configuration of the files, or of one plugin: JSON, or @FILE with YAML or JSON
     #[arg(long, value_name = "[NAME=]JSON|@FILE")]
     config: Vec<String>,
-    /// Endpoints of the pools
+    /// The sizes of the pools, in endpoints
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000, 10_000], value_parser = clap::value_parser!(u32).range(0..=100_000))]
     sizes: Vec<u32>,
     /// A YAML file that says what endpoints are like, in turn: weight, zone, node, labels, annotations
@@ -61,7 +61,7 @@ pub(super) struct Bench {
     /// Leave out the balancers that come with the gateway
     #[arg(long)]
     alone: bool,
-    /// How long each is timed, in milliseconds
+    /// How long each call is timed, in milliseconds
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     time_ms: u32,
     #[command(flatten)]
@@ -70,13 +70,13 @@ pub(super) struct Bench {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Of all that is generated: the same seed, the same
+    /// The seed of all that is generated: the same seed gives the same
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The memory of an instance, in MiB, as `limits` of the Plugin object sets it
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     memory_mib: u32,
-    /// The deadline of a pick or route, in milliseconds, likewise
+    /// The deadline of a pick or route, in milliseconds, as `limits` of the Plugin object sets it
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     deadline_ms: u32,
     /// How to show it

@@ -35,7 +35,7 @@ pub(super) enum Action {
     },
     /// Make a pair of keys to sign plugins with, as minisign's: NAME.key and NAME.pub
     Keygen {
-        /// Where: the two files' name without its ending
+        /// The path and name of both files, without the ending
         name: PathBuf,
         /// Leave the secret key unencrypted
         #[arg(long, conflicts_with = "password_file")]

@@ -16,37 +16,37 @@ pub(super) struct Simulate {
     /// .wasm files, or built-in balancers
     #[arg(required = true)]
     plugins: Vec<String>,
-    /// What happens: steady, one-slow, one-failing, rolling-restart, scale-3-30, zone-loss, cold-caches, or all
+    /// What happens to the service: steady, one-slow, one-failing, rolling-restart, scale-3-30, zone-loss, cold-caches, or all
     #[arg(long, value_delimiter = ',', default_value = "steady")]
     scenario: Vec<String>,
     /// Configuration of the files, or of one plugin: JSON, or @FILE with YAML or JSON
     #[arg(long, value_name = "[NAME=]JSON|@FILE")]
     config: Vec<String>,
-    /// Of all that is drawn: the same seed, the same report
+    /// The seed of all that is drawn: the same seed gives the same report
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Simulated time
+    /// How long the simulation lasts, in seconds of its own time
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// Workers of the gateway, each with its own instance
+    /// How many workers the gateway has, each with its own instance of the plugin
     #[arg(long, default_value_t = 4)]
     workers: usize,
-    /// Endpoints at the beginning; scale-3-30 has its own
+    /// How many endpoints there are at the beginning; scale-3-30 has its own number
     #[arg(long, default_value_t = 10)]
     endpoints: usize,
-    /// What an endpoint takes for a request: constant:TIME, exponential:TIME, or lognormal:TIME,SIGMA; TIME is the mean
+    /// How long an endpoint takes for a request: constant:TIME, exponential:TIME, or lognormal:TIME,SIGMA; TIME is the mean
     #[arg(long, default_value = "lognormal:10ms,0.5")]
     latency: Latency,
-    /// Requests an endpoint works on at once
+    /// How many requests an endpoint works on at once
     #[arg(long, default_value_t = 4)]
     concurrency: usize,
-    /// Requests that wait at an endpoint before more are answered 503
+    /// How many requests wait at an endpoint before more are answered 503
     #[arg(long, default_value_t = 64)]
     queue: usize,
-    /// What is asked for, as a part of what all endpoints can do
+    /// The load, as a part of what all endpoints can do together
     #[arg(long, default_value_t = 0.7)]
     load: f64,
-    /// Different keys, which are hashed
+    /// How many different keys the requests have, which are hashed
     #[arg(long, default_value_t = 10_000)]
     keys: usize,
     /// How unequal keys are: Zipf's exponent

@@ -23,13 +23,13 @@ pub(super) struct Record {
     /// Where the trace is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// For how long
+    /// How long picks are recorded, in seconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
-    /// Of each worker one pick in so many
+    /// One pick of each worker in this many is recorded
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
-    /// Picks a second, at most
+    /// How many picks are recorded a second, at most
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     rate: u64,
     /// The trace's size, at most, in MiB
@@ -51,7 +51,7 @@ pub(super) struct Replay {
     /// Exit 1 if any decision differs
     #[arg(long)]
     same: bool,
-    /// Differences that are shown
+    /// How many differences are shown
     #[arg(long, default_value_t = 10)]
     show: usize,
     /// How to show it
