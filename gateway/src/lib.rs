@@ -34,7 +34,8 @@ use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
-use sluicegate_model::tls::tickets::{TicketSecrets, seconds};
+use sluicegate_model::tls::tickets::TicketSecrets;
+use sluicegate_model::unix::seconds;
 use sluicegate_proxy::{AccessLog, AnySocket, Config, Overload, Proxy, Release};
 
 use tokio::sync::Mutex;

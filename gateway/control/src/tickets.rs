@@ -10,7 +10,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use sluicegate_model::tls::tickets::{TicketSecret, TicketSecrets, seconds};
+use sluicegate_model::tls::tickets::{TicketSecret, TicketSecrets};
+use sluicegate_model::unix::seconds;
 
 use crate::state_file::StateFile;
 

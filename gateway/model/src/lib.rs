@@ -43,4 +43,5 @@ pub mod status;
 pub mod tls;
 pub mod trace;
 pub mod unique;
+pub mod unix;
 pub mod writer;

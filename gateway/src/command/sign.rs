@@ -60,7 +60,7 @@ pub(super) fn sign(key: &Path, file: &Path, comment: Option<&str>, password: &Pa
     let bytes = read(file)?;
     let key = secret_key(key, password)?;
     let name = file.file_name().map_or_else(|| "plugin".into(), |name| name.to_string_lossy());
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = sluicegate_model::unix::seconds();
     // As minisign writes it, unless something else is said.
     let trusted = comment.map_or_else(|| format!("timestamp:{seconds}\tfile:{name}\thashed"), str::to_owned);
     let made = minisign::sign(None, &key, Cursor::new(&bytes), Some(&trusted), Some("signature of a Sluicegate plugin"));

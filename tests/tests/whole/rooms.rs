@@ -70,6 +70,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "slots",
             "sorted",
             "unique",
+            "unix",
         ],
     ),
     ("gateway/decide", &["way", "target", "host", "redirect", "cors", "method", "ladder", "answer", "grpc"]),

@@ -19,10 +19,10 @@ use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
-use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
 use super::server::ServerSettings;
+use crate::unix::seconds;
 
 /// A secret makes tickets for so long, in seconds.
 const MAKES: u64 = 6 * 60 * 60;
@@ -135,11 +135,6 @@ impl TicketSecrets {
     pub fn tickets(self: &Arc<Self>, address: SocketAddr, hostname: Option<&str>, settings: &ServerSettings) -> Arc<dyn ProducesTickets> {
         Arc::new(HostTickets { secrets: self.clone(), context: context(address, hostname, settings) })
     }
-}
-
-/// In seconds since 1970, for [`TicketSecrets::rotate`].
-pub fn seconds() -> u64 {
-    UnixTime::now().as_secs()
 }
 
 /// A digest of what tickets prove. It is the same in another process, so nothing of it may depend on this one.

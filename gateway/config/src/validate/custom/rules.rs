@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cel::{Context, ExecutionError};
 use serde_json::Value;
+use sluicegate_model::duration;
 
 use crate::structural::child;
 use crate::structural::rule::ENVIRONMENT;
@@ -42,7 +43,8 @@ fn evaluate(schema: &Schema, path: &str, value: &Value, fields: &mut Fields<'_>)
     // Names that CEL does not have.
     let _ = context.add_function("isIP", |text: Arc<String>| text.parse::<IpAddr>().is_ok());
     let _ = context.add_function("duration", |text: Arc<String>| {
-        milliseconds(&text).ok_or_else(|| ExecutionError::function_error("duration", "no duration"))
+        let milliseconds = duration::parse(&text).and_then(|duration| i64::try_from(duration.as_millis()).ok());
+        milliseconds.ok_or_else(|| ExecutionError::function_error("duration", "no duration"))
     });
     context.add_variable_from_value("self", to_cel(value));
     // Of objects and lists the value is not shown.
@@ -98,26 +100,4 @@ fn escaped(name: &str) -> String {
         "true",
     ];
     if WORDS.contains(&name) || matches!(name, "return" | "var" | "void" | "while") { format!("__{name}__") } else { name.to_owned() }
-}
-
-/// A duration of the Gateway API (GEP-2257): numbers with `h`, `m`, `s` or `ms`.
-fn milliseconds(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut sum = 0_i64;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = rest.split_at(digits);
-        let end = unit.bytes().take_while(|b| !b.is_ascii_digit()).count();
-        let (unit, after) = unit.split_at(end);
-        let each = match unit {
-            "h" => 3_600_000,
-            "m" => 60_000,
-            "s" => 1000,
-            "ms" => 1,
-            _ => return None,
-        };
-        sum = sum.checked_add(number.parse::<i64>().ok()?.checked_mul(each)?)?;
-        rest = after;
-    }
-    Some(sum)
 }

@@ -31,6 +31,7 @@ use sluicegate_decide::{cors, host, method, redirect};
 use sluicegate_model::route::Actions;
 use sluicegate_model::session::Token;
 use sluicegate_model::snapshot::{Listener, ServicePort, Side, Target};
+use sluicegate_model::unix::seconds;
 
 pub(in crate::http) use peer::Peer;
 pub use preview::{Arrived, Asked, Outcome, Preview, preview};
@@ -110,7 +111,7 @@ impl<'v> Routed<'v> {
     /// What the client is told of its session with whoever answered, where the rule keeps sessions.
     fn told_of_session(&self, peer: &Peer) -> Option<(HeaderName, HeaderValue)> {
         let session = self.matched.as_ref()?.rule.session.as_ref()?;
-        let used = Token::new(&self.service.id, self.endpoint.get()?, peer::clock());
+        let used = Token::new(&self.service.id, self.endpoint.get()?, seconds());
         session.told(self.session, used, peer.scheme() == "https")
     }
 

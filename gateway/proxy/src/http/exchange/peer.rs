@@ -2,21 +2,16 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 use sluicegate_decide::way;
 use sluicegate_model::snapshot::ServicePort;
+use sluicegate_model::unix::seconds;
 
 use super::Exchanges;
 use crate::http::rules::forwarding::Forwarding;
 use crate::http::upstream::Upstreams;
 use crate::origin::{Origin, Secured};
-
-/// The time, in seconds since 1970.
-pub(in crate::http) fn clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// The client, and what is said of it in every request.
 #[derive(Clone)]
@@ -52,7 +47,7 @@ impl Peer {
     /// As it bears on the way of its requests.
     pub(in crate::http) fn asks(&self) -> way::Client<'_> {
         let server_name = self.tls.as_ref().map(|tls| tls.server_name.as_deref().unwrap_or(""));
-        way::Client { address: self.address.ip(), scheme: self.scheme(), server_name, clock }
+        way::Client { address: self.address.ip(), scheme: self.scheme(), server_name, clock: seconds }
     }
 
     /// What the next hop is told of it. `loops`: as there.
