@@ -7,7 +7,8 @@ use schemars::transform::AddNullable;
 use serde_json::{Map, Value, json};
 
 use crate::object::ours::{
-    BackendSpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, HttpRouteFilterSpec, PluginSpec, SluicegateConfiguration,
+    BackendSpec, BackendTrafficPolicySpec, ClientTrafficPolicySpec, GatewayParametersSpec, HttpRouteFilterSpec, PluginSpec,
+    SluicegateConfiguration,
 };
 
 /// All of them, in the order of their names.
@@ -16,6 +17,7 @@ pub fn all() -> Vec<Value> {
         crd::<BackendSpec>("Backend", "backends", "be", "What routes may lead to besides Services."),
         crd::<BackendTrafficPolicySpec>("BackendTrafficPolicy", "backendtrafficpolicies", "btp", "How traffic to Services is balanced."),
         crd::<ClientTrafficPolicySpec>("ClientTrafficPolicy", "clienttrafficpolicies", "ctp", "How clients' traffic is taken."),
+        crd::<GatewayParametersSpec>("GatewayParameters", "gatewayparameters", "gwp", "Defaults of Gateways, by parametersRef."),
         crd::<HttpRouteFilterSpec>("HTTPRouteFilter", "httproutefilters", "hrf", "What HTTPRoute has no filter for."),
         crd::<PluginSpec>("Plugin", "plugins", "", "A plugin's code and limits."),
     ]
@@ -50,6 +52,7 @@ fn crd<Spec: JsonSchema>(kind: &str, plural: &str, short: &str, description: &st
                 "name": "v1alpha1",
                 "served": true,
                 "storage": true,
+                "subresources": {"status": {}},
                 "schema": {"openAPIV3Schema": {
                     "type": "object",
                     "description": description,
@@ -59,6 +62,7 @@ fn crd<Spec: JsonSchema>(kind: &str, plural: &str, short: &str, description: &st
                         "kind": {"type": "string"},
                         "metadata": {"type": "object"},
                         "spec": structural(schema::<Spec>()),
+                        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
                     },
                 }},
             }],
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(hash["required"], json!(["type"]));
         assert_eq!(hash["properties"]["header"]["required"], json!(["name"]));
         assert_eq!(spec["properties"]["loadBalancer"]["properties"]["config"]["x-kubernetes-preserve-unknown-fields"], true);
-        let plugin = &all()[4]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let plugin = &all()[5]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         assert_eq!(plugin["properties"]["kind"]["enum"], json!(["router", "balancer", "discovery"]));
         assert_eq!(plugin["properties"]["failurePolicy"]["enum"], json!(["Fallback", "Fail"]));
     }

@@ -15,6 +15,7 @@ mod reader;
 mod secret;
 mod skip;
 mod typed;
+mod x_backend_traffic_policy;
 
 use std::sync::Arc;
 
@@ -41,9 +42,10 @@ pub use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 pub use key::{Named, ObjectKey};
 pub use l4_route::L4Route;
 pub use listener_set::ListenerSet;
-pub use ours::{Backend, BackendTrafficPolicy, ClientTrafficPolicy, HttpRouteFilter, Plugin, SluicegateConfiguration};
+pub use ours::{Backend, BackendTrafficPolicy, ClientTrafficPolicy, GatewayParameters, HttpRouteFilter, Plugin, SluicegateConfiguration};
 pub use secret::{Secret, TLS_TYPE};
 pub use skip::{foreign, skipped};
+pub use x_backend_traffic_policy::*;
 
 /// One object.
 #[derive(Debug)]
@@ -82,11 +84,13 @@ pub enum Body {
     TcpRoute(Box<L4Route>),
     UdpRoute(Box<L4Route>),
     ListenerSet(Box<ListenerSet>),
+    XBackendTrafficPolicy(Box<XBackendTrafficPolicy>),
     Plugin(Box<Plugin>),
     BackendTrafficPolicy(Box<BackendTrafficPolicy>),
     ClientTrafficPolicy(Box<ClientTrafficPolicy>),
     Backend(Box<Backend>),
     HttpRouteFilter(Box<HttpRouteFilter>),
+    GatewayParameters(Box<GatewayParameters>),
     SluicegateConfiguration(Box<SluicegateConfiguration>),
 }
 
@@ -111,11 +115,13 @@ impl Body {
             Self::TlsRoute(object) => &object.metadata,
             Self::TcpRoute(object) | Self::UdpRoute(object) => &object.metadata,
             Self::ListenerSet(object) => &object.metadata,
+            Self::XBackendTrafficPolicy(object) => &object.metadata,
             Self::Plugin(object) => &object.metadata,
             Self::BackendTrafficPolicy(object) => &object.metadata,
             Self::ClientTrafficPolicy(object) => &object.metadata,
             Self::Backend(object) => &object.metadata,
             Self::HttpRouteFilter(object) => &object.metadata,
+            Self::GatewayParameters(object) => &object.metadata,
             Self::CheckedSlice(_) | Self::SluicegateConfiguration(_) => return None,
         })
     }

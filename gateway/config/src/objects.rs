@@ -165,6 +165,7 @@ pub fn targets(object: &Object) -> impl Iterator<Item = Target> {
     let named: Vec<(&str, &str)> = match &object.body {
         Body::BackendTrafficPolicy(policy) => policy.spec.target_refs.iter().map(|t| (t.kind.as_str(), t.name.as_str())).collect(),
         Body::ClientTrafficPolicy(policy) => policy.spec.target_refs.iter().map(|t| (t.kind.as_str(), t.name.as_str())).collect(),
+        Body::XBackendTrafficPolicy(policy) => policy.spec.target_refs.iter().map(|t| (t.kind.as_str(), t.name.as_str())).collect(),
         Body::BackendTlsPolicy(policy) => policy.spec.target_refs.iter().map(|t| (t.kind.as_str(), t.name.as_str())).collect(),
         _ => Vec::new(),
     };

@@ -21,6 +21,8 @@ mod services;
 mod settings;
 mod tls;
 mod tls_policies;
+mod traffic;
+mod x_policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -34,8 +36,9 @@ use sluicegate_model::plugin::{Limits, PluginKind};
 use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
 use sluicegate_model::rollout::Rollout;
 use sluicegate_model::route::{ListenerInfo, PortProtocol, ServiceRef};
-use sluicegate_model::settings::{BackendSettings, ClientSettings, Rate};
+use sluicegate_model::settings::{BackendSettings, ClientSettings, Rate, RuleTraffic};
 use sluicegate_model::snapshot::{AppProtocol, At, EndpointTls, Front, HashKey, Target, TlsHost, TlsMode, VirtualHost};
+use sluicegate_model::sorted::Sorted;
 use sluicegate_model::tls::{Certificate, ServerSettings, UpstreamSettings};
 
 use crate::family::ServiceFamilies;
@@ -46,11 +49,15 @@ use crate::object::{Object, ObjectKey};
 pub use crate::objects::{GROUP, ParentRef};
 pub use addresses::{Conflict, Listens, Order};
 pub use allocations::Allocations;
-pub use gateways::{AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedGateway, PlannedListenerSet, is_own};
+pub use gateways::{
+    AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedClass, PlannedGateway, PlannedListenerSet, is_own,
+};
 pub use planner::{Delta, Planned, Planner, compile};
+pub use policies::{PlannedPolicy, PolicyTarget};
 pub use routes::{PlannedRoute, Refusal, RouteKind, Verdict};
 pub use services::has_foreign_class;
 pub use tls_policies::{PlannedTlsPolicy, TlsTarget};
+pub use traffic::Traffic;
 
 /// What the plan depends on besides the objects.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +102,7 @@ pub struct Plan {
     /// The routers of the listeners.
     pub routers: Vec<Arc<PlannedRouter>>,
     /// The GatewayClasses that are this gateway's.
-    pub classes: Vec<Arc<Object>>,
+    pub classes: Vec<Arc<PlannedClass>>,
     /// The Gateways of this gateway's classes.
     pub gateways: Vec<Arc<PlannedGateway>>,
     /// The ListenerSets of these.
@@ -104,6 +111,8 @@ pub struct Plan {
     pub routes: Vec<Arc<PlannedRoute>>,
     /// All BackendTLSPolicies, by namespace and name.
     pub tls_policies: Vec<Arc<PlannedTlsPolicy>>,
+    /// All BackendTrafficPolicies, ClientTrafficPolicies and XBackendTrafficPolicies, by their kinds.
+    pub policies: BTreeMap<String, Sorted<PlannedPolicy>>,
     /// All Backends, which are among the Services as well.
     pub backends: Vec<Arc<PlannedService>>,
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
@@ -244,8 +253,23 @@ pub struct PlannedRouter {
     pub listener: ListenerInfo,
     /// What the endpoints that it leads to are shown.
     pub identity: PlannedIdentity,
-    /// Rate limits of its rules, by their names.
-    pub rates: BTreeMap<String, Vec<Rate>>,
+    /// What counts for its rules besides what the plugin is told, by their names;
+    pub rules: BTreeMap<String, PlannedRule>,
+    /// and for those that are not among them.
+    pub other_rules: PlannedRule,
+    /// Where it may send requests, if it is the router of a rule, whose limits are then those of all its rules together; none: anywhere.
+    pub within: Option<BTreeSet<ServiceRef>>,
+}
+
+/// What counts for a rule of a router besides what the plugin is told.
+#[derive(Clone, Debug, Default)]
+pub struct PlannedRule {
+    /// Its rate limits.
+    pub rates: Vec<Rate>,
+    /// What policies say of its traffic, but for those of the Services that it leads to.
+    pub traffic: Option<Arc<RuleTraffic>>,
+    /// The router that decides what it takes. It stands before this one among the plan's routers.
+    pub router: Option<Arc<PlannedRouter>>,
 }
 
 /// Whether a Gateway has a certificate that is shown to endpoints which speak TLS: its `spec.tls.backend.clientCertificateRef`.

@@ -46,7 +46,7 @@ fn all(object: &Object) -> Vec<Fault> {
         Body::ReferenceGrant(_) => policies::reference_grant(object, &mut faults),
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
         Body::BackendTrafficPolicy(policy) => {
-            policies::targets(object, &policy.spec.target_refs, &["Service"], &mut faults);
+            policies::targets(object, &policy.spec.target_refs, &["Service", "HTTPRoute", "GRPCRoute", "Gateway"], &mut faults);
             balancing::check(object, &policy.spec, &mut faults);
             health::check(object, &policy.spec, &mut faults);
             limits::backend(object, policy, &mut faults);
@@ -64,6 +64,7 @@ fn all(object: &Object) -> Vec<Fault> {
             tls::client(object, policy.spec.tls.as_ref(), &mut faults);
         }
         Body::Backend(backend) => backend_object::backend(object, backend, &mut faults),
+        Body::GatewayParameters(parameters) => backend_object::gateway_parameters(object, parameters, &mut faults),
         Body::HttpRouteFilter(filter) => backend_object::http_route_filter(object, filter, &mut faults),
         Body::SluicegateConfiguration(configuration) => policies::configuration(object, configuration, &mut faults),
         _ => {}
@@ -89,7 +90,8 @@ fn kubernetes(object: &Object) -> Vec<Fault> {
         | Body::TlsRoute(_)
         | Body::TcpRoute(_)
         | Body::UdpRoute(_)
-        | Body::ListenerSet(_) => {
+        | Body::ListenerSet(_)
+        | Body::XBackendTrafficPolicy(_) => {
             custom::check(&object.key.kind, &object.value.tree(), &mut fields);
         }
         _ => {}

@@ -37,7 +37,7 @@ fn message(document: &str) -> Option<String> {
 }
 
 /// What is of the experimental channel and served here all the same.
-const EXPERIMENTAL: [&str; 1] = ["retry (experimental)"];
+const EXPERIMENTAL: [&str; 2] = ["retry (experimental)", "sessionPersistence (experimental)"];
 
 #[test]
 fn objects_of_the_gateway_api_are_judged_as_by_an_api_server() {

@@ -14,8 +14,19 @@ use sluicegate_config::{manifest, object};
 use sluicegate_model::route::Protocol;
 use sluicegate_model::status::ObjectStatus as _;
 
-const KINDS: [&str; 8] =
-    ["gateways", "listenersets", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "backendtlspolicies"];
+const KINDS: [&str; 11] = [
+    "gateways",
+    "listenersets",
+    "httproutes",
+    "grpcroutes",
+    "tlsroutes",
+    "tcproutes",
+    "udproutes",
+    "backendtlspolicies",
+    "backendtrafficpolicies",
+    "clienttrafficpolicies",
+    "xbackendtrafficpolicies",
+];
 
 fn planned(file: &Path, text: &str, settings: &Settings) -> Plan {
     let parsed = manifest::parse(file, text);

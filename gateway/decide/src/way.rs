@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use sluicegate_model::plugin::hash_ip;
-use sluicegate_model::route::{Answer, Choice, Decision, RouteView, Rule};
+use sluicegate_model::route::{Answer, Backend, Choice, Decision, RouteView, Rule};
 use sluicegate_model::session::Token;
 use sluicegate_model::snapshot::{
     EndpointTls, Front, Hosts, Listener, RouterBinding, RouterRung, ServiceIndex, ServicePort, ServiceSide, Side, Snapshot, Target,
@@ -82,6 +82,8 @@ pub type Led<'v> = (&'v ServicePort, Side);
 
 /// What becomes of a request.
 pub struct Followed<'v> {
+    /// The rule that has left the decision to another router, of which `matched` is then a rule.
+    pub handed_by: Option<(&'v RouterRung, Choice)>,
     /// The rule that takes it, if a router decides and one does.
     pub matched: Option<Matched<'v>>,
     /// The session that goes on, which has chosen the rule's backend.
@@ -100,15 +102,20 @@ pub fn follow<'v, B>(
     routers: &mut impl Routers,
 ) -> Followed<'v> {
     let binding = match target {
-        Target::Nothing => return Followed { matched: None, session: None, outcome: Err(Reason::NoRoute.into()) },
-        Target::Service(to) => return Followed { matched: None, session: None, outcome: serve(snapshot, *to) },
+        Target::Nothing => return Followed { handed_by: None, matched: None, session: None, outcome: Err(Reason::NoRoute.into()) },
+        Target::Service(to) => {
+            let outcome = serve(snapshot, *to);
+            let session = outcome.as_ref().ok().and_then(|led| known(led.0, led.1, request.headers(), client));
+            return Followed { handed_by: None, matched: None, session, outcome };
+        }
         Target::Router(binding) => binding,
     };
-    let mut matched = match matched(binding, request, host, client, routers) {
+    let (handed_by, found) = matched(binding, request, host, client, routers);
+    let mut matched = match found {
         Ok(matched) => matched,
-        Err(answered) => return Followed { matched: None, session: None, outcome: Err(answered) },
+        Err(answered) => return Followed { handed_by, matched: None, session: None, outcome: Err(answered) },
     };
-    let session = resume(&mut matched, request.headers(), client, snapshot);
+    let mut session = resume(&mut matched, request.headers(), client, snapshot);
     let outcome = match static_answer(&matched, request, host, client) {
         Some(answer) => Err(answer),
         None => match backend(matched.rung, matched.choice) {
@@ -116,20 +123,41 @@ pub fn follow<'v, B>(
             None => Err(Reason::BadBackend.into()),
         },
     };
-    Followed { matched: Some(matched), session, outcome }
+    if let (None, Ok((service, side))) = (&session, &outcome)
+        && matched.rule.session.is_none()
+    {
+        session = known(service, *side, request.headers(), client);
+    }
+    Followed { handed_by, matched: Some(matched), session, outcome }
 }
 
-/// The session of the client that goes on: its endpoint may still be picked, and its backend, one of the rule's, is chosen whatever its weight is.
+/// The session of the client that goes on: its endpoint may still be picked, and its backend, one of the rule's, is chosen whatever its weight is. What the
+/// rule says of sessions counts before what the Services do.
 fn resume(matched: &mut Matched<'_>, headers: &HeaderMap, client: &Client<'_>, snapshot: &Snapshot) -> Option<Token> {
-    let token = matched.rule.session.as_ref()?.of(headers, (client.clock)())?;
     let services = matched.rung.backends.get(matched.choice.rule)?;
-    let mut backends = matched.rule.backends.iter().zip(services);
-    let backend = backends.position(|(backend, service)| {
-        let service = service.as_ref().ok().filter(|_| token.is_of(&backend.service)).and_then(|index| snapshot.services.get(index));
-        service.is_some_and(|service| service.pool(Side::Internal).find(token.endpoint).is_some())
-    })?;
+    let there = |service: &Result<ServiceIndex, _>| service.as_ref().ok().and_then(|index| snapshot.services.get(index));
+    let mut backends = matched.rule.backends.iter().zip(services).enumerate();
+    let (backend, token) = match &matched.rule.session {
+        // Of one backend alone it is looked at when it has been found.
+        None if services.len() < 2 => return None,
+        None => backends.find_map(|(i, (_, service))| Some((i, known(there(service)?, Side::Internal, headers, client)?)))?,
+        Some(session) => {
+            let token = session.of(headers, (client.clock)())?;
+            let leads = |service: &ServicePort| service.pool(Side::Internal).find(token.endpoint).is_some();
+            let here =
+                |(backend, service): (&Backend, _)| token.is_of(&backend.service) && there(service).is_some_and(|service| leads(service));
+            let (backend, _) = backends.find(|(_, pair)| here(*pair))?;
+            (backend, token)
+        }
+    };
     matched.choice.backend = Some(backend);
     Some(token)
+}
+
+/// The session that a Service itself keeps with a client, if its endpoint may still be picked.
+fn known(service: &ServicePort, side: Side, headers: &HeaderMap, client: &Client<'_>) -> Option<Token> {
+    let token = service.settings.session.as_ref()?.of(headers, (client.clock)())?;
+    (token.is_of(&service.id) && service.pool(side).find(token.endpoint).is_some()).then_some(token)
 }
 
 /// The service port, if its endpoints may be spoken to.
@@ -146,13 +174,14 @@ fn backend(rung: &RouterRung, choice: Choice) -> Option<ServiceIndex> {
     rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok().copied()
 }
 
+/// The rule that takes a request; of a rule that leaves the decision to another router, it and that router's rule.
 fn matched<'v, B>(
     binding: &'v RouterBinding,
     request: &Request<B>,
     host: &str,
     client: &Client<'_>,
     routers: &mut impl Routers,
-) -> Result<Matched<'v>, Box<LocalReply>> {
+) -> (Option<(&'v RouterRung, Choice)>, Result<Matched<'v>, Box<LocalReply>>) {
     let asked = RouteView {
         method: request.method().as_str(),
         host,
@@ -161,7 +190,18 @@ fn matched<'v, B>(
         headers: request.headers(),
         client: client.address,
     };
-    let (rung, decision) = ladder::route(binding, &asked, routers).ok_or(Reason::RouterFailed)?;
+    let first = decided(binding, &asked, routers);
+    match &first {
+        Ok(Matched { rung, choice, .. }) => match rung.next(choice.rule) {
+            Some(next) => (Some((rung, *choice)), decided(next, &asked, routers)),
+            None => (None, first),
+        },
+        Err(_) => (None, first),
+    }
+}
+
+fn decided<'v>(binding: &'v RouterBinding, asked: &RouteView<'_>, routers: &mut impl Routers) -> Result<Matched<'v>, Box<LocalReply>> {
+    let (rung, decision) = ladder::route(binding, asked, routers).ok_or(Reason::RouterFailed)?;
     match decision {
         Decision::Matched(choice) => {
             let rule = rung.table.rules.get(choice.rule).ok_or(Reason::RouterFailed)?;

@@ -9,6 +9,7 @@ mod http2;
 mod rate;
 mod retry;
 mod timeouts;
+mod traffic;
 mod udp;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
+
+use crate::session::Session;
 
 pub use connection::*;
 pub use forwarding::*;
@@ -25,6 +28,7 @@ pub use http2::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeouts::*;
+pub use traffic::*;
 pub use udp::*;
 
 /// How a service port's endpoints are treated: `BackendTrafficPolicy`.
@@ -34,6 +38,10 @@ pub struct BackendSettings {
     pub timeouts: BackendTimeouts,
     /// When an exchange is tried again; none: what [`Retry`] says of it.
     pub retry: Option<Retry>,
+    /// How many of the tries may be further ones; none: as by default of those of an interval, and any number under way.
+    pub budget: Option<Budget>,
+    /// Clients that come back stay with their endpoint, unless the rule that leads here says something of its own.
+    pub session: Option<Session>,
     /// How many connections, exchanges and tries there may be at a time.
     pub breaker: Breaker,
     /// How many requests may come in a time.

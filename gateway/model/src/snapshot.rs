@@ -220,7 +220,9 @@ pub struct RouterBinding {
 impl RouterBinding {
     /// Whether it decides by header fields.
     pub fn reads_fields(&self) -> bool {
-        self.ladder.iter().any(|rung| !rung.table.interests.headers.is_empty())
+        let reads =
+            |rung: &RouterRung| !rung.table.interests.headers.is_empty() || rung.next.iter().flatten().any(|next| next.reads_fields());
+        self.ladder.iter().any(reads)
     }
 
     /// As [`Listener::is_same`].
@@ -232,6 +234,8 @@ impl RouterBinding {
                 && a.mirrors == b.mirrors
                 && a.limiters.len() == b.limiters.len()
                 && a.limiters.iter().zip(&b.limiters).all(|(a, b)| self::same(a.as_ref(), b.as_ref()))
+                && a.next.len() == b.next.len()
+                && a.next.iter().zip(&b.next).all(|(a, b)| self::same(a.as_ref(), b.as_ref()))
         };
         self.transport == other.transport
             && self.ladder.len() == other.ladder.len()
@@ -251,12 +255,19 @@ pub struct RouterRung {
     pub mirrors: Vec<Vec<Option<ServiceIndex>>>,
     /// For each rule of the table its own rate limits, kept over snapshots; empty where none has any.
     pub limiters: Vec<Option<Arc<Limiter>>>,
+    /// For each rule of the table the router that decides what it takes, in the place of its backends; empty where none has one. No rule of such a router has one.
+    pub next: Vec<Option<Arc<RouterBinding>>>,
 }
 
 impl RouterRung {
     /// The rate limits of a rule.
     pub fn limiter(&self, rule: usize) -> Option<&Arc<Limiter>> {
         self.limiters.get(rule)?.as_ref()
+    }
+
+    /// The router that decides what a rule takes.
+    pub fn next(&self, rule: usize) -> Option<&RouterBinding> {
+        self.next.get(rule)?.as_deref()
     }
 }
 

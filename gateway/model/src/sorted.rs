@@ -1,6 +1,7 @@
 //! A persistent list in the order of names: a copy costs by its number of chunks, a change to a copy by the size of one chunk. Of what the admin API shows
 //! there is a new one with each snapshot, and it mostly differs in one entry.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -78,6 +79,12 @@ impl<T> Default for Sorted<T> {
 impl<T> Clone for Sorted<T> {
     fn clone(&self) -> Self {
         Self { chunks: self.chunks.clone() }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Sorted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -38,6 +38,12 @@ enum What {
     UdpRoutes,
     #[value(name = "backendtlspolicies")]
     BackendTlsPolicies,
+    #[value(name = "backendtrafficpolicies")]
+    BackendTrafficPolicies,
+    #[value(name = "clienttrafficpolicies")]
+    ClientTrafficPolicies,
+    #[value(name = "xbackendtrafficpolicies")]
+    XBackendTrafficPolicies,
     Backends,
 }
 
@@ -159,6 +165,9 @@ impl What {
             Self::TcpRoutes => "objects/tcproutes",
             Self::UdpRoutes => "objects/udproutes",
             Self::BackendTlsPolicies => "objects/backendtlspolicies",
+            Self::BackendTrafficPolicies => "objects/backendtrafficpolicies",
+            Self::ClientTrafficPolicies => "objects/clienttrafficpolicies",
+            Self::XBackendTrafficPolicies => "objects/xbackendtrafficpolicies",
             Self::Backends => "objects/backends",
         };
         let url = format!("http://{admin_address}/api/v1/{path}");
@@ -181,7 +190,10 @@ impl What {
             Self::Gateways => objects::gateways(rows, wide),
             Self::ListenerSets => objects::listener_sets(rows, wide),
             Self::HttpRoutes | Self::GrpcRoutes | Self::TlsRoutes | Self::TcpRoutes | Self::UdpRoutes => objects::routes(rows, wide),
-            Self::BackendTlsPolicies => objects::policies(rows, wide),
+            Self::BackendTlsPolicies => objects::policies(rows, true, wide),
+            Self::BackendTrafficPolicies | Self::ClientTrafficPolicies | Self::XBackendTrafficPolicies => {
+                objects::policies(rows, false, wide)
+            }
             Self::Backends => objects::backends(rows, wide),
         }
     }

@@ -76,11 +76,13 @@ pub fn decode_whole(document: Document) -> Decoded {
         (_, "GRPCRoute") => typed.custom(Body::GrpcRoute, &mut faults),
         (_, "TLSRoute") => typed.custom(Body::TlsRoute, &mut faults),
         (_, "TCPRoute") => typed.custom(Body::TcpRoute, &mut faults),
+        (_, "XBackendTrafficPolicy") => typed.custom(Body::XBackendTrafficPolicy, &mut faults),
         (_, "UDPRoute") => typed.custom(Body::UdpRoute, &mut faults),
         ("sluicegate.dev/v1alpha1", "Plugin") => typed.ours(Body::Plugin, &mut faults),
         ("sluicegate.dev/v1alpha1", "BackendTrafficPolicy") => typed.ours(Body::BackendTrafficPolicy, &mut faults),
         ("sluicegate.dev/v1alpha1", "ClientTrafficPolicy") => typed.ours(Body::ClientTrafficPolicy, &mut faults),
         ("sluicegate.dev/v1alpha1", "Backend") => typed.ours(Body::Backend, &mut faults),
+        ("sluicegate.dev/v1alpha1", "GatewayParameters") => typed.ours(Body::GatewayParameters, &mut faults),
         ("sluicegate.dev/v1alpha1", "HTTPRouteFilter") => typed.ours(Body::HttpRouteFilter, &mut faults),
         ("sluicegate.dev/v1alpha1", "SluicegateConfiguration") => typed.ours(Body::SluicegateConfiguration, &mut faults),
         // The one that is left of the kinds that are read.
@@ -208,8 +210,8 @@ impl Typed<'_> {
         let read = typed::read::<T>(self.value);
         let message = |path: &str, what: &Misfit| if path.is_empty() { what.to_string() } else { format!("{path}: {what}") };
         faults.extend(read.wrong.iter().map(|(path, what)| self.error(path, message(path, what))));
-        // The metadata are Kubernetes' own type; the process's configuration need not have any.
-        for path in read.unknown.iter().filter(|path| *path != "metadata") {
+        // The metadata are Kubernetes' own type; the process's configuration need not have any. A status is what a cluster says of an object.
+        for path in read.unknown.iter().filter(|path| !matches!(path.as_str(), "metadata" | "status")) {
             let field = path.rsplit('.').next().unwrap_or(path);
             let close = ours::FIELDS.iter().map(|known| (strsim::jaro_winkler(field, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
             let hint = close.filter(|(score, _)| *score > 0.8).map(|(_, known)| format!("did you mean {known:?}?"));

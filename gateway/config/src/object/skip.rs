@@ -57,10 +57,12 @@ const KINDS: &[(&str, &str)] = &[
     ("gateway.networking.k8s.io/v1", "ListenerSet"),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"),
     ("gateway.networking.k8s.io/v1beta1", "HTTPRoute"),
+    ("gateway.networking.x-k8s.io/v1alpha1", "XBackendTrafficPolicy"),
     ("sluicegate.dev/v1alpha1", "Plugin"),
     ("sluicegate.dev/v1alpha1", "BackendTrafficPolicy"),
     ("sluicegate.dev/v1alpha1", "ClientTrafficPolicy"),
     ("sluicegate.dev/v1alpha1", "Backend"),
+    ("sluicegate.dev/v1alpha1", "GatewayParameters"),
     ("sluicegate.dev/v1alpha1", "HTTPRouteFilter"),
     ("sluicegate.dev/v1alpha1", "SluicegateConfiguration"),
 ];

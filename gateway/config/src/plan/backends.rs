@@ -6,6 +6,7 @@ use serde_json::json;
 use sluicegate_builtins::{DEFAULT_BALANCER, STATIC};
 
 use super::compile::Compiler;
+use super::x_policies::Constraints;
 use super::*;
 use crate::object::ours::{Backend, BackendProtocol, FqdnEndpoint};
 
@@ -49,7 +50,7 @@ impl Compiler<'_> {
             external: TrafficPolicy::Cluster,
             distribution: Distribution::Any,
             affinity: None,
-            settings: self.backend_settings(None, app_protocol),
+            settings: self.backend_settings(None, Constraints::default(), app_protocol),
             tls: backend.spec.verified().map_or(PlannedEndpointTls::Off, |tls| self.our_endpoint_tls(object, &tls)),
         };
         self.part.service = Some(Arc::new(PlannedService {

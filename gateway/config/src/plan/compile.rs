@@ -10,7 +10,6 @@ use sluicegate_builtins::publishes_objects;
 use sluicegate_model::allowed_file::AllowedFiles;
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::rollout::{Canary, Shadow};
-use sluicegate_model::settings::Rate;
 
 use super::effect::Counted;
 use super::references::Refused;
@@ -24,12 +23,13 @@ use crate::objects::{Objects, Target};
 /// What one object comes to.
 #[derive(Default)]
 pub(super) struct Part {
-    pub(super) class: Option<Arc<Object>>,
+    pub(super) class: Option<Arc<PlannedClass>>,
     pub(super) route: Option<Arc<PlannedRoute>>,
     pub(super) gateway: Option<Arc<PlannedGateway>>,
     pub(super) listener_set: Option<Arc<PlannedListenerSet>>,
     pub(super) service: Option<Arc<PlannedService>>,
     pub(super) tls_policy: Option<Arc<PlannedTlsPolicy>>,
+    pub(super) policy: Option<Arc<PlannedPolicy>>,
     pub(super) health_check: Option<Arc<PlannedHealthCheck>>,
     pub(super) plugin: Option<Arc<PlannedPlugin>>,
     pub(super) routers: Vec<Arc<PlannedRouter>>,
@@ -212,16 +212,46 @@ impl<'a> Compiler<'a> {
         PluginUse { plugin: name.to_owned(), config: ConfigText::default(), at: None }
     }
 
-    pub(super) fn router(&mut self, kind: &str, target: &Object, section: &str, listener: ListenerInfo) -> Option<Arc<PlannedRouter>> {
+    /// The router of a policy, if one counts and has one.
+    pub(super) fn router(
+        &mut self,
+        kind: &str,
+        target: &Object,
+        section: &str,
+        listener: ListenerInfo,
+        other_rules: PlannedRule,
+    ) -> Option<Arc<PlannedRouter>> {
         let (object, policy) = self.client_policy(kind, target, section)?;
         let router = policy.spec.router.as_ref()?;
         let plugin = self.plugin(object, "spec.router.plugin", &router.plugin, PluginKind::Router, &router.config)?;
-        Some(self.routed(plugin, listener, BTreeMap::new()))
+        Some(self.routed(plugin, listener, BTreeMap::new(), other_rules))
     }
 
-    /// A listener's router. `rates`: the limits of rules, by their names.
-    pub(super) fn routed(&mut self, plugin: PluginUse, listener: ListenerInfo, rates: BTreeMap<String, Vec<Rate>>) -> Arc<PlannedRouter> {
-        let router = Arc::new(PlannedRouter { plugin, listener, identity: self.identity.clone(), rates });
+    /// A listener's router. `rules`: what counts for its rules, by their names, and `other_rules` for those that are not among them.
+    pub(super) fn routed(
+        &mut self,
+        plugin: PluginUse,
+        listener: ListenerInfo,
+        rules: BTreeMap<String, PlannedRule>,
+        other_rules: PlannedRule,
+    ) -> Arc<PlannedRouter> {
+        self.push(PlannedRouter { plugin, listener, identity: self.identity.clone(), rules, other_rules, within: None })
+    }
+
+    /// The router of a rule, which may lead to these service ports only. `rule` counts for all that it decides.
+    pub(super) fn routed_within(
+        &mut self,
+        plugin: PluginUse,
+        listener: ListenerInfo,
+        rule: PlannedRule,
+        backends: BTreeSet<ServiceRef>,
+    ) -> Arc<PlannedRouter> {
+        let (identity, rules, within) = (self.identity.clone(), BTreeMap::new(), Some(backends));
+        self.push(PlannedRouter { plugin, listener, identity, rules, other_rules: rule, within })
+    }
+
+    fn push(&mut self, router: PlannedRouter) -> Arc<PlannedRouter> {
+        let router = Arc::new(router);
         self.part.routers.push(router.clone());
         router
     }

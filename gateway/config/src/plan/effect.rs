@@ -26,9 +26,13 @@ pub(super) enum Way {
     Http1Endpoints,
     /// By request, with HTTP/2 to endpoints.
     Http2Endpoints,
+    /// By request: it is a route, a rule, or a listener that leads to these.
+    Routes,
+    /// By connection or by flow, and its routes have no settings.
+    Unrouted,
 }
 
-use Way::{EndedTls, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Tcp, Udp};
+use Way::{EndedTls, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Routes, Tcp, Udp, Unrouted};
 
 /// What a policy counts for.
 pub(super) struct Counted {
@@ -57,14 +61,25 @@ const fn limit(path: &'static str, ways: &'static [Way]) -> Field {
 
 const REQUESTS: &[Way] = &[Http1Endpoints, Http2Endpoints];
 const STREAMS: &[Way] = &[Tcp, Http1Endpoints, Http2Endpoints];
+/// What a policy may say of routes, too.
+const ALSO_ROUTES: &[Way] = &[Http1Endpoints, Http2Endpoints, Routes];
+const SERVICES: &[Way] = &[Tcp, Udp, Http1Endpoints, Http2Endpoints];
+const BUT_ROUTES: &[Way] = &[Tcp, Udp, Unrouted, Http1Endpoints, Http2Endpoints];
 
 /// Of `BackendTrafficPolicy`. What is not here counts everywhere.
 const BACKEND: &[Field] = &[
-    field("spec.timeout.tcp", STREAMS),
+    field("spec.loadBalancer", SERVICES),
+    field("spec.discovery", SERVICES),
+    field("spec.timeout.tcp", &[Tcp, Http1Endpoints, Http2Endpoints, Routes]),
     field("spec.timeout.udp", &[Udp]),
-    limit("spec.timeout.http", REQUESTS),
-    field("spec.retry", REQUESTS),
-    limit("spec.rateLimit", REQUESTS),
+    limit("spec.timeout.http", ALSO_ROUTES),
+    // Where no requests are served the field before says so.
+    field("spec.timeout.http.connectionIdleTimeout", BUT_ROUTES),
+    limit("spec.timeout.http.maxConnectionDuration", BUT_ROUTES),
+    field("spec.timeout.http.upgradeIdleTimeout", BUT_ROUTES),
+    field("spec.retry", ALSO_ROUTES),
+    limit("spec.retry.budget", BUT_ROUTES),
+    limit("spec.rateLimit", ALSO_ROUTES),
     limit("spec.circuitBreaker.maxConnections", STREAMS),
     limit("spec.circuitBreaker.perEndpoint", STREAMS),
     limit("spec.circuitBreaker.maxPendingRequests", REQUESTS),
@@ -76,12 +91,18 @@ const BACKEND: &[Field] = &[
     field("spec.http2", &[Http2Endpoints]),
     field("spec.httpUpgrade", REQUESTS),
     field("spec.tls", STREAMS),
-    field("spec.healthCheck.passive.consecutiveGatewayErrors", REQUESTS),
+    field("spec.trailers", SERVICES),
+    field("spec.healthCheck", SERVICES),
+    // Of routes the field before says so.
+    field("spec.healthCheck.passive.consecutiveGatewayErrors", &[Http1Endpoints, Http2Endpoints, Routes, Unrouted]),
 ];
 
 const BY_REQUEST: &[Way] = &[Http, Https];
 const BY_CONNECTION: &[Way] = &[Tcp, EndedTls, Passthrough];
 const CONNECTIONS: &[Way] = &[Tcp, EndedTls, Passthrough, Http, Https];
+
+/// Of `XBackendTrafficPolicy`.
+const X_BACKEND: &[Field] = &[limit("spec.retryConstraint", REQUESTS), field("spec.sessionPersistence", REQUESTS)];
 
 /// Of `ClientTrafficPolicy`.
 const CLIENT: &[Field] = &[
@@ -115,6 +136,7 @@ impl Compiler<'_> {
         let fields = match &object.body {
             Body::BackendTrafficPolicy(_) => BACKEND,
             Body::ClientTrafficPolicy(_) => CLIENT,
+            Body::XBackendTrafficPolicy(_) => X_BACKEND,
             _ => return,
         };
         let faults = &mut self.part.policy_faults[1];
@@ -124,7 +146,8 @@ impl Compiler<'_> {
         }
         let hash = tree.pointer("/spec/loadBalancer/hash/type").and_then(Value::as_str);
         if matches!(hash, Some("Header" | "Cookie" | "Path")) {
-            idle(object, "spec.loadBalancer.hash", uses, REQUESTS, false, faults);
+            // Of routes it was said that there is no balancer.
+            idle(object, "spec.loadBalancer.hash", uses, &[Http1Endpoints, Http2Endpoints, Routes, Unrouted], false, faults);
         }
     }
 }

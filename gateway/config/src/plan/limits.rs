@@ -6,12 +6,12 @@ use regex::Regex;
 use sluicegate_model::path::spell;
 use sluicegate_model::settings::{
     BackOff, BackendTimeouts, Breaker, Budget, ClientTimeouts, Comparison, Condition, ConnectionLimit, ConnectionLimits, HeadLimits,
-    MinRate, Rate, Retry, Spread,
+    MinRate, Rate, Retry, Spread, TrafficSettings,
 };
 
 use crate::object::ours::{
     BackendTrafficPolicySpec, Bytes, ClientTrafficPolicySpec, ConnectionLimit as Connections, HeaderSelectorType, PathSelectorType,
-    RateLimit, RateLimitRule, RateLimitUnit, Retry as RetrySpec, RetryBudget, SourceSelectorType, Span, Trigger,
+    RateLimit, RateLimitRule, RateLimitUnit, Retry as RetrySpec, RetryBudget, SourceSelectorType, Span, TcpTimeout, Trigger,
 };
 
 /// The default of `maxPendingRequests`, Envoy's.
@@ -27,10 +27,22 @@ pub(super) fn backend_timeouts(spec: &BackendTrafficPolicySpec) -> BackendTimeou
     BackendTimeouts {
         connect: spec.timeout.tcp.connect_timeout.map_or(defaults.connect, |s| s.0),
         connect_elsewhere: spec.timeout.tcp.connect_timeout.map_or(defaults.connect_elsewhere, |s| s.0),
-        request: given(http.request_timeout, defaults.request),
-        stream: given(http.max_stream_duration, defaults.stream),
+        // That there is none may be said too: a Gateway's policy does not count then.
+        request: http.request_timeout.map_or(defaults.request, |s| Some(s.0)),
+        stream: http.max_stream_duration.map_or(defaults.stream, |s| Some(s.0)),
         idle: given(http.connection_idle_timeout, defaults.idle),
         age: given(http.max_connection_duration, defaults.age),
+    }
+}
+
+/// What a policy says of routes, or of all that comes through a Gateway.
+/// `http`: of an exchange, and the longest that one may last.
+pub(super) fn traffic(tcp: &TcpTimeout, http: (Option<Span>, Option<Span>), retry: Option<&RetrySpec>) -> TrafficSettings {
+    TrafficSettings {
+        connect: tcp.connect_timeout.map(|s| s.0),
+        request: http.0.map(|s| s.0),
+        stream: http.1.map(|s| s.0),
+        retry: retry.map(self::retry),
     }
 }
 
@@ -53,12 +65,11 @@ pub(super) fn retry(spec: &RetrySpec) -> Retry {
         statuses,
         per_try: given(spec.per_retry.timeout, None),
         back_off,
-        budget: spec.budget.as_ref().map(budget),
         buffer: spec.max_buffered_bytes.map_or(Retry::BUFFER, |Bytes(bytes)| bytes),
     }
 }
 
-fn budget(spec: &RetryBudget) -> Budget {
+pub(super) fn budget(spec: &RetryBudget) -> Budget {
     let default = Budget::default();
     let rate = spec
         .min_retry_rate

@@ -85,7 +85,7 @@ fn rank(kind: &str) -> Option<u8> {
         "Service" | "Backend" => Some(1),
         "Gateway" => Some(3),
         "ListenerSet" => Some(4),
-        "BackendTLSPolicy" | "BackendTrafficPolicy" | "ClientTrafficPolicy" => Some(5),
+        "BackendTLSPolicy" | "BackendTrafficPolicy" | "ClientTrafficPolicy" | "XBackendTrafficPolicy" => Some(5),
         _ => RouteKind::named(kind).map(|_| 2),
     }
 }
@@ -172,7 +172,7 @@ impl Planner {
         match object.map(|object| (object, &object.body)) {
             Some((object, Body::Plugin(plugin))) => compiler.plugin_object(object, plugin),
             Some((object, Body::GatewayClass(class))) => {
-                compiler.part.class = (class.spec.controller_name == CONTROLLER).then(|| object.clone());
+                compiler.gateway_class(object, class);
             }
             Some((object, Body::Service(service))) => compiler.service(object, service),
             Some((object, Body::Backend(backend))) => compiler.backend_object(object, backend),
@@ -181,11 +181,9 @@ impl Planner {
             }
             Some((object, Body::Gateway(gateway))) => compiler.gateway(object, gateway),
             Some((object, Body::ListenerSet(set))) => compiler.listener_set(object, set),
-            Some((object, Body::BackendTrafficPolicy(_) | Body::ClientTrafficPolicy(_))) => {
+            Some((object, Body::BackendTrafficPolicy(_) | Body::ClientTrafficPolicy(_) | Body::XBackendTrafficPolicy(_))) => {
                 let uses: Vec<&Counted> = self.counted.get(key).into_iter().flatten().map(|(_, _, counted)| &**counted).collect();
-                compiler.dangling(object);
-                compiler.without_effect(object, &uses);
-                compiler.shadowed(object);
+                compiler.policy(object, &uses);
             }
             Some((object, Body::BackendTlsPolicy(policy))) => compiler.tls_policy(object, policy),
             _ => {}
@@ -247,6 +245,15 @@ impl Planner {
         note(&mut self.gateways, key.clone(), new.gateway.is_some());
         note(&mut self.listener_sets, key.clone(), new.listener_set.is_some());
         note(&mut self.tls_policies, key.clone(), new.tls_policy.is_some());
+        match &new.policy {
+            Some(policy) => self.plan.policies.entry(key.kind.clone()).or_default().insert(policy.clone()),
+            None if old.policy.is_some() => {
+                if let Some(policies) = self.plan.policies.get_mut(&key.kind) {
+                    policies.remove((&key.namespace, &key.name));
+                }
+            }
+            None => {}
+        }
         note(&mut self.backends, key.clone(), key.kind == "Backend" && new.service.is_some());
         // Of one object both have the same name.
         if let Some(named) = new.service.as_ref().or(old.service.as_ref()) {
@@ -288,7 +295,7 @@ impl Planner {
         note(&mut self.faulty, (rank, key.clone()), !new.faults.is_empty() || new.policy_faults.iter().any(|faults| !faults.is_empty()));
     }
 
-    /// Joins the rest of the plan, of which there is little. Services and listeners are kept up to date as they change.
+    /// Joins the rest of the plan, of which there is little. Services, listeners and policies are kept up to date as they change.
     fn join(&mut self) {
         let parts = &self.parts;
         let of = |(_, key): &(u8, ObjectKey)| parts.get(key);
@@ -301,6 +308,7 @@ impl Planner {
             listener_sets: self.listener_sets.iter().filter_map(|key| parts.get(key)?.listener_set.clone()).collect(),
             routes: self.routes.iter().filter_map(|key| parts.get(key)?.route.clone()).collect(),
             tls_policies: self.tls_policies.iter().filter_map(|key| parts.get(key)?.tls_policy.clone()).collect(),
+            policies: std::mem::take(&mut self.plan.policies),
             backends: self.backends.iter().filter_map(|key| parts.get(key)?.service.clone()).collect(),
             conflicts: self.addresses.conflicts().cloned().collect(),
             health_checks: self.checking.iter().filter_map(|key| parts.get(key)?.health_check.clone()).collect(),

@@ -1,10 +1,39 @@
-//! Which policy counts for what (GEP-713), and policies that count for nothing.
+//! Which policy counts for what (GEP-713), what becomes of each at its targets, and policies that count for nothing.
+
+use sluicegate_model::sorted::Named;
 
 use super::compile::Compiler;
+use super::effect::Counted;
 use super::services::{Forwarding, ours};
 use super::*;
 use crate::object::ours::TargetRef;
 use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, warning};
+
+/// A BackendTrafficPolicy, ClientTrafficPolicy or XBackendTrafficPolicy.
+#[derive(Clone, Debug)]
+pub struct PlannedPolicy {
+    /// The policy.
+    pub object: Arc<Object>,
+    /// Its targets, without those that another implementation serves.
+    pub targets: Vec<PolicyTarget>,
+    /// What of it has no effect, and why.
+    pub without_effect: Vec<String>,
+}
+
+impl Named for PlannedPolicy {
+    fn name(&self) -> (&str, &str) {
+        (&self.object.key.namespace, &self.object.key.name)
+    }
+}
+
+/// What a policy targets.
+#[derive(Clone, Debug)]
+pub struct PolicyTarget {
+    /// As it is written.
+    pub reference: TargetRef,
+    /// Whether the policy counts there.
+    pub accepted: Verdict,
+}
 
 impl<'a> Compiler<'a> {
     pub(super) fn backend_policy(&self, service: &Object, port: &str) -> Option<(&'a Arc<Object>, &'a BackendTrafficPolicy)> {
@@ -25,64 +54,106 @@ impl<'a> Compiler<'a> {
         best(policies.filter_map(|(o, p)| Some((rank(o, specificity(&p.spec.target_refs, kind, &target.key.name, section)?), (o, p)))))
     }
 
-    /// Targets that a policy loses to another of its kind.
-    pub(super) fn shadowed(&mut self, object: &Arc<Object>) {
-        let Some(targets) = targets(object) else { return };
-        for (i, target) in targets.iter().enumerate() {
+    /// A policy of ours: what becomes of it at each of its targets, `uses` being what it counts for.
+    pub(super) fn policy(&mut self, object: &Arc<Object>, uses: &[&Counted]) {
+        let dangling = self.dangling(object);
+        self.without_effect(object, uses);
+        let shadowed = self.shadowed(object);
+        let mut targets = Vec::new();
+        for (target, (dangling, shadowed)) in targets_of(object).zip(dangling.into_iter().zip(shadowed)) {
+            // Another gateway's is no affair of this one.
+            if let Some(accepted) = dangling {
+                targets.push(PolicyTarget { reference: target.clone(), accepted: accepted.and(shadowed) });
+            }
+        }
+        let without_effect = self.part.policy_faults[1].iter().map(|fault| fault.message.clone()).collect();
+        self.part.policy = Some(Arc::new(PlannedPolicy { object: object.clone(), targets, without_effect }));
+    }
+
+    /// Which targets a policy loses to another of its kind.
+    fn shadowed(&mut self, object: &Arc<Object>) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for (i, target) in targets_of(object).enumerate() {
             let others = self.policies(&target.kind, &object.key.namespace, &target.name).filter(|o| o.key.kind == object.key.kind);
             let same = |t: &TargetRef| {
                 let section = |t: &TargetRef| t.section_name.clone().unwrap_or_default();
                 t.kind == target.kind && t.name == target.name && section(t) == section(target)
             };
-            let others = others.filter(|o| self::targets(o).is_some_and(|targets| targets.iter().any(same)));
-            let Some(winner) = best(others.map(|o| (rank(o, 0), o))).filter(|winner| winner.key != object.key) else { continue };
-            let path = format!("spec.targetRefs[{i}]");
-            let message = format!("{path}: Conflicted: {} targets the same, and is older or comes first by name", winner.key);
-            self.part.policy_faults[2].push(warning(&object.origin, &object.key, &path, message, None));
+            let others = others.filter(|o| targets_of(o).any(same));
+            let winner = best(others.map(|o| (rank(o, 0), o))).filter(|winner| winner.key != object.key);
+            verdicts.push(winner.map_or(Ok(()), |winner| {
+                let path = format!("spec.targetRefs[{i}]");
+                let why = format!("{} targets the same, and is older or comes first by name", winner.key);
+                let message = format!("{path}: Conflicted: {why}");
+                self.part.policy_faults[2].push(warning(&object.origin, &object.key, &path, message, None));
+                Err(Refusal::new("Conflicted", format!("{path}: {why}")))
+            }));
         }
+        verdicts
     }
 
-    /// Targets of a policy that are not there, or are nothing that is served here.
-    pub(super) fn dangling(&mut self, object: &Arc<Object>) {
-        let Some(targets) = targets(object) else { return };
-        for (i, target) in targets.iter().enumerate() {
-            let (field, what, hint) = match self.object(&target.kind, &object.key.namespace, &target.name) {
-                None => ("name", format!("there is no {} {:?} in namespace {:?}", target.kind, target.name, object.key.namespace), None),
-                Some(there) => match self.not_served(there, target.section_name.as_deref()) {
-                    Some(NotServed::Whole(why)) => ("name", format!("has no effect: {} {why}", there.key), None),
+    /// Which targets of a policy are not there, or are nothing that is served here. None: it is left to others.
+    fn dangling(&mut self, object: &Arc<Object>) -> Vec<Option<Verdict>> {
+        let mut verdicts = Vec::new();
+        for (i, target) in targets_of(object).enumerate() {
+            let mut others = false;
+            let (field, reason, what, hint) = match self.object(&target.kind, &object.key.namespace, &target.name) {
+                None => {
+                    let what = format!("there is no {} {:?} in namespace {:?}", target.kind, target.name, object.key.namespace);
+                    ("name", "TargetNotFound", what, None)
+                }
+                Some(there) => match self.not_served(there, target.section_name.as_deref(), &object.key.kind) {
+                    Some(NotServed::Whole(why)) => ("name", "Invalid", format!("has no effect: {} {why}", there.key), None),
+                    Some(NotServed::Others(why)) => {
+                        others = true;
+                        ("name", "", format!("has no effect: {} {why}", there.key), None)
+                    }
                     Some(NotServed::Section(what, names)) => {
                         let section = target.section_name.as_deref().unwrap_or_default();
                         let hint = if names.is_empty() { "none has a name".to_owned() } else { format!("one of: {}", names.join(", ")) };
-                        ("sectionName", format!("{} has no {what} {section:?}", there.key), Some(hint))
+                        ("sectionName", "TargetNotFound", format!("{} has no {what} {section:?}", there.key), Some(hint))
                     }
-                    None => continue,
+                    None => {
+                        verdicts.push(Some(Ok(())));
+                        continue;
+                    }
                 },
             };
             let path = format!("spec.targetRefs[{i}].{field}");
-            self.part.policy_faults[0].push(warning(&object.origin, &object.key, &path, format!("{path}: {what}"), hint));
+            let message = format!("{path}: {what}");
+            self.part.policy_faults[0].push(warning(&object.origin, &object.key, &path, message.clone(), hint));
+            verdicts.push((!others).then(|| Err(Refusal::new(reason, message))));
         }
+        verdicts
     }
 
     /// Why nothing of a policy's target is served.
-    fn not_served(&self, target: &Object, section: Option<&str>) -> Option<NotServed> {
+    fn not_served(&self, target: &Object, section: Option<&str>, policy: &str) -> Option<NotServed> {
         let whole = |why: &str| Some(NotServed::Whole(why.to_owned()));
+        let others = |why: &str| Some(NotServed::Others(why.to_owned()));
         let (what, names): (_, Vec<String>) = match &target.body {
+            body if policy == "XBackendTrafficPolicy" && !matches!(body, Body::Service(_)) => {
+                return whole("is no Service, which alone such a policy can be for");
+            }
             Body::Service(service) => {
-                let Some(spec) = ours(service) else { return whole("is left to another proxy") };
+                let Some(spec) = ours(service) else { return others("is left to another proxy") };
                 match Forwarding::of(spec) {
-                    Forwarding::Headless => return whole("is headless, and not forwarded"),
+                    // Routes lead to its endpoints, by what a BackendTrafficPolicy says.
+                    Forwarding::Headless if policy == "ClientTrafficPolicy" => return whole("is headless, and not forwarded"),
                     Forwarding::ExternalName => return whole("is of type ExternalName, and not forwarded"),
-                    Forwarding::Forwarded => {}
+                    Forwarding::Forwarded | Forwarding::Headless => {}
                 }
                 let ports = spec.ports.iter().flatten().filter(|port| u16::try_from(port.port).is_ok());
                 ("port", ports.filter_map(|port| port.name.clone()).filter(|name| !name.is_empty()).collect())
             }
             Body::Gateway(gateway) => {
                 if !self.ours(&gateway.spec.gateway_class_name) {
-                    return whole("is another gateway's, by its gatewayClassName");
+                    return others("is another gateway's, by its gatewayClassName");
                 }
                 ("listener", gateway.spec.listeners.iter().map(|l| l.name.clone()).collect())
             }
+            Body::HttpRoute(route) => ("rule", route.spec.rules.iter().flatten().filter_map(|rule| rule.name.clone()).collect()),
+            Body::GrpcRoute(route) => ("rule", route.spec.rules.iter().flatten().filter_map(|rule| rule.name.clone()).collect()),
             _ => return None,
         };
         let section = section?;
@@ -93,6 +164,8 @@ impl<'a> Compiler<'a> {
 /// See [`Compiler::not_served`].
 enum NotServed {
     Whole(String),
+    /// It is for another implementation to serve.
+    Others(String),
     /// What sections are here, and how they are called.
     Section(&'static str, Vec<String>),
 }
@@ -115,8 +188,14 @@ pub(super) fn targets(object: &Object) -> Option<&Vec<TargetRef>> {
     match &object.body {
         Body::BackendTrafficPolicy(p) => Some(&p.spec.target_refs),
         Body::ClientTrafficPolicy(p) => Some(&p.spec.target_refs),
+        Body::XBackendTrafficPolicy(p) => Some(&p.spec.target_refs),
         _ => None,
     }
+}
+
+/// What a policy of ours targets; nothing of what is none.
+fn targets_of(object: &Object) -> impl Iterator<Item = &TargetRef> {
+    targets(object).into_iter().flatten()
 }
 
 /// 1 for the whole object, 2 for the section; none when the policy does not target it.

@@ -98,7 +98,10 @@ impl Compiler<'_> {
                     discovery = self.plugin(source, "spec.discovery.plugin", &d.plugin, PluginKind::Discovery, &d.config);
                 }
             }
-            let settings = self.backend_settings(policy, app_protocol);
+            let reference = ServiceRef { namespace: namespace.clone(), name: name.clone(), port: number };
+            let x_policy = self.x_backend_policy(object);
+            let constraints = self.constraints(x_policy, &reference);
+            let settings = self.backend_settings(policy, constraints, app_protocol);
             let secure = matches!(port.app_protocol.as_deref(), Some("https" | "kubernetes.io/wss"));
             let tls = match app_protocol {
                 AppProtocol::Udp => PlannedEndpointTls::Off,
@@ -109,13 +112,15 @@ impl Compiler<'_> {
             let app_protocol = if untold { AppProtocol::Tcp } else { app_protocol };
             if protocol.forwarded().is_some() && proxied {
                 let (way, why) = served(app_protocol, untold, port.app_protocol.as_deref());
-                self.counts(policy.map(|(object, _)| object), way, format!("port {number} of {}", object.key), why);
+                let what = format!("port {number} of {}", object.key);
+                self.counts(x_policy.map(|(object, _)| object), way, what.clone(), why.clone());
+                self.counts(policy.map(|(object, _)| object), way, what, why);
             }
             let seconds =
                 spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds).unwrap_or(10_800);
             let affine = spec.session_affinity.as_deref() == Some("ClientIP");
             ports.push(PlannedPort {
-                service: ServiceRef { namespace: namespace.clone(), name: name.clone(), port: number },
+                service: reference,
                 name: port_name,
                 node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol)).copied(),
                 protocol,
@@ -208,7 +213,7 @@ impl Compiler<'_> {
             hostname: None,
             namespace: object.key.namespace.clone(),
         };
-        let router = self.router("Service", object, &port.name, info);
+        let router = self.router("Service", object, &port.name, info, PlannedRule::default());
         let way = match (port.app_protocol, tls.is_some()) {
             (AppProtocol::Udp, _) => Way::Udp,
             (AppProtocol::Tcp, false) => Way::Tcp,

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use sluicegate_model::settings::{BackendSettings, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings};
+use sluicegate_model::settings::{BackendSettings, Budget, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings};
 
 use super::compile::Compiler;
+use super::x_policies::Constraints;
 use super::*;
 use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
@@ -37,17 +38,26 @@ impl Defaults {
 }
 
 impl Compiler<'_> {
-    /// `policy`: the one that counts for the service port, and its object.
+    /// `policy`: the one that counts for the service port, and its object. `constraints` are those of the Service's XBackendTrafficPolicy.
     pub(super) fn backend_settings(
         &mut self,
         policy: Option<(&Arc<Object>, &BackendTrafficPolicy)>,
+        constraints: Constraints,
         protocol: AppProtocol,
     ) -> Arc<BackendSettings> {
-        let Some((_object, policy)) = policy else { return self.defaults.backend.clone() };
+        let Constraints { budget, session } = constraints;
+        let Some((_object, policy)) = policy else {
+            if budget.is_none() && session.is_none() {
+                return self.defaults.backend.clone();
+            }
+            return self.defaults.shared(BackendSettings { budget, session, ..BackendSettings::default() });
+        };
         let spec = &policy.spec;
         self.defaults.shared(BackendSettings {
             timeouts: limits::backend_timeouts(spec),
             retry: spec.retry.as_deref().map(limits::retry),
+            budget: joined(budget, spec.retry.as_ref().and_then(|retry| retry.budget.as_ref()).map(limits::budget)),
+            session,
             breaker: limits::breaker(spec),
             rates: limits::rates(spec.rate_limit.as_ref()),
             keepalive: keepalive(spec.tcp_keepalive),
@@ -86,6 +96,12 @@ impl Compiler<'_> {
             http2: http2::client(&spec.http2),
         })
     }
+}
+
+/// A budget of the Gateway API's policy counts before ours, which alone limits the tries under way.
+fn joined(standard: Option<Budget>, ours: Option<Budget>) -> Option<Budget> {
+    let Some(standard) = standard else { return ours };
+    Some(Budget { least: ours.map_or(standard.least, |ours| ours.least), ..standard })
 }
 
 fn keepalive(given: Option<TcpKeepalive>) -> Keepalive {

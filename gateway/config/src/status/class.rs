@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Condition, generation};
-use crate::object::Object;
+use crate::plan::PlannedClass;
 
-/// What of the Gateway API's conformance suite is claimed, by the suite's names. `config/GATEWAY-API.md` says by which tests it is shown.
+/// What of the Gateway API's conformance suite is claimed, by the suite's names. `config/GATEWAY-API.md` says by which tests it is shown. Those of
+/// `HTTPRouteRetry…` hold where objects may have the field `retry`, which is of the experimental channel: in a folder always.
 const FEATURES: [&str; 47] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
@@ -56,8 +57,8 @@ const FEATURES: [&str; 47] = [
     "UDPRoute",
 ];
 
-pub(super) fn status(class: &Object) -> Value {
-    let accepted = Condition::new("Accepted", true, "Accepted", "", generation(class));
+pub(super) fn status(class: &PlannedClass) -> Value {
+    let accepted = Condition::of("Accepted", &class.accepted, "Accepted", generation(&class.object));
     let features: Vec<Value> = FEATURES.iter().map(|name| json!({"name": name})).collect();
     json!({"conditions": [accepted], "supportedFeatures": features})
 }

@@ -1,4 +1,4 @@
-//! The status of Gateways, ListenerSets, routes, BackendTLSPolicies and Backends, as the Gateway API has it: a pure function of the plan. Times are
+//! The status of Gateways, ListenerSets, routes, policies and Backends, as the Gateway API has it: a pure function of the plan. Times are
 //! left out; whoever writes a status adds them.
 
 mod backend;
@@ -6,21 +6,24 @@ mod class;
 mod condition;
 mod gateway;
 mod listener;
+mod policy;
 mod route;
 mod set;
 mod tls_policy;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use sluicegate_model::snapshot::At;
+use sluicegate_model::sorted::Sorted;
 use sluicegate_model::status::ObjectStatus;
 
 use crate::object::{Object, ObjectKey};
 use crate::plan::{
-    Attachment, Conflict, Plan, PlannedGateway, PlannedListenerSet, PlannedRoute, PlannedService, PlannedTlsPolicy, RouteKind,
+    Attachment, Conflict, Plan, PlannedClass, PlannedGateway, PlannedListenerSet, PlannedPolicy, PlannedRoute, PlannedService,
+    PlannedTlsPolicy, RouteKind,
 };
 
 pub use condition::Condition;
@@ -28,11 +31,14 @@ pub use condition::Condition;
 /// What statuses are made of: parts that are shared with the plan.
 #[derive(Clone, Default)]
 pub struct Statuses {
-    classes: Vec<Arc<Object>>,
+    classes: Vec<Arc<PlannedClass>>,
     gateways: Vec<Arc<PlannedGateway>>,
     listener_sets: Vec<Arc<PlannedListenerSet>>,
     routes: Vec<Arc<PlannedRoute>>,
     tls_policies: Vec<Arc<PlannedTlsPolicy>>,
+    policies: BTreeMap<String, Sorted<PlannedPolicy>>,
+    /// What is wrong with some of these, by their keys.
+    invalid: Arc<HashMap<String, String>>,
     backends: Vec<Arc<PlannedService>>,
     conflicts: Vec<Conflict>,
     unbound: Arc<HashMap<At, String>>,
@@ -47,6 +53,8 @@ impl Statuses {
             listener_sets: plan.listener_sets.clone(),
             routes: plan.routes.clone(),
             tls_policies: plan.tls_policies.clone(),
+            policies: plan.policies.clone(),
+            invalid: Arc::new(policy::invalid(&plan.faults)),
             backends: plan.backends.clone(),
             conflicts: plan.conflicts.clone(),
             unbound: Arc::default(),
@@ -69,7 +77,7 @@ impl ObjectStatus for Statuses {
     /// By namespace and name.
     fn objects(&self, plural: &str) -> Option<Vec<Value>> {
         if plural == "gatewayclasses" {
-            return Some(self.classes.iter().map(|class| with_status(class, class::status(class))).collect());
+            return Some(self.classes.iter().map(|class| with_status(&class.object, class::status(class))).collect());
         }
         if matches!(plural, "gateways" | "listenersets") {
             return Some(self.holders(plural == "gateways"));
@@ -77,6 +85,11 @@ impl ObjectStatus for Statuses {
         if plural == "backendtlspolicies" {
             let reached = tls_policy::reached(&self.gateways, &self.listener_sets, &self.routes);
             return Some(self.tls_policies.iter().map(|p| with_status(&p.object, tls_policy::status(p, &reached))).collect());
+        }
+        if let Some(kind) = policy_kind(plural) {
+            let policies = self.policies.get(kind).into_iter().flat_map(Sorted::iter);
+            let status = |policy: &PlannedPolicy| policy::status(policy, self.invalid.get(&policy.object.key.to_string()));
+            return Some(policies.map(|policy| with_status(&policy.object, status(policy))).collect());
         }
         if plural == "backends" {
             return Some(self.backends.iter().map(|backend| with_status(&backend.object, backend::status(backend))).collect());
@@ -124,6 +137,15 @@ struct Circumstances<'c> {
     conflicts: &'c [&'c Conflict],
     /// What could not be listened on, and why.
     unbound: &'c HashMap<At, String>,
+}
+
+fn policy_kind(plural: &str) -> Option<&'static str> {
+    match plural {
+        "backendtrafficpolicies" => Some("BackendTrafficPolicy"),
+        "clienttrafficpolicies" => Some("ClientTrafficPolicy"),
+        "xbackendtrafficpolicies" => Some("XBackendTrafficPolicy"),
+        _ => None,
+    }
 }
 
 fn with_status(object: &Object, status: Value) -> Value {

@@ -37,6 +37,7 @@ kinds!(
     "TCPRoute",
     "TLSRoute",
     "UDPRoute",
+    "XBackendTrafficPolicy",
 );
 
 /// The schema of a kind, if it is one of the Gateway API's.

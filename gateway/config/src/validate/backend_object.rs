@@ -1,10 +1,10 @@
-//! Rules of `Backend` and `HTTPRouteFilter`.
+//! Rules of `Backend`, `GatewayParameters` and `HTTPRouteFilter`.
 
 use rustls_pki_types::DnsName;
 use sluicegate_model::fault::Fault;
 
 use super::{limits, tls};
-use crate::object::ours::{Backend, BackendEndpoint, HttpRouteFilter};
+use crate::object::ours::{Backend, BackendEndpoint, GatewayParameters, HttpRouteFilter};
 use crate::object::{Object, error};
 
 const MOST_ENDPOINTS: usize = 64;
@@ -50,9 +50,22 @@ pub(super) fn backend(object: &Object, backend: &Backend, faults: &mut Vec<Fault
     tls::backend(object, backend.spec.verified().as_ref(), faults);
 }
 
+/// As many addresses as a Gateway may have.
+const MOST_ADDRESSES: usize = 16;
+
+pub(super) fn gateway_parameters(object: &Object, parameters: &GatewayParameters, faults: &mut Vec<Fault>) {
+    limits::parameters(object, &parameters.spec, faults);
+    let addresses = &parameters.spec.addresses;
+    if addresses.len() > MOST_ADDRESSES {
+        let message = format!("spec.addresses: Too many: {}: must have at most {MOST_ADDRESSES} items", addresses.len());
+        faults.push(error(&object.origin, &object.key, "spec.addresses", message, None));
+    }
+}
+
 pub(super) fn http_route_filter(object: &Object, filter: &HttpRouteFilter, faults: &mut Vec<Fault>) {
-    if filter.spec.direct_response.is_some() == filter.spec.rate_limit.is_some() {
-        let message = "spec: exactly one of `directResponse` and `rateLimit` is wanted".to_owned();
+    let given = [filter.spec.direct_response.is_some(), filter.spec.rate_limit.is_some(), filter.spec.router.is_some()];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        let message = "spec: exactly one of `directResponse`, `rateLimit` and `router` is wanted".to_owned();
         faults.push(error(&object.origin, &object.key, "spec", message, None));
     }
     if let Some(limit) = &filter.spec.rate_limit {

@@ -5,7 +5,9 @@ use regex::Regex;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::settings::{HeadLimits, Retry};
 
-use crate::object::ours::{HalfClose, HeaderSelectorType, PathSelectorType, RateLimit, RateLimitRule, RetryOn, Trigger};
+use crate::object::ours::{
+    GatewayParametersSpec, HalfClose, HeaderSelectorType, PathSelectorType, RateLimit, RateLimitRule, Retry as RetrySpec, RetryOn, Trigger,
+};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy, Object, error, warning};
 
 /// Each rule that counts clients by themselves has a table of 1 MiB.
@@ -46,34 +48,51 @@ pub(super) fn backend(object: &Object, policy: &BackendTrafficPolicy, faults: &m
         check.doubtful("spec.circuitBreaker.maxPendingRequests", "has no effect: nothing waits without a limit of connections", None);
     }
     if let Some(retry) = &spec.retry {
-        check.within("spec.retry.numRetries", retry.num_retries.map(u64::from), 0, Retry::MOST_TIMES.into());
-        check.within("spec.retry.maxBufferedBytes", retry.max_buffered_bytes.map(|b| b.0 as u64), 0, 16 << 20);
-        if let Some(on) = &retry.retry_on {
-            retry_on(&mut check, on);
-        }
-        if let Some(back_off) = &retry.per_retry.back_off {
-            let (base, most) = (back_off.base_interval.map(|s| s.0), back_off.max_interval.map(|s| s.0));
-            if base.is_some_and(|b| b.is_zero()) {
-                check.invalid("spec.retry.perRetry.backOff.baseInterval", "must be greater than 0");
-            }
-            if let (Some(base), Some(most)) = (base, most)
-                && most < base
-            {
-                check.invalid("spec.retry.perRetry.backOff.maxInterval", "must not be less than baseInterval");
-            }
-        }
-        if let Some(budget) = &retry.budget {
-            check.within("spec.retry.budget.percent", budget.percent.map(u64::from), 0, 100);
-            let rate = budget.min_retry_rate.as_ref();
-            check.within("spec.retry.budget.minRetryRate.count", rate.and_then(|rate| rate.count).map(u64::from), 1, 1_000_000);
-            let spans = [("interval", budget.interval), ("minRetryRate.interval", rate.and_then(|rate| rate.interval))];
-            for (field, _) in spans.iter().filter(|(_, span)| span.is_some_and(|s| !(1_000..=3_600_000).contains(&s.0.as_millis()))) {
-                check.invalid(&format!("spec.retry.budget.{field}"), "must be between 1s and 1h, inclusive");
-            }
-        }
+        self::retry(&mut check, retry);
     }
     if let Some(limit) = &spec.rate_limit {
         rate_limit(&mut check, limit);
+    }
+}
+
+pub(super) fn parameters(object: &Object, spec: &GatewayParametersSpec, faults: &mut Vec<Fault>) {
+    let mut check = Check { object, faults };
+    if spec.timeout.tcp.connect_timeout.is_some_and(|s| s.0.is_zero()) {
+        check.invalid("spec.timeout.tcp.connectTimeout", "must be greater than 0");
+    }
+    if let Some(retry) = &spec.retry {
+        self::retry(&mut check, retry);
+    }
+    if let Some(limit) = &spec.rate_limit {
+        rate_limit(&mut check, limit);
+    }
+}
+
+fn retry(check: &mut Check<'_>, retry: &RetrySpec) {
+    check.within("spec.retry.numRetries", retry.num_retries.map(u64::from), 0, Retry::MOST_TIMES.into());
+    check.within("spec.retry.maxBufferedBytes", retry.max_buffered_bytes.map(|b| b.0 as u64), 0, 16 << 20);
+    if let Some(on) = &retry.retry_on {
+        retry_on(check, on);
+    }
+    if let Some(back_off) = &retry.per_retry.back_off {
+        let (base, most) = (back_off.base_interval.map(|s| s.0), back_off.max_interval.map(|s| s.0));
+        if base.is_some_and(|b| b.is_zero()) {
+            check.invalid("spec.retry.perRetry.backOff.baseInterval", "must be greater than 0");
+        }
+        if let (Some(base), Some(most)) = (base, most)
+            && most < base
+        {
+            check.invalid("spec.retry.perRetry.backOff.maxInterval", "must not be less than baseInterval");
+        }
+    }
+    if let Some(budget) = &retry.budget {
+        check.within("spec.retry.budget.percent", budget.percent.map(u64::from), 0, 100);
+        let rate = budget.min_retry_rate.as_ref();
+        check.within("spec.retry.budget.minRetryRate.count", rate.and_then(|rate| rate.count).map(u64::from), 1, 1_000_000);
+        let spans = [("interval", budget.interval), ("minRetryRate.interval", rate.and_then(|rate| rate.interval))];
+        for (field, _) in spans.iter().filter(|(_, span)| span.is_some_and(|s| !(1_000..=3_600_000).contains(&s.0.as_millis()))) {
+            check.invalid(&format!("spec.retry.budget.{field}"), "must be between 1s and 1h, inclusive");
+        }
     }
 }
 

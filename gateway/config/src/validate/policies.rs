@@ -117,7 +117,7 @@ pub(super) fn configuration(object: &Object, configuration: &SluicegateConfigura
 
 /// The group of a kind that policies attach to.
 fn group_of(kind: &str) -> &'static str {
-    if kind == "Gateway" { "gateway.networking.k8s.io" } else { "" }
+    if kind == "Service" { "" } else { "gateway.networking.k8s.io" }
 }
 
 /// What a ReferenceGrant names by a group that the kind is not of here: it grants nothing to anybody.

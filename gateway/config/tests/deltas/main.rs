@@ -12,6 +12,7 @@ use sluicegate_config::object::{Object, ObjectKey};
 use sluicegate_config::objects::{Change, Objects};
 use sluicegate_config::plan::{Allocations, Delta, Plan, Planner, Settings, compile};
 use sluicegate_config::{manifest, object};
+use sluicegate_model::sorted::Sorted;
 use writer::Writer;
 
 fn parse(text: &str) -> Arc<Object> {
@@ -29,6 +30,7 @@ fn shown(plan: &Plan) -> Vec<String> {
     let all = services.chain(plan.listeners.values().map(|l| format!("{l:?}"))).chain(plan.routers.iter().map(|r| format!("{r:?}")));
     let all = all.chain(plan.gateways.iter().map(|g| format!("{g:?}"))).chain(plan.routes.iter().map(|r| format!("{r:?}")));
     let all = all.chain(plan.listener_sets.iter().map(|s| format!("{s:?}"))).chain(plan.conflicts.iter().map(|c| format!("{c:?}")));
+    let all = all.chain(plan.policies.values().flat_map(Sorted::iter).map(|p| format!("{p:?}")));
     let all = all.chain(plan.health_checks.iter().map(|c| format!("{c:?}"))).chain(plan.plugins.iter().map(|p| format!("{p:?}")));
     all.chain(faults).collect()
 }

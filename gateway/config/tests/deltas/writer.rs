@@ -119,7 +119,9 @@ impl Writer {
             String::new()
         };
         let metadata = self.metadata(&created);
-        let mut spec = self.targets(&[("", "Service")], &["", "", "http", "none"]);
+        let gateway_api = "gateway.networking.k8s.io";
+        let kinds = [("", "Service"), ("", "Service"), (gateway_api, "HTTPRoute"), (gateway_api, "GRPCRoute"), (gateway_api, "Gateway")];
+        let mut spec = self.targets(&kinds, &["", "", "http", "one", "none"]);
         if self.odds(60) {
             let plugin = self.pick(&["random", "a", "b", "nobody"]);
             spec.push_str(&format!("  loadBalancer: {{plugin: {plugin}, hash: {{type: Path}}}}\n"));
@@ -130,6 +132,9 @@ impl Writer {
         }
         if self.odds(30) {
             spec.push_str("  timeout: {http: {requestTimeout: 3s}}\n");
+        }
+        if self.odds(30) {
+            spec.push_str("  rateLimit: {type: Local, local: {rules: [{limit: {requests: 1, unit: Second}}]}}\n");
         }
         if self.odds(30) {
             let (kind, name, namespace) = (self.pick(&["Secret", "ConfigMap"]), self.pick(&NAMES), self.pick(&NAMESPACES));
@@ -237,7 +242,8 @@ impl Writer {
         } else {
             String::new()
         };
-        spec.push_str(&format!("  rules:\n  - backendRefs: [{{name: {name}, port: {port}, weight: {weight}{namespace}}}]\n{filter}"));
+        let rule = if matches!(kind, "HTTPRoute" | "GRPCRoute") && self.odds(50) { "    name: one\n" } else { "" };
+        spec.push_str(&format!("  rules:\n  - backendRefs: [{{name: {name}, port: {port}, weight: {weight}{namespace}}}]\n{rule}{filter}"));
         format!("apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\n{metadata}spec:\n{spec}")
     }
 

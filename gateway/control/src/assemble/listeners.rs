@@ -1,9 +1,10 @@
 //! Listeners and the routers they lead to, each made anew when its plan is another one or it leads elsewhere.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use sluicegate_config::plan::{Listens, Order, Plan, PlannedFront, PlannedIdentity, PlannedListener, PlannedRouter, PlannedTarget};
+use sluicegate_config::plan::{Listens, Order, Plan, PlannedFront, PlannedListener, PlannedRouter, PlannedRule, PlannedTarget};
 use sluicegate_host::Loaded;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::limiter::Limiter;
@@ -16,6 +17,7 @@ use sluicegate_model::status::ListenerStatus;
 
 use super::record::Entry;
 use super::tls::Tls;
+use super::views::View;
 use super::{limiter, refused, router_use};
 use crate::plugins::{Registry, Use};
 
@@ -43,8 +45,8 @@ type Ladder = Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>;
 #[derive(Clone, Copy)]
 pub(super) struct Entries<'e> {
     pub(super) of: &'e dyn Fn(&ServiceRef, Protocol) -> Option<Entry>,
-    /// Where the one with this index stands for routers whose Gateway has this identity.
-    pub(super) seen_by: &'e dyn Fn(ServiceIndex, &PlannedIdentity) -> ServiceIndex,
+    /// Where the one with this index stands for those that see it so.
+    pub(super) seen_by: &'e dyn Fn(ServiceIndex, View<'_>) -> ServiceIndex,
 }
 
 #[derive(Default)]
@@ -60,6 +62,8 @@ pub(super) struct Listeners {
     /// The use of each listener that served last.
     served: HashMap<ListenerInfo, Use>,
     bindings: HashMap<Use, Arc<RouterBinding>>,
+    /// In the place of a router of a rule that cannot be had.
+    unbound: Option<Arc<RouterBinding>>,
     faults: BTreeMap<At, Vec<Fault>>,
     router_faults: Vec<Fault>,
     /// The places of listeners in what the admin API shows, which is in the plan's order.
@@ -201,7 +205,7 @@ impl Listeners {
         for router in &plan.routers {
             let wanted = router_use(router);
             let known = self.bindings.get(&wanted).cloned();
-            let Some(made) = self.router(router, &wanted, registry, entries) else {
+            let Some(made) = self.router(router, &wanted, &bindings, registry, entries) else {
                 others.extend(known.map(|_| router.listener.clone()));
                 continue;
             };
@@ -216,11 +220,8 @@ impl Listeners {
         }
         // What led to one that is no more is planned otherwise.
         self.bindings = bindings;
-        if !self.rule_limiters.is_empty() {
-            let rules = plan.routers.iter().flat_map(|router| router.rates.keys().map(|rule| (router.listener.clone(), rule.clone())));
-            let live: HashSet<(ListenerInfo, String)> = rules.collect();
-            self.rule_limiters.retain(|rule, _| live.contains(rule));
-        }
+        // Those that no router has any more go when the last snapshot with them has gone.
+        self.rule_limiters.retain(|_, limiter| limiter.as_ref().is_some_and(|limiter| Arc::strong_count(limiter) > 1));
         if self.served.len() > plan.routers.len() {
             let live: HashSet<&ListenerInfo> = plan.routers.iter().map(|router| &router.listener).collect();
             self.served.retain(|listener, _| live.contains(listener));
@@ -229,7 +230,15 @@ impl Listeners {
         others
     }
 
-    fn router(&mut self, router: &PlannedRouter, wanted: &Use, registry: &mut Registry, entries: Entries<'_>) -> Option<RouterBinding> {
+    /// `bound` are the routers before it, those of its rules among them.
+    fn router(
+        &mut self,
+        router: &PlannedRouter,
+        wanted: &Use,
+        bound: &HashMap<Use, Arc<RouterBinding>>,
+        registry: &mut Registry,
+        entries: Entries<'_>,
+    ) -> Option<RouterBinding> {
         match registry.ladder(wanted) {
             Ok(ladder) => {
                 let ladder = ladder.into_iter().filter_map(|(loaded, table)| match (loaded, table) {
@@ -244,20 +253,33 @@ impl Listeners {
             }
             Err(error) => self.router_faults.extend(refused(&router.plugin, &error, registry)),
         }
-        let limiters: HashMap<&str, Option<Arc<Limiter>>> = router
-            .rates
-            .iter()
-            .map(|(rule, rates)| {
-                let known = self.rule_limiters.entry((router.listener.clone(), rule.clone())).or_default();
-                (rule.as_str(), limiter(known, rates))
-            })
-            .collect();
-        let limiter_of = |rule: &Rule| limiters.get(rule.name.as_deref()?)?.clone();
         let ladder = self.routers.get(wanted).or_else(|| self.routers.get(self.served.get(&router.listener)?))?;
         let protocol = router.listener.transport.protocol();
-        let found = |service: &ServiceRef| {
+        let found = |service: &ServiceRef, traffic| {
+            if router.within.as_ref().is_some_and(|within| !within.contains(service)) {
+                return None;
+            }
             let entry = (entries.of)(service, protocol)?;
-            Some((entries.seen_by)(entry.route, &router.identity))
+            Some((entries.seen_by)(entry.route, View { identity: &router.identity, traffic }))
+        };
+        let limited = router.rules.values().chain([&router.other_rules]).any(|rule| !rule.rates.is_empty());
+        let rule_limiters = RefCell::new(&mut self.rule_limiters);
+        let limiter_of = |(i, rule): (usize, &Rule)| {
+            let rates = &planned_rule(router, rule).rates;
+            let name = || match router.within {
+                Some(_) => String::new(),
+                None => rule.name.clone().unwrap_or_else(|| format!("rules[{i}]")),
+            };
+            (!rates.is_empty()).then(|| limiter(rule_limiters.borrow_mut().entry((router.listener.clone(), name())).or_default(), rates))?
+        };
+        let hands_over = router.rules.values().any(|rule| rule.router.is_some());
+        // Whose plugin cannot be had decides nothing: 503.
+        let unbound = hands_over.then(|| {
+            self.unbound.get_or_insert_with(|| Arc::new(RouterBinding { transport: router.listener.transport, ladder: Vec::new() })).clone()
+        });
+        let next = |rule: &Rule| {
+            let next = planned_rule(router, rule).router.as_ref()?;
+            bound.get(&router_use(next)).cloned().or_else(|| unbound.clone())
         };
         let rung = |(generation, table): &(Arc<dyn RouterGeneration>, Arc<RouteTable>)| RouterRung {
             generation: generation.clone(),
@@ -265,13 +287,22 @@ impl Listeners {
             backends: table
                 .rules
                 .iter()
-                .map(|rule| rule.backends.iter().map(|b| found(&b.service).ok_or_else(|| missing(&b.service, protocol))).collect())
+                .map(|rule| {
+                    let traffic = planned_rule(router, rule).traffic.as_ref();
+                    rule.backends.iter().map(|b| found(&b.service, traffic).ok_or_else(|| missing(router, &b.service, protocol))).collect()
+                })
                 .collect(),
-            mirrors: table.rules.iter().map(|rule| rule.mirrors().map(|(_, m)| found(&m.service)).collect()).collect(),
-            limiters: if limiters.is_empty() { Vec::new() } else { table.rules.iter().map(limiter_of).collect() },
+            mirrors: table.rules.iter().map(|rule| rule.mirrors().map(|(_, m)| found(&m.service, None)).collect()).collect(),
+            limiters: if limited { table.rules.iter().enumerate().map(limiter_of).collect() } else { Vec::new() },
+            next: if hands_over { table.rules.iter().map(next).collect() } else { Vec::new() },
         };
         Some(RouterBinding { transport: router.listener.transport, ladder: ladder.iter().map(rung).collect() })
     }
+}
+
+/// What counts for a rule besides what its router was told.
+fn planned_rule<'r>(router: &'r PlannedRouter, rule: &Rule) -> &'r PlannedRule {
+    rule.name.as_ref().and_then(|name| router.rules.get(name)).unwrap_or(&router.other_rules)
 }
 
 /// Where a listener leads.
@@ -283,7 +314,10 @@ fn targets(listener: &PlannedListener) -> Box<dyn Iterator<Item = &PlannedTarget
     }
 }
 
-fn missing(service: &ServiceRef, protocol: Protocol) -> Arc<str> {
+fn missing(router: &PlannedRouter, service: &ServiceRef, protocol: Protocol) -> Arc<str> {
+    if router.within.as_ref().is_some_and(|within| !within.contains(service)) {
+        return format!("{service} is none of the backends of the rule whose router this is").into();
+    }
     let protocol = if protocol == Protocol::Udp { "UDP " } else { "" };
     format!("{protocol}service port {service} does not exist").into()
 }

@@ -1,15 +1,15 @@
 //! From the plan, the endpoints and the plugins to a snapshot. [`Assembler`] makes anew what it is told has changed and shares the rest with the snapshot
-//! before: service ports ([`record`]), listeners and routers ([`listeners`]), service ports as some routers see them ([`identities`]). What must outlive a snapshot is kept here: pool ids, endpoint
+//! before: service ports ([`record`]), listeners and routers ([`listeners`]), service ports as some routers see them ([`views`]). What must outlive a snapshot is kept here: pool ids, endpoint
 //! statistics, affinity tables, counters, each service port's last good balancer. [`faults`] is what plugins refuse.
 
 mod admission;
 mod faults;
-mod identities;
 mod indices;
 mod listeners;
 mod near;
 mod record;
 mod tls;
+mod views;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -37,9 +37,9 @@ use crate::health::Health;
 use crate::plugins::{Registry, Use};
 use crate::port::{PortId, port_id};
 use admission::Admission;
-use identities::Identities;
 use indices::Indices;
 use tls::Tls;
+use views::Views;
 
 pub(crate) use faults::refused;
 use listeners::Listeners;
@@ -76,7 +76,7 @@ pub struct Assembler {
     faulty: BTreeSet<Key>,
     service_stats: HashMap<PortId, Arc<ServiceStats>>,
     indices: Indices,
-    identities: Identities,
+    views: Views,
     listeners: Listeners,
     tls: Tls,
     checks: BTreeMap<Key, HealthCheck>,
@@ -164,18 +164,18 @@ impl Assembler {
             listeners::Again::None
         };
         if again != listeners::Again::None {
-            self.identities.begin();
+            self.views.begin();
         }
-        let identities = RefCell::new((&mut self.identities, &mut self.indices));
+        let views = RefCell::new((&mut self.views, &mut self.indices));
         let entries = listeners::Entries {
             of: &|service, protocol| self.records.get(&(service.clone(), protocol)).and_then(|record| record.entry),
-            seen_by: &|index, identity| {
-                let (identities, indices) = &mut *identities.borrow_mut();
-                identities.of(index, identity, indices)
+            seen_by: &|index, view| {
+                let (views, indices) = &mut *views.borrow_mut();
+                views.of(index, view, indices)
             },
         };
         let listeners = self.listeners.assemble(plan, moved, again, &self.last.listeners, with.registry, &mut self.tls, entries);
-        self.identities.settle(&mut services, &mut self.indices);
+        self.views.settle(&mut services, &mut self.indices);
         self.version += 1;
         let health_checks = self.health_checks(plan, changed.plan || all, &wanted, with.here);
         self.last = Arc::new(Snapshot { version: self.version, listeners, services, health_checks });
@@ -343,7 +343,7 @@ impl Assembler {
             }
             say_panic(&id.0, panic, record.selection.panic_threshold, &record.stats);
         }
-        self.identities.follow(&mut services);
+        self.views.follow(&mut services);
         if !any {
             return None;
         }

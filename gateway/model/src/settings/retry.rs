@@ -20,8 +20,6 @@ pub struct Retry {
     pub per_try: Option<Duration>,
     /// The pause before another try.
     pub back_off: Option<BackOff>,
-    /// How many tries after the first may be under way.
-    pub budget: Option<Budget>,
     /// So many bytes of content are kept to be sent again.
     pub buffer: usize,
 }
@@ -44,7 +42,6 @@ impl Retry {
             statuses,
             per_try: None,
             back_off: back_off.map(|base| BackOff { base, most: base.saturating_mul(10), spread: Spread::Above }),
-            budget: None,
             buffer: Self::BUFFER,
         }
     }

@@ -12,9 +12,9 @@ pub struct BackendTimeouts {
     pub connect: Duration,
     /// How long to wait for an endpoint to accept while another one can be tried instead.
     pub connect_elsewhere: Duration,
-    /// Of a whole exchange, to the response's last byte; a rule's own counts before it. None: for ever.
+    /// Of a whole exchange, to the response's last byte; a rule's own counts before it. None, or zero: for ever.
     pub request: Option<Duration>,
-    /// The longest an exchange may last, whatever its rule says.
+    /// The longest an exchange may last, whatever its rule says; zero: no limit.
     pub stream: Option<Duration>,
     /// How long a connection may be idle.
     pub idle: Option<Duration>,

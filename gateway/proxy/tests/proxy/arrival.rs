@@ -272,6 +272,7 @@ fn by_role() -> Target {
         backends: rung.backends.clone(),
         mirrors: rung.mirrors.clone(),
         limiters: Vec::new(),
+        next: Vec::new(),
     };
     Target::Router(Arc::new(RouterBinding { transport: binding.transport, ladder: vec![rung] }))
 }

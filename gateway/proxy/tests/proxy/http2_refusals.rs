@@ -146,7 +146,7 @@ fn a_policy_says_whether_and_how_often() {
         let (bad, log) = doing(&[Deed::Refuse]).await;
         let policy = |times, triggers: &[Trigger]| {
             let on = triggers.iter().copied().collect();
-            let retry = Retry { times, on, statuses: vec![], per_try: None, back_off: None, budget: None, buffer: 1024 };
+            let retry = Retry { times, on, statuses: vec![], per_try: None, back_off: None, buffer: 1024 };
             BackendSettings { retry: Some(retry), ..BackendSettings::default() }
         };
         for (settings, tries) in [
@@ -238,7 +238,7 @@ fn content_that_is_sent_to_another_endpoint_does_not_look_whole_where_it_was_cut
             let (bad, mut seen) = hasty(protocol).await;
             let (proxy, at) = (start(1), free());
             let on = [Trigger::GatewayError].into_iter().collect();
-            let retry = Retry { times: 1, on, statuses: vec![], per_try: None, back_off: None, budget: None, buffer: 1024 };
+            let retry = Retry { times: 1, on, statuses: vec![], per_try: None, back_off: None, buffer: 1024 };
             let settings = BackendSettings { retry: Some(retry), ..BackendSettings::default() };
             proxy.serve(vec![listener(at, http(to(0)))], vec![speaking(protocol, &[bad], settings)]).await;
             let request = http::Request::put("http://a.example/").body(()).unwrap();

@@ -18,7 +18,7 @@ use crate::support::*;
 
 fn policy(triggers: &[Trigger]) -> Retry {
     let on = triggers.iter().copied().collect();
-    Retry { times: 2, on, statuses: vec![429], per_try: None, back_off: None, budget: None, buffer: 1024 }
+    Retry { times: 2, on, statuses: vec![429], per_try: None, back_off: None, buffer: 1024 }
 }
 
 fn with(endpoints: &[SocketAddr], settings: BackendSettings) -> ServicePort {
@@ -27,6 +27,10 @@ fn with(endpoints: &[SocketAddr], settings: BackendSettings) -> ServicePort {
 
 fn retrying(endpoints: &[SocketAddr], retry: Retry) -> ServicePort {
     with(endpoints, BackendSettings { retry: Some(retry), ..BackendSettings::default() })
+}
+
+fn within(endpoints: &[SocketAddr], budget: Option<Budget>, retry: Retry) -> ServicePort {
+    with(endpoints, BackendSettings { retry: Some(retry), budget, ..BackendSettings::default() })
 }
 
 async fn serving(service: ServicePort) -> (Running, SocketAddr, Arc<ServiceStats>) {
@@ -226,10 +230,10 @@ fn a_rule_that_says_when_to_try_again_counts_before_the_service() {
         assert_eq!((get(at, "/service").await.status(), of(&log.requests)), (503, 10));
         // What protects the service holds for every rule.
         let budget = Some(Budget { percent: 0, least: 1, ..Budget::default() });
-        let (_proxy, at, stats) = routed(rules(), retrying(&[bad], Retry { budget, times: 0, ..policy(&[]) })).await;
+        let (_proxy, at, stats) = routed(rules(), within(&[bad], budget, Retry { times: 0, ..policy(&[]) })).await;
         assert_eq!((get(at, "/rule").await.status(), of(&stats.retries.tries)), (503, 3));
         let budget = Some(Budget { percent: 0, least: 0, ..Budget::default() });
-        let (_proxy, at, stats) = routed(rules(), retrying(&[bad], Retry { budget, times: 0, ..policy(&[]) })).await;
+        let (_proxy, at, stats) = routed(rules(), within(&[bad], budget, Retry { times: 0, ..policy(&[]) })).await;
         assert_eq!((get(at, "/rule").await.status(), of(&stats.retries.tries), of(&stats.retries.over_budget)), (503, 0, 1));
     });
 }
@@ -265,7 +269,7 @@ fn the_budget_bounds_the_tries_under_way() {
         // Everything is refused: each exchange would like two more tries.
         let (bad, log) = backend(|_| answer("503 No")).await;
         let budget = Some(Budget { percent: 0, least: 0, ..Budget::default() });
-        let (_proxy, at, stats) = serving(retrying(&[bad], Retry { budget, ..policy(&[Trigger::GatewayError]) })).await;
+        let (_proxy, at, stats) = serving(within(&[bad], budget, policy(&[Trigger::GatewayError]))).await;
         assert_eq!(get(at, "/").await.status(), 503);
         assert_eq!((of(&log.requests), of(&stats.retries.over_budget)), (1, 1));
         let breaker = Breaker { retries: Some(0), ..Breaker::default() };
@@ -274,7 +278,7 @@ fn the_budget_bounds_the_tries_under_way() {
         assert_eq!(get(at, "/").await.status(), 503);
         assert_eq!((of(&log.requests), of(&stats.retries.over_budget)), (2, 1));
         let budget = Some(Budget { percent: 0, least: 1, ..Budget::default() });
-        let (_proxy, at, stats) = serving(retrying(&[bad], Retry { budget, ..policy(&[Trigger::GatewayError]) })).await;
+        let (_proxy, at, stats) = serving(within(&[bad], budget, policy(&[Trigger::GatewayError]))).await;
         assert_eq!(get(at, "/").await.status(), 503);
         assert_eq!((of(&log.requests), of(&stats.retries.tries)), (5, 2), "an exchange's own place does not count against it");
         assert_eq!(stats.load.retries.used(), 0, "given back");

@@ -122,8 +122,8 @@ fn tries_are_a_share_of_what_is_asked_however_fast_endpoints_fail() {
         let on = [Trigger::ServerError].into_iter().collect();
         let budget = Some(Budget { percent: 20, least: 3, ..Budget::default() });
         for budget in [budget, None] {
-            let retry = Retry { times: 5, on, statuses: vec![], per_try: None, back_off: None, budget, buffer: 0 };
-            let settings = BackendSettings { retry: Some(retry), ..BackendSettings::default() };
+            let retry = Retry { times: 5, on, statuses: vec![], per_try: None, back_off: None, buffer: 0 };
+            let settings = BackendSettings { budget, retry: Some(retry), ..BackendSettings::default() };
             let (_proxy, at) = serving(&endpoints, settings, AppProtocol::Http).await;
             let before: u64 = logs.iter().map(|log| log.requests.load(Ordering::Relaxed)).sum();
             let (mut client, asked, begun) = (TcpStream::connect(at).await.unwrap(), 1_000, Instant::now());

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use sluicegate_model::route::{Backend, Rule};
-use sluicegate_model::session::{Carrier, Session};
-use sluicegate_model::snapshot::{Listener, ServicePort};
+use sluicegate_model::route::{Backend, Rule, ServiceRef};
+use sluicegate_model::session::{Carrier, Session, Token};
+use sluicegate_model::snapshot::{Listener, RouterBinding, RouterRung, ServicePort, Target};
 use tokio::net::TcpStream;
 
 use crate::support::*;
@@ -34,6 +34,67 @@ fn serving(at: std::net::SocketAddr, carrier: Carrier) -> Vec<Arc<Listener>> {
 
 async fn with(stream: &mut TcpStream, field: &str) -> Seen {
     ask(stream, &format!("GET / HTTP/1.1\r\nhost: a.example\r\n{field}\r\n")).await
+}
+
+/// The same with sessions that are the service's own.
+fn keeping(mut service: ServicePort, name: &str) -> ServicePort {
+    let carrier = Carrier::Cookie { name: name.to_owned(), permanent: false };
+    Arc::make_mut(&mut service.settings).session = Some(Session { carrier, absolute: None, idle: None });
+    service
+}
+
+/// A router whose one rule has two backends, which are the services 0 and 1.
+fn leading(rules: Vec<Rule>) -> Target {
+    let Target::Router(to_one) = router(rules) else { panic!("a router") };
+    let ladder = to_one.ladder.iter().map(|rung| RouterRung {
+        generation: rung.generation.clone(),
+        table: rung.table.clone(),
+        backends: vec![vec![Ok(0), Ok(1)]],
+        mirrors: rung.mirrors.clone(),
+        limiters: Vec::new(),
+        next: Vec::new(),
+    });
+    Target::Router(Arc::new(RouterBinding { transport: to_one.transport, ladder: ladder.collect() }))
+}
+
+#[test]
+fn a_service_keeps_sessions_by_itself_and_its_session_counts_before_the_weights() {
+    run(async {
+        let (proxy, straight, routed) = (start(1), free(), free());
+        let other = ServicePort { id: ServiceRef { name: "other".into(), ..reference() }, ..keeping(two().await, "other") };
+        let backend = |service: &ServicePort, weight| Backend { service: service.id.clone(), weight, actions: Default::default() };
+        let kept = keeping(two().await, "stay");
+        // The router of tests chooses the first backend always.
+        let backends = vec![backend(&kept, 1), backend(&other, 0)];
+        let rules = vec![Rule { name: Some("/".into()), backends, ..Rule::default() }];
+        let listeners = vec![listener(straight, http(to(0))), listener(routed, http(leading(rules)))];
+        proxy.serve(listeners, vec![kept, other.clone()]).await;
+        for at in [straight, routed] {
+            let mut stream = TcpStream::connect(at).await.unwrap();
+            let first = with(&mut stream, "").await;
+            let set = first.field("set-cookie").unwrap().to_owned();
+            assert!(set.starts_with("stay="), "{set}");
+            let brought = format!("cookie: {}\r\n", set.split(';').next().unwrap());
+            for _ in 0..5 {
+                let again = with(&mut stream, &brought).await;
+                assert_eq!((again.body.as_str(), again.field("set-cookie")), (first.body.as_str(), None));
+            }
+            let bodies = [with(&mut stream, "").await, with(&mut stream, "").await];
+            assert_ne!(bodies[0].body, bodies[1].body);
+        }
+        // A token of the other backend leads there, though no request without one would come there.
+        let endpoint = other.internal.endpoints[1].address;
+        let token = Token::new(&other.id, endpoint, 0);
+        let mut stream = TcpStream::connect(routed).await.unwrap();
+        let there = [
+            with(&mut stream, &format!("cookie: other={token}\r\n")).await,
+            with(&mut stream, &format!("cookie: other={token}\r\n")).await,
+        ];
+        assert_eq!(there[0].body, there[1].body);
+        assert_eq!(there[0].field("set-cookie"), None, "it goes on");
+        // A name of another service's leads nowhere.
+        assert!(with(&mut stream, &format!("cookie: stay={token}\r\n")).await.field("set-cookie").unwrap().starts_with("stay="));
+    });
 }
 
 #[test]

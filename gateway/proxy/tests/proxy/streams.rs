@@ -438,16 +438,10 @@ fn an_endpoint_that_resets_streams_as_fast_as_it_can_harms_nobody() {
         .await;
         let (good, _) = h2_backend(h2::server::Builder::new(), echo).await;
         // Half of the endpoints fail: more tries than a budget of 20 % allows.
-        let retry = Retry {
-            times: 2,
-            on: [Trigger::Reset].into_iter().collect(),
-            statuses: Vec::new(),
-            per_try: None,
-            back_off: None,
-            budget: Some(Budget { percent: 100, least: 100, ..Budget::default() }),
-            buffer: 0,
-        };
-        let settings = BackendSettings { http2: BackendHttp2::default(), retry: Some(retry), ..BackendSettings::default() };
+        let retry =
+            Retry { times: 2, on: [Trigger::Reset].into_iter().collect(), statuses: Vec::new(), per_try: None, back_off: None, buffer: 0 };
+        let budget = Some(Budget { percent: 100, least: 100, ..Budget::default() });
+        let settings = BackendSettings { http2: BackendHttp2::default(), retry: Some(retry), budget, ..BackendSettings::default() };
         let service = speaking(AppProtocol::H2c, &[hostile, good], settings);
         let endpoints: Vec<_> = service.internal.endpoints.iter().map(|e| e.stats.clone()).collect();
         let (_proxy, at, _) = serving(ClientSettings::default(), service).await;

@@ -14,7 +14,7 @@ pub(super) type Forwarded<'a> = Option<(&'a ServicePort, Side, Option<Arrived>)>
 
 pub(super) fn explain<'a>(world: &World<'a>, asked: &Asked, listener: &'a Listener, story: &mut Story) -> Result<Forwarded<'a>, End> {
     let mut routers = AskedRouters::default();
-    let Preview { arrived, found, rule, outcome } = preview(world.snapshot, listener, &asked.as_written(), &mut routers);
+    let Preview { arrived, found, handed_by, rule, outcome } = preview(world.snapshot, listener, &asked.as_written(), &mut routers);
     let mut binding = None;
     if let Some(arrived) = &arrived {
         if arrived.path != asked.path() {
@@ -32,7 +32,7 @@ pub(super) fn explain<'a>(world: &World<'a>, asked: &Asked, listener: &'a Listen
             Some(Target::Nothing) => {
                 return Err(End("404 no-route: no router is attached to this listener (ClientTrafficPolicy)".to_owned()));
             }
-            Some(Target::Router(binding)) => Some(binding),
+            Some(Target::Router(binding)) => Some(&**binding),
             Some(Target::Service(_)) => {
                 story.say("route", "none: the listener leads straight to its own service");
                 None
@@ -41,13 +41,21 @@ pub(super) fn explain<'a>(world: &World<'a>, asked: &Asked, listener: &'a Listen
         };
     }
     routers.tell_failures(story);
-    if let Some((rung, choice)) = &rule {
+    let tell = |(rung, choice): &(&RouterRung, Choice), story: &mut Story| {
         tell_rule(world, rung, choice, story);
         if let Some(Arrived { method, host, path, client, headers }) = &arrived {
             let query = asked.target.split_once('?').map_or("", |(_, query)| query);
             let view = RouteView { method, host, path, query, headers, client: *client };
             rivals::tell(world, rung, choice, &view, story);
         }
+    };
+    if let Some(by) = &handed_by {
+        tell(by, story);
+        story.say("filter", "another router decides");
+        binding = by.0.next(by.1.rule).or(binding);
+    }
+    if let Some(rule) = &rule {
+        tell(rule, story);
     } else if let Some(rung) = binding.and_then(|binding| binding.ladder.first()) {
         let what = match &outcome {
             Outcome::Answer { why: Why::Reason(Reason::NoRoute), .. } => format!("none of {} rules matches", rung.table.rules.len()),
@@ -114,7 +122,8 @@ pub(super) fn tell_rule(world: &World<'_>, rung: &RouterRung, choice: &Choice, s
     for actions in std::iter::once(&rule.actions).chain(backend.map(|b| &b.actions)) {
         describe(actions, story);
     }
-    if let Some(backend) = backend.filter(|_| rule.actions.redirect.is_none() && rule.actions.answer.is_none()) {
+    let goes_on = rung.next(choice.rule).is_none() && rule.actions.redirect.is_none() && rule.actions.answer.is_none();
+    if let Some(backend) = backend.filter(|_| goes_on) {
         let weights: u64 = rule.backends.iter().map(|b| u64::from(b.weight)).sum();
         let share = if rule.backends.len() > 1 { format!(", drawn with weight {} of {weights}", backend.weight) } else { String::new() };
         story.say("backend", format!("{}{share}", backend.service));

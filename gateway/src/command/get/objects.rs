@@ -73,9 +73,10 @@ pub(super) fn routes(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
     table
 }
 
-/// A row for each ancestor of a policy, or one for a policy that has none here.
-pub(super) fn policies(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
-    let mut head = row(["NAMESPACE", "NAME", "TARGETS", "ANCESTOR", "ACCEPTED", "RESOLVED"]);
+/// A row for each ancestor of a policy, or one for a policy that has none here. `resolves`: policies of this kind say whether their references can be used.
+pub(super) fn policies(rows: &[Value], resolves: bool, wide: bool) -> Vec<Vec<String>> {
+    let mut head = row(["NAMESPACE", "NAME", "TARGETS", "ANCESTOR", "ACCEPTED"]);
+    head.extend(resolves.then(|| "RESOLVED".to_owned()));
     head.extend(wide.then(|| "REASON".to_owned()));
     let mut table = vec![head];
     for policy in rows {
@@ -84,7 +85,8 @@ pub(super) fn policies(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
         for ancestor in ancestors.iter().chain(ancestors.is_empty().then_some(&Value::Null)) {
             let conditions = list(ancestor, "/conditions");
             let mut cells = vec![text(policy, "/metadata/namespace"), text(policy, "/metadata/name"), targets.join(",")];
-            cells.extend([named(ancestor, "/ancestorRef"), status(conditions, "Accepted"), status(conditions, "ResolvedRefs")]);
+            cells.extend([named(ancestor, "/ancestorRef"), status(conditions, "Accepted")]);
+            cells.extend(resolves.then(|| status(conditions, "ResolvedRefs")));
             cells.extend(wide.then(|| or_none(reasons(conditions))));
             table.push(cells);
         }
@@ -113,8 +115,9 @@ pub(super) fn backends(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
 fn named(value: &Value, reference: &str) -> String {
     let part = |field: &str| text(value, &format!("{reference}/{field}"));
     let mut shown = part("name");
-    if part("kind") == "ListenerSet" {
-        shown.insert_str(0, "ListenerSet ");
+    let kind = part("kind");
+    if !matches!(kind.as_str(), "-" | "Gateway" | "Service") {
+        shown.insert_str(0, &format!("{kind} "));
     }
     for (before, field) in [("/", "sectionName"), (":", "port")] {
         let given = part(field);

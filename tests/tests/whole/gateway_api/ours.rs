@@ -85,6 +85,51 @@ fn a_filter_by_extension_ref_answers_and_one_that_is_not_there_fails_its_rule() 
 }
 
 #[test]
+fn parameters_of_a_gateway_and_its_class_are_its_defaults() {
+    let parameters = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: sluicegate.dev/v1alpha1\nkind: GatewayParameters\nmetadata: {{name: {name}, namespace: infra}}\nspec: {{{spec}}}\n---\n"
+        )
+    };
+    let class = |name: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: set}}\nspec: {{controllerName: sluicegate.dev/gateway-controller, parametersRef: {{group: sluicegate.dev, kind: GatewayParameters, name: {name}, namespace: infra}}}}\n---\n"
+        )
+    };
+    let gateway = |name: &str, more: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: infra}}\nspec: {{gatewayClassName: set, listeners: [{{name: http, port: 80, protocol: HTTP}}]{more}}}\n---\n"
+        )
+    };
+    let limit = |n: u32| format!("rateLimit: {{type: Local, local: {{rules: [{{limit: {{requests: {n}, unit: Hour}}}}]}}}}");
+    let own = ", infrastructure: {parametersRef: {group: sluicegate.dev, kind: GatewayParameters, name: own}}";
+    let fixed = gateway("of-class", "")
+        + &gateway("with-own", own)
+        + &gateway("named", ", addresses: [{value: $6}]")
+        + &route_of(
+            "infra",
+            "all",
+            "{name: of-class}, {name: with-own}, {name: named}",
+            "  rules: [{backendRefs: [{name: ib1, port: 8080}]}]",
+        );
+    let of_class = parameters("class", &format!("addresses: [$4], {}", limit(100)));
+    let world = World::new(&(fixed.clone() + &class("class") + &of_class));
+    // Without its own parameters a Gateway that names some is not accepted; the others are.
+    let limited = |i: u8| world.expect(i, &get("/"), "ib1").header("x-ratelimit-limit");
+    assert_eq!((limited(4).as_deref(), limited(6).as_deref()), (Some("100"), Some("100")));
+    world.of_gateway("with-own", "Accepted", ("False", "InvalidParameters"));
+    world.apply("own", &parameters("own", &format!("addresses: [$5], {}", limit(7))));
+    assert_eq!(limited(5).as_deref(), Some("7"), "a Gateway's own count first");
+    assert_eq!(world.addresses("with-own"), [world.address(5)]);
+    world.of_gateway("with-own", "Accepted", ("True", "Accepted"));
+    world.condition("gatewayclasses", "set", "/status/conditions", "Accepted", ("True", "Accepted"));
+    // A class whose parameters are not there is not accepted, nor is a Gateway of it.
+    world.apply("test", &(fixed + &class("gone") + &of_class));
+    world.condition("gatewayclasses", "set", "/status/conditions", "Accepted", ("False", "InvalidParameters"));
+    world.of_gateway("of-class", "Accepted", ("False", "InvalidParameters"));
+}
+
+#[test]
 fn a_backend_leads_to_addresses_that_no_service_has() {
     let identity = Identity::new(&["inside.example"]);
     let backend = |namespace: &str, name: &str, spec: &str| {

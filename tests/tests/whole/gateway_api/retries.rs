@@ -50,7 +50,7 @@ pub(super) fn unreliable(ip: IpAddr) {
 }
 
 /// A path that no other request has, by which the backend fails so often.
-fn failing(rule: &str, how: &str, times: usize) -> String {
+pub(super) fn failing(rule: &str, how: &str, times: usize) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("/{rule}/{how}/{times}/{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -13,7 +13,8 @@ use super::{
     TargetRef, TcpKeepalive, Timeout,
 };
 
-/// How traffic to Services is balanced, and how their endpoints are found.
+/// How traffic to Services is balanced, and how their endpoints are found. Of a route or a Gateway it says how long exchanges may take, when they are
+/// tried again, and how many may come.
 #[derive(Clone, Debug, Deserialize)]
 pub struct BackendTrafficPolicy {
     /// Name and namespace.
@@ -27,7 +28,7 @@ pub struct BackendTrafficPolicy {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendTrafficPolicySpec {
-    /// Services of this namespace.
+    /// Services, HTTPRoutes, GRPCRoutes and Gateways of this namespace.
     pub target_refs: Vec<TargetRef>,
     /// Which balancer, with which configuration.
     pub load_balancer: Option<LoadBalancer>,

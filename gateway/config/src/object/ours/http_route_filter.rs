@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::PluginUse;
 use super::rate::RateLimit;
 
 /// A filter that a rule of an HTTPRoute or GRPCRoute refers to by `extensionRef`.
@@ -24,6 +25,8 @@ pub struct HttpRouteFilterSpec {
     pub direct_response: Option<DirectResponseFilter>,
     /// Limits how many requests the rule takes; each listener of a Gateway counts by itself.
     pub rate_limit: Option<RateLimit>,
+    /// Leaves the decision to another router: what the rule takes goes where that one says, which is one of the rule's own backends, or is answered by it.
+    pub router: Option<PluginUse>,
 }
 
 /// An answer of the gateway's own.

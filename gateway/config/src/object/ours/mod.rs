@@ -6,6 +6,7 @@ mod client;
 mod configuration;
 mod connection;
 mod forwarding;
+mod gateway_parameters;
 mod health;
 mod http2;
 mod http_route_filter;
@@ -30,6 +31,7 @@ pub use client::*;
 pub use configuration::*;
 pub use connection::*;
 pub use forwarding::*;
+pub use gateway_parameters::*;
 pub use health::*;
 pub use http_route_filter::*;
 pub use http2::*;
@@ -48,14 +50,14 @@ pub use values::*;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// The target's group: empty for Service, `gateway.networking.k8s.io` for Gateway.
+    /// The target's group: empty for Service, `gateway.networking.k8s.io` for the others.
     #[serde(default)]
     pub group: String,
-    /// The target's kind: `Service` or `Gateway`.
+    /// The target's kind: `Service` or `Gateway`; of a BackendTrafficPolicy also `HTTPRoute` or `GRPCRoute`.
     pub kind: String,
     /// The target's name.
     pub name: String,
-    /// The name of a Service's port or a Gateway's listener. Default: all of them.
+    /// The name of a Service's port, a Gateway's listener or a route's rule. Default: all of them.
     pub section_name: Option<String>,
 }
 
@@ -76,6 +78,7 @@ pub(super) static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     for schema in [
         schemars::schema_for!(PluginSpec),
         schemars::schema_for!(BackendSpec),
+        schemars::schema_for!(GatewayParametersSpec),
         schemars::schema_for!(HttpRouteFilterSpec),
         schemars::schema_for!(BackendTrafficPolicySpec),
         schemars::schema_for!(ClientTrafficPolicySpec),

@@ -57,7 +57,8 @@ pub(super) struct Settled {
 }
 
 impl Compiler<'_> {
-    pub(super) fn gateway_addresses(&mut self, object: &Object, gateway: &Gateway) -> Settled {
+    /// `defaults`: where a Gateway listens that names no address.
+    pub(super) fn gateway_addresses(&mut self, object: &Object, gateway: &Gateway, defaults: &[IpAddr]) -> Settled {
         let AskedAddresses { named, open } = AskedAddresses::of(gateway);
         let mut settled = Settled { addresses: Vec::new(), usable: Ok(()), accepted: Ok(()) };
         for (i, address) in gateway.spec.addresses.iter().flatten().enumerate() {
@@ -77,6 +78,7 @@ impl Compiler<'_> {
         if open {
             let id = (object.key.namespace.clone(), object.key.name.clone());
             match self.allocations.gateways.get(&id) {
+                _ if listen.is_empty() && settled.usable.is_ok() && !defaults.is_empty() => listen.extend(defaults),
                 Some(chosen) if !chosen.is_empty() => listen.extend(chosen),
                 // Whoever names one address does not mean all of them.
                 None if listen.is_empty() && settled.usable.is_ok() => listen.extend(self.settings.everywhere()),

@@ -8,8 +8,9 @@ use super::*;
 use crate::object::error;
 use crate::plan::effect::Way;
 use crate::plan::references::Refused;
-use crate::plan::routes::{Attached, configuration};
+use crate::plan::routes::{Attached, RuleRouter, configuration};
 use crate::plan::tls::{FRONTEND, passthrough};
+use crate::plan::traffic::planned_rule;
 
 /// Protocols that HTTPS listeners offer, best first.
 pub(in crate::plan) const ALPN: &[&str] = &["h2", "http/1.1"];
@@ -80,15 +81,30 @@ impl Compiler<'_> {
         // What a router is configured with is the Gateway's, as the policy is; routes name the namespaces of their backends.
         let namespace = holder.gateway.key.namespace.clone();
         let info = ListenerInfo { name: name.clone(), port, transport, hostname: hostname.clone(), namespace };
+        let mut of_gateway = self.traffic(holder.gateway, Some(section).filter(|section| !section.is_empty()));
+        holder.parameters.all().for_each(|parameters| of_gateway.inherit_parameters(parameters));
+        let other_rules = planned_rule(&[], &Traffic::default(), &of_gateway);
         let target = if planned.overridden.is_some() {
-            self.router("Gateway", holder.gateway, section, info).map_or(PlannedTarget::Nothing, PlannedTarget::Router)
+            let router = self.router("Gateway", holder.gateway, section, info, other_rules);
+            router.map_or(PlannedTarget::Nothing, PlannedTarget::Router)
         } else if routes.is_empty() {
             PlannedTarget::Nothing
         } else {
             let config = configuration(routes.iter().map(|(route, hostnames)| (&**route, &**hostnames)));
             let plugin = PluginUse { config: config.into(), ..self.builtin(RULES, PluginKind::Router) };
-            let rates = routes.iter().flat_map(|(route, _)| route.rates.clone()).collect();
-            PlannedTarget::Router(self.routed(plugin, info, rates))
+            let settings = routes.iter().flat_map(|(route, _)| route.settings.iter().map(move |(name, rule)| (route, name, rule)));
+            let rules = settings.map(|(route, name, rule)| {
+                let mut planned = planned_rule(&rule.limits, &rule.traffic, &of_gateway);
+                if let Some(RuleRouter { plugin, backends }) = &rule.router {
+                    let of_rule = format!("{name} at {}", info.name);
+                    let info = ListenerInfo { name: of_rule, namespace: route.object.key.namespace.clone(), ..info.clone() };
+                    let router = self.routed_within(plugin.clone(), info, planned, backends.clone());
+                    planned = PlannedRule { router: Some(router), ..PlannedRule::default() };
+                }
+                (name.clone(), planned)
+            });
+            let rules = rules.collect();
+            PlannedTarget::Router(self.routed(plugin, info, rules, other_rules))
         };
         let policy = self.client_policy("Gateway", holder.gateway, section);
         let way = match (listener.protocol.as_str(), passthrough) {
@@ -101,7 +117,9 @@ impl Compiler<'_> {
         };
         let mode = if passthrough { " and passes it through" } else { "" };
         let why = format!("is of protocol {}{mode}", listener.protocol);
-        self.counts(policy.map(|(object, _)| object), way, format!("listener {} of {}", listener.name, object.key), why);
+        let what = format!("listener {} of {}", listener.name, object.key);
+        self.counts(policy.map(|(object, _)| object), way, what.clone(), why);
+        self.gateway_policies(holder.gateway, Some(section).filter(|section| !section.is_empty()), &what, &listener.protocol);
         let settings = self.client_settings(policy);
         let before = self.refused.len();
         let mode = match (listener.protocol.as_str(), passthrough) {

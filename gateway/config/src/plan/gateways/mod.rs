@@ -8,6 +8,7 @@ mod addresses;
 mod attachments;
 mod infrastructure;
 mod listener;
+mod parameters;
 mod sets;
 
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
@@ -22,9 +23,19 @@ pub use addresses::{AskedAddresses, GatewayAddress};
 
 use addresses::Settled;
 pub(super) use listener::ALPN;
+use parameters::Parameters;
 
 /// What the names of GatewayClasses that are this gateway's own say of who carries them out.
 pub const CONTROLLER: &str = "sluicegate.dev/gateway-controller";
+
+/// A GatewayClass of this gateway's.
+#[derive(Clone, Debug)]
+pub struct PlannedClass {
+    /// The class.
+    pub object: Arc<Object>,
+    /// Whether its parameters are there.
+    pub accepted: Verdict,
+}
 
 /// A Gateway.
 #[derive(Clone, Debug)]
@@ -117,6 +128,8 @@ pub(super) struct Holder<'h> {
     /// The Gateway. Its policies count for all listeners, and its `tls.frontend` too.
     pub(super) gateway: &'h Arc<Object>,
     pub(super) spec: &'h Gateway,
+    /// The Gateway's.
+    pub(super) parameters: Parameters<'h>,
 }
 
 impl Holder<'_> {
@@ -134,10 +147,16 @@ impl Compiler<'_> {
             self.part.faults.push(warning(&object.origin, &object.key, "spec.gatewayClassName", message, hint));
             return;
         }
-        let Settled { addresses, usable, accepted } = self.gateway_addresses(object, gateway);
-        let accepted = accepted.and(self.infrastructure(object, gateway));
+        let (parameters, there) = self.parameters(object, gateway);
+        if let Err(refusal) = &there {
+            let path = parameters::own(object, gateway).map_or("spec.gatewayClassName", |own| own.path);
+            self.part.faults.push(warning(&object.origin, &object.key, path, refusal.message.clone(), None));
+        }
+        let Settled { addresses, usable, accepted } = self.gateway_addresses(object, gateway, parameters.addresses());
+        self.infrastructure(object, gateway);
+        let accepted = accepted.and(there);
         let resolved = self.gateway_identity(object, gateway);
-        let holder = Holder { object, listeners: &gateway.spec.listeners, gateway: object, spec: gateway };
+        let holder = Holder { object, listeners: &gateway.spec.listeners, gateway: object, spec: gateway, parameters };
         let (listeners, attachments) = self.listeners(holder, &addresses, &accepted);
         let object = object.clone();
         self.part.gateway = Some(Arc::new(PlannedGateway { object, addresses, usable, accepted, resolved, listeners, attachments }));

@@ -27,7 +27,8 @@ impl Compiler<'_> {
         let labels = |namespace: &str| self.namespace_labels(namespace);
         let allowed = spec.spec.allowed_listeners.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
         let made = if Namespaces::of_listener_sets(allowed).contain(&object.key.namespace, namespace, labels) {
-            let holder = Holder { object, listeners: &set.spec.listeners, gateway, spec };
+            let (parameters, _) = self.parameters(gateway, spec);
+            let holder = Holder { object, listeners: &set.spec.listeners, gateway, spec, parameters };
             let parent = |refusal: Refusal| Refusal::new("ParentNotAccepted", format!("{}: {}", gateway.key, refusal.message));
             let accepted = planned.accepted.clone().map_err(parent);
             // What comes through it shows endpoints the Gateway's certificate; whether that can be used is the Gateway's to say.

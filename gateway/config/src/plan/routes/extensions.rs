@@ -1,11 +1,13 @@
 //! `filters[].extensionRef` of HTTPRoutes and GRPCRoutes: an HTTPRouteFilter of ours.
 
 use serde_json::{Value, json};
+use sluicegate_model::plugin::PluginKind;
 use sluicegate_model::settings::Rate;
 
 use super::Refusal;
 use crate::object::ours::DirectResponseFilter;
 use crate::object::{Body, Object};
+use crate::plan::PluginUse;
 use crate::plan::compile::Compiler;
 use crate::plan::limits::rates;
 
@@ -15,6 +17,8 @@ pub(super) enum Extension {
     Filter(Value),
     /// Limits of the rule, which the plugin knows nothing of.
     Rates(Vec<Rate>),
+    /// A router that decides in the place of the rule, likewise.
+    Router(PluginUse),
 }
 
 /// The group of our kinds.
@@ -29,11 +33,16 @@ impl Compiler<'_> {
             return Err(Refusal::new("InvalidKind", format!("there is no filter {kind} of group {group:?}")));
         }
         let namespace = &route.key.namespace;
-        let filter = match self.object(kind, namespace, name).map(|object| &object.body) {
-            Some(Body::HttpRouteFilter(filter)) => filter,
+        let (object, filter) = match self.object(kind, namespace, name).map(|object| (object, &object.body)) {
+            Some((object, Body::HttpRouteFilter(filter))) => (object, filter),
             _ => return Err(Refusal::new("FilterNotFound", format!("there is no HTTPRouteFilter {name:?} in namespace {namespace:?}"))),
         };
         // Validation sees to it that it does one thing.
+        if let Some(router) = &filter.spec.router {
+            let found = self.plugin(object, "spec.router.plugin", &router.plugin, PluginKind::Router, &router.config);
+            let missing = || Refusal::new("FilterNotFound", format!("{} names a router {:?} that is not there", object.key, router.plugin));
+            return found.map(Extension::Router).ok_or_else(missing);
+        }
         Ok(match &filter.spec.direct_response {
             Some(response) => Extension::Filter(direct(response)),
             None => Extension::Rates(rates(filter.spec.rate_limit.as_ref())),

@@ -1,5 +1,7 @@
 //! GRPCRoute: its rules are those of an HTTPRoute but for the methods of its matches, which the plugin has words for.
 
+use std::sync::Arc;
+
 use gateway_api::apis::standard::grpcroutes::{GrpcRoute, GrpcRouteRulesMatches, GrpcRouteRulesMatchesMethodType};
 use serde_json::{Value, json};
 
@@ -8,14 +10,15 @@ use crate::object::Object;
 use crate::plan::compile::Compiler;
 
 impl Compiler<'_> {
-    pub(super) fn grpc_rules(&mut self, object: &Object, route: &GrpcRoute) -> Rules {
+    pub(super) fn grpc_rules(&mut self, object: &Arc<Object>, route: &GrpcRoute) -> Rules {
         let rules = route.spec.rules.iter().flatten().map(|rule| {
             let mut written = serde_json::to_value(rule).unwrap_or_default();
             let matches: Vec<Value> = rule.matches.iter().flatten().map(as_http).collect();
             written["matches"] = matches.into();
             written
         });
-        let rules = rules.collect();
+        let mut rules: Vec<Value> = rules.collect();
+        self.add_sessions(object, &mut rules);
         self.rules(object, rules)
     }
 }

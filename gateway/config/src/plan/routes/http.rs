@@ -1,5 +1,7 @@
 //! HTTPRoute: its rules are those of the plugin `rules` under the same names, so a rule is written as JSON, and what is not usable is replaced.
 
+use std::sync::Arc;
+
 use gateway_api::apis::standard::httproutes::HttpRoute;
 use serde_json::{Map, Value};
 use sluicegate_model::route::Protocol;
@@ -7,19 +9,36 @@ use sluicegate_model::settings::Rate;
 use sluicegate_rule_values::MOST_ATTEMPTS;
 
 use super::extensions::Extension;
-use super::{Rules, supported};
+use super::{RuleRouter, Rules, supported};
 use crate::object::{Object, warning};
+use crate::plan::PluginUse;
 use crate::plan::compile::Compiler;
 
 impl Compiler<'_> {
-    pub(super) fn http_rules(&mut self, object: &Object, route: &HttpRoute) -> Rules {
+    pub(super) fn http_rules(&mut self, object: &Arc<Object>, route: &HttpRoute) -> Rules {
         let rules = route.spec.rules.iter().flatten().map(|rule| serde_json::to_value(rule).unwrap_or_default());
         let mut rules: Vec<Value> = rules.collect();
         self.add_retries(object, &mut rules);
+        self.add_sessions(object, &mut rules);
         self.rules(object, rules)
     }
 
-    /// `retry` of the rules, which is of the experimental channel, and so not among the fields of the type.
+    /// `sessionPersistence` of the rules, which is of the experimental channel, and so not among the fields of the type.
+    pub(super) fn add_sessions(&self, object: &Object, rules: &mut [Value]) {
+        // Most routes have none, and need not be read for it.
+        if !object.json().contains("\"sessionPersistence\":") {
+            return;
+        }
+        let tree = object.value.tree();
+        for (i, rule) in rules.iter_mut().enumerate() {
+            let Some(Value::Object(given)) = tree.pointer(&format!("/spec/rules/{i}/sessionPersistence")) else { continue };
+            let mut session = given.clone();
+            session.retain(|_, value| !value.is_null());
+            rule["sessionPersistence"] = session.into();
+        }
+    }
+
+    /// `retry` of the rules, likewise.
     fn add_retries(&mut self, object: &Object, rules: &mut [Value]) {
         // Most routes have none, and need not be read for it.
         if !object.json().contains("\"retry\":") {
@@ -43,8 +62,13 @@ impl Compiler<'_> {
     }
 
     /// The rules of an HTTPRoute, or of a GRPCRoute whose matches are written as those of an HTTPRoute.
-    pub(super) fn rules(&mut self, object: &Object, given: Vec<Value>) -> Rules {
+    pub(super) fn rules(&mut self, object: &Arc<Object>, given: Vec<Value>) -> Rules {
         let mut made = Rules { count: given.len(), ..Rules::default() };
+        let targeted = self.has_traffic(object);
+        if targeted {
+            let names: Vec<&str> = given.iter().filter_map(|rule| rule["name"].as_str()).collect();
+            self.route_policies(object, &names);
+        }
         for (i, rule) in given.into_iter().enumerate() {
             let path = format!("spec.rules[{i}]");
             let Value::Object(rule) = rule else { continue };
@@ -54,7 +78,11 @@ impl Compiler<'_> {
                 continue;
             }
             let before = made.invalid.len();
+            let own_name = rule.get("name").and_then(Value::as_str).map(str::to_owned);
             let rule = self.rule(object, i, rule, &mut made);
+            if targeted && let Some(name) = rule["name"].as_str() {
+                made.settings.entry(name.to_owned()).or_default().traffic = self.traffic(object, own_name.as_deref());
+            }
             made.invalid_rules += usize::from(made.invalid.len() > before);
             made.rules.push(Value::Object(rule));
         }
@@ -69,19 +97,22 @@ impl Compiler<'_> {
         };
         rule.insert("name".to_owned(), name.as_str().into());
         let filters = take_list(&mut rule, "filters");
-        let Filters { filters, rates, resolved } = self.filters(object, &format!("{path}.filters"), filters, made);
+        let Filters { filters, rates, router, resolved } = self.filters(object, &format!("{path}.filters"), filters, made);
         if !rates.is_empty() {
-            made.rates.insert(name, rates);
+            made.settings.entry(name.clone()).or_default().limits = rates;
         }
-        let usable = resolved.and_then(|()| supported::filters(&filters));
+        let alone = if router.is_some() { supported::beside_router(&rule, &filters) } else { Ok(()) };
+        let usable = resolved.and_then(|()| supported::filters(&filters)).and(alone);
         let answers = supported::answers(&filters);
         let mut backends = Vec::new();
+        let services = std::mem::take(&mut made.services);
         for (j, mut backend) in take_list(&mut rule, "backendRefs").into_iter().enumerate() {
             let path = format!("{path}.backendRefs[{j}]");
             let Value::Object(fields) = &mut backend else { continue };
             let own = take_list(fields, "filters");
-            let Filters { filters: own, rates, resolved } = self.filters(object, &format!("{path}.filters"), own, made);
-            let counted = if rates.is_empty() { Ok(()) } else { Err("requests are counted before a backend is chosen".to_owned()) };
+            let Filters { filters: own, rates, router: own_router, resolved } = self.filters(object, &format!("{path}.filters"), own, made);
+            let late = "requests are counted, and routers asked, before a backend is chosen";
+            let counted = if rates.is_empty() && own_router.is_none() { Ok(()) } else { Err(late.to_owned()) };
             let settled = resolved.and(counted).and_then(|()| supported::backend_filters(&own));
             fields.insert("filters".to_owned(), own.into());
             let mut backend = self.backend(object, &path, &backend, Protocol::Tcp, made);
@@ -91,6 +122,11 @@ impl Compiler<'_> {
             }
             backends.push(backend);
         }
+        if let Some(plugin) = router {
+            let backends = made.services.clone();
+            made.settings.entry(name).or_default().router = Some(RuleRouter { plugin, backends });
+        }
+        made.services.extend(services);
         match usable {
             Ok(()) => {
                 rule.insert("filters".to_owned(), filters.into());
@@ -103,6 +139,9 @@ impl Compiler<'_> {
                 self.invalid(object, &path, format!("{wrong}: requests of this rule are answered 500"), made);
                 rule.insert("backendRefs".to_owned(), Value::Array(Vec::new()));
                 rule.remove("timeouts");
+                if let Some(settings) = rule["name"].as_str().and_then(|name| made.settings.get_mut(name)) {
+                    settings.router = None;
+                }
             }
         }
         rule
@@ -110,12 +149,14 @@ impl Compiler<'_> {
 
     /// Filters with mirrors resolved, and in the place of each `extensionRef` what it leads to.
     fn filters(&mut self, object: &Object, path: &str, filters: Vec<Value>, made: &mut Rules) -> Filters {
-        let (mut all, mut rates, mut resolved) = (Vec::new(), Vec::new(), Ok(()));
+        let (mut all, mut rates, mut router, mut resolved) = (Vec::new(), Vec::new(), None, Ok(()));
         for (i, mut filter) in filters.into_iter().enumerate() {
             if filter["type"] == "ExtensionRef" {
                 match self.extension(object, &filter["extensionRef"]) {
                     Ok(Extension::Filter(own)) => all.push(own),
                     Ok(Extension::Rates(own)) => rates.extend(own),
+                    Ok(Extension::Router(_)) if router.is_some() => resolved = Err("two routers would decide".to_owned()),
+                    Ok(Extension::Router(own)) => router = Some(own),
                     // It must not be passed over.
                     Err(refusal) => {
                         resolved = Err(refusal.message.clone());
@@ -132,7 +173,7 @@ impl Compiler<'_> {
             }
             all.push(filter);
         }
-        Filters { filters: all, rates, resolved }
+        Filters { filters: all, rates, router, resolved }
     }
 
     fn invalid(&mut self, object: &Object, path: &str, what: String, made: &mut Rules) {
@@ -146,6 +187,7 @@ impl Compiler<'_> {
 struct Filters {
     filters: Vec<Value>,
     rates: Vec<Rate>,
+    router: Option<PluginUse>,
     /// An error: one that is referred to is not there.
     resolved: Result<(), String>,
 }

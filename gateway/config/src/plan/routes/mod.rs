@@ -22,7 +22,9 @@ use serde_json::Value;
 use sluicegate_model::route::ServiceRef;
 use sluicegate_model::settings::Rate;
 
+use super::PluginUse;
 use super::compile::Compiler;
+use super::traffic::Traffic;
 use crate::object::{Body, Object, ObjectKey, warning};
 use crate::objects::Target;
 use crate::objects::parents::{ParentRef, parent_refs, parents};
@@ -107,8 +109,8 @@ pub struct PlannedRoute {
     pub rules: Vec<Value>,
     /// The service ports that it leads to, those that are only missing among them.
     pub services: BTreeSet<ServiceRef>,
-    /// Rate limits of its rules, by their names.
-    pub rates: BTreeMap<String, Vec<Rate>>,
+    /// What counts for its rules besides what the plugin is told, by their names.
+    pub settings: BTreeMap<String, RuleSettings>,
     /// Whether all that it refers to is there and may be referred to.
     pub references: Verdict,
     /// What of its rules is not served as it is written, and why.
@@ -124,7 +126,7 @@ impl PlannedRoute {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.object, &other.object)
             && self.rules == other.rules
-            && self.rates == other.rates
+            && self.settings == other.settings
             && self.references == other.references
     }
 
@@ -142,6 +144,35 @@ impl PlannedRoute {
     }
 }
 
+/// What counts for a rule besides what the plugin `rules` is told of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuleSettings {
+    /// Rate limits of its filters.
+    pub limits: Vec<Rate>,
+    /// What policies say of it, or of its route.
+    pub traffic: Traffic,
+    /// The router that decides what it takes.
+    pub router: Option<RuleRouter>,
+}
+
+/// A router that decides what a rule takes.
+#[derive(Clone, Debug)]
+pub struct RuleRouter {
+    /// The router.
+    pub plugin: PluginUse,
+    /// Where it may send requests: the rule's own backends, which its route may refer to.
+    pub backends: BTreeSet<ServiceRef>,
+}
+
+impl PartialEq for RuleRouter {
+    fn eq(&self, other: &Self) -> bool {
+        let origin = |of: &Self| of.plugin.at.as_ref().map(|(origin, _)| Arc::as_ptr(origin));
+        let same =
+            self.plugin.plugin == other.plugin.plugin && self.plugin.config == other.plugin.config && self.backends == other.backends;
+        same && origin(self) == origin(other)
+    }
+}
+
 /// What a route's rules come to, before they meet a listener.
 #[derive(Default)]
 struct Rules {
@@ -150,7 +181,7 @@ struct Rules {
     invalid_rules: usize,
     count: usize,
     services: BTreeSet<ServiceRef>,
-    rates: BTreeMap<String, Vec<Rate>>,
+    settings: BTreeMap<String, RuleSettings>,
     /// Of references that lead nowhere.
     refused: Vec<Refusal>,
 }
@@ -171,7 +202,7 @@ impl Compiler<'_> {
         };
         let parents = parent_refs(&object.body);
         self.without_parent(object, &parents);
-        let Rules { rules, invalid, invalid_rules, count, services, rates, refused } = rules;
+        let Rules { rules, invalid, invalid_rules, count, services, settings, refused } = rules;
         let references = match refused.first() {
             None => Ok(()),
             Some(first) => {
@@ -181,7 +212,7 @@ impl Compiler<'_> {
         };
         let hostnames = hostnames.iter().map(|hostname| hostname.to_ascii_lowercase()).collect();
         let object = object.clone();
-        let route = PlannedRoute { object, kind, parents, hostnames, rules, services, rates, references, invalid, invalid_rules, count };
+        let route = PlannedRoute { object, kind, parents, hostnames, rules, services, settings, references, invalid, invalid_rules, count };
         self.part.route = Some(Arc::new(route));
     }
 

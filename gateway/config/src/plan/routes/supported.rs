@@ -30,6 +30,20 @@ pub(super) fn filters(filters: &[Value]) -> Checked {
     filters.iter().try_for_each(filter)
 }
 
+/// What of a rule has no place beside a router that decides what it takes: that one's rules say what becomes of a request.
+pub(super) fn beside_router(rule: &Map<String, Value>, filters: &[Value]) -> Checked {
+    let fields =
+        ["timeouts", "retry", "sessionPersistence"].into_iter().find(|field| rule.get(*field).is_some_and(|given| !given.is_null()));
+    let of_backends = list(rule.get("backendRefs")).flat_map(|backend| list(backend.get("filters")));
+    match (fields, filters.iter().chain(of_backends).next()) {
+        (Some(field), _) => Err(format!("where a router decides {field} has no place: policies and that router's rules say it")),
+        (None, Some(filter)) => {
+            Err(format!("where a router decides a filter {} has no place: that router's rules have filters", filter["type"]))
+        }
+        (None, None) => Ok(()),
+    }
+}
+
 /// Whether a filter answers that stands for an `extensionRef`; of a redirect the schema says that its rule has no backends.
 pub(super) fn answers(filters: &[Value]) -> bool {
     filters.iter().any(|filter| filter["type"] == DIRECT)

@@ -28,9 +28,9 @@ use sluicegate_decide::answer::{LocalReply, Reason, Why};
 use sluicegate_decide::grpc::is_call;
 use sluicegate_decide::way::{self, Followed, Matched};
 use sluicegate_decide::{cors, host, method, redirect};
-use sluicegate_model::route::Actions;
+use sluicegate_model::route::{Actions, Choice};
 use sluicegate_model::session::Token;
-use sluicegate_model::snapshot::{Listener, ServicePort, Side, Target};
+use sluicegate_model::snapshot::{Listener, RouterRung, ServicePort, Side, Target};
 use sluicegate_model::unix::seconds;
 
 pub(in crate::http) use peer::Peer;
@@ -73,6 +73,8 @@ pub(in crate::http) struct Routed<'v> {
     pub(in crate::http) service: &'v ServicePort,
     pub(in crate::http) side: Side,
     matched: Option<Matched<'v>>,
+    /// The rule that left the decision to another router.
+    handed_by: Option<(&'v RouterRung, Choice)>,
     /// The client's session, which leads to one endpoint.
     pub(in crate::http) session: Option<Token>,
     /// When the request's head had come.
@@ -104,13 +106,15 @@ impl<'v> Routed<'v> {
     }
 
     /// The header fields that the router decides by.
-    pub(in crate::http) fn names_read(&self) -> &'v [HeaderName] {
-        self.matched.as_ref().map(|m| m.rung.table.interests.headers.as_slice()).unwrap_or_default()
+    pub(in crate::http) fn names_read(&self) -> impl Iterator<Item = &'v HeaderName> {
+        let rungs = self.matched.as_ref().map(|m| m.rung).into_iter().chain(self.handed_by.map(|(rung, _)| rung));
+        rungs.flat_map(|rung| &rung.table.interests.headers)
     }
 
-    /// What the client is told of its session with whoever answered, where the rule keeps sessions.
+    /// What the client is told of its session with whoever answered, where the rule or the service keeps sessions.
     fn told_of_session(&self, peer: &Peer) -> Option<(HeaderName, HeaderValue)> {
-        let session = self.matched.as_ref()?.rule.session.as_ref()?;
+        let of_rule = self.matched.as_ref().and_then(|matched| matched.rule.session.as_deref());
+        let session = of_rule.or(self.service.settings.session.as_ref())?;
         let used = Token::new(&self.service.id, self.endpoint.get()?, seconds());
         session.told(self.session, used, peer.scheme() == "https")
     }
@@ -131,7 +135,7 @@ impl<'v> Routed<'v> {
     fn whole_time(&self) -> (Option<Duration>, Reason) {
         let of = &self.service.settings.timeouts;
         let time = given(self.matched.as_ref().and_then(|m| m.rule.request_timeout).or(of.request));
-        let time = time.into_iter().chain(of.stream).min();
+        let time = time.into_iter().chain(given(of.stream)).min();
         match self.call.and_then(|call| call.timeout) {
             Some(call) if time.is_none_or(|time| call <= time) => (Some(call), Reason::Deadline),
             _ => (time, Reason::Timeout),
@@ -296,7 +300,7 @@ fn route<'v, B>(
     let reads_fields = matches!(found.target, Target::Router(binding) if binding.reads_fields());
     let request = request.routed_by(reads_fields);
     let host = host::of(request.headers()).ok_or(Reason::BadHost)?;
-    let Followed { matched, session, outcome } =
+    let Followed { handed_by, matched, session, outcome } =
         way::follow(found.target, request, &host, &client, &view.snapshot, &mut *shared.core.decider.borrow_mut());
     let (service, side) = outcome.map_err(|mut own| {
         if own.why == Why::Direct {
@@ -304,7 +308,7 @@ fn route<'v, B>(
         }
         own
     })?;
-    Ok(Routed { service, side, matched, session, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
+    Ok(Routed { service, side, matched, handed_by, session, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
 }
 
 /// Makes the head ready for the next hop: hop-by-hop fields, rewrite, header changes.

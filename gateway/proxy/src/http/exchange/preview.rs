@@ -40,6 +40,8 @@ pub struct Preview<'a> {
     pub found: Option<Found<'a>>,
     /// The rule that takes it.
     pub rule: Option<(&'a RouterRung, Choice)>,
+    /// The rule that left the decision to another router, of which `rule` is then a rule.
+    pub handed_by: Option<(&'a RouterRung, Choice)>,
     /// What comes of it.
     pub outcome: Outcome<'a>,
 }
@@ -88,7 +90,7 @@ impl From<Box<LocalReply>> for Outcome<'_> {
 /// Asks the plugins of the snapshot what they would decide, by instances that `routers` makes. `listener`: one that takes requests.
 pub fn preview<'a>(snapshot: &'a Snapshot, listener: &'a Listener, asked: &Asked<'_>, routers: &mut impl Routers) -> Preview<'a> {
     let outcome = Outcome::from(Box::<LocalReply>::from(Reason::BadHost));
-    let mut preview = Preview { arrived: None, found: None, rule: None, outcome };
+    let mut preview = Preview { arrived: None, found: None, handed_by: None, rule: None, outcome };
     match follow(snapshot, listener, asked, routers, &mut preview) {
         Ok((service, side)) => preview.outcome = Outcome::Forward { service, side },
         Err(own) => preview.outcome = own.into(),
@@ -133,7 +135,8 @@ fn follow<'a>(
     let client = peer.asks();
     let found = way::target(listener, &host, &client)?;
     preview.found = Some(found);
-    let Followed { matched, outcome, .. } = way::follow(found.target, request, &host, &client, snapshot, routers);
+    let Followed { handed_by, matched, outcome, .. } = way::follow(found.target, request, &host, &client, snapshot, routers);
+    preview.handed_by = handed_by;
     preview.rule = matched.map(|matched| (matched.rung, matched.choice));
     outcome
 }

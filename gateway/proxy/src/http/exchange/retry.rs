@@ -243,7 +243,7 @@ impl<'s> Tries<'s> {
 
     /// A place among the tries under way; none: nothing limits them. What protects the service holds for every rule.
     fn place(&self, outcome: Outcome<'_>) -> Result<Option<Slot>, ()> {
-        let (stats, budget) = (&self.service.stats, self.service.settings.retry.as_ref().and_then(|p| p.budget));
+        let (stats, budget) = (&self.service.stats, self.service.settings.budget);
         let most = budget.map(|b| b.most(stats.load.requests.used())).into_iter().chain(self.service.settings.breaker.retries).min();
         let place = match most {
             None => None,
@@ -279,7 +279,7 @@ mod tests {
 
     fn policy(triggers: &[Trigger]) -> Retry {
         let on = triggers.iter().copied().collect();
-        Retry { times: 2, on, statuses: vec![429], per_try: None, back_off: None, budget: None, buffer: 0 }
+        Retry { times: 2, on, statuses: vec![429], per_try: None, back_off: None, buffer: 0 }
     }
 
     #[test]

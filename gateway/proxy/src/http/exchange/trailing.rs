@@ -19,7 +19,7 @@ pub(in crate::http) fn of_request(nominated: Vec<HeaderName>, settings: &ClientS
     let mut settled = nominated;
     settled.extend(settings.headers.extras.iter().flat_map(|extras| extras.early.names()).cloned());
     settled.extend(routed.actions().flat_map(|actions| actions.request_headers.names()).cloned());
-    settled.extend(routed.names_read().iter().cloned());
+    settled.extend(routed.names_read().cloned());
     settled.extend(hashed(service).cloned());
     Trailers::new(pass, settled)
 }

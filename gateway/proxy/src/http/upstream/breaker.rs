@@ -22,7 +22,7 @@ pub(crate) fn exchange(service: &ServicePort) -> Result<Option<Slot>, Tripped> {
     let most = match settings.breaker.requests {
         Some(most) => most,
         // A budget is a share of them.
-        None if settings.retry.as_ref().is_some_and(|r| r.budget.is_some()) => u32::MAX,
+        None if settings.budget.is_some() => u32::MAX,
         None => return Ok(None),
     };
     service.stats.load.requests.take(most).map(Some).ok_or_else(|| {

@@ -1,11 +1,13 @@
-//! Service ports as those routers see them whose Gateway has a certificate of its own to show to endpoints (GEP-3155). Each is one more service port of the
-//! snapshot, which is the same in all, its pools and counters too, but in how its endpoints are met; so nothing on a request's way need know of it.
+//! Service ports as some rules of routers see them: their Gateway has a certificate of its own to show to endpoints (GEP-3155), or policies say something of
+//! them. Each is one more service port of the snapshot, which is the same in all, its pools and counters too, but in how its endpoints are met and how
+//! long they may take; so nothing on a request's way need know of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluicegate_config::plan::PlannedIdentity;
 use sluicegate_model::persistent::Map;
+use sluicegate_model::settings::RuleTraffic;
 use sluicegate_model::snapshot::{EndpointTls, ServiceIndex, ServicePort};
 use sluicegate_model::tls::{UpstreamSettings, UpstreamTls};
 
@@ -13,34 +15,45 @@ use super::indices::Indices;
 
 /// By the index of the service port that they are made of.
 #[derive(Default)]
-pub(super) struct Identities(HashMap<ServiceIndex, Vec<Seen>>);
+pub(super) struct Views(HashMap<ServiceIndex, Vec<Seen>>);
+
+/// How service ports are seen.
+#[derive(Clone, Copy)]
+pub(super) struct View<'v> {
+    /// Of the router's Gateway.
+    pub(super) identity: &'v PlannedIdentity,
+    /// What policies say of the rule; none: nothing.
+    pub(super) traffic: Option<&'v Arc<RuleTraffic>>,
+}
 
 struct Seen {
     identity: PlannedIdentity,
+    traffic: Option<Arc<RuleTraffic>>,
     index: ServiceIndex,
     used: bool,
     /// What it was made of, and how its endpoints are met.
     made: Option<(Arc<ServicePort>, EndpointTls)>,
 }
 
-impl Identities {
+impl Views {
     /// All routers are bound anew: what none of them [asks for](Self::of) is not used any more.
     pub(super) fn begin(&mut self) {
         self.0.values_mut().flatten().for_each(|seen| seen.used = false);
     }
 
-    /// Where a service port stands for routers of this identity.
-    pub(super) fn of(&mut self, port: ServiceIndex, identity: &PlannedIdentity, indices: &mut Indices) -> ServiceIndex {
-        if *identity == PlannedIdentity::Unset {
+    /// Where a service port stands for those that see it so.
+    pub(super) fn of(&mut self, port: ServiceIndex, view: View<'_>, indices: &mut Indices) -> ServiceIndex {
+        let View { identity, traffic } = view;
+        if *identity == PlannedIdentity::Unset && traffic.is_none() {
             return port;
         }
         let all = self.0.entry(port).or_default();
-        if let Some(known) = all.iter_mut().find(|seen| seen.identity == *identity) {
+        if let Some(known) = all.iter_mut().find(|seen| seen.is_of(view)) {
             known.used = true;
             return known.index;
         }
         let index = indices.take();
-        all.push(Seen { identity: identity.clone(), index, used: true, made: None });
+        all.push(Seen { identity: identity.clone(), traffic: traffic.cloned(), index, used: true, made: None });
         index
     }
 
@@ -75,7 +88,9 @@ impl Identities {
                 }
                 let tls = seen.tls(now);
                 // The state of its pools is put aside once.
-                let made = ServicePort { tls: tls.clone(), kept_as: None, ..ServicePort::clone(now) };
+                let settings =
+                    seen.traffic.as_ref().map_or_else(|| now.settings.clone(), |traffic| Arc::new(traffic.merged(&now.settings)));
+                let made = ServicePort { tls: tls.clone(), settings, kept_as: None, ..ServicePort::clone(now) };
                 services.insert(seen.index, Arc::new(made));
                 seen.made = Some((now.clone(), tls));
             }
@@ -84,9 +99,20 @@ impl Identities {
 }
 
 impl Seen {
+    fn is_of(&self, view: View<'_>) -> bool {
+        let same = match (&self.traffic, view.traffic) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other) || own == other,
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        same && self.identity == *view.identity
+    }
+
     /// How the endpoints of a service port are met. The certificate that its own policy names counts first.
     fn tls(&self, port: &ServicePort) -> EndpointTls {
         let EndpointTls::On(met) = &port.tls else { return port.tls.clone() };
+        if self.identity == PlannedIdentity::Unset {
+            return port.tls.clone();
+        }
         if met.settings.certificate.is_some() {
             return port.tls.clone();
         }

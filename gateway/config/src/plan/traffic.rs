@@ -1,0 +1,123 @@
+//! What BackendTrafficPolicies say of routes and Gateways. A rule's counts before its route's, these before those of the Services that the rule leads to, and
+//! these before the listener's and its Gateway's. Each setting is taken from the first of them that has it (GEP-713, "patch defaults"); of several
+//! policies with one target the older counts.
+
+use sluicegate_model::settings::{RuleTraffic, TrafficSettings};
+
+use super::compile::Compiler;
+use super::effect::Way;
+use super::policies::{best, rank, targets};
+use super::*;
+use crate::object::ours::{BackendTrafficPolicySpec, GatewayParametersSpec, RateLimit};
+use crate::object::{BackendTrafficPolicy, Body, Named};
+
+/// What policies say of a rule and its route, or of a listener and its Gateway.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// What is merged with the settings of Services.
+    pub settings: TrafficSettings,
+    /// Limits of each rule by itself, besides those of the Service.
+    pub rates: Option<Vec<Rate>>,
+}
+
+impl Traffic {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes over what a policy says, where nothing is said yet.
+    fn inherit(&mut self, policy: &BackendTrafficPolicy) {
+        let BackendTrafficPolicySpec { timeout, retry, rate_limit, .. } = &policy.spec;
+        let http = (timeout.http.request_timeout, timeout.http.max_stream_duration);
+        self.take(limits::traffic(&timeout.tcp, http, retry.as_deref()), rate_limit.as_ref());
+    }
+
+    /// What the parameters of a Gateway say, likewise.
+    pub(super) fn inherit_parameters(&mut self, parameters: &GatewayParametersSpec) {
+        let GatewayParametersSpec { timeout, retry, rate_limit, .. } = parameters;
+        let http = (timeout.http.request_timeout, timeout.http.max_stream_duration);
+        self.take(limits::traffic(&timeout.tcp, http, retry.as_deref()), rate_limit.as_ref());
+    }
+
+    fn take(&mut self, settings: TrafficSettings, rates: Option<&RateLimit>) {
+        self.settings.inherit(&settings);
+        if self.rates.is_none() && rates.is_some() {
+            self.rates = Some(limits::rates(rates));
+        }
+    }
+}
+
+impl<'a> Compiler<'a> {
+    /// What policies say of a route or a Gateway, and of a section of it.
+    pub(super) fn traffic(&self, target: &Object, section: Option<&str>) -> Traffic {
+        let mut said = Traffic::default();
+        for level in section.map(Some).into_iter().chain([None]) {
+            if let Some((_, policy)) = self.traffic_policy(target, level) {
+                said.inherit(policy);
+            }
+        }
+        said
+    }
+
+    /// Whether there are policies that target a route or a Gateway, or a section of it.
+    pub(super) fn has_traffic(&self, target: &Object) -> bool {
+        self.policies(&target.key.kind, &target.key.namespace, &target.key.name).any(|o| matches!(o.body, Body::BackendTrafficPolicy(_)))
+    }
+
+    /// The one that counts of those with just this target.
+    fn traffic_policy(&self, target: &Object, section: Option<&str>) -> Option<(&'a Arc<Object>, &'a BackendTrafficPolicy)> {
+        let Named { kind, namespace, name } = &*target.key;
+        let policies = self.policies(kind, namespace, name).filter_map(|object| match &object.body {
+            Body::BackendTrafficPolicy(policy) => Some((object, &**policy)),
+            _ => None,
+        });
+        best(policies.filter_map(|(object, policy)| {
+            let fits = policy.spec.target_refs.iter().any(|t| t.kind == *kind && t.name == *name && t.section_name.as_deref() == section);
+            fits.then(|| (rank(object, 0), (object, policy)))
+        }))
+    }
+
+    /// Notes which policies count for a route, or for rules of it.
+    pub(super) fn route_policies(&mut self, route: &Arc<Object>, rules: &[&str]) {
+        let Named { kind, namespace, name } = &*route.key;
+        let policies: Vec<&Arc<Object>> = self.policies(kind, namespace, name).collect();
+        for policy in policies {
+            let sections = targets(policy).into_iter().flatten().filter(|t| t.kind == *kind && t.name == *name);
+            for section in sections.map(|target| target.section_name.as_deref()) {
+                let there = section.is_none_or(|section| rules.contains(&section));
+                if !there || self.traffic_policy(route, section).is_none_or(|(counting, _)| counting.key != policy.key) {
+                    continue;
+                }
+                let (what, is) = match section {
+                    Some(section) => (format!("rule {section} of {}", route.key), "a rule"),
+                    None => (route.key.to_string(), "a route"),
+                };
+                self.counts(Some(policy), Way::Routes, what, format!("is {is}, and this is a Service's to say"));
+            }
+        }
+    }
+
+    /// Notes which policies count for a listener of a Gateway. `protocol` is the listener's.
+    pub(super) fn gateway_policies(&mut self, gateway: &Object, section: Option<&str>, what: &str, protocol: &str) {
+        let (way, why) = match protocol {
+            "HTTP" | "HTTPS" => (Way::Routes, "leads to routes, and this is a Service's to say".to_owned()),
+            other => (Way::Unrouted, format!("is of protocol {other}")),
+        };
+        for level in section.map(Some).into_iter().chain([None]) {
+            let policy = self.traffic_policy(gateway, level).map(|(object, _)| object);
+            self.counts(policy, way, what.to_owned(), why.clone());
+        }
+    }
+}
+
+/// What counts for a rule besides what its router is told. `of_route` is what policies say of it and its route, and `limits` are those of its filters.
+pub(super) fn planned_rule(limits: &[Rate], of_route: &Traffic, of_gateway: &Traffic) -> PlannedRule {
+    let rates = of_route.rates.as_ref().or(of_gateway.rates.as_ref());
+    let traffic = RuleTraffic { of_route: of_route.settings.clone(), of_gateway: of_gateway.settings.clone() };
+    PlannedRule {
+        rates: limits.iter().chain(rates.into_iter().flatten()).cloned().collect(),
+        traffic: (!traffic.is_empty()).then(|| Arc::new(traffic)),
+        router: None,
+    }
+}
