@@ -84,3 +84,60 @@ impl Compiler<'_> {
         PluginUse { config: config.into(), ..self.builtin(STATIC, PluginKind::Discovery) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{manifest, object};
+
+    /// The one port of a Backend called `b` in namespace `a`.
+    fn planned(spec: &str) -> PlannedPort {
+        let text = format!("apiVersion: sluicegate.dev/v1alpha1\nkind: Backend\nmetadata: {{name: b, namespace: a}}\nspec: {{{spec}}}\n");
+        let document = manifest::parse(Path::new("test.yaml"), &text).documents.remove(0);
+        let (object, faults) = object::decode(document);
+        assert!(faults.is_empty(), "{faults:?}");
+        let plan = compile(&[Arc::new(object.expect("an object"))], &Allocations::default(), &Settings::default());
+        assert!(plan.faults.is_empty(), "{:?}", plan.faults);
+        let service = &plan.services[&("a".to_owned(), "b.backend".to_owned())];
+        assert!(service.routable && !service.proxied, "routes lead there, and nothing listens for it");
+        // What looks its name up is loaded.
+        let plugin = plan.plugins.iter().find(|plugin| plugin.name == service.ports[0].discovery.plugin).expect("it is used");
+        assert_eq!(plugin.limits.allowed_hosts.is_empty(), plugin.name != LOOK_UP, "of what others name nothing is looked up");
+        service.ports[0].clone()
+    }
+
+    fn config(port: &PlannedPort) -> Value {
+        serde_json::from_str(&port.discovery.config).expect("JSON")
+    }
+
+    #[test]
+    fn a_host_name_is_looked_up_and_is_the_name_that_its_certificate_must_have() {
+        let port = planned(
+            "endpoints: [{fqdn: {hostname: api.example.com, port: 8443}}], appProtocols: [grpc], tls: {wellKnownCACertificates: System}",
+        );
+        assert_eq!((port.service.port, port.app_protocol), (8443, AppProtocol::Grpc));
+        assert_eq!((port.discovery.plugin.as_str(), config(&port)), (LOOK_UP, json!({"name": "api.example.com", "port": 8443})));
+        let PlannedEndpointTls::On(tls) = &port.tls else { panic!("{:?}", port.tls) };
+        assert_eq!(tls.sni.as_ref().map(AsRef::as_ref), Some("api.example.com"));
+        let named = planned(
+            "endpoints: [{fqdn: {hostname: api.example.com, port: 443}}], tls: {sni: other.example.com, wellKnownCACertificates: System}",
+        );
+        let PlannedEndpointTls::On(tls) = &named.tls else { panic!("{:?}", named.tls) };
+        assert_eq!(tls.sni.as_ref().map(AsRef::as_ref), Some("other.example.com"));
+        assert_eq!(planned("endpoints: [{fqdn: {hostname: api.example.com, port: 80}}]").tls, PlannedEndpointTls::Off);
+    }
+
+    #[test]
+    fn addresses_are_endpoints_as_they_are() {
+        let port = planned(
+            "endpoints: [{ip: {address: 10.0.0.1, port: 80}, zone: z}, {ip: {address: 'fd00::1', port: 81}}], appProtocols: [kubernetes.io/h2c]",
+        );
+        assert_eq!((port.service.port, port.app_protocol, port.discovery.plugin.as_str()), (80, AppProtocol::H2c, "static"));
+        let wanted = json!({"endpoints": [{"address": "10.0.0.1:80", "zone": "z"}, {"address": "[fd00::1]:81"}]});
+        assert_eq!(config(&port), wanted);
+    }
+}

@@ -125,3 +125,119 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use sluicegate_model::pool::{Distribution, Here, Pool, TrafficPolicy, unique};
+    use sluicegate_model::route::ServiceRef;
+    use sluicegate_model::settings::TrafficSettings;
+    use sluicegate_model::snapshot::AppProtocol;
+    use sluicegate_model::stats::ServiceStats;
+    use sluicegate_model::tls::{Certificate, Verify};
+
+    use super::*;
+
+    fn port(tls: EndpointTls) -> Arc<ServicePort> {
+        let pool = Arc::new(Pool::select(unique(), &[], TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50));
+        Arc::new(ServicePort {
+            id: ServiceRef { namespace: "a".to_owned(), name: "b".to_owned(), port: 443 },
+            port_name: String::new(),
+            family: None,
+            protocol: AppProtocol::Http,
+            internal: pool.clone(),
+            external: pool,
+            balancers: Vec::new(),
+            balancer_config: "{}".into(),
+            kept_as: Some("b".into()),
+            trial: None,
+            fail_closed: false,
+            hash: None,
+            affinity: None,
+            settings: Arc::default(),
+            limiter: None,
+            tls,
+            stats: Arc::new(ServiceStats::default()),
+        })
+    }
+
+    fn certificate(name: &str) -> Arc<Certificate> {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        Arc::new(Certificate::from_pem(name, made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap())
+    }
+
+    fn speaking(certificate: Option<Arc<Certificate>>) -> EndpointTls {
+        let settings = UpstreamSettings { verify: Verify::Nothing, sni: None, certificate };
+        EndpointTls::On(Arc::new(UpstreamTls::build(Arc::new(settings)).unwrap()))
+    }
+
+    /// What the endpoints of the service port at an index are shown.
+    fn shown(services: &Map<ServiceIndex, ServicePort>, index: ServiceIndex) -> Option<Arc<Certificate>> {
+        match &services.get(&index).unwrap().tls {
+            EndpointTls::On(met) => met.settings.certificate.clone(),
+            _ => None,
+        }
+    }
+
+    fn seen_by(identity: &PlannedIdentity) -> View<'_> {
+        View { identity, traffic: None }
+    }
+
+    #[test]
+    fn endpoints_are_shown_the_certificate_of_the_gateway_unless_their_own_policy_names_another() {
+        let (mut views, mut indices, mut services) = (Views::default(), Indices::default(), Map::default());
+        let [plain, own, none] = [indices.take(), indices.take(), indices.take()];
+        let (of_gateway, of_policy) = (certificate("gateway.example"), certificate("policy.example"));
+        services.insert(plain, port(speaking(None)));
+        services.insert(own, port(speaking(Some(of_policy.clone()))));
+        services.insert(none, port(EndpointTls::Off));
+        let identity = PlannedIdentity::Certificate(of_gateway.clone());
+        let seen = [plain, own, none].map(|port| views.of(port, seen_by(&identity), &mut indices));
+        assert_eq!(
+            views.of(plain, seen_by(&PlannedIdentity::Unset), &mut indices),
+            plain,
+            "without an identity it is the service port itself"
+        );
+        assert_eq!(views.of(plain, seen_by(&identity), &mut indices), seen[0], "two Gateways with one certificate see the same");
+        let broken = views.of(plain, seen_by(&PlannedIdentity::Broken), &mut indices);
+        views.settle(&mut services, &mut indices);
+        assert_eq!(shown(&services, seen[0]), Some(of_gateway.clone()));
+        assert_eq!(shown(&services, seen[1]), Some(of_policy), "the policy of the Service counts first");
+        assert!(matches!(services.get(&seen[2]).unwrap().tls, EndpointTls::Off), "who speaks no TLS is shown nothing");
+        assert!(matches!(services.get(&broken).unwrap().tls, EndpointTls::Broken), "and nothing is sent where the reference is broken");
+        assert_eq!((shown(&services, plain), &services.get(&seen[0]).unwrap().kept_as), (None, &None));
+        // It follows the service port.
+        let gone = port(EndpointTls::Off);
+        services.insert(plain, gone);
+        views.follow(&mut services);
+        assert!(matches!(services.get(&seen[0]).unwrap().tls, EndpointTls::Off));
+        // What no router asks for goes.
+        views.begin();
+        views.of(own, seen_by(&identity), &mut indices);
+        views.settle(&mut services, &mut indices);
+        assert!(services.get(&seen[0]).is_none() && services.get(&broken).is_none() && services.get(&seen[1]).is_some());
+    }
+
+    #[test]
+    fn what_policies_say_of_a_rule_is_merged_with_what_the_service_has() {
+        let (mut views, mut indices, mut services) = (Views::default(), Indices::default(), Map::default());
+        let at = indices.take();
+        let tls = speaking(None);
+        services.insert(at, port(tls));
+        let request = Some(std::time::Duration::from_secs(3));
+        let of_route = TrafficSettings { request, ..TrafficSettings::default() };
+        let [traffic, same] =
+            [(); 2].map(|()| Arc::new(RuleTraffic { of_route: of_route.clone(), of_gateway: TrafficSettings::default() }));
+        let [one, two] =
+            [&traffic, &same].map(|traffic| views.of(at, View { identity: &PlannedIdentity::Unset, traffic: Some(traffic) }, &mut indices));
+        assert_eq!(one, two, "what comes to the same is one");
+        views.settle(&mut services, &mut indices);
+        let (port, seen) = (services.get(&at).unwrap(), services.get(&one).unwrap());
+        assert_eq!((seen.settings.timeouts.request, port.settings.timeouts.request), (request, None));
+        assert!(
+            Arc::ptr_eq(&port.stats, &seen.stats) && Arc::ptr_eq(&port.internal, &seen.internal),
+            "its pools and its counters are the same"
+        );
+        assert!(matches!((&port.tls, &seen.tls), (EndpointTls::On(a), EndpointTls::On(b)) if Arc::ptr_eq(a, b)), "and its TLS");
+    }
+}
