@@ -7,9 +7,9 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 const X_SLUICEGATE_OVERLOADED: HeaderName = HeaderName::from_static("x-sluicegate-overloaded");
 const X_SLUICEGATE_REASON: HeaderName = HeaderName::from_static("x-sluicegate-reason");
 
-/// Status (RFC 9110 §15), the machine's word, the person's sentence.
+/// Status (RFC 9110 §15), the label for machines, and the sentence for people.
 macro_rules! reasons {
-    ($($(#[doc = $about:literal])* $name:ident => ($status:ident, $word:literal, $sentence:literal),)*) => {
+    ($($(#[doc = $about:literal])* $name:ident => ($status:ident, $label:literal, $sentence:literal),)*) => {
         /// Why the gateway answers itself.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the sentences of the table say it")]
@@ -20,13 +20,13 @@ macro_rules! reasons {
         impl Reason {
             fn row(self) -> (StatusCode, &'static str, &'static str) {
                 match self {
-                    $(Self::$name => (StatusCode::$status, $word, $sentence),)*
+                    $(Self::$name => (StatusCode::$status, $label, $sentence),)*
                 }
             }
         }
 
-        /// The words of all answers, by which they are counted: first what rules ask for, then the reasons.
-        pub const WORDS: &[&str] = &["redirect", "preflight", "direct", $($word),*];
+        /// The labels of all answers, by which they are counted: first what rules ask for, then the reasons.
+        pub const LABELS: &[&str] = &["redirect", "preflight", "direct", $($label),*];
     };
 }
 
@@ -88,12 +88,12 @@ pub enum Why {
 }
 
 impl Why {
-    /// The name of the answer in the access log.
-    pub fn word(self) -> &'static str {
-        WORDS[self.index()]
+    /// The label of the answer in the access log and in metrics.
+    pub fn label(self) -> &'static str {
+        LABELS[self.index()]
     }
 
-    /// Its place in [`WORDS`].
+    /// Its place in [`LABELS`].
     pub fn index(self) -> usize {
         match self {
             Self::Redirect => 0,
@@ -129,9 +129,9 @@ impl From<Reason> for Box<LocalReply> {
 impl Reason {
     /// What it is answered with.
     pub fn answer(self) -> Response<Bytes> {
-        let (status, word, sentence) = self.row();
+        let (status, label, sentence) = self.row();
         let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
-        response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(word));
+        response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(label));
         // RFC 9110 §15.5.6: it says what is.
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
@@ -178,14 +178,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_word_has_a_counter_and_is_a_reasons_own() {
-        assert!(WORDS.len() <= sluicegate_model::stats::MOST_WORDS);
+    fn each_label_has_a_counter_and_is_a_reasons_own() {
+        assert!(LABELS.len() <= sluicegate_model::stats::MOST_LABELS);
         for reason in [Reason::BadRequest, Reason::ClientGone, Reason::Timeout] {
-            assert_eq!(WORDS[Why::Reason(reason).index()], reason.row().1);
+            assert_eq!(LABELS[Why::Reason(reason).index()], reason.row().1);
         }
-        let mut sorted = WORDS.to_vec();
+        let mut sorted = LABELS.to_vec();
         sorted.sort_unstable();
         sorted.dedup();
-        assert_eq!(sorted.len(), WORDS.len(), "no word twice");
+        assert_eq!(sorted.len(), LABELS.len(), "no label twice");
     }
 }

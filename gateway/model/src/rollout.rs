@@ -66,7 +66,7 @@ pub enum Phase {
 
 impl Phase {
     /// The name of the phase: `shadow` or `canary`.
-    pub fn word(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Shadow(_) => "shadow",
             Self::Canary(_) => "canary",

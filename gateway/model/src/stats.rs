@@ -1,22 +1,22 @@
 //! Counters that workers write and everybody reads. All are relaxed atomics: they are figures, not synchronization.
 
 mod histogram;
+mod labels;
 mod reset;
 mod tls;
 mod udp;
 mod window;
-mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use histogram::{BOUNDS_US, Histogram};
+pub use labels::{ByLabel, MOST_LABELS};
 pub use reset::Reset;
 pub use tls::{TlsFailure, TlsStats};
 pub use udp::{UdpDrop, UdpStats};
 pub use window::RetryWindow;
-pub use words::{ByWord, MOST_WORDS};
 
 use crate::counters::{Counted, Counters};
 use crate::health::{Condition, EndpointHealth, Outcome, ServiceHealth};
@@ -260,7 +260,7 @@ pub struct ProxyStats {
     /// HTTP exchanges begun.
     pub requests: AtomicU64,
     /// Answers the gateway made itself, by reason.
-    pub own_answers: ByWord,
+    pub own_answers: ByLabel,
     /// Client connections closed at once, since as many were open as descriptors allow.
     pub refused: AtomicU64,
     /// Client connections that spoke HTTP/2.

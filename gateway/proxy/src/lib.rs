@@ -157,7 +157,7 @@ impl Proxy {
     /// The same with each worker bound to a CPU of `cpus`, which is reused from its start when it is shorter; empty: the kernel chooses.
     pub fn start_pinned(config: &Config, cpus: &[usize], stats: &Arc<ProxyStats>) -> std::io::Result<Self> {
         let count = config.workers.max(1);
-        stats.own_answers.name(sluicegate_decide::answer::WORDS);
+        stats.own_answers.name(sluicegate_decide::answer::LABELS);
         let (published, receiver) = watch::channel(Published::default());
         let serving = Arc::new(Serving {
             workers: (0..count).map(|_| AtomicU64::new(0)).collect(),

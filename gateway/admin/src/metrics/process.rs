@@ -17,7 +17,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, log: &Lo
     family(e, "requests", "HTTP exchanges begun", counter(&proxy.requests))?;
     // A reason that never was has no row.
     let reasons = proxy.own_answers.rows().filter(|(_, n)| *n > 0);
-    let reasons = reasons.map(|(word, n)| (vec![("reason", word.to_owned())], ConstCounter::new(n)));
+    let reasons = reasons.map(|(reason, n)| (vec![("reason", reason.to_owned())], ConstCounter::new(n)));
     family(e, "own_answers", "HTTP answers made by the gateway itself, by reason", reasons)?;
     family(e, "connections_refused", "Client connections reset at once, since as many were open as may be", counter(&proxy.refused))?;
     let resets = Reset::ALL.into_iter().map(|why| (vec![("reason", why.name().to_owned())], ConstCounter::new(count(proxy.reset(why)))));

@@ -28,7 +28,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     family(e, "plugin_shadow_picks", "Picks of generations in shadow, by whether the live one picked the same", picks)?;
     let seconds = trials.iter().flat_map(|(labels, counts)| {
         [("live", counts[8]), ("candidate", counts[9])]
-            .map(|(word, nanos)| (and(labels.clone(), "generation", word), ConstCounter::new(nanos as f64 / 1e9)))
+            .map(|(which, nanos)| (and(labels.clone(), "generation", which), ConstCounter::new(nanos as f64 / 1e9)))
     });
     family(e, "plugin_shadow_seconds", "Time that these picks took", seconds)?;
     let exchanges = trials.iter().flat_map(|(labels, c)| {

@@ -16,7 +16,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, tls: &TlsStats, status: &Sta
     family(e, "tls_passed_through", "TLS connections forwarded as they are", counter(&tls.passed))?;
     family(e, "tls_handshakes_under_way", "TLS handshakes under way", gauge(&tls.under_way))?;
     let failures = TlsFailure::ALL.into_iter().zip(&tls.failures);
-    let failures = failures.map(|(why, n)| (vec![("reason", why.word().to_owned())], ConstCounter::new(count(n))));
+    let failures = failures.map(|(why, n)| (vec![("reason", why.label().to_owned())], ConstCounter::new(count(n))));
     family(e, "tls_failures", "TLS handshakes with clients that failed, by reason", failures)?;
     let certificates = status.listeners.iter().flat_map(|l| l.hosts.iter().map(move |h| (l, h)));
     let ends = certificates.flat_map(|(l, h)| {

@@ -205,7 +205,7 @@ impl Runner {
         }
     }
 
-    /// Waits for word from a task and takes it in, with all that is due at once.
+    /// Waits until a task has published something and takes it in, with all that is due at once.
     pub async fn next(&mut self, plugins: impl Fn(&str) -> Option<Arc<dyn DiscoveryGeneration>>, objects: &Objects) {
         loop {
             let due = match self.take() {
@@ -305,7 +305,7 @@ impl Runner {
         self.tasks.insert(name, anew);
     }
 
-    /// What was published for a Service; none before the first word.
+    /// What was published for a Service; none before anything was.
     pub fn endpoints(&self, key: &Key) -> Option<&[FoundEndpoint]> {
         self.published.get(key).map(|published| published.endpoints.as_slice())
     }

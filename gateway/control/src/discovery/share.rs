@@ -1,5 +1,5 @@
 //! How much of what a plugin publishes control takes: each time it does, pools are made anew and workers are told. A change after a quiet while is
-//! taken at once; who publishes without end is heard from time to time, and then of each target only the newest word.
+//! taken at once; who publishes without end is heard from time to time, and then of each target only the newest set of endpoints.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -39,7 +39,7 @@ impl Candidate {
             Phase::Canary(canary) => canary.duration,
         };
         RolloutStatus {
-            phase: self.trial.phase.word(),
+            phase: self.trial.phase.name(),
             generation: self.version.loaded.generation().clone(),
             elapsed_seconds: self.since.elapsed().as_secs(),
             duration_seconds: duration.as_secs(),
@@ -94,7 +94,7 @@ impl Entry {
         let candidate = Candidate { version, trial: trial.clone(), since: Instant::now() };
         let generation = candidate.version.loaded.generation().clone();
         tracing::info!(plugin = self.planned.name, "{}", candidate.about());
-        self.tell_of(Some(&generation), phase.word(), None);
+        self.tell_of(Some(&generation), phase.name(), None);
         self.candidate = Some(candidate);
         trial
     }
@@ -116,7 +116,7 @@ impl Entry {
     pub(super) fn end_trial(&mut self, why: String) -> u64 {
         let Some(candidate) = self.candidate.take() else { return 0 };
         let generation = candidate.version.loaded.generation().clone();
-        let phase = candidate.trial.phase.word();
+        let phase = candidate.trial.phase.name();
         tracing::warn!(plugin = self.planned.name, generation = generation.number, phase, why, "the generation is rolled back");
         self.tell_of(Some(&generation), "rolled back", Some(format!("{phase}: {why}")));
         generation.number
@@ -157,7 +157,7 @@ impl Registry {
                     }
                 }
                 Verdict::Fail(why) => {
-                    let phase = passed.word();
+                    let phase = passed.name();
                     let number = entry.end_trial(why.clone());
                     let reason = format!("generation {number} is rolled back, {phase}: {why}");
                     entry.refused = Some(PluginError { plugin: name.as_str().into(), stage: Stage::Rollout, reason });
@@ -172,16 +172,16 @@ impl Registry {
 
 /// What a trial that was passed has shown.
 fn summary(trial: &Trial, elapsed: Duration) -> String {
-    let (word, seconds) = (trial.phase.word(), elapsed.as_secs());
+    let (phase, seconds) = (trial.phase.name(), elapsed.as_secs());
     match trial.phase {
         Phase::Shadow(_) => {
             let (compared, differed) = trial.compared();
-            format!("{word} for {seconds} s: {differed} of {compared} picks differed")
+            format!("{phase} for {seconds} s: {differed} of {compared} picks differed")
         }
         Phase::Canary(_) => {
             let (live, candidate) = (trial.served(Side::Live), trial.served(Side::Candidate));
             format!(
-                "{word} for {seconds} s: {} of {} exchanges failed, and {} of {} of the generation before",
+                "{phase} for {seconds} s: {} of {} exchanges failed, and {} of {} of the generation before",
                 candidate.errors, candidate.exchanges, live.errors, live.exchanges
             )
         }

@@ -58,7 +58,7 @@ impl TlsFailure {
     ];
 
     /// For metrics and logs.
-    pub fn word(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Hello => "hello",
             Self::Timeout => "timeout",

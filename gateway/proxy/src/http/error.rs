@@ -33,7 +33,7 @@ impl BodyError {
     }
 
     /// For the access log.
-    pub(super) fn word(&self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::ClientGone => "client-gone",
             Self::Client(_) => "bad-content",

@@ -76,7 +76,7 @@ pub(crate) async fn serve(stream: TcpStream, origin: Origin, address: SocketAddr
 fn failed(Failed(why, error): &Failed, client: SocketAddr, address: SocketAddr, core: &Core) {
     count(&core.stats.tls.failures[*why as usize]);
     let error = error.as_ref().map(ToString::to_string).unwrap_or_default();
-    tracing::debug!(%client, %address, why = why.word(), error, "no TLS handshake");
+    tracing::debug!(%client, %address, why = why.label(), error, "no TLS handshake");
 }
 
 /// One of the [`AT_ONCE`].

@@ -129,9 +129,9 @@ impl Decider {
                 self.by_rule(rule, Some(format!("{}, a redirect to {to}", status.as_u16())))
             }
             (Outcome::Answer { status, why: why @ (Why::Direct | Why::Preflight | Why::Redirect), .. }, Some(rule)) => {
-                self.by_rule(rule, Some(format!("{}, {}", status.as_u16(), why.word())))
+                self.by_rule(rule, Some(format!("{}, {}", status.as_u16(), why.label())))
             }
-            (Outcome::Answer { status, why, .. }, _) => Decided::of(format!("{} {}", status.as_u16(), why.word())),
+            (Outcome::Answer { status, why, .. }, _) => Decided::of(format!("{} {}", status.as_u16(), why.label())),
         }
     }
 

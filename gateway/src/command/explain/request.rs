@@ -74,7 +74,7 @@ pub(super) fn explain<'a>(world: &World<'a>, asked: &Asked, listener: &'a Listen
             let actions = rule.as_ref().and_then(|(rung, choice)| rung.table.rules.get(choice.rule)).map(|rule| &rule.actions);
             match actions.and_then(|actions| actions.answer.as_ref()).filter(|_| why == Why::Direct) {
                 Some(answer) => story.say("result", format!("{} {:?}", answer.status, answer.body)),
-                None => story.say("result", format!("{status}, {}", why.word())),
+                None => story.say("result", format!("{status}, {}", why.label())),
             }
             Ok(None)
         }
@@ -89,7 +89,7 @@ fn own(status: StatusCode, reason: Reason, rule: Option<&(&RouterRung, Choice)>)
         (Reason::EndpointTls, _) => ": it is not said how the service's endpoints are verified, or that is broken".to_owned(),
         _ => String::new(),
     };
-    format!("{} {}{why}", status.as_u16(), Why::Reason(reason).word())
+    format!("{} {}{why}", status.as_u16(), Why::Reason(reason).label())
 }
 
 /// Why the backend of a rule cannot be used, behind a colon.

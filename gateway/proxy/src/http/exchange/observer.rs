@@ -78,7 +78,7 @@ impl<'s> Observer<'s> {
     pub(in crate::http) fn refused(&mut self, own: &LocalReply, taken: u64) {
         self.core.stats.own_answers.count(own.why.index());
         if let Some(entry) = &mut self.entry {
-            (entry.reason, entry.bytes_in) = (Some(own.why.word()), taken);
+            (entry.reason, entry.bytes_in) = (Some(own.why.label()), taken);
         }
     }
 

@@ -21,7 +21,7 @@ pub(in crate::http) fn refuse(reason: Reason, fields: Option<&HeaderMap>, peer: 
         let view = shared.core.view();
         let listener = view.listener(peer.listener).map_or("", |l| &l.name);
         let mut entry = Entry::new(log, "http", peer.address.ip(), listener);
-        (entry.status, entry.reason) = (Some(status), Some(why.word()));
+        (entry.status, entry.reason) = (Some(status), Some(why.label()));
         response.body_mut().log(entry);
     }
     response

@@ -189,7 +189,7 @@ impl<'c> ResponseBody<'c> {
         if let Some(entry) = &mut self.entry {
             match &polled {
                 Poll::Ready(Some(Ok(Part::Data(data)))) => entry.bytes_out += data.len() as u64,
-                Poll::Ready(Some(Err(error))) => entry.reason = Some(error.word()),
+                Poll::Ready(Some(Err(error))) => entry.reason = Some(error.label()),
                 _ => {}
             }
         }
