@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sluicegate_model::escape;
 
-use crate::{Settled, run};
+use crate::{Error, Settled, io, run};
 use backends::Backends;
 use load::{Load, Step};
 
@@ -35,11 +35,6 @@ pub struct Options {
     /// Go on serving when the steps are done, until SIGINT.
     pub serve: bool,
 }
-
-/// Why the demonstration could not be given; or that it failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Failed(String);
 
 const PODS: usize = 8;
 const POD_PORT: u16 = 8080;
@@ -72,7 +67,7 @@ spec:
 ";
 
 /// Gives the demonstration; prints as it goes. The error says what failed.
-pub fn give(options: &Options) -> Result<(), Failed> {
+pub fn give(options: &Options) -> Result<(), Error> {
     let mut stage = Stage::build(options)?;
     let outcome = stage.play();
     stage.report();
@@ -82,7 +77,7 @@ pub fn give(options: &Options) -> Result<(), Failed> {
             say!("\nNot one of {} requests failed.", stage.done.iter().map(|(_, s)| s.requests()).sum::<usize>());
             Ok(())
         }
-        (Ok(()), failures) => Err(Failed(format!("{failures} requests failed"))),
+        (Ok(()), failures) => Err(Error::Demo(format!("{failures} requests failed"))),
         (Err(failed), _) => Err(failed),
     };
     if options.serve && outcome.is_ok() {
@@ -98,14 +93,9 @@ pub fn give(options: &Options) -> Result<(), Failed> {
     outcome
 }
 
-fn wait_for_interrupt() -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot("a runtime"))?;
-    runtime.block_on(tokio::signal::ctrl_c()).map_err(cannot("signals"))
-}
-
-fn cannot(what: &str) -> impl FnOnce(std::io::Error) -> Failed {
-    let what = what.to_owned();
-    move |error| Failed(format!("{what}: {error}"))
+fn wait_for_interrupt() -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("a runtime"))?;
+    runtime.block_on(tokio::signal::ctrl_c()).map_err(io("signals"))
 }
 
 /// Everything that runs while the demonstration does.
@@ -127,23 +117,23 @@ struct Stage {
 }
 
 impl Stage {
-    fn build(options: &Options) -> Result<Self, Failed> {
+    fn build(options: &Options) -> Result<Self, Error> {
         say!("Building it up:");
-        let folder = tempfile::tempdir().map_err(cannot("a folder for the objects"))?;
-        let state = tempfile::tempdir().map_err(cannot("a folder for the state"))?;
+        let folder = tempfile::tempdir().map_err(io("a folder for the objects"))?;
+        let state = tempfile::tempdir().map_err(io("a folder for the state"))?;
         let net = free_net()?;
         let ip = |last| IpAddr::from(Ipv4Addr::new(127, net[0], net[1], last));
         write(folder.path(), "balancer.wasm", plugin("least-request")?)?;
         write(folder.path(), "service.yaml", SERVICE.as_bytes())?;
         write(folder.path(), "plugin.yaml", PLUGIN.as_bytes())?;
-        let backends = Backends::start().map_err(cannot("the backends"))?;
+        let backends = Backends::start().map_err(io("the backends"))?;
         let settled = Settled {
             paths: vec![folder.path().to_owned()],
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             state_dir: state.path().to_owned(),
             nodeport_addresses: vec![IpAddr::from(Ipv4Addr::LOCALHOST).into()],
             ranges: sluicegate_control::allocate::Ranges {
-                cluster_ips: vec![ipnet::IpNet::new(ip(128), 25).map_err(|e| Failed(e.to_string()))?],
+                cluster_ips: vec![ipnet::IpNet::new(ip(128), 25).map_err(|e| Error::Demo(e.to_string()))?],
                 ..Default::default()
             },
             grace: Duration::from_secs(5),
@@ -159,7 +149,7 @@ impl Stage {
                 let _ = started.send(address);
             })
         });
-        let admin = admin.recv_timeout(PATIENCE).map_err(|_| Failed("the gateway did not start".to_owned()))?;
+        let admin = admin.recv_timeout(PATIENCE).map_err(|_| Error::Demo("the gateway did not start".to_owned()))?;
         say!("  the gateway runs; its admin API is at http://{admin}");
         let mut stage = Self {
             folder,
@@ -182,14 +172,14 @@ impl Stage {
         stage.wait("the pods are endpoints", |s| s.ready() == PODS)?;
         stage.wait("the balancer plugin is loaded", |s| s.plugin()["generation"]["number"] == 1)?;
         let port = stage.get("services")[0]["ports"][0]["nodePort"].as_u64().and_then(|p| u16::try_from(p).ok());
-        stage.address.set_port(port.ok_or_else(|| Failed("no node port was allocated".to_owned()))?);
+        stage.address.set_port(port.ok_or_else(|| Error::Demo("no node port was allocated".to_owned()))?);
         say!("  Service tomcats has node port {}: curl http://{}/", stage.address.port(), stage.address);
-        stage.load = Load::start(stage.address).map_err(cannot("the load"))?;
+        stage.load = Load::start(stage.address).map_err(io("the load"))?;
         Ok(stage)
     }
 
     /// The steps, in order.
-    fn play(&mut self) -> Result<(), Failed> {
+    fn play(&mut self) -> Result<(), Error> {
         say!("\nTraffic runs from here to the end, {} requests at a time. What is done to the gateway meanwhile:", load::CLIENTS);
         self.act("eight pods, nothing happens", PODS, |_| Ok(None))?;
 
@@ -231,14 +221,14 @@ impl Stage {
             write(s.folder.path(), "balancer.wasm", &whole[..whole.len() / 2])?;
             s.wait("it is refused", |s| s.plugin()["state"] == "degraded")?;
             if s.plugin()["generation"]["number"] != 2 {
-                return Err(Failed("the generation before the broken one does not serve".to_owned()));
+                return Err(Error::Demo("the generation before the broken one does not serve".to_owned()));
             }
             Ok(Some(format!("refused: {}", s.plugin()["reason"].as_str().unwrap_or("?"))))
         })
     }
 
     /// One step: does it, lets what was under way end, and watches the traffic; `pods` must answer then, no more and no fewer.
-    fn act(&mut self, what: &str, pods: usize, doing: impl FnOnce(&mut Self) -> Result<Option<String>, Failed>) -> Result<(), Failed> {
+    fn act(&mut self, what: &str, pods: usize, doing: impl FnOnce(&mut Self) -> Result<Option<String>, Error>) -> Result<(), Error> {
         // Shown at once, though the line is not at its end.
         let _ = write!(std::io::stdout(), "  {}. {what} ... ", self.done.len() + 1).and_then(|()| std::io::stdout().flush());
         let begun = Instant::now();
@@ -264,7 +254,7 @@ impl Stage {
         }
         self.done.push((what.to_owned(), step));
         outcome?;
-        if seen == pods { Ok(()) } else { Err(Failed(format!("{what}: {seen} pods answered, and {pods} should have"))) }
+        if seen == pods { Ok(()) } else { Err(Error::Demo(format!("{what}: {seen} pods answered, and {pods} should have"))) }
     }
 
     fn report(&self) {
@@ -297,12 +287,12 @@ impl Stage {
         SocketAddr::from(([127, self.net[0], self.net[1], last], POD_PORT))
     }
 
-    fn start_pod(&mut self, name: &str) -> Result<(), Failed> {
+    fn start_pod(&mut self, name: &str) -> Result<(), Error> {
         let last = self.next_ip;
         self.next_ip += 1;
         self.pods.insert(name.to_owned(), last);
         let address = self.pod_address(name);
-        self.backends.spawn(address, name).map_err(cannot(&format!("pod {name} on {address}")))?;
+        self.backends.spawn(address, name).map_err(io(format!("pod {name} on {address}")))?;
         let pod = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: tomcat}}}}\nstatus: {{podIP: {}, conditions: [{{type: Ready, status: \"True\"}}]}}\n",
             address.ip()
@@ -310,13 +300,13 @@ impl Stage {
         write(self.folder.path(), &format!("{name}.yaml"), pod.as_bytes())
     }
 
-    fn remove_pod(&mut self, name: &str) -> Result<(), Failed> {
+    fn remove_pod(&mut self, name: &str) -> Result<(), Error> {
         self.pods.remove(name);
-        std::fs::remove_file(self.folder.path().join(format!("{name}.yaml"))).map_err(cannot(name))
+        std::fs::remove_file(self.folder.path().join(format!("{name}.yaml"))).map_err(io(name))
     }
 
     /// As Kubernetes does it: the pods stop being endpoints, go on with what they have, and end.
-    fn retire(&mut self, names: &[String]) -> Result<(), Failed> {
+    fn retire(&mut self, names: &[String]) -> Result<(), Error> {
         let addresses: Vec<SocketAddr> = names.iter().map(|name| self.pod_address(name)).collect();
         for name in names {
             self.remove_pod(name)?;
@@ -343,11 +333,11 @@ impl Stage {
         all.as_array().and_then(|all| all.iter().find(|p| p["name"] == "demo-balancer").cloned()).unwrap_or(Value::Null)
     }
 
-    fn wait(&self, what: &str, done: impl Fn(&Self) -> bool) -> Result<(), Failed> {
+    fn wait(&self, what: &str, done: impl Fn(&Self) -> bool) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         while !done(self) {
             if Instant::now() > deadline {
-                return Err(Failed(format!("not within {PATIENCE:?}: {what}")));
+                return Err(Error::Demo(format!("not within {PATIENCE:?}: {what}")));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -355,18 +345,18 @@ impl Stage {
     }
 }
 
-fn plugin(name: &str) -> Result<&'static [u8], Failed> {
-    crate::builtin(name).ok_or_else(|| Failed(format!("there is no built-in plugin {name}")))
+fn plugin(name: &str) -> Result<&'static [u8], Error> {
+    crate::builtin(name).ok_or_else(|| Error::Demo(format!("there is no built-in plugin {name}")))
 }
 
 /// Renamed into place, so that nobody reads half of it.
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failed> {
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (partial, whole): (PathBuf, PathBuf) = (folder.join(format!(".{name}.partial")), folder.join(name));
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &whole)).map_err(cannot(name))
+    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &whole)).map_err(io(name))
 }
 
 /// A 127.A.B.0/24 in which nobody has the pods' port.
-fn free_net() -> Result<[u8; 2], Failed> {
+fn free_net() -> Result<[u8; 2], Error> {
     let start = std::process::id();
     let nets =
         (0..1000_u32).map(|i| (start.wrapping_add(i)) % 20_000).map(|n| [u8::try_from(100 + n / 250).unwrap_or(100), (n % 250) as u8]);
@@ -375,5 +365,5 @@ fn free_net() -> Result<[u8; 2], Failed> {
             return Ok(net);
         }
     }
-    Err(Failed(format!("no free loopback addresses: every machine of 127.0.0.0/8 has port {POD_PORT} in use")))
+    Err(Error::Demo(format!("no free loopback addresses: every machine of 127.0.0.0/8 has port {POD_PORT} in use")))
 }

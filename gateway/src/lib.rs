@@ -116,7 +116,7 @@ impl Default for Settled {
     }
 }
 
-/// Why the gateway could not start.
+/// Why the gateway, or its demonstration, could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A socket, file or thread.
@@ -133,6 +133,9 @@ pub enum Error {
     /// Control, as when a source of objects cannot start.
     #[error("configuration cannot be followed: {0}")]
     Control(String),
+    /// The demonstration could not be given, or it failed.
+    #[error("{0}")]
+    Demo(String),
 }
 
 fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
