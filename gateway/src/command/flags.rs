@@ -46,7 +46,7 @@ const FLAGS: [(&str, &str); 19] = [
 
 /// What a flag's field says of itself.
 fn help(flag: &str) -> String {
-    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings::all);
+    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings::process);
     let field = FLAGS.iter().find(|(known, _)| *known == flag).map(|(_, field)| *field);
     let Some(setting) = SETTINGS.iter().find(|setting| Some(setting.field.as_str()) == field) else { return String::new() };
     // Such a flag takes a number, and not a time span.
@@ -253,7 +253,7 @@ mod tests {
 
     /// Of which flags, fields and defaults the table of the reference consists: what `run` takes, and then the fields that have no flag.
     fn table() -> String {
-        let settings = settings::all();
+        let settings = settings::process();
         let row = |field: &str, flag: &str, default: &str, meaning: &str| format!("| {field} | {flag} | {default} | {meaning} |\n");
         let code = |text: &str| format!("`{text}`");
         let mut rows = "| field | flag | default | what it is |\n| --- | --- | --- | --- |\n".to_owned();
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn the_defaults_that_are_told_are_those_that_count() {
         let settled = settle(Vec::new(), Process::default(), Network::default()).expect("settled");
-        let settings = settings::all();
+        let settings = settings::process();
         let told = |field: &str| settings.iter().find(|setting| setting.field == field).expect(field).default.as_str();
         assert_eq!(told("adminAddress").parse(), Ok(settled.admin_address));
         assert_eq!(told("nodePortRange").parse(), Ok(PortRange(settled.ranges.node_ports)));

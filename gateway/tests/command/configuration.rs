@@ -87,3 +87,44 @@ fn the_references_have_each_built_in_plugin() {
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
+
+/// The fields that the first cell of a row names: `` `a.b`, `.c`, `d` `` are `a.b`, `a.c` and `a.d`.
+fn fields(cell: &str) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    for code in quoted(cell) {
+        let code = code.replace("[]", "");
+        let beside = fields.last().and_then(|last| last.rsplit_once('.'));
+        fields.push(match (code.strip_prefix('.'), beside) {
+            (Some(code), Some((within, _))) => format!("{within}.{code}"),
+            (None, Some((within, _))) if !code.contains('.') => format!("{within}.{code}"),
+            _ => code,
+        });
+    }
+    fields
+}
+
+/// Numbers and times; what is said in words differs between the reference and the code.
+#[test]
+fn the_reference_tells_the_defaults_of_policies_and_plugins() {
+    let reference = std::fs::read_to_string(config("README.md")).expect("read");
+    let mut compared = 0;
+    for kind in ["BackendTrafficPolicy", "ClientTrafficPolicy", "Plugin"] {
+        for setting in sluicegate_config::settings::of_kind(kind) {
+            let default = setting.default.split([' ', ',', ';', ':', '.']).next().unwrap_or_default();
+            if !default.starts_with(|c: char| c.is_ascii_digit()) {
+                continue;
+            }
+            let rows = reference.lines().filter(|line| line.starts_with("| `"));
+            let rows: Vec<&str> = rows.filter(|row| fields(row.split('|').nth(1).unwrap_or_default()).contains(&setting.field)).collect();
+            let told = |row: &&str| row.split(['|', ' ', '`', ',', ';', ':', '(', ')']).any(|word| word == default);
+            assert!(
+                rows.is_empty() || rows.iter().any(told),
+                "{kind}: {}: by default {default}, and the reference says\n{}",
+                setting.field,
+                rows.join("\n")
+            );
+            compared += usize::from(!rows.is_empty());
+        }
+    }
+    assert!(compared > 40, "only {compared} were found in the reference");
+}

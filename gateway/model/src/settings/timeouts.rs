@@ -48,7 +48,7 @@ pub struct ClientTimeouts {
     pub stalled: Option<Duration>,
     /// Of a silent exchange whose client has closed its sending side.
     pub half_closed: Option<Duration>,
-    /// How long an exchange goes on in which no byte of a body moves.
+    /// How long an exchange may last; then it is ended with its connection.
     pub stream: Option<Duration>,
     /// An older connection closes after the running exchange.
     pub age: Option<Duration>,
