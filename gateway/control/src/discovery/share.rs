@@ -11,7 +11,7 @@ const OF_TARGET: (f64, f64) = (5.0, 10.0);
 /// So many times at once, and so many a second, something is taken from a plugin.
 const TIMES: (f64, f64) = (32.0, 20.0);
 /// So many endpoints, likewise.
-const ENDPOINTS: (f64, f64) = (200_000.0, 100_000.0);
+pub(super) const ENDPOINTS: (f64, f64) = (200_000.0, 100_000.0);
 
 /// A plugin's share.
 pub(super) struct Share {
