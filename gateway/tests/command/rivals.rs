@@ -104,3 +104,60 @@ fn an_invalid_backend_is_told_with_its_reason() {
     let topics = told(folder.path(), "18768", &["GET", "http://127.231.8.1/"]);
     assert!(topics.iter().any(|(name, text)| name == "result" && text.contains("no-route")), "{topics:#?}");
 }
+
+#[test]
+fn a_rule_that_leaves_the_decision_to_another_router_is_told_and_so_is_that_ones() {
+    const HANDED: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: sluicegate, addresses: [{value: 127.231.8.2}], listeners: [{name: web, protocol: HTTP, port: 18769}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - name: outer
+    matches: [{path: {value: /a}}]
+    filters: [{type: ExtensionRef, extensionRef: {group: sluicegate.dev, kind: HTTPRouteFilter, name: f}}]
+    backendRefs: [{group: sluicegate.dev, kind: Backend, name: one}]
+---
+apiVersion: sluicegate.dev/v1alpha1
+kind: HTTPRouteFilter
+metadata: {name: f}
+spec:
+  router:
+    plugin: rules
+    config:
+      rules:
+      - {name: inner, matches: [{path: {value: /a/b}}], backendRefs: [{group: sluicegate.dev, kind: Backend, name: one, port: 80}]}
+      - {name: strange, matches: [{path: {value: /a/c}}], backendRefs: [{group: sluicegate.dev, kind: Backend, name: two, port: 80}]}
+---
+apiVersion: sluicegate.dev/v1alpha1
+kind: Backend
+metadata: {name: one}
+spec: {endpoints: [{ip: {address: 10.0.0.1, port: 80}}]}
+---
+apiVersion: sluicegate.dev/v1alpha1
+kind: Backend
+metadata: {name: two}
+spec: {endpoints: [{ip: {address: 10.0.0.2, port: 80}}]}
+";
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("all.yaml"), HANDED).expect("written");
+    let routes = |path: &str| {
+        let topics = told(folder.path(), "18769", &["GET", path]);
+        let of = |topic: &str| topics.iter().filter(|(name, _)| name == topic).map(|(_, text)| text.clone()).collect::<Vec<_>>();
+        (of("route"), of("result"), of("backend"))
+    };
+    let (told_of, _, backend) = routes("/a/b");
+    assert!(told_of[0].contains("HTTPRoute default/shop outer") && told_of[1].contains("rule 0 \"inner\""), "{told_of:?}");
+    assert_eq!(backend, ["default/one.backend:80"], "of the outer rule no backend is told");
+    // The Backend is there, and not the rule's own.
+    let (told_of, result, _) = routes("/a/c");
+    assert!(told_of[1].contains("rule 1 \"strange\""), "{told_of:?}");
+    assert!(result[0].starts_with("500 bad-backend: default/two.backend:80 is none of the backends of the rule"), "{result:?}");
+    let (told_of, result, _) = routes("/a/d");
+    assert!(told_of[1].contains("none of 2 rules matches") && result[0].starts_with("404"), "{told_of:?} {result:?}");
+}
