@@ -57,7 +57,7 @@ pub use policies::{PlannedPolicy, PolicyTarget};
 pub use routes::{PlannedRoute, Refusal, RouteKind, Verdict};
 pub use services::has_foreign_class;
 pub use tls_policies::{PlannedTlsPolicy, TlsTarget};
-pub use traffic::Traffic;
+pub use traffic::{RuleBalancer, Traffic};
 
 /// What the plan depends on besides the objects.
 #[derive(Clone, Debug, Default)]
@@ -208,6 +208,14 @@ pub struct PluginUse {
     pub at: Option<(Arc<Origin>, String)>,
 }
 
+/// The same use at the same place.
+impl PartialEq for PluginUse {
+    fn eq(&self, other: &Self) -> bool {
+        let at = |of: &Self| of.at.as_ref().map(|(origin, path)| (Arc::as_ptr(origin), path.clone()));
+        self.plugin == other.plugin && self.config == other.config && at(self) == at(other)
+    }
+}
+
 impl PluginUse {
     /// Where a field of the configuration stands; of the use itself if the field is empty.
     pub fn place(&self, field: &str) -> Option<Place> {
@@ -268,6 +276,8 @@ pub struct PlannedRule {
     pub rates: Vec<Rate>,
     /// What policies say of its traffic, but for those of the Services that it leads to.
     pub traffic: Option<Arc<RuleTraffic>>,
+    /// The balancer that decides in the place of those of the Services that it leads to.
+    pub balancer: Option<RuleBalancer>,
     /// The router that decides what it takes. It stands before this one among the plan's routers.
     pub router: Option<Arc<PlannedRouter>>,
 }

@@ -26,13 +26,15 @@ pub(super) enum Way {
     Http1Endpoints,
     /// By request, with HTTP/2 to endpoints.
     Http2Endpoints,
-    /// By request: it is a route, a rule, or a listener that leads to these.
+    /// By request: it is a route, or a rule of one.
     Routes,
+    /// By request: it is a listener that leads to routes.
+    Gateways,
     /// By connection or by flow, and its routes have no settings.
     Unrouted,
 }
 
-use Way::{EndedTls, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Routes, Tcp, Udp, Unrouted};
+use Way::{EndedTls, Gateways, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Routes, Tcp, Udp, Unrouted};
 
 /// What a policy counts for.
 pub(super) struct Counted {
@@ -62,15 +64,16 @@ const fn limit(path: &'static str, ways: &'static [Way]) -> Field {
 const REQUESTS: &[Way] = &[Http1Endpoints, Http2Endpoints];
 const STREAMS: &[Way] = &[Tcp, Http1Endpoints, Http2Endpoints];
 /// What a policy may say of routes, too.
-const ALSO_ROUTES: &[Way] = &[Http1Endpoints, Http2Endpoints, Routes];
+const ALSO_ROUTES: &[Way] = &[Http1Endpoints, Http2Endpoints, Routes, Gateways];
 const SERVICES: &[Way] = &[Tcp, Udp, Http1Endpoints, Http2Endpoints];
 const BUT_ROUTES: &[Way] = &[Tcp, Udp, Unrouted, Http1Endpoints, Http2Endpoints];
 
 /// Of `BackendTrafficPolicy`. What is not here counts everywhere.
 const BACKEND: &[Field] = &[
-    field("spec.loadBalancer", SERVICES),
+    field("spec.loadBalancer", &[Tcp, Udp, Http1Endpoints, Http2Endpoints, Routes]),
+    field("spec.loadBalancer.slowStart", &[Tcp, Udp, Http1Endpoints, Http2Endpoints, Gateways, Unrouted]),
     field("spec.discovery", SERVICES),
-    field("spec.timeout.tcp", &[Tcp, Http1Endpoints, Http2Endpoints, Routes]),
+    field("spec.timeout.tcp", &[Tcp, Http1Endpoints, Http2Endpoints, Routes, Gateways]),
     field("spec.timeout.udp", &[Udp]),
     limit("spec.timeout.http", ALSO_ROUTES),
     // Where no requests are served the field before says so.
@@ -94,7 +97,7 @@ const BACKEND: &[Field] = &[
     field("spec.trailers", SERVICES),
     field("spec.healthCheck", SERVICES),
     // Of routes the field before says so.
-    field("spec.healthCheck.passive.consecutiveGatewayErrors", &[Http1Endpoints, Http2Endpoints, Routes, Unrouted]),
+    field("spec.healthCheck.passive.consecutiveGatewayErrors", &[Http1Endpoints, Http2Endpoints, Routes, Gateways, Unrouted]),
 ];
 
 const BY_REQUEST: &[Way] = &[Http, Https];
@@ -146,8 +149,8 @@ impl Compiler<'_> {
         }
         let hash = tree.pointer("/spec/loadBalancer/hash/type").and_then(Value::as_str);
         if matches!(hash, Some("Header" | "Cookie" | "Path")) {
-            // Of routes it was said that there is no balancer.
-            idle(object, "spec.loadBalancer.hash", uses, &[Http1Endpoints, Http2Endpoints, Routes, Unrouted], false, faults);
+            // Of Gateways it was said that there is no balancer.
+            idle(object, "spec.loadBalancer.hash", uses, &[Http1Endpoints, Http2Endpoints, Routes, Gateways, Unrouted], false, faults);
         }
     }
 }

@@ -18,6 +18,17 @@ pub struct Traffic {
     pub settings: TrafficSettings,
     /// Limits of each rule by itself, besides those of the Service.
     pub rates: Option<Vec<Rate>>,
+    /// Which balancer decides; of routes only.
+    pub balancer: Option<RuleBalancer>,
+}
+
+/// A balancer that decides for a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleBalancer {
+    /// The balancer.
+    pub plugin: PluginUse,
+    /// What is hashed.
+    pub hash: Option<HashKey>,
 }
 
 impl Traffic {
@@ -50,11 +61,16 @@ impl Traffic {
 
 impl<'a> Compiler<'a> {
     /// What policies say of a route or a Gateway, and of a section of it.
-    pub(super) fn traffic(&self, target: &Object, section: Option<&str>) -> Traffic {
+    pub(super) fn traffic(&mut self, target: &Object, section: Option<&str>) -> Traffic {
         let mut said = Traffic::default();
         for level in section.map(Some).into_iter().chain([None]) {
-            if let Some((_, policy)) = self.traffic_policy(target, level) {
-                said.inherit(policy);
+            let Some((object, policy)) = self.traffic_policy(target, level) else { continue };
+            said.inherit(policy);
+            if let Some(given) = policy.spec.load_balancer.as_ref().filter(|_| said.balancer.is_none() && target.key.kind != "Gateway") {
+                let plugin = given.plugin.as_deref().unwrap_or("least-request");
+                let plugin = self.plugin(object, "spec.loadBalancer.plugin", plugin, PluginKind::Balancer, &given.config);
+                let hash = given.hash.as_ref().and_then(|hash| self.hash(object, hash));
+                said.balancer = plugin.map(|plugin| RuleBalancer { plugin, hash });
             }
         }
         said
@@ -101,7 +117,7 @@ impl<'a> Compiler<'a> {
     /// Notes which policies count for a listener of a Gateway. `protocol` is the listener's.
     pub(super) fn gateway_policies(&mut self, gateway: &Object, section: Option<&str>, what: &str, protocol: &str) {
         let (way, why) = match protocol {
-            "HTTP" | "HTTPS" => (Way::Routes, "leads to routes, and this is a Service's to say".to_owned()),
+            "HTTP" | "HTTPS" => (Way::Gateways, "leads to routes, and this is a Service's to say".to_owned()),
             other => (Way::Unrouted, format!("is of protocol {other}")),
         };
         for level in section.map(Some).into_iter().chain([None]) {
@@ -118,6 +134,7 @@ pub(super) fn planned_rule(limits: &[Rate], of_route: &Traffic, of_gateway: &Tra
     PlannedRule {
         rates: limits.iter().chain(rates.into_iter().flatten()).cloned().collect(),
         traffic: (!traffic.is_empty()).then(|| Arc::new(traffic)),
+        balancer: of_route.balancer.clone(),
         router: None,
     }
 }

@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use sluicegate_config::plan::{Listens, Order, Plan, PlannedFront, PlannedListener, PlannedRouter, PlannedRule, PlannedTarget};
+use sluicegate_config::object::ours::FailurePolicy;
+use sluicegate_config::plan::{
+    Listens, Order, Plan, PlannedFront, PlannedListener, PlannedRouter, PlannedRule, PlannedTarget, RuleBalancer as PlannedRuleBalancer,
+};
 use sluicegate_host::Loaded;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::limiter::Limiter;
 use sluicegate_model::persistent::Map;
-use sluicegate_model::plugin::RouterGeneration;
+use sluicegate_model::plugin::{BalancerGeneration, RouterGeneration};
 use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, Rule, ServiceRef};
 use sluicegate_model::snapshot::{At, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Target, TlsHost, VirtualHost};
 use sluicegate_model::sorted::Sorted;
@@ -17,8 +20,8 @@ use sluicegate_model::status::ListenerStatus;
 
 use super::record::Entry;
 use super::tls::Tls;
-use super::views::View;
-use super::{limiter, refused, router_use};
+use super::views::{RuleBalancer, View};
+use super::{limiter, refused, router_use, rule_balancer_use};
 use crate::plugins::{Registry, Use};
 
 /// Listeners that are planned otherwise than before.
@@ -255,12 +258,23 @@ impl Listeners {
         }
         let ladder = self.routers.get(wanted).or_else(|| self.routers.get(self.served.get(&router.listener)?))?;
         let protocol = router.listener.transport.protocol();
-        let found = |service: &ServiceRef, traffic| {
+        let rules = router.rules.values().chain([&router.other_rules]);
+        let mut balancers: HashMap<*const PlannedRule, RuleBalancer> = HashMap::new();
+        for (rule, planned) in rules.filter_map(|rule| Some((rule, rule.balancer.as_ref()?))) {
+            match rule_balancer(planned, registry) {
+                Ok(balancer) => drop(balancers.insert(std::ptr::from_ref(rule), balancer)),
+                // The service port's own decides.
+                Err(faults) => self.router_faults.extend(faults),
+            }
+        }
+        let balancer_of = |of: &PlannedRule| balancers.get(&std::ptr::from_ref(of));
+        let found = |service: &ServiceRef, rule: Option<&PlannedRule>| {
             if router.within.as_ref().is_some_and(|within| !within.contains(service)) {
                 return None;
             }
             let entry = (entries.of)(service, protocol)?;
-            Some((entries.seen_by)(entry.route, View { identity: &router.identity, traffic }))
+            let (traffic, balancer) = (rule.and_then(|rule| rule.traffic.as_ref()), rule.and_then(balancer_of));
+            Some((entries.seen_by)(entry.route, View { identity: &router.identity, traffic, balancer }))
         };
         let limited = router.rules.values().chain([&router.other_rules]).any(|rule| !rule.rates.is_empty());
         let rule_limiters = RefCell::new(&mut self.rule_limiters);
@@ -288,8 +302,8 @@ impl Listeners {
                 .rules
                 .iter()
                 .map(|rule| {
-                    let traffic = planned_rule(router, rule).traffic.as_ref();
-                    rule.backends.iter().map(|b| found(&b.service, traffic).ok_or_else(|| missing(router, &b.service, protocol))).collect()
+                    let planned = Some(planned_rule(router, rule));
+                    rule.backends.iter().map(|b| found(&b.service, planned).ok_or_else(|| missing(router, &b.service, protocol))).collect()
                 })
                 .collect(),
             mirrors: table.rules.iter().map(|rule| rule.mirrors().map(|(_, m)| found(&m.service, None)).collect()).collect(),
@@ -303,6 +317,19 @@ impl Listeners {
 /// What counts for a rule besides what its router was told.
 fn planned_rule<'r>(router: &'r PlannedRouter, rule: &Rule) -> &'r PlannedRule {
     rule.name.as_ref().and_then(|name| router.rules.get(name)).unwrap_or(&router.other_rules)
+}
+
+/// What serves the balancer that policies say for a rule.
+fn rule_balancer(planned: &PlannedRuleBalancer, registry: &mut Registry) -> Result<RuleBalancer, Vec<Fault>> {
+    let wanted = rule_balancer_use(planned);
+    let ladder = registry.ladder(&wanted).map_err(|error| refused(&planned.plugin, &error, registry))?;
+    let balancers = ladder.into_iter().filter_map(|(loaded, _)| match loaded {
+        Loaded::Balancer(balancer) => Some(balancer as Arc<dyn BalancerGeneration>),
+        _ => None,
+    });
+    let (balancers, trial) = (balancers.collect(), registry.trial(&wanted));
+    let fail_closed = registry.failure_policy(&wanted.plugin) == FailurePolicy::Fail;
+    Ok(RuleBalancer { wanted, hash: planned.hash.clone(), balancers, trial, fail_closed })
 }
 
 /// Where a listener leads.

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sluicegate_config::plan::{Listens, Plan, PlannedPort, PlannedRouter, PlannedService, Planner};
+use sluicegate_config::plan::{Listens, Plan, PlannedPort, PlannedRouter, PlannedService, Planner, RuleBalancer};
 use sluicegate_model::discovery::Key;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
@@ -106,6 +106,11 @@ pub(crate) struct Collaborators<'a> {
 /// The use a port makes of its balancer.
 pub fn balancer_use(port: &PlannedPort) -> Use {
     Use { plugin: port.balancer.plugin.clone(), config: port.balancer.config.clone(), listener: None }
+}
+
+/// The use a rule makes of the balancer that policies say for it.
+pub fn rule_balancer_use(balancer: &RuleBalancer) -> Use {
+    Use { plugin: balancer.plugin.plugin.clone(), config: balancer.plugin.config.clone(), listener: None }
 }
 
 /// The use a listener makes of its router.

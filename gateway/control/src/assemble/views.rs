@@ -1,17 +1,20 @@
 //! Service ports as some rules of routers see them: their Gateway has a certificate of its own to show to endpoints (GEP-3155), or policies say something of
 //! them. Each is one more service port of the snapshot, which is the same in all, its pools and counters too, but in how its endpoints are met and how
-//! long they may take; so nothing on a request's way need know of it.
+//! long they may take, or in its balancer, for which it has pools of its own of the same endpoints; so nothing on a request's way need know of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluicegate_config::plan::PlannedIdentity;
 use sluicegate_model::persistent::Map;
+use sluicegate_model::plugin::BalancerGeneration;
+use sluicegate_model::pool::{Pool, unique};
 use sluicegate_model::settings::RuleTraffic;
-use sluicegate_model::snapshot::{EndpointTls, ServiceIndex, ServicePort};
+use sluicegate_model::snapshot::{BalancerTrial, EndpointTls, HashKey, ServiceIndex, ServicePort};
 use sluicegate_model::tls::{UpstreamSettings, UpstreamTls};
 
 use super::indices::Indices;
+use crate::plugins::Use;
 
 /// By the index of the service port that they are made of.
 #[derive(Default)]
@@ -24,16 +27,55 @@ pub(super) struct View<'v> {
     pub(super) identity: &'v PlannedIdentity,
     /// What policies say of the rule; none: nothing.
     pub(super) traffic: Option<&'v Arc<RuleTraffic>>,
+    /// The balancer that they say; none: the service port's own.
+    pub(super) balancer: Option<&'v RuleBalancer>,
+}
+
+/// A balancer that policies say for a rule.
+#[derive(Clone)]
+pub(super) struct RuleBalancer {
+    /// By which it is the same in all snapshots.
+    pub(super) wanted: Use,
+    /// What is hashed.
+    pub(super) hash: Option<HashKey>,
+    /// What serves now.
+    pub(super) balancers: Vec<Arc<dyn BalancerGeneration>>,
+    pub(super) trial: Option<BalancerTrial>,
+    pub(super) fail_closed: bool,
+}
+
+impl RuleBalancer {
+    fn is_of(&self, other: &Self) -> bool {
+        self.wanted == other.wanted && self.hash == other.hash
+    }
+
+    /// Whether the same generations serve. One on trial may be judged at any time.
+    fn serves_as(&self, other: &Self) -> bool {
+        self.balancers.len() == other.balancers.len()
+            && self.balancers.iter().zip(&other.balancers).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.trial.is_none()
+            && other.trial.is_none()
+            && self.fail_closed == other.fail_closed
+    }
 }
 
 struct Seen {
     identity: PlannedIdentity,
     traffic: Option<Arc<RuleTraffic>>,
+    balancer: Option<RuleBalancer>,
+    /// For a balancer of its own: the ids of its pools, and those that were made last with what they were made of.
+    ids: (u64, u64),
+    pools: Option<[Both; 2]>,
     index: ServiceIndex,
     used: bool,
+    /// Another generation of its balancer serves than it was made with.
+    stale: bool,
     /// What it was made of, and how its endpoints are met.
     made: Option<(Arc<ServicePort>, EndpointTls)>,
 }
+
+/// A service port's pools, for traffic from inside and from outside.
+type Both = (Arc<Pool>, Arc<Pool>);
 
 impl Views {
     /// All routers are bound anew: what none of them [asks for](Self::of) is not used any more.
@@ -43,17 +85,24 @@ impl Views {
 
     /// Where a service port stands for those that see it so.
     pub(super) fn of(&mut self, port: ServiceIndex, view: View<'_>, indices: &mut Indices) -> ServiceIndex {
-        let View { identity, traffic } = view;
-        if *identity == PlannedIdentity::Unset && traffic.is_none() {
+        let View { identity, traffic, balancer } = view;
+        if *identity == PlannedIdentity::Unset && traffic.is_none() && balancer.is_none() {
             return port;
         }
         let all = self.0.entry(port).or_default();
         if let Some(known) = all.iter_mut().find(|seen| seen.is_of(view)) {
             known.used = true;
+            if let (Some(known_as), Some(now)) = (&mut known.balancer, balancer)
+                && !known_as.serves_as(now)
+            {
+                *known_as = now.clone();
+                known.stale = true;
+            }
             return known.index;
         }
         let index = indices.take();
-        all.push(Seen { identity: identity.clone(), traffic: traffic.cloned(), index, used: true, made: None });
+        let (identity, traffic, balancer) = (identity.clone(), traffic.cloned(), balancer.cloned());
+        all.push(Seen { identity, traffic, balancer, ids: (unique(), unique()), pools: None, index, used: true, stale: false, made: None });
         index
     }
 
@@ -83,14 +132,16 @@ impl Views {
                     seen.made = None;
                     continue;
                 };
-                if seen.made.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, now)) {
+                if !seen.stale && seen.made.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, now)) {
                     continue;
                 }
+                seen.stale = false;
                 let tls = seen.tls(now);
                 // The state of its pools is put aside once.
                 let settings =
                     seen.traffic.as_ref().map_or_else(|| now.settings.clone(), |traffic| Arc::new(traffic.merged(&now.settings)));
-                let made = ServicePort { tls: tls.clone(), settings, kept_as: None, ..ServicePort::clone(now) };
+                let mut made = ServicePort { tls: tls.clone(), settings, kept_as: None, ..ServicePort::clone(now) };
+                seen.balance(&mut made);
                 services.insert(seen.index, Arc::new(made));
                 seen.made = Some((now.clone(), tls));
             }
@@ -104,7 +155,33 @@ impl Seen {
             (Some(own), Some(other)) => Arc::ptr_eq(own, other) || own == other,
             (own, other) => own.is_none() && other.is_none(),
         };
-        same && self.identity == *view.identity
+        let balanced = match (&self.balancer, view.balancer) {
+            (Some(own), Some(other)) => own.is_of(other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        same && balanced && self.identity == *view.identity
+    }
+
+    /// Gives it the balancer that policies say, which must not meet its pools under the ids by which the service port's own knows them.
+    fn balance(&mut self, made: &mut ServicePort) {
+        let Some(RuleBalancer { wanted, hash, balancers, trial, fail_closed }) = &self.balancer else { return };
+        made.balancers.clone_from(balancers);
+        made.balancer_config = wanted.config.text().clone();
+        made.hash.clone_from(hash);
+        made.trial.clone_from(trial);
+        made.fail_closed = *fail_closed;
+        let of = (made.internal.clone(), made.external.clone());
+        let known = self.pools.as_ref().filter(|[before, _]| Arc::ptr_eq(&before.0, &of.0) && Arc::ptr_eq(&before.1, &of.1));
+        let own = match known {
+            Some([_, own]) => own.clone(),
+            None => {
+                let internal = again(&of.0, self.ids.0);
+                let external = if Arc::ptr_eq(&of.0, &of.1) { internal.clone() } else { again(&of.1, self.ids.1) };
+                (internal, external)
+            }
+        };
+        (made.internal, made.external) = own.clone();
+        self.pools = Some([of, own]);
     }
 
     /// How the endpoints of a service port are met. The certificate that its own policy names counts first.
@@ -126,10 +203,16 @@ impl Seen {
     }
 }
 
+/// The same pool under another id.
+fn again(pool: &Pool, id: u64) -> Arc<Pool> {
+    let Pool { version, endpoints, draining, panic, empty, .. } = pool;
+    Arc::new(Pool { id, version: *version, endpoints: endpoints.clone(), draining: draining.clone(), panic: *panic, empty: *empty })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use sluicegate_model::pool::{Distribution, Here, Pool, TrafficPolicy, unique};
+    use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
     use sluicegate_model::route::ServiceRef;
     use sluicegate_model::settings::TrafficSettings;
     use sluicegate_model::snapshot::AppProtocol;
@@ -180,7 +263,7 @@ mod tests {
     }
 
     fn seen_by(identity: &PlannedIdentity) -> View<'_> {
-        View { identity, traffic: None }
+        View { identity, traffic: None, balancer: None }
     }
 
     #[test]
@@ -228,8 +311,8 @@ mod tests {
         let of_route = TrafficSettings { request, ..TrafficSettings::default() };
         let [traffic, same] =
             [(); 2].map(|()| Arc::new(RuleTraffic { of_route: of_route.clone(), of_gateway: TrafficSettings::default() }));
-        let [one, two] =
-            [&traffic, &same].map(|traffic| views.of(at, View { identity: &PlannedIdentity::Unset, traffic: Some(traffic) }, &mut indices));
+        let [one, two] = [&traffic, &same]
+            .map(|traffic| views.of(at, View { identity: &PlannedIdentity::Unset, traffic: Some(traffic), balancer: None }, &mut indices));
         assert_eq!(one, two, "what comes to the same is one");
         views.settle(&mut services, &mut indices);
         let (port, seen) = (services.get(&at).unwrap(), services.get(&one).unwrap());
@@ -239,5 +322,34 @@ mod tests {
             "its pools and its counters are the same"
         );
         assert!(matches!((&port.tls, &seen.tls), (EndpointTls::On(a), EndpointTls::On(b)) if Arc::ptr_eq(a, b)), "and its TLS");
+    }
+
+    #[test]
+    fn a_rule_with_a_balancer_of_its_own_has_pools_of_its_own_of_the_same_endpoints() {
+        let (mut views, mut indices, mut services) = (Views::default(), Indices::default(), Map::default());
+        let at = indices.take();
+        services.insert(at, port(EndpointTls::Off));
+        let wanted = Use { plugin: "maglev".to_owned(), config: "{}".to_owned().into(), listener: None };
+        let balancer = RuleBalancer { wanted, hash: Some(HashKey::Path), balancers: Vec::new(), trial: None, fail_closed: false };
+        fn view(balancer: &RuleBalancer) -> View<'_> {
+            View { identity: &PlannedIdentity::Unset, traffic: None, balancer: Some(balancer) }
+        }
+        let one = views.of(at, view(&balancer), &mut indices);
+        views.settle(&mut services, &mut indices);
+        let (of, seen) = (services.get(&at).unwrap().clone(), services.get(&one).unwrap().clone());
+        assert_eq!((&seen.hash, &of.hash), (&Some(HashKey::Path), &None));
+        assert!(seen.internal.id != of.internal.id && Arc::ptr_eq(&seen.internal, &seen.external));
+        assert!(Arc::ptr_eq(&seen.internal.endpoints, &of.internal.endpoints));
+        // Its pools stay while those that they are made of do.
+        services.insert(at, Arc::new(ServicePort { settings: Arc::default(), ..ServicePort::clone(&of) }));
+        views.follow(&mut services);
+        assert!(Arc::ptr_eq(&services.get(&one).unwrap().internal, &seen.internal));
+        // Another generation serves under the same index, and another configuration is another one.
+        let closed = RuleBalancer { fail_closed: true, ..balancer.clone() };
+        assert_eq!(views.of(at, view(&closed), &mut indices), one);
+        views.settle(&mut services, &mut indices);
+        assert!(services.get(&one).unwrap().fail_closed && services.get(&one).unwrap().internal.id == seen.internal.id);
+        let other = RuleBalancer { hash: None, ..balancer };
+        assert_ne!(views.of(at, view(&other), &mut indices), one);
     }
 }

@@ -15,7 +15,7 @@ use sluicegate_model::fault::{Fault, Severity};
 use tokio::time::Instant;
 
 use super::Controller;
-use crate::assemble::router_use;
+use crate::assemble::{router_use, rule_balancer_use};
 use crate::discovery::Target;
 use crate::plugins::Use;
 use crate::sources::folder::Followed;
@@ -112,6 +112,10 @@ impl Controller {
         let balancers = balancers.map(|(plugin, config)| Use { plugin: plugin.clone(), config: config.clone(), listener: None });
         let (mut seen, mut uses): (HashSet<Use>, Vec<Use>) = (HashSet::new(), balancers.collect());
         uses.extend(self.planner.plan().routers.iter().map(|router| router_use(router)).filter(|wanted| seen.insert(wanted.clone())));
+        let rules = self.planner.plan().routers.iter().flat_map(|router| router.rules.values().chain([&router.other_rules]));
+        let of_rules = rules.filter_map(|rule| rule.balancer.as_ref().map(rule_balancer_use));
+        let known = |wanted: &Use| self.balancers.contains_key(&(wanted.plugin.clone(), wanted.config.clone()));
+        uses.extend(of_rules.filter(|wanted| !known(wanted) && seen.insert(wanted.clone())));
         let plugins = &self.planner.plan().plugins;
         if files || self.loaded.as_ref().is_none_or(|(of, with)| of != plugins || *with != uses) {
             self.changed.plugins.append(&mut self.registry.sync(plugins, &uses).await);

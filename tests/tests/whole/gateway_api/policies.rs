@@ -1,5 +1,7 @@
 //! BackendTrafficPolicies that target routes, rules and Gateways.
 
+use sluicegate_tests::eventually;
+
 use super::retries::{failing, unreliable};
 use super::world::{World, get, route, service};
 
@@ -77,6 +79,47 @@ fn a_rules_policy_counts_before_its_routes_and_that_before_the_services_and_the_
     world.apply("policies", "");
     world.apply("late", "");
     expect("x.example", "rest", 1);
+}
+
+#[test]
+fn a_route_has_a_balancer_of_its_own_over_the_endpoints_of_its_services() {
+    let rules = "  rules:
+  - {name: led, matches: [{path: {value: /led}}], backendRefs: [{name: pair, port: 80}]}
+  - {backendRefs: [{name: pair, port: 80}]}";
+    let world = World::new(&route("balanced", rules));
+    let addresses = [11, 12].map(|i| format!("{{addresses: [{}]}}", world.gateway.ip(i))).join(", ");
+    world.apply(
+        "pair",
+        &format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: pair, namespace: infra}}\nspec: {{ports: [{{port: 80, appProtocol: http}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: pair, namespace: infra, labels: {{kubernetes.io/service-name: pair}}}}\naddressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{addresses}]\n"
+        ),
+    );
+    world.apply("turns", &policy("turns", "kind: Service, name: pair", "loadBalancer: {plugin: round-robin}"));
+    let asked = |path: &str, key: &str| world.ask(1, &get(path).header("x-key", key)).map(|answer| answer.backend).unwrap_or_default();
+    let both = |path: &str, key: &str| {
+        let first = asked(path, key);
+        !first.is_empty() && (0..5).any(|_| !matches!(asked(path, key), again if again == first || again.is_empty()))
+    };
+    eventually("in turn", || both("/led", "a") && both("/", "a"));
+    let led = |hash: &str| {
+        policy("led", "kind: HTTPRoute, name: balanced, sectionName: led", &format!("loadBalancer: {{plugin: maglev, hash: {hash}}}"))
+    };
+    world.apply("led", &led("{type: Header, header: {name: x-key}}"));
+    eventually("led", || !both("/led", "a"));
+    let mut seen = std::collections::BTreeSet::new();
+    for key in 0..30 {
+        let first = asked("/led", &key.to_string());
+        assert!((0..5).all(|_| asked("/led", &key.to_string()) == first), "{key}");
+        seen.insert(first);
+    }
+    assert_eq!(seen.len(), 2, "keys are spread");
+    assert!(both("/", "a"), "another rule goes on in turn");
+    world.condition("backendtrafficpolicies", "led", "/status/ancestors/0/conditions", "Accepted", ("True", "Accepted"));
+    // One that is not there leaves the Service's.
+    world.apply("led", &led("{type: Path}").replace("maglev", "nobody"));
+    world.condition("backendtrafficpolicies", "led", "/status/ancestors/0/conditions", "Accepted", ("False", "Invalid"));
+    eventually("in turn again", || both("/led", "a"));
 }
 
 /// GEP-1619 and GEP-3388, which the suite has no tests for.

@@ -156,21 +156,12 @@ pub struct RuleSettings {
 }
 
 /// A router that decides what a rule takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RuleRouter {
     /// The router.
     pub plugin: PluginUse,
     /// Where it may send requests: the rule's own backends, which its route may refer to.
     pub backends: BTreeSet<ServiceRef>,
-}
-
-impl PartialEq for RuleRouter {
-    fn eq(&self, other: &Self) -> bool {
-        let origin = |of: &Self| of.plugin.at.as_ref().map(|(origin, _)| Arc::as_ptr(origin));
-        let same =
-            self.plugin.plugin == other.plugin.plugin && self.plugin.config == other.plugin.config && self.backends == other.backends;
-        same && origin(self) == origin(other)
-    }
 }
 
 /// What a route's rules come to, before they meet a listener.
