@@ -8,7 +8,7 @@ use sluicegate_model::settings::{BackendSettings, Budget, ClientSettings, Keepal
 use super::compile::Compiler;
 use super::x_policies::Constraints;
 use super::*;
-use crate::object::ours::{ProxyProtocolVersion, TcpKeepalive};
+use crate::object::ours::{BackendTrafficPolicySpec, ClientTrafficPolicySpec, ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
 
 /// Settings that are held once and not thousands of times: those of all for whom no policy counts, and what policies mostly come to.
@@ -45,56 +45,63 @@ impl Compiler<'_> {
         constraints: Constraints,
         protocol: AppProtocol,
     ) -> Arc<BackendSettings> {
-        let Constraints { budget, session } = constraints;
         let Some((_object, policy)) = policy else {
+            let Constraints { budget, session } = constraints;
             if budget.is_none() && session.is_none() {
                 return self.defaults.backend.clone();
             }
             return self.defaults.shared(BackendSettings { budget, session, ..BackendSettings::default() });
         };
-        let spec = &policy.spec;
-        self.defaults.shared(BackendSettings {
-            timeouts: limits::backend_timeouts(spec),
-            retry: spec.retry.as_deref().map(limits::retry),
-            budget: joined(budget, spec.retry.as_ref().and_then(|retry| retry.budget.as_ref()).map(limits::budget)),
-            session,
-            breaker: limits::breaker(spec),
-            rates: limits::rates(spec.rate_limit.as_ref()),
-            keepalive: keepalive(spec.tcp_keepalive),
-            proxy_protocol: spec.proxy_protocol.map(|p| match p.version {
-                ProxyProtocolVersion::V1 => ProxyVersion::V1,
-                ProxyProtocolVersion::V2 => ProxyVersion::V2,
-            }),
-            udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
-            http2: http2::backend(&spec.http2),
-            upgrades: http2::upgrades(spec),
-            request_trailers: forwarding::request_trailers(spec),
-            health: health::resolve(spec, protocol),
-        })
+        self.defaults.shared(backend(&policy.spec, constraints, protocol))
     }
 
     /// `policy`: the one that counts for the listener, and its object.
     pub(super) fn client_settings(&mut self, policy: Option<(&Arc<Object>, &ClientTrafficPolicy)>) -> Arc<ClientSettings> {
         let Some((_object, policy)) = policy else { return self.defaults.client.clone() };
-        let spec = &policy.spec;
-        Arc::new(ClientSettings {
-            timeouts: limits::client_timeouts(spec),
-            connections: limits::connections(spec),
-            head: limits::head(spec),
-            content: limits::content(spec),
-            rates: limits::rates(spec.rate_limit.as_ref()),
-            keepalive: keepalive(spec.tcp_keepalive),
-            tcp_idle: spec.timeout.tcp.idle_timeout.map(|s| s.0).filter(|s| !s.is_zero()),
-            proxy_protocol: spec
-                .proxy_protocol
-                .as_ref()
-                .map(|p| ProxyProtocol { trusted: p.trusted_cidrs.iter().map(|network| network.0).collect(), optional: p.optional }),
-            sources: Vec::new(),
-            trust: forwarding::trust(spec),
-            headers: forwarding::headers(spec),
-            path: forwarding::path(spec),
-            http2: http2::client(&spec.http2),
-        })
+        Arc::new(client(&policy.spec))
+    }
+}
+
+fn backend(spec: &BackendTrafficPolicySpec, constraints: Constraints, protocol: AppProtocol) -> BackendSettings {
+    let Constraints { budget, session } = constraints;
+    BackendSettings {
+        timeouts: limits::backend_timeouts(spec),
+        retry: spec.retry.as_deref().map(limits::retry),
+        budget: joined(budget, spec.retry.as_ref().and_then(|retry| retry.budget.as_ref()).map(limits::budget)),
+        session,
+        breaker: limits::breaker(spec),
+        rates: limits::rates(spec.rate_limit.as_ref()),
+        keepalive: keepalive(spec.tcp_keepalive),
+        proxy_protocol: spec.proxy_protocol.map(|p| match p.version {
+            ProxyProtocolVersion::V1 => ProxyVersion::V1,
+            ProxyProtocolVersion::V2 => ProxyVersion::V2,
+        }),
+        udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
+        http2: http2::backend(&spec.http2),
+        upgrades: http2::upgrades(spec),
+        request_trailers: forwarding::request_trailers(spec),
+        health: health::resolve(spec, protocol),
+    }
+}
+
+fn client(spec: &ClientTrafficPolicySpec) -> ClientSettings {
+    ClientSettings {
+        timeouts: limits::client_timeouts(spec),
+        connections: limits::connections(spec),
+        head: limits::head(spec),
+        content: limits::content(spec),
+        rates: limits::rates(spec.rate_limit.as_ref()),
+        keepalive: keepalive(spec.tcp_keepalive),
+        tcp_idle: spec.timeout.tcp.idle_timeout.map(|s| s.0).filter(|s| !s.is_zero()),
+        proxy_protocol: spec
+            .proxy_protocol
+            .as_ref()
+            .map(|p| ProxyProtocol { trusted: p.trusted_cidrs.iter().map(|network| network.0).collect(), optional: p.optional }),
+        sources: Vec::new(),
+        trust: forwarding::trust(spec),
+        headers: forwarding::headers(spec),
+        path: forwarding::path(spec),
+        http2: http2::client(&spec.http2),
     }
 }
 
@@ -110,5 +117,53 @@ fn keepalive(given: Option<TcpKeepalive>) -> Keepalive {
         idle: given.idle_time.map_or(defaults.idle, |s| s.0),
         interval: given.interval.map_or(defaults.interval, |s| s.0),
         probes: given.probes.or(defaults.probes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::settings;
+
+    /// A policy, and the same with all numbers and times written out that the documentation of its fields gives as defaults. What is within `without` is left
+    /// alone: there the policy has nothing of which the fields say more.
+    fn with_defaults<T: DeserializeOwned>(kind: &str, policy: &Value, without: &[&str]) -> (T, T, usize) {
+        let (mut written, mut count) = (policy.clone(), 0);
+        for setting in settings::of_kind(kind) {
+            let default = setting.default.split([' ', ',', ';', ':', '.']).next().unwrap_or_default();
+            let left_out = without.iter().any(|part| setting.field.starts_with(part));
+            if left_out || !default.starts_with(|c: char| c.is_ascii_digit()) {
+                continue;
+            }
+            let value = default.parse::<u64>().map_or_else(|_| Value::from(default), Value::from);
+            let field = setting.field.split('.').fold(&mut written, |within, name| &mut within[name]);
+            *field = value;
+            count += 1;
+        }
+        let read = |value: &Value| serde_json::from_value(value.clone()).expect("a policy");
+        (read(policy), read(&written), count)
+    }
+
+    #[test]
+    fn the_defaults_that_are_told_are_those_that_count() {
+        let policy = json!({
+            "targetRefs": [], "loadBalancer": {"slowStart": {"window": "10s"}}, "healthCheck": {"active": {"type": "TCP"}, "passive": {}},
+            "retry": {"budget": {"minRetryRate": {}}, "perRetry": {"backOff": {}}}, "http2": {"connectionKeepalive": {"interval": "9s"}},
+        });
+        // A time for connecting that is set holds for each try, and the default for the last one only.
+        let without = ["rateLimit", "tls", "healthCheck.active.http", "healthCheck.active.grpc", "timeout.tcp.connectTimeout"];
+        let (without, written, count) = with_defaults::<BackendTrafficPolicySpec>("BackendTrafficPolicy", &policy, &without);
+        assert_eq!(
+            backend(&without, Constraints::default(), AppProtocol::Http),
+            backend(&written, Constraints::default(), AppProtocol::Http)
+        );
+        assert!(count > 25, "only {count}");
+        let policy = json!({"targetRefs": [], "minDataRate": {"bytesPerSecond": 1}, "headers": {"traceContext": {}}});
+        let (without, written, count) = with_defaults::<ClientTrafficPolicySpec>("ClientTrafficPolicy", &policy, &["rateLimit", "tls"]);
+        assert_eq!(client(&without), client(&written));
+        assert!(count > 10, "only {count}");
     }
 }

@@ -24,7 +24,7 @@ pub struct Timeout {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TcpTimeout {
-    /// How long connecting to an endpoint may take. Default 5s.
+    /// How long connecting to an endpoint may take. Default 5s; 250ms where another endpoint can be tried.
     pub connect_timeout: Option<Span>,
 }
 
