@@ -1,4 +1,4 @@
-//! The bundle: the built-in plugins as `.wasm`, and what `sluicegate plugin new` lays down (the SDK's folder and a template of each kind).
+//! The bundle: the built-in plugins as `.wasm`, and what `sluicegate plugin new` writes (the SDK's folder and a template of each kind).
 //!
 //! `build.rs` builds and lists them. The `.wasm` are core modules; the host makes components of them as it does with any other plugin.
 

@@ -112,7 +112,8 @@ async fn ready(State(view): State<View>) -> impl IntoResponse {
     } else {
         let status = view.status.load();
         if !status.awaited.is_empty() {
-            let awaited: String = status.awaited.iter().map(|name| format!("no word of endpoints yet: {}\n", escape::line(name))).collect();
+            let awaited: String =
+                status.awaited.iter().map(|name| format!("no endpoints were found yet: {}\n", escape::line(name))).collect();
             return (StatusCode::SERVICE_UNAVAILABLE, format!("endpoints are looked for\n{awaited}"));
         }
         // What is missing does not keep traffic from the rest, so it is said, and no reason for a balancer in front to go elsewhere.

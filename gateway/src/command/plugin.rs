@@ -14,7 +14,7 @@ use super::{fail, get, lab, lifecycle, out, sign, simulate, trace};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Lay down a plugin project, with the SDK beside it
+    /// Write the files of a new plugin, with the SDK beside it
     New {
         /// The plugin's name, and its folder's
         name: String,
@@ -161,7 +161,7 @@ fn new(name: &str, kind: &str) -> Result<String, String> {
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
         written.map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    Ok(format!("{name} is laid down. Next: edit {name}/src/lib.rs, `cargo test` in {name}, `sluicegate plugin build {name}`"))
+    Ok(format!("{name} is created. Next: edit {name}/src/lib.rs, `cargo test` in {name}, `sluicegate plugin build {name}`"))
 }
 
 fn build(folder: &Path) -> Result<String, String> {
