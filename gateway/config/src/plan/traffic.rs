@@ -18,7 +18,7 @@ pub struct Traffic {
     pub settings: TrafficSettings,
     /// Limits of each rule by itself, besides those of the Service.
     pub rates: Option<Vec<Rate>>,
-    /// Which balancer decides; of routes only.
+    /// The balancer that decides; of routes only.
     pub balancer: Option<RuleBalancer>,
 }
 

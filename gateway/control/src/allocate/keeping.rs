@@ -34,7 +34,7 @@ impl Change {
 /// Where it is kept, and what waits for that.
 #[derive(Default)]
 pub(super) struct Keeping {
-    /// None: it is not kept.
+    /// The file in which allocations are kept; none: they are not.
     file: Option<Journaled>,
     /// Whoever holds something else than was saved last.
     unsaved: BTreeSet<String>,

@@ -23,7 +23,7 @@ pub(super) struct Views(HashMap<ServiceIndex, Vec<Seen>>);
 /// How service ports are seen.
 #[derive(Clone, Copy)]
 pub(super) struct View<'v> {
-    /// Of the router's Gateway.
+    /// The certificate that the router's Gateway shows to endpoints.
     pub(super) identity: &'v PlannedIdentity,
     /// What policies say of the rule; none: nothing.
     pub(super) traffic: Option<&'v Arc<RuleTraffic>>,

@@ -54,7 +54,7 @@ pub(crate) enum Write<T> {
 /// One line of a journal, with the line before it where it is the first.
 pub(crate) struct Line {
     text: String,
-    /// Of the change.
+    /// The checksum of the change.
     sum: String,
 }
 

@@ -9,7 +9,7 @@ use super::{BackendSettings, BackendTimeouts, Retry};
 pub struct TrafficSettings {
     /// How long an endpoint may take to accept a connection.
     pub connect: Option<Duration>,
-    /// Of a whole exchange; zero: no limit.
+    /// How long a whole exchange may take; zero: for ever.
     pub request: Option<Duration>,
     /// The longest an exchange may last, whatever its rule says; zero: no limit.
     pub stream: Option<Duration>,

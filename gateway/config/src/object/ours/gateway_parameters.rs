@@ -14,7 +14,7 @@ pub struct GatewayParameters {
     /// Name and namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What they are.
+    /// The parameters.
     pub spec: GatewayParametersSpec,
 }
 
@@ -29,29 +29,29 @@ pub struct GatewayParametersSpec {
     /// Time-outs of what its routes take, where no policy says another.
     #[serde(default)]
     pub timeout: RouteTimeout,
-    /// When exchanges of its routes are tried again, likewise. Its `budget` is a Service's to say, and has no effect.
+    /// When exchanges of its routes are tried again, where no policy says otherwise. A `budget` is for Services only, and has no effect here.
     pub retry: Option<Box<Retry>>,
-    /// How many requests each rule of its routes takes, likewise.
+    /// How many requests each rule of its routes takes in a time, where no policy says otherwise.
     pub rate_limit: Option<RateLimit>,
 }
 
 /// Time-outs that can be a route's.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct RouteTimeout {
-    /// Of connecting.
+    /// Time-outs of TCP.
     #[serde(default)]
     pub tcp: TcpTimeout,
-    /// Of exchanges.
+    /// Time-outs of HTTP exchanges.
     #[serde(default)]
     pub http: RouteHttpTimeout,
 }
 
-/// See [`RouteTimeout`]. `0s` means none.
+/// Time-outs of HTTP exchanges. `0s` means none.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteHttpTimeout {
-    /// Of a whole exchange, from the request's head to the response's last byte. Default: none.
+    /// How long a whole exchange may take, from the request's head to the response's last byte. Default: for ever.
     pub request_timeout: Option<Span>,
-    /// The same, also where a rule has a time-out of its own. Default: none.
+    /// How long a whole exchange may take, also where a rule has a longer time-out of its own. Default: for ever.
     pub max_stream_duration: Option<Span>,
 }
