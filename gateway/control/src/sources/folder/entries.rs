@@ -1,6 +1,6 @@
 //! The files as they were found last, and what is to be told of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ pub(super) enum Found {
 /// All files, and folders that could not be read, by the names they are reached by.
 #[derive(Default)]
 pub(super) struct Entries {
-    all: BTreeMap<PathBuf, Entry>,
+    /// Looked up several times for each file of a look at everything: by a hash, as to compare long paths that begin alike takes longer.
+    all: HashMap<PathBuf, Entry>,
     /// Files that wait, since when.
     waiting: BTreeMap<PathBuf, Instant>,
     /// When to look again, and by which name.
@@ -55,8 +56,8 @@ impl Entries {
         std::mem::take(&mut self.untold)
     }
 
-    pub(super) fn known(&self, path: &Path) -> Option<Known> {
-        self.all.get(path).and_then(|entry| entry.known.clone())
+    pub(super) fn known(&self, path: &Path) -> Option<&Known> {
+        self.all.get(path).and_then(|entry| entry.known.as_ref())
     }
 
     /// Whether it is known as a file that can be read, or not at all.
@@ -83,7 +84,7 @@ impl Entries {
     }
 
     /// After a look at everything: these are there, and of some it could not be found out what they are. What is below one of those may be there still.
-    pub(super) fn keep(&mut self, there: &BTreeMap<&Path, bool>) {
+    pub(super) fn keep(&mut self, there: &HashMap<&Path, bool>) {
         let missing: Vec<PathBuf> = self.all.keys().filter(|path| !there.contains_key(path.as_path())).cloned().collect();
         for path in missing {
             if path.ancestors().any(|above| there.get(above) == Some(&true)) {
@@ -102,7 +103,12 @@ impl Entries {
             Found::Same => {
                 self.waiting.remove(&path);
                 self.again.remove(&path);
-                let emptied_before = self.all.get(&path).and_then(|entry| entry.known.as_ref()).is_some_and(|known| known.emptied);
+                let entry = self.all.get(&path);
+                let emptied_before = entry.and_then(|entry| entry.known.as_ref()).is_some_and(|known| known.emptied);
+                // Nearly all files are so in nearly all looks.
+                if entry.is_some_and(|entry| entry.told == Told::Content && entry.held.is_none()) && !emptied_before {
+                    return;
+                }
                 self.readable(&path);
                 self.hold(&path, emptied_before.then(|| emptied(&path)));
             }

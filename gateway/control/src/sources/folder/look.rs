@@ -54,7 +54,7 @@ pub(super) struct At {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Files by the names they are reached by, and folders that could not be read.
-    pub(super) files: BTreeMap<PathBuf, Result<At, String>>,
+    pub(super) files: HashMap<PathBuf, Result<At, String>>,
     /// Other files whose changes matter; an error if they are not there.
     pub(super) others: BTreeMap<PathBuf, Result<At, String>>,
     pub(super) interest: Interest,

@@ -132,7 +132,7 @@ impl Memory {
             let State { entries, others: known, map } = state;
             let mut others_changed = false;
             if let Some(seen) = seen {
-                let there: BTreeMap<&Path, bool> =
+                let there: HashMap<&Path, bool> =
                     found.iter().map(|(path, found)| (path.as_path(), matches!(found, Found::Failed(_)))).collect();
                 entries.keep(&there);
                 others_changed = known.update(&seen.others, &told, &self.events, first, now);
@@ -210,8 +210,8 @@ impl Memory {
             Some(Err(error)) => return Found::Failed(error),
             Some(Ok(at)) => at,
         };
-        let known = self.with(|state| state.entries.known(path));
-        match judge(known.as_ref(), &at, told.activity(&at.real, &self.events), first, now) {
+        let activity = told.activity(&at.real, &self.events);
+        match self.with(|state| judge(state.entries.known(path), &at, activity, first, now)) {
             Verdict::Same => Found::Same,
             Verdict::Wait(left) => Found::Waits(at.real, left),
             Verdict::Read => match disk.ask(path, || read(&at.real)) {
@@ -271,7 +271,9 @@ pub(super) fn once(paths: &[PathBuf]) -> Vec<Change> {
         let what = text.map_or_else(|error| What::Unreadable(Some(error)), |(text, _)| What::Text(text));
         Change { unit, what }
     };
-    seen.files.into_iter().map(file).collect()
+    let mut files: Vec<_> = seen.files.into_iter().collect();
+    files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    files.into_iter().map(file).collect()
 }
 
 #[cfg(test)]
