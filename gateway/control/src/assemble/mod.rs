@@ -63,6 +63,13 @@ pub struct Changed {
     pub services: BTreeSet<Key>,
 }
 
+impl Changed {
+    /// Whether nothing has.
+    pub fn is_empty(&self) -> bool {
+        self.plugins.is_empty() && !self.plan && self.listeners.is_empty() && self.services.is_empty()
+    }
+}
+
 /// What outlives a snapshot.
 #[derive(Default)]
 pub struct Assembler {

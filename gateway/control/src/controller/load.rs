@@ -119,6 +119,7 @@ impl Controller {
         let plugins = &self.planner.plan().plugins;
         if files || self.loaded.as_ref().is_none_or(|(of, with)| of != plugins || *with != uses) {
             self.changed.plugins.append(&mut self.registry.sync(plugins, &uses).await);
+            self.looked_at_plugins = true;
             self.loaded = Some((plugins.clone(), uses));
         }
         self.sync_discovery();

@@ -3,6 +3,8 @@
 
 mod load;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -107,6 +109,8 @@ pub struct Controller {
     /// What has changed since the last snapshot.
     changed: Changed,
     faults: Vec<Fault>,
+    /// Plugins were looked at since the last status.
+    looked_at_plugins: bool,
     reporter: Reporter,
     orders: mpsc::Receiver<Ordered>,
     order: mpsc::Sender<Ordered>,
@@ -140,6 +144,7 @@ impl Controller {
             balancers: BTreeMap::new(),
             changed: Changed::default(),
             faults: Vec::new(),
+            looked_at_plugins: false,
             reporter: Reporter::new(),
             unbound: Vec::new(),
             read_again: Duration::ZERO,
@@ -235,7 +240,13 @@ impl Controller {
                     self.changed.plugins.insert(plugin);
                     self.sync_discovery();
                 }
-                Event::Sources => self.follow(&sources, &followed).await,
+                Event::Sources => {
+                    let faults = self.faults.clone();
+                    self.follow(&sources, &followed).await;
+                    if self.is_served(&faults) {
+                        continue;
+                    }
+                }
                 Event::Again if self.registry.unread() => self.sync_plugins(true).await,
                 Event::Found | Event::Again => {}
                 Event::Health(changed) => {
@@ -268,6 +279,14 @@ impl Controller {
                 let _ = to.send(done);
             }
         }
+    }
+
+    /// Whether nothing that sources have told bears on what is served or shown, where these were the faults before. So it is with endpoints, which
+    /// discovery alone looks at.
+    fn is_served(&self, faults: &[Fault]) -> bool {
+        let same = self.changed.is_empty() && !self.looked_at_plugins && !self.runner.has_changed() && self.faults == faults;
+        // What could not be had is tried again on each occasion.
+        same && self.reporter.until().is_none() && self.unbound.is_empty() && !self.allocator.unsaved()
     }
 
     /// Loads and discovers once, for `check` and `explain`: the snapshot, the plan, and every fault.

@@ -26,6 +26,7 @@ const READ_AGAIN_AT_LAST: Duration = Duration::from_secs(30);
 impl Controller {
     pub(super) fn assemble(&mut self) -> (Arc<Snapshot>, Status) {
         let mut changed = std::mem::take(&mut self.changed);
+        self.looked_at_plugins = false;
         changed.services.extend(self.runner.take_changed());
         if changed.plan {
             self.reporter.planned(self.planner.plan());

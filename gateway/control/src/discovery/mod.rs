@@ -174,6 +174,11 @@ impl Runner {
         }
     }
 
+    /// Whether something else is published for some target than when it was asked for which.
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// The targets of which something else is published than the last time this was asked.
     pub fn take_changed(&mut self) -> BTreeSet<Key> {
         std::mem::take(&mut self.changed)
