@@ -2,17 +2,19 @@
 //!
 //! The text means here what it means to `kubectl apply`, which turns YAML into JSON by go-yaml v2 (`sigs.k8s.io/yaml`): the syntax is libyaml's, of
 //! which go-yaml is a translation, as is the library used here; scalars are read by YAML 1.1 ([`mod@scalar`]), with merge keys; the last of
-//! two equal keys counts; and documents are parted at lines that begin with `---` ([`mod@split`]), so that a broken one leaves the others alone.
+//! two equal keys counts; and documents are parted at lines that begin with `---` ([`mod@split`]), so that a broken one leaves the others alone. Documents
+//! that are JSON are read [as that](quick). Where fields stand is found when somebody asks for it, as that is as much work as to read them, and most have no faults.
 
 mod compose;
 mod list;
 mod node;
 mod positions;
+mod quick;
 mod scalar;
 mod split;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -51,10 +53,37 @@ pub struct Document {
 pub struct Origin {
     file: Arc<PathBuf>,
     lines: Arc<Lines>,
-    positions: Positions,
+    places: Places,
     start: Position,
     number: usize,
 }
+
+/// The places of a document's fields.
+#[derive(Debug)]
+enum Places {
+    Known(Positions),
+    /// They are found when somebody asks for them.
+    Sought {
+        part: Sought,
+        found: OnceLock<Positions>,
+        /// None but the name's counts.
+        name_only: bool,
+    },
+}
+
+/// Where a document's text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sought {
+    /// The part of the file's text, and the lines before it.
+    begin: u32,
+    end: u32,
+    first_line: u32,
+    /// The number of the document among those of its part.
+    number: u32,
+}
+
+/// Of an object of which nothing is said once it was checked.
+const NAME: &str = "metadata.name";
 
 /// A file's text, once, and where its lines begin.
 #[derive(Debug)]
@@ -73,6 +102,20 @@ impl Lines {
         self.starts.len()
     }
 
+    /// The text of a document's part.
+    fn part(&self, of: Sought) -> split::Part<'_> {
+        let text = self.text.get(of.begin as usize..of.end as usize).unwrap_or_default();
+        split::Part { text, first_line: of.first_line as usize }
+    }
+
+    /// Reads a document again, for the places of its fields. Of one that is JSON to YAML as well they are not known.
+    fn seek(&self, of: Sought) -> Positions {
+        let part = self.part(of);
+        let composed = node::Documents::new(&part).map(|root| root.and_then(|root| compose::compose(&root, compose::Places::Noted)));
+        let good = composed.map_while(Result::ok).filter(|composed| !composed.value.is_null());
+        good.skip(of.number as usize).next().map_or_else(Positions::default, |composed| Positions::new(composed.positions))
+    }
+
     /// Counted from 1; empty if there is no such line.
     fn line(&self, number: usize) -> &str {
         let start = number.checked_sub(1).and_then(|at| self.starts.get(at));
@@ -85,7 +128,7 @@ impl Origin {
     pub fn place(&self, path: &str) -> Place {
         let mut path = path.trim_start_matches('.');
         let at = loop {
-            if let Some(found) = self.positions.get(path).or_else(|| self.keyed(path)) {
+            if let Some(found) = self.position(path).or_else(|| self.keyed(path)) {
                 break found;
             }
             // A key in brackets may have dots.
@@ -100,14 +143,24 @@ impl Origin {
 
     fn keyed(&self, path: &str) -> Option<Position> {
         let (map, key) = path.strip_suffix(']')?.split_once('[')?;
-        self.positions.get(&format!("{map}.{key}"))
+        self.position(&format!("{map}.{key}"))
+    }
+
+    fn position(&self, field: &str) -> Option<Position> {
+        match &self.places {
+            Places::Known(positions) => positions.get(field),
+            Places::Sought { name_only: true, .. } if field != NAME => None,
+            Places::Sought { part, found, .. } => found.get_or_init(|| self.lines.seek(*part)).get(field),
+        }
     }
 
     /// The same without its fields' places, but that of its name: of objects that nothing is said of once they were checked.
     pub(crate) fn compact(&self) -> Self {
-        let name = self.positions.get("metadata.name").map(|at| ("metadata.name".to_owned(), at));
-        let positions = Positions::new(name);
-        Self { file: self.file.clone(), lines: self.lines.clone(), positions, start: self.start, number: self.number }
+        let places = match &self.places {
+            Places::Known(positions) => Places::Known(Positions::new(positions.get(NAME).map(|at| (NAME.to_owned(), at)))),
+            Places::Sought { part, .. } => Places::Sought { part: *part, found: OnceLock::new(), name_only: true },
+        };
+        Self { file: self.file.clone(), lines: self.lines.clone(), places, start: self.start, number: self.number }
     }
 
     /// The file.
@@ -117,7 +170,25 @@ impl Origin {
 
     /// Whether all fields of another document of this name stand where those of this one do.
     pub fn is_same(&self, other: &Self) -> bool {
-        (self.start, self.number) == (other.start, other.number) && self.file == other.file && self.positions == other.positions
+        (self.start, self.number) == (other.start, other.number) && self.file == other.file && self.has_same_places(other)
+    }
+
+    fn has_same_places(&self, other: &Self) -> bool {
+        match (&self.places, &other.places) {
+            (Places::Known(a), Places::Known(b)) => a == b,
+            (Places::Sought { name_only: true, .. }, Places::Sought { name_only: true, .. }) if self.has_same_text(other) => true,
+            (Places::Sought { name_only: true, .. }, Places::Sought { name_only: true, .. }) => self.position(NAME) == other.position(NAME),
+            (Places::Sought { name_only: false, part: a, found: here }, Places::Sought { name_only: false, part: b, found: there }) => {
+                self.has_same_text(other) || here.get_or_init(|| self.lines.seek(*a)) == there.get_or_init(|| other.lines.seek(*b))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether both are the same part of their texts, so that their fields stand at the same places.
+    fn has_same_text(&self, other: &Self) -> bool {
+        let (Places::Sought { part: a, .. }, Places::Sought { part: b, .. }) = (&self.places, &other.places) else { return false };
+        a.number == b.number && a.first_line == b.first_line && self.lines.part(*a).text == other.lines.part(*b).text
     }
 
     /// The document's number in its file, from 0.
@@ -136,7 +207,7 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
     let lines = Arc::new(Lines::of(text));
     let mut parsed = Parsed::default();
     for part in split::documents(text) {
-        let (composed, error) = read(&part);
+        let (read, error) = read(&part);
         if let Some((at, message)) = error {
             let at = (at.0.clamp(1, lines.len().max(1)), at.1);
             parsed.faults.push(Fault {
@@ -147,23 +218,43 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
                 expected: Some("well-formed YAML; the file's other documents are read".to_owned()),
             });
         }
-        for composed in composed.into_iter().flat_map(list::items) {
-            let number = parsed.documents.len();
-            let reading = |reading: compose::Reading| Fault {
-                severity: Severity::Warning,
-                place: Some(place(&file, &lines, reading.at)),
-                object: None,
-                message: reading.message,
-                expected: Some(reading.expected),
-            };
-            let readings = composed.readings.into_iter().map(reading).collect();
-            let start = composed.start;
-            let positions = Positions::new(composed.positions);
-            let origin = Origin { file: file.clone(), lines: lines.clone(), positions, start, number };
-            parsed.documents.push(Document { value: composed.value, origin: Arc::new(origin), readings });
+        let begin = part.text.as_ptr().addr() - text.as_ptr().addr();
+        for (composed, seek) in read {
+            let sought = seek.and_then(|number| Sought::new(begin, &part, number));
+            for composed in list::items(composed) {
+                let number = parsed.documents.len();
+                let reading = |reading: compose::Reading| Fault {
+                    severity: Severity::Warning,
+                    place: Some(place(&file, &lines, reading.at)),
+                    object: None,
+                    message: reading.message,
+                    expected: Some(reading.expected),
+                };
+                let readings = composed.readings.into_iter().map(reading).collect();
+                let start = composed.start;
+                let places = match sought {
+                    Some(part) => Places::Sought { part, found: OnceLock::new(), name_only: false },
+                    None => Places::Known(Positions::new(composed.positions)),
+                };
+                let origin = Origin { file: file.clone(), lines: lines.clone(), places, start, number };
+                parsed.documents.push(Document { value: composed.value, origin: Arc::new(origin), readings });
+            }
         }
     }
     parsed
+}
+
+impl Sought {
+    /// None: of a text so large they are not found.
+    fn new(begin: usize, part: &split::Part<'_>, number: usize) -> Option<Self> {
+        let number_of = |n: usize| u32::try_from(n).ok();
+        Some(Self {
+            begin: number_of(begin)?,
+            end: number_of(begin + part.text.len())?,
+            first_line: number_of(part.first_line)?,
+            number: number_of(number)?,
+        })
+    }
 }
 
 /// An object that was given as a value: where its fields stand is not known, so faults name the whole.
@@ -174,7 +265,7 @@ pub fn given(name: &Path, value: Value) -> Parsed {
         origin: Arc::new(Origin {
             file: file.clone(),
             lines: lines.clone(),
-            positions: Positions::default(),
+            places: Places::Known(Positions::default()),
             start: composed.start,
             number,
         }),
@@ -186,16 +277,28 @@ pub fn given(name: &Path, value: Value) -> Parsed {
 
 type SyntaxError = (Position, String);
 
-/// The documents of one part of a file, as far as they can be read.
-fn read(part: &split::Part<'_>) -> (Vec<compose::Composed>, Option<SyntaxError>) {
+/// The documents of one part of a file, as far as they can be read, each with its number, by which the places of its fields are found; none: they
+/// are noted already, as of lists, whose items would each read the whole list again, or not known.
+fn read(part: &split::Part<'_>) -> (Vec<(compose::Composed, Option<usize>)>, Option<SyntaxError>) {
+    if let Some((value, start)) = quick::read(part).filter(|(value, _)| !list::is_list(value)) {
+        return (vec![(compose::Composed::unplaced(value, start), Some(0))], None);
+    }
     let mut read = Vec::new();
     for root in node::Documents::new(part) {
-        match root.and_then(|root| compose::compose(&root)) {
-            Ok(composed) if composed.value.is_null() => {}
-            Ok(composed) => read.push(composed),
+        let composed = root.and_then(|root| {
+            let composed = compose::compose(&root, compose::Places::Unasked)?;
+            let list = list::is_list(&composed.value);
+            Ok((if list { compose::compose(&root, compose::Places::Noted)? } else { composed }, list))
+        });
+        match composed {
+            Ok((composed, _)) if composed.value.is_null() => {}
+            Ok((composed, list)) => {
+                let number = read.len();
+                read.push((composed, (!list).then_some(number)));
+            }
             // JSON has what YAML 1.1 has not, as one object behind the other and halves of a character (`\ud83d\ude00`): kubectl tries it first.
             Err(error) => match json(part) {
-                Some(read) => return (read, None),
+                Some(read) => return (read.into_iter().map(|composed| (composed, None)).collect(), None),
                 None => return (read, Some(within(part, error))),
             },
         }

@@ -1,6 +1,7 @@
 //! From nodes to values: aliases are followed, mappings merged, scalars read; and each field's place is noted.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
@@ -32,9 +33,17 @@ impl Composed {
     }
 }
 
+/// Whether the places of fields are noted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Places {
+    Noted,
+    /// Nobody has asked for them yet.
+    Unasked,
+}
+
 /// The value of a document.
-pub(super) fn compose(root: &Rc<Node>) -> Result<Composed, SyntaxError> {
-    let mut composer = Composer::default();
+pub(super) fn compose(root: &Rc<Node>, places: Places) -> Result<Composed, SyntaxError> {
+    let mut composer = Composer { notes: places == Places::Noted, ..Composer::default() };
     let value = composer.value(root, 0)?;
     Ok(Composed { value, positions: composer.positions, start: root.at, readings: composer.readings })
 }
@@ -43,6 +52,8 @@ pub(super) fn compose(root: &Rc<Node>) -> Result<Composed, SyntaxError> {
 struct Composer {
     /// The way to the node that is looked at.
     path: String,
+    /// Places are noted.
+    notes: bool,
     positions: HashMap<String, Position>,
     readings: Vec<Reading>,
     noted: HashSet<(Position, String)>,
@@ -55,7 +66,7 @@ struct Composer {
 impl Composer {
     fn value(&mut self, node: &Rc<Node>, depth: usize) -> Result<Value, SyntaxError> {
         self.count(node, depth)?;
-        if !self.positions.contains_key(&self.path) {
+        if self.notes && !self.positions.contains_key(&self.path) {
             self.positions.insert(self.path.clone(), node.at);
         }
         match &node.data {
@@ -67,7 +78,8 @@ impl Composer {
                 let mut values = Vec::with_capacity(items.len());
                 for (i, item) in items.iter().enumerate() {
                     let length = self.path.len();
-                    self.path.push_str(&format!("[{i}]"));
+                    // Writing to a String cannot fail.
+                    let _ = write!(self.path, "[{i}]");
                     let value = self.value(item, depth + 1);
                     self.path.truncate(length);
                     values.push(value?);
@@ -121,7 +133,9 @@ impl Composer {
                 Data::Alias(node) if matches!(node.data, Data::Scalar(_)) => value.at,
                 _ => key.at,
             };
-            self.positions.insert(self.path.clone(), at);
+            if self.notes {
+                self.positions.insert(self.path.clone(), at);
+            }
             let value = self.value(value, depth + 1);
             self.path.truncate(length);
             object.insert(name, value?);

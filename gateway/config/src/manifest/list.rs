@@ -43,12 +43,18 @@ pub(super) fn items(mut composed: Composed) -> Vec<Composed> {
     placed.map(item).filter(|item| !item.value.is_null()).flat_map(self::items).collect()
 }
 
+/// Whether a document is a list.
+pub(super) fn is_list(value: &Value) -> bool {
+    let (api, kind) = (value.get("apiVersion").and_then(Value::as_str), value.get("kind").and_then(Value::as_str));
+    api.is_some_and(|api| !api.is_empty()) && kind.is_some_and(|kind| kind.ends_with("List"))
+}
+
 /// The items of a list.
 fn take(value: &mut Value) -> Option<Vec<Value>> {
-    let (api, kind) = (text(value, "apiVersion"), text(value, "kind"));
-    if api.is_empty() || !kind.ends_with("List") {
+    if !is_list(value) {
         return None;
     }
+    let kind = text(value, "kind");
     match value.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => Some(items),
         None | Some(Value::Null) if kind == "List" => Some(Vec::new()),

@@ -36,7 +36,8 @@ impl Positions {
                 blocks.push(begin);
                 last = "";
             }
-            let common = field.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+            let differs = field.as_bytes().iter().zip(last.as_bytes()).position(|(a, b)| a != b);
+            let common = differs.unwrap_or(field.len().min(last.len()));
             let rest = &field.as_bytes()[common..];
             put(&mut bytes, common);
             put(&mut bytes, rest.len());
