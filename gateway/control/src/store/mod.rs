@@ -1,6 +1,8 @@
 //! The objects as they are now, each in its last good version, and what has changed since they were last looked at. Only units that sources name are
 //! parsed, and of what they define only that is a change which differs.
 
+mod read;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use sluicegate_config::{manifest, validate};
 use sluicegate_model::fault::{Fault, Severity};
 
 use crate::allocate::Unread;
-use crate::sources::{self, What};
+use crate::sources;
+use read::Read;
 
 /// Objects that are named when they are gone; of more it is told how many.
 const NAMED: usize = 20;
@@ -97,33 +100,37 @@ impl Store {
     pub fn update(&mut self, told: Vec<sources::Change>) -> Update {
         // Whatever a unit that is another one now names, or has named.
         let mut touched: BTreeSet<ObjectKey> = self.kept.clone();
-        for sources::Change { unit, what } in told {
-            self.take(&unit, what, &mut touched);
+        // Later on the other processors are the workers'.
+        let first = self.parsed == 0;
+        for (unit, read) in read::all(told, self.judging, first) {
+            self.take(&unit, read, &mut touched);
         }
         let changes = self.settle(touched);
         Update { changes, faults: self.faults() }
     }
 
-    fn take(&mut self, name: &Path, what: What, touched: &mut BTreeSet<ObjectKey>) {
+    fn take(&mut self, name: &Path, read: Read, touched: &mut BTreeSet<ObjectKey>) {
         let unreadable = self.units.get(name).is_some_and(|unit| unit.before.is_some());
-        if unreadable && matches!(what, What::Text(_) | What::Object(_) | What::Again) {
+        if unreadable && matches!(read, Read::Parsed(_) | Read::Again) {
             tracing::info!(path = %name.display(), "it can be read again");
         }
-        let unit = match what {
-            What::Held(held) => {
+        let unit = match read {
+            Read::Held(held) => {
                 let (name, unit) = self.entry(name);
                 unit.held = held;
                 self.note(&name);
                 return;
             }
-            What::Gone => None,
-            What::Text(text) => Some(Unit { parsed: self.parse(manifest::parse(name, &text)), ..Unit::default() }),
-            What::Object(value) => Some(Unit { parsed: self.parse(manifest::given(name, *value)), ..Unit::default() }),
-            What::Again => {
+            Read::Gone => None,
+            Read::Parsed(parsed) => {
+                self.parsed += 1;
+                Some(Unit { parsed, ..Unit::default() })
+            }
+            Read::Again => {
                 let Some(before) = self.units.get_mut(name).and_then(|unit| unit.before.take()) else { return };
                 Some(Unit { parsed: *before, ..Unit::default() })
             }
-            What::Unreadable(why) => {
+            Read::Unreadable(why) => {
                 let before =
                     self.units.get_mut(name).map(|unit| unit.before.take().unwrap_or_else(|| Box::new(std::mem::take(&mut unit.parsed))));
                 // What is set aside is not what the unit defines.
@@ -141,11 +148,6 @@ impl Store {
         let name = self.units.get_key_value(name).map_or_else(|| Arc::from(name), |(name, _)| name.clone());
         let unit = self.units.entry(name.clone()).or_default();
         (name, unit)
-    }
-
-    fn parse(&mut self, manifest: manifest::Parsed) -> Parsed {
-        self.parsed += 1;
-        Parsed::of(manifest, self.judging)
     }
 
     /// What a unit defined is defined by it no more.

@@ -1,0 +1,94 @@
+//! Units are read before they are joined with what is there. Of the thousands that a start or `check` brings this is most of the work, and all
+//! processors do it.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use sluicegate_config::manifest;
+
+use super::Parsed;
+use crate::sources::{Change, What};
+
+/// So many units are read at a time.
+const CHUNK: usize = 64;
+/// Threads, at most.
+const MOST_THREADS: usize = 8;
+
+/// What has become of a unit, see [`What`].
+pub(super) enum Read {
+    Parsed(Parsed),
+    Unreadable(Option<String>),
+    Again,
+    Held(Option<String>),
+    Gone,
+}
+
+fn read(Change { unit, what }: Change, judging: bool) -> (PathBuf, Read) {
+    let read = match what {
+        What::Text(text) => Read::Parsed(Parsed::of(manifest::parse(&unit, &text), judging)),
+        What::Object(value) => Read::Parsed(Parsed::of(manifest::given(&unit, *value), judging)),
+        What::Unreadable(why) => Read::Unreadable(why),
+        What::Again => Read::Again,
+        What::Held(held) => Read::Held(held),
+        What::Gone => Read::Gone,
+    };
+    (unit, read)
+}
+
+/// Reads what was told, in its order; `together`: on all processors.
+pub(super) fn all(told: Vec<Change>, judging: bool, together: bool) -> Vec<(PathBuf, Read)> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS).min(told.len() / CHUNK);
+    if !together || threads < 2 {
+        return told.into_iter().map(|change| read(change, judging)).collect();
+    }
+    let mut chunks: VecDeque<(usize, Vec<Change>)> = VecDeque::new();
+    let mut told = told.into_iter().peekable();
+    while told.peek().is_some() {
+        chunks.push_back((chunks.len(), told.by_ref().take(CHUNK).collect()));
+    }
+    let (chunks, done) = (Mutex::new(chunks), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let next = chunks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some((number, chunk)) = next else { return };
+            let read: Vec<_> = chunk.into_iter().map(|change| read(change, judging)).collect();
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((number, read));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Without a thread this one does it all.
+            let _ = std::thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().flat_map(|(_, read)| read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_all_processors_it_comes_to_the_same_in_the_same_order() {
+        let text = |n: usize| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m{n}}}\n");
+        let told = || -> Vec<Change> {
+            let what = |n: usize| if n % 10 == 3 { What::Gone } else { What::Text(text(n).into()) };
+            (0..1000).map(|n| Change { unit: format!("{n}.yaml").into(), what: what(n) }).collect()
+        };
+        let names = |read: Vec<(PathBuf, Read)>| -> Vec<(PathBuf, Option<String>)> {
+            let name = |read: Read| match read {
+                Read::Parsed(parsed) => parsed.good.first().map(|object| object.key.name.clone()),
+                _ => None,
+            };
+            read.into_iter().map(|(unit, read)| (unit, name(read))).collect()
+        };
+        let one_by_one = names(all(told(), false, false));
+        assert_eq!((one_by_one.len(), one_by_one[7].1.as_deref(), &one_by_one[13].1), (1000, Some("m7"), &None));
+        assert_eq!(names(all(told(), false, true)), one_by_one);
+    }
+}
