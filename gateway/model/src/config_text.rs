@@ -18,12 +18,23 @@ use crate::hash::hash_bytes;
 pub struct ConfigText {
     text: Arc<str>,
     hash: u64,
+    made: bool,
 }
 
 impl ConfigText {
     /// The text.
     pub fn text(&self) -> &Arc<str> {
         &self.text
+    }
+
+    /// One that the gateway has made itself, of objects that were judged already, for a plugin that comes with it: it need not be judged by that plugin's schema.
+    pub fn made(text: &str) -> Self {
+        Self { made: true, ..Self::from(text) }
+    }
+
+    /// See [`ConfigText::made`].
+    pub fn is_made(&self) -> bool {
+        self.made
     }
 }
 
@@ -37,7 +48,7 @@ impl Default for ConfigText {
 
 impl From<&str> for ConfigText {
     fn from(text: &str) -> Self {
-        Self { hash: hash_bytes(text.as_bytes()), text: text.into() }
+        Self { hash: hash_bytes(text.as_bytes()), text: text.into(), made: false }
     }
 }
 

@@ -108,6 +108,8 @@ struct InForce {
 struct Version {
     loaded: Loaded,
     description: Description,
+    /// It comes with the gateway.
+    builtin: bool,
 }
 
 impl Registry {

@@ -7,6 +7,8 @@ impl Compiler<'_> {
     /// Attaches the routes that name a Gateway or ListenerSet. Returns what became of each, and for each listener its routes.
     pub(super) fn attachments(&mut self, object: &Object, listeners: &mut [GatewayListener]) -> (Vec<Attachment>, Vec<Vec<Attached>>) {
         let (mut attachments, mut attached) = (Vec::new(), vec![Vec::<Attached>::new(); listeners.len()]);
+        // Mostly all are of one kind, and have no rivals to be looked for among thousands.
+        let mut kinds: Vec<BTreeSet<RouteKind>> = vec![BTreeSet::new(); listeners.len()];
         for route in self.routes_of(&object.key) {
             for (i, parent) in route.parents.iter().enumerate() {
                 if !route.names(i, &object.key) {
@@ -19,11 +21,15 @@ impl Compiler<'_> {
                     for (at, hostnames) in found {
                         if let Some(policy) = &listeners[at].overridden {
                             refused.push(Refusal::new("Overridden", format!("the router of {policy} takes all traffic of the listener")));
-                        } else if let Some(rival) = rival(&attached[at], &route, &hostnames) {
+                        } else if let Some(rival) = Some(&attached[at])
+                            .filter(|_| kinds[at].iter().any(|kind| *kind != route.kind))
+                            .and_then(|attached| rival(attached, &route, &hostnames))
+                        {
                             let what = format!("{} has one of its host names there, and is older or comes first by name", rival.object.key);
                             refused.push(Refusal::new("Conflicted", what));
                         } else {
                             served = true;
+                            kinds[at].insert(route.kind);
                             join(&mut attached[at], &route, hostnames);
                         }
                     }
@@ -62,9 +68,9 @@ impl Compiler<'_> {
     }
 }
 
-/// Takes in one more route, or more host names of one that is there by another of its parent references.
+/// Takes in one more route, or more host names of the one that was taken in last, by another of its parent references.
 fn join(attached: &mut Vec<Attached>, route: &Arc<PlannedRoute>, hostnames: Vec<String>) {
-    match attached.iter_mut().find(|(known, _)| Arc::ptr_eq(known, route)) {
+    match attached.last_mut().filter(|(known, _)| Arc::ptr_eq(known, route)) {
         Some((_, known)) => {
             known.extend(hostnames);
             known.sort_unstable();

@@ -31,6 +31,7 @@ use crate::objects::parents::{ParentRef, parent_refs, parents};
 
 pub(super) use attach::{Allowed, attach};
 pub(super) use listener::configuration;
+use rivals::Age;
 pub(super) use rivals::{Attached, rival};
 
 /// A kind of route.
@@ -101,12 +102,13 @@ pub struct PlannedRoute {
     pub object: Arc<Object>,
     /// Its kind.
     pub kind: RouteKind,
+    pub(super) age: Age,
     /// The Gateways and ListenerSets that it names, and what else.
     pub parents: Vec<ParentRef>,
     /// The host names that the route takes, in lower case.
     pub hostnames: Vec<String>,
-    /// As the plugin `rules` takes them, without host names.
-    pub rules: Vec<Value>,
+    /// As the plugin `rules` takes them, without host names; JSON objects, each with a name at least.
+    pub rules: Vec<Box<str>>,
     /// The service ports that it leads to, those that are only missing among them.
     pub services: BTreeSet<ServiceRef>,
     /// What counts for its rules besides what the plugin is told, by their names.
@@ -202,8 +204,10 @@ impl Compiler<'_> {
             }
         };
         let hostnames = hostnames.iter().map(|hostname| hostname.to_ascii_lowercase()).collect();
-        let object = object.clone();
-        let route = PlannedRoute { object, kind, parents, hostnames, rules, services, settings, references, invalid, invalid_rules, count };
+        let rules = rules.iter().map(|rule| rule.to_string().into()).collect();
+        let (object, age) = (object.clone(), Age::of(object));
+        let route =
+            PlannedRoute { object, kind, age, parents, hostnames, rules, services, settings, references, invalid, invalid_rules, count };
         self.part.route = Some(Arc::new(route));
     }
 
@@ -224,10 +228,10 @@ impl Compiler<'_> {
         }
     }
 
-    /// The routes that name a Gateway or ListenerSet, as far as they are planned: the [oldest](rivals::age) first.
+    /// The routes that name a Gateway or ListenerSet, as far as they are planned: the [oldest](Age) first.
     pub(super) fn routes_of(&self, holder: &ObjectKey) -> Vec<Arc<PlannedRoute>> {
         let mut routes: Vec<_> = self.attached(holder).filter_map(|object| self.parts.get(&object.key)?.route.clone()).collect();
-        routes.sort_by_cached_key(|route| rivals::age(&route.object));
+        routes.sort_by(|a, b| a.age.cmp(&b.age));
         routes
     }
 }

@@ -11,9 +11,31 @@ use crate::plan::policies::created;
 pub(in crate::plan) type Attached = (Arc<PlannedRoute>, Vec<String>);
 
 /// Which route comes first: the older, one of a file without a time last; then by `{namespace}/{name}`. Of two kinds with the same name the HTTPRoute does.
-pub(super) fn age(route: &Object) -> impl Ord + use<> {
-    let created = created(route).unwrap_or_default();
-    (created.is_empty(), created, format!("{}/{}", route.key.namespace, route.key.name), route.key.kind != "HTTPRoute")
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::plan) struct Age {
+    undated: bool,
+    created: String,
+    /// `{namespace}/{name}`.
+    name: String,
+    of_another_kind: bool,
+}
+
+impl Age {
+    pub(super) fn of(route: &Object) -> Self {
+        let created = created(route).unwrap_or_default();
+        let name = format!("{}/{}", route.key.namespace, route.key.name);
+        Self { undated: created.is_empty(), created, name, of_another_kind: route.key.kind != "HTTPRoute" }
+    }
+
+    /// Its `creationTimestamp`.
+    pub(super) fn created(&self) -> Option<&str> {
+        (!self.undated).then_some(&*self.created)
+    }
+
+    /// Its `{namespace}/{name}`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// The route of the other kind that a listener has taken for one of these host names.
