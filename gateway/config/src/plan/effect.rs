@@ -142,9 +142,16 @@ impl Compiler<'_> {
             Body::XBackendTrafficPolicy(_) => X_BACKEND,
             _ => return,
         };
+        // Most policies set few of them, and by its text that is known sooner than by a tree that is made of it.
+        let text = object.value.json();
+        let mentions = |name: &str| text.contains(&format!("\"{name}\":"));
+        let fields: Vec<&Field> = fields.iter().filter(|field| field.path.split('.').nth(1).is_some_and(mentions)).collect();
+        if fields.is_empty() && !mentions("hash") {
+            return;
+        }
         let faults = &mut self.part.policy_faults[1];
         let tree = object.value.tree();
-        for field in fields.iter().filter(|field| is_set(&tree, field.path)) {
+        for field in fields.into_iter().filter(|field| is_set(&tree, field.path)) {
             idle(object, field.path, uses, field.ways, field.limits, faults);
         }
         let hash = tree.pointer("/spec/loadBalancer/hash/type").and_then(Value::as_str);
