@@ -28,6 +28,13 @@ pub(super) struct Cost {
     pub(super) worker: f64,
 }
 
+impl Cost {
+    /// Of the whole process.
+    pub(super) fn all(self) -> f64 {
+        self.control + self.worker
+    }
+}
+
 /// What changes come to when nothing else is done.
 pub(super) struct Measured {
     /// Milliseconds until each is served, sorted.

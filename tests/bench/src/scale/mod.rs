@@ -27,7 +27,7 @@ pub(crate) use load::generate;
 use load::{Load, Loaded};
 use report::Row;
 pub(crate) use report::Scale;
-use world::{Routes, Services, Side};
+use world::{Form, Routes, Services, Side};
 
 use crate::peers::port;
 
@@ -85,13 +85,15 @@ pub(crate) fn measure(binary: &Path, tools: &Path, sizes: &Sizes, wanted: [bool;
     Ok(Some(scale))
 }
 
-/// Of a start: CPU seconds, MiB (proportional), and milliseconds of CPU for one changed endpoint.
+/// Of a start: CPU seconds, MiB (proportional), and milliseconds of CPU for one changed endpoint, one changed policy, and one Service more or less.
 #[derive(Clone, Copy)]
 struct Growth {
     count: u32,
     start: f64,
     memory: f64,
-    change: f64,
+    endpoint: f64,
+    policy: f64,
+    service: f64,
 }
 
 impl Setting<'_> {
@@ -113,7 +115,8 @@ impl Setting<'_> {
         self.loaded(&services, scale)?;
         drop(gateway);
         self.check(scale)?;
-        self.routes(scale)
+        self.routes(Form::HttpRoutes, scale)?;
+        self.routes(Form::Policy, scale)
     }
 
     fn services(&self, name: &str, count: u32) -> Result<(Services, Gateway), String> {
@@ -132,8 +135,10 @@ impl Setting<'_> {
     fn grown(&self, count: u32, services: &Services, gateway: &Gateway) -> Result<Growth, String> {
         let start = gateway.start.control + gateway.start.workers;
         let memory = gateway.memory().proportional;
-        let change = Self::endpoint(services, gateway)?.cost;
-        Ok(Growth { count, start, memory, change: change.control + change.worker })
+        let endpoint = Self::endpoint(services, gateway)?.cost.all();
+        let policy = Self::policy(services, gateway)?.cost.all();
+        let service = Self::service(services, gateway)?.cost.all();
+        Ok(Growth { count, start, memory, endpoint, policy, service })
     }
 
     /// An endpoint changed, time and again.
@@ -141,6 +146,19 @@ impl Setting<'_> {
         let mut client = Client::new(Services::changed());
         let body = |number: usize| Side::of(number).address().to_string();
         changed(gateway, COUNTED, |n| services.endpoint(Side::of(n)), |n| answers(&mut client, "/", &body(n)))
+    }
+
+    /// A policy changed, time and again.
+    fn policy(services: &Services, gateway: &Gateway) -> Result<Measured, String> {
+        let mut client = Client::new(Services::changed());
+        let mut limited = |wanted: bool| client.get("/").is_ok_and(|answer| (answer.status == 429) == wanted);
+        changed(gateway, COUNTED, |n| services.policy(n.is_multiple_of(2)), |n| limited(n.is_multiple_of(2)))
+    }
+
+    /// A Service added and removed, time and again.
+    fn service(services: &Services, gateway: &Gateway) -> Result<Measured, String> {
+        let further = |number: usize| if number.is_multiple_of(2) { services.add() } else { services.remove() };
+        changed(gateway, COUNTED, further, |number| listens(services.further()) == number.is_multiple_of(2))
     }
 
     /// A start with many Services, and changes while nothing else is done.
@@ -155,23 +173,20 @@ impl Setting<'_> {
         scale.row(Row::of("an endpoint changed until it is served, p99", percentile(&served, 99), "ms"));
         scale.row(Row::of("an endpoint changed: control", endpoint.control, "ms of CPU").goal(5.0));
         scale.row(Row::of("an endpoint changed: the worker", endpoint.worker, "ms of CPU").goal(0.5));
-        let mut client = Client::new(Services::changed());
-        let mut limited = |wanted: bool| client.get("/").is_ok_and(|answer| (answer.status == 429) == wanted);
-        let policy = |n: usize| services.policy(n.is_multiple_of(2));
-        let Measured { served, cost: policy } = changed(gateway, COUNTED, policy, |n| limited(n.is_multiple_of(2)))?;
-        scale.row(Row::of("a policy changed", policy.control + policy.worker, "ms of CPU").goal(20.0));
+        let Measured { served, cost: policy } = Self::policy(services, gateway)?;
+        scale.row(Row::of("a policy changed", policy.all(), "ms of CPU").goal(20.0));
         scale.row(Row::of("a policy changed until it counts, p99", percentile(&served, 99), "ms"));
-        let further = |number: usize| if number.is_multiple_of(2) { services.add() } else { services.remove() };
-        let there = |number: usize| listens(services.further()) == number.is_multiple_of(2);
-        let Measured { served, cost: service } = changed(gateway, COUNTED, further, there)?;
-        scale.row(Row::of("a Service added or removed", service.control + service.worker, "ms of CPU").goal(10.0));
+        let Measured { served, cost: service } = Self::service(services, gateway)?;
+        scale.row(Row::of("a Service added or removed", service.all(), "ms of CPU").goal(10.0));
         scale.row(Row::of("a Service added or removed until it is or is not served, p99", percentile(&served, 99), "ms"));
-        let change = endpoint.control + endpoint.worker;
-        let after = Growth { count, start, memory: memory.proportional, change };
+        let after =
+            Growth { count, start, memory: memory.proportional, endpoint: endpoint.all(), policy: policy.all(), service: service.all() };
         for (what, of) in [
             ("CPU of the start", (|growth: Growth| growth.start) as fn(Growth) -> f64),
             ("memory", |growth| growth.memory),
-            ("CPU of a changed endpoint", |growth| growth.change),
+            ("CPU of a changed endpoint", |growth| growth.endpoint),
+            ("CPU of a changed policy", |growth| growth.policy),
+            ("CPU of a Service added or removed", |growth| growth.service),
         ] {
             let ratio = of(after) / of(before).max(f64::EPSILON);
             let name = format!("{what}: {} Services to {}, {:.1} to {:.1}", before.count, after.count, of(before), of(after));
@@ -223,17 +238,21 @@ impl Setting<'_> {
         Ok(())
     }
 
-    fn routes(&self, scale: &mut Scale) -> Result<(), String> {
+    fn routes(&self, form: Form, scale: &mut Scale) -> Result<(), String> {
         let count = self.sizes.scale;
-        println!("  {count} routes ...");
+        let (what, one, folder) = match form {
+            Form::HttpRoutes => (format!("{count} HTTPRoutes on one Gateway"), "an HTTPRoute of these", "http-route"),
+            Form::Policy => (format!("{count} rules of one policy"), "a rule of these", "rule"),
+        };
+        println!("  {what} ...");
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port()?));
-        let few = Routes::lay_down(self.folder.join("route"), 1, at, self.backend)?;
+        let few = Routes::lay_down(self.folder.join(folder), form, 1, at, self.backend)?;
         // The first start compiles, and what that took of memory does not come back.
         drop(Gateway::start(self.binary, &few.folder, &self.state())?);
         let gateway = Gateway::start(self.binary, &few.folder, &self.state())?;
         let without = gateway.memory().proportional;
         drop(gateway);
-        let routes = Routes::lay_down(self.folder.join("routes"), count, at, self.backend)?;
+        let routes = Routes::lay_down(self.folder.join(format!("{folder}s")), form, count, at, self.backend)?;
         let gateway = Gateway::start(self.binary, &routes.folder, &self.state())?;
         let mut client = Client::new(at);
         let path = routes.changed();
@@ -241,15 +260,12 @@ impl Setting<'_> {
         let route = |number: usize| routes.route(Side::of(number));
         // The rules are there when the first request has met them.
         latencies(2, route, |number| answers(&mut client, &path, &body(number)))?;
-        scale.row(
-            Row::of(format!("{count} routes on one Gateway: more memory than of one"), gateway.memory().proportional - without, "MiB")
-                .goal(100.0),
-        );
+        scale.row(Row::of(format!("{what}: more memory than of one"), gateway.memory().proportional - without, "MiB").goal(100.0));
         let start = gateway.start.control + gateway.start.workers;
         scale.row(Row::of("the same: all served", start, "s of CPU"));
-        let Measured { served, cost: change } = changed(&gateway, COUNTED / 4, route, |number| answers(&mut client, &path, &body(number)))?;
-        scale.row(Row::of("a route changed", change.control + change.worker, "ms of CPU").goal(20.0));
-        scale.row(Row::of("a route changed until it is served, the slowest", percentile(&served, 100), "ms"));
+        let Measured { served, cost } = changed(&gateway, COUNTED / 4, route, |number| answers(&mut client, &path, &body(number)))?;
+        scale.row(Row::of(format!("{one} changed"), cost.all(), "ms of CPU").goal(20.0));
+        scale.row(Row::of(format!("{one} changed until it is served, the slowest"), percentile(&served, 100), "ms"));
         Ok(())
     }
 }

@@ -135,15 +135,25 @@ fn at(number: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 213, 1, 0)) + number), 80))
 }
 
+/// How routes are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// As the rules of one policy, in one file.
+    Policy,
+    /// As HTTPRoutes of one rule, a file for each.
+    HttpRoutes,
+}
+
 /// Many routes on one Gateway, to two Services; and Services with endpoints that routes may lead to.
 pub(super) struct Routes {
     pub(super) folder: PathBuf,
     pub(super) at: SocketAddr,
+    form: Form,
     count: u32,
 }
 
 impl Routes {
-    pub(super) fn lay_down(folder: PathBuf, count: u32, at: SocketAddr, backend: u16) -> Result<Self, String> {
+    pub(super) fn lay_down(folder: PathBuf, form: Form, count: u32, at: SocketAddr, backend: u16) -> Result<Self, String> {
         std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
         let mut objects =
             vec![json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge"}, "spec": {
@@ -160,8 +170,11 @@ impl Routes {
             );
         }
         replace(&folder.join("gateway.yaml"), &objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n"))?;
-        let routes = Self { folder, at, count };
-        routes.route(Side::A)?;
+        let routes = Self { folder, at, form, count };
+        match form {
+            Form::Policy => routes.route(Side::A)?,
+            Form::HttpRoutes => (0..count).try_for_each(|number| routes.http_route(number, Side::A))?,
+        }
         Ok(routes)
     }
 
@@ -172,15 +185,26 @@ impl Routes {
 
     /// Has it lead there.
     pub(super) fn route(&self, side: Side) -> Result<(), String> {
-        let rule = |number: u32| {
-            let to = if number == self.count / 2 { side } else { Side::A };
-            json!({"matches": [{"path": {"type": "PathPrefix", "value": path(number)}}], "backendRefs": [{"name": to.name(), "port": 80}]})
-        };
+        if self.form == Form::HttpRoutes {
+            return self.http_route(self.count / 2, side);
+        }
+        let rule = |number: u32| rule(number, if number == self.count / 2 { side } else { Side::A });
         let policy = json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "ClientTrafficPolicy", "metadata": {"name": "edge"}, "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
             "router": {"plugin": "rules", "config": {"rules": (0..self.count).map(rule).collect::<Vec<_>>()}}}});
         replace(&self.folder.join("routes.yaml"), &policy.to_string())
     }
+
+    fn http_route(&self, number: u32, side: Side) -> Result<(), String> {
+        let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": format!("route-{number}")},
+            "spec": {"parentRefs": [{"name": "edge"}], "rules": [rule(number, side)]}});
+        replace(&self.folder.join(format!("route-{number}.yaml")), &route.to_string())
+    }
+}
+
+/// A rule, as both forms have it.
+fn rule(number: u32, side: Side) -> Value {
+    json!({"matches": [{"path": {"type": "PathPrefix", "value": path(number)}}], "backendRefs": [{"name": side.name(), "port": 80}]})
 }
 
 pub(super) fn path(number: u32) -> String {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Kind, POOLS, Plan, Proxy, ROUTES};
 use crate::scale::gateway::Gateway;
-use crate::scale::world::{Routes, Services, Side, path};
+use crate::scale::world::{Form, Routes, Services, Side, path};
 
 struct Ours {
     gateway: Gateway,
@@ -19,7 +19,7 @@ enum World {
 pub(super) fn start(plan: &Plan<'_>) -> Result<Option<Box<dyn Proxy>>, String> {
     let folder = plan.folder.join("objects");
     let (world, folder) = match plan.kind {
-        Kind::Routes => (World::Routes(Routes::lay_down(folder.clone(), ROUTES, plan.listen(), plan.backend)?), folder),
+        Kind::Routes => (World::Routes(Routes::lay_down(folder.clone(), Form::HttpRoutes, ROUTES, plan.listen(), plan.backend)?), folder),
         Kind::Endpoints => (World::Services(Services::lay_down(folder.clone(), POOLS, plan.backend)?), folder),
     };
     let gateway = Gateway::start(plan.binary, &folder, &plan.folder.join("state"))?;
