@@ -93,8 +93,6 @@ pub struct Assembler {
     admin: Option<SocketAddr>,
     /// How many service ports were assembled so far.
     assembled: u64,
-    /// How many were looked at since the gateway listens elsewhere.
-    near_looks: u64,
 }
 
 /// A Service that was assembled.
@@ -215,16 +213,10 @@ impl Assembler {
         self.assembled
     }
 
-    /// How many service ports were looked at so far as the gateway had begun, or ceased, to listen at a port of their endpoints.
-    pub fn near_looks(&self) -> u64 {
-        self.near_looks
-    }
-
     /// The Services with endpoints that may be refused, or let in, since the gateway listens elsewhere.
     fn reached(&mut self, own: &[(Protocol, SocketAddr)]) -> Vec<Key> {
         let mut reached: Vec<ServiceIndex> = self.near.refused().collect();
         for index in self.near.at(own) {
-            self.near_looks += 1;
             let Some(port) = self.last.services.get(&index) else { continue };
             let protocol = if port.protocol == AppProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
             let Some(record) = self.records.get(&(port.id.clone(), protocol)) else { continue };
