@@ -141,9 +141,9 @@ impl Objects {
         self.targeting.get(target).into_iter().flatten().filter_map(|key| self.all.get(key))
     }
 
-    /// The routes of all kinds that name it as a parent.
-    pub fn attached(&self, parent: &Target) -> impl Iterator<Item = &Arc<Object>> {
-        self.attached.get(parent).into_iter().flatten().filter_map(|key| self.all.get(key))
+    /// The keys of the routes of all kinds that name it as a parent.
+    pub fn attached(&self, parent: &Target) -> impl Iterator<Item = &ObjectKey> {
+        self.attached.get(parent).into_iter().flatten()
     }
 
     fn from<'o>(&'o self, first: &dyn Key) -> impl Iterator<Item = &'o Arc<Object>> + use<'o> {

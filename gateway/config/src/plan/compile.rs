@@ -142,7 +142,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The routes that name a Gateway or ListenerSet.
-    pub(super) fn attached(&self, holder: &ObjectKey) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+    pub(super) fn attached(&self, holder: &ObjectKey) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
         let target = Target { namespace: holder.namespace.clone(), kind: holder.kind.clone(), name: holder.name.clone() };
         let found: Vec<_> = self.objects.attached(&target).collect();
         self.read(Read::Attached(target));

@@ -58,7 +58,9 @@ pub struct Planner {
     checking: BTreeSet<ObjectKey>,
     /// GatewayClasses, routes, Gateways and ListenerSets that are planned.
     classes: BTreeSet<ObjectKey>,
-    routes: BTreeSet<ObjectKey>,
+    routes: BTreeMap<ObjectKey, Arc<PlannedRoute>>,
+    /// Some of them are others than in the plan.
+    other_routes: bool,
     gateways: BTreeSet<ObjectKey>,
     listener_sets: BTreeSet<ObjectKey>,
     /// BackendTLSPolicies.
@@ -229,6 +231,11 @@ impl Planner {
             self.dirty(&Read::Plugin(key.name.clone()), dirty);
         }
         if old.route.as_ref().map(Arc::as_ptr) != new.route.as_ref().map(Arc::as_ptr) {
+            self.other_routes = true;
+            match &new.route {
+                Some(route) => drop(self.routes.insert(key.clone(), route.clone())),
+                None => drop(self.routes.remove(key)),
+            }
             for parent in [&old.route, &new.route].into_iter().flatten().flat_map(|route| route.targets()) {
                 self.dirty(&Read::Attached(parent), dirty);
             }
@@ -241,7 +248,6 @@ impl Planner {
             self.dirty(&Read::Gateway(key.clone()), dirty);
         }
         note(&mut self.classes, key.clone(), new.class.is_some());
-        note(&mut self.routes, key.clone(), new.route.is_some());
         note(&mut self.gateways, key.clone(), new.gateway.is_some());
         note(&mut self.listener_sets, key.clone(), new.listener_set.is_some());
         note(&mut self.tls_policies, key.clone(), new.tls_policy.is_some());
@@ -297,6 +303,9 @@ impl Planner {
 
     /// Joins the rest of the plan, of which there is little. Services, listeners and policies are kept up to date as they change.
     fn join(&mut self) {
+        // There may be ten thousand of these as well.
+        let known = std::mem::take(&mut self.plan.routes);
+        let routes = if std::mem::take(&mut self.other_routes) { self.routes.values().cloned().collect() } else { known };
         let parts = &self.parts;
         let of = |(_, key): &(u8, ObjectKey)| parts.get(key);
         self.plan = Plan {
@@ -306,7 +315,7 @@ impl Planner {
             classes: self.classes.iter().filter_map(|key| parts.get(key)?.class.clone()).collect(),
             gateways: self.gateways.iter().filter_map(|key| parts.get(key)?.gateway.clone()).collect(),
             listener_sets: self.listener_sets.iter().filter_map(|key| parts.get(key)?.listener_set.clone()).collect(),
-            routes: self.routes.iter().filter_map(|key| parts.get(key)?.route.clone()).collect(),
+            routes,
             tls_policies: self.tls_policies.iter().filter_map(|key| parts.get(key)?.tls_policy.clone()).collect(),
             policies: std::mem::take(&mut self.plan.policies),
             backends: self.backends.iter().filter_map(|key| parts.get(key)?.service.clone()).collect(),

@@ -230,7 +230,7 @@ impl Compiler<'_> {
 
     /// The routes that name a Gateway or ListenerSet, as far as they are planned: the [oldest](Age) first.
     pub(super) fn routes_of(&self, holder: &ObjectKey) -> Vec<Arc<PlannedRoute>> {
-        let mut routes: Vec<_> = self.attached(holder).filter_map(|object| self.parts.get(&object.key)?.route.clone()).collect();
+        let mut routes: Vec<_> = self.attached(holder).filter_map(|key| self.parts.get(key)?.route.clone()).collect();
         routes.sort_by(|a, b| a.age.cmp(&b.age));
         routes
     }
