@@ -2,6 +2,7 @@
 //! memory or times requests stands beside this folder.
 
 mod contract;
+mod dependencies;
 mod discovery;
 mod discovery_consul;
 mod discovery_dns;
