@@ -242,7 +242,7 @@ fn a_rule_that_says_when_to_try_again_counts_before_the_service() {
 fn a_rule_s_tries_are_cut_at_its_own_time_and_zero_means_none() {
     run(async {
         let (silent, (good, _)) = (silent().await, mirror_back().await);
-        let quick = |retry| Rule { backend_timeout: Some(Duration::from_millis(50)), ..rule("/quick", retry) };
+        let quick = |retry| Rule { backend_timeout: Some(Duration::from_millis(300)), ..rule("/quick", retry) };
         let (_proxy, at, stats) = routed(vec![quick(Some(Retry::of_rule(Some(1), vec![], None)))], service(&[silent, good])).await;
         for _ in 0..4 {
             assert_eq!(get(at, "/quick").await.status(), 200, "a try that takes too long leads to another");
@@ -250,7 +250,7 @@ fn a_rule_s_tries_are_cut_at_its_own_time_and_zero_means_none() {
         assert!(of(&stats.retries.succeeded) >= 2);
         // The service has a time-out, which the rule takes away for itself.
         let (late, _) = backend(|_| {
-            std::thread::sleep(Duration::from_millis(120));
+            std::thread::sleep(Duration::from_millis(500));
             ok("late")
         })
         .await;
