@@ -112,8 +112,8 @@ impl Lines {
     fn seek(&self, of: Sought) -> Positions {
         let part = self.part(of);
         let composed = node::Documents::new(&part).map(|root| root.and_then(|root| compose::compose(&root, compose::Places::Noted)));
-        let good = composed.map_while(Result::ok).filter(|composed| !composed.value.is_null());
-        good.skip(of.number as usize).next().map_or_else(Positions::default, |composed| Positions::new(composed.positions))
+        let mut good = composed.map_while(Result::ok).filter(|composed| !composed.value.is_null());
+        good.nth(of.number as usize).map_or_else(Positions::default, |composed| Positions::new(composed.positions))
     }
 
     /// Counted from 1; empty if there is no such line.
