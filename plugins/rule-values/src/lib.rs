@@ -244,7 +244,7 @@ pub fn timestamp(text: &str) -> Result<(), String> {
     if fits { Ok(()) } else { Err(format!("`{text}` must be a time in UTC, such as 2026-01-02T03:04:05Z")) }
 }
 
-/// One of [`Cors::allow_origins`](CORS).
+/// An origin that CORS allows: `*`, or a scheme, a host and perhaps a port, of which the last two may be `*` (Gateway API, `allowOrigins`).
 pub fn origin(origin: &str) -> Result<(), String> {
     let wrong = || format!("`{origin}` must be `*` or an origin, such as https://example.com");
     if origin == "*" {
