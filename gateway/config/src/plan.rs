@@ -37,7 +37,9 @@ use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
 use sluicegate_model::rollout::Rollout;
 use sluicegate_model::route::{ListenerInfo, PortProtocol, ServiceRef};
 use sluicegate_model::settings::{BackendSettings, ClientSettings, Rate, RuleTraffic};
-use sluicegate_model::snapshot::{AppProtocol, At, EndpointTls, Front, HashKey, Target, TlsHost, TlsMode, VirtualHost};
+use sluicegate_model::snapshot::{
+    AppProtocol, At, EndpointTls, Front, HashKey, HealthCheck, Listener, Target, TlsHost, TlsMode, VirtualHost,
+};
 use sluicegate_model::sorted::Sorted;
 use sluicegate_model::tls::{Certificate, ServerSettings, UpstreamSettings};
 
@@ -150,16 +152,8 @@ pub struct PlannedService {
     pub object: Arc<Object>,
 }
 
-/// Where a load balancer in front asks whether this node has endpoints of a Service: its `healthCheckNodePort`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedHealthCheck {
-    /// The namespace of the Service.
-    pub namespace: String,
-    /// The name of the Service.
-    pub name: String,
-    /// The addresses at which it is answered.
-    pub addresses: Vec<SocketAddr>,
-}
+/// Where a load balancer in front asks whether this node has endpoints of a Service: its `healthCheckNodePort`. Endpoints are counted when it is served.
+pub type PlannedHealthCheck = HealthCheck<()>;
 
 /// A service port.
 #[derive(Clone, Debug)]
@@ -225,20 +219,8 @@ impl PluginUse {
     }
 }
 
-/// An address to listen on.
-#[derive(Clone, Debug)]
-pub struct PlannedListener {
-    /// The address.
-    pub address: SocketAddr,
-    /// The listener's name, for people.
-    pub name: String,
-    /// What to do with what arrives.
-    pub front: PlannedFront,
-    /// What its policy says.
-    pub settings: Arc<ClientSettings>,
-    /// Whether it is a node port.
-    pub node_port: bool,
-}
+/// An address to listen on. Rate limits are made when it is served.
+pub type PlannedListener = Listener<PlannedFront, ()>;
 
 /// What to do with what arrives, with lists of hosts.
 pub type PlannedFront = Front<PlannedTarget, Vec<VirtualHost<PlannedTarget>>, Vec<PlannedTlsHost>>;

@@ -60,41 +60,44 @@ pub type At = (Protocol, SocketAddr);
 
 /// A Service's `healthCheckNodePort`, and what is to be answered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
+pub struct HealthCheck<N = usize> {
     /// The namespace of the Service.
     pub namespace: String,
     /// The name of the Service.
     pub name: String,
     /// The addresses at which it is answered.
     pub addresses: Vec<SocketAddr>,
-    /// Ready endpoints on this node, each address once.
-    pub local_endpoints: usize,
+    /// The number of ready endpoints on this node, where each address counts once.
+    pub local_endpoints: N,
 }
 
 /// A key of [`Snapshot::services`]. A service port keeps its index as long as it lives, so that what leads to it need not be made anew when others
 /// come and go. Afterwards another one may get it: to a worker, that is one that has changed.
 pub type ServiceIndex = usize;
 
-/// One address to listen on.
-pub struct Listener {
+/// One address to listen on. `F`: what is done with what arrives; `L`: its rate limits.
+#[derive(Clone, Debug)]
+pub struct Listener<F = Front, L = Option<Arc<Limiter>>> {
     /// The address.
     pub address: SocketAddr,
     /// For logs, metrics and `explain`: `node port 30080 of default/nginx-svc:8080`, `listener web of Gateway default/edge`.
     pub name: String,
     /// What to do with what arrives.
-    pub front: Front,
-    /// What its policy says.
+    pub front: F,
+    /// What the ClientTrafficPolicy says.
     pub settings: Arc<ClientSettings>,
-    /// Its policy's rate limits, kept over snapshots.
-    pub limiter: Option<Arc<Limiter>>,
+    /// The policy's rate limits, kept over snapshots.
+    pub limiter: L,
 }
 
-impl Listener {
-    /// Its key among the listeners of a snapshot.
+impl<T, H, S, L> Listener<Front<T, H, S>, L> {
+    /// The key among the listeners of a snapshot.
     pub fn at(&self) -> At {
         (self.front.protocol(), self.address)
     }
+}
 
+impl Listener {
     /// Whether another one is made of the same parts, so that either may stand for both.
     pub fn is_same(&self, other: &Self) -> bool {
         self.address == other.address

@@ -48,27 +48,31 @@ pub(super) fn addresses(objects: &Objects, plan: &Plan, nodeport_addresses: &[Ip
         _ => None,
     });
     let fixed: HashSet<i32> = services.flatten().filter_map(|port| port.node_port).collect();
-    // As `run` would have it; an address that this machine lacks is not said twice.
+    let ports = plan.services.values().flat_map(|service| &service.ports);
+    let node_ports: HashSet<(Protocol, u16)> = ports.filter_map(|port| Some((port.protocol.forwarded()?, port.node_port?))).collect();
+    // These are the addresses that `run` would have. That this machine lacks one is told elsewhere.
     let here = node_addresses(nodeport_addresses).ok().filter(|all| !all.is_empty()).unwrap_or_else(wildcards);
     let mut faults = Vec::new();
     for listener in plan.listeners.values().take(MOST) {
-        let node_port = listener.node_port;
-        if node_port && !fixed.contains(&i32::from(listener.address.port())) {
+        let (protocol, address) = listener.at();
+        // A plan that is checked has node ports on all addresses, and nothing else gets an address that one of them wants.
+        let node_port = address.ip().is_unspecified() && node_ports.contains(&(protocol, address.port()));
+        if node_port && !fixed.contains(&i32::from(address.port())) {
             continue;
         }
         let at: Vec<SocketAddr> = if node_port {
-            let same = |ip: &&std::net::IpAddr| ip.is_ipv4() == listener.address.is_ipv4();
-            here.iter().filter(same).map(|ip| SocketAddr::new(*ip, listener.address.port())).collect()
+            let same = |ip: &&std::net::IpAddr| ip.is_ipv4() == address.is_ipv4();
+            here.iter().filter(same).map(|ip| SocketAddr::new(*ip, address.port())).collect()
         } else {
-            vec![listener.address]
+            vec![address]
         };
         for address in at {
-            let Err(error) = try_listen(listener.front.protocol(), address) else { continue };
-            // A gateway that runs already has what it serves: checking its files before they are its configuration must not tell of that.
+            let Err(error) = try_listen(protocol, address) else { continue };
+            // A gateway that runs already has what it serves. A check of files that are to become its configuration must not tell of that.
             if error.is_held_by("sluicegate") {
                 continue;
             }
-            let protocol = if listener.front.protocol() == Protocol::Udp { "UDP " } else { "" };
+            let protocol = if protocol == Protocol::Udp { "UDP " } else { "" };
             let message = format!("{}: cannot listen on {protocol}{address}: {error}", listener.name);
             faults.push(Fault { severity: Severity::Warning, place: None, object: None, message, expected: None });
         }

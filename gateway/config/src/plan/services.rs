@@ -154,7 +154,8 @@ impl Compiler<'_> {
         }
         if let Some(port) = self.allocations.health_check_node_ports.get(&id).filter(|_| proxied) {
             let addresses = self.node_addresses(&families).iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
-            self.part.health_check = Some(Arc::new(PlannedHealthCheck { namespace: namespace.clone(), name: name.clone(), addresses }));
+            self.part.health_check =
+                Some(Arc::new(PlannedHealthCheck { namespace: namespace.clone(), name: name.clone(), addresses, local_endpoints: () }));
         }
         let type_ = if forwarding == Forwarding::Headless { "Headless".to_owned() } else { kind };
         self.part.service = Some(Arc::new(PlannedService {
@@ -253,17 +254,17 @@ impl Compiler<'_> {
         }
         if let Some(node_port) = port.node_port {
             for ip in &addresses.node {
-                wanted.push((SocketAddr::new(*ip, node_port), "node port", true, front(Side::External)));
+                wanted.push((SocketAddr::new(*ip, node_port), "node port", front(Side::External)));
             }
         }
-        for (address, kind, node_port, front) in wanted {
+        for (address, kind, front) in wanted {
             let settings = if addresses.balanced.contains(&address.ip()) && !addresses.sources.is_empty() {
                 Arc::new(ClientSettings { sources: addresses.sources.clone(), ..ClientSettings::clone(&settings) })
             } else {
                 settings.clone()
             };
             let name = format!("{kind} of {name}");
-            self.listen(object, "spec.ports".into(), PlannedListener { address, name, front, settings, node_port });
+            self.listen(object, "spec.ports".into(), PlannedListener { address, name, front, settings, limiter: () });
         }
     }
 }

@@ -136,7 +136,7 @@ impl Admission {
             changed.push((*protocol, *address));
         }
         for listener in &moved.planned {
-            let (protocol, address) = (listener.front.protocol(), listener.address);
+            let (protocol, address) = listener.at();
             if self.listeners.insert(protocol, address, listener.name.as_str().into()) {
                 changed.push((protocol, address));
             }

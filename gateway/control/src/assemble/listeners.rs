@@ -114,8 +114,7 @@ impl Listeners {
             self.faults.remove(at);
             self.hide(at);
         }
-        let mut wanted: HashMap<At, Arc<PlannedListener>> =
-            moved.planned.iter().map(|planned| ((planned.front.protocol(), planned.address), planned.clone())).collect();
+        let mut wanted: HashMap<At, Arc<PlannedListener>> = moved.planned.iter().map(|planned| (planned.at(), planned.clone())).collect();
         if again != Again::None {
             let others = self.bind(plan, registry, entries);
             let routed = self.routed.iter().filter_map(|at| Some((*at, &self.planned.get(at)?.1)));
@@ -171,7 +170,7 @@ impl Listeners {
     }
 
     fn listener(&mut self, planned: &PlannedListener, tls: &mut Tls, entries: Entries<'_>, faults: &mut Vec<Fault>) -> Listener {
-        let (address, protocol) = (planned.address, planned.front.protocol());
+        let (protocol, address) = planned.at();
         let target = |target: &PlannedTarget| match target {
             PlannedTarget::Service(ServiceSide { service, side }) => match (entries.of)(service, protocol) {
                 Some(entry) => Target::Service(ServiceSide { service: entry.at(address), side: *side }),

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sluicegate_config::plan::{Listens, Plan, PlannedPort, PlannedRouter, PlannedService, Planner, RuleBalancer};
+use sluicegate_config::plan::{Listens, Plan, PlannedHealthCheck, PlannedPort, PlannedRouter, PlannedService, Planner, RuleBalancer};
 use sluicegate_model::discovery::Key;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
@@ -304,7 +304,7 @@ impl Assembler {
 
     /// What load balancers in front are told: of these Services it is counted anew.
     fn health_checks(&mut self, plan: &Plan, planned: bool, wanted: &BTreeSet<Key>, here: &Here) -> Arc<[HealthCheck]> {
-        let of = |check: &sluicegate_config::plan::PlannedHealthCheck| Key { namespace: check.namespace.clone(), name: check.name.clone() };
+        let of = |check: &PlannedHealthCheck| Key { namespace: check.namespace.clone(), name: check.name.clone() };
         let mut any = planned && (!self.checks.is_empty() || !plan.health_checks.is_empty());
         if any {
             let live: HashSet<Key> = plan.health_checks.iter().map(|check| of(check)).collect();

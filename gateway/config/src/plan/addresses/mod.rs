@@ -75,7 +75,7 @@ impl Addresses {
     /// The claims of an object are these now, instead of those of before.
     pub(super) fn change(&mut self, rank: u8, before: &[Claim], now: &[Claim]) {
         for (number, claim) in before.iter().enumerate() {
-            let (at, order) = (at(claim), Order::new(rank, claim, number));
+            let (at, order) = (claim.listener.at(), Order::new(rank, claim, number));
             if let Some(claims) = self.claims.get_mut(&at) {
                 if let Ok(position) = claims.binary_search_by(|(known, _)| known.cmp(&order)) {
                     claims.remove(position);
@@ -88,7 +88,7 @@ impl Addresses {
             self.touch(at);
         }
         for (number, claim) in now.iter().enumerate() {
-            let at = at(claim);
+            let at = claim.listener.at();
             let order = Order::new(rank, claim, number);
             let claims = self.claims.entry(at).or_insert_with(|| Vec::with_capacity(1));
             let position = claims.partition_point(|(known, _)| *known < order);
@@ -147,10 +147,6 @@ impl Addresses {
     pub(super) fn faulty(&self) -> impl Iterator<Item = (u8, &ObjectKey)> {
         self.refused.faults.keys().map(|(rank, key, _)| (*rank, key))
     }
-}
-
-fn at(claim: &Claim) -> At {
-    (claim.listener.front.protocol(), claim.listener.address)
 }
 
 /// All addresses are two listeners: what is refused at that of IPv4 is not said of IPv6's again.

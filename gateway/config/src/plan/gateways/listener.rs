@@ -138,7 +138,7 @@ impl Compiler<'_> {
         for ip in addresses {
             let address = SocketAddr::new(ip.listen, port);
             let (name, front, settings) = (name.clone(), front.clone(), settings.clone());
-            self.listen(object, path.clone().into(), PlannedListener { address, name, front, settings, node_port: false });
+            self.listen(object, path.clone().into(), PlannedListener { address, name, front, settings, limiter: () });
         }
     }
 }
