@@ -1,6 +1,4 @@
-//! Imports of the contract's version 0.1, in terms of those that count now.
-
-use sluicegate_model::health::Condition;
+//! The imports of the contract's version 0.1, carried out by those of the current version.
 
 use crate::bindings::balancer::sluicegate::plugin::{host as now, statistics as current};
 use crate::bindings::discovery::sluicegate::plugin::{objects as current_objects, publishing as current_publishing};
@@ -30,13 +28,7 @@ impl host::Host for State {
 
 impl statistics::Host for State {
     fn condition_of(&mut self, endpoint: u32) -> statistics::Condition {
-        match self.condition(endpoint) {
-            Condition::Healthy => statistics::Condition::Healthy,
-            Condition::Warming => statistics::Condition::Warming,
-            Condition::Pending => statistics::Condition::Pending,
-            Condition::Ejected => statistics::Condition::Ejected,
-            Condition::Unhealthy => statistics::Condition::Unhealthy,
-        }
+        self.condition(endpoint).into()
     }
 
     fn in_flight(&mut self, endpoint: u32) -> u32 {

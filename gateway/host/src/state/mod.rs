@@ -1,6 +1,7 @@
 //! What a guest can reach: its memory limit, randomness, the log ([`log`]), the statistics of the pool being picked from, and what its
 //! instances have in common ([`shared`]).
 
+mod conditions;
 mod log;
 mod shared;
 
@@ -265,13 +266,7 @@ impl State {
 
 impl statistics::Host for State {
     fn condition_of(&mut self, endpoint: u32) -> statistics::Condition {
-        match self.condition(endpoint) {
-            Condition::Healthy => statistics::Condition::Healthy,
-            Condition::Warming => statistics::Condition::Warming,
-            Condition::Pending => statistics::Condition::Pending,
-            Condition::Ejected => statistics::Condition::Ejected,
-            Condition::Unhealthy => statistics::Condition::Unhealthy,
-        }
+        self.condition(endpoint).into()
     }
 
     fn in_flight(&mut self, endpoint: u32) -> u32 {
