@@ -323,6 +323,29 @@ pub struct ServicePort {
 }
 
 impl ServicePort {
+    /// A service port with one pool for all traffic, for plain HTTP, without a balancer, and without a policy.
+    pub fn of(id: ServiceRef, pool: Arc<Pool>) -> Self {
+        Self {
+            id,
+            port_name: String::new(),
+            family: None,
+            protocol: AppProtocol::Http,
+            internal: pool.clone(),
+            external: pool,
+            balancers: Vec::new(),
+            balancer_config: "{}".into(),
+            fail_closed: false,
+            kept_as: None,
+            trial: None,
+            hash: None,
+            affinity: None,
+            settings: Arc::default(),
+            limiter: None,
+            tls: EndpointTls::Off,
+            stats: Arc::default(),
+        }
+    }
+
     /// The pool for traffic from `side`.
     pub fn pool(&self, side: Side) -> &Arc<Pool> {
         match side {

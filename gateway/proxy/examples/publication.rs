@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::ServiceRef;
-use sluicegate_model::snapshot::{
-    AppProtocol, EndpointTls, Front, Listener, ServiceIndex, ServicePort, ServiceSide, Side, Snapshot, Target,
-};
+use sluicegate_model::snapshot::{Front, Listener, ServiceIndex, ServicePort, ServiceSide, Side, Snapshot, Target};
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_proxy::{Config, Proxy};
 
@@ -78,26 +76,7 @@ fn pool(id: u64, addresses: &[SocketAddr]) -> Arc<Pool> {
 }
 
 fn service(n: u32, addresses: &[SocketAddr]) -> ServicePort {
-    let pool = pool(unique(), addresses);
-    ServicePort {
-        id: ServiceRef { namespace: "default".into(), name: format!("s{n}"), port: 80 },
-        port_name: String::new(),
-        family: None,
-        protocol: AppProtocol::Http,
-        internal: pool.clone(),
-        external: pool,
-        balancers: Vec::new(),
-        balancer_config: "{}".into(),
-        fail_closed: false,
-        kept_as: None,
-        trial: None,
-        hash: None,
-        affinity: None,
-        settings: Arc::default(),
-        limiter: None,
-        tls: EndpointTls::Off,
-        stats: Arc::default(),
-    }
+    ServicePort::of(ServiceRef { namespace: "default".into(), name: format!("s{n}"), port: 80 }, pool(unique(), addresses))
 }
 
 fn listener(n: u32) -> Arc<Listener> {

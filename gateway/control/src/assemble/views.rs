@@ -215,33 +215,14 @@ mod tests {
     use sluicegate_model::pool::{Distribution, Here, TrafficPolicy};
     use sluicegate_model::route::ServiceRef;
     use sluicegate_model::settings::TrafficSettings;
-    use sluicegate_model::snapshot::AppProtocol;
-    use sluicegate_model::stats::ServiceStats;
     use sluicegate_model::tls::{Certificate, Verify};
 
     use super::*;
 
     fn port(tls: EndpointTls) -> Arc<ServicePort> {
         let pool = Arc::new(Pool::select(unique(), &[], TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50));
-        Arc::new(ServicePort {
-            id: ServiceRef { namespace: "a".to_owned(), name: "b".to_owned(), port: 443 },
-            port_name: String::new(),
-            family: None,
-            protocol: AppProtocol::Http,
-            internal: pool.clone(),
-            external: pool,
-            balancers: Vec::new(),
-            balancer_config: "{}".into(),
-            kept_as: Some("b".into()),
-            trial: None,
-            fail_closed: false,
-            hash: None,
-            affinity: None,
-            settings: Arc::default(),
-            limiter: None,
-            tls,
-            stats: Arc::new(ServiceStats::default()),
-        })
+        let id = ServiceRef { namespace: "a".to_owned(), name: "b".to_owned(), port: 443 };
+        Arc::new(ServicePort { kept_as: Some("b".into()), tls, ..ServicePort::of(id, pool) })
     }
 
     fn certificate(name: &str) -> Arc<Certificate> {

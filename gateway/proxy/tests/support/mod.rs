@@ -20,10 +20,9 @@ use sluicegate_model::route::{Choice, Decision, Interests, ListenerInfo, RouteTa
 use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::shared::Shared;
 use sluicegate_model::snapshot::{
-    Affinity, AppProtocol, EndpointTls, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target,
-    VirtualHost,
+    Affinity, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
 };
-use sluicegate_model::stats::{ProxyStats, ServiceStats};
+use sluicegate_model::stats::ProxyStats;
 pub use sluicegate_proxy::Config;
 use sluicegate_proxy::Proxy;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -134,25 +133,7 @@ impl Router for Prefixes {
 pub fn service(endpoints: &[SocketAddr]) -> ServicePort {
     let all: Vec<Endpoint> = endpoints.iter().map(|a| Endpoint::new(*a)).collect();
     let pool = Arc::new(Pool::select(unique(), &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 50));
-    ServicePort {
-        id: reference(),
-        port_name: String::new(),
-        family: None,
-        protocol: AppProtocol::Http,
-        internal: pool.clone(),
-        external: pool,
-        balancers: vec![Arc::new(Turns(generation(), false))],
-        balancer_config: "{}".into(),
-        kept_as: None,
-        trial: None,
-        fail_closed: false,
-        hash: None,
-        affinity: None,
-        settings: Arc::default(),
-        limiter: None,
-        tls: EndpointTls::Off,
-        stats: Arc::new(ServiceStats::default()),
-    }
+    ServicePort { balancers: vec![Arc::new(Turns(generation(), false))], ..ServicePort::of(reference(), pool) }
 }
 
 pub fn reference() -> ServiceRef {

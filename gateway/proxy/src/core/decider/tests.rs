@@ -8,7 +8,7 @@ use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Generat
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
 use sluicegate_model::route::ServiceRef;
 use sluicegate_model::shared::Shared;
-use sluicegate_model::snapshot::{AppProtocol, EndpointTls, ServiceIndex, ServicePort, Side, Snapshot};
+use sluicegate_model::snapshot::{ServiceIndex, ServicePort, Side, Snapshot};
 use sluicegate_model::state_store::StateStore;
 
 use super::Decider;
@@ -27,26 +27,8 @@ pub(crate) fn service(ports: &[u16]) -> ServicePort {
 }
 
 fn of(balancer: &Arc<Telling>, ports: &[u16]) -> ServicePort {
-    let pool = pool(unique(), ports);
-    ServicePort {
-        id: ServiceRef { namespace: "default".into(), name: "s".into(), port: 80 },
-        port_name: String::new(),
-        family: None,
-        protocol: AppProtocol::Http,
-        internal: pool.clone(),
-        external: pool,
-        balancers: vec![balancer.clone()],
-        balancer_config: "{}".into(),
-        fail_closed: false,
-        kept_as: None,
-        trial: None,
-        hash: None,
-        affinity: None,
-        settings: Arc::default(),
-        limiter: None,
-        tls: EndpointTls::Off,
-        stats: Arc::default(),
-    }
+    let id = ServiceRef { namespace: "default".into(), name: "s".into(), port: 80 };
+    ServicePort { balancers: vec![balancer.clone()], ..ServicePort::of(id, pool(unique(), ports)) }
 }
 
 /// The next snapshot, in which one service port has other endpoints.
