@@ -35,8 +35,36 @@ pub enum Carrier {
     Header(HeaderName),
 }
 
-/// Whom a session leads to, and since when. It names the endpoint's address, as Envoy's does; it is not secret, and a client that makes one up gets no further
-/// than to an endpoint of the rule's own.
+impl Carrier {
+    /// A cookie of this name.
+    ///
+    /// # Errors
+    /// A cookie cannot have this name.
+    pub fn cookie(name: String, permanent: bool) -> Result<Self, String> {
+        token(&name).map(|_| Self::Cookie { name, permanent })
+    }
+
+    /// A header field of this name.
+    ///
+    /// # Errors
+    /// A field cannot have this name.
+    pub fn header(name: &str) -> Result<Self, String> {
+        token(name).map(Self::Header)
+    }
+}
+
+/// The name of a field is a token (RFC 9110 §5.6.2), and so is that of a cookie (RFC 6265 §4.1.1).
+fn token(name: &str) -> Result<HeaderName, String> {
+    HeaderName::try_from(name).map_err(|_| format!("{name:?} is neither a cookie's nor a header field's name"))
+}
+
+/// The name of a cookie or field for which none is given. `of`: what the session is of, so that two sessions at one host do not overwrite each other's.
+pub fn default_name(of: &str) -> String {
+    format!("sluicegate-session-{:08x}", hash_bytes(of.as_bytes()) as u32)
+}
+
+/// What a client brings: whom its session leads to, and since when. It names the endpoint's address, as Envoy's does. It is not secret, and a client that
+/// makes one up gets no further than to an endpoint of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What stands for the backend's service port.

@@ -1,8 +1,6 @@
 //! What the XBackendTrafficPolicy of a Service says (GEP-3388, GEP-1619).
 
-use http::HeaderName;
-use sluicegate_model::plugin::hash_bytes;
-use sluicegate_model::session::{Carrier, Session};
+use sluicegate_model::session::{Carrier, Session, default_name};
 use sluicegate_model::settings::Budget;
 
 use super::compile::Compiler;
@@ -58,15 +56,12 @@ fn budget(constraint: &RetryConstraint) -> Budget {
 }
 
 fn session(given: &SessionPersistence, service: &ServiceRef) -> Result<Session, String> {
-    let own = || format!("sluicegate-session-{:08x}", hash_bytes(service.to_string().as_bytes()) as u32);
-    let name = given.session_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(own);
-    // A token by RFC 9110 §5.6.2, which the name of a cookie is, too (RFC 6265 §4.1.1).
-    let token = HeaderName::try_from(&name).map_err(|_| format!("{name:?} is neither a cookie's nor a header field's name"))?;
+    let name = given.session_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| default_name(&service.to_string()));
     let carrier = match given.kind {
-        SessionKind::Header => Carrier::Header(token),
+        SessionKind::Header => Carrier::header(&name)?,
         SessionKind::Cookie => {
             let lifetime = given.cookie_config.as_ref().map(|config| config.lifetime_type);
-            Carrier::Cookie { name, permanent: lifetime == Some(CookieLifetime::Permanent) }
+            Carrier::cookie(name, lifetime == Some(CookieLifetime::Permanent))?
         }
     };
     // `0s` is no limit, as in time-outs.
@@ -92,7 +87,7 @@ mod tests {
         assert!(matches!(&own.carrier, Carrier::Cookie { name, permanent: false } if name.starts_with("sluicegate-session-")));
         assert_eq!(own.absolute, None);
         let header = made(serde_json::json!({"type": "Header", "sessionName": "X-S"})).expect("a session");
-        assert_eq!(header.carrier, Carrier::Header(HeaderName::from_static("x-s")));
+        assert_eq!(Ok(header.carrier), Carrier::header("x-s"));
         assert!(made(serde_json::json!({"sessionName": "a b"})).is_err_and(|wrong| wrong.contains("\"a b\"")));
     }
 }

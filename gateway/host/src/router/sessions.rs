@@ -1,12 +1,10 @@
 //! Session persistence of rules. The contract's record of a rule has no place for it, so it is read from the configuration itself, where that has a
 //! list `rules` in the order of the table's, as `rules` has, once the router has taken it.
 
-use http::HeaderName;
 use serde::Deserialize;
 use sluicegate_model::duration;
-use sluicegate_model::plugin::hash_bytes;
 use sluicegate_model::route::Rule;
-use sluicegate_model::session::{Carrier, Session};
+use sluicegate_model::session::{Carrier, Session, default_name};
 
 #[derive(Deserialize)]
 struct Config {
@@ -58,15 +56,15 @@ impl Persistence {
         // Two rules of a host must not overwrite each other's.
         let own = || {
             let services: Vec<String> = rule.backends.iter().map(|backend| backend.service.to_string()).collect();
-            format!("sluicegate-session-{:08x}", hash_bytes(services.join(" ").as_bytes()) as u32)
+            default_name(&services.join(" "))
         };
         let name = self.session_name.unwrap_or_else(own);
         let carrier = match self.kind.as_deref() {
             None | Some("Cookie") => {
                 let permanent = self.cookie_config.and_then(|config| config.lifetime_type).is_some_and(|kind| kind == "Permanent");
-                Carrier::Cookie { name, permanent }
+                Carrier::cookie(name, permanent)?
             }
-            Some("Header") => Carrier::Header(HeaderName::try_from(&name).map_err(|_| format!("{name:?} is not a header field's name"))?),
+            Some("Header") => Carrier::header(&name)?,
             Some(other) => return Err(format!("the type {other:?} is neither Cookie nor Header")),
         };
         let time =
@@ -81,6 +79,8 @@ impl Persistence {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::time::Duration;
+
+    use http::HeaderName;
 
     use super::*;
 
@@ -107,7 +107,12 @@ mod tests {
             Ok(Some(Session { carrier: Carrier::Header(HeaderName::from_static("x-session")), absolute: None, idle: None }))
         );
         assert_eq!(of("null"), Ok(None));
-        for wrong in ["{\"type\": \"Header\", \"sessionName\": \"a b\"}", "{\"type\": \"Query\"}", "{\"idleTimeout\": \"soon\"}"] {
+        for wrong in [
+            "{\"type\": \"Header\", \"sessionName\": \"a b\"}",
+            "{\"sessionName\": \"a b\"}",
+            "{\"type\": \"Query\"}",
+            "{\"idleTimeout\": \"soon\"}",
+        ] {
             assert!(of(wrong).unwrap_err().starts_with("rules[1].sessionPersistence: "), "{wrong}");
         }
     }
