@@ -14,7 +14,7 @@ use sluicegate_model::fault::Fault;
 
 use crate::object::{Body, Object, ObjectKey, SERVICE_NAME, warning};
 use crate::objects::Objects;
-use crate::plan::{Plan, PlannedService};
+use crate::plan::{ListenerProtocol, Plan, PlannedService};
 
 /// The objects, found by what Services say of them.
 pub struct Diagnosis<'o> {
@@ -197,13 +197,13 @@ fn listeners(plan: &Plan, faults: &mut Vec<Fault>) {
             if !serves || listener.routes > 0 || listener.overridden.is_some() {
                 continue;
             }
-            let what = match listener.protocol.as_str() {
-                "HTTP" | "HTTPS" => "every request is answered 404",
-                "UDP" => "every datagram is dropped",
+            let what = match listener.protocol {
+                ListenerProtocol::Http | ListenerProtocol::Https => "every request is answered 404",
+                ListenerProtocol::Udp => "every datagram is dropped",
                 _ => "every connection is reset",
             };
             let message = format!("{path}: the listener {:?} has no routes: {what}", listener.name);
-            let route = crate::plan::RouteKind::of_protocol(&listener.protocol).first().map_or("route", |kind| kind.name());
+            let route = listener.protocol.routes().first().map_or("route", |kind| kind.name());
             let (kind, name) = (&object.key.kind, &object.key.name);
             let hint = if kind == "Gateway" {
                 format!(

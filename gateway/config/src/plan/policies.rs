@@ -81,37 +81,35 @@ impl<'a> Compiler<'a> {
             };
             let others = others.filter(|o| targets_of(o).any(same));
             let winner = best(others.map(|o| (rank(o, 0), o))).filter(|winner| winner.key != object.key);
-            verdicts.push(winner.map_or(Ok(()), |winner| {
-                let path = format!("spec.targetRefs[{i}]");
-                let why = format!("{} targets the same, and is older or comes first by name", winner.key);
-                let message = format!("{path}: Conflicted: {why}");
-                self.part.policy_faults[2].push(warning(&object.origin, &object.key, &path, message, None));
-                Err(Refusal::new("Conflicted", format!("{path}: {why}")))
-            }));
+            verdicts.push(winner.map_or(Ok(()), |winner| Err(self.conflicted(object, i, winner))));
         }
         verdicts
+    }
+
+    /// A policy that loses its target `i` to another one.
+    pub(super) fn conflicted(&mut self, object: &Object, i: usize, winner: &Object) -> Refusal {
+        let path = format!("spec.targetRefs[{i}]");
+        let refusal = Refusal::new(Reason::Conflicted, format!("{} targets the same, and is older or comes first by name", winner.key));
+        self.part.policy_faults[2].push(warning(&object.origin, &object.key, &path, refusal.at(&path), None));
+        Refusal { message: format!("{path}: {}", refusal.message), ..refusal }
     }
 
     /// Which targets of a policy are not there, or are nothing that is served here. None: it is left to others.
     fn dangling(&mut self, object: &Arc<Object>) -> Vec<Option<Verdict>> {
         let mut verdicts = Vec::new();
         for (i, target) in targets_of(object).enumerate() {
-            let mut others = false;
             let (field, reason, what, hint) = match self.object(&target.kind, &object.key.namespace, &target.name) {
                 None => {
                     let what = format!("there is no {} {:?} in namespace {:?}", target.kind, target.name, object.key.namespace);
-                    ("name", "TargetNotFound", what, None)
+                    ("name", Some(Reason::TargetNotFound), what, None)
                 }
                 Some(there) => match self.not_served(there, target.section_name.as_deref(), &object.key.kind) {
-                    Some(NotServed::Whole(why)) => ("name", "Invalid", format!("has no effect: {} {why}", there.key), None),
-                    Some(NotServed::Others(why)) => {
-                        others = true;
-                        ("name", "", format!("has no effect: {} {why}", there.key), None)
-                    }
+                    Some(NotServed::Whole(why)) => ("name", Some(Reason::Invalid), format!("has no effect: {} {why}", there.key), None),
+                    Some(NotServed::Others(why)) => ("name", None, format!("has no effect: {} {why}", there.key), None),
                     Some(NotServed::Section(what, names)) => {
                         let section = target.section_name.as_deref().unwrap_or_default();
                         let hint = if names.is_empty() { "none has a name".to_owned() } else { format!("one of: {}", names.join(", ")) };
-                        ("sectionName", "TargetNotFound", format!("{} has no {what} {section:?}", there.key), Some(hint))
+                        ("sectionName", Some(Reason::TargetNotFound), format!("{} has no {what} {section:?}", there.key), Some(hint))
                     }
                     None => {
                         verdicts.push(Some(Ok(())));
@@ -122,7 +120,7 @@ impl<'a> Compiler<'a> {
             let path = format!("spec.targetRefs[{i}].{field}");
             let message = format!("{path}: {what}");
             self.part.policy_faults[0].push(warning(&object.origin, &object.key, &path, message.clone(), hint));
-            verdicts.push((!others).then(|| Err(Refusal::new(reason, message))));
+            verdicts.push(reason.map(|reason| Err(Refusal::new(reason, message))));
         }
         verdicts
     }

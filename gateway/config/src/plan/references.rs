@@ -1,11 +1,13 @@
 //! References to Secrets and ConfigMaps: certificates and authorities. What is wrong is a fault of the reference.
 
-use sluicegate_model::tls::{Authorities, Certificate};
+use sluicegate_model::tls::{Authorities, Certificate as Chain};
 
 use super::compile::{Compiler, Read};
 use super::*;
 use crate::object::ours::ObjectRef;
 use crate::object::{Body, Secret, TLS_TYPE, error};
+
+use Referent::{Authority, Certificate};
 
 /// A reference as it stands at `path` of an object.
 pub(super) struct Reference<'r> {
@@ -17,11 +19,30 @@ pub(super) struct Reference<'r> {
     namespace: &'r str,
 }
 
+/// What a reference is to lead to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Referent {
+    /// A certificate that is shown.
+    Certificate,
+    /// Authorities by which the other side's certificates are judged.
+    Authority,
+}
+
 /// A reference that may not be used.
 pub(super) struct Refused {
-    /// Where it stands in its object.
-    pub(super) path: String,
+    /// What it was to lead to.
+    pub(super) of: Referent,
+    /// Why it may not be used.
     pub(super) refusal: Refusal,
+}
+
+/// The field of a reference that is wrong.
+#[derive(Clone, Copy)]
+enum Field {
+    Group,
+    Kind,
+    Name,
+    Namespace,
 }
 
 impl<'r> Reference<'r> {
@@ -47,17 +68,23 @@ impl<'r> Reference<'r> {
 
 impl<'a> Compiler<'a> {
     /// The certificate of a Secret; what is wrong is a fault of the reference.
-    pub(super) fn certificate(&mut self, reference: &Reference<'_>) -> Option<Arc<Certificate>> {
+    pub(super) fn certificate(&mut self, reference: &Reference<'_>) -> Option<Arc<Chain>> {
         if let Some(group) = reference.wrong_group() {
-            return self.wrong_group(reference, group);
+            return self.wrong_group(Certificate, reference, group);
         }
         if reference.kind != "Secret" {
-            return self.broken(reference, ".kind", format!("Unsupported value: {:?}: supported values: \"Secret\"", reference.kind), None);
+            return self.broken(
+                Certificate,
+                reference,
+                Field::Kind,
+                format!("Unsupported value: {:?}: supported values: \"Secret\"", reference.kind),
+                None,
+            );
         }
-        match self.referred(reference)? {
+        match self.referred(Certificate, reference)? {
             Body::Secret(secret) if secret.type_() != TLS_TYPE => {
                 let what = format!("Secret {}/{} is of type {:?}", reference.namespace, reference.name, secret.type_());
-                self.broken(reference, ".name", what, Some(format!("a Secret of type {TLS_TYPE}")))
+                self.broken(Certificate, reference, Field::Name, what, Some(format!("a Secret of type {TLS_TYPE}")))
             }
             // A Secret with a bad certificate is not among the objects; its last good version may be.
             Body::Secret(secret) => secret.certificate().ok().cloned(),
@@ -73,13 +100,13 @@ impl<'a> Compiler<'a> {
 
     fn authority(&mut self, reference: &Reference<'_>) -> Option<Authorities> {
         if let Some(group) = reference.wrong_group() {
-            return self.wrong_group(reference, group);
+            return self.wrong_group(Authority, reference, group);
         }
         if !matches!(reference.kind, "ConfigMap" | "Secret") {
             let what = format!("Unsupported value: {:?}: supported values: \"ConfigMap\", \"Secret\"", reference.kind);
-            return self.broken(reference, ".kind", what, None);
+            return self.broken(Authority, reference, Field::Kind, what, None);
         }
-        let pem = match self.referred(reference)? {
+        let pem = match self.referred(Authority, reference)? {
             Body::Secret(secret) => Secret::field(secret, "ca.crt"),
             Body::ConfigMap(map) => {
                 let text = map.data.as_ref().and_then(|data| data.get("ca.crt")).map(|text| text.as_bytes());
@@ -91,21 +118,21 @@ impl<'a> Compiler<'a> {
             Ok(authorities) => Some(authorities),
             Err(wrong) => {
                 let what = format!("data[ca.crt] of {} {}/{} {wrong}", reference.kind, reference.namespace, reference.name);
-                self.broken(reference, ".name", what, Some("certificates of authorities in PEM".to_owned()))
+                self.broken(Authority, reference, Field::Name, what, Some("certificates of authorities in PEM".to_owned()))
             }
         }
     }
 
     /// The object a reference names, if it is there and may be referred to.
-    fn referred(&mut self, reference: &Reference<'_>) -> Option<&'a Body> {
+    fn referred(&mut self, of: Referent, reference: &Reference<'_>) -> Option<&'a Body> {
         let Reference { at, kind, name, namespace, .. } = reference;
         if *namespace != at.key.namespace && !self.granted(reference) {
             let what = format!("no ReferenceGrant in namespace {namespace:?} lets {} refer to {kind} {name:?}", at.key);
-            return self.broken(reference, ".namespace", what, None);
+            return self.broken(of, reference, Field::Namespace, what, None);
         }
         match self.object(kind, namespace, name) {
             Some(object) => Some(&object.body),
-            None => self.broken(reference, ".name", format!("there is no {kind} {name:?} in namespace {namespace:?}"), None),
+            None => self.broken(of, reference, Field::Name, format!("there is no {kind} {name:?} in namespace {namespace:?}"), None),
         }
     }
 
@@ -126,20 +153,21 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn wrong_group<T>(&mut self, reference: &Reference<'_>, group: &str) -> Option<T> {
+    fn wrong_group<T>(&mut self, of: Referent, reference: &Reference<'_>, group: &str) -> Option<T> {
         let hint = format!("{} is of the core group, which is written \"\" or left out", reference.kind);
-        self.broken(reference, ".group", format!("Unsupported value: {group:?}: supported values: \"\""), Some(hint))
+        self.broken(of, reference, Field::Group, format!("Unsupported value: {group:?}: supported values: \"\""), Some(hint))
     }
 
-    fn broken<T>(&mut self, reference: &Reference<'_>, field: &str, what: String, expected: Option<String>) -> Option<T> {
-        let path = format!("{}{field}", reference.path);
-        let at = reference.at;
-        let reason = match field {
-            ".namespace" => "RefNotPermitted",
-            ".kind" | ".group" => "InvalidKind",
-            _ => "NotFound",
+    fn broken<T>(&mut self, of: Referent, reference: &Reference<'_>, field: Field, what: String, expected: Option<String>) -> Option<T> {
+        let (field, reason) = match field {
+            Field::Group => ("group", Reason::InvalidKind),
+            Field::Kind => ("kind", Reason::InvalidKind),
+            Field::Name => ("name", Reason::NotFound),
+            Field::Namespace => ("namespace", Reason::RefNotPermitted),
         };
-        self.refused.push(Refused { path: path.clone(), refusal: Refusal::new(reason, format!("{path}: {what}")) });
+        let path = format!("{}.{field}", reference.path);
+        let at = reference.at;
+        self.refused.push(Refused { of, refusal: Refusal::new(reason, format!("{path}: {what}")) });
         self.part.faults.push(error(&at.origin, &at.key, &path, format!("{path}: {what}"), expected));
         None
     }

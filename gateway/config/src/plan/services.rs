@@ -247,10 +247,10 @@ impl Compiler<'_> {
         };
         let mut wanted = Vec::new();
         for ip in addresses.cluster {
-            wanted.push((SocketAddr::new(*ip, port.service.port), "cluster IP", false, front(Side::Internal)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), "cluster IP", front(Side::Internal)));
         }
         for ip in addresses.external {
-            wanted.push((SocketAddr::new(*ip, port.service.port), "external IP", false, front(Side::External)));
+            wanted.push((SocketAddr::new(*ip, port.service.port), "external IP", front(Side::External)));
         }
         if let Some(node_port) = port.node_port {
             for ip in &addresses.node {

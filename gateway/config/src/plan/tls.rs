@@ -20,7 +20,7 @@ use crate::object::ours::{BackendTls, ClientTls, SubjectAltName as GivenName, Ve
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy, error, warning};
 
 /// What a Gateway says of its clients' certificates.
-pub(super) const FRONTEND: &str = "spec.tls.frontend";
+const FRONTEND: &str = "spec.tls.frontend";
 
 /// A policy that counts, and its object.
 pub(super) type ClientPolicy<'p> = Option<(&'p Arc<Object>, &'p ClientTrafficPolicy)>;
@@ -149,10 +149,9 @@ impl Compiler<'_> {
             None => {
                 self.identity = PlannedIdentity::Broken;
                 let why = self.refused.get(before).map(|refused| refused.refusal.clone());
-                let why =
-                    why.unwrap_or_else(|| Refusal::new("NotFound", format!("{path}: the Secret has no certificate that can be used")));
-                let reason = if why.reason == "RefNotPermitted" { why.reason } else { "InvalidClientCertificateRef" };
-                Some(Err(Refusal::new(reason, why.message)))
+                let why = why
+                    .unwrap_or_else(|| Refusal::new(Reason::NotFound, format!("{path}: the Secret has no certificate that can be used")));
+                Some(Err(why.unless_permitted(Reason::InvalidClientCertificateRef)))
             }
         }
     }
@@ -241,13 +240,13 @@ fn endpoint_tls(settled: Option<(Verify, Option<DnsName<'static>>)>, certificate
 
 /// What a Gateway's listener wants of TLS, as far as its protocol allows it. An error: the field
 /// below `tls` that does not fit the protocol, and why.
-pub(super) fn passthrough(protocol: &str, tls: Option<&GatewayListenersTls>) -> Result<bool, (&'static str, &'static str)> {
+pub(super) fn passthrough(protocol: &ListenerProtocol, tls: Option<&GatewayListenersTls>) -> Result<bool, (&'static str, &'static str)> {
     use gateway_api::apis::standard::gateways::GatewayListenersTlsMode::{Passthrough, Terminate};
     match (protocol, tls.map(|tls| tls.mode.as_ref().unwrap_or(&Terminate))) {
-        ("HTTPS", Some(Passthrough)) => {
+        (ListenerProtocol::Https, Some(Passthrough)) => {
             Err((".mode", "Unsupported value: \"Passthrough\" with protocol HTTPS: supported values: \"Terminate\""))
         }
-        ("TLS", None) => Err(("", "Required value with protocol TLS")),
+        (ListenerProtocol::Tls, None) => Err(("", "Required value with protocol TLS")),
         (_, mode) => Ok(mode == Some(&Passthrough)),
     }
 }

@@ -43,13 +43,13 @@ impl<'a> Compiler<'a> {
         let all = all.join("; ");
         let resolved = match refused.first() {
             None => Ok(()),
-            Some(first) if first.refusal.reason == "InvalidKind" => Err(Refusal::new("InvalidKind", all.clone())),
-            Some(_) => Err(Refusal::new("InvalidCACertificateRef", all.clone())),
+            Some(first) if first.refusal.reason == Reason::InvalidKind => Err(Refusal::new(Reason::InvalidKind, all.clone())),
+            Some(_) => Err(Refusal::new(Reason::InvalidCACertificateRef, all.clone())),
         };
         let accepted = if refs.is_empty() && trust.is_none() {
-            Err(Refusal::new("Invalid", "spec.validation.wellKnownCACertificates: supported values: \"System\""))
+            Err(Refusal::new(Reason::Invalid, "spec.validation.wellKnownCACertificates: supported values: \"System\""))
         } else if !refused.is_empty() && refused.len() == refs.len() {
-            Err(Refusal::new("NoValidCACertificate", all))
+            Err(Refusal::new(Reason::NoValidCACertificate, all))
         } else {
             Ok(())
         };
@@ -79,7 +79,7 @@ impl<'a> Compiler<'a> {
                     let path = format!("spec.targetRefs[{i}].sectionName");
                     let message = format!("{path}: Service {namespace}/{} has no port {section:?}", target.name);
                     self.part.policy_faults[0].push(warning(&object.origin, &object.key, &path, message.clone(), None));
-                    Err(Refusal::new("TargetNotFound", message))
+                    Err(Refusal::new(Reason::TargetNotFound, message))
                 }
                 None => self.undisputed(object, i, &target.name, section),
             };
@@ -96,13 +96,7 @@ impl<'a> Compiler<'a> {
         });
         match best(others.map(|(other, _)| (rank(other, 0), other))).filter(|winner| winner.key != object.key) {
             None => Ok(()),
-            Some(winner) => {
-                let path = format!("spec.targetRefs[{i}]");
-                let why = format!("{} targets the same, and is older or comes first by name", winner.key);
-                let message = format!("{path}: Conflicted: {why}");
-                self.part.policy_faults[2].push(warning(&object.origin, &object.key, &path, message, None));
-                Err(Refusal::new("Conflicted", format!("{path}: {why}")))
-            }
+            Some(winner) => Err(self.conflicted(object, i, winner)),
         }
     }
 

@@ -115,9 +115,11 @@ impl<'a> Compiler<'a> {
     }
 
     /// Notes which policies count for a listener of a Gateway. `protocol` is the listener's.
-    pub(super) fn gateway_policies(&mut self, gateway: &Object, section: Option<&str>, what: &str, protocol: &str) {
+    pub(super) fn gateway_policies(&mut self, gateway: &Object, section: Option<&str>, what: &str, protocol: &ListenerProtocol) {
         let (way, why) = match protocol {
-            "HTTP" | "HTTPS" => (Way::Gateways, "leads to routes, and this is a Service's to say".to_owned()),
+            ListenerProtocol::Http | ListenerProtocol::Https => {
+                (Way::Gateways, "leads to routes, and this is a Service's to say".to_owned())
+            }
             other => (Way::Unrouted, format!("is of protocol {other}")),
         };
         for level in section.map(Some).into_iter().chain([None]) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Condition, generation};
-use crate::plan::PlannedClass;
+use crate::plan::{PlannedClass, Reason};
 
 /// What of the Gateway API's conformance suite is claimed, by the suite's names. `config/GATEWAY-API.md` says by which tests it is shown. Those of
 /// `HTTPRouteRetry…` hold where objects may have the field `retry`, which is of the experimental channel: in a folder always.
@@ -58,7 +58,7 @@ const FEATURES: [&str; 47] = [
 ];
 
 pub(super) fn status(class: &PlannedClass) -> Value {
-    let accepted = Condition::of("Accepted", &class.accepted, "Accepted", generation(&class.object));
+    let accepted = Condition::of("Accepted", &class.accepted, Reason::Accepted, generation(&class.object));
     let features: Vec<Value> = FEATURES.iter().map(|name| json!({"name": name})).collect();
     json!({"conditions": [accepted], "supportedFeatures": features})
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::{Circumstances, Condition, generation, listener};
-use crate::plan::PlannedGateway;
+use crate::plan::{PlannedGateway, Reason};
 
 /// `sets`: how many ListenerSets are attached to it.
 pub(super) fn status(gateway: &PlannedGateway, circumstances: Circumstances<'_>, sets: usize) -> Value {
@@ -14,24 +14,24 @@ pub(super) fn status(gateway: &PlannedGateway, circumstances: Circumstances<'_>,
     let listeners = listener::list(&gateway.listeners, addresses, circumstances, generation);
     let valid = listeners.iter().filter(|listener| listener.valid).count();
     let accepted = match &gateway.accepted {
-        Err(_) => Condition::of("Accepted", &gateway.accepted, "Accepted", generation),
-        Ok(()) if valid == listeners.len() => Condition::new("Accepted", true, "Accepted", "", generation),
+        Err(_) => Condition::of("Accepted", &gateway.accepted, Reason::Accepted, generation),
+        Ok(()) if valid == listeners.len() => Condition::new("Accepted", true, Reason::Accepted, "", generation),
         Ok(()) => {
             let what = format!("{valid} of {} listeners are valid", listeners.len());
-            Condition::new("Accepted", valid > 0, "ListenersNotValid", what, generation)
+            Condition::new("Accepted", valid > 0, Reason::ListenersNotValid, what, generation)
         }
     };
     let unbound: Vec<&(IpAddr, String)> = listeners.iter().flat_map(|listener| &listener.unbound).collect();
     let programmed = match (&gateway.usable, unbound.first()) {
-        _ if accepted.status != "True" => Condition::new("Programmed", false, "Invalid", "the Gateway is not accepted", generation),
-        (Ok(()), Some((_, why))) => Condition::new("Programmed", false, "AddressNotUsable", why.as_str(), generation),
-        (usable, _) => Condition::of("Programmed", usable, "Programmed", generation),
+        _ if accepted.status != "True" => Condition::new("Programmed", false, Reason::Invalid, "the Gateway is not accepted", generation),
+        (Ok(()), Some((_, why))) => Condition::new("Programmed", false, Reason::AddressNotUsable, why.as_str(), generation),
+        (usable, _) => Condition::of("Programmed", usable, Reason::Programmed, generation),
     };
     let mut conditions = vec![accepted, programmed];
-    conditions.extend(gateway.resolved.as_ref().map(|resolved| Condition::of("ResolvedRefs", resolved, "ResolvedRefs", generation)));
+    conditions.extend(gateway.resolved.as_ref().map(|resolved| Condition::of("ResolvedRefs", resolved, Reason::ResolvedRefs, generation)));
     if insecure(gateway) {
         let what = "clients without a valid certificate are let in (AllowInsecureFallback)";
-        conditions.push(Condition::new("InsecureFrontendValidationMode", true, "ConfigurationChanged", what, generation));
+        conditions.push(Condition::new("InsecureFrontendValidationMode", true, Reason::ConfigurationChanged, what, generation));
     }
     // All listeners are to be had at each address that is shown.
     let bound = addresses.unwrap_or_default().iter().filter(|address| !unbound.iter().any(|(ip, _)| *ip == address.listen));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sluicegate_model::route::Protocol;
 
 use super::{Circumstances, Condition};
-use crate::plan::{Conflict, GROUP, GatewayAddress, GatewayListener};
+use crate::plan::{Conflict, GROUP, GatewayAddress, GatewayListener, ListenerProtocol, Reason};
 
 /// What is said of a listener.
 pub(super) struct Listed {
@@ -29,7 +29,7 @@ pub(super) fn list(
     let Circumstances { conflicts, unbound } = circumstances;
     let of = |(i, listener): (usize, &GatewayListener)| {
         let conflict = conflicts.iter().find(|conflict| conflict.path == format!("spec.listeners[{i}]")).copied();
-        let protocol = if listener.protocol == "UDP" { Protocol::Udp } else { Protocol::Tcp };
+        let protocol = if listener.protocol == ListenerProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
         let at = |address: &GatewayAddress| (protocol, SocketAddr::new(address.listen, listener.port));
         let there = addresses.unwrap_or_default().iter().filter_map(|ip| Some((ip.listen, unbound.get(&at(ip))?.clone())));
         // Of one in conflict it is another listener's.
@@ -47,28 +47,28 @@ fn status(
     generation: Option<i64>,
 ) -> Listed {
     let kinds: Vec<Value> = listener.kinds().iter().map(|kind| json!({"group": GROUP, "kind": kind.name()})).collect();
-    let resolved = Condition::of("ResolvedRefs", &listener.resolved, "ResolvedRefs", generation);
+    let resolved = Condition::of("ResolvedRefs", &listener.resolved, Reason::ResolvedRefs, generation);
     let valid = conflict.is_none() && listener.accepted.is_ok();
     // What takes no route of any kind, or has no certificate, serves nothing.
     let usable = valid && (listener.resolved.is_ok() || some_kinds(listener));
     let conditions = match conflict {
         Some(Conflict { reason, message, .. }) => vec![
-            Condition::new("Accepted", false, reason, message.as_str(), generation),
-            Condition::new("Conflicted", true, reason, message.as_str(), generation),
-            Condition::new("Programmed", false, reason, message.as_str(), generation),
+            Condition::new("Accepted", false, *reason, message.as_str(), generation),
+            Condition::new("Conflicted", true, *reason, message.as_str(), generation),
+            Condition::new("Programmed", false, *reason, message.as_str(), generation),
             resolved,
         ],
         None => {
             let programmed = match unbound.first() {
                 _ if !accepted || !usable => {
-                    Condition::new("Programmed", false, "Invalid", "the listener or its Gateway is not valid", generation)
+                    Condition::new("Programmed", false, Reason::Invalid, "the listener or its Gateway is not valid", generation)
                 }
-                Some((_, why)) => Condition::new("Programmed", false, "PortUnavailable", why.as_str(), generation),
-                None => Condition::new("Programmed", true, "Programmed", "", generation),
+                Some((_, why)) => Condition::new("Programmed", false, Reason::PortUnavailable, why.as_str(), generation),
+                None => Condition::new("Programmed", true, Reason::Programmed, "", generation),
             };
             vec![
-                Condition::of("Accepted", &listener.accepted, "Accepted", generation),
-                Condition::new("Conflicted", false, "NoConflicts", "", generation),
+                Condition::of("Accepted", &listener.accepted, Reason::Accepted, generation),
+                Condition::new("Conflicted", false, Reason::NoConflicts, "", generation),
                 programmed,
                 resolved,
             ]
@@ -80,5 +80,5 @@ fn status(
 
 /// Of several kinds of routes those that it can take are served.
 fn some_kinds(listener: &GatewayListener) -> bool {
-    listener.resolved.as_ref().is_err_and(|refusal| refusal.reason == "InvalidRouteKinds") && !listener.kinds().is_empty()
+    listener.resolved.as_ref().is_err_and(|refusal| refusal.reason == Reason::InvalidRouteKinds) && !listener.kinds().is_empty()
 }

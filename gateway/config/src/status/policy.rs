@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sluicegate_model::fault::{Fault, Severity};
 
 use super::{Condition, generation};
-use crate::plan::{CONTROLLER, GROUP, PlannedPolicy, PolicyTarget};
+use crate::plan::{CONTROLLER, GROUP, PlannedPolicy, PolicyTarget, Reason};
 
 /// As many as the schema allows.
 const MOST_ANCESTORS: usize = 16;
@@ -37,9 +37,9 @@ pub(super) fn status(policy: &PlannedPolicy, invalid: Option<&String>) -> Value 
 fn accepted(policy: &PlannedPolicy, target: &PolicyTarget, invalid: Option<&String>) -> Condition {
     let generation = generation(&policy.object);
     match (&target.accepted, invalid) {
-        (Err(_), _) => Condition::of("Accepted", &target.accepted, "Accepted", generation),
-        (Ok(()), Some(what)) => Condition::new("Accepted", false, "Invalid", what.as_str(), generation),
-        (Ok(()), None) => Condition::new("Accepted", true, "Accepted", policy.without_effect.join("; "), generation),
+        (Err(_), _) => Condition::of("Accepted", &target.accepted, Reason::Accepted, generation),
+        (Ok(()), Some(what)) => Condition::new("Accepted", false, Reason::Invalid, what.as_str(), generation),
+        (Ok(()), None) => Condition::new("Accepted", true, Reason::Accepted, policy.without_effect.join("; "), generation),
     }
 }
 

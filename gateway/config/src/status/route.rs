@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Condition, generation};
-use crate::plan::{Attachment, CONTROLLER, ParentRef, PlannedRoute};
+use crate::plan::{Attachment, CONTROLLER, ParentRef, PlannedRoute, Reason};
 
 pub(super) fn status(route: &PlannedRoute, attached: &[&Attachment]) -> Value {
     let mut attached = attached.to_vec();
@@ -18,16 +18,16 @@ pub(super) fn status(route: &PlannedRoute, attached: &[&Attachment]) -> Value {
 
 fn conditions(route: &PlannedRoute, attachment: &Attachment) -> Vec<Condition> {
     let generation = generation(&route.object);
-    let resolved = Condition::of("ResolvedRefs", &route.references, "ResolvedRefs", generation);
-    let accepted = Condition::of("Accepted", &attachment.accepted, "Accepted", generation);
+    let resolved = Condition::of("ResolvedRefs", &route.references, Reason::ResolvedRefs, generation);
+    let accepted = Condition::of("Accepted", &attachment.accepted, Reason::Accepted, generation);
     if attachment.accepted.is_err() || route.invalid.is_empty() {
         return vec![accepted, resolved];
     }
     let what = route.invalid.join("; ");
     if route.invalid_rules == route.count {
-        return vec![Condition::new("Accepted", false, "UnsupportedValue", what, generation), resolved];
+        return vec![Condition::new("Accepted", false, Reason::UnsupportedValue, what, generation), resolved];
     }
-    let partially = Condition::new("PartiallyInvalid", true, "UnsupportedValue", format!("Dropped Rule: {what}"), generation);
+    let partially = Condition::new("PartiallyInvalid", true, Reason::UnsupportedValue, format!("Dropped Rule: {what}"), generation);
     vec![accepted, resolved, partially]
 }
 

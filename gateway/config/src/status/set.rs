@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Circumstances, Condition, generation, listener};
-use crate::plan::{PlannedGateway, PlannedListenerSet, Refusal, Verdict};
+use crate::plan::{PlannedGateway, PlannedListenerSet, Reason, Refusal, Verdict};
 
 /// `parent`: its Gateway.
 pub(super) fn status(set: &PlannedListenerSet, parent: &PlannedGateway, circumstances: Circumstances<'_>) -> Value {
@@ -14,22 +14,22 @@ pub(super) fn status(set: &PlannedListenerSet, parent: &PlannedGateway, circumst
     let what = format!("{usable} of {} listeners are valid", listeners.len());
     let (accepted, programmed) = match verdict(set, usable) {
         Err(Refusal { reason, message }) => {
-            let not_programmed = if reason == "ParentNotAccepted" { "ParentNotProgrammed" } else { reason };
+            let not_programmed = if reason == Reason::ParentNotAccepted { Reason::ParentNotProgrammed } else { reason };
             let message = if message.is_empty() { what } else { message };
             let accepted = Condition::new("Accepted", false, reason, message.as_str(), generation);
             (accepted, Condition::new("Programmed", false, not_programmed, message, generation))
         }
         Ok(()) => {
             let all = usable == listeners.len();
-            let reason = if all { "Accepted" } else { "ListenersNotValid" };
+            let reason = if all { Reason::Accepted } else { Reason::ListenersNotValid };
             let accepted = Condition::new("Accepted", true, reason, if all { String::new() } else { what }, generation);
             let unbound = listeners.iter().find_map(|listener| listener.unbound.first());
             let programmed = match (&parent.usable, unbound) {
                 (Err(Refusal { message, .. }), _) => {
-                    Condition::new("Programmed", false, "ParentNotProgrammed", message.as_str(), generation)
+                    Condition::new("Programmed", false, Reason::ParentNotProgrammed, message.as_str(), generation)
                 }
-                (Ok(()), Some((_, why))) => Condition::new("Programmed", false, "PortUnavailable", why.as_str(), generation),
-                (Ok(()), None) => Condition::new("Programmed", true, "Programmed", "", generation),
+                (Ok(()), Some((_, why))) => Condition::new("Programmed", false, Reason::PortUnavailable, why.as_str(), generation),
+                (Ok(()), None) => Condition::new("Programmed", true, Reason::Programmed, "", generation),
             };
             (accepted, programmed)
         }
@@ -47,5 +47,5 @@ pub(super) fn is_attached(set: &PlannedListenerSet, circumstances: Circumstances
 /// Whether it is accepted: so it is if one of its listeners can be used.
 fn verdict(set: &PlannedListenerSet, usable: usize) -> Verdict {
     set.accepted.clone()?;
-    if usable == 0 { Err(Refusal { reason: "ListenersNotValid", message: String::new() }) } else { Ok(()) }
+    if usable == 0 { Err(Refusal { reason: Reason::ListenersNotValid, message: String::new() }) } else { Ok(()) }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Condition, generation};
 use crate::object::ObjectKey;
-use crate::plan::{CONTROLLER, GROUP, PlannedGateway, PlannedListenerSet, PlannedRoute, PlannedTlsPolicy, TlsTarget};
+use crate::plan::{CONTROLLER, GROUP, PlannedGateway, PlannedListenerSet, PlannedRoute, PlannedTlsPolicy, Reason, TlsTarget};
 
 /// As many as the schema allows.
 const MOST_ANCESTORS: usize = 16;
@@ -55,7 +55,7 @@ fn conditions(policy: &PlannedTlsPolicy, targets: &[&TlsTarget]) -> [Condition; 
     let generation = generation(&policy.object);
     let lost = targets.iter().map(|target| &target.accepted).find(|accepted| accepted.is_err());
     [
-        Condition::of("Accepted", lost.unwrap_or(&policy.accepted), "Accepted", generation),
-        Condition::of("ResolvedRefs", &policy.resolved, "ResolvedRefs", generation),
+        Condition::of("Accepted", lost.unwrap_or(&policy.accepted), Reason::Accepted, generation),
+        Condition::of("ResolvedRefs", &policy.resolved, Reason::ResolvedRefs, generation),
     ]
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::front::{self, Sharing};
 use super::{Claim, Order};
 use crate::object::ObjectKey;
-use crate::plan::PlannedListener;
+use crate::plan::{PlannedListener, Reason};
 
 /// What comes of the claims of one address.
 pub(super) struct Contest<'c> {
@@ -25,7 +25,7 @@ pub(super) struct Contest<'c> {
 /// Why a claim does not get the address.
 pub(super) struct Lost {
     /// `HostnameConflict` or `ProtocolConflict`.
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     /// Why the address was lost, for people.
     pub(super) message: String,
 }
@@ -84,7 +84,7 @@ fn shown(claim: &Claim, rival: &Claim) -> String {
 impl Lost {
     fn new(claim: &Claim, rival: &Claim, what: String) -> Self {
         let alike = Sharing::of(&claim.listener.front) == Sharing::of(&rival.listener.front);
-        let reason = if alike { "HostnameConflict" } else { "ProtocolConflict" };
+        let reason = if alike { Reason::HostnameConflict } else { Reason::ProtocolConflict };
         Self { reason, message: format!("{}: {what}", claim.listener.name) }
     }
 }

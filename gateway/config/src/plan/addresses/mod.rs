@@ -52,7 +52,7 @@ pub struct Conflict {
     /// The listener, as a field of it.
     pub path: String,
     /// `HostnameConflict` or `ProtocolConflict`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// What the conflict is, for people.
     pub message: String,
 }

@@ -66,12 +66,12 @@ impl Compiler<'_> {
                 let path = format!("spec.addresses[{i}].type");
                 let message = format!("{path}: {kind:?} is no type of addresses that can be listened on");
                 self.part.faults.push(warning(&object.origin, &object.key, &path, message.clone(), Some(IP.to_owned())));
-                settled.accepted = Err(Refusal::new("UnsupportedAddress", message));
+                settled.accepted = Err(Refusal::new(Reason::UnsupportedAddress, message));
             } else if let Some(value) = value(address.value.as_deref()).filter(|value| value.parse::<IpAddr>().is_err()) {
                 let path = format!("spec.addresses[{i}].value");
                 let message = format!("{path}: {value:?} is not an IP address, and no other ones are listened on");
                 self.part.faults.push(warning(&object.origin, &object.key, &path, message.clone(), None));
-                settled.usable = Err(Refusal::new("AddressNotUsable", message));
+                settled.usable = Err(Refusal::new(Reason::AddressNotUsable, message));
             }
         }
         let mut listen = named;
@@ -87,7 +87,7 @@ impl Compiler<'_> {
                     let message = format!("{path}: there is no address left that could be chosen");
                     let hint = Some("the value of an address, or more loadBalancerAddresses".to_owned());
                     self.part.faults.push(warning(&object.origin, &object.key, path, message.clone(), hint));
-                    settled.usable = Err(Refusal::new("AddressNotAssigned", message));
+                    settled.usable = Err(Refusal::new(Reason::AddressNotAssigned, message));
                 }
                 _ => {}
             }

@@ -20,13 +20,16 @@ impl Compiler<'_> {
                     let mut served = false;
                     for (at, hostnames) in found {
                         if let Some(policy) = &listeners[at].overridden {
-                            refused.push(Refusal::new("Overridden", format!("the router of {policy} takes all traffic of the listener")));
+                            refused.push(Refusal::new(
+                                Reason::Overridden,
+                                format!("the router of {policy} takes all traffic of the listener"),
+                            ));
                         } else if let Some(rival) = Some(&attached[at])
                             .filter(|_| kinds[at].iter().any(|kind| *kind != route.kind))
                             .and_then(|attached| rival(attached, &route, &hostnames))
                         {
                             let what = format!("{} has one of its host names there, and is older or comes first by name", rival.object.key);
-                            refused.push(Refusal::new("Conflicted", what));
+                            refused.push(Refusal::new(Reason::Conflicted, what));
                         } else {
                             served = true;
                             kinds[at].insert(route.kind);
@@ -49,7 +52,7 @@ impl Compiler<'_> {
 
     /// The routes that name a ListenerSet which its Gateway does not allow are attached to nothing.
     pub(super) fn unattached(&mut self, object: &Object) -> Vec<Attachment> {
-        let refusal = Refusal::new("NoMatchingParent", format!("{} is not allowed by its Gateway", object.key));
+        let refusal = Refusal::new(Reason::NoMatchingParent, format!("{} is not allowed by its Gateway", object.key));
         let mut attachments = Vec::new();
         for route in self.routes_of(&object.key) {
             for i in (0..route.parents.len()).filter(|i| route.names(*i, &object.key)) {
@@ -63,7 +66,7 @@ impl Compiler<'_> {
     /// A parent reference of a route that came to nothing.
     fn not_attached(&mut self, route: &PlannedRoute, parent: usize, refusal: &Refusal) {
         let path = format!("spec.parentRefs[{parent}]");
-        let message = format!("{path}: {}: {}", refusal.reason, refusal.message);
+        let message = refusal.at(&path);
         self.part.faults.push(warning(&route.object.origin, &route.object.key, &path, message, None));
     }
 }

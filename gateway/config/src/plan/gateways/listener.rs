@@ -7,9 +7,9 @@ use sluicegate_model::route::Transport;
 use super::*;
 use crate::object::error;
 use crate::plan::effect::Way;
-use crate::plan::references::Refused;
+use crate::plan::references::{Referent, Refused};
 use crate::plan::routes::{Attached, RuleRouter, configuration};
-use crate::plan::tls::{FRONTEND, passthrough};
+use crate::plan::tls::passthrough;
 use crate::plan::traffic::planned_rule;
 
 /// Protocols that HTTPS listeners offer, best first.
@@ -18,14 +18,15 @@ pub(in crate::plan) const ALPN: &[&str] = &["h2", "http/1.1"];
 impl Compiler<'_> {
     /// A listener as far as attaching routes goes.
     pub(super) fn gateway_listener(&self, holder: Holder<'_>, given: &GatewayListeners) -> GatewayListener {
-        let (allowed, resolved) = Allowed::new(&given.protocol, given.allowed_routes.as_ref());
+        let protocol = ListenerProtocol::named(&given.protocol);
+        let (allowed, resolved) = Allowed::new(&protocol, given.allowed_routes.as_ref());
         let policy =
             self.client_policy("Gateway", holder.gateway, holder.section(&given.name)).filter(|(_, policy)| policy.spec.router.is_some());
         GatewayListener {
             name: given.name.clone(),
             // What does not fit was told when the object was judged.
             port: u16::try_from(given.port).unwrap_or_default(),
-            protocol: given.protocol.clone(),
+            protocol,
             hostname: given.hostname.as_ref().map(|hostname| hostname.to_ascii_lowercase()).filter(|hostname| !hostname.is_empty()),
             allowed,
             accepted: Ok(()),
@@ -48,32 +49,27 @@ impl Compiler<'_> {
         let section = holder.section(&listener.name);
         let path = format!("spec.listeners[{i}]");
         let Ok(port) = u16::try_from(listener.port) else { return };
-        let transport = match listener.protocol.as_str() {
-            "HTTP" | "HTTPS" => Transport::Http,
-            "TLS" => Transport::Tls,
-            "TCP" => Transport::Tcp,
-            "UDP" => Transport::Udp,
-            other => {
-                let message = format!("{path}.protocol: {other} is not served by this version");
-                planned.accepted = Err(Refusal::new("UnsupportedProtocol", message.clone()));
-                let (path, hint) = (format!("{path}.protocol"), Some("HTTP, HTTPS, TLS, TCP or UDP".to_owned()));
-                self.part.faults.push(warning(&object.origin, &object.key, &path, message, hint));
-                return;
-            }
+        let protocol = planned.protocol.clone();
+        let Some(transport) = protocol.transport() else {
+            let message = format!("{path}.protocol: {protocol} is not served by this version");
+            planned.accepted = Err(Refusal::new(Reason::UnsupportedProtocol, message.clone()));
+            let (path, hint) = (format!("{path}.protocol"), Some("HTTP, HTTPS, TLS, TCP or UDP".to_owned()));
+            self.part.faults.push(warning(&object.origin, &object.key, &path, message, hint));
+            return;
         };
-        let passthrough = match passthrough(&listener.protocol, listener.tls.as_ref()) {
+        let passthrough = match passthrough(&protocol, listener.tls.as_ref()) {
             Ok(passthrough) => passthrough,
             Err((field, wrong)) => {
                 let path = format!("{path}.tls");
                 let message = format!("{path}{field}: {wrong}");
-                planned.accepted = Err(Refusal::new("UnsupportedValue", message.clone()));
+                planned.accepted = Err(Refusal::new(Reason::UnsupportedValue, message.clone()));
                 self.part.faults.push(error(&object.origin, &object.key, &path, message, None));
                 return;
             }
         };
         if let Err(refusal) = &planned.resolved {
             let path = format!("{path}.allowedRoutes.kinds");
-            let message = format!("{path}: {}: {}", refusal.reason, refusal.message);
+            let message = refusal.at(&path);
             self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
         }
         let name = format!("listener {} of {}", listener.name, object.key);
@@ -107,25 +103,25 @@ impl Compiler<'_> {
             PlannedTarget::Router(self.routed(plugin, info, rules, other_rules))
         };
         let policy = self.client_policy("Gateway", holder.gateway, section);
-        let way = match (listener.protocol.as_str(), passthrough) {
-            ("HTTP", _) => Way::Http,
-            ("HTTPS", _) => Way::Https,
-            ("UDP", _) => Way::Udp,
-            ("TLS", true) => Way::Passthrough,
-            ("TLS", false) => Way::EndedTls,
-            _ => Way::Tcp,
+        let way = match (&protocol, passthrough) {
+            (ListenerProtocol::Http, _) => Way::Http,
+            (ListenerProtocol::Https, _) => Way::Https,
+            (ListenerProtocol::Udp, _) => Way::Udp,
+            (ListenerProtocol::Tls, true) => Way::Passthrough,
+            (ListenerProtocol::Tls, false) => Way::EndedTls,
+            (ListenerProtocol::Tcp | ListenerProtocol::Other(_), _) => Way::Tcp,
         };
         let mode = if passthrough { " and passes it through" } else { "" };
-        let why = format!("is of protocol {}{mode}", listener.protocol);
+        let why = format!("is of protocol {protocol}{mode}");
         let what = format!("listener {} of {}", listener.name, object.key);
         self.counts(policy.map(|(object, _)| object), way, what.clone(), why);
-        self.gateway_policies(holder.gateway, Some(section).filter(|section| !section.is_empty()), &what, &listener.protocol);
+        self.gateway_policies(holder.gateway, Some(section).filter(|section| !section.is_empty()), &what, &protocol);
         let settings = self.client_settings(policy);
         let before = self.refused.len();
-        let mode = match (listener.protocol.as_str(), passthrough) {
-            ("HTTPS", _) => Some(PlannedTlsMode::Http(self.gateway_tls(holder, i, policy, ALPN))),
-            ("TLS", true) => Some(PlannedTlsMode::Passthrough),
-            ("TLS", false) => Some(PlannedTlsMode::Tcp(self.gateway_tls(holder, i, policy, &[]))),
+        let mode = match (&protocol, passthrough) {
+            (ListenerProtocol::Https, _) => Some(PlannedTlsMode::Http(self.gateway_tls(holder, i, policy, ALPN))),
+            (ListenerProtocol::Tls, true) => Some(PlannedTlsMode::Passthrough),
+            (ListenerProtocol::Tls, false) => Some(PlannedTlsMode::Tcp(self.gateway_tls(holder, i, policy, &[]))),
             _ => None,
         };
         references(planned, &self.refused[before..], listener);
@@ -145,24 +141,19 @@ impl Compiler<'_> {
 
 /// What references to certificates and authorities that may not be used make of a listener.
 fn references(planned: &mut GatewayListener, refused: &[Refused], listener: &GatewayListeners) {
-    let of_clients = |refused: &&Refused| refused.path.starts_with(FRONTEND);
-    let named = |reason| if reason == "RefNotPermitted" { reason } else { "InvalidCertificateRef" };
-    let certificate =
-        refused.iter().find(|refused| !of_clients(refused)).map(|r| Refusal::new(named(r.refusal.reason), r.refusal.message.clone()));
-    let none =
-        listener.protocol == "HTTPS" && listener.tls.as_ref().is_none_or(|tls| tls.certificate_refs.as_ref().is_none_or(Vec::is_empty));
-    let none =
-        none.then(|| Refusal::new("InvalidCertificateRef", "tls.certificateRefs: without a certificate the listener refuses handshakes"));
+    let first = |of| refused.iter().find(|refused| refused.of == of).map(|refused| &refused.refusal);
+    let certificate = first(Referent::Certificate).map(|refusal| refusal.unless_permitted(Reason::InvalidCertificateRef));
+    let none = planned.protocol == ListenerProtocol::Https
+        && listener.tls.as_ref().is_none_or(|tls| tls.certificate_refs.as_ref().is_none_or(Vec::is_empty));
+    let none = none
+        .then(|| Refusal::new(Reason::InvalidCertificateRef, "tls.certificateRefs: without a certificate the listener refuses handshakes"));
     if let Some(refusal) = certificate.or(none) {
         planned.resolved = Err(refusal);
     }
-    if let Some(Refused { refusal, .. }) = refused.iter().find(of_clients) {
-        let reason = match refusal.reason {
-            "RefNotPermitted" => "RefNotPermitted",
-            "InvalidKind" => "InvalidCACertificateKind",
-            _ => "InvalidCACertificateRef",
-        };
-        planned.resolved = Err(Refusal::new(reason, refusal.message.clone()));
-        planned.accepted = Err(Refusal::new("NoValidCACertificate", refusal.message.clone()));
+    if let Some(refusal) = first(Referent::Authority) {
+        let kind = refusal.reason == Reason::InvalidKind;
+        let reason = if kind { Reason::InvalidCACertificateKind } else { Reason::InvalidCACertificateRef };
+        planned.resolved = Err(refusal.unless_permitted(reason));
+        planned.accepted = Err(Refusal::new(Reason::NoValidCACertificate, refusal.message.clone()));
     }
 }

@@ -78,8 +78,8 @@ pub struct GatewayListener {
     pub name: String,
     /// Its port.
     pub port: u16,
-    /// Its protocol, as it is written.
-    pub protocol: String,
+    /// Its protocol.
+    pub protocol: ListenerProtocol,
     /// The host name, in lower case.
     pub hostname: Option<String>,
     /// Which routes it takes.

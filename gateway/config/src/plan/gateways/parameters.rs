@@ -49,7 +49,7 @@ impl<'a> Compiler<'a> {
                 Ok(found) => parameters.of_class = found,
                 Err(refusal) => {
                     let what = format!("GatewayClass {}: {}", gateway.spec.gateway_class_name, refusal.message);
-                    verdict = Err(Refusal::new("InvalidParameters", what));
+                    verdict = Err(Refusal::new(Reason::InvalidParameters, what));
                 }
             }
         }
@@ -82,7 +82,7 @@ impl<'a> Compiler<'a> {
 
     fn parameters_at(&self, reference: &Reference<'_>) -> Result<&'a GatewayParametersSpec, Refusal> {
         let Reference { path, group, kind, namespace, name } = *reference;
-        let invalid = |what: String| Err(Refusal::new("InvalidParameters", format!("{path}: {what}")));
+        let invalid = |what: String| Err(Refusal::new(Reason::InvalidParameters, format!("{path}: {what}")));
         if (group, kind) != (OURS, KIND) {
             return invalid(format!("a {kind} of group {group:?} has no parameters for this gateway, but a {KIND} of group {OURS:?}"));
         }

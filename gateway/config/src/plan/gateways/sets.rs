@@ -29,7 +29,7 @@ impl Compiler<'_> {
         let made = if Namespaces::of_listener_sets(allowed).contain(&object.key.namespace, namespace, labels) {
             let (parameters, _) = self.parameters(gateway, spec);
             let holder = Holder { object, listeners: &set.spec.listeners, gateway, spec, parameters };
-            let parent = |refusal: Refusal| Refusal::new("ParentNotAccepted", format!("{}: {}", gateway.key, refusal.message));
+            let parent = |refusal: Refusal| Refusal::new(Reason::ParentNotAccepted, format!("{}: {}", gateway.key, refusal.message));
             let accepted = planned.accepted.clone().map_err(parent);
             // What comes through it shows endpoints the Gateway's certificate; whether that can be used is the Gateway's to say.
             self.gateway_identity(gateway, spec);
@@ -38,9 +38,11 @@ impl Compiler<'_> {
         } else {
             let what = format!("{} allows no ListenerSets of namespace {:?}", gateway.key, object.key.namespace);
             let hint = "spec.allowedListeners.namespaces of the Gateway, which allows none unless it says so";
-            self.without_gateway(object, format!("NotAllowed: {what}"), Some(hint.to_owned()));
+            let refusal = Refusal::new(Reason::NotAllowed, what);
+            let fault = warning(&object.origin, &object.key, PARENT, refusal.at(PARENT), Some(hint.to_owned()));
+            self.part.faults.push(fault);
             // Nothing of its listeners is looked at: whoever is not allowed here is to learn nothing, and to have nothing loaded.
-            let (accepted, attachments) = (Err(Refusal::new("NotAllowed", what)), self.unattached(object));
+            let (accepted, attachments) = (Err(refusal), self.unattached(object));
             PlannedListenerSet { object: object.clone(), gateway: gateway.key.clone(), accepted, listeners: Vec::new(), attachments }
         };
         self.part.listener_set = Some(Arc::new(made));

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use gateway_api::apis::standard::gateways::GatewayListenersAllowedRoutes;
 
 use super::hostnames::intersection;
-use super::{PlannedRoute, Refusal, RouteKind, Verdict};
+use super::{PlannedRoute, RouteKind};
 use crate::objects::{GROUP, ParentRef};
-use crate::plan::GatewayListener;
 use crate::plan::namespaces::Namespaces;
+use crate::plan::{GatewayListener, ListenerProtocol, Reason, Refusal, Verdict};
 
 /// Which routes a listener takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +19,8 @@ pub(in crate::plan) struct Allowed {
 
 impl Allowed {
     /// What `allowedRoutes` of a listener of this protocol says, and whether all kinds in it can be had.
-    pub(in crate::plan) fn new(protocol: &str, given: Option<&GatewayListenersAllowedRoutes>) -> (Self, Verdict) {
-        let possible = RouteKind::of_protocol(protocol);
+    pub(in crate::plan) fn new(protocol: &ListenerProtocol, given: Option<&GatewayListenersAllowedRoutes>) -> (Self, Verdict) {
+        let possible = protocol.routes();
         let mut verdict = Ok(());
         let kinds = match given.and_then(|given| given.kinds.as_deref()).filter(|kinds| !kinds.is_empty()) {
             None => possible.to_vec(),
@@ -34,7 +34,7 @@ impl Allowed {
                         Some(kind) => kinds.push(kind),
                         None => {
                             let what = format!("a listener of protocol {protocol} takes no routes of kind {} of group {group:?}", one.kind);
-                            verdict = Err(Refusal::new("InvalidRouteKinds", what));
+                            verdict = Err(Refusal::new(Reason::InvalidRouteKinds, what));
                         }
                     }
                 }
@@ -70,12 +70,12 @@ pub(in crate::plan) fn attach(
     if named.is_empty() {
         let section = parent.section.as_ref().map(|section| format!(" called {section:?}")).unwrap_or_default();
         let port = parent.port.map(|port| format!(" of port {port}")).unwrap_or_default();
-        return Err(Refusal::new("NoMatchingParent", format!("the {} has no listener{section}{port}", parent.kind)));
+        return Err(Refusal::new(Reason::NoMatchingParent, format!("the {} has no listener{section}{port}", parent.kind)));
     }
     let allowing: Vec<_> = named.into_iter().filter(|(_, listener)| listener.allowed.takes(route, namespace, labels)).collect();
     if allowing.is_empty() {
         let what = format!("no listener that it names takes a {} of namespace {:?}", route.kind.name(), route.object.key.namespace);
-        return Err(Refusal::new("NotAllowedByListeners", what));
+        return Err(Refusal::new(Reason::NotAllowedByListeners, what));
     }
     let common = |listener: &GatewayListener| match route.kind {
         RouteKind::Tcp | RouteKind::Udp => Some(Vec::new()),
@@ -84,7 +84,7 @@ pub(in crate::plan) fn attach(
     let attached: Vec<_> = allowing.into_iter().filter_map(|(i, listener)| Some((i, common(listener)?))).collect();
     if attached.is_empty() {
         let what = format!("no listener that takes it has a host name in common with {}", route.hostnames.join(", "));
-        return Err(Refusal::new("NoMatchingListenerHostname", what));
+        return Err(Refusal::new(Reason::NoMatchingListenerHostname, what));
     }
     Ok(attached)
 }

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 use sluicegate_model::route::{Protocol, ServiceRef};
 
-use super::{Refusal, Rules};
+use super::Rules;
 use crate::object::{Body, Object, warning};
 use crate::plan::backends::{backend_of, service_port};
 use crate::plan::compile::Compiler;
 use crate::plan::references::Reference;
+use crate::plan::{Reason, Refusal};
 
 /// The group of Backends.
 const OURS: &str = "sluicegate.dev";
@@ -56,7 +57,7 @@ impl Compiler<'_> {
     }
 
     pub(super) fn refuse(&mut self, route: &Object, path: &str, refusal: Refusal, rules: &mut Rules) {
-        let message = format!("{path}: {}: {}", refusal.reason, refusal.message);
+        let message = refusal.at(path);
         self.part.faults.push(warning(&route.origin, &route.key, path, message, None));
         rules.refused.push(Refusal::new(refusal.reason, format!("{path}: {}", refusal.message)));
     }
@@ -73,22 +74,22 @@ impl Compiler<'_> {
         let (group, kind, name) = (text("group").unwrap_or_default(), text("kind").unwrap_or("Service"), text("name").unwrap_or_default());
         if !matches!((group, kind), ("", "Service") | (OURS, "Backend")) {
             let what = format!("a {kind} of group {group:?} cannot be a backend here");
-            return Err((Refusal::new("InvalidKind", what), None));
+            return Err((Refusal::new(Reason::InvalidKind, what), None));
         }
         let namespace = text("namespace").unwrap_or(&route.key.namespace);
         if namespace != route.key.namespace
             && !self.granted(&Reference::new(route, path.to_owned(), (Some(group), kind), name, Some(namespace)))
         {
             let what = format!("no ReferenceGrant in namespace {namespace:?} lets {} refer to {kind} {name:?}", route.key);
-            return Err((Refusal::new("RefNotPermitted", what), None));
+            return Err((Refusal::new(Reason::RefNotPermitted, what), None));
         }
         if kind == "Backend" {
             return self.backend_ref(namespace, name, protocol).map_err(|refusal| (refusal, None));
         }
         let port = reference.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-        let Some(port) = port else { return Err((Refusal::new("BackendNotFound", "a Service needs a port"), None)) };
+        let Some(port) = port else { return Err((Refusal::new(Reason::BackendNotFound, "a Service needs a port"), None)) };
         let there = ServiceRef { namespace: namespace.to_owned(), name: name.to_owned(), port };
-        let missing = |what: String| Err((Refusal::new("BackendNotFound", what), Some(there.clone())));
+        let missing = |what: String| Err((Refusal::new(Reason::BackendNotFound, what), Some(there.clone())));
         let Some(service) = self.object(kind, namespace, name).and_then(|object| match &object.body {
             Body::Service(service) => service.spec.as_ref(),
             _ => None,
@@ -109,7 +110,7 @@ impl Compiler<'_> {
 
 impl Compiler<'_> {
     fn backend_ref(&mut self, namespace: &str, name: &str, protocol: Protocol) -> Result<ServiceRef, Refusal> {
-        let refuse = |what: String| Err(Refusal::new("BackendNotFound", what));
+        let refuse = |what: String| Err(Refusal::new(Reason::BackendNotFound, what));
         let Some(Body::Backend(backend)) = self.object("Backend", namespace, name).map(|object| &object.body) else {
             return refuse(format!("there is no Backend {name:?} in namespace {namespace:?}"));
         };

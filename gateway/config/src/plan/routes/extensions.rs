@@ -4,12 +4,11 @@ use serde_json::{Value, json};
 use sluicegate_model::plugin::PluginKind;
 use sluicegate_model::settings::Rate;
 
-use super::Refusal;
 use crate::object::ours::DirectResponseFilter;
 use crate::object::{Body, Object};
-use crate::plan::PluginUse;
 use crate::plan::compile::Compiler;
 use crate::plan::limits::rates;
+use crate::plan::{PluginUse, Reason, Refusal};
 
 /// What a filter comes to.
 pub(super) enum Extension {
@@ -30,17 +29,23 @@ impl Compiler<'_> {
         let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or_default();
         let (group, kind, name) = (text("group"), text("kind"), text("name"));
         if (group, kind) != (OURS, "HTTPRouteFilter") {
-            return Err(Refusal::new("InvalidKind", format!("there is no filter {kind} of group {group:?}")));
+            return Err(Refusal::new(Reason::InvalidKind, format!("there is no filter {kind} of group {group:?}")));
         }
         let namespace = &route.key.namespace;
         let (object, filter) = match self.object(kind, namespace, name).map(|object| (object, &object.body)) {
             Some((object, Body::HttpRouteFilter(filter))) => (object, filter),
-            _ => return Err(Refusal::new("FilterNotFound", format!("there is no HTTPRouteFilter {name:?} in namespace {namespace:?}"))),
+            _ => {
+                return Err(Refusal::new(
+                    Reason::FilterNotFound,
+                    format!("there is no HTTPRouteFilter {name:?} in namespace {namespace:?}"),
+                ));
+            }
         };
         // Validation sees to it that it does one thing.
         if let Some(router) = &filter.spec.router {
             let found = self.plugin(object, "spec.router.plugin", &router.plugin, PluginKind::Router, &router.config);
-            let missing = || Refusal::new("FilterNotFound", format!("{} names a router {:?} that is not there", object.key, router.plugin));
+            let missing =
+                || Refusal::new(Reason::FilterNotFound, format!("{} names a router {:?} that is not there", object.key, router.plugin));
             return found.map(Extension::Router).ok_or_else(missing);
         }
         Ok(match &filter.spec.direct_response {

@@ -22,9 +22,9 @@ use serde_json::Value;
 use sluicegate_model::route::ServiceRef;
 use sluicegate_model::settings::Rate;
 
-use super::PluginUse;
 use super::compile::Compiler;
 use super::traffic::Traffic;
+use super::{PluginUse, Refusal, Verdict};
 use crate::object::{Body, Object, ObjectKey, warning};
 use crate::objects::Target;
 use crate::objects::parents::{ParentRef, parent_refs, parents};
@@ -64,36 +64,7 @@ impl RouteKind {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
-
-    /// Those that a listener of a protocol can take, the usual one first.
-    pub fn of_protocol(protocol: &str) -> &'static [Self] {
-        match protocol {
-            "HTTP" | "HTTPS" => &[Self::Http, Self::Grpc],
-            "TLS" => &[Self::Tls],
-            "TCP" => &[Self::Tcp],
-            "UDP" => &[Self::Udp],
-            _ => &[],
-        }
-    }
 }
-
-/// Why something is not as it is asked for: a condition's reason and message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason, by a name of the Gateway API.
-    pub reason: &'static str,
-    /// What is wrong, for people.
-    pub message: String,
-}
-
-impl Refusal {
-    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
-
-/// What a condition comes to.
-pub type Verdict = Result<(), Refusal>;
 
 /// A route by itself.
 #[derive(Clone, Debug)]
