@@ -3,7 +3,7 @@
 use sluicegate_builtins::{BUILTINS, Kind};
 use sluicegate_model::plugin::PluginKind;
 
-/// All of them: each may be named without a `Plugin` object.
+/// All built-in plugins, with their kinds. Each may be named without a `Plugin` object.
 pub fn all<'n>() -> impl Iterator<Item = (&'n str, PluginKind)> {
     BUILTINS.iter().map(|(name, kind)| {
         let kind = match kind {

@@ -11,7 +11,7 @@ use crate::object::ours::{
     SluicegateConfiguration,
 };
 
-/// All of them, in the order of their names.
+/// All CustomResourceDefinitions, in the order of their names.
 pub fn all() -> Vec<Value> {
     vec![
         crd::<BackendSpec>("Backend", "backends", "be", "What routes may lead to besides Services."),
@@ -37,7 +37,7 @@ fn crd<Spec: JsonSchema>(kind: &str, plural: &str, short: &str, description: &st
     }
     let mut metadata = json!({"name": format!("{plural}.{group}")});
     if kind.ends_with("Policy") {
-        // How tools find policies (GEP-713).
+        // By this label tools find policies (GEP-713).
         metadata["labels"] = json!({"gateway.networking.k8s.io/policy": "Direct"});
     }
     json!({
@@ -78,16 +78,17 @@ fn schema<T: JsonSchema>() -> Value {
     settings.with_transform(AddNullable::default()).into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// A structural schema: no alternatives but those that are one type, and what a plugin checks itself is left to it.
+/// Makes a schema structural, as an API server demands it: alternatives are kept only where they can be written as one type, and the configuration of a
+/// plugin is left open, as the plugin's own schema is for that.
 /// <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>
 fn structural(schema: Value) -> Value {
     let mut fields = match schema {
         Value::Object(fields) => fields,
-        // `true`: anything.
+        // The schema `true` takes anything.
         _ => Map::new(),
     };
     for keyword in ["title", "$schema", "format", "deprecated"] {
-        // Of the formats of numbers an API server knows other ones; the limits say the same.
+        // An API server knows other formats of numbers. The limits that stand beside the format say the same.
         fields.remove(keyword);
     }
     if let Some(alternatives) = fields.remove("oneOf").or_else(|| fields.remove("anyOf")).and_then(|found| match found {
@@ -97,7 +98,7 @@ fn structural(schema: Value) -> Value {
         join(&mut fields, alternatives);
     }
     if let Some(parts) = fields.remove("allOf").and_then(|parts| parts.as_array().cloned()) {
-        // A description beside a referenced type.
+        // `allOf` is how a description stands beside a referenced type.
         for part in parts {
             if let Value::Object(part) = part {
                 for (keyword, value) in part {
@@ -111,7 +112,7 @@ fn structural(schema: Value) -> Value {
         fields.insert("enum".to_owned(), json!([value]));
     }
     if let Some(Value::String(description)) = fields.get_mut("description") {
-        // Links of rustdoc.
+        // Descriptions are rustdoc's text; its links become plain code.
         *description = description.replace("[`", "`").replace("`]", "`");
     }
     if fields.get("default").is_some_and(Value::is_null) {
@@ -124,7 +125,7 @@ fn structural(schema: Value) -> Value {
     }
     for inner in ["items", "additionalProperties"] {
         match fields.get_mut(inner) {
-            // Beside `properties` it may not stand, and unknown fields are dropped or refused anyway.
+            // It may not stand beside `properties`, and an API server drops or refuses unknown fields anyway.
             Some(Value::Bool(false)) => drop(fields.remove(inner)),
             Some(schema) => *schema = structural(schema.take()),
             None => {}
@@ -139,7 +140,8 @@ fn structural(schema: Value) -> Value {
     Value::Object(fields)
 }
 
-/// Alternatives as one type: words as one enumeration; objects with the fields of all, of which the required ones of each are theirs alone.
+/// Joins alternatives in one type: words become one enumeration; objects become one with the fields of all, of which only those are required that every
+/// alternative requires.
 fn join(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
     let (mut words, mut properties, mut required): (Vec<Value>, Map<String, Value>, Option<Vec<Value>>) = (Vec::new(), Map::new(), None);
     for alternative in alternatives.into_iter().map(structural) {
@@ -162,7 +164,7 @@ fn join(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
         });
         for (name, property) in own {
             match properties.get_mut(name) {
-                // The tag: each alternative has its own word for it.
+                // This field is the tag: each alternative has a value of its own for it.
                 Some(Value::Object(known)) => {
                     let more = property.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
                     if let Some(Value::Array(words)) = known.get_mut("enum") {
@@ -189,7 +191,7 @@ fn join(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
 mod tests {
     use super::*;
 
-    /// What an API server demands of a structural schema.
+    /// Checks what an API server demands of a structural schema.
     fn check(schema: &Value, at: &str) {
         let fields = schema.as_object().unwrap_or_else(|| panic!("{at}: {schema}"));
         let anything = fields.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));

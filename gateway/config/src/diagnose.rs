@@ -16,17 +16,17 @@ use crate::object::{Body, Object, ObjectKey, SERVICE_NAME, warning};
 use crate::objects::Objects;
 use crate::plan::{ListenerProtocol, Plan, PlannedService};
 
-/// The objects, found by what Services say of them.
+/// The objects, and what is looked up in them to find out why a Service would fail.
 pub struct Diagnosis<'o> {
     objects: &'o Objects,
-    /// Namespaces and names of Services that EndpointSlices name.
+    /// The Services that EndpointSlices name, by namespace and name.
     sliced: HashSet<(&'o str, &'o str)>,
     pods: Vec<Labelled<'o>>,
-    /// Positions in `pods`, by the key of a label and its value.
+    /// Positions in `pods`, by the key and the value of a label.
     labelled: HashMap<&'o str, HashMap<&'o str, Vec<usize>>>,
 }
 
-/// A Pod, and the object that it is.
+/// A Pod, and the object that holds it.
 type Labelled<'o> = (&'o Object, &'o Pod);
 
 impl<'o> Diagnosis<'o> {
@@ -48,7 +48,7 @@ impl<'o> Diagnosis<'o> {
         Self { objects, sliced, pods, labelled }
     }
 
-    /// All that is to be said, in the order of the plan.
+    /// All that would fail, in the order of the plan.
     pub fn all(&self, plan: &Plan) -> Vec<Fault> {
         let mut faults: Vec<Fault> = plan.services.values().flat_map(|planned| self.service(planned)).collect();
         listeners(plan, &mut faults);
@@ -59,7 +59,7 @@ impl<'o> Diagnosis<'o> {
         self.labelled.get(key).and_then(|values| values.get(value)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The Pods of any namespace that have all of a selector's labels.
+    /// The Pods that have all of a selector's labels, in any namespace.
     fn selected(&self, selector: &BTreeMap<String, String>) -> Vec<Labelled<'o>> {
         let fewest = selector.iter().map(|(key, value)| self.with(key, value)).min_by_key(|found| found.len()).unwrap_or_default();
         fewest.iter().map(|at| self.pods[*at]).filter(|(_, pod)| nearest::selects(selector, pod)).collect()
@@ -137,7 +137,7 @@ fn has(pod: &Pod, family: IpFamily) -> bool {
     all.any(|ip| ip.parse().is_ok_and(|ip| IpFamily::of(ip) == family))
 }
 
-/// As the discovery plugin judges it: one without conditions and phase was written by hand, and serves.
+/// Whether a Pod is ready, as the discovery plugin judges it. A Pod without conditions and phase was written by hand, and counts as ready.
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let by_hand = conditions.is_empty() && phase(pod).is_none();
@@ -145,7 +145,7 @@ fn is_ready(pod: &Pod) -> bool {
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// A named target port that none of the Pods has.
+/// What is wrong with a named target port that none of the Pods has, and a hint; none if one of them has it.
 fn target_port(port: &ServicePort, pods: &[&(&Object, &Pod)]) -> Option<(String, Option<String>)> {
     let Some(IntOrString::String(name)) = &port.target_port else { return None };
     let protocol = port.protocol.as_deref().unwrap_or("TCP");

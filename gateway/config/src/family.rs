@@ -1,4 +1,4 @@
-//! Of which IP families a Service is (SERVICE-SEMANTICS §10, KEP-563).
+//! The IP families of a Service (KEP-563).
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 use sluicegate_model::family::IpFamily;
@@ -6,7 +6,7 @@ use sluicegate_model::family::IpFamily;
 /// The families of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceFamilies {
-    /// One or two, the primary one first.
+    /// The families, one or two of them, the primary one first.
     list: Vec<IpFamily>,
     /// Whether the Service itself says so, by `ipFamilies` or `ipFamilyPolicy`. One that says nothing is of the default family, and its node
     /// ports and external addresses take clients of both.
@@ -14,13 +14,13 @@ pub struct ServiceFamilies {
 }
 
 impl Default for ServiceFamilies {
-    /// Of a Service that says nothing, where IPv4 is the default.
+    /// The families of a Service that says nothing, where IPv4 is the default.
     fn default() -> Self {
         Self { list: vec![IpFamily::V4], declared: false }
     }
 }
 
-/// A field that asks for a family that there are no cluster IPs of, and the API server's words for it.
+/// A field that asks for a family of which there are no cluster IPs, and the API server's message for it.
 pub type Unconfigured = (String, String);
 
 impl ServiceFamilies {
@@ -41,7 +41,7 @@ impl ServiceFamilies {
             list = given.filter_map(|ip| ip.parse().ok().map(IpFamily::of)).collect();
         }
         list.dedup();
-        // Headless without a selector: whoever writes its slices knows of which families they are.
+        // For a headless Service without a selector its author writes the EndpointSlices, and knows of which families they are.
         let judged = spec.cluster_ip.as_deref() != Some("None") || spec.selector.as_ref().is_some_and(|selector| !selector.is_empty());
         if judged && policy == Some("RequireDualStack") && configured.len() < 2 {
             let what = "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
@@ -64,17 +64,17 @@ impl ServiceFamilies {
         (Self { list, declared }, unconfigured)
     }
 
-    /// One or two, the primary one first.
+    /// The families, one or two of them, the primary one first.
     pub fn list(&self) -> &[IpFamily] {
         &self.list
     }
 
-    /// The first.
+    /// The primary family.
     pub fn primary(&self) -> IpFamily {
         self.list.first().copied().unwrap_or(IpFamily::V4)
     }
 
-    /// The second, of a dual-stack Service.
+    /// The secondary family of a dual-stack Service.
     pub fn secondary(&self) -> Option<IpFamily> {
         self.list.get(1).copied()
     }
@@ -84,7 +84,7 @@ impl ServiceFamilies {
         !self.declared || self.list.contains(&family)
     }
 
-    /// Of which family alone its endpoints are where traffic comes to an address of its primary one; none: of any that discovery finds.
+    /// The one family of which its endpoints are, for traffic to an address of its primary family; none: they are of any family that discovery finds.
     pub fn endpoints(&self) -> Option<IpFamily> {
         self.declared.then(|| self.primary())
     }

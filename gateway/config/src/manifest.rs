@@ -22,7 +22,7 @@ use sluicegate_model::fault::{Fault, Place, Severity};
 
 use positions::Positions;
 
-/// Deeper nesting is refused.
+/// How deeply values may be nested.
 const MAX_DEPTH: usize = 64;
 
 /// A line and a column, both from 1.
@@ -31,7 +31,7 @@ type Position = (usize, usize);
 /// A file's documents and what is wrong with its syntax.
 #[derive(Debug, Default)]
 pub struct Parsed {
-    /// Those that could be read; a list's items are documents of their own.
+    /// The documents that could be read. The items of a list are documents of their own.
     pub documents: Vec<Document>,
     /// Syntax errors.
     pub faults: Vec<Fault>,
@@ -40,9 +40,9 @@ pub struct Parsed {
 /// One document.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// Its content.
+    /// The document's content.
     pub value: Value,
-    /// Where its fields stand.
+    /// Where the document's fields stand.
     pub origin: Arc<Origin>,
     /// What may be read otherwise than it was meant, as warnings: scalars that YAML 1.1 and 1.2 read differently, keys that are set twice.
     pub readings: Vec<Fault>,
@@ -58,15 +58,15 @@ pub struct Origin {
     number: usize,
 }
 
-/// The places of a document's fields.
+/// How the places of a document's fields are known.
 #[derive(Debug)]
 enum Places {
     Known(Positions),
-    /// They are found when somebody asks for them.
+    /// The places are found when somebody asks for them.
     Sought {
         part: Sought,
         found: OnceLock<Positions>,
-        /// None but the name's counts.
+        /// Only the place of the name is told.
         name_only: bool,
     },
 }
@@ -74,15 +74,15 @@ enum Places {
 /// Where a document's text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sought {
-    /// The part of the file's text, and the lines before it.
+    /// Where the part of the file's text that holds the document begins.
     begin: u32,
     end: u32,
     first_line: u32,
-    /// The number of the document among those of its part.
+    /// The document's number among those of its part.
     number: u32,
 }
 
-/// Of an object of which nothing is said once it was checked.
+/// The field whose place is kept of objects about which nothing is said any more once they were checked.
 const NAME: &str = "metadata.name";
 
 /// A file's text, once, and where its lines begin.
@@ -102,13 +102,13 @@ impl Lines {
         self.starts.len()
     }
 
-    /// The text of a document's part.
+    /// The part of the text that holds a document.
     fn part(&self, of: Sought) -> split::Part<'_> {
         let text = self.text.get(of.begin as usize..of.end as usize).unwrap_or_default();
         split::Part { text, first_line: of.first_line as usize }
     }
 
-    /// Reads a document again, for the places of its fields. Of one that is JSON to YAML as well they are not known.
+    /// Reads a document again, for the places of its fields. They are not known of a document that is JSON and cannot be read as YAML.
     fn seek(&self, of: Sought) -> Positions {
         let part = self.part(of);
         let composed = node::Documents::new(&part).map(|root| root.and_then(|root| compose::compose(&root, compose::Places::Noted)));
@@ -116,7 +116,7 @@ impl Lines {
         good.nth(of.number as usize).map_or_else(Positions::default, |composed| Positions::new(composed.positions))
     }
 
-    /// Counted from 1; empty if there is no such line.
+    /// A line by its number, counted from 1; empty if there is no such line.
     fn line(&self, number: usize) -> &str {
         let start = number.checked_sub(1).and_then(|at| self.starts.get(at));
         start.and_then(|start| self.text.get(*start as usize..)?.lines().next()).unwrap_or_default()
@@ -124,7 +124,8 @@ impl Lines {
 }
 
 impl Origin {
-    /// The place of a field, written `spec.ports[0].nodePort` or `metadata.annotations[KEY]`; of the nearest field around it if it is not there.
+    /// The place of a field, written `spec.ports[0].nodePort` or `metadata.annotations[KEY]`. If there is no such field, it is the place of the nearest field
+    /// around it.
     pub fn place(&self, path: &str) -> Place {
         let mut path = path.trim_start_matches('.');
         let at = loop {
@@ -154,7 +155,7 @@ impl Origin {
         }
     }
 
-    /// The same without its fields' places, but that of its name: of objects that nothing is said of once they were checked.
+    /// The same origin, which tells no other place than that of the name: for objects about which nothing is said any more once they were checked.
     pub(crate) fn compact(&self) -> Self {
         let places = match &self.places {
             Places::Known(positions) => Places::Known(Positions::new(positions.get(NAME).map(|at| (NAME.to_owned(), at)))),
@@ -163,7 +164,7 @@ impl Origin {
         Self { file: self.file.clone(), lines: self.lines.clone(), places, start: self.start, number: self.number }
     }
 
-    /// The file.
+    /// The document's file.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -185,7 +186,7 @@ impl Origin {
         }
     }
 
-    /// Whether both are the same part of their texts, so that their fields stand at the same places.
+    /// Whether two documents are the same part of equal texts, so that their fields stand at the same places.
     fn has_same_text(&self, other: &Self) -> bool {
         let (Places::Sought { part: a, .. }, Places::Sought { part: b, .. }) = (&self.places, &other.places) else { return false };
         a.number == b.number && a.first_line == b.first_line && self.lines.part(*a).text == other.lines.part(*b).text
@@ -245,7 +246,7 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
 }
 
 impl Sought {
-    /// None: of a text so large they are not found.
+    /// None if the text is so large that positions in it do not fit.
     fn new(begin: usize, part: &split::Part<'_>, number: usize) -> Option<Self> {
         let number_of = |n: usize| u32::try_from(n).ok();
         Some(Self {
@@ -257,7 +258,7 @@ impl Sought {
     }
 }
 
-/// An object that was given as a value: where its fields stand is not known, so faults name the whole.
+/// An object that was given as a value. Where its fields stand is not known, so faults name the object as a whole.
 pub fn given(name: &Path, value: Value) -> Parsed {
     let (file, lines) = (Arc::new(name.to_owned()), Arc::new(Lines::of("")));
     let document = |(number, composed): (usize, compose::Composed)| Document {
@@ -296,7 +297,7 @@ fn read(part: &split::Part<'_>) -> (Vec<(compose::Composed, Option<usize>)>, Opt
                 let number = read.len();
                 read.push((composed, (!list).then_some(number)));
             }
-            // JSON has what YAML 1.1 has not, as one object behind the other and halves of a character (`\ud83d\ude00`): kubectl tries it first.
+            // JSON allows what YAML 1.1 does not, such as one object behind another and surrogate pairs (`\ud83d\ude00`). kubectl tries JSON first.
             Err(error) => match json(part) {
                 Some(read) => return (read.into_iter().map(|composed| (composed, None)).collect(), None),
                 None => return (read, Some(within(part, error))),
@@ -306,7 +307,7 @@ fn read(part: &split::Part<'_>) -> (Vec<(compose::Composed, Option<usize>)>, Opt
     (read, None)
 }
 
-/// An error that shows only at the end of a part stands in its last line, not in the next document.
+/// Where a syntax error stands in the file. One that shows only at the end of a part stands in the part's last line, not in the next document.
 fn within(part: &split::Part<'_>, ((line, column), message): SyntaxError) -> SyntaxError {
     let last = part.text.trim_end();
     let (lines, end) = (last.lines().count().max(1), last.lines().last().unwrap_or_default().chars().count());
@@ -314,7 +315,7 @@ fn within(part: &split::Part<'_>, ((line, column), message): SyntaxError) -> Syn
     (at, message)
 }
 
-/// The objects of a text that is JSON. Their fields' places are not known.
+/// The objects of a text that is JSON. The places of their fields are not known.
 fn json(part: &split::Part<'_>) -> Option<Vec<compose::Composed>> {
     let text = part.text.strip_prefix("---").unwrap_or(part.text);
     if !text.trim_start().starts_with('{') {

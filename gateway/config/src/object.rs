@@ -47,14 +47,14 @@ pub use secret::{Secret, TLS_TYPE};
 pub use skip::{foreign, skipped};
 pub use x_backend_traffic_policy::*;
 
-/// One object.
+/// An object.
 #[derive(Debug)]
 pub struct Object {
-    /// What names it.
+    /// The object's kind, namespace and name.
     pub key: ObjectKey,
-    /// Its content, typed.
+    /// The object's content, typed.
     pub body: Body,
-    /// Its content as given.
+    /// The object's content as it was given.
     pub value: Given,
     /// Where the object stands.
     pub origin: Arc<Origin>,
@@ -69,7 +69,7 @@ pub enum Body {
     Node(Box<Node>),
     Namespace(Box<Namespace>),
     EndpointSlice(Box<EndpointSlice>),
-    /// An EndpointSlice that was checked: the Service that it names.
+    /// An EndpointSlice that was checked. It holds the name of its Service.
     CheckedSlice(Option<Box<str>>),
     Deployment(Box<Deployment>),
     Secret(Box<Secret>),
@@ -95,7 +95,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// The object's metadata, unless there is none, or it was of no more use.
+    /// The object's metadata; none if it has none, or if they were dropped when the object was compacted.
     pub fn metadata(&self) -> Option<&ObjectMeta> {
         Some(match self {
             Self::Service(object) => &object.metadata,
@@ -126,7 +126,7 @@ impl Body {
         })
     }
 
-    /// The listeners of a Gateway or ListenerSet; none of what is neither.
+    /// The listeners of a Gateway or ListenerSet; none of other objects.
     pub fn listeners(&self) -> &[GatewayListeners] {
         match self {
             Self::Gateway(gateway) => &gateway.spec.listeners,
@@ -136,17 +136,17 @@ impl Body {
     }
 }
 
-/// An error fault of a field.
+/// A fault of a field, as an error.
 pub fn error(origin: &Origin, key: &ObjectKey, path: &str, message: String, expected: Option<String>) -> Fault {
     Fault { severity: Severity::Error, place: Some(origin.place(path)), object: Some(key.to_string()), message, expected }
 }
 
-/// A warning of a field.
+/// A fault of a field, as a warning.
 pub fn warning(origin: &Origin, key: &ObjectKey, path: &str, message: String, expected: Option<String>) -> Fault {
     Fault { severity: Severity::Warning, ..error(origin, key, path, message, expected) }
 }
 
-/// Faults show the line they are in, and go to logs and the admin API: a Secret's lines are left out.
+/// Removes the lines of Secrets from faults, as faults show the line they are in, and go to logs and the admin API.
 pub fn conceal(faults: &mut [Fault]) {
     for place in faults.iter_mut().filter_map(|f| f.place.as_mut()) {
         place.text.clear();

@@ -1,4 +1,4 @@
-//! All objects, found by their kind, namespace and name, and policies by what they target, so that nobody walks over all of them to find some.
+//! All objects, found by kind, namespace and name; policies are found by what they target and routes by their parents, so that nobody walks over all of them.
 
 pub(crate) mod parents;
 
@@ -18,7 +18,7 @@ pub use parents::{GROUP, ParentRef};
 pub enum Change {
     /// An object is new, or another than before.
     Applied(Arc<Object>),
-    /// An object is there no more.
+    /// An object is gone.
     Gone(ObjectKey),
 }
 
@@ -35,26 +35,26 @@ impl Change {
 /// What a policy targets, or a route has as a parent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
-    /// Its namespace; a policy's is the same.
+    /// The target's namespace, which is the policy's own too.
     pub namespace: String,
     /// The target's kind.
     pub kind: String,
-    /// Its name.
+    /// The target's name.
     pub name: String,
 }
 
-/// All objects, each under its key.
+/// All objects, each found by its key.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     all: BTreeMap<ObjectKey, Arc<Object>>,
-    /// Policies of all kinds.
+    /// The policies of all kinds, by what they target.
     targeting: HashMap<Target, BTreeSet<ObjectKey>>,
     /// Routes of all kinds, by the Gateways and ListenerSets that they name as parents.
     attached: HashMap<Target, BTreeSet<ObjectKey>>,
 }
 
 impl Objects {
-    /// Of two with the same key the first counts.
+    /// Takes these objects. Of two with the same key the first counts.
     pub fn new<'o>(objects: impl IntoIterator<Item = &'o Arc<Object>>) -> Self {
         let mut made = Self::default();
         for object in objects {
@@ -98,22 +98,22 @@ impl Objects {
         Some(old)
     }
 
-    /// All, by kind, namespace and name.
+    /// All objects, ordered by kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
         self.all.values()
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// One object.
+    /// The object of this kind, namespace and name.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Arc<Object>> {
         self.all.get(&(kind, namespace, name) as &dyn Key)
     }
@@ -123,25 +123,25 @@ impl Objects {
         self.all.get(key)
     }
 
-    /// Those of a kind, by namespace and name.
+    /// The objects of a kind, ordered by namespace and name.
     pub fn of_kind<'o>(&'o self, kind: &str) -> impl Iterator<Item = &'o Arc<Object>> + use<'o> {
         let kind = kind.to_owned();
         self.from(&(kind.as_str(), "", "")).take_while(move |object| object.key.kind == kind)
     }
 
-    /// Those of a kind in a namespace, by name.
+    /// The objects of a kind in a namespace, ordered by name.
     pub fn of_namespace<'o>(&'o self, kind: &str, namespace: &str) -> impl Iterator<Item = &'o Arc<Object>> + use<'o> {
         let (kind, namespace) = (kind.to_owned(), namespace.to_owned());
         self.from(&(kind.as_str(), namespace.as_str(), ""))
             .take_while(move |object| object.key.kind == kind && object.key.namespace == namespace)
     }
 
-    /// The policies of all kinds that target it.
+    /// The policies of all kinds that have this target.
     pub fn targeting(&self, target: &Target) -> impl Iterator<Item = &Arc<Object>> {
         self.targeting.get(target).into_iter().flatten().filter_map(|key| self.all.get(key))
     }
 
-    /// The keys of the routes of all kinds that name it as a parent.
+    /// The keys of the routes of all kinds that have this parent.
     pub fn attached(&self, parent: &Target) -> impl Iterator<Item = &ObjectKey> {
         self.attached.get(parent).into_iter().flatten()
     }
@@ -160,7 +160,7 @@ fn forget(index: &mut HashMap<Target, BTreeSet<ObjectKey>>, of: &Target, key: &O
     }
 }
 
-/// What a policy targets; nothing of what is no policy.
+/// The targets of a policy; none of an object that is no policy.
 pub fn targets(object: &Object) -> impl Iterator<Item = Target> {
     let named: Vec<(&str, &str)> = match &object.body {
         Body::BackendTrafficPolicy(policy) => policy.spec.target_refs.iter().map(|t| (t.kind.as_str(), t.name.as_str())).collect(),
@@ -176,7 +176,7 @@ pub fn targets(object: &Object) -> impl Iterator<Item = Target> {
         .into_iter()
 }
 
-/// An [`ObjectKey`], or what looks like one and is borrowed.
+/// An [`ObjectKey`], or the borrowed parts of one.
 trait Key {
     fn parts(&self) -> (&str, &str, &str);
 }

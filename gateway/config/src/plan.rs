@@ -68,27 +68,27 @@ pub use traffic::{RuleBalancer, Traffic};
 /// What the plan depends on besides the objects.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Local addresses node ports are served on; empty: all, of both IP families.
+    /// Local addresses on which node ports are served; empty: all addresses, of both IP families.
     pub node_addresses: Vec<IpAddr>,
-    /// By which addresses clients reach this machine: they are shown where a Gateway listens on all, unless there are `node_addresses`.
+    /// Addresses by which clients reach this machine. A Gateway that listens on all addresses shows them, unless there are `node_addresses`.
     pub own_addresses: Vec<IpAddr>,
     /// The unspecified addresses, `0.0.0.0` and `::`, of the IP families that this machine has; empty: both.
     pub wildcards: Vec<IpAddr>,
-    /// This node.
+    /// This node: its name and its zone.
     pub here: Here,
     /// Whether endpoints that the objects themselves name may have loopback addresses.
     pub loopback_endpoints: LoopbackEndpoints,
 }
 
 impl Settings {
-    /// Where all local addresses are listened on: with one socket for each IP family, as what leads where may differ between them.
+    /// The addresses that stand for all local ones: one for each IP family, as the two may lead to different places.
     pub(crate) fn everywhere(&self) -> &[IpAddr] {
         const BOTH: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         if self.wildcards.is_empty() { BOTH } else { &self.wildcards }
     }
 }
 
-/// Whether endpoints may have loopback addresses: whoever says so sends outside clients to what listens for this host alone.
+/// Whether endpoints may have loopback addresses. Such an endpoint gives outside clients access to what listens for this host alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoopbackEndpoints {
     /// Endpoints may have loopback addresses.
@@ -98,12 +98,12 @@ pub enum LoopbackEndpoints {
     Refused,
 }
 
-/// The result.
+/// The plan: what comes of all objects.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// All Services, and all Backends, each as a Service that only routes lead to. By namespace and name.
+    /// All Services, and all Backends, each as a Service to which only routes lead; by namespace and name.
     pub services: BTreeMap<(String, String), Arc<PlannedService>>,
-    /// In the order of those who listen. No two have the same protocol and address.
+    /// What is listened on, in the order of the objects that ask for it. No two listeners have the same protocol and address.
     pub listeners: BTreeMap<Order, Arc<PlannedListener>>,
     /// The routers of the listeners.
     pub routers: Vec<Arc<PlannedRouter>>,
@@ -111,7 +111,7 @@ pub struct Plan {
     pub classes: Vec<Arc<PlannedClass>>,
     /// The Gateways of this gateway's classes.
     pub gateways: Vec<Arc<PlannedGateway>>,
-    /// The ListenerSets of these.
+    /// The ListenerSets whose Gateways are this gateway's.
     pub listener_sets: Vec<Arc<PlannedListenerSet>>,
     /// All routes, by kind, namespace and name.
     pub routes: Vec<Arc<PlannedRoute>>,
@@ -119,40 +119,40 @@ pub struct Plan {
     pub tls_policies: Vec<Arc<PlannedTlsPolicy>>,
     /// All BackendTrafficPolicies, ClientTrafficPolicies and XBackendTrafficPolicies, by their kinds.
     pub policies: BTreeMap<String, Sorted<PlannedPolicy>>,
-    /// All Backends, which are among the Services as well.
+    /// All Backends. They are among `services`, too.
     pub backends: Vec<Arc<PlannedService>>,
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub conflicts: Vec<Conflict>,
-    /// Where load balancers in front ask whether this node has endpoints.
+    /// The health check node ports, where load balancers in front ask whether this node has endpoints.
     pub health_checks: Vec<Arc<PlannedHealthCheck>>,
-    /// Every plugin named by an object or used.
+    /// Every plugin that an object defines or names.
     pub plugins: Vec<PlannedPlugin>,
-    /// What is wrong.
+    /// What is wrong with the objects.
     pub faults: Vec<Fault>,
 }
 
 /// A Service.
 #[derive(Clone, Debug)]
 pub struct PlannedService {
-    /// Its namespace.
+    /// The Service's namespace.
     pub namespace: String,
-    /// Its name.
+    /// The Service's name.
     pub name: String,
-    /// Its type, `Headless` for headless ones, `Backend` for Backends.
+    /// The Service's type; `Headless` for headless ones, `Backend` for Backends.
     pub type_: String,
-    /// Whether traffic to it is forwarded.
+    /// Whether traffic to the Service is forwarded.
     pub proxied: bool,
-    /// Whether routes may lead to it, as to those that are forwarded and to headless ones.
+    /// Whether routes may lead to the Service: to those that are forwarded, and to headless ones.
     pub routable: bool,
-    /// Its IP families.
+    /// The Service's IP families.
     pub families: ServiceFamilies,
-    /// Its ClusterIPs.
+    /// The Service's ClusterIPs.
     pub cluster_ips: Vec<IpAddr>,
-    /// `externalIPs` and load balancer addresses.
+    /// The Service's `externalIPs` and the addresses of its load balancer.
     pub external_ips: Vec<IpAddr>,
-    /// Its ports.
+    /// The Service's ports.
     pub ports: Vec<PlannedPort>,
-    /// The Service, or the Backend.
+    /// The object: a Service, or a Backend.
     pub object: Arc<Object>,
 }
 
@@ -162,51 +162,51 @@ pub type PlannedHealthCheck = HealthCheck<()>;
 /// A service port.
 #[derive(Clone, Debug)]
 pub struct PlannedPort {
-    /// What names it.
+    /// The Service, and the number of the port.
     pub service: ServiceRef,
-    /// The port's name, or empty.
+    /// The port's name; empty if it has none.
     pub name: String,
-    /// What it carries.
+    /// The port's transport protocol.
     pub protocol: PortProtocol,
-    /// Its node port.
+    /// The port's node port.
     pub node_port: Option<u16>,
-    /// What it speaks.
+    /// What the endpoints speak.
     pub app_protocol: AppProtocol,
-    /// Its balancer.
+    /// The balancer, with its configuration.
     pub balancer: PluginUse,
-    /// Its discovery plugin.
+    /// The discovery plugin, with its configuration.
     pub discovery: PluginUse,
-    /// What a pick is hashed by.
+    /// What a pick is hashed by; none: it is not hashed.
     pub hash: Option<HashKey>,
-    /// Which endpoints get traffic from inside.
+    /// Which endpoints get traffic from inside (`internalTrafficPolicy`).
     pub internal: TrafficPolicy,
-    /// Which endpoints get traffic from outside.
+    /// Which endpoints get traffic from outside (`externalTrafficPolicy`).
     pub external: TrafficPolicy,
-    /// `trafficDistribution`.
+    /// Which endpoints are preferred (`trafficDistribution`).
     pub distribution: Distribution,
-    /// `sessionAffinity: ClientIP`.
+    /// How long a client stays with its endpoint (`sessionAffinity: ClientIP`); none: it need not stay.
     pub affinity: Option<Duration>,
-    /// What its policy says.
+    /// What the Service's BackendTrafficPolicy says.
     pub settings: Arc<BackendSettings>,
-    /// Whether its endpoints speak TLS.
+    /// Whether the endpoints speak TLS.
     pub tls: PlannedEndpointTls,
 }
 
-/// Whether endpoints speak TLS, with the settings of those that do. What is broken is among the faults.
+/// Whether endpoints speak TLS, and the settings for those that do. If the settings are broken, a fault says why.
 pub type PlannedEndpointTls = EndpointTls<Arc<UpstreamSettings>>;
 
-/// A plugin and its configuration, JSON.
+/// A plugin where it is used, and its configuration.
 #[derive(Clone, Debug)]
 pub struct PluginUse {
-    /// Its name.
+    /// The plugin's name.
     pub plugin: String,
-    /// JSON.
+    /// The configuration, which is JSON.
     pub config: ConfigText,
     /// Where it is configured: the object, and the path of the field that holds `plugin` and `config`; none for a default.
     pub at: Option<(Arc<Origin>, String)>,
 }
 
-/// The same use at the same place.
+/// Two are equal if they use the same plugin, configured in the same way at the same place.
 impl PartialEq for PluginUse {
     fn eq(&self, other: &Self) -> bool {
         let at = |of: &Self| of.at.as_ref().map(|(origin, path)| (Arc::as_ptr(origin), path.clone()));
@@ -215,7 +215,7 @@ impl PartialEq for PluginUse {
 }
 
 impl PluginUse {
-    /// Where a field of the configuration stands; of the use itself if the field is empty.
+    /// Where a field of the configuration stands. An empty field is the use itself.
     pub fn place(&self, field: &str) -> Option<Place> {
         let (origin, path) = self.at.as_ref()?;
         let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
@@ -238,33 +238,33 @@ pub type PlannedTlsMode = TlsMode<Arc<ServerSettings>>;
 /// Where a listener leads. A service port is of the listener's protocol.
 pub type PlannedTarget = Target<Arc<PlannedRouter>, ServiceRef>;
 
-/// A router of a listener.
+/// A router, at a listener.
 #[derive(Clone, Debug)]
 pub struct PlannedRouter {
-    /// The router.
+    /// The router, with its configuration.
     pub plugin: PluginUse,
-    /// The listener.
+    /// The listener that leads to the router.
     pub listener: ListenerInfo,
     /// What the endpoints that it leads to are shown.
     pub identity: PlannedIdentity,
-    /// What counts for its rules besides what the plugin is told, by their names;
+    /// What counts for the router's rules besides what the plugin is told, by the rules' names.
     pub rules: BTreeMap<String, PlannedRule>,
-    /// and for those that are not among them.
+    /// What counts for rules that are not among `rules`.
     pub other_rules: PlannedRule,
-    /// Where it may send requests, if it is the router of a rule, whose limits are then those of all its rules together; none: anywhere.
+    /// The service ports that the router of a rule may send requests to; none: any. The limits of such a router count for all its rules together.
     pub within: Option<BTreeSet<ServiceRef>>,
 }
 
 /// What counts for a rule of a router besides what the plugin is told.
 #[derive(Clone, Debug, Default)]
 pub struct PlannedRule {
-    /// Its rate limits.
+    /// The rule's rate limits.
     pub rates: Vec<Rate>,
-    /// What policies say of its traffic, but for those of the Services that it leads to.
+    /// What policies say of the rule's traffic. The policies of Services that it leads to are not among them.
     pub traffic: Option<Arc<RuleTraffic>>,
-    /// The balancer that decides in the place of those of the Services that it leads to.
+    /// The balancer that decides in the place of the balancers of the Services that the rule leads to.
     pub balancer: Option<RuleBalancer>,
-    /// The router that decides what it takes. It stands before this one among the plan's routers.
+    /// The router that decides what the rule takes. It stands before this one among the plan's routers.
     pub router: Option<Arc<PlannedRouter>>,
 }
 
@@ -274,22 +274,22 @@ pub enum PlannedIdentity {
     /// The Gateway has no such certificate.
     #[default]
     Unset,
-    /// This one. The certificate of a Service's own policy counts before it.
+    /// The Gateway's certificate. That of a Service's own policy counts before it.
     Certificate(Arc<Certificate>),
-    /// Its reference cannot be used, which is among the faults: such endpoints get nothing.
+    /// The reference to the certificate cannot be used, and a fault says why: endpoints that speak TLS get nothing.
     Broken,
 }
 
 /// Where a plugin's code is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginSource {
-    /// A built-in plugin of this name.
+    /// The code is that of the built-in plugin of this name.
     Builtin(String),
-    /// A file.
+    /// The code is in a file.
     File {
         /// The file.
         path: PathBuf,
-        /// Hex SHA-256 it must have.
+        /// The SHA-256 that the file must have, in hexadecimal.
         sha256: Option<String>,
     },
 }
@@ -297,28 +297,28 @@ pub enum PluginSource {
 /// A plugin to load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedPlugin {
-    /// Its name.
+    /// The plugin's name.
     pub name: String,
     /// The kind that the plugin must be of.
     pub kind: PluginKind,
-    /// Its code.
+    /// The plugin's code.
     pub source: PluginSource,
-    /// Its instances' limits.
+    /// The limits of the plugin's instances.
     pub limits: Limits,
     /// What happens to traffic when it fails.
     pub failure_policy: FailurePolicy,
-    /// Whether what its pools know outlives the gateway.
+    /// Whether what a balancer's pools know outlives the gateway.
     pub persists: bool,
-    /// How a new version takes over; none: at once.
+    /// How a new version takes over.
     pub rollout: Rollout,
-    /// Whether it may publish loopback addresses.
+    /// Whether a discovery plugin may publish loopback addresses.
     pub loopback_endpoints: LoopbackEndpoints,
-    /// Where it is configured.
+    /// Where the plugin is configured; none for a built-in plugin that no object names.
     pub place: Option<Place>,
 }
 
 impl PlannedPlugin {
-    /// Its file, if it is not built in.
+    /// The plugin's file, if it is not built in.
     pub fn file(&self) -> Option<&Path> {
         match &self.source {
             PluginSource::File { path, .. } => Some(path),

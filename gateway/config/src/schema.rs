@@ -18,7 +18,7 @@ pub struct Violation {
     pub message: String,
 }
 
-/// Every violation, at most 20 of them; none when the configuration fits. The error says that the schema itself is none.
+/// Every violation, at most 20 of them; none when the configuration fits. An error says that the schema itself cannot be used.
 pub fn violations(schema: &Value, config: &Value) -> Result<Vec<Violation>, String> {
     weight::bearable(schema, config).map_err(|e| format!("its configuration schema cannot be used: {e}"))?;
     // References to elsewhere are not followed: the library is built without its resolvers.
@@ -26,7 +26,7 @@ pub fn violations(schema: &Value, config: &Value) -> Result<Vec<Violation>, Stri
     let violation = |error: &ValidationError<'_>| {
         let mut path = String::new();
         for segment in error.instance_path().as_str().split('/').skip(1) {
-            // RFC 6901 §4.
+            // RFC 6901 §4: how `/` and `~` are written in a JSON pointer.
             let segment = segment.replace("~1", "/").replace("~0", "~");
             match segment.parse::<usize>() {
                 Ok(index) => path.push_str(&format!("[{index}]")),
@@ -47,8 +47,8 @@ pub fn violations(schema: &Value, config: &Value) -> Result<Vec<Violation>, Stri
     Ok(found)
 }
 
-/// Of alternatives, none of which fits (an optional field is "this or null"), the faults of the one that fits best: whose first fault lies
-/// deepest.
+/// Tells each violation. Where none of several alternatives fits (an optional field is "this or null"), those of the alternative that fits best are told:
+/// the one whose first violation lies deepest.
 fn each(error: &ValidationError<'_>, tell: &mut impl FnMut(&ValidationError<'_>)) {
     let (ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }) = error.kind() else {
         return tell(error);

@@ -5,18 +5,18 @@ use serde_json::Value;
 
 use crate::crd;
 
-/// A field of an object.
+/// A setting: a field of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The field's path, such as `shutdown.delay`; that of an item has the list's name.
     pub field: String,
-    /// What it is, in Markdown and without the last full stop.
+    /// What the setting means, in Markdown and without the last full stop.
     pub meaning: String,
-    /// What counts where it is not given, likewise; empty where nothing is said.
+    /// What counts where the setting is not given, in Markdown and without the last full stop; empty where nothing is said.
     pub default: String,
 }
 
-/// The process's own: the fields of `SluicegateConfiguration`.
+/// The settings of the process: the fields of `SluicegateConfiguration`.
 pub fn process() -> Vec<Setting> {
     let mut found = Vec::new();
     collect(&crd::process(), "", &mut found);

@@ -1,4 +1,4 @@
-//! Rules of single objects, with the API server's own texts (SERVICE-SEMANTICS §1, §2, §4, §9).
+//! Rules of single objects, with the API server's own texts.
 
 mod backend_object;
 mod balancing;
@@ -23,7 +23,7 @@ use sluicegate_model::fault::{Fault, Severity};
 use crate::object::{Body, Object, conceal, warning};
 use crate::structural;
 
-/// All faults of an object by itself. `known` are those found before: a field of these is not judged again, as something else may stand for it.
+/// All faults of an object by itself. `known` are those found before: fields that these name are not judged again, as what stands there may be a stand-in.
 pub fn object(object: &Object, known: &[Fault]) -> Vec<Fault> {
     let mut faults = all(object);
     let judged = |fault: &Fault| known.iter().any(|known| known.severity == Severity::Error && known.place == fault.place);

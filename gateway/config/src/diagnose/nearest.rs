@@ -10,7 +10,7 @@ use crate::objects::Objects;
 
 type Labels = BTreeMap<String, String>;
 
-/// `app=web,tier=front`.
+/// Labels as a selector is written: `app=web,tier=front`.
 pub(super) fn shown(labels: &Labels) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
@@ -24,7 +24,7 @@ fn has(selector: &Labels, labels: &Labels) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// `pods`: all of them; `selected`: those of any namespace that the selector selects.
+/// A hint for a Service whose selector selects none of `pods` in its namespace. `selected` are the Pods of any namespace that it selects.
 pub(super) fn hint(
     objects: &Objects,
     selector: &Labels,
@@ -59,7 +59,7 @@ pub(super) fn hint(
     }
 }
 
-/// How far labels are from a selector: the edits that make each of its labels one of them, summed.
+/// How far a Pod's labels are from a selector: for each label of the selector the edits that turn the most similar label into it, summed.
 fn distance(selector: &Labels, labels: &Labels) -> usize {
     let of = |key: &str, value: &str| labels.iter().map(|(k, v)| edits(key, k) + edits(value, v)).min().unwrap_or(key.len() + value.len());
     selector.iter().map(|(key, value)| of(key, value)).sum()

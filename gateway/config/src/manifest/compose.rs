@@ -17,9 +17,9 @@ pub(super) struct Composed {
     pub(super) readings: Vec<Reading>,
 }
 
-/// What may be read otherwise than it was meant.
+/// A scalar or key that may be read otherwise than it was meant.
 pub(super) struct Reading {
-    /// The field: `spec.ports[0].port`.
+    /// The path of the field: `spec.ports[0].port`.
     pub(super) path: String,
     pub(super) at: Position,
     pub(super) message: String,
@@ -37,11 +37,11 @@ impl Composed {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Places {
     Noted,
-    /// Nobody has asked for them yet.
+    /// The places are not noted, as nobody has asked for them yet.
     Unasked,
 }
 
-/// The value of a document.
+/// Composes the value of a document.
 pub(super) fn compose(root: &Rc<Node>, places: Places) -> Result<Composed, SyntaxError> {
     let mut composer = Composer { notes: places == Places::Noted, ..Composer::default() };
     let value = composer.value(root, 0)?;
@@ -50,15 +50,15 @@ pub(super) fn compose(root: &Rc<Node>, places: Places) -> Result<Composed, Synta
 
 #[derive(Default)]
 struct Composer {
-    /// The way to the node that is looked at.
+    /// The path to the node that is looked at.
     path: String,
-    /// Places are noted.
+    /// Whether the places of fields are noted.
     notes: bool,
     positions: HashMap<String, Position>,
     readings: Vec<Reading>,
     noted: HashSet<(Position, String)>,
     nodes: usize,
-    /// Of these, those that an alias stands for.
+    /// How many of these an alias stands for.
     aliased: usize,
     alias_depth: usize,
 }
@@ -100,7 +100,7 @@ impl Composer {
         }
     }
 
-    /// Puts a mapping's fields into an object. As in go-yaml v2, a merge is carried out where it stands, so it replaces what stands before it.
+    /// Puts a mapping's fields into an object. As in go-yaml v2, a merge key is carried out where it stands, so its fields replace those that stand before it.
     fn mapping(&mut self, pairs: &[(Rc<Node>, Rc<Node>)], depth: usize, object: &mut Map<String, Value>) -> Result<(), SyntaxError> {
         let mut own: BTreeSet<String> = BTreeSet::new();
         for (key, value) in pairs {
@@ -127,7 +127,7 @@ impl Composer {
                     "one of them; the last one counts, as kubectl has it".to_owned(),
                 );
             }
-            // A scalar's place says more than its key's: two fields may have one line.
+            // A scalar's place says more than its key's: two fields may stand in one line.
             let at = match &value.data {
                 Data::Scalar(_) => value.at,
                 Data::Alias(node) if matches!(node.data, Data::Scalar(_)) => value.at,
@@ -143,7 +143,7 @@ impl Composer {
         Ok(())
     }
 
-    /// Of several mappings, the first one's fields count most.
+    /// Merges mappings into an object. The fields of the first mapping count before those of the others.
     fn merge(&mut self, value: &Rc<Node>, depth: usize, object: &mut Map<String, Value>) -> Result<(), SyntaxError> {
         self.count(value, depth)?;
         match &value.data {
@@ -161,7 +161,7 @@ impl Composer {
         }
     }
 
-    /// A key as text: JSON has no other ones.
+    /// A key as text, as JSON has no other keys.
     fn key(&mut self, node: &Rc<Node>) -> Result<String, SyntaxError> {
         let scalar = match &node.data {
             Data::Scalar(scalar) => scalar,
@@ -183,13 +183,13 @@ impl Composer {
     }
 
     fn note(&mut self, at: Position, message: String, expected: String) {
-        // Once, however many aliases stand for it.
+        // It is told once, however many aliases stand for it.
         if self.noted.insert((at, message.clone())) {
             self.readings.push(Reading { path: self.path.clone(), at, message, expected });
         }
     }
 
-    /// Bounds depth and aliases, the latter as go-yaml does: of few nodes 99 %, of many 10 % may come from aliases.
+    /// Bounds depth and aliases. As in go-yaml, 99 % of few nodes may come from aliases, and 10 % of many.
     fn count(&mut self, node: &Node, depth: usize) -> Result<(), SyntaxError> {
         const FEW: f64 = 400_000.0;
         const MANY: f64 = 4_000_000.0;

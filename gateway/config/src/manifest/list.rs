@@ -1,4 +1,4 @@
-//! Lists of objects: `List`, `ServiceList` and every other one are their items, as for kubectl.
+//! Lists of objects: a `List`, a `ServiceList` and the like stand for their items, as in kubectl.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::compose::{Composed, Reading};
 
-/// A document's objects: its items if it is a list, else itself. A list in a list is one more.
+/// The objects of a document: its items if it is a list, else the document itself. A list among the items is taken apart likewise.
 pub(super) fn items(mut composed: Composed) -> Vec<Composed> {
     let Some(items) = take(&mut composed.value) else { return vec![composed] };
     let (api, kind) = (text(&composed.value, "apiVersion"), text(&composed.value, "kind"));

@@ -26,7 +26,7 @@ pub(super) enum Data {
 #[derive(Debug)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Without quotes and tag: its text says what it is.
+    /// Whether it has neither quotes nor a tag, so that its text decides what it is.
     pub(super) plain: bool,
     /// The whole tag: `tag:yaml.org,2002:int` for `!!int`.
     pub(super) tag: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct Documents<'p> {
     ended: bool,
 }
 
-/// A collection whose end has not come yet.
+/// A collection whose end has not been read yet.
 struct Open {
     at: Position,
     anchor: Option<String>,
@@ -59,7 +59,7 @@ impl<'p> Documents<'p> {
         (number(mark.line) + self.first_line + 1, number(mark.column) + 1)
     }
 
-    /// The next document's root; None at the end.
+    /// The root of the next document; none at the end.
     fn document(&mut self) -> Result<Option<Rc<Node>>, SyntaxError> {
         let mut anchors: HashMap<String, Rc<Node>> = HashMap::new();
         let mut open: Vec<Open> = Vec::new();
@@ -125,7 +125,7 @@ impl<'p> Documents<'p> {
     }
 }
 
-/// A mapping's keys and values, which come in turn.
+/// The keys of a mapping, each with its value: they come in turn.
 fn pairs(items: Vec<Rc<Node>>) -> Vec<(Rc<Node>, Rc<Node>)> {
     let mut items = items.into_iter();
     std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()

@@ -1,17 +1,17 @@
-//! Where a document's fields stand, in little memory: fields are sorted, and of each only that is kept in which its name differs from the one before
-//! (front coding, as dictionaries of words and LevelDB's blocks have it). A document in memory was mostly this: 60 bytes a field, and now 12.
+//! Where a document's fields stand, in little memory. Fields are sorted, and of each name only the part is kept in which it differs from the one before
+//! (front coding, as LevelDB's blocks have it). A field takes 12 bytes so, where a map took 60.
 
 use super::Position;
 
-/// So many fields make a block: what comes before a field in its block is read to find it.
+/// The number of fields in a block. To find a field, those before it in its block are read.
 const BLOCK: usize = 16;
 
 /// Fields, and where each stands.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Positions {
-    /// Of each field: how many bytes its name has in common with the one before in its block, how many follow, these, line and column.
+    /// For each field: how many bytes its name has in common with the one before in its block, how many others follow, those bytes, line and column.
     bytes: Box<[u8]>,
-    /// Where blocks begin.
+    /// Where the blocks begin.
     blocks: Box<[u32]>,
 }
 
@@ -20,7 +20,7 @@ struct Entry<'b> {
     common: usize,
     rest: &'b [u8],
     at: Position,
-    /// What follows.
+    /// The bytes behind this field.
     next: &'b [u8],
 }
 
@@ -31,7 +31,7 @@ impl Positions {
         let (mut bytes, mut blocks, mut last) = (Vec::new(), Vec::new(), "");
         for (number, (field, (line, column))) in all.iter().enumerate() {
             if number.is_multiple_of(BLOCK) {
-                // A file has 16 MiB at most, and so have the names of its fields: more are not found.
+                // A file has 16 MiB at most, and so have the names of its fields: what lies beyond is not kept.
                 let Ok(begin) = u32::try_from(bytes.len()) else { break };
                 blocks.push(begin);
                 last = "";

@@ -1,5 +1,5 @@
-//! Documents that are JSON, as programs write it, are read as that, in a small part of the time that YAML takes. Only those are that mean the same as
-//! YAML, and of which nothing is to be said: no key twice, no fractions, nothing but ASCII as it stands. Others take the usual way.
+//! A fast way to read documents that are JSON, as programs write them: it takes a small part of the time that YAML takes. Only such documents are read so
+//! that mean the same as YAML and need no warning: no key twice, no fractions, nothing but ASCII. Others are read as YAML.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use super::{Position, split};
 
-/// Deeper values take the usual way, which says that they are too deep.
+/// Values that are nested deeper are read as YAML, which says that they are too deep.
 const DEEP: usize = 60;
-/// So do longer keys: YAML's have an end (YAML 1.1 §7.4).
+/// Longer keys are read as YAML, which limits them (YAML 1.1 §7.4).
 const LONG: usize = 1000;
 
 /// The value of a part, and where it begins.
@@ -29,12 +29,12 @@ pub(super) fn read(part: &split::Part<'_>) -> Option<(Value, Position)> {
     Some((value, (part.first_line + before.matches('\n').count() + 1, line.len() + 1)))
 }
 
-/// Text that JSON and YAML read alike, if JSON reads it at all: both have their own line ends, control characters and ways to write others.
+/// Whether JSON and YAML read a text alike, if JSON reads it at all: the two have different line ends, control characters and escapes.
 fn means_the_same(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) && !text.contains("\\u")
 }
 
-/// Reads a value and refuses what does not mean the same.
+/// Reads a value, and refuses one that YAML would read otherwise.
 #[derive(Clone, Copy)]
 struct Strict {
     depth: usize,
@@ -120,7 +120,7 @@ mod tests {
         split::Part { text, first_line: 6 }
     }
 
-    /// What YAML makes of it.
+    /// The same document read as YAML.
     fn slowly(part: &split::Part<'_>) -> Option<(Value, Position)> {
         let mut documents = node::Documents::new(part).map(|root| root.and_then(|root| compose::compose(&root, compose::Places::Unasked)));
         let read = documents.next()?.ok()?;

@@ -31,21 +31,21 @@ pub(super) fn value(scalar: &Scalar) -> Result<Value, String> {
             };
             if fits { jsonable(read, text) } else { Err(format!("cannot decode {} `{text}` as a !!{kind}", read.tag())) }
         }
-        // What an application's own tag means is the application's affair.
+        // What an application's own tag means is known to the application only.
         _ => Ok(text.into()),
     }
 }
 
-/// What is to be said of a plain scalar that YAML 1.2 reads otherwise: what it is, and how to write what may be meant.
+/// The warning for a plain scalar that YAML 1.2 reads otherwise: what it is read as, and how to write what may be meant.
 pub(super) fn reading(scalar: &Scalar) -> Option<(String, String)> {
     let text = scalar.text.as_str();
-    // Most words begin with another letter.
+    // Most scalars begin with another letter.
     let suspect = |b: u8| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'y' | b'Y' | b'n' | b'N' | b'o' | b'O');
     if !scalar.plain || !text.bytes().next().is_some_and(suspect) {
         return None;
     }
     let (old, new) = (yaml_1_1(text), yaml_1_2(text));
-    // 08 is a float to the one and an integer to the other, and 8 in JSON to both.
+    // `08` is a float to YAML 1.1 and an integer to YAML 1.2, and 8 in JSON to both.
     if jsonable(old.clone(), text).ok() == jsonable(new.clone(), text).ok() {
         return None;
     }
@@ -63,7 +63,7 @@ enum Read {
     Null,
     Bool(bool),
     Integer(i128),
-    /// Also what is too large for an integer.
+    /// A float, or an integer that is too large for the other types.
     Float(f64),
     Text(String),
 }
@@ -151,7 +151,7 @@ fn yaml_1_2(text: &str) -> Read {
     found.or_else(|| float(text, text)).unwrap_or_else(|| Read::Text(text.to_owned()))
 }
 
-/// Go's `strconv.ParseInt` to the base that the number names, on what has no underscores any more.
+/// Reads an integer as Go's `strconv.ParseInt` does, to the base that its prefix names. `text` has no underscores any more.
 fn integer(text: &str) -> Option<Read> {
     let (negative, digits) = sign(text);
     let lower = digits.get(..2).unwrap_or_default().to_ascii_lowercase();
@@ -190,7 +190,7 @@ fn number(digits: &str, base: u32, negative: bool) -> Option<Read> {
     })
 }
 
-/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`, and the words for what is infinite and for what is no number.
+/// Reads a float: `[-+]?(\\.[0-9]+|[0-9]+(\\.[0-9]*)?)([eE][-+]?[0-9]+)?`, or one of the words for infinity and for what is no number.
 fn float(text: &str, plain: &str) -> Option<Read> {
     match text {
         ".nan" | ".NaN" | ".NAN" => return Some(Read::Float(f64::NAN)),

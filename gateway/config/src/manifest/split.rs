@@ -1,9 +1,9 @@
 //! Where one document of a file ends and the next one begins.
 
-/// A part of a file: a document, with what YAML lets stand before it.
+/// A part of a file: a document, with the comments and directives before it.
 pub(super) struct Part<'t> {
     pub(super) text: &'t str,
-    /// The lines of the file before it.
+    /// The number of lines of the file before the part.
     pub(super) first_line: usize,
 }
 

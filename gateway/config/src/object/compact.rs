@@ -1,5 +1,5 @@
-//! Objects that come by the thousand, in less memory. Once they were checked, what they say of endpoints is of use to discovery plugins alone, which
-//! are told it as JSON.
+//! Saves memory on objects that come by the thousand. Once they were checked, only discovery plugins look at what they say of endpoints, and these are
+//! given JSON.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::{Body, Object};
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl Object {
-    /// The same in less memory: its content as text; of an EndpointSlice nothing typed but the Service that it names, and of it and of a Pod no place but
-    /// that of the name.
+    /// The same object in less memory. Its content is kept as text. Of an EndpointSlice only the Service that it names is kept typed. Of an EndpointSlice and
+    /// a Pod no place is kept but that of the name.
     #[must_use]
     pub fn compact(mut self) -> Self {
         self.value.compact();

@@ -12,25 +12,25 @@ use super::{Body, Given, Object, ObjectKey, conceal, defaults, error, foreign, g
 use crate::manifest::{Document, Origin};
 use crate::structural;
 
-/// Types a document. An object is returned also when it has faults, if its key and type could be told; it is then only good for finding more:
-/// something else stands where its fields are wrong. A [`foreign`] document has neither.
+/// Reads a document as an object of its kind. An object that has faults is returned, too, if its key and type could be told. It only serves to find more
+/// faults, as its wrong fields are filled with something else. A [`foreign`] document gives neither an object nor faults.
 pub fn decode(document: Document) -> (Option<Object>, Vec<Fault>) {
     let Decoded { object, faults, .. } = decode_whole(document);
     (object, faults)
 }
 
-/// What a document was made into.
+/// What came of a document.
 #[derive(Default)]
 pub struct Decoded {
-    /// See [`decode`].
+    /// The object, as [`decode`] returns it.
     pub object: Option<Object>,
     /// What is wrong with it.
     pub faults: Vec<Fault>,
-    /// How many of the faults are fields that its kind does not have. If there are no others, the object is as good as without those.
+    /// How many of the faults are fields that its kind does not have. If there are no other faults, the object is usable without those fields.
     pub unknown_fields: usize,
 }
 
-/// As [`decode`], for who has to tell unknown fields from what is wrong otherwise.
+/// Does what [`decode`] does, and tells unknown fields from other faults.
 pub fn decode_whole(document: Document) -> Decoded {
     if foreign(&document).is_some() {
         return Decoded::default();
@@ -40,7 +40,7 @@ pub fn decode_whole(document: Document) -> Decoded {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (api, kind) = (text("/apiVersion"), text("/kind"));
     let namespace = match text("/metadata/namespace") {
-        // Objects of the cluster have no namespace.
+        // Objects that belong to the whole cluster have no namespace.
         _ if matches!(kind, "Node" | "Namespace" | "GatewayClass") => "",
         "" => "default",
         given => given,
@@ -85,7 +85,7 @@ pub fn decode_whole(document: Document) -> Decoded {
         ("sluicegate.dev/v1alpha1", "GatewayParameters") => typed.ours(Body::GatewayParameters, &mut faults),
         ("sluicegate.dev/v1alpha1", "HTTPRouteFilter") => typed.ours(Body::HttpRouteFilter, &mut faults),
         ("sluicegate.dev/v1alpha1", "SluicegateConfiguration") => typed.ours(Body::SluicegateConfiguration, &mut faults),
-        // The one that is left of the kinds that are read.
+        // Of the kinds that are read, only this one is left.
         _ => typed.custom(Body::ListenerSet, &mut faults),
     };
     read_otherwise(readings, &key, &mut faults);
@@ -100,7 +100,7 @@ pub fn decode_whole(document: Document) -> Decoded {
     Decoded { object, faults, unknown_fields }
 }
 
-/// The name of an object that says none outright.
+/// The name of an object, which `metadata.generateName` may stand for.
 fn name(value: &Value, origin: &Origin, api: &str, kind: &str) -> Result<String, String> {
     if kind == "SluicegateConfiguration" {
         return Ok("sluicegate".to_owned());
@@ -116,7 +116,8 @@ fn name(value: &Value, origin: &Origin, api: &str, kind: &str) -> Result<String,
     }
 }
 
-/// An API server appends five random letters. Here the file and the place in it decide, so that a restart finds the same object.
+/// The name that `generateName` stands for. An API server appends five random letters; here the file and the place in it decide, so that a restart finds
+/// the same object.
 fn generate(prefix: &str, origin: &Origin) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     const LONGEST: usize = 63 - 5;
@@ -142,7 +143,7 @@ fn nameless(origin: &Origin, key: &ObjectKey, message: String, readings: Vec<Fau
     faults.into()
 }
 
-/// What may be read otherwise than it was meant: the reason of an error at the same place, else a warning of its own.
+/// Scalars that may be read otherwise than they were meant: each is the hint of the error at its place if there is one, else a warning.
 fn read_otherwise(readings: Vec<Fault>, key: &ObjectKey, faults: &mut Vec<Fault>) {
     let mut warnings = Vec::new();
     for mut reading in readings {
@@ -159,24 +160,24 @@ fn read_otherwise(readings: Vec<Fault>, key: &ObjectKey, faults: &mut Vec<Fault>
     faults.splice(0..0, warnings);
 }
 
-/// A document that is being typed.
+/// A document while it is read as its kind.
 struct Typed<'d> {
     api: &'d str,
     kind: &'d str,
     value: &'d Value,
     origin: &'d Origin,
     key: &'d ObjectKey,
-    /// See [`Decoded`].
+    /// Counts as [`Decoded::unknown_fields`] does.
     unknown_fields: &'d mut usize,
 }
 
 impl Typed<'_> {
-    /// A kind of Kubernetes' own, in the API server's words.
+    /// Reads a kind of Kubernetes' own, with the API server's messages.
     fn kubernetes<T: DeserializeOwned>(&mut self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
         let read = typed::read::<T>(&self.without_nulls());
         faults.extend(read.wrong.iter().map(|(path, what)| {
             let words = self.unmarshal(path, what);
-            // Of a Secret the value is not shown.
+            // The value of a Secret's field is not shown.
             let what = match what {
                 Misfit::Value { .. } if self.kind == "Secret" => "invalid value".to_owned(),
                 what => what.to_string(),
@@ -188,8 +189,8 @@ impl Typed<'_> {
         read.body.map(|body| wrap(Box::new(body)))
     }
 
-    /// A kind of the Gateway API, with the defaults of its schema. That judges it, when all is validated; what serde finds wrong only counts if nothing
-    /// could be read.
+    /// Reads a kind of the Gateway API, with the defaults of its schema. Validation judges it by the schema later, so what serde finds wrong counts only if
+    /// nothing could be read.
     fn custom<T: DeserializeOwned>(&mut self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
         let mut value = self.without_nulls().into_owned();
         structural::set_defaults(self.kind, &mut value);
@@ -205,12 +206,12 @@ impl Typed<'_> {
         read.body.map(|body| wrap(Box::new(body)))
     }
 
-    /// A kind of ours; of an unknown field the most similar one is named.
+    /// Reads a kind of ours. For an unknown field the most similar known one is named.
     fn ours<T: DeserializeOwned>(&mut self, wrap: fn(Box<T>) -> Body, faults: &mut Vec<Fault>) -> Option<Body> {
         let read = typed::read::<T>(self.value);
         let message = |path: &str, what: &Misfit| if path.is_empty() { what.to_string() } else { format!("{path}: {what}") };
         faults.extend(read.wrong.iter().map(|(path, what)| self.error(path, message(path, what))));
-        // The metadata are Kubernetes' own type; the process's configuration need not have any. A status is what a cluster says of an object.
+        // `metadata` is Kubernetes' own type, and the process's configuration may have none. `status` is what a cluster says of an object.
         for path in read.unknown.iter().filter(|path| !matches!(path.as_str(), "metadata" | "status")) {
             let field = path.rsplit('.').next().unwrap_or(path);
             let close = ours::FIELDS.iter().map(|known| (strsim::jaro_winkler(field, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -230,7 +231,7 @@ impl Typed<'_> {
         Cow::Owned(value)
     }
 
-    /// The API server's words for a misfit, where it has any.
+    /// The API server's message for a value that does not fit its type, where its message is known.
     fn unmarshal(&self, path: &str, what: &Misfit) -> Option<String> {
         let Misfit::Value { wanted, .. } = what else { return None };
         go::cannot_unmarshal(self.api, self.kind, self.value, path, *wanted)
@@ -241,7 +242,7 @@ impl Typed<'_> {
     }
 }
 
-/// Reads a document that is no object, with every fault; unknown fields are errors.
+/// Reads a document that is no object, and tells every fault. Unknown fields are errors.
 pub fn plain<T: DeserializeOwned>(document: &Document) -> (Option<T>, Vec<Fault>) {
     let read = typed::read::<T>(&document.value);
     let fault = |path: &str, message: String| Fault {

@@ -1,5 +1,5 @@
-//! What an API server makes of a Service and an EndpointSlice before it judges them: its defaults, and the empty texts and zeros that mean "not set"
-//! (`SetDefaults_Service`, `normalizeClusterIPs`, `SetDefaults_EndpointPort`). What may stay unset stays so here: who reads it knows the default.
+//! The defaults that an API server gives a Service and an EndpointSlice before it judges them, and the empty texts and zeros that mean "not set"
+//! (`SetDefaults_Service`, `normalizeClusterIPs`, `SetDefaults_EndpointPort`). What may stay unset stays unset: whoever reads it knows the default.
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -1,12 +1,12 @@
-//! An object's content as it was given. A tree of it takes some ten times the memory of its text, and once an object was checked few look at it: what
-//! lasts is the text, and who wants the tree has it made.
+//! An object's content as it was given. A tree takes some ten times the memory of its text, and once an object was checked it is looked at rarely: so the
+//! text is kept, and the tree is made of it when somebody asks.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-/// The content of an object, JSON.
+/// The content of an object, which is JSON.
 #[derive(Clone, Debug)]
 pub struct Given(Form);
 
@@ -17,21 +17,21 @@ enum Form {
 }
 
 impl Given {
-    /// The content.
+    /// Takes the content as a tree.
     pub fn new(value: Value) -> Self {
         Self(Form::Tree(Arc::new(value)))
     }
 
-    /// As a tree. Where the text is kept, it is made anew each time.
+    /// The content as a tree. Where only the text is kept, each call makes a new one.
     pub fn tree(&self) -> Arc<Value> {
         match &self.0 {
             Form::Tree(tree) => tree.clone(),
-            // It was written by the same library.
+            // The text was written by the same library.
             Form::Text(text) => Arc::new(serde_json::from_str(text).unwrap_or_default()),
         }
     }
 
-    /// What was given, as text.
+    /// The content as text.
     pub fn json(&self) -> Arc<str> {
         match &self.0 {
             Form::Tree(tree) => tree.to_string().into(),
@@ -39,7 +39,7 @@ impl Given {
         }
     }
 
-    /// Keeps it as text, which takes less memory.
+    /// Keeps the content as text, which takes less memory.
     pub(super) fn compact(&mut self) {
         if let Form::Tree(tree) = &self.0 {
             self.0 = Form::Text(tree.to_string().into());

@@ -1,10 +1,10 @@
-//! What an API server says of a document that does not fit its type: the words of Go's `encoding/json`, which name Go's structs and types.
+//! An API server's message for a document that does not fit its type: it is that of Go's `encoding/json`, which names Go's structs and types.
 
 use serde_json::Value;
 
 use super::misfit::Wanted;
 
-/// The API server's words for a value of the wrong type; none where they are not known.
+/// The API server's message for a value of the wrong type; none where it is not known.
 pub(super) fn cannot_unmarshal(api: &str, kind: &str, root: &Value, path: &str, wanted: Wanted) -> Option<String> {
     let value = find(root, path)?;
     let way = fields(kind, path);
@@ -26,7 +26,7 @@ pub(super) fn cannot_unmarshal(api: &str, kind: &str, root: &Value, path: &str, 
     Some(format!("{head} {what} into Go struct field {holder}.{whole} of type {target}"))
 }
 
-/// The API server's words for fields that a type does not have.
+/// The API server's message for a field that a type does not have.
 pub(super) fn unknown_field(api: &str, kind: &str, path: &str) -> String {
     let version = api.rsplit('/').next().unwrap_or(api);
     format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: unknown field {path:?}")
@@ -43,7 +43,7 @@ fn word(value: &Value) -> &'static str {
     }
 }
 
-/// The value at a path such as `spec.ports[0].port` or `metadata.labels.a.b`, whose last part is one key, dots or not.
+/// The value at a path such as `spec.ports[0].port` or `metadata.labels.a.b`. The last part is one key, even if it has dots.
 fn find<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
     let mut value = root;
     let mut rest = path;
@@ -64,7 +64,7 @@ fn find<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
     Some(value)
 }
 
-/// The fields of structs on a path: without indices and the keys of maps.
+/// The fields on a path that belong to structs: it has no indices and no keys of maps.
 fn fields<'p>(kind: &str, path: &'p str) -> Vec<&'p str> {
     let mut fields = Vec::new();
     for part in path.split('.') {
@@ -86,7 +86,7 @@ fn fields<'p>(kind: &str, path: &'p str) -> Vec<&'p str> {
     fields
 }
 
-/// Go's struct at a path of fields.
+/// The name of Go's struct at a path of fields.
 fn struct_of(kind: &str, path: &str) -> Option<&'static str> {
     Some(match (kind, path) {
         ("Service", "") => "Service",
@@ -114,14 +114,14 @@ fn struct_of(kind: &str, path: &str) -> Option<&'static str> {
     })
 }
 
-/// Go's type of a field; of an element where the field is a list and one of its elements is wrong.
+/// The name of Go's type of a field. `element`: the field is a list, and one of its elements is wrong.
 fn go_type(kind: &str, path: &str, element: bool, wanted: Wanted) -> Option<String> {
     let named = match (kind, path) {
         (_, "metadata") => "v1.ObjectMeta",
         (_, "metadata.labels" | "metadata.annotations")
         | ("Service", "spec.selector")
         | ("EndpointSlice", "endpoints.deprecatedTopology") => {
-            // Where one of its values is wrong, a string is wanted.
+            // If one of its values is wrong, a string is wanted.
             if wanted == Wanted::Map { "map[string]string" } else { "string" }
         }
         ("Secret", "stringData") | ("ConfigMap", "data") => {

@@ -1,4 +1,4 @@
-//! What names an object. Many maps go by it, so it is one pointer, a copy costs a reference count, and it is hashed once.
+//! The key of an object. Many maps are ordered or hashed by it, so it is one pointer: a copy costs a reference count, and it is hashed once.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
-/// What names an object.
+/// The key of an object: its kind, namespace and name.
 #[derive(Clone)]
 pub struct ObjectKey(Arc<Hashed>);
 
@@ -18,18 +18,18 @@ struct Hashed {
 /// The parts of an [`ObjectKey`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Named {
-    /// Its kind.
+    /// The kind of the object.
     pub kind: String,
-    /// Its namespace; `default` unless given.
+    /// The namespace of the object: `default` unless it names one.
     pub namespace: String,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
 }
 
 impl ObjectKey {
-    /// Of an object of this kind, namespace and name.
+    /// The key of an object of this kind, namespace and name.
     pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        // Objects are named by strangers, so the hash has a secret.
+        // Others choose the names of objects, so the hash has a secret.
         static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let named = Named { kind: kind.into(), namespace: namespace.into(), name: name.into() };
         let hash = HASH.hash_one(&named);
@@ -65,10 +65,10 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
-/// By kind, namespace and name.
+/// Keys are ordered by kind, namespace and name.
 impl Ord for ObjectKey {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Maps mostly hold copies of the key that is looked up.
+        // A map that is searched mostly holds a copy of the very key.
         if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.named.cmp(&other.0.named) }
     }
 }

@@ -1,4 +1,4 @@
-//! TCPRoute and UDPRoute. The crate `gateway-api` has them among experimental types only, of an older version; they are what TLSRoute is without host
+//! TCPRoute and UDPRoute. The crate `gateway-api` has them only among its experimental types, in an older version. They are a TLSRoute without host
 //! names, so the types of its parts are used.
 
 use gateway_api::apis::standard::tlsroutes::{TlsRouteParentRefs, TlsRouteRules};
@@ -21,6 +21,6 @@ pub struct L4Route {
 pub struct L4RouteSpec {
     /// The Gateways that it wants to be attached to.
     pub parent_refs: Option<Vec<TlsRouteParentRefs>>,
-    /// One.
+    /// The rules, of which there is one.
     pub rules: Vec<TlsRouteRules>,
 }

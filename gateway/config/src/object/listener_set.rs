@@ -1,5 +1,5 @@
-//! ListenerSet. The crate `gateway-api` has types of its own for the parts of its listeners; these are what a Gateway's are, so the latter are used, and
-//! both kinds are planned by the same code.
+//! ListenerSet. The crate `gateway-api` has types of its own for the parts of a ListenerSet's listeners. They are the same as those of a Gateway's
+//! listeners, which are used here, so that both kinds are planned by the same code.
 
 use gateway_api::apis::standard::gateways::GatewayListeners;
 use gateway_api::apis::standard::listenersets::ListenerSetParentRef;

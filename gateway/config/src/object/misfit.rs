@@ -1,4 +1,4 @@
-//! How a value does not fit its type: the errors of [`super::reader`], which say what they are rather than tell it in words only.
+//! How a value does not fit its type: the errors of [`super::reader`]. They say what is wrong as data, and not only as text.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use serde::de::{Expected, Unexpected};
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Misfit {
-    /// It is of another type than the one that is wanted, or out of its range.
+    /// The value is of another type than the one that is wanted, or out of its range.
     Value {
-        /// In words: what stands there, and what is expected.
+        /// What stands there, and what is expected.
         message: String,
         /// The type that is wanted.
         wanted: Wanted,
     },
     /// A field that must be there is not.
     Missing(&'static str),
-    /// It is none of the words of an enumeration.
+    /// The value is none of the words of an enumeration.
     Word {
         /// The word that stands there.
         given: String,
-        /// The words that there are.
+        /// The words of the enumeration.
         known: &'static [&'static str],
     },
-    /// Anything else, in words.
+    /// Something else is wrong, which this text says.
     Other(String),
 }
 
-/// The types that an API server has words for.
+/// The types that an API server names in its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// A text.
@@ -65,7 +65,7 @@ impl fmt::Display for Misfit {
 pub(super) struct Error(pub(super) Box<Misfit>);
 
 impl Error {
-    /// Says which type is wanted, where that is what is wrong.
+    /// Adds which type is wanted, where a wrong type is the fault.
     pub(super) fn wanting(mut self, type_: Wanted) -> Self {
         if let Misfit::Value { wanted, .. } = &mut *self.0 {
             *wanted = type_;
@@ -82,7 +82,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What stands there, in JSON's words.
+/// The value that stands there, named as JSON names it.
 struct Given<'g>(Unexpected<'g>);
 
 impl fmt::Display for Given<'_> {

@@ -1,8 +1,8 @@
-//! Null is "not set": Go leaves a field alone that is null, and takes it as the empty text in a map of texts.
+//! Null means "not set". Go leaves a field alone that is null, and in a map of texts it reads null as the empty text.
 
 use serde_json::Value;
 
-/// Maps from text to text, by their names.
+/// The names of fields that are maps from text to text.
 const TEXTS: [&str; 8] = ["labels", "annotations", "matchLabels", "nodeSelector", "selector", "data", "binaryData", "stringData"];
 
 /// Whether a value has nulls anywhere.
@@ -15,7 +15,7 @@ pub(super) fn any(value: &Value) -> bool {
     }
 }
 
-/// Takes nulls out of objects, and makes them empty texts in maps of texts. Those in lists stay.
+/// Removes nulls from objects, and makes them empty texts in maps of texts. Nulls in lists stay.
 pub(super) fn unset(value: &mut Value, name: &str) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| unset(item, "")),

@@ -19,7 +19,7 @@ pub(super) enum Step {
     Index(usize),
 }
 
-/// What is noted of a document while it is read.
+/// What is noted of a document while it is read: what serde itself does not tell.
 #[derive(Default)]
 pub(super) struct Notes {
     /// The fields that the type does not have.
@@ -36,7 +36,7 @@ pub(super) struct Reader<'de, 'n> {
     notes: &'n Notes,
 }
 
-/// Where a value stands: a list from the inside out, which costs nothing until something is noted.
+/// Where a value stands: a list from the inside outwards, which costs nothing until something is noted.
 enum Place<'de, 'n> {
     Root,
     Key(&'n Place<'de, 'n>, &'de str),
@@ -53,7 +53,7 @@ impl Place<'_, '_> {
     }
 }
 
-/// `spec.ports[0].foo`, as kubectl writes it.
+/// A path as kubectl writes it: `spec.ports[0].foo`.
 pub(super) fn dotted(steps: &[Step]) -> String {
     let mut path = String::new();
     for step in steps {
@@ -67,12 +67,12 @@ pub(super) fn dotted(steps: &[Step]) -> String {
 }
 
 impl<'de, 'n> Reader<'de, 'n> {
-    /// A whole document.
+    /// Begins to read a whole document.
     pub(super) fn new(value: &'de Value, notes: &'n Notes) -> Self {
         Self { value, place: &Place::Root, notes }
     }
 
-    /// Reads what stands here; the innermost value with an error is where the error was.
+    /// Reads what stands here. If there is an error, the innermost value that has it is noted as its place.
     pub(super) fn read<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
         let made = seed.deserialize(self);
         if made.is_err() {
@@ -81,7 +81,7 @@ impl<'de, 'n> Reader<'de, 'n> {
         made
     }
 
-    /// Another type stands here than the one that is wanted.
+    /// The error for a value of another type than the one that is wanted.
     fn misfit(self, expected: &dyn Expected, wanted: Wanted) -> Error {
         Error::invalid_type(unexpected(self.value), expected).wanting(wanted)
     }
@@ -125,7 +125,7 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
     }
 }
 
-/// Numbers, in any type: whether one fits is the visitor's to say.
+/// Reads numbers as any type of number. The visitor says whether a number fits.
 macro_rules! numbers {
     ($($method:ident: $wanted:ident,)*) => { $(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -246,7 +246,7 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         self.deserialize_str(visitor)
     }
 
-    /// What nobody asked for.
+    /// Notes a field that the type does not have.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.notes.unknown.borrow_mut().push(self.place.steps());
         visitor.visit_unit()
@@ -300,7 +300,7 @@ impl<'de> MapAccess<'de> for Fields<'de, '_, '_> {
     }
 }
 
-/// Of an enumeration a variant with content, `variant: content`.
+/// A variant of an enumeration that has content: `variant: content`.
 struct Variant<'de, 'n> {
     variant: &'de str,
     value: &'de Value,

@@ -1,4 +1,4 @@
-//! Secrets: their fields, and the certificate of those of type `kubernetes.io/tls`, read once for each version of the object.
+//! Secrets: their fields, and the certificate of a Secret of type `kubernetes.io/tls`, which is read once for each version of the object.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use sluicegate_model::tls::{Certificate, Wrong};
 
-/// The type of Secrets with a certificate.
+/// The type of Secrets that hold a certificate.
 pub const TLS_TYPE: &str = "kubernetes.io/tls";
 
 /// A Secret.
@@ -26,7 +26,7 @@ pub struct Secret {
 }
 
 impl From<v1::Secret> for Secret {
-    /// `stringData` counts before `data`, as the API server merges them.
+    /// `stringData` counts before `data`, as an API server merges them.
     fn from(given: v1::Secret) -> Self {
         let mut data = given.data.unwrap_or_default();
         data.extend(given.string_data.into_iter().flatten().map(|(key, text)| (key, ByteString(text.into_bytes()))));
@@ -37,22 +37,22 @@ impl From<v1::Secret> for Secret {
 }
 
 impl Secret {
-    /// Its metadata.
+    /// The Secret's metadata.
     pub fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }
 
-    /// `Opaque` unless it says otherwise.
+    /// The Secret's type: `Opaque` unless it names another.
     pub fn type_(&self) -> &str {
         self.type_.as_deref().unwrap_or("Opaque")
     }
 
-    /// A field's content.
+    /// The content of a field.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.data.get(name).map(|bytes| bytes.0.as_slice())
     }
 
-    /// Its certificate and key.
+    /// The certificate and its key, or what is wrong with them.
     pub fn certificate(&self) -> Result<&Arc<Certificate>, &Wrong> {
         let read = || {
             let field = |name| self.field(name).ok_or_else(|| Wrong { field: name, what: "Required value".to_owned() });

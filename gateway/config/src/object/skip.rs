@@ -1,4 +1,4 @@
-//! What a source has besides the objects of this gateway: a folder of manifests has more than one reader.
+//! Documents of a source that are not this gateway's affair: other programs read the same folder of manifests, too.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use sluicegate_model::fault::{Fault, Severity};
 
 use crate::manifest::Document;
 
-/// Whether a document is of a kind that this gateway does not read, and which. Such documents are skipped before anything of them is judged.
+/// The kind of a document that this gateway does not read. Such documents are skipped before anything in them is judged.
 pub fn foreign(document: &Document) -> Option<&str> {
     let text = |field: &str| document.value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     let file = document.origin.file().file_name().and_then(|name| name.to_str());
     let kustomization = file.is_some_and(|name| matches!(name, "kustomization.yaml" | "kustomization.yml"));
     match (text("apiVersion"), text("kind")) {
         (Some(api), Some(kind)) => (!KINDS.contains(&(api, kind))).then_some(kind),
-        // Kustomize lets its own file go without.
+        // Kustomize lets its own file go without `apiVersion` and `kind`.
         (None, None) if kustomization => Some("Kustomization"),
         _ => None,
     }
@@ -33,7 +33,7 @@ pub fn skipped<'k>(kinds: impl IntoIterator<Item = &'k str>) -> Option<Fault> {
     (all > 0).then_some(Fault { severity: Severity::Warning, place: None, object: None, message, expected: None })
 }
 
-/// The kinds that are read, or judged at least.
+/// The kinds that are read, or at least judged.
 const KINDS: &[(&str, &str)] = &[
     ("v1", "Service"),
     ("v1", "Pod"),

@@ -1,5 +1,5 @@
-//! From a document to its kind's type, with every wrong type and missing field found at once: serde stops at the first one, so what is wrong is
-//! told, something fitting is put in its place, and the rest is read again.
+//! Reads a document as its kind's type, and finds every wrong type and missing field at once. serde stops at the first one; so what is wrong is noted, a
+//! value that fits is put in its place, and the document is read again.
 
 use std::marker::PhantomData;
 
@@ -9,16 +9,16 @@ use serde_json::Value;
 use super::misfit::{Error, Misfit};
 use super::reader::{Notes, Reader, Step, dotted};
 
-/// Faults of one document that are looked for. Each costs reading it a few times.
+/// How many faults of one document are looked for. Each one costs some readings of the document.
 const MAX_FAULTS: usize = 32;
 
 /// What became of a document.
 pub(super) struct Typed<T> {
-    /// Its content; where it was wrong, something else. None if nothing fits.
+    /// The content, with stand-ins where it was wrong; none if nothing fits.
     pub(super) body: Option<T>,
     /// Fields that the type does not have.
     pub(super) unknown: Vec<String>,
-    /// What is wrong: the field, and what is wrong with it.
+    /// The fields that are wrong, each with what is wrong about it.
     pub(super) wrong: Vec<(String, Misfit)>,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Typed<T> {
     };
     let (mut value, mut wrong, mut told) = (value.clone(), Vec::new(), Vec::new());
     while wrong.len() < MAX_FAULTS {
-        // A field that was taken out and now is missing has been told of.
+        // A field that was removed, and is missing now, has been told already.
         let known = told.contains(&failure.at);
         if !known {
             wrong.push((failure.path.clone(), failure.misfit.clone()));
@@ -39,7 +39,7 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Typed<T> {
         }
         let Some((mended, found, next)) = mend::<T>(&value, &failure, known) else { break };
         value = mended;
-        // What is put in has no unknown fields: those found last are all of them.
+        // Stand-ins have no unknown fields, so those found by the last reading are all of them.
         unknown = found;
         failure = match next {
             Ok(body) => return Typed { body: Some(body), unknown, wrong },
@@ -60,7 +60,7 @@ fn attempt<T: DeserializeOwned>(value: &Value) -> (Vec<String>, Result<T, Failur
     let notes = Notes::default();
     let made = Reader::new(value, &notes).read(PhantomData::<T>);
     let Notes { unknown, failed } = notes;
-    // `apiVersion` and `kind` are read with the document; generated types know them, ours do not.
+    // `apiVersion` and `kind` are read with the document. Generated types have these fields, and ours do not.
     let unknown = unknown.into_inner().iter().map(|steps| dotted(steps)).filter(|path| path != "apiVersion" && path != "kind").collect();
     (unknown, made.map_err(|error| Failure::new(failed.into_inner().unwrap_or_default(), error)))
 }
@@ -75,9 +75,10 @@ impl Failure {
     }
 }
 
-/// The first stand-in with which the document reads, or fails elsewhere. `required`: the field may not be left out.
+/// The first stand-in with which the document can be read, or fails at another place. `required`: the field may not be left out.
 fn mend<T: DeserializeOwned>(value: &Value, failure: &Failure, required: bool) -> Option<(Value, Vec<String>, Result<T, Failure>)> {
-    // Of an enumeration: of its words the one most like what stands there, of which other rules may depend. A misspelt word says more than none.
+    // For an enumeration the word is tried first that is most like what stands there, as other rules may depend on it, and a misspelt word says more than
+    // none.
     let (misspelt, named) = match &failure.misfit {
         Misfit::Word { given, known } => (most_like(given, known), None),
         _ => (None, words::<T>(value, failure).and_then(|known| most_like("", known))),
@@ -100,7 +101,7 @@ fn most_like(given: &str, known: &[&'static str]) -> Option<Value> {
     known.iter().min_by(|a, b| like(b).total_cmp(&like(a))).map(|word| Value::from(*word))
 }
 
-/// The words of an enumeration where a value of another type stands. Its type names them only when it is given a word.
+/// The words of an enumeration where a value of another type stands. Its type names them only when it is given a text.
 fn words<T: DeserializeOwned>(value: &Value, failure: &Failure) -> Option<&'static [&'static str]> {
     let mut worded = value.clone();
     put(&mut worded, &failure.at, Some("".into()))?;
@@ -110,7 +111,7 @@ fn words<T: DeserializeOwned>(value: &Value, failure: &Failure) -> Option<&'stat
     }
 }
 
-/// Sets or, for none, removes a field. None if there is no such place.
+/// Sets a field, or removes it if there is no value. Returns none if there is no such place.
 fn put(value: &mut Value, at: &[Step], what: Option<Value>) -> Option<()> {
     let (last, way) = at.split_last()?;
     let parent = way.iter().try_fold(value, |value, step| match step {
@@ -121,7 +122,7 @@ fn put(value: &mut Value, at: &[Step], what: Option<Value>) -> Option<()> {
         (Step::Key(key), Some(what)) => drop(parent.as_object_mut()?.insert(key.clone(), what)),
         (Step::Key(key), None) => drop(parent.as_object_mut()?.remove(key)?),
         (Step::Index(index), Some(what)) => *parent.get_mut(*index)? = what,
-        // Its neighbours' places would move.
+        // Removing an item of a list would move those behind it.
         (Step::Index(_), None) => return None,
     }
     Some(())

@@ -1,66 +1,66 @@
 //! XBackendTrafficPolicy, of the Gateway API's experimental channel: the budget of retries (GEP-3388) and sessions (GEP-1619) of a Service. The crate
-//! `gateway-api` has it with all of the experimental channel only, which would double what is compiled of it.
+//! `gateway-api` has it only together with all of the experimental channel, which would double what is compiled of that crate.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 use super::ours::{RetryRate, Span, TargetRef};
 
-/// A policy.
+/// An XBackendTrafficPolicy.
 #[derive(Clone, Debug, Deserialize)]
 pub struct XBackendTrafficPolicy {
     /// Name and namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What it says.
+    /// The budget and the sessions.
     pub spec: XBackendTrafficPolicySpec,
 }
 
-/// See [`XBackendTrafficPolicy`].
+/// The content of an [`XBackendTrafficPolicy`].
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct XBackendTrafficPolicySpec {
-    /// Services of its namespace.
+    /// The Services that the policy is for, which are of its own namespace.
     pub target_refs: Vec<TargetRef>,
-    /// How many of the tries may be further ones.
+    /// The budget: how many tries may be retries.
     pub retry_constraint: Option<RetryConstraint>,
-    /// Clients that come back stay with the endpoint that has served them.
+    /// Whether clients that come back stay with the endpoint that has served them.
     pub session_persistence: Option<SessionPersistence>,
 }
 
-/// See [`XBackendTrafficPolicySpec`].
+/// The budget of retries.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryConstraint {
-    /// The share.
+    /// The share of the tries that may be retries.
     #[serde(default)]
     pub budget: RetryShare,
-    /// What is allowed in any case.
+    /// How many retries are allowed in any case.
     #[serde(default)]
     pub min_retry_rate: RetryRate,
 }
 
-/// See [`RetryConstraint`].
+/// The share of the tries that may be retries.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct RetryShare {
-    /// Of the exchanges of the interval. Default 20.
+    /// The share, in percent of the exchanges of the interval. Default 20.
     pub percent: Option<u32>,
-    /// How far it looks back. Default 10s.
+    /// How far the budget looks back. Default 10s.
     pub interval: Option<Span>,
 }
 
-/// See [`XBackendTrafficPolicySpec`].
+/// Sessions of clients.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionPersistence {
-    /// The name of the cookie or the header field. Default: one that is the Service port's own.
+    /// The name of the cookie or the header field. Default: a name that is made of the service port.
     pub session_name: Option<String>,
-    /// A session ends so long after it began.
+    /// How long after its beginning a session ends.
     pub absolute_timeout: Option<Span>,
-    /// `Cookie` or `Header`.
+    /// What brings the session's token: `Cookie` or `Header`.
     #[serde(rename = "type", default)]
     pub kind: SessionKind,
-    /// Of a cookie.
+    /// What a cookie is like.
     pub cookie_config: Option<CookieConfig>,
 }
 
@@ -73,21 +73,21 @@ pub enum SessionKind {
     Header,
 }
 
-/// See [`SessionPersistence`].
+/// What the cookie of a session is like.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CookieConfig {
-    /// Whether the cookie outlives the browser's own session.
+    /// How long the cookie lives.
     #[serde(default)]
     pub lifetime_type: CookieLifetime,
 }
 
-/// See [`CookieConfig`].
+/// How long the cookie of a session lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum CookieLifetime {
-    /// It does not.
+    /// The cookie lives as long as the browser's own session.
     #[default]
     Session,
-    /// It does, until the session's absolute end.
+    /// The cookie lives until the session's absolute end.
     Permanent,
 }

@@ -9,28 +9,28 @@ pub const GROUP: &str = "gateway.networking.k8s.io";
 /// What a route names as its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentRef {
-    /// Its group.
+    /// The parent's group.
     pub group: String,
-    /// Its kind.
+    /// The parent's kind.
     pub kind: String,
-    /// The namespace, if the reference names one.
+    /// The parent's namespace, if the reference names one.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The parent's name.
     pub name: String,
-    /// One listener of it.
+    /// The name of one listener, if the reference names one.
     pub section: Option<String>,
-    /// Its listeners of this port.
+    /// The port of the listeners that are meant, if the reference names one.
     pub port: Option<u16>,
 }
 
 impl ParentRef {
-    /// Whether it is of a kind that has listeners.
+    /// Whether the parent is of a kind that has listeners.
     pub(crate) fn has_listeners(&self) -> bool {
         self.group == GROUP && matches!(self.kind.as_str(), "Gateway" | "ListenerSet")
     }
 }
 
-/// The Gateways and ListenerSets that a route names; none of what is no route.
+/// The Gateways and ListenerSets that a route names as its parents; none of an object that is no route.
 pub(crate) fn parents(object: &Object) -> Vec<Target> {
     let refs = parent_refs(&object.body).into_iter().filter(ParentRef::has_listeners);
     let mut targets: Vec<Target> = refs

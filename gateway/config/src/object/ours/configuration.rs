@@ -145,7 +145,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// What a line says in `format`; none: there is no log.
+    /// What a line of the log has in this format; none if there is no log.
     pub fn line(&self, format: AccessLogFormat) -> Option<Line> {
         match format {
             AccessLogFormat::Off => None,

@@ -111,7 +111,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The bytes it stands for.
+    /// The bytes that are meant.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Text { text } => text.as_bytes(),

@@ -38,7 +38,7 @@ pub use http2::*;
 pub use plugin::*;
 pub use rate::*;
 pub use retry::*;
-// Choices that the data plane obeys just as policies write them.
+// These choices reach the data plane as policies write them.
 pub use sluicegate_model::settings::{
     EscapedReserved, EscapedSlashes, ForwardedAction, HalfClose, PathParameters, RequestIdAction, Trigger, WithUnderscoresAction,
 };
@@ -72,7 +72,7 @@ pub struct PluginUse {
     pub config: ConfigText,
 }
 
-/// All field names of our kinds, for hints.
+/// The names of all fields of our kinds, for hints.
 pub(super) static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let mut names = BTreeSet::from(["metadata", "spec"].map(str::to_owned));
     for schema in [

@@ -95,7 +95,7 @@ pub struct BackendTls {
 }
 
 impl BackendTls {
-    /// Whether it says how endpoints are verified, rather than only what they are shown.
+    /// Whether the policy says how endpoints are verified, rather than only which certificate they are shown.
     pub fn verifies(&self) -> bool {
         self.insecure_skip_verify
             || !self.ca_certificate_refs.is_empty()

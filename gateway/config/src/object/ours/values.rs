@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Network {
 pub struct MinisignKey(String);
 
 impl MinisignKey {
-    /// In base64.
+    /// The key, in base64.
     pub fn as_str(&self) -> &str {
         &self.0
     }
