@@ -1,19 +1,19 @@
-//! What a line of the access log says: fields by name, and how they stand in a line.
+//! The access log: the fields of a line, and how they stand in it.
 
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-/// How a line looks.
+/// How the lines of the access log look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum AccessLogFormat {
-    /// There is none.
+    /// There is no access log.
     #[default]
     Off,
-    /// Text, in the form that the configuration's `text` gives.
+    /// Lines are text, in the form that the configuration's `text` gives.
     Text,
-    /// One JSON object.
+    /// Each line is one JSON object.
     Json,
 }
 
@@ -32,17 +32,17 @@ impl FromStr for AccessLogFormat {
 
 macro_rules! fields {
     ($($(#[doc = $about:literal])+ $field:ident $name:literal,)*) => {
-        /// What a line may say.
+        /// A field of a line.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
         pub enum AccessLogField {
             $($(#[doc = $about])+ #[serde(rename = $name)] $field,)*
         }
 
         impl AccessLogField {
-            /// All of them, in the order JSON lines have unless told otherwise.
+            /// All fields, in the order that JSON lines have unless told otherwise.
             pub const ALL: &[Self] = &[$(Self::$field),*];
 
-            /// Its name, in configuration and in JSON.
+            /// The field's name, in the configuration and in JSON.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$field => $name,)*
@@ -53,7 +53,7 @@ macro_rules! fields {
 }
 
 fields! {
-    /// When it began: RFC 3339, UTC, milliseconds.
+    /// When the exchange, connection or flow began: RFC 3339, UTC, milliseconds.
     Time "time",
     /// `http`, `tcp` or `udp`.
     Kind "kind",
@@ -63,35 +63,35 @@ fields! {
     Listener "listener",
     /// The request's method.
     Method "method",
-    /// The host it asks for.
+    /// The host that the request asks for.
     Host "host",
     /// Path and query, as the client sent them.
     Path "path",
-    /// `HTTP/1.1` and the like.
+    /// The protocol, such as `HTTP/1.1`.
     Protocol "protocol",
     /// The response's status.
     Status "status",
-    /// Why the gateway answered itself, or why it ended early.
+    /// Why the gateway answered itself, or why the exchange ended early.
     Reason "reason",
     /// Bytes of content from the client.
     BytesIn "bytesIn",
     /// Bytes of content to the client.
     BytesOut "bytesOut",
-    /// Milliseconds from the head of the request, or the accept, to the end.
+    /// Milliseconds from the request's head, or from the accept, to the end.
     Duration "durationMs",
     /// Milliseconds to the head of the response.
     FirstByte "firstByteMs",
     /// The service port, `namespace/name:port`.
     Service "service",
-    /// The endpoint, of the last try.
+    /// The endpoint of the last try.
     Endpoint "endpoint",
-    /// The name of the rule that took it.
+    /// The name of the rule that took the request.
     Rule "rule",
-    /// How many endpoints were tried.
+    /// The number of endpoints that were tried.
     Attempts "attempts",
-    /// `X-Request-Id`, as it was forwarded.
+    /// The header field `X-Request-Id`, as it was forwarded.
     RequestId "requestId",
-    /// `User-Agent`.
+    /// The header field `User-Agent`.
     UserAgent "userAgent",
 }
 
@@ -109,13 +109,13 @@ impl FromStr for AccessLogField {
 /// A part of a text line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Text that every line has.
+    /// A text that every line has.
     Literal(String),
-    /// A field's value.
+    /// The value of a field.
     Field(AccessLogField),
 }
 
-/// A text line: `%field%` is replaced, `%%` is a percent sign.
+/// The form of a text line: `%field%` is replaced by the field's value, `%%` is a percent sign.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Pattern(pub Vec<Piece>);
@@ -126,7 +126,7 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut literal = String::new();
-        // Between percent signs: literal, field, literal, …
+        // What stands between percent signs is a literal and a field in turn.
         let mut parts = text.split('%');
         literal.push_str(parts.next().unwrap_or_default());
         while let Some(name) = parts.next() {
@@ -162,12 +162,12 @@ impl<'de> Deserialize<'de> for Pattern {
 pub const DEFAULT_PATTERN: &str = "[%time%] %kind% %client% \"%method% %path% %protocol%\" %host% %status% %reason% %bytesIn% %bytesOut% %durationMs% %firstByteMs% \
      \"%service%\" %endpoint% \"%rule%\" %attempts% \"%requestId%\" \"%userAgent%\"";
 
-/// A line, resolved.
+/// What a line consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// Pieces, one after the other.
+    /// A line of text: these pieces, one after the other.
     Text(Vec<Piece>),
-    /// An object with these keys.
+    /// A JSON object with these keys.
     Json(Vec<AccessLogField>),
 }
 

@@ -1,5 +1,5 @@
-//! Addresses that are never an endpoint's, whoever names them, and which of them are written as others: one table for what plugins reach and for
-//! what they publish.
+//! Addresses that are never an endpoint's, whoever names them, and which addresses of IPv6 stand for others. It is one table for the addresses that
+//! plugins connect to and those that they publish.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,17 +7,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// What is special about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Special {
-    /// 0.0.0.0/8 (RFC 1122 §3.2.1.3) and ::. Connecting to 0.0.0.0 reaches this host.
+    /// The unspecified address: 0.0.0.0/8 (RFC 1122 §3.2.1.3) and ::. Connecting to 0.0.0.0 reaches this host.
     Unspecified,
-    /// 127.0.0.0/8 and ::1.
+    /// A loopback address: 127.0.0.0/8 and ::1.
     Loopback,
-    /// 169.254.0.0/16 (RFC 3927) and fe80::/10.
+    /// A link-local address: 169.254.0.0/16 (RFC 3927) and fe80::/10.
     LinkLocal,
-    /// Where a cloud tells its machines their secrets; 169.254.169.254 is link-local besides.
+    /// The address of a metadata service, where a cloud tells its machines their secrets. 169.254.169.254 is link-local as well.
     Metadata,
-    /// 224.0.0.0/4 and ff00::/8.
+    /// A multicast address: 224.0.0.0/4 and ff00::/8.
     Multicast,
-    /// 255.255.255.255.
+    /// The broadcast address: 255.255.255.255.
     Broadcast,
 }
 
@@ -34,10 +34,10 @@ impl fmt::Display for Special {
     }
 }
 
-/// Metadata services: AWS, Azure, Google, Oracle and others; Alibaba; Azure's host agent; Oracle's first one.
+/// Metadata services over IPv4: of AWS, Azure, Google, Oracle and others; of Alibaba; Azure's host agent; Oracle's first one.
 const METADATA_V4: [Ipv4Addr; 4] =
     [Ipv4Addr::new(169, 254, 169, 254), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-/// Of AWS, of its pods' identities, of Google, of Scaleway.
+/// Metadata services over IPv6: of AWS, of its pods' identities, of Google, of Scaleway.
 const METADATA_V6: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
@@ -98,7 +98,7 @@ pub fn spellings(ip: IpAddr) -> Vec<IpAddr> {
     let v4 = |at: [usize; 4]| IpAddr::V4(Ipv4Addr::from(at.map(|i| o[i])));
     let mut all = vec![ip];
     match v6.segments() {
-        // `::` and `::1` are no IPv4-compatible ones.
+        // `::` and `::1` are not IPv4-compatible addresses.
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => all.push(v4([12, 13, 14, 15])),
         [0x64, 0xff9b, 0, 0, 0, 0, _, _] => all.push(v4([12, 13, 14, 15])),
         // The local prefix of a translator may have any length from 48 bits on (RFC 6052 §2.2: octet 8 is left out). Which is not known, and one whose

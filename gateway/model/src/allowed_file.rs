@@ -8,33 +8,33 @@ use std::str::FromStr;
 /// name that begins with a dot, so that a ConfigMap volume's `..data` is not taken for a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePattern {
-    /// Empty for the folder itself; compared as it is written.
+    /// The folder as it is written; empty for the folder itself.
     folder: String,
     name: String,
 }
 
 impl FilePattern {
-    /// The folder, below `base` unless it is absolute.
+    /// The folder, which is below `base` unless it is absolute.
     pub fn folder(&self, base: &Path) -> PathBuf {
         base.join(&self.folder)
     }
 
-    /// The last part.
+    /// The last part of the path.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the last part is a pattern, and not a name.
+    /// Whether the last part is a pattern, rather than a name.
     pub fn is_pattern(&self) -> bool {
         self.name.contains(['*', '?'])
     }
 
-    /// Whether a name is meant.
+    /// Whether a file of this name is meant.
     pub fn matches(&self, name: &str) -> bool {
         if self.is_pattern() { !name.starts_with('.') && matches(self.name.as_bytes(), name.as_bytes()) } else { self.name == name }
     }
 
-    /// Whether this names the file that `other` does, which is no pattern.
+    /// Whether this names the file that `other` names, which is not a pattern.
     pub fn allows(&self, other: &Self) -> bool {
         self.folder == other.folder && self.matches(&other.name)
     }
@@ -44,7 +44,7 @@ impl FilePattern {
         self.folder == other.folder
     }
 
-    /// The path of a name in the same folder.
+    /// The path of another name in the same folder.
     #[must_use]
     pub fn sibling(&self, name: &str) -> String {
         Self { folder: self.folder.clone(), name: name.to_owned() }.to_string()
@@ -78,7 +78,7 @@ impl fmt::Display for FilePattern {
     }
 }
 
-/// In time of the product of both lengths, whatever the pattern: on a mismatch only the last `*` takes one more.
+/// Whether a pattern matches a name, in a time that is the product of both lengths at most: on a mismatch only the last `*` takes one character more.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
@@ -103,12 +103,12 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-/// What a plugin may read.
+/// The files that a plugin may read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedFiles {
     /// The folder of the `Plugin` object's own file.
     pub base: PathBuf,
-    /// Deny by default: none are none.
+    /// The files. If there are none, the plugin may read none.
     pub files: Vec<FilePattern>,
 }
 

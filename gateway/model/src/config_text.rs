@@ -1,4 +1,4 @@
-//! A plugin's configuration as it is given to the plugin: JSON. A router's may be a megabyte, and many maps go by it.
+//! A plugin's configuration as it is given to the plugin: JSON. A router's configuration may be a megabyte, and many maps are keyed by it.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::hash::hash_bytes;
 
-/// JSON text that is held once and hashed once: a copy costs a reference count, a look-up by it what a look-up by a number costs.
+/// JSON text that is held once and hashed once: a copy costs a reference count, and a look-up by it what one by a number costs.
 #[derive(Clone)]
 pub struct ConfigText {
     text: Arc<str>,
@@ -27,18 +27,19 @@ impl ConfigText {
         &self.text
     }
 
-    /// One that the gateway has made itself, of objects that were judged already, for a plugin that comes with it: it need not be judged by that plugin's schema.
+    /// A configuration that the gateway has made itself, from objects that were judged already, for a built-in plugin. It need not be judged by that plugin's
+    /// schema.
     pub fn made(text: &str) -> Self {
         Self { made: true, ..Self::from(text) }
     }
 
-    /// See [`ConfigText::made`].
+    /// Whether it was made by [`ConfigText::made`].
     pub fn is_made(&self) -> bool {
         self.made
     }
 }
 
-/// `{}`: nothing is set.
+/// The default is `{}`: nothing is set.
 impl Default for ConfigText {
     fn default() -> Self {
         static NOTHING: LazyLock<ConfigText> = LazyLock::new(|| ConfigText::from("{}"));
@@ -58,7 +59,7 @@ impl From<String> for ConfigText {
     }
 }
 
-/// As an object has it: whatever it is; `null` is nothing. As a tree it would take ten times the memory.
+/// Takes any JSON, as an object has it; `null` means nothing. It is kept as text, as a tree would take ten times the memory.
 impl<'de> Deserialize<'de> for ConfigText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(from)?;
@@ -66,7 +67,7 @@ impl<'de> Deserialize<'de> for ConfigText {
     }
 }
 
-/// That of any JSON.
+/// The schema takes any JSON.
 impl JsonSchema for ConfigText {
     fn inline_schema() -> bool {
         Value::inline_schema()

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What counts.
+/// Something that has counters.
 pub trait Counted<const N: usize> {
-    /// Its counters now.
+    /// The counters as they are now.
     fn counts(&self) -> [u64; N];
 }
 
-/// The sum over all owners there have been. Written by control and read by scrapes: nothing of it is on a request's path.
+/// The sums over all owners there have been. Control writes them and scrapes read them; no request comes here.
 #[derive(Debug)]
 pub struct Counters<T, const N: usize>(Mutex<Inner<T, N>>);
 
@@ -16,12 +16,12 @@ pub struct Counters<T, const N: usize>(Mutex<Inner<T, N>>);
 struct Inner<T, const N: usize> {
     past: [u64; N],
     owners: Vec<Arc<T>>,
-    /// So many owners are looked through for those that are gone: twice as many as were left the last time, so that what joins costs the same each,
-    /// were there 100,000.
+    /// At this number of owners those are looked for that are gone. It is twice the number that was left the last time, so that each owner costs the same,
+    /// even if there are 100,000.
     look_at: usize,
 }
 
-/// Fewer owners are not looked through.
+/// With fewer owners none that are gone are looked for.
 const FEW: usize = 16;
 
 impl<T, const N: usize> Default for Counters<T, N> {
@@ -31,7 +31,7 @@ impl<T, const N: usize> Default for Counters<T, N> {
 }
 
 impl<T: Counted<N>, const N: usize> Counters<T, N> {
-    /// Counts one more. Those that nobody else holds count no further, and only their sum is kept.
+    /// Counts one more owner. Owners that nobody else holds are dropped, and their counters kept as a sum.
     pub fn join(&self, owner: Arc<T>) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { past, owners, look_at } = &mut *inner;
@@ -48,7 +48,7 @@ impl<T: Counted<N>, const N: usize> Counters<T, N> {
         owners.push(owner);
     }
 
-    /// The sum.
+    /// The sums.
     pub fn counts(&self) -> [u64; N] {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = inner.past;
@@ -76,7 +76,7 @@ mod tests {
             assert_eq!(counters.counts(), [round]);
         }
         assert!(counters.0.lock().expect("not poisoned").owners.len() <= FEW);
-        // One that is still held counts on.
+        // An owner that is still held counts on.
         let held = Arc::new(EndpointStats::default());
         counters.join(held.clone());
         counters.join(Arc::default());
@@ -90,7 +90,7 @@ mod tests {
         let all: Vec<Arc<EndpointStats>> = (0..100_000).map(|_| Arc::default()).collect();
         let begun = std::time::Instant::now();
         all.iter().for_each(|owner| counters.join(owner.clone()));
-        // 0.1 s in an unoptimized build; each that looked at all others would make it minutes.
+        // It takes 0.1 s in an unoptimized build. If each owner looked at all others, it would take minutes.
         assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
         drop(all);
         (0..200_000).for_each(|_| counters.join(Arc::default()));

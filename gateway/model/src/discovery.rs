@@ -12,38 +12,39 @@ use std::task::{Context, Poll};
 use crate::plugin::{Generation, PluginError};
 use crate::pool::About;
 
-/// What a plugin may publish between two waits for events, and what may wait for control, in bytes: endpoints, their texts and their targets' names.
+/// How many bytes a plugin may publish between two waits for events, and how many may wait for control: endpoints, their texts, and the names of their
+/// targets.
 pub const MAX_PUBLISHED: usize = 128 << 20;
 
 /// A discovery plugin's generation.
 pub trait DiscoveryGeneration: Send + Sync {
-    /// Its identity and counters.
+    /// The generation's identity and counters.
     fn generation(&self) -> &Arc<Generation>;
-    /// Runs until the plugin ends, which is always a failure, or until the future is dropped. Needs a tokio runtime, on a thread of the task's own.
+    /// Runs until the plugin ends, which is always a failure, or until the future is dropped. It needs a tokio runtime, and a thread of its own.
     fn run(self: Arc<Self>, events: Box<dyn Events>, publisher: Arc<dyn Publisher>) -> Running;
 }
 
-/// A discovery task, which ends by an error only.
+/// A running discovery task, which ends by an error only.
 pub type Running = Pin<Box<dyn Future<Output = PluginError> + Send>>;
 
-/// Where a task learns what has changed.
+/// How a task learns what has changed.
 pub trait Events: Send {
-    /// The next event, once there is one. There is no end: a task is stopped by being dropped.
+    /// The next event, once there is one. Events never end: a task is stopped by being dropped.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
-    /// The next event, if there is one now.
+    /// The next event, if there is one already.
     fn try_next(&mut self) -> Option<Event>;
-    /// Whether the next event is there and is of the same change as the last one. Who publishes in between publishes what never was: of a Pod that
-    /// takes another's place, that neither is there.
+    /// Whether the next event is there already and belongs to the same change as the last one. A plugin that publishes between the two publishes a state that
+    /// never was: if one Pod takes another's place, that neither is there.
     fn is_within_a_change(&self) -> bool;
 }
 
-/// Where a task leaves what it has found.
+/// Where a task publishes what it has found.
 pub trait Publisher: Send + Sync {
-    /// Adds what was found, once there is room for it.
+    /// Adds what was found, as soon as there is room for it.
     fn publish(&self, publications: Publications) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// No events ever, and what is published is dropped: for a plugin that is only asked what it is, or watched for a while.
+/// Gives no events, and drops what is published: for a plugin that is only asked what it is, or is watched for a while.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 
@@ -67,7 +68,7 @@ impl Publisher for Silent {
     }
 }
 
-/// A namespace and a name.
+/// The namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The namespace.
@@ -76,7 +77,7 @@ pub struct Key {
     pub name: String,
 }
 
-/// An object that a discovery task may be told of. It becomes text on the task's thread, and only if the plugin watches its kind.
+/// An object that a discovery task may be told of. It is turned into text on the task's thread, and only if the plugin watches its kind.
 pub trait AsJson: fmt::Debug + Send + Sync {
     /// The whole object as JSON.
     fn json(&self) -> String;
@@ -85,7 +86,7 @@ pub trait AsJson: fmt::Debug + Send + Sync {
 /// What a discovery task is told.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Find endpoints for this Service (JSON), configured so (JSON).
+    /// Find endpoints for this Service (JSON), with this configuration (JSON).
     Target(Key, Arc<str>, Arc<str>),
     /// Endpoints of this Service are no longer asked for.
     TargetGone(Key),
@@ -97,29 +98,29 @@ pub enum Event {
     Synced,
 }
 
-/// An endpoint, as a plugin publishes it. There are 100,000 of them.
+/// An endpoint, as a plugin publishes it. There may be 100,000 of them, so it is kept small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundEndpoint {
-    /// Its address, without a port.
+    /// The address, without a port.
     pub address: FoundAddress,
-    /// Its port.
+    /// The port.
     pub port: u16,
-    /// The name of the service port that it serves; without one it serves all of them.
+    /// The name of the service port that the endpoint serves; without a name it serves all of them.
     pub port_name: Option<Arc<str>>,
-    /// Whether it takes new connections.
+    /// Whether the endpoint takes new connections.
     pub ready: bool,
-    /// Whether it answers, be it only what it has begun.
+    /// Whether the endpoint answers, even if only for what it has begun.
     pub serving: bool,
-    /// Whether it is about to end.
+    /// Whether the endpoint is about to end.
     pub terminating: bool,
-    /// Its share of the traffic, beside those of the others.
+    /// The endpoint's share of the traffic, relative to the others.
     pub weight: u32,
-    /// What else is known of it, which is mostly the same of many.
+    /// What else is known of the endpoint, which is mostly the same for many.
     pub about: Arc<About>,
 }
 
 impl FoundEndpoint {
-    /// A ready one of weight 1, for all ports, of which nothing else is known.
+    /// A ready endpoint of weight 1, for all ports, of which nothing else is known.
     pub fn new(address: &str, port: u16) -> Self {
         Self {
             address: FoundAddress::new(address.to_owned()),
@@ -139,7 +140,7 @@ impl FoundEndpoint {
 pub enum FoundAddress {
     /// An IP address.
     Ip(IpAddr),
-    /// What is no IP address, as the plugin wrote it.
+    /// A text that is no IP address, as the plugin wrote it.
     Other(Box<str>),
 }
 
@@ -159,7 +160,7 @@ pub enum Found {
     Failed(Key, String),
 }
 
-/// The newest that was published for each target. Who publishes faster than it is taken replaces what it published before, so this is bounded.
+/// The newest that was published for each target. What is not taken yet is replaced by what is published later, so the size is bounded.
 #[derive(Debug, Default)]
 pub struct Publications {
     newest: HashMap<Key, (Result<Vec<FoundEndpoint>, String>, usize)>,
@@ -170,7 +171,7 @@ impl Publications {
     /// Adds a target's endpoints, or why there are none.
     ///
     /// # Errors
-    /// It is too much: what is taken over only at the task's next wait would fill the gateway's memory, not the guest's.
+    /// It is too much. It is taken over only when the task waits next, and would fill the gateway's memory until then, not the guest's.
     pub fn push(&mut self, target: Key, found: Result<Vec<FoundEndpoint>, String>) -> Result<(), String> {
         self.put(target, found);
         if self.bytes > MAX_PUBLISHED {
@@ -184,10 +185,10 @@ impl Publications {
         self.newest.is_empty()
     }
 
-    /// Adds others, which are newer, and tells how many endpoints they replace that nobody has taken.
+    /// Adds publications that are newer, and returns how many endpoints they replace that nobody has taken.
     ///
     /// # Errors
-    /// There is no room for them now: they are given back. Into nothing everything fits.
+    /// There is no room for them now, and they are given back. If nothing is published yet, everything fits.
     pub fn add(&mut self, newer: Self) -> Result<usize, Self> {
         let replaced: usize = newer.newest.keys().filter_map(|target| self.newest.get(target)).map(|(_, bytes)| bytes).sum();
         if !self.is_empty() && self.bytes - replaced + newer.bytes > MAX_PUBLISHED {
@@ -201,7 +202,7 @@ impl Publications {
         Ok(untaken)
     }
 
-    /// Takes what was published for targets that are due.
+    /// Takes what was published for the targets that are due.
     pub fn take(&mut self, mut due: impl FnMut(&Key) -> bool) -> Vec<Found> {
         let taken: Vec<_> = self.newest.extract_if(|target, _| due(target)).collect();
         self.bytes -= taken.iter().map(|(_, (_, bytes))| bytes).sum::<usize>();
@@ -221,7 +222,7 @@ impl Publications {
     }
 }
 
-/// What endpoints take in memory, in bytes. What one shares with the one before it is counted once.
+/// The memory that endpoints take, in bytes. What an endpoint shares with the one before it is counted once.
 pub fn weigh(endpoints: &[FoundEndpoint]) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();

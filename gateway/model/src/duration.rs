@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// A duration of hours, minutes, seconds, milliseconds and microseconds, such as `1h30m`, `20ms` or `0s`. None: the text is no duration, or too long a one.
+/// A duration of hours, minutes, seconds, milliseconds and microseconds, such as `1h30m`, `20ms` or `0s`. None: the text is not a duration, or it is too
+/// long a duration.
 pub fn parse(mut text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     if text.is_empty() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// One entry: `host`, `host:port`, `*.example.com`, `*.example.com:8080`, `10.0.0.1`, `[::1]:9090`. Without a port: any port.
+/// An entry: `host`, `host:port`, `*.example.com`, `*.example.com:8080`, `10.0.0.1`, `[::1]:9090`. An entry without a port allows any port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost {
     name: Name,
@@ -14,14 +14,14 @@ pub struct AllowedHost {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Name {
     Exact(String),
-    /// The suffix with its dot: any number of labels before it, at least one.
+    /// Names that end so. The suffix begins with a dot, and at least one label stands before it.
     Below(String),
     Address(IpAddr),
     Any,
 }
 
 impl AllowedHost {
-    /// Every host name. No text says this: the gateway allows it where each name comes from the operator.
+    /// An entry for every host name. No text stands for it: the gateway makes it where the operator has given each name.
     pub fn any() -> Self {
         Self { name: Name::Any, port: None }
     }
@@ -42,13 +42,13 @@ impl AllowedHost {
         }
     }
 
-    /// Whether it names this very address, not a host that resolves to it. The port, if it names one.
+    /// Whether the entry names this very address, rather than a host that resolves to it; and if so the port, if the entry has one.
     pub fn literal(&self, ip: IpAddr) -> Option<Option<u16>> {
         (self.name == Name::Address(ip.to_canonical())).then_some(self.port)
     }
 }
 
-/// In lower case, without the brackets of IPv6 and without the root's dot.
+/// A host name in lower case, without the brackets of IPv6 and without the root's dot.
 fn bare(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
@@ -62,7 +62,7 @@ impl FromStr for AllowedHost {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self { name: Name::Address(ip.to_canonical()), port: None });
         }
-        // An IPv6 address has its colons in brackets: a last colon outside of them begins the port.
+        // An IPv6 address with a port stands in brackets, so a colon behind them begins the port.
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, Some(port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong)?))
@@ -71,7 +71,7 @@ impl FromStr for AllowedHost {
         };
         let name = bare(host);
         if let Ok(ip) = name.parse::<IpAddr>() {
-            // `::1:80` would be read as another address than was meant.
+            // `::1:80` would be read as another address than the one that was meant.
             let ambiguous = ip.is_ipv6() && !host.starts_with('[');
             return if ambiguous { Err(wrong()) } else { Ok(Self { name: Name::Address(ip.to_canonical()), port }) };
         }

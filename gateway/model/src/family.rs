@@ -1,4 +1,4 @@
-//! IP families: addresses of a family lead to endpoints of that family.
+//! IP families. Addresses of a family lead to endpoints of that family.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,20 +13,20 @@ pub enum IpFamily {
 }
 
 impl IpFamily {
-    /// Both, in the order they are shown in.
+    /// Both families, in the order in which they are shown.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    /// An address's.
+    /// The family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    /// By its name in `ipFamilies`.
+    /// The family of this name in `ipFamilies`.
     pub fn named(name: &str) -> Option<Self> {
         Self::BOTH.into_iter().find(|family| family.name() == name)
     }
 
-    /// Its name in `ipFamilies`.
+    /// The family's name in `ipFamilies`.
     pub fn name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
@@ -34,7 +34,7 @@ impl IpFamily {
         }
     }
 
-    /// The other one.
+    /// The other family.
     pub fn other(self) -> Self {
         match self {
             Self::V4 => Self::V6,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use crate::escape;
 
-/// How bad it is.
+/// How bad a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Reported; the object is used.
+    /// The fault is told, and the object is used.
     Warning,
-    /// The object is not used; its last good version is, if there was one.
+    /// The object is not used. Its last good version is used, if there was one.
     Error,
 }
 
@@ -34,23 +34,23 @@ fn path<S: serde::Serializer>(file: &Arc<PathBuf>, to: S) -> Result<S::Ok, S::Er
     to.collect_str(&file.display())
 }
 
-/// One thing that is wrong.
+/// A fault: one thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Fault {
-    /// How bad it is.
+    /// How bad the fault is.
     pub severity: Severity,
-    /// Where it stands; none when it is not in a file.
+    /// Where the fault stands; none if it is not in a file.
     pub place: Option<Place>,
-    /// `Service default/nginx-svc`, if the object could be told.
+    /// The object that has the fault, such as `Service default/nginx-svc`, if it could be told.
     pub object: Option<String>,
-    /// What is wrong, in Kubernetes' words where it has some.
+    /// What is wrong. Where Kubernetes has a message for it, it is that one.
     pub message: String,
     /// What was expected, or what to do.
     pub expected: Option<String>,
 }
 
 impl Fault {
-    /// `file:line:column: error: message; hint`, on one line, as the log has it.
+    /// The fault in one line, as the log has it: `file:line:column: error: message; hint`.
     pub fn summary(&self) -> String {
         let hint = self.expected.iter().map(|expected| format!("; {}", escape::line(expected)));
         std::iter::once(self.head()).chain(hint).collect()
@@ -70,12 +70,12 @@ impl Fault {
 }
 
 impl fmt::Display for Fault {
-    /// `file:line:column: error: message`, the line with a mark under the column, and the hint. All of it comes from files and plugins, and is escaped.
+    /// `file:line:column: error: message`, the line with a mark below the column, and the hint. All of it comes from files and plugins, and is escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.head())?;
         if let Some(place) = self.place.as_ref().filter(|p| !p.text.is_empty()) {
             let (number, text) = (place.line.to_string(), escape::line(&place.text));
-            // The mark stands under what the escaped line shows there.
+            // The mark stands below the place where the escaped line shows the column.
             let before: String = place.text.chars().take(place.column.saturating_sub(1)).collect();
             let beyond = place.column.saturating_sub(1).saturating_sub(before.chars().count());
             let column = escape::line(&before).chars().count() + beyond;

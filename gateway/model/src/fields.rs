@@ -4,7 +4,7 @@
 //! CGI and its like make every character of a name that is no letter and no digit a `_`, so `x_real_ip` and `x.real.ip` are `x-real-ip` to
 //! an endpoint: names are compared as such an endpoint would.
 
-/// What proxies say of a client, of how it came and of what it asked for. Endpoints believe it, so only a trusted proxy may say it.
+/// Fields in which proxies say who a client is, how it came and what it asked for. Endpoints believe them, so only a trusted proxy may set them.
 const CLAIMS: &[&str] = &[
     // The client's address.
     "client-ip",
@@ -25,18 +25,18 @@ const CLAIMS: &[&str] = &[
     "x-proxyuser-ip",
     "x-remote-addr",
     "x-remote-ip",
-    // How it came.
+    // How the client came.
     "cf-visitor",
     "forwarded",
     "front-end-https",
     "x-arr-ssl",
     "x-scheme",
     "x-url-scheme",
-    // What it asked for.
+    // What the client asked for.
     "x-host",
     "x-http-host-override",
     "x-rewrite-url",
-    // Who it is (RFC 9440; Kubernetes' authenticating proxy; nginx, Apache httpd and IIS as they are set up as a rule).
+    // Who the client is (RFC 9440; Kubernetes' authenticating proxy; nginx, Apache httpd and IIS as they are usually set up).
     "client-cert",
     "client-cert-chain",
     "remote-group",
@@ -50,7 +50,7 @@ const CLAIMS: &[&str] = &[
     "x-user-dn",
 ];
 
-/// All names that begin so are claims, too.
+/// Names that begin so are claims, too.
 const CLAIM_FAMILIES: &[&str] = &[
     "ssl-client-",
     "wl-proxy-",
@@ -65,10 +65,10 @@ const CLAIM_FAMILIES: &[&str] = &[
     "x-webauth-",
 ];
 
-/// RFC 9110 §6.5.1: what frames or routes a message, authenticates, modifies a request, controls a response or says how content is to be
-/// read; and what browsers and proxies act upon.
+/// Fields that may not be trailers (RFC 9110 §6.5.1): those that frame or route a message, authenticate, modify a request, control a response or say how
+/// content is to be read; and those that browsers and proxies act upon.
 const NOT_IN_TRAILERS: &[&str] = &[
-    // Framing, and of one hop (§7.6.1).
+    // Framing, and fields of one hop (§7.6.1).
     "connection",
     "content-length",
     "http2-settings",
@@ -120,7 +120,7 @@ const NOT_IN_TRAILERS: &[&str] = &[
     "server",
     "vary",
     "warning",
-    // How content is to be read. Digests of it may come behind it (RFC 9530 §2).
+    // How content is to be read. Digests of the content may come behind it (RFC 9530 §2).
     "content-disposition",
     "content-encoding",
     "content-language",
@@ -137,11 +137,11 @@ const NOT_IN_TRAILERS: &[&str] = &[
     "x-frame-options",
 ];
 
-/// All names that begin so, too.
+/// Names that begin so may not be trailers, either.
 const FAMILIES_NOT_IN_TRAILERS: &[&str] =
     &["accept-", "access-control-", "cdn-", "cross-origin-", "if-", "proxy-", "sec-", "x-ratelimit-", "x-sluicegate-"];
 
-/// For each first letter the lengths that claims of that letter have, as bits: most names are told to be none by one look.
+/// For each first letter the lengths of the claims that begin with it, as bits: by one look most names are seen not to be claims.
 const SHAPES: [u64; 26] = {
     let mut shapes = [0; 26];
     let mut at = 0;
@@ -154,7 +154,7 @@ const SHAPES: [u64; 26] = {
     shapes
 };
 
-/// Whether a name, in lower case, is of a field that only a trusted proxy may set.
+/// Whether a name, which is in lower case, is that of a field that only a trusted proxy may set.
 pub fn is_claim(name: &str) -> bool {
     let bytes = name.as_bytes();
     let Some(letter) = bytes.first().map(|first| first.wrapping_sub(b'a')).filter(|letter| *letter < 26) else { return false };
@@ -164,7 +164,7 @@ pub fn is_claim(name: &str) -> bool {
     bytes.len() < 64 && SHAPES[letter as usize] & (1 << bytes.len()) != 0 && CLAIMS.iter().any(|claim| is_same(name, claim))
 }
 
-/// Whether a name, in lower case, may be a trailer field's at all.
+/// Whether a name, which is in lower case, may be that of a trailer field.
 pub fn may_be_trailer(name: &str) -> bool {
     let barred = NOT_IN_TRAILERS.iter().any(|barred| is_same(name, barred))
         || FAMILIES_NOT_IN_TRAILERS.iter().any(|family| begins(name.as_bytes(), family.as_bytes()))
@@ -172,13 +172,13 @@ pub fn may_be_trailer(name: &str) -> bool {
     !barred && !is_claim(name)
 }
 
-/// Whether an endpoint may take two names, in lower case, for one. `wanted` has no character besides letters, digits and `-`, or is compared as
-/// it stands.
+/// Whether an endpoint may take two names, both in lower case, for one. `wanted` has no other characters than letters, digits and `-`; if it has, it is
+/// compared as it stands.
 pub fn is_same(name: &str, wanted: &str) -> bool {
     name.len() == wanted.len() && begins(name.as_bytes(), wanted.as_bytes())
 }
 
-/// Whether it begins so, with any mark for a hyphen.
+/// Whether a name begins so, where any mark may stand for a hyphen.
 fn begins(name: &[u8], beginning: &[u8]) -> bool {
     let mark = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
     name.len() >= beginning.len() && beginning.iter().zip(name).all(|(wanted, byte)| byte == wanted || mark(*byte) == mark(*wanted))

@@ -1,8 +1,8 @@
-//! What consistent-hash balancers hash by.
+//! The hashes that consistent-hash balancers are given.
 
 use std::net::IpAddr;
 
-/// Hashes what a policy names, the same on every worker and in every process: XXH3 (64 bits, seed 0) over the bytes.
+/// Hashes bytes, with the same result on every worker and in every process: XXH3 (64 bits, seed 0).
 pub fn hash_bytes(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }

@@ -1,5 +1,5 @@
-//! Whether an endpoint is used, and what workers note to decide it. Workers write counters and, when errors follow each other, eject; probes,
-//! comparisons and ends of ejections are control's. All atomics are relaxed: each is a figure or a verdict by itself.
+//! Whether an endpoint is used, and what workers note to decide it. Workers write counters, and eject an endpoint when errors follow each other. Probes,
+//! comparisons and the ends of ejections are control's. All atomics are relaxed, as each is a figure or a verdict by itself.
 
 mod service;
 
@@ -19,20 +19,20 @@ pub use service::{Probed, ServiceHealth};
 pub enum Outcome {
     /// The endpoint accepted a connection; whether it serves is yet to be seen.
     Connected,
-    /// At L4, the same: good news for balancers; for ejection, the connection's end will tell.
+    /// At L4 the endpoint accepted a connection. To balancers that is a success; for ejection, the connection's end decides.
     Accepted,
-    /// It served: an answer that is no error of its own; at L4, a connection that it did not reset at once.
+    /// The endpoint served: it gave an answer that is not an error of its own; at L4, it did not reset the connection at once.
     Served,
-    /// It answered 500 or another 5xx that is no gateway's.
+    /// The endpoint answered 500, or another 5xx that is not a gateway's.
     ServerError,
-    /// It answered 502, 503 or 504.
+    /// The endpoint answered 502, 503 or 504.
     GatewayError,
-    /// It could not be connected to, reset the connection, or did not answer in time.
+    /// The endpoint could not be connected to, reset the connection, or did not answer in time.
     Unreachable,
 }
 
 impl Outcome {
-    /// Of an answer.
+    /// The outcome of an answer with this status.
     pub fn of(status: StatusCode) -> Self {
         match status.as_u16() {
             502..=504 => Self::GatewayError,
@@ -52,22 +52,22 @@ impl Outcome {
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Reason {
-    /// Responses 5xx in a row.
+    /// There were responses 5xx in a row.
     Consecutive5xx = 1,
-    /// Responses 502, 503, 504 in a row.
+    /// There were responses 502, 503 or 504 in a row.
     ConsecutiveGatewayErrors,
-    /// Failures to reach it in a row.
+    /// There were failures in a row to reach the endpoint.
     ConsecutiveLocalOriginFailures,
-    /// Its success rate is far below the mean of all.
+    /// The endpoint's success rate is far below the mean of all.
     SuccessRate,
-    /// Too large a share of failures.
+    /// The endpoint had too large a share of failures.
     FailurePercentage,
-    /// Its latency is far above the median of all.
+    /// The endpoint's latency is far above the median of all.
     Latency,
 }
 
 impl Reason {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their numbers.
     pub const ALL: [Self; 6] = [
         Self::Consecutive5xx,
         Self::ConsecutiveGatewayErrors,
@@ -81,7 +81,7 @@ impl Reason {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
-    /// The value of the label `reason` of metrics.
+    /// The value of the label `reason` in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Consecutive5xx => "consecutive_5xx",
@@ -107,25 +107,25 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What probes say.
+/// What probes say of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Checked {
-    /// Nothing against it; also of endpoints that are not probed.
+    /// Nothing speaks against the endpoint. This counts for endpoints that are not probed, too.
     Passing = 0,
-    /// It joined, and its first probe is not back.
+    /// The endpoint has joined, and its first probe is not back yet.
     Pending = 1,
-    /// It failed so many probes as the threshold wants.
+    /// The endpoint has failed as many probes as the threshold says.
     Failing = 2,
 }
 
-/// An endpoint's condition, the worst one first.
+/// The condition of an endpoint, the worst one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// Probes fail.
+    /// The endpoint's probes fail.
     Unhealthy,
-    /// Exchanges failed.
+    /// The endpoint is ejected, as its exchanges failed.
     Ejected,
     /// The endpoint waits for its first probe.
     Pending,
@@ -139,47 +139,47 @@ pub enum Condition {
 #[derive(Debug)]
 pub struct EndpointHealth {
     checked: AtomicU8,
-    /// A [`Reason`]'s number, or 0.
+    /// The number of the [`Reason`] for which the endpoint is ejected; 0 if it is not.
     ejected: AtomicU8,
-    /// The share of its weight that counts, in percent.
+    /// The share of the endpoint's weight that counts, in percent.
     share: AtomicU8,
     errors_in_row: AtomicU32,
     gateway_errors_in_row: AtomicU32,
     unreached_in_row: AtomicU32,
-    /// What it answered.
+    /// What the endpoint answered.
     answers: Results,
-    /// Whether it could be reached; only where this is counted apart.
+    /// Whether the endpoint could be reached, where that is counted apart.
     reached: Results,
-    /// Of what it served, in microseconds.
+    /// The sum of the latencies of what the endpoint served, in microseconds.
     latency: AtomicU64,
-    /// Why the endpoint is not used, if there is something to say. Boxed, as there mostly is not.
+    /// Why the endpoint is not used, if there is a reason. It is boxed, as there mostly is none.
     detail: Mutex<Option<Box<Detail>>>,
 }
 
-/// Exchanges of an interval.
+/// The exchanges of an interval.
 #[derive(Debug, Default)]
 struct Results {
     all: AtomicU32,
     failed: AtomicU32,
 }
 
-/// For those who look; never read on a request's path.
+/// Details for the admin API, which are never read on a request's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
     /// What the last failed probe saw, or what the ejection was for.
     pub why: String,
-    /// The end of the ejection.
+    /// When the ejection ends.
     pub until: Option<Instant>,
 }
 
-/// What an interval brought to one endpoint.
+/// What was counted of an endpoint in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// Answers, and failures among them; failures to reach it are among them unless they are counted apart.
+    /// The number of answers, and how many of them were failures. Failures to reach the endpoint are among them unless they are counted apart.
     pub answers: (u32, u32),
-    /// Attempts to reach it, and failures among them, if counted apart.
+    /// The number of attempts to reach the endpoint, and how many failed, if they are counted apart.
     pub reached: (u32, u32),
-    /// The sum of the latencies of those that did not fail, in microseconds.
+    /// The sum of the latencies of the exchanges that did not fail, in microseconds.
     pub latency_us: u64,
 }
 
@@ -201,7 +201,7 @@ impl Default for EndpointHealth {
 }
 
 impl EndpointHealth {
-    /// What probes say.
+    /// What probes say of the endpoint.
     pub fn checked(&self) -> Checked {
         match self.checked.load(Ordering::Relaxed) {
             0 => Checked::Passing,
@@ -210,22 +210,22 @@ impl EndpointHealth {
         }
     }
 
-    /// Sets what probes say.
+    /// Sets what probes say of the endpoint.
     pub fn set_checked(&self, checked: Checked) {
         self.checked.store(checked as u8, Ordering::Relaxed);
     }
 
-    /// Whether exchanges are kept from it.
+    /// Whether the endpoint is ejected.
     pub fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Relaxed) != 0
     }
 
-    /// What it was ejected for.
+    /// What the endpoint is ejected for; none if it is not.
     pub fn ejected_for(&self) -> Option<Reason> {
         Reason::from_number(self.ejected.load(Ordering::Relaxed))
     }
 
-    /// Ends an ejection, and forgets the errors before it. True if there was one.
+    /// Ends an ejection, and forgets the errors before it. Returns whether there was one.
     pub fn readmit(&self) -> bool {
         for counter in [&self.errors_in_row, &self.gateway_errors_in_row, &self.unreached_in_row] {
             counter.store(0, Ordering::Relaxed);
@@ -233,17 +233,17 @@ impl EndpointHealth {
         self.ejected.swap(0, Ordering::Relaxed) != 0
     }
 
-    /// The share of its weight it takes now, in percent.
+    /// The share of its weight that the endpoint takes now, in percent.
     pub fn share(&self) -> u8 {
         self.share.load(Ordering::Relaxed)
     }
 
-    /// Sets the share of its weight. True if it was another.
+    /// Sets the share of the endpoint's weight. Returns whether it was another one.
     pub fn set_share(&self, percent: u8) -> bool {
         self.share.swap(percent, Ordering::Relaxed) != percent
     }
 
-    /// Its condition now.
+    /// The endpoint's condition now.
     pub fn condition(&self) -> Condition {
         match self.checked() {
             Checked::Failing => Condition::Unhealthy,
@@ -254,7 +254,7 @@ impl EndpointHealth {
         }
     }
 
-    /// Makes [`Self::condition`] this. For endpoints that there are none of: no ejection is counted.
+    /// Sets what [`Self::condition`] returns, for endpoints that do not exist, as in a simulation. No ejection is counted.
     pub(crate) fn show(&self, condition: Condition) {
         self.set_checked(match condition {
             Condition::Unhealthy => Checked::Failing,
@@ -266,12 +266,12 @@ impl EndpointHealth {
         self.set_share(if condition == Condition::Warming { 50 } else { 100 });
     }
 
-    /// What there is to say of it.
+    /// The details of the endpoint.
     pub fn detail(&self) -> Detail {
         self.detail.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned().unwrap_or_default()
     }
 
-    /// Changes what there is to say of it.
+    /// Changes the details of the endpoint.
     pub fn tell(&self, change: impl FnOnce(&mut Detail)) {
         let mut told = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
         let mut detail = told.take().unwrap_or_default();
@@ -279,7 +279,7 @@ impl EndpointHealth {
         *told = (*detail != Detail::default()).then_some(detail);
     }
 
-    /// What was counted since the last call.
+    /// What was counted since the last call. The counters begin anew.
     pub fn take_sample(&self) -> Sample {
         let take = |results: &Results| (results.all.swap(0, Ordering::Relaxed), results.failed.swap(0, Ordering::Relaxed));
         Sample { answers: take(&self.answers), reached: take(&self.reached), latency_us: self.latency.swap(0, Ordering::Relaxed) }
@@ -293,7 +293,7 @@ impl EndpointHealth {
         }
         if rules.split_local_errors {
             let unreachable = outcome == Outcome::Unreachable;
-            // An answer over a kept connection is no new attempt to reach it, but it was reached.
+            // An answer over a kept connection is not a new attempt to reach the endpoint, though it was reached.
             if matches!(outcome, Outcome::Connected | Outcome::Unreachable) {
                 self.reached.add(unreachable);
             }
@@ -302,7 +302,7 @@ impl EndpointHealth {
                 return crossed.then_some(Reason::ConsecutiveLocalOriginFailures);
             }
         }
-        // A connection alone says nothing of how the endpoint serves: it may be reset each time.
+        // A connection alone says nothing of how the endpoint serves, as each may be reset.
         if outcome == Outcome::Connected {
             return None;
         }
@@ -335,7 +335,7 @@ impl Results {
     }
 }
 
-/// Counts one more, and says whether there are as many as wanted; then it begins anew. 0 is off.
+/// Counts one more in a row, and returns whether there are as many as wanted; then the counter begins anew. 0: never.
 fn in_row(counter: &AtomicU32, wanted: u32) -> bool {
     let crossed = wanted > 0 && counter.fetch_add(1, Ordering::Relaxed) + 1 >= wanted;
     if crossed {
@@ -344,7 +344,7 @@ fn in_row(counter: &AtomicU32, wanted: u32) -> bool {
     crossed
 }
 
-/// Reads first: as a rule it is 0 already, and a read leaves the cache line shared.
+/// Sets a counter to 0. It is read first: mostly it is 0 already, and a read leaves the cache line shared.
 fn clear(counter: &AtomicU32) {
     if counter.load(Ordering::Relaxed) != 0 {
         counter.store(0, Ordering::Relaxed);

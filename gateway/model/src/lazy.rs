@@ -1,4 +1,4 @@
-//! What is made when it is first used: of ten thousand service ports and a hundred thousand endpoints most never need most of what is counted of them.
+//! Values that are made when they are first used: of ten thousand service ports and a hundred thousand endpoints most never need most of their counters.
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 pub struct Lazy<T>(OnceLock<Arc<T>>);
 
 impl<T> Lazy<T> {
-    /// What there is, without making it: for those who only look.
+    /// The value if it was made already, for readers that do not need it.
     pub fn get(&self) -> Option<&T> {
         self.0.get().map(|made| &**made)
     }

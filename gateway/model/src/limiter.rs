@@ -1,4 +1,4 @@
-//! Rate limits at work: token buckets, shared by all workers and kept over snapshots, so that a limit is a limit.
+//! Rate limits at work: token buckets that all workers share. They are kept over snapshots, so that a change gives nobody a full bucket.
 //!
 //! A bucket is one number, when it will be full again (the "theoretical arrival time" of the generic cell rate algorithm, ITU-T I.371 §A.1):
 //! a request moves it on by one compare-and-swap, and nothing has to fill buckets. No locks.
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::settings::{Rate, RateView};
 
-/// Buckets of one limit that counts clients or values by themselves; each has 16 bytes.
+/// The number of buckets of a limit that counts clients or values by themselves. Each bucket has 16 bytes.
 pub const BUCKETS: usize = 65_536;
-/// A key has its bucket in one of so many places.
+/// The number of places where the bucket of a key may be.
 const WAYS: usize = 8;
 
 /// The limits of one service port or listener.
@@ -30,7 +30,7 @@ enum Buckets {
 
 #[derive(Debug, Default)]
 struct Bucket {
-    /// The hash of what it counts; 0: nothing. The hash is keyed, so nobody can choose what shares a bucket with another.
+    /// The hash of what the bucket counts; 0: nothing. The hash is keyed, so nobody can choose with whom to share a bucket.
     key: AtomicU64,
     full_at: AtomicU64,
 }
@@ -44,14 +44,14 @@ pub struct Verdict {
     pub limit: u32,
     /// How many requests are left.
     pub left: u32,
-    /// When there is a request left again if this one does not pass, else when all are left again.
+    /// When one request is left again, if this one does not pass; else when all are left again.
     pub after: Duration,
-    /// A bucket in use was given to another client, since the table is full: the one who had it begins with a full one.
+    /// The table is full, and a bucket in use was given to another client; the client that had it begins with a full bucket.
     pub evicted: bool,
 }
 
 impl Limiter {
-    /// None if there are no limits.
+    /// A limiter of these limits; none if there are no limits.
     pub fn new(rates: &[Rate]) -> Option<Self> {
         let buckets = |rate: &Rate| match rate.has_each() {
             true => Buckets::Each((0..BUCKETS).map(|_| Bucket::default()).collect()),
@@ -61,7 +61,7 @@ impl Limiter {
         (!rates.is_empty()).then(|| Self { rates, start: Instant::now(), hashing: RandomState::new() })
     }
 
-    /// Whether it has these limits.
+    /// Whether the limiter has these limits.
     pub fn is_of(&self, rates: &[Rate]) -> bool {
         self.rates.len() == rates.len() && self.rates.iter().zip(rates).all(|((mine, _), other)| mine == other)
     }
@@ -90,7 +90,7 @@ impl Limiter {
         least
     }
 
-    /// The bucket of limit `i` that counts the request, and whether it was another's.
+    /// The bucket of limit `i` that counts the request, and whether it was another client's.
     fn bucket(&self, i: usize, request: &RateView<'_>, now: u64) -> Option<(&AtomicU64, bool)> {
         let (rate, buckets) = &self.rates[i];
         let mut hasher = self.hashing.build_hasher();
@@ -126,8 +126,8 @@ fn take(bucket: &AtomicU64, rate: &Rate, now: u64) -> Verdict {
     Verdict { passes, limit: rate.requests, left, after: Duration::from_nanos(after), evicted: false }
 }
 
-/// The bucket of a key: its own, an unused one, or the fullest of those where it may be. Of two threads that want the same place one looks
-/// again. While a place changes hands, a request may be counted for its neighbour: one at most for each change.
+/// The bucket of a key: its own, an unused one, or the fullest of those where it may be. If two threads want the same place, one of them looks again. While
+/// a place changes hands, a request may be counted for its neighbour: one at most for each change.
 fn find(table: &[Bucket], key: u64, now: u64) -> (&AtomicU64, bool) {
     let set = (key >> 32) as usize % (table.len() / WAYS) * WAYS;
     let ways = &table[set..set + WAYS];

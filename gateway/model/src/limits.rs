@@ -7,7 +7,7 @@ use crate::egress::AllowedHost;
 
 /// Bytes of the state that a plugin's instances share, unless its limits say otherwise.
 pub const DEFAULT_BYTES: usize = 4 << 20;
-/// Entries of that state, likewise.
+/// Entries of the state that a plugin's instances share, unless its limits say otherwise.
 pub const DEFAULT_ENTRIES: usize = 16_384;
 
 /// Limits of a plugin's instances.
@@ -17,13 +17,13 @@ pub struct Limits {
     pub memory: usize,
     /// Wall-clock time of one `pick` or `route` call.
     pub deadline: Duration,
-    /// Wall-clock time of `describe`, `configure` and `update`, and of a discovery plugin's work between two waits.
+    /// Wall-clock time of one call of `describe`, `configure` or `update`, and of a discovery plugin's work between two waits.
     pub configure_deadline: Duration,
     /// Hosts a discovery plugin may reach.
     pub allowed_hosts: Vec<AllowedHost>,
     /// Entries of the state that its instances share.
     pub shared_entries: usize,
-    /// Bytes of that state.
+    /// Bytes of the state that its instances share.
     pub shared_bytes: usize,
     /// Files a discovery plugin may read.
     pub allowed_files: AllowedFiles,

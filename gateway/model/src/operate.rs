@@ -1,4 +1,4 @@
-//! What an operator may ask of a running gateway, and what became of its plugins so far.
+//! What an operator may ask of a running gateway, and what has happened to its plugins.
 
 use std::fmt;
 use std::future::Future;
@@ -11,13 +11,13 @@ use serde::Serialize;
 /// What to do with a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Serve the generation before the live one, until the file changes; while one is on trial, end that.
+    /// Serve the generation before the live one until the file changes. If a generation is on trial, end the trial instead.
     Rollback,
-    /// Serve without it, until `Reload`: balancers by the native choice, routers by 503, discovery with the last endpoints.
+    /// Serve without the plugin until `Reload`: balancers are replaced by the native choice, routers by 503, discovery by the last endpoints.
     Disable,
     /// Let the generation on trial serve.
     Promote,
-    /// Load it from its source anew, also when nothing has changed; ends `Disable` and `Rollback`.
+    /// Load the plugin anew from its source, even if nothing has changed. This ends `Disable` and `Rollback`.
     Reload,
 }
 
@@ -46,26 +46,26 @@ impl fmt::Display for Action {
     }
 }
 
-/// What was done, or why not.
+/// What was done, or why nothing was.
 pub type Done = Result<String, String>;
 
-/// Carries an order about the plugin of this name to control. It is ready when the workers have what follows from it.
+/// Carries an order about the plugin of this name to control. The future is ready when the workers have what follows from the order.
 pub type Operate = Arc<dyn Fn(String, Action) -> Pin<Box<dyn Future<Output = Done> + Send>> + Send + Sync>;
 
-/// One thing that happened to a plugin.
+/// An event: something that happened to a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginEvent {
-    /// When, RFC 3339 in UTC.
+    /// When it happened: RFC 3339, in UTC.
     pub at: String,
-    /// `loaded`, `refused`, `quarantined`, `shadow`, `canary`, `promoted`, `rolled back`, `disabled`.
+    /// What happened: `loaded`, `refused`, `quarantined`, `shadow`, `canary`, `promoted`, `rolled back` or `disabled`.
     pub what: &'static str,
-    /// The generation it happened to; none for one that was not accepted.
+    /// The number of the generation to which it happened; none for one that was not accepted.
     pub generation: Option<u64>,
-    /// Its version, if it said one.
+    /// The version of that generation, if it named one.
     pub version: Option<String>,
-    /// Hex SHA-256 of its file.
+    /// The SHA-256 of its file, in hexadecimal.
     pub sha256: Option<String>,
-    /// Why.
+    /// Why it happened.
     pub reason: Option<String>,
 }

@@ -1,13 +1,13 @@
 //! The spelling of paths (RFC 3986 §3.3, §6.2.2): which characters stand in one as they are. What clients send is brought into it before anything
 //! is decided by it, and so is what policies compare it with.
 
-/// Letters, digits and four marks, which mean the same escaped and not (§2.3).
+/// Whether a character means the same escaped and not: letters, digits and four marks (§2.3).
 pub const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Reserved characters that a path may have as data (`pchar`), and that most endpoints take for the same escaped and not. `;`, which may separate
-/// parameters, is none of them.
+/// Whether a reserved character may stand in a path as data (`pchar`), and most endpoints take it for the same escaped and not. `;` is not among them, as
+/// it may separate parameters.
 pub const fn is_delimiter(byte: u8) -> bool {
     matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
@@ -18,15 +18,15 @@ pub fn escape(byte: u8, to: &mut Vec<u8>) {
     to.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
-/// The byte that three bytes stand for; none: they are no escape.
+/// The byte that three bytes stand for; none if they are not an escape.
 pub fn escaped(bytes: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = bytes else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16);
     Some((digit(*high)? << 4 | digit(*low)?) as u8)
 }
 
-/// A path of a policy as requests' paths are spelt: what need not be escaped is not, what must be is. A `%` that escapes nothing stands for itself,
-/// and then no request has such a path.
+/// Spells the path of a policy as requests' paths are spelt: what need not be escaped is not, and what must be is. A `%` that escapes nothing stands for
+/// itself, and then no request has such a path.
 pub fn spell(path: &str) -> String {
     let bytes = path.as_bytes();
     let mut spelt = Vec::with_capacity(bytes.len());
@@ -41,7 +41,7 @@ pub fn spell(path: &str) -> String {
             escape(value, &mut spelt);
         }
     }
-    // ASCII all of it.
+    // All of it is ASCII.
     String::from_utf8(spelt).unwrap_or_else(|_| path.to_owned())
 }
 

@@ -15,14 +15,14 @@ use rustc_hash::FxBuildHasher;
 
 type Shard<K, T> = HashMap<K, Arc<T>, FxBuildHasher>;
 
-/// More entries than this in each shard, on average, and there are made four times as many shards.
+/// If shards have more entries than this on average, four times as many shards are made.
 const MOST_IN_A_SHARD: usize = 128;
 
 /// A persistent map of shared values. Values are compared by their pointers: what did not change is the same [`Arc`].
 ///
 /// Keys must not be chosen by strangers: the hash has no secret.
 pub struct Map<K, T> {
-    /// A power of two of them; none in an empty map that never held anything.
+    /// The shards. Their number is a power of two, or zero in a map that never held anything.
     shards: Arc<[Arc<Shard<K, T>>]>,
     len: usize,
 }
@@ -49,7 +49,7 @@ impl<K: Copy + Ord + Hash, T> Map<K, T> {
         self.get(key).is_some()
     }
 
-    /// Sets a value, and returns the one before. Copies of the map keep theirs. Nothing is copied if the value is there already.
+    /// Sets a value, and returns the one before. Copies of the map keep theirs. If the same value is there already, nothing is copied.
     pub fn insert(&mut self, key: K, value: Arc<T>) -> Option<Arc<T>> {
         if self.get(&key).is_some_and(|known| Arc::ptr_eq(known, &value)) {
             return Some(value);
@@ -62,7 +62,7 @@ impl<K: Copy + Ord + Hash, T> Map<K, T> {
         before
     }
 
-    /// Takes a value out. Copies of the map keep it.
+    /// Removes a value, and returns it. Copies of the map keep it.
     pub fn remove(&mut self, key: &K) -> Option<Arc<T>> {
         if !self.contains_key(key) {
             return None;
@@ -72,7 +72,7 @@ impl<K: Copy + Ord + Hash, T> Map<K, T> {
         before
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -82,17 +82,17 @@ impl<K: Copy + Ord + Hash, T> Map<K, T> {
         self.len == 0
     }
 
-    /// All keys and values, in no order that means anything.
+    /// All keys and values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &Arc<T>)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
-    /// All values, likewise.
+    /// All values, in no particular order.
     pub fn values(&self) -> impl Iterator<Item = &Arc<T>> {
         self.iter().map(|(_, value)| value)
     }
 
-    /// All keys and values in the order of the keys. For people: it sorts.
+    /// All keys and values in the order of the keys. It sorts them, so it is for what people look at.
     pub fn sorted(&self) -> Vec<(&K, &Arc<T>)> {
         let mut all: Vec<_> = self.iter().collect();
         all.sort_unstable_by_key(|(key, _)| **key);
@@ -150,7 +150,7 @@ fn compare<'a, K: Copy + 'a, T: 'a>(
     changes.extend(gone.map(|(key, before)| Change { key: *key, before: Some(before), after: None }));
 }
 
-/// By other bits of the hash than those that the shard goes by.
+/// The position of a key's shard. Shards themselves use other bits of the hash.
 fn shard_of<K: Hash>(key: &K, shards: usize) -> usize {
     if shards <= 1 {
         return 0;
@@ -225,7 +225,7 @@ mod tests {
             assert_eq!(map.sorted(), plain.iter().collect::<Vec<_>>());
             assert!((0..3_000).all(|key| map.get(&key) == plain.get(&key)));
         }
-        // From any one to any other, over what lies between and back.
+        // Each map is compared with each other one, over what lies between, and back.
         for (before, plain_before) in &kept {
             for (now, plain_now) in &kept {
                 let keys = plain_before.keys().chain(plain_now.keys()).collect::<std::collections::BTreeSet<_>>();

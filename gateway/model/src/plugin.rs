@@ -42,7 +42,7 @@ impl fmt::Display for PluginKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Reading the file.
+    /// Reading the plugin's file.
     Read,
     /// Checking who signed it.
     Signature,
@@ -50,11 +50,11 @@ pub enum Stage {
     Compile,
     /// Checking that it has the interface of its kind.
     World,
-    /// Making an instance.
+    /// Making an instance of it.
     Instantiate,
     /// Asking what it is.
     Describe,
-    /// Handing it its configuration.
+    /// Giving it its configuration.
     Configure,
     /// Trying it on generated pools or requests.
     Trial,
@@ -99,13 +99,13 @@ impl fmt::Display for Stage {
     }
 }
 
-/// A plugin failed, refused, or broke its contract.
+/// The plugin failed, refused something, or broke its contract.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("plugin {plugin}, stage {stage}: {}", escape::line(reason))]
 pub struct PluginError {
     /// The plugin's name.
     pub plugin: Arc<str>,
-    /// What it was doing.
+    /// What the plugin was doing.
     pub stage: Stage,
     /// What happened, for the operator.
     pub reason: String,
@@ -119,7 +119,7 @@ pub struct GenerationStats {
     pub calls: AtomicU64,
     /// Time inside the calls that were timed, in nanoseconds.
     pub nanos: AtomicU64,
-    /// How many calls `nanos` covers (one in 64 is timed: reading the clock twice costs more than the call).
+    /// The number of calls that `nanos` covers. One in 64 is timed, as reading the clock twice costs more than the call.
     pub timed: AtomicU64,
     /// Traps, deadline overruns and answers out of range.
     pub failures: AtomicU64,
@@ -127,42 +127,42 @@ pub struct GenerationStats {
     pub memory: AtomicU64,
     /// Pools that began with what another one knew.
     pub restored: AtomicU64,
-    /// Pools that began cold though another one had left something.
+    /// Pools that began with nothing, though another pool had left something for them.
     pub lost: AtomicU64,
-    /// Nothing is restored any more: a try trapped or took too long, and each costs an instance with all its pools.
+    /// Pools begin with nothing: restoring one has trapped or taken too long, and each such try costs an instance with all its pools.
     begins_cold: AtomicBool,
-    /// Failures since `window`, which is in milliseconds since the first use of the clock.
+    /// The number of failures since `window`, which is in milliseconds since the first use of the clock.
     recent: AtomicU64,
     window: AtomicU64,
     quarantined: OnceLock<PluginError>,
     first_failure: OnceLock<PluginError>,
 }
 
-/// So many failed calls within [`QUARANTINE_WINDOW`] quarantine a generation. Each may cost a worker its deadline, and each costs an instance.
+/// The number of failed calls within [`QUARANTINE_WINDOW`] that quarantines a generation. Each may cost a worker its deadline, and costs an instance.
 pub const QUARANTINE_AFTER: u64 = 5;
-/// See [`QUARANTINE_AFTER`].
+/// The time within which [`QUARANTINE_AFTER`] failed calls quarantine a generation.
 pub const QUARANTINE_WINDOW: Duration = Duration::from_secs(30);
 
-/// Milliseconds on a clock that only goes on.
+/// Milliseconds on a clock that never goes back.
 fn now_ms() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl GenerationStats {
-    /// A call went well.
+    /// Notes that a call went well.
     pub fn succeeded(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call failed. True for the one call that quarantines the generation.
+    /// Notes that a call failed. Returns true for the one call that quarantines the generation.
     pub fn failed(&self, error: &PluginError) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.first_failure.get_or_init(|| error.clone());
         let now = now_ms();
         let window = self.window.load(Ordering::Relaxed);
-        // Two workers may both begin a window and lose a failure: the next ones are counted.
+        // If two workers begin a window at once, a failure may be lost; the next ones are counted.
         if self.recent.load(Ordering::Relaxed) == 0 || now.saturating_sub(window) > QUARANTINE_WINDOW.as_millis() as u64 {
             self.window.store(now, Ordering::Relaxed);
             self.recent.store(0, Ordering::Relaxed);
@@ -170,12 +170,12 @@ impl GenerationStats {
         self.recent.fetch_add(1, Ordering::Relaxed) + 1 >= QUARANTINE_AFTER && self.quarantined.set(error.clone()).is_ok()
     }
 
-    /// Restores nothing any more. True for the one call that says so.
+    /// From now on pools begin with nothing. Returns true for the first call.
     pub fn begin_cold(&self) -> bool {
         !self.begins_cold.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether nothing is restored any more.
+    /// Whether pools begin with nothing.
     pub fn begins_cold(&self) -> bool {
         self.begins_cold.load(Ordering::Relaxed)
     }
@@ -190,32 +190,32 @@ impl GenerationStats {
         self.quarantined.get().is_some()
     }
 
-    /// The failure that quarantined it.
+    /// The failure that quarantined the generation.
     pub fn quarantined_for(&self) -> Option<&PluginError> {
         self.quarantined.get()
     }
 }
 
-/// What is known of a generation, apart from its code.
+/// What is known of a generation besides its code.
 #[derive(Debug)]
 pub struct Generation {
-    /// Unique in the process.
+    /// A number that is unique in the process.
     pub id: u64,
-    /// The name of the `Plugin` object or the built-in.
+    /// The name of the `Plugin` object, or of the built-in plugin.
     pub plugin: Arc<str>,
-    /// Counts up from 1 with each version of the plugin that was accepted.
+    /// The number of the generation: it counts up from 1 with each version of the plugin that was accepted.
     pub number: u64,
-    /// What the plugin says of itself.
+    /// The version that the plugin names.
     pub version: String,
-    /// Hex SHA-256 of the file.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// Counters.
+    /// The generation's counters.
     pub stats: GenerationStats,
-    /// What it shares with the plugin's other generations.
+    /// What the generation shares with the plugin's other ones.
     pub shared: Shared,
 }
 
-/// Calls, failures, timed calls, and the nanoseconds of these; pools restored, and pools lost.
+/// The counters are calls, failures, timed calls and their nanoseconds, pools that were restored, and pools that were lost.
 impl Counted<6> for Generation {
     fn counts(&self) -> [u64; 6] {
         let stats = &self.stats;
@@ -227,70 +227,71 @@ impl Counted<6> for Generation {
 /// What a pick may depend on besides the pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PickContext {
-    /// The hash of what the policy names, see [`crate::snapshot::HashKey`].
+    /// The hash of what the policy names (see [`crate::snapshot::HashKey`]).
     pub hash: Option<u64>,
-    /// 0 for the first try.
+    /// The number of the try: 0 for the first.
     pub attempt: u32,
-    /// Random bits in the place of the instance's own: so that two generations can be asked the same.
+    /// Random bits in place of the instance's own, so that two generations can be asked the same.
     pub random: Option<u64>,
 }
 
-/// What a pool of a balancer knows, in the plugin's own form.
+/// What a balancer knows of a pool, in the plugin's own form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
-    /// The version of that form, which the plugin counts.
+    /// The version of that form, which the plugin chooses.
     pub version: u32,
     /// The state itself, at most [`MAX_SAVED`] bytes.
     pub data: Vec<u8>,
 }
 
-/// What a pool may leave to another, in bytes.
+/// The largest state that a pool may leave to another, in bytes.
 pub const MAX_SAVED: usize = 1 << 20;
 
 /// A balancer's generation.
 pub trait BalancerGeneration: Send + Sync {
-    /// Its identity and counters.
+    /// The generation's identity and counters.
     fn generation(&self) -> &Arc<Generation>;
     /// Makes a worker's instance.
     fn instantiate(&self) -> Result<Box<dyn Balancer>, PluginError>;
 }
 
-/// One worker's instance of a balancer; it serves all pools bound to it.
+/// One worker's instance of a balancer. It serves all pools that are bound to it.
 pub trait Balancer {
-    /// The index in `pool.endpoints` to use. An index out of range is an error of the plugin, found here and not by the caller.
+    /// Picks an endpoint, by its index in `pool.endpoints`; none if no endpoint will do. An index out of range is an error of the plugin, which is found here
+    /// and not by the caller.
     fn pick(&mut self, pool: &Arc<Pool>, config: &Arc<str>, context: PickContext) -> Result<Option<usize>, PluginError>;
     /// Whether the plugin wants to be told what came of the last pick.
     fn wants_report(&self) -> bool {
         false
     }
-    /// What came of a pick from `pool`. Nothing is said if the plugin has been told of other endpoints since.
+    /// Tells what came of a pick from `pool`. Nothing is told if the plugin has been told of other endpoints since.
     fn report(&mut self, _pool: &Arc<Pool>, _endpoint: usize, _success: bool, _latency: Duration) -> Result<(), PluginError> {
         Ok(())
     }
-    /// What a pool (see [`Pool::id`]) knows that is worth keeping; none if that is nothing, or it cannot say.
+    /// What the balancer knows of a pool (see [`Pool::id`]) and is worth keeping; none if there is nothing, or it cannot say.
     fn save(&mut self, _pool: u64) -> Option<Saved> {
         None
     }
-    /// The pool begins with this, once it is met. One that has begun goes on with what it knows.
+    /// The pool is to begin with this when it is first picked from. A pool that has begun goes on with what it knows.
     fn inherit(&mut self, _pool: u64, _saved: Saved) {}
-    /// Frees the state of all pools but these (see [`Pool::id`]).
+    /// Frees the state of all pools but the live ones (see [`Pool::id`]).
     fn retain(&mut self, live: &dyn Fn(u64) -> bool);
 }
 
 /// A router's generation.
 pub trait RouterGeneration: Send + Sync {
-    /// Its identity and counters.
+    /// The generation's identity and counters.
     fn generation(&self) -> &Arc<Generation>;
-    /// Checks a configuration and returns its static part. Not on a worker: may take the configure deadline.
+    /// Checks a configuration and returns its static part. This does not happen on a worker, as it may take the configure deadline.
     fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError>;
     /// Makes a worker's instance.
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError>;
 }
 
-/// One worker's instance of a router; it serves all tables bound to it.
+/// One worker's instance of a router. It serves all tables that are bound to it.
 pub trait Router {
-    /// Routes by the table that `table` was configured as. Rule and backend indices are checked here.
+    /// Routes a request by a table. The indices of rule and backend are checked here.
     fn route(&mut self, table: &Arc<RouteTable>, request: &RouteView<'_>) -> Result<Decision, PluginError>;
-    /// Frees the state of all tables but these (see [`RouteTable::id`]).
+    /// Frees the state of all tables but the live ones (see [`RouteTable::id`]).
     fn retain(&mut self, live: &dyn Fn(u64) -> bool);
 }

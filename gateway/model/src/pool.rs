@@ -1,4 +1,4 @@
-//! Endpoints and pools, and which endpoints of a service port may be picked (SERVICE-SEMANTICS §5, §7; KEP-1669, KEP-2433): those that are
+//! Endpoints and pools, and which endpoints of a service port may be picked (KEP-1669, KEP-2433): those that are
 //! ready, of them the healthy ones, of them the near ones.
 
 use std::net::SocketAddr;
@@ -10,29 +10,30 @@ use crate::stats::EndpointStats;
 
 pub use crate::unique::unique;
 
-/// One address and port that serves a service port.
+/// An endpoint: an address and port that serves a service port.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Where to connect to.
+    /// The address to connect to.
     pub address: SocketAddr,
-    /// May take new connections.
+    /// Whether the endpoint may take new connections.
     pub ready: bool,
-    /// Answers, even while it terminates.
+    /// Whether the endpoint answers, even while it terminates.
     pub serving: bool,
-    /// Is being removed.
+    /// Whether the endpoint is being removed.
     pub terminating: bool,
-    /// Relative share, for balancers that weigh; 0 takes no traffic while others have more.
+    /// The relative share of traffic, for balancers that weigh. With 0 it takes no traffic while others have more.
     pub weight: u32,
-    /// What else is known of it; mostly nothing, and mostly the same of many. Reads and writes of an endpoint's `zone`, `node`, `labels` and so on go there.
+    /// What else is known of the endpoint. There mostly is nothing, or it is the same for many. The fields `zone`, `node`, `labels` and so on can be used as if
+    /// they were the endpoint's own.
     pub about: Arc<About>,
-    /// Shared by all workers, and kept while the address stays in the service port.
+    /// The endpoint's statistics. All workers share them, and they are kept while the address stays in the service port.
     pub stats: Arc<EndpointStats>,
 }
 
-/// What is known of an endpoint besides where and how it is.
+/// What is known of an endpoint besides its address and state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
-    /// Topology zone.
+    /// The topology zone.
     pub zone: Option<String>,
     /// The node its pod runs on.
     pub node: Option<String>,
@@ -47,7 +48,7 @@ pub struct About {
 }
 
 impl About {
-    /// Nothing, shared by all endpoints of which nothing is known.
+    /// Knows nothing. All endpoints of which nothing is known share it.
     pub fn nothing() -> Arc<Self> {
         static NOTHING: LazyLock<Arc<About>> = LazyLock::new(Arc::default);
         NOTHING.clone()
@@ -63,14 +64,14 @@ impl Deref for Endpoint {
 }
 
 impl DerefMut for Endpoint {
-    /// What is shared with other endpoints stays theirs.
+    /// Makes a copy first if it is shared with other endpoints, which keep theirs.
     fn deref_mut(&mut self) -> &mut About {
         Arc::make_mut(&mut self.about)
     }
 }
 
 impl Endpoint {
-    /// Whether another one is the same in all, so that either may stand for both.
+    /// Whether another endpoint is the same in all respects, so that either may stand for both.
     pub fn is_same(&self, other: &Self) -> bool {
         self.address == other.address
             && (self.ready, self.serving, self.terminating, self.weight) == (other.ready, other.serving, other.terminating, other.weight)
@@ -78,13 +79,13 @@ impl Endpoint {
             && Arc::ptr_eq(&self.stats, &other.stats)
     }
 
-    /// A ready one of weight 1, of which nothing else is known.
+    /// A ready endpoint of weight 1, of which nothing else is known.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, ready: true, serving: true, terminating: false, weight: 1, about: About::nothing(), stats: Arc::default() }
     }
 }
 
-/// Where this gateway stands, for traffic policies and hints.
+/// Where this gateway is, for traffic policies and hints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Here {
     /// The node's name.
@@ -96,26 +97,26 @@ pub struct Here {
 /// `internalTrafficPolicy` and `externalTrafficPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize)]
 pub enum TrafficPolicy {
-    /// Endpoints anywhere.
+    /// Endpoints on any node are used.
     #[default]
     Cluster,
-    /// Endpoints on this node only.
+    /// Only endpoints on this node are used.
     Local,
 }
 
 /// The endpoints of one service port that may be picked, at one moment.
 #[derive(Debug)]
 pub struct Pool {
-    /// Stable while the service port and its balancer binding stay; a plugin keeps its state of the pool under it.
+    /// The number of the pool. It stays while the service port and its balancer binding stay, and a plugin keeps its state of the pool under it.
     pub id: u64,
-    /// Changes, process-wide unique, whenever `endpoints` does.
+    /// The version, which is unique in the process, and changes whenever `endpoints` does.
     pub version: u64,
-    /// Those that may be picked, sorted by address. Weights are what counts now: of an endpoint that warms up, a share of its own. Mostly these are all
-    /// that there are, and then it is one list for both.
+    /// The endpoints that may be picked, sorted by address. Their weights are those that count now: an endpoint that warms up has a share of its own. Mostly
+    /// these are all endpoints of the service port, and then both are one list.
     pub endpoints: Arc<[Endpoint]>,
-    /// Those that are not picked any more but still answer, in the same order: UDP flows stay with them (SERVICE-SEMANTICS §12).
+    /// The endpoints that are not picked any more but still answer, sorted by address: UDP flows stay with them.
     pub draining: Vec<SocketAddr>,
-    /// So few endpoints are healthy that the others are in it too.
+    /// So few endpoints are healthy that the others are in the pool, too.
     pub panic: bool,
     /// Why `endpoints` is empty, if it is.
     pub empty: Option<EmptyReason>,
@@ -126,9 +127,9 @@ pub struct Pool {
 pub enum EmptyReason {
     /// The service port has no usable endpoint at all.
     NoEndpoints,
-    /// It has, but none on this node, and the policy is Local.
+    /// The service port has usable endpoints, but none on this node, and the policy is Local.
     NoLocalEndpoints,
-    /// It has, but none is healthy, and there is no panic threshold.
+    /// The service port has usable endpoints, but none is healthy, and there is no panic threshold.
     NoHealthyEndpoints,
 }
 
@@ -143,8 +144,7 @@ impl Pool {
         self.find(address).is_some() || self.draining.binary_search(&address).is_ok()
     }
 
-    /// Selects, from all endpoints of a service port, those that may be picked. `panic_threshold`: see
-    /// [`crate::settings::HealthSettings::panic_threshold`].
+    /// Selects those endpoints of a service port that may be picked. `panic_threshold`: see [`crate::settings::HealthSettings::panic_threshold`].
     pub fn select(id: u64, all: &[Endpoint], policy: TrafficPolicy, distribution: Distribution, here: &Here, panic_threshold: u8) -> Self {
         let usable = ready_or_draining(all.iter().collect());
         let (candidates, empty) = match policy {
@@ -157,7 +157,7 @@ impl Pool {
         };
         let empty = if candidates.is_empty() { empty } else { EmptyReason::NoHealthyEndpoints };
         let (healthy, panic) = healthy(candidates, panic_threshold);
-        // After health: where all near endpoints fail, the far ones serve.
+        // This comes after health: where all near endpoints fail, the far ones serve.
         let mut chosen = if policy == TrafficPolicy::Cluster { near(healthy, distribution, here) } else { healthy };
         chosen.sort_by_key(|e| e.address);
         chosen.dedup_by_key(|e| e.address);
@@ -170,8 +170,8 @@ impl Pool {
     }
 }
 
-/// Those that neither probes nor exchanges speak against; all, if they are fewer than the threshold wants. An endpoint that waits for its first
-/// probe counts for neither side, and serves where nothing better does.
+/// The endpoints that neither probes nor exchanges speak against; or all of them, if those are fewer than the threshold says. An endpoint that waits for its
+/// first probe counts for neither side, and serves where nothing better does.
 fn healthy(all: Vec<&Endpoint>, panic_threshold: u8) -> (Vec<&Endpoint>, bool) {
     let verdict = |e: &Endpoint| {
         let health = &e.stats.health;
@@ -182,14 +182,13 @@ fn healthy(all: Vec<&Endpoint>, panic_threshold: u8) -> (Vec<&Endpoint>, bool) {
     if passing == all.len() {
         return (all, false);
     }
-    // Without a failing one there is nothing to panic about: pending ones are left out, or are all there is.
+    // Unless an endpoint fails there is no panic: pending endpoints are left out, or are all there is.
     let panic = failing > 0 && passing * 100 < usize::from(panic_threshold) * (passing + failing);
     let wanted = if passing > 0 { Checked::Passing } else { Checked::Pending };
     if panic { (all, true) } else { (all.into_iter().filter(|e| verdict(e) == wanted).collect(), false) }
 }
 
-/// Gives endpoints that warm up their share of their weight. Weights are small numbers, so all are first made a hundred times as large, or as
-/// much as fits.
+/// Gives endpoints that warm up their share of their weight. Weights are small numbers, so all are multiplied by a hundred first, or by as much as fits.
 fn warm(endpoints: &mut [Endpoint]) {
     let share = |e: &Endpoint| u64::from(e.stats.health.share());
     if endpoints.iter().all(|e| share(e) >= 100) {
@@ -199,7 +198,7 @@ fn warm(endpoints: &mut [Endpoint]) {
     let divisor = most.div_ceil(u64::from(u32::MAX)).max(1);
     for endpoint in endpoints {
         let weight = u64::from(endpoint.weight) * share(endpoint) / divisor;
-        // One that has a weight keeps one: 0 would take it out.
+        // An endpoint that has a weight keeps one, as 0 would take it out.
         let least = u32::from(endpoint.weight > 0);
         endpoint.weight = u32::try_from(weight).unwrap_or(u32::MAX).max(least);
     }
@@ -208,16 +207,16 @@ fn warm(endpoints: &mut [Endpoint]) {
 /// `spec.trafficDistribution`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Distribution {
-    /// No preference.
+    /// No endpoints are preferred.
     #[default]
     Any,
-    /// `PreferClose` or `PreferSameZone`.
+    /// Endpoints of the same zone are preferred: `PreferClose` or `PreferSameZone`.
     SameZone,
-    /// `PreferSameNode`.
+    /// Endpoints on the same node are preferred: `PreferSameNode`.
     SameNode,
 }
 
-/// Ready endpoints; if there are none anywhere, those serving while they terminate (KEP-1669).
+/// The ready endpoints; if there are none anywhere, those that serve while they terminate (KEP-1669).
 fn ready_or_draining(all: Vec<&Endpoint>) -> Vec<&Endpoint> {
     if all.iter().any(|e| e.ready) {
         return all.into_iter().filter(|e| e.ready).collect();
@@ -225,7 +224,7 @@ fn ready_or_draining(all: Vec<&Endpoint>) -> Vec<&Endpoint> {
     all.into_iter().filter(|e| e.serving && e.terminating).collect()
 }
 
-/// Hints count only if every endpoint has one and some name this place; node hints before zone hints.
+/// The endpoints that are near. Hints count only if every endpoint has one and some name this place. Node hints count before zone hints.
 fn near<'a>(all: Vec<&'a Endpoint>, distribution: Distribution, here: &Here) -> Vec<&'a Endpoint> {
     let hinted = |hints: fn(&Endpoint) -> &Vec<String>, here: &Option<String>| -> Option<Vec<&'a Endpoint>> {
         let here = here.as_ref()?;
@@ -266,7 +265,7 @@ mod tests {
         assert!(service.eject(&endpoint.stats.health, Reason::Latency));
     }
 
-    /// There are 100,000 of them, each in the list of all and in up to two pools.
+    /// There may be 100,000 endpoints, each in the list of all and in up to two pools.
     #[test]
     fn an_endpoint_is_small_and_what_is_known_of_many_is_held_once() {
         assert!(size_of::<Endpoint>() <= 56, "{}", size_of::<Endpoint>());

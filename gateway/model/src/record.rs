@@ -1,5 +1,5 @@
-//! Sampling a running gateway's decisions. While nobody records, a pick pays one relaxed load and a branch. A worker that records hands over what it
-//! has, or counts it as dropped: it waits for nobody and wakes nobody, since who reads looks by itself now and then.
+//! Sampling of a running gateway's decisions. While nobody records, a pick pays one relaxed load and a branch. A worker that records hands over what it
+//! has, or counts it as dropped. It waits for nobody and wakes nobody, as the reader looks by itself now and then.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,14 +13,14 @@ use crate::pool::Pool;
 use crate::stats::Sight;
 use crate::trace::ReportLine;
 
-/// What waits for its reader; more is dropped and counted.
+/// The number of events that wait for their reader. Further events are dropped and counted.
 const QUEUE: usize = 1_024;
-/// Statistics and random numbers that are kept of one pick.
+/// The number of statistics, and of random numbers, that are kept of one pick.
 pub const MOST_KEPT: usize = 256;
-/// Of pools up to this size all statistics are kept, so that another policy can be asked what it would have done.
+/// For pools up to this size all statistics are kept, so that another policy can be asked what it would have done.
 pub const SMALL_POOL: usize = 64;
 
-/// A gateway's one recorder.
+/// The recorder, of which a gateway has one.
 #[derive(Debug, Default)]
 pub struct Recorder {
     on: AtomicBool,
@@ -34,11 +34,11 @@ pub struct Recorder {
 pub struct Wanted {
     /// The plugin's name.
     pub plugin: String,
-    /// Of each instance one pick in so many, at least 1.
+    /// Of how many picks of each instance one is recorded, at least 1.
     pub every: u64,
-    /// Picks a second, at most.
+    /// The largest number of picks a second.
     pub rate: u64,
-    /// How long the recording lasts at most.
+    /// The longest time that the recording lasts.
     pub time: Duration,
 }
 
@@ -46,7 +46,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Session {
     wanted: Wanted,
-    /// From then on another one may take its place: its reader may have stalled.
+    /// From then on another recording may take its place, as its reader may have stalled.
     until: Instant,
     /// Picks that may be recorded before the reader grants more.
     budget: AtomicI64,
@@ -54,7 +54,7 @@ pub struct Session {
     queue: SyncSender<Event>,
 }
 
-/// A recording, as its reader sees it; it ends when dropped.
+/// A recording, as its reader sees it. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Recording {
     recorder: Arc<Recorder>,
@@ -62,16 +62,16 @@ pub struct Recording {
     events: Receiver<Event>,
 }
 
-/// What workers tell.
+/// What workers record.
 #[derive(Debug)]
 pub enum Event {
     /// A decision.
     Pick(Box<Recorded>),
-    /// What came of a decision.
+    /// The outcome of a decision.
     Report(ReportLine),
 }
 
-/// A decision, not written yet.
+/// A decision that is not written yet.
 #[derive(Debug)]
 pub struct Recorded {
     /// The balancer's instance: see [`PickLine::instance`](crate::trace::PickLine::instance).
@@ -97,7 +97,7 @@ pub struct Recorded {
 }
 
 impl Recorder {
-    /// The recording that wants an instance's `call`th pick.
+    /// The recording that wants the pick number `call` of an instance.
     #[inline]
     pub fn sampling(&self, plugin: &str, call: u64) -> Option<Arc<Session>> {
         if !self.on.load(Ordering::Relaxed) {
@@ -117,7 +117,7 @@ impl Recorder {
         Some(session.clone())
     }
 
-    /// The recording of all of a plugin's picks, which wants to know what came of them too.
+    /// The recording of all picks of a plugin, which wants to know their outcomes, too.
     #[inline]
     pub fn following(&self, plugin: &str) -> Option<Arc<Session>> {
         if !self.on.load(Ordering::Relaxed) {
@@ -126,7 +126,7 @@ impl Recorder {
         self.session.load().as_ref().filter(|s| s.wanted.plugin == plugin && s.wanted.every == 1).cloned()
     }
 
-    /// Begins a recording. There is one at a time; the error says what it is of.
+    /// Begins a recording. There can be only one at a time; the error names the plugin that is recorded.
     pub fn begin(self: &Arc<Self>, wanted: Wanted) -> Result<Recording, String> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = self.session.load().as_ref().filter(|running| running.until > Instant::now()) {
@@ -143,7 +143,7 @@ impl Recorder {
 }
 
 impl Session {
-    /// Hands over, or counts as dropped: the reader may be slow, or gone.
+    /// Hands an event over, or counts it as dropped: the reader may be slow, or gone.
     pub fn tell(&self, event: Event) {
         if self.queue.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -152,22 +152,22 @@ impl Session {
 }
 
 impl Recording {
-    /// What is recorded.
+    /// What this recording records.
     pub fn wanted(&self) -> &Wanted {
         &self.session.wanted
     }
 
-    /// Allows so many picks from now on; those that were allowed before and not used are not.
+    /// Allows so many picks from now on. What is left of an earlier allowance is lost.
     pub fn grant(&self, picks: u64) {
         self.session.budget.store(i64::try_from(picks).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
-    /// The next event, if there is one. It never waits: so workers find nobody to wake.
+    /// The next event, if there is one. It does not wait, so workers have nobody to wake.
     pub fn next(&self) -> Option<Event> {
         self.events.try_recv().ok()
     }
 
-    /// What was too much.
+    /// The number of events that were dropped.
     pub fn dropped(&self) -> u64 {
         self.session.dropped.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
-//! How a new generation of a balancer takes over, where its `Plugin` object does not want that at once: in the *shadow* of the live one it is asked the
-//! same, and nothing it says is used; as a *canary* it serves a share of the exchanges. Here is what is counted meanwhile, and what follows from it:
-//! workers count, control judges.
+//! How a new generation of a balancer takes over, where its `Plugin` object does not want that at once. As a *shadow* of the live generation it is asked the
+//! same, and its answers are not used; as a *canary* it serves a share of the exchanges. Here is what is counted meanwhile, and what follows from it: workers
+//! count, control judges.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,59 +8,59 @@ use std::time::Duration;
 use crate::counters::Counted;
 use crate::stats::{add, count};
 
-/// What a `Plugin` object wants of a new generation: first the one, then the other, then it is live.
+/// What a `Plugin` object wants of a new generation: first the shadow, then the canary, then it is live.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rollout {
-    /// How it is asked in the shadow of the live generation; none: it is not.
+    /// How the generation is asked in the shadow of the live one; none: it is not.
     pub shadow: Option<Shadow>,
-    /// How it serves a share of the exchanges; none: it does not.
+    /// How the generation serves a share of the exchanges; none: it does not.
     pub canary: Option<Canary>,
 }
 
 /// A generation is asked what the live one is asked, and its answers are only compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shadow {
-    /// How long it is asked.
+    /// How long the generation is asked.
     pub duration: Duration,
-    /// The largest share of picks, in percent, in which it may differ from the live one; none: any.
+    /// The largest share of picks, in percent, in which it may differ from the live generation; none: any share.
     pub max_disagreement: Option<f64>,
 }
 
 /// A generation serves a share of the exchanges.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Canary {
-    /// Its share of the exchanges, in percent: 1 to 99.
+    /// The generation's share of the exchanges, in percent: 1 to 99.
     pub weight: u32,
-    /// How long it serves that share, if as many exchanges as are wanted come meanwhile.
+    /// How long it serves that share. It takes longer if there are too few exchanges meanwhile.
     pub duration: Duration,
-    /// How much more of its exchanges may fail than of the live one's, in percent of all.
+    /// How much more of its exchanges may fail than of the live generation's, in percent of all.
     pub max_error_rate_increase: f64,
-    /// How much longer its exchanges may take, in percent of the live one's mean.
+    /// How much longer its exchanges may take, in percent of the live generation's mean.
     pub max_latency_increase: f64,
     /// The number of exchanges from which on it is judged.
     pub min_requests: u64,
 }
 
-/// Picks of a shadow that are compared before it is judged by them.
+/// The number of compared picks from which on a shadow is judged by them.
 const MIN_COMPARED: u64 = 100;
 /// A difference of two means below this is noise, whatever the percentage.
 const NOISE: Duration = Duration::from_millis(1);
 
-/// Which of the two generations.
+/// One of the two generations of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The one that served before.
+    /// The generation that served before.
     Live,
-    /// The one on trial.
+    /// The generation on trial.
     Candidate,
 }
 
 /// How a generation is tried.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Phase {
-    /// Asked, and not heard.
+    /// The generation is asked, and its answers are not used.
     Shadow(Shadow),
-    /// Serves a share.
+    /// The generation serves a share of the exchanges.
     Canary(Canary),
 }
 
@@ -77,11 +77,11 @@ impl Phase {
 /// One phase of one candidate, shared by all workers.
 #[derive(Debug)]
 pub struct Trial {
-    /// How it is tried.
+    /// How the candidate is tried.
     pub phase: Phase,
-    /// Exchanges, errors, and microseconds of those without error; the live one's, then the candidate's.
+    /// For the live generation and the candidate: exchanges, errors, and the microseconds of the exchanges without error.
     sides: [[AtomicU64; 3]; 2],
-    /// Picks compared, those that differed, and the nanoseconds of both: the live one's, the candidate's.
+    /// The number of picks that were compared, and of those that differed; then the nanoseconds of the live generation's picks, and of the candidate's.
     shadow: [AtomicU64; 4],
 }
 
@@ -92,18 +92,18 @@ pub enum Verdict {
     Wait,
     /// The candidate is as good as the live generation.
     Pass,
-    /// The candidate is not, and why.
+    /// The candidate is worse, for this reason.
     Fail(String),
 }
 
-/// What one side did as a canary.
+/// What one generation has served during a canary.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Served {
-    /// Exchanges.
+    /// The number of exchanges.
     pub exchanges: u64,
-    /// Those that failed.
+    /// The number of exchanges that failed.
     pub errors: u64,
-    /// Of the others: how long they took together, in microseconds.
+    /// The time that the other exchanges took together, in microseconds.
     pub us: u64,
 }
 
@@ -112,32 +112,32 @@ impl Served {
         100.0 * self.errors as f64 / self.exchanges.max(1) as f64
     }
 
-    /// The mean, not a percentile: the buckets of a histogram are too wide to compare two quantiles by, and what takes longest counts as an error.
+    /// The mean. It is not a percentile, as the buckets of a histogram are too wide to compare two quantiles, and what takes longest counts as an error.
     fn mean(&self) -> Duration {
         Duration::from_micros(self.us / (self.exchanges - self.errors).max(1))
     }
 }
 
 impl Trial {
-    /// Begins.
+    /// Begins a trial.
     pub fn new(phase: Phase) -> Self {
         Self { phase, sides: Default::default(), shadow: Default::default() }
     }
 
-    /// Whether the candidate serves an exchange. By its hash if it has one, so that a key stays with one generation; else by `turn`, which the worker
-    /// counts up: then of each hundred exchanges exactly as many as it is to have, spread evenly.
+    /// Whether the candidate serves an exchange. If the exchange has a hash it decides, so that a key stays with one generation. Else `turn` decides, which the
+    /// worker counts up: of each hundred exchanges the candidate gets exactly its share, spread evenly.
     pub fn takes(&self, hash: Option<u64>, turn: u64) -> bool {
         let Phase::Canary(canary) = &self.phase else { return false };
         let weight = u64::from(canary.weight);
         match hash {
-            // The lower half, mixed: balancers use the upper bits, and a share of keys must not be a share of endpoints.
+            // Balancers use the upper bits of the hash. The lower half is mixed, so that a share of the keys is not a share of the endpoints.
             Some(hash) => (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % 100 < weight,
             // Bresenham: the sum of weights passes a multiple of 100.
             None => (turn % 100) * weight % 100 + weight >= 100,
         }
     }
 
-    /// What came of an exchange.
+    /// Notes the outcome of an exchange.
     pub fn note(&self, side: Side, success: bool, latency: Duration) {
         let [exchanges, errors, us] = &self.sides[side as usize];
         count(exchanges);
@@ -148,7 +148,7 @@ impl Trial {
         }
     }
 
-    /// A pick of both, and how long each took.
+    /// Notes a pick of both generations: whether it was the same, and how long each took.
     pub fn compare(&self, same: bool, live: Duration, candidate: Duration) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let [compared, differed, of_live, of_candidate] = &self.shadow;
@@ -158,22 +158,22 @@ impl Trial {
         add(of_candidate, nanos(candidate));
     }
 
-    /// What a side did as a canary.
+    /// What a generation has served during a canary.
     pub fn served(&self, side: Side) -> Served {
         let [exchanges, errors, us] = &self.sides[side as usize];
         let read = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        // Errors first: an exchange is counted before its error.
+        // Errors are read first, as an exchange is counted before its error.
         let (errors, us) = (read(errors), read(us));
         Served { exchanges: read(exchanges).max(errors), errors, us }
     }
 
-    /// Picks compared, and those that differed.
+    /// The number of picks that were compared, and of those that differed.
     pub fn compared(&self) -> (u64, u64) {
         let differed = self.shadow[1].load(Ordering::Relaxed);
         (self.shadow[0].load(Ordering::Relaxed).max(differed), differed)
     }
 
-    /// What it says after so long.
+    /// The verdict after so much time.
     pub fn verdict(&self, elapsed: Duration) -> Verdict {
         match &self.phase {
             Phase::Shadow(shadow) => self.judge_shadow(shadow, elapsed),
@@ -219,7 +219,8 @@ impl Trial {
     }
 }
 
-/// Of the live one exchanges and errors and microseconds, of the candidate likewise; picks compared, those that differed, nanoseconds of both.
+/// The counters are exchanges, errors and microseconds of the live generation, the same of the candidate; then picks that were compared, picks that
+/// differed, and the nanoseconds of both.
 impl Counted<10> for Trial {
     fn counts(&self) -> [u64; 10] {
         let mut counts = [0; 10];

@@ -1,5 +1,5 @@
-//! What a router is asked, what it answers, and the static part of its rules, which the host prepares once. The same shapes as
-//! `sdk/wit/plugin.wit`, interface `routing`; a superset of HTTPRoute v1.
+//! What a router is asked, what it answers, and the static part of its rules, which the host prepares once. The shapes are those of `sdk/wit/plugin.wit`,
+//! interface `routing`: a superset of HTTPRoute v1.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ pub use crate::settings::HeaderChanges;
 /// The listener a router is configured for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerInfo {
-    /// Its name, for the operator.
+    /// The listener's name, for the operator.
     pub name: String,
-    /// The port clients connect to.
+    /// The port that clients connect to.
     pub port: u16,
-    /// What arrives on it.
+    /// What arrives on the listener.
     pub transport: Transport,
-    /// The host name it is limited to.
+    /// The host name that the listener is limited to.
     pub hostname: Option<String>,
-    /// The namespace of the policy that attaches the router; references without one are resolved in it.
+    /// The namespace of the policy that attaches the router. References without a namespace are resolved in it.
     pub namespace: String,
 }
 
@@ -43,40 +43,40 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// What carries it.
+    /// The protocol that carries this.
     pub fn protocol(self) -> Protocol {
         if self == Self::Udp { Protocol::Udp } else { Protocol::Tcp }
     }
 }
 
-/// What carries bytes to a listener and to a service port. Ports of the two are apart: TCP 53 and UDP 53 may be one Service's, or two's.
+/// What carries bytes to a listener and to a service port. The ports of the two are apart: TCP 53 and UDP 53 may be one Service's, or two's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub enum Protocol {
-    /// Connections.
+    /// TCP connections.
     #[serde(rename = "TCP")]
     Tcp,
-    /// Datagrams.
+    /// UDP datagrams.
     #[serde(rename = "UDP")]
     Udp,
 }
 
-/// What a Service says that its port carries. SCTP is known, and not forwarded.
+/// The transport protocol of a Service's port. SCTP is known, and not forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub enum PortProtocol {
-    /// Connections.
+    /// TCP connections.
     #[default]
     #[serde(rename = "TCP")]
     Tcp,
-    /// Datagrams.
+    /// UDP datagrams.
     #[serde(rename = "UDP")]
     Udp,
-    /// RFC 9260.
+    /// SCTP (RFC 9260).
     #[serde(rename = "SCTP")]
     Sctp,
 }
 
 impl PortProtocol {
-    /// By its name, as it stands in a Service that was checked. What is left out is TCP.
+    /// The protocol of this name, which stands in a Service that was checked. If no name is given, it is TCP.
     pub fn named(name: Option<&str>) -> Self {
         match name {
             Some("UDP") => Self::Udp,
@@ -85,7 +85,7 @@ impl PortProtocol {
         }
     }
 
-    /// Its name.
+    /// The protocol's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "TCP",
@@ -94,7 +94,7 @@ impl PortProtocol {
         }
     }
 
-    /// What is listened for. None: it is not forwarded.
+    /// What carries it, if it is forwarded.
     pub const fn forwarded(self) -> Option<Protocol> {
         match self {
             Self::Tcp => Some(Protocol::Tcp),
@@ -110,16 +110,16 @@ impl std::fmt::Display for PortProtocol {
     }
 }
 
-/// The static part of one configured router.
+/// The static part of a configured router.
 #[derive(Debug)]
 pub struct RouteTable {
-    /// Unique in the process; a plugin keeps its compiled rules under it.
+    /// A number that is unique in the process. A plugin keeps its compiled rules under it.
     pub id: u64,
-    /// The configuration it was made from, JSON.
+    /// The configuration that it was made from, JSON.
     pub config: Arc<str>,
-    /// The listener it was made for.
+    /// The listener that it was made for.
     pub listener: ListenerInfo,
-    /// The rules, in the order the plugin numbers them.
+    /// The rules, in the order in which the plugin numbers them.
     pub rules: Vec<Rule>,
     /// What the router reads.
     pub interests: Interests,
@@ -128,45 +128,45 @@ pub struct RouteTable {
 /// What a router reads of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Interests {
-    /// Header names, lower case.
+    /// The names of header fields, in lower case.
     pub headers: Vec<HeaderName>,
-    /// Cookie names.
+    /// The names of cookies.
     pub cookies: Vec<String>,
-    /// The query string.
+    /// Whether the query string is read.
     pub query: bool,
-    /// The client's address.
+    /// Whether the client's address is read.
     pub client: bool,
 }
 
 impl Interests {
-    /// Whether method, host and path are all that is read.
+    /// Whether nothing is read but method, host and path.
     pub fn is_empty(&self) -> bool {
         self.headers.is_empty() && self.cookies.is_empty() && !self.query && !self.client
     }
 }
 
-/// One rule's static part.
+/// The static part of one rule.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
-    /// For `explain`, logs and metrics.
+    /// The rule's name, for `explain`, logs and metrics.
     pub name: Option<String>,
     /// What to do with the exchange.
     pub actions: Actions,
     /// The backends that share the rule's exchanges.
     pub backends: Vec<Backend>,
-    /// For the whole exchange; none: as the service says; zero: no limit.
+    /// The time-out of the whole exchange; none: that of the service; zero: no limit.
     pub request_timeout: Option<Duration>,
-    /// For one try at a backend, likewise.
+    /// The time-out of one try at a backend; none: that of the service; zero: no limit.
     pub backend_timeout: Option<Duration>,
     /// When an exchange is tried again; none: as the service says.
     pub retry: Option<Box<Retry>>,
-    /// Clients that come back stay with their endpoint.
+    /// How clients that come back stay with their endpoint; none: they need not.
     pub session: Option<Box<Session>>,
 }
 
 impl Rule {
-    /// All its mirrors, in the order of [`RouterRung::mirrors`](crate::snapshot::RouterRung::mirrors): its own, then those of each backend, with the
-    /// backend's index.
+    /// All mirrors of the rule, in the order of [`RouterRung::mirrors`](crate::snapshot::RouterRung::mirrors): the rule's own, then those of each backend, with
+    /// the backend's index.
     pub fn mirrors(&self) -> impl Iterator<Item = (Option<usize>, &Mirror)> {
         let own = self.actions.mirrors.iter().map(|mirror| (None, mirror));
         let of_backends = self.backends.iter().enumerate();
@@ -174,14 +174,14 @@ impl Rule {
     }
 }
 
-/// Where a rule sends an exchange.
+/// A backend: where a rule sends an exchange.
 #[derive(Clone, Debug)]
 pub struct Backend {
-    /// The service port it names.
+    /// The service port of the backend.
     pub service: ServiceRef,
-    /// Its share, for `explain`; the router itself chooses.
+    /// The backend's share, for `explain`: the router itself chooses.
     pub weight: u32,
-    /// Done in addition when this backend was chosen.
+    /// What else is done if this backend was chosen.
     pub actions: Actions,
 }
 
@@ -190,22 +190,22 @@ pub struct Backend {
 pub struct Actions {
     /// Changes to the request's header fields.
     pub request_headers: HeaderChanges,
-    /// Changes to the response's.
+    /// Changes to the response's header fields.
     pub response_headers: HeaderChanges,
-    /// Changes to host and path.
+    /// Changes to the request's host and path.
     pub rewrite: Option<Rewrite>,
-    /// Answers by sending the client elsewhere.
+    /// A redirect, which sends the client elsewhere.
     pub redirect: Option<Redirect>,
-    /// Answers at once.
+    /// An answer that is given at once.
     pub answer: Option<Answer>,
-    /// Copies of the request.
+    /// Mirrors, which get copies of the request.
     pub mirrors: Vec<Mirror>,
     /// Cross-origin rules (Fetch standard).
     pub cors: Option<Cors>,
 }
 
 impl Actions {
-    /// Whether a request's fields are looked at or changed, or its host is.
+    /// Whether the header fields of a request are looked at or changed, or its host is changed.
     pub fn reads_or_changes_requests(&self) -> bool {
         !self.request_headers.is_empty() || self.rewrite.is_some() || !self.mirrors.is_empty()
     }
@@ -214,14 +214,14 @@ impl Actions {
 /// A change of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathRewrite {
-    /// ReplaceFullPath.
+    /// Replaces the whole path (`ReplaceFullPath`).
     Full(String),
-    /// ReplacePrefixMatch.
+    /// Replaces the prefix that matched (`ReplacePrefixMatch`).
     Prefix(String),
 }
 
 impl PathRewrite {
-    /// The new path. `matched` is how many bytes of `path` the rule's prefix matched.
+    /// The new path. `matched`: how many bytes of `path` the rule's prefix matched.
     pub fn apply(&self, path: &str, matched: usize) -> String {
         match self {
             Self::Full(new) => new.clone(),
@@ -234,19 +234,19 @@ impl PathRewrite {
     }
 }
 
-/// URLRewrite.
+/// A rewrite of a request (`URLRewrite`).
 #[derive(Clone, Debug)]
 pub struct Rewrite {
-    /// The new Host.
+    /// The new value of the field `Host`.
     pub hostname: Option<HeaderValue>,
     /// The new path.
     pub path: Option<PathRewrite>,
 }
 
-/// RequestRedirect. What is absent stays as the request had it.
+/// A redirect (`RequestRedirect`). What is absent stays as the request had it.
 #[derive(Clone, Debug)]
 pub struct Redirect {
-    /// `http` or `https`.
+    /// The new scheme: `http` or `https`.
     pub scheme: Option<String>,
     /// The new host.
     pub hostname: Option<String>,
@@ -254,22 +254,22 @@ pub struct Redirect {
     pub path: Option<PathRewrite>,
     /// The new port.
     pub port: Option<u16>,
-    /// 301, 302, 303, 307 or 308.
+    /// The status: 301, 302, 303, 307 or 308.
     pub status: StatusCode,
 }
 
 /// An answer by the gateway itself.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its header fields.
+    /// The header fields.
     pub headers: HeaderMap,
-    /// Its content.
+    /// The content.
     pub body: String,
 }
 
-/// RequestMirror.
+/// A mirror (`RequestMirror`).
 #[derive(Clone, Debug)]
 pub struct Mirror {
     /// The service port that gets the copy.
@@ -280,20 +280,20 @@ pub struct Mirror {
     pub denominator: u32,
 }
 
-/// CORS filter.
+/// The CORS filter.
 #[derive(Clone, Debug, Default)]
 pub struct Cors {
-    /// `*`, exact origins, or `scheme://*.host`.
+    /// Origins that are allowed: `*`, exact origins, or `scheme://*.host`.
     pub allow_origins: Vec<String>,
-    /// Methods, or `*`.
+    /// Methods that are allowed, or `*`.
     pub allow_methods: Vec<String>,
-    /// Request header fields, or `*`.
+    /// Header fields of requests that are allowed, or `*`.
     pub allow_headers: Vec<String>,
-    /// Response header fields, or `*`.
+    /// Header fields of responses that scripts may read, or `*`.
     pub expose_headers: Vec<String>,
     /// Whether credentials may be sent.
     pub allow_credentials: bool,
-    /// How long a preflight may be kept, in seconds.
+    /// How long a client may keep the answer to a preflight, in seconds.
     pub max_age_seconds: u32,
 }
 
@@ -316,21 +316,21 @@ pub struct RouteView<'a> {
 /// A router's answer.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// A rule takes it.
+    /// A rule takes the request.
     Matched(Choice),
-    /// The router answers itself.
+    /// The router answers the request itself.
     Answer(Answer),
-    /// No rule takes it: 404, or a reset for TCP.
+    /// No rule takes the request: it is answered 404, and a TCP connection is reset.
     NoMatch,
 }
 
 /// A rule and one of its backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Index in [`RouteTable::rules`]; in range.
+    /// The index of the rule in [`RouteTable::rules`], which is in range.
     pub rule: usize,
-    /// Index in [`Rule::backends`]; in range.
+    /// The index of the backend in [`Rule::backends`], which is in range.
     pub backend: Option<usize>,
-    /// Bytes of the path that the rule's prefix matched.
+    /// The number of bytes of the path that the rule's prefix matched.
     pub matched_prefix: usize,
 }

@@ -1,9 +1,9 @@
-//! What names a service port.
+//! The key of a service port.
 
 /// A port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceRef {
-    /// Resolved: never empty.
+    /// The Service's namespace, which is never empty.
     pub namespace: String,
     /// The Service's name.
     pub name: String,

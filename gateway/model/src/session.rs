@@ -1,5 +1,5 @@
-//! Session persistence of a rule (GEP-1619): a client that came back stays with its endpoint, and so with the rule's backend that has it, whatever
-//! the weights. Who it was is in what the client brings, a cookie or a header; nothing is kept here, so all gateways and all workers agree.
+//! Session persistence of a rule (GEP-1619): a client that comes back stays with its endpoint, and so with the rule's backend that has it, whatever the
+//! weights. What a client brings, a cookie or a header, names the endpoint. Nothing is kept here, so all gateways and all workers agree.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::cookie::cookie;
 use crate::hash::hash_bytes;
 use crate::service::ServiceRef;
 
-/// What a rule asks for.
+/// The session persistence of a rule or a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// What brings the token.
     pub carrier: Carrier,
-    /// A session ends so long after it began.
+    /// How long after its beginning a session ends.
     pub absolute: Option<Duration>,
-    /// And so long after its last response.
+    /// How long after its last response a session ends.
     pub idle: Option<Duration>,
 }
 
@@ -26,9 +26,9 @@ pub struct Session {
 pub enum Carrier {
     /// A cookie.
     Cookie {
-        /// Its name.
+        /// The cookie's name.
         name: String,
-        /// It outlives the browser's own session, until the session's absolute end.
+        /// Whether the cookie outlives the browser's own session, until the session's absolute end.
         permanent: bool,
     },
     /// A header field of responses, which the client sends with later requests.
@@ -67,18 +67,18 @@ pub fn default_name(of: &str) -> String {
 /// makes one up gets no further than to an endpoint of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What stands for the backend's service port.
+    /// The hash of the backend's service port.
     service: u32,
     /// The endpoint that the session leads to.
     pub endpoint: SocketAddr,
-    /// When it began, in seconds since 1970.
+    /// When the session began, in seconds since 1970.
     begun: u64,
-    /// When it was written.
+    /// When the token was written, in seconds since 1970.
     written: u64,
 }
 
 impl Token {
-    /// The token of a session that begins.
+    /// The token of a session that begins now.
     pub fn new(service: &ServiceRef, endpoint: SocketAddr, now: u64) -> Self {
         Self { service: Self::mark(service), endpoint, begun: now, written: now }
     }
@@ -87,7 +87,7 @@ impl Token {
         hash_bytes(service.to_string().as_bytes()) as u32
     }
 
-    /// Whether it leads to an endpoint of this service port.
+    /// Whether the session leads to an endpoint of this service port.
     pub fn is_of(&self, service: &ServiceRef) -> bool {
         self.service == Self::mark(service)
     }
@@ -119,20 +119,19 @@ impl std::fmt::Display for Token {
 }
 
 impl Session {
-    /// The token that a request brings, if its session has not ended. A cookie or field that cannot be read is none.
+    /// The token that a request brings, if its session has not ended. A cookie or field that cannot be read counts as none.
     pub fn of(&self, headers: &HeaderMap, now: u64) -> Option<Token> {
         let text = match &self.carrier {
             Carrier::Cookie { name, .. } => cookie(headers, name)?,
             Carrier::Header(name) => headers.get(name)?.to_str().ok()?,
         };
         let over = |since: u64, limit: Option<Duration>| limit.is_some_and(|limit| now.saturating_sub(since) >= limit.as_secs().max(1));
-        // One from the future was not written here, or by a clock that is wrong: it may be young for ever.
+        // A token from the future was not written here, or the clock was wrong. It could stay young for ever.
         let is_sound = |token: &Token| token.begun <= token.written && token.written <= now.saturating_add(60);
         Token::read(text).filter(|token| is_sound(token) && !over(token.begun, self.absolute) && !over(token.written, self.idle))
     }
 
-    /// What the response tells the client of a session: it has begun, or leads elsewhere, or went on and may be idle for so long again. None:
-    /// nothing has changed.
+    /// The header field by which a response tells the client of its session: that it has begun, leads elsewhere, or may be idle anew. None: nothing has changed.
     pub fn told(&self, known: Option<Token>, used: Token, over_tls: bool) -> Option<(HeaderName, HeaderValue)> {
         let goes_on = known.filter(|known| known.endpoint == used.endpoint && known.service == used.service);
         let token = match goes_on {
@@ -184,7 +183,7 @@ mod tests {
         {
             assert_eq!(session.of(&request(wrong), 1_000), None, "{wrong}");
         }
-        // Of the future, or written before it began.
+        // The token is from the future, or was written before it began.
         assert_eq!(session.of(&request("1-ffffffff-ffffffff-50-7f000001"), 1_000), None);
         assert_eq!(session.of(&request("1-3e8-3e7-50-7f000001"), 1_000), None);
     }

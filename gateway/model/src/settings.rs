@@ -1,5 +1,5 @@
-//! What policies say, resolved: defaults filled in, references followed. The plan makes it, the data plane obeys it, and nothing between
-//! needs to know what is in it.
+//! What policies say, resolved: defaults are filled in, and references followed. The plan makes it and the data plane obeys it; what is between them need
+//! not know what is in it.
 
 mod connection;
 mod forwarding;
@@ -34,17 +34,17 @@ pub use udp::*;
 /// How a service port's endpoints are treated: `BackendTrafficPolicy`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BackendSettings {
-    /// Time-outs.
+    /// The time-outs.
     pub timeouts: BackendTimeouts,
-    /// When an exchange is tried again; none: what [`Retry`] says of it.
+    /// When an exchange is tried again; none: as the documentation of [`Retry`] says.
     pub retry: Option<Retry>,
-    /// How many of the tries may be further ones; none: as by default of those of an interval, and any number under way.
+    /// How many of the tries may be retries; none: the default share of the exchanges of an interval, and any number under way.
     pub budget: Option<Budget>,
-    /// Clients that come back stay with their endpoint, unless the rule that leads here says something of its own.
+    /// How clients that come back stay with their endpoint, unless the rule that leads here says something of its own.
     pub session: Option<Session>,
     /// How many connections, exchanges and tries there may be at a time.
     pub breaker: Breaker,
-    /// How many requests may come in a time.
+    /// The rate limits.
     pub rates: Vec<Rate>,
     /// TCP keepalive of connections to endpoints.
     pub keepalive: Keepalive,
@@ -65,23 +65,23 @@ pub struct BackendSettings {
 /// How a listener's clients are treated: `ClientTrafficPolicy`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientSettings {
-    /// Time-outs.
+    /// The time-outs.
     pub timeouts: ClientTimeouts,
     /// How many connections may be open, and how much each may do.
     pub connections: ConnectionLimits,
     /// How large a request's head may be.
     pub head: HeadLimits,
-    /// How many bytes a request's content may have.
+    /// The largest content of a request, in bytes; none: any.
     pub content: Option<u64>,
-    /// How many requests may come.
+    /// The rate limits.
     pub rates: Vec<Rate>,
     /// TCP keepalive of clients' connections.
     pub keepalive: Keepalive,
-    /// A forwarded TCP connection in which nothing has moved for so long is closed; none: never.
+    /// After how much time a forwarded TCP connection is closed in which nothing moves; none: never.
     pub tcp_idle: Option<Duration>,
-    /// Clients are believed when they say for whom they speak; none: they say nothing.
+    /// Which clients are believed when a PROXY header says for whom they speak; none: PROXY headers are not read.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Networks that may connect; empty: all. `loadBalancerSourceRanges`.
+    /// The networks that may connect (`loadBalancerSourceRanges`); empty: all.
     pub sources: Vec<IpNet>,
     /// Who is believed about the client's address.
     pub trust: Trust,

@@ -1,12 +1,12 @@
-//! Places that are taken and given back, over all workers: connections, exchanges, tries. A limit is kept exactly: a place is taken by one
-//! compare-and-swap. Who waits for one is woken in turn.
+//! Places that are taken and given back, over all workers: for connections, exchanges and tries. A limit is kept exactly, as a place is taken by one
+//! compare-and-swap. Those who wait for a place are woken in turn.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-/// Places, and who waits for one.
+/// The places, and who waits for one.
 #[derive(Debug, Default)]
 pub struct Slots {
     used: AtomicU32,
@@ -19,7 +19,7 @@ impl Slots {
     /// Takes a place if fewer than `most` are taken.
     pub fn take(self: &Arc<Self>, most: u32) -> Option<Slot> {
         let more = |used: u32| (used < most).then(|| used + 1);
-        // Sequentially consistent with `waiting`: who waits looks here again after saying so, who gives back looks there after doing so.
+        // Sequentially consistent with `waiting`: a waiter looks here again after it has registered, and who gives back a place looks there afterwards.
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         Some(Slot(self.clone()))
     }
@@ -53,12 +53,12 @@ impl Slots {
     }
 }
 
-/// A place, given back when dropped.
+/// A place, which is given back when it is dropped.
 #[derive(Debug)]
 pub struct Slot(Arc<Slots>);
 
 impl Slot {
-    /// What it is one of.
+    /// The places of which this is one.
     pub fn of(&self) -> &Arc<Slots> {
         &self.0
     }
@@ -71,7 +71,7 @@ impl Drop for Slot {
     }
 }
 
-/// One who waits; no longer when dropped.
+/// A waiter, which waits no longer when it is dropped.
 #[derive(Debug)]
 pub struct Waiting {
     slots: Arc<Slots>,
@@ -79,7 +79,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Is woken when there may be a place: to be called before looking whether there is one. Who was woken in vain keeps its turn.
+    /// Registers whom to wake when there may be a place. It is called before looking whether there is one. A waiter that was woken in vain keeps its turn.
     pub fn register(&self, waker: &Waker) {
         let mut queue = self.slots.queue.lock().unwrap_or_else(PoisonError::into_inner);
         match queue.iter_mut().find(|(id, _)| *id == self.id) {
@@ -98,7 +98,7 @@ impl Drop for Waiting {
         let woken = queue.iter().position(|(id, _)| *id == self.id).map(|at| queue.remove(at)).is_none();
         drop(queue);
         self.slots.waiting.fetch_sub(1, Ordering::SeqCst);
-        // It was woken for a place that it may not have taken: the next in turn has a look.
+        // It was woken for a place that it may not have taken, so the next in turn has a look.
         if woken {
             self.slots.wake();
         }

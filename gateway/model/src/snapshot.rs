@@ -5,7 +5,7 @@
 //! change that costs each of them something; [`Listener::is_same`], [`ServicePort::is_same`] and [`RouterBinding::is_same`] help who makes snapshots
 //! to keep the old one. A worker may miss snapshots: it compares the one that it takes with the one that it has.
 //!
-//! **What a listener leads to has the same form in the plan.** [`Front`], [`Target`], [`VirtualHost`], [`TlsHost`], [`TlsMode`] and [`EndpointTls`] have
+//! **What a listener leads to has the same form in the plan.** [`Listener`], [`Front`], [`Target`], [`VirtualHost`], [`TlsHost`], [`TlsMode`] and [`EndpointTls`] have
 //! parameters that are by default what workers need: the index of a service port, a bound router, a TLS configuration. `config::plan` has names and
 //! settings in their places.
 
@@ -33,18 +33,18 @@ use crate::tls::UpstreamTls;
 /// What workers serve.
 #[derive(Clone, Default)]
 pub struct Snapshot {
-    /// Counts up by one with each snapshot.
+    /// The number of the snapshot, which counts up by one with each.
     pub version: u64,
-    /// What to listen on.
+    /// The addresses to listen on.
     pub listeners: Map<At, Listener>,
-    /// All service ports that something may be forwarded to, one of a dual-stack Service for each IP family. Listeners and routes hold indices into it.
+    /// All service ports that something may be forwarded to; a dual-stack Service has one for each IP family. Listeners and routes hold indices into it.
     pub services: Map<ServiceIndex, ServicePort>,
     /// What load balancers in front are told.
     pub health_checks: Arc<[HealthCheck]>,
 }
 
 impl Snapshot {
-    /// Of these listeners and service ports, which are given the indices from 0 on.
+    /// A snapshot of these listeners and service ports, whose indices count from 0.
     pub fn of(
         version: u64,
         listeners: impl IntoIterator<Item = Arc<Listener>>,
@@ -58,7 +58,7 @@ impl Snapshot {
 /// Where a listener listens. A TCP and a UDP listener may have the same address.
 pub type At = (Protocol, SocketAddr);
 
-/// A Service's `healthCheckNodePort`, and what is to be answered there.
+/// A Service's `healthCheckNodePort`, and what is to be answered there. `N`: the number of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck<N = usize> {
     /// The namespace of the Service.
@@ -72,7 +72,7 @@ pub struct HealthCheck<N = usize> {
 }
 
 /// A key of [`Snapshot::services`]. A service port keeps its index as long as it lives, so that what leads to it need not be made anew when others
-/// come and go. Afterwards another one may get it: to a worker, that is one that has changed.
+/// come and go. Later another service port may get the index; a worker sees that as a change.
 pub type ServiceIndex = usize;
 
 /// One address to listen on. `F`: what is done with what arrives; `L`: its rate limits.
@@ -80,7 +80,7 @@ pub type ServiceIndex = usize;
 pub struct Listener<F = Front, L = Option<Arc<Limiter>>> {
     /// The address.
     pub address: SocketAddr,
-    /// For logs, metrics and `explain`: `node port 30080 of default/nginx-svc:8080`, `listener web of Gateway default/edge`.
+    /// The name, for logs, metrics and `explain`: `node port 30080 of default/nginx-svc:8080`, `listener web of Gateway default/edge`.
     pub name: String,
     /// What to do with what arrives.
     pub front: F,
@@ -108,7 +108,7 @@ impl Listener {
     }
 }
 
-/// Whether two are one, or there is neither.
+/// Whether two are the same one, or both are none.
 fn same<T: ?Sized>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -126,12 +126,12 @@ pub enum Front<T = Target, H = Hosts<VirtualHost>, S = Hosts<TlsHost>> {
     Udp(T),
     /// Take HTTP requests from it, by their host names.
     Http(H),
-    /// It is TLS: look at the server name it asks for.
+    /// End or forward TLS, by the server name that it asks for.
     Tls(S),
 }
 
 impl<T, H, S> Front<T, H, S> {
-    /// What carries it: a TCP and a UDP listener may have the same address.
+    /// The protocol that carries it. A TCP and a UDP listener may have the same address.
     pub fn protocol(&self) -> Protocol {
         if matches!(self, Self::Udp(_)) { Protocol::Udp } else { Protocol::Tcp }
     }
@@ -147,7 +147,7 @@ impl Front {
         }
     }
 
-    /// All it leads to.
+    /// All that it leads to.
     pub fn targets(&self) -> Vec<&Target> {
         match self {
             Self::Tcp(target) | Self::Udp(target) => vec![target],
@@ -175,11 +175,11 @@ impl Front {
 /// Where a listener leads. `R`: a router; `S`: what names a service port.
 #[derive(Clone, Debug)]
 pub enum Target<R = Arc<RouterBinding>, S = ServiceIndex> {
-    /// To a service port's pool.
+    /// To the pool of a service port.
     Service(ServiceSide<S>),
-    /// To a router, which says where.
+    /// To a router, which says where to.
     Router(R),
-    /// Nowhere: 404, a reset for TCP, a drop for UDP.
+    /// Nowhere: requests are answered 404, TCP connections reset, and datagrams dropped.
     Nothing,
 }
 
@@ -197,24 +197,24 @@ impl Target {
 /// A service port as seen from inside or outside, which may have different pools (`internalTrafficPolicy`, `externalTrafficPolicy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceSide<S = ServiceIndex> {
-    /// Which service port.
+    /// The service port.
     pub service: S,
-    /// Which of its pools.
+    /// Which of its pools is used.
     pub side: Side,
 }
 
 /// Where traffic comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// A ClusterIP or a route.
+    /// From inside: to a ClusterIP, or by a route.
     Internal,
-    /// A node port, external or load balancer address.
+    /// From outside: to a node port, an external or a load balancer address.
     External,
 }
 
 /// A router bound to a listener.
 pub struct RouterBinding {
-    /// What it transports.
+    /// What arrives on the listener.
     pub transport: Transport,
     /// The live generation and its table; then the previous good one, used when the live one fails.
     pub ladder: Vec<RouterRung>,
@@ -228,7 +228,7 @@ impl RouterBinding {
         self.ladder.iter().any(reads)
     }
 
-    /// As [`Listener::is_same`].
+    /// Whether another one is made of the same parts, so that either may stand for both.
     pub fn is_same(&self, other: &Self) -> bool {
         let same = |a: &RouterRung, b: &RouterRung| {
             Arc::ptr_eq(&a.generation, &b.generation)
@@ -248,17 +248,18 @@ impl RouterBinding {
 
 /// One step of a router's failure ladder.
 pub struct RouterRung {
-    /// The generation.
+    /// The generation of the router.
     pub generation: Arc<dyn RouterGeneration>,
-    /// Its configured table.
+    /// The table that it was configured with.
     pub table: Arc<RouteTable>,
     /// For each rule of the table, for each backend: the service port, or why there is none (500).
     pub backends: Vec<Vec<Result<ServiceIndex, Arc<str>>>>,
-    /// For each rule of the table, for each of [`Rule::mirrors`](crate::route::Rule::mirrors), likewise.
+    /// For each rule of the table, for each of [`Rule::mirrors`](crate::route::Rule::mirrors): the service port, if there is one.
     pub mirrors: Vec<Vec<Option<ServiceIndex>>>,
-    /// For each rule of the table its own rate limits, kept over snapshots; empty where none has any.
+    /// For each rule of the table its own rate limits, kept over snapshots; empty if no rule has any.
     pub limiters: Vec<Option<Arc<Limiter>>>,
-    /// For each rule of the table the router that decides what it takes, in the place of its backends; empty where none has one. No rule of such a router has one.
+    /// For each rule of the table the router that decides what it takes, in the place of its backends; empty if no rule has one. No rule of such a router has
+    /// one itself.
     pub next: Vec<Option<Arc<RouterBinding>>>,
 }
 
@@ -283,42 +284,42 @@ pub struct BalancerTrial {
     pub trial: Arc<Trial>,
 }
 
-/// One port of one Service.
+/// A service port: one port of one Service.
 #[derive(Clone)]
 pub struct ServicePort {
-    /// Its namespace, name and port.
+    /// The namespace, name and port.
     pub id: ServiceRef,
     /// The name of the port, empty if it has none.
     pub port_name: String,
-    /// Of which IP family its endpoints are: a Service of both has an entry for each. None: of any that discovery finds.
+    /// The IP family of the endpoints: a dual-stack Service has a service port for each. None: they are of any family that discovery finds.
     pub family: Option<IpFamily>,
-    /// What its bytes are.
+    /// What is spoken over it.
     pub protocol: AppProtocol,
     /// The pool for traffic from inside.
     pub internal: Arc<Pool>,
-    /// The pool for traffic from outside; the same one where the policies agree.
+    /// The pool for traffic from outside. It is the same one where the policies agree.
     pub external: Arc<Pool>,
     /// The live balancer generation, then the previous good one; then a native random choice serves.
     pub balancers: Vec<Arc<dyn BalancerGeneration>>,
     /// The balancer's configuration, JSON.
     pub balancer_config: Arc<str>,
-    /// `failurePolicy: Fail`: when the balancer fails there is no native choice, and the exchange fails.
+    /// Whether an exchange fails when the balancer does (`failurePolicy: Fail`), in the place of the native choice.
     pub fail_closed: bool,
     /// The name under which its pools' state outlives the gateway, if its balancer's `Plugin` object asks for that.
     pub kept_as: Option<Arc<str>>,
     /// A generation on trial beside the live one.
     pub trial: Option<BalancerTrial>,
-    /// What a pick is hashed by.
+    /// What a pick is hashed by; none: it is not hashed.
     pub hash: Option<HashKey>,
-    /// `sessionAffinity: ClientIP`.
+    /// The table of `sessionAffinity: ClientIP`.
     pub affinity: Option<Arc<Affinity>>,
-    /// What its policy says.
+    /// What the policies say.
     pub settings: Arc<BackendSettings>,
-    /// Its policy's rate limits, kept over snapshots.
+    /// The policy's rate limits, kept over snapshots.
     pub limiter: Option<Arc<Limiter>>,
-    /// Whether its endpoints speak TLS.
+    /// Whether the endpoints speak TLS.
     pub tls: EndpointTls,
-    /// Counters, kept over snapshots.
+    /// The counters, kept over snapshots.
     pub stats: Arc<ServiceStats>,
 }
 
@@ -354,7 +355,7 @@ impl ServicePort {
         }
     }
 
-    /// As [`Listener::is_same`].
+    /// Whether another one is made of the same parts, so that either may stand for both.
     pub fn is_same(&self, other: &Self) -> bool {
         let trial = |a: &BalancerTrial, b: &BalancerTrial| Arc::ptr_eq(&a.generation, &b.generation) && Arc::ptr_eq(&a.trial, &b.trial);
         self.id == other.id
@@ -390,15 +391,15 @@ pub enum EndpointTls<R = Arc<UpstreamTls>> {
     Off,
     /// They speak TLS, by these rules.
     On(R),
-    /// They speak TLS (`appProtocol: https`), and nobody says how to verify them: bytes of clients that speak TLS with them themselves are
-    /// forwarded, and nothing else is.
+    /// They speak TLS (`appProtocol: https`), and nobody says how to verify them. If clients speak TLS with the endpoints themselves, the bytes are
+    /// forwarded; nothing else is.
     Untold,
-    /// They speak TLS, and the rules are broken: nothing is forwarded, least of all plain text.
+    /// They speak TLS, and the rules are broken: nothing is forwarded, and certainly not plain text.
     Broken,
 }
 
 impl EndpointTls {
-    /// Tells connections apart that must not be used for one another; 0: plain text.
+    /// A number for connections that may be used for one another; 0: plain text.
     pub fn id(&self) -> u64 {
         if let Self::On(tls) = self { tls.id } else { 0 }
     }
@@ -421,7 +422,7 @@ pub enum AppProtocol {
     Udp,
     /// HTTP/1.1, balanced per request.
     Http,
-    /// HTTP/2 with prior knowledge, likewise.
+    /// HTTP/2 with prior knowledge, balanced per request.
     H2c,
     /// gRPC, over HTTP/2 with prior knowledge: its outcome is in the trailers.
     Grpc,
@@ -441,13 +442,13 @@ impl AppProtocol {
 pub enum HashKey {
     /// The client's address.
     SourceIp,
-    /// A header's value; lower-case name.
+    /// The value of a header field.
     Header(http::HeaderName),
-    /// A cookie's value.
+    /// The value of a cookie.
     Cookie {
-        /// Its name.
+        /// The cookie's name.
         name: String,
-        /// What follows the value where the gateway sets it; none: it does not.
+        /// What follows the value, where the gateway sets the cookie; none: it does not set it.
         given: Option<String>,
     },
     /// The path without its query.
@@ -455,7 +456,7 @@ pub enum HashKey {
 }
 
 impl HashKey {
-    /// What a balancer is given for a request; none if the request has no such header or cookie. XXH3, see [`hash_bytes`].
+    /// The hash that a balancer is given for a request, by [`hash_bytes`]; none if the request has no such field or cookie.
     pub fn of(&self, headers: &http::HeaderMap, path: &str, client: IpAddr) -> Option<u64> {
         match self {
             Self::SourceIp => Some(hash_ip(client)),
@@ -467,7 +468,7 @@ impl HashKey {
 }
 
 impl HashKey {
-    /// For a request that has not got the cookie, where the gateway sets it: the hash of a `value`, and the field that brings it to the client.
+    /// For a request without the cookie, where the gateway sets it: the hash of a `value`, and the header field that brings it to the client.
     pub fn give(&self, value: impl FnOnce() -> u128, over_tls: bool) -> Option<(u64, http::HeaderValue)> {
         let Self::Cookie { name, given: Some(attributes) } = self else { return None };
         let value = format!("{:032x}", value());

@@ -1,23 +1,23 @@
-//! A persistent list in the order of names: a copy costs by its number of chunks, a change to a copy by the size of one chunk. Of what the admin API shows
-//! there is a new one with each snapshot, and it mostly differs in one entry.
+//! A persistent list in the order of names: a copy costs by its number of chunks, a change to a copy by the size of one chunk. What the admin API shows is
+//! such a list: there is a new one with each snapshot, which mostly differs in one entry.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-/// An entry has at most so many neighbours in its chunk.
+/// The largest number of entries in a chunk.
 const MOST_IN_A_CHUNK: usize = 128;
 
-/// What has a name.
+/// Something that has a name.
 pub trait Named {
-    /// Its namespace and name.
+    /// The namespace and the name.
     fn name(&self) -> (&str, &str);
 }
 
-/// Shared entries, each name once.
+/// A list of shared entries, in which each name is there once.
 pub struct Sorted<T> {
-    /// None of them is empty.
+    /// The chunks, of which none is empty.
     chunks: Vec<Arc<Vec<Arc<T>>>>,
 }
 
@@ -39,7 +39,7 @@ impl<T: Named> Sorted<T> {
         }
     }
 
-    /// Takes out the entry of this name.
+    /// Removes the entry of this name.
     pub fn remove(&mut self, name: (&str, &str)) {
         let Some(at) = self.chunk(name) else { return };
         let Ok(known) = self.chunks[at].binary_search_by(|known| known.name().cmp(&name)) else { return };
@@ -56,7 +56,7 @@ impl<T: Named> Sorted<T> {
         chunk.get(chunk.binary_search_by(|known| known.name().cmp(&name)).ok()?)
     }
 
-    /// Where an entry of this name is, or would be; none: there is no chunk.
+    /// The chunk where an entry of this name is, or would be; none: there is no chunk.
     fn chunk(&self, name: (&str, &str)) -> Option<usize> {
         let after = self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| first.name() <= name));
         (!self.chunks.is_empty()).then(|| after.saturating_sub(1))
@@ -64,7 +64,7 @@ impl<T: Named> Sorted<T> {
 }
 
 impl<T> Sorted<T> {
-    /// All of them in order.
+    /// All entries in their order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).map(|entry| &**entry)
     }
@@ -118,7 +118,7 @@ mod tests {
         let (mut sorted, mut plain) = (Sorted::<Entry>::default(), BTreeMap::new());
         let mut kept = Vec::new();
         for step in 0..20_000 {
-            // It grows, and then shrinks to nothing.
+            // The list grows first, and then shrinks to nothing.
             let name = format!("{:04}", random.random_range(0..2_000));
             if random.random_range(0..20_000) < step {
                 sorted.remove(name.split_at(1));

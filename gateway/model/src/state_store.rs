@@ -1,27 +1,27 @@
-//! What pools of balancers know, put aside for a later start of the gateway: by workers from time to time and when they stop, taken by them when
-//! they meet a pool for the first time. Control writes it to disk. Nobody comes here on a request's path.
+//! What balancers know of their pools, kept for a later start of the gateway. Workers put it here from time to time and when they stop, and take it when they
+//! meet a pool for the first time; control writes it to disk. No request comes here.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::plugin::Saved;
 
-/// More than this together is not kept.
+/// The largest size of all states together, in bytes.
 pub const MOST_BYTES: usize = 64 << 20;
 
-/// Whose state it is.
+/// Whose state it is: the key of the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Slot {
-    /// The plugin.
+    /// The name of the plugin.
     pub plugin: String,
     /// The pool, by a name that a restart does not change.
     pub pool: String,
-    /// Each worker has its own.
+    /// The number of the worker: each has a state of its own.
     pub worker: usize,
 }
 
-/// What the pools of balancers left, by whose it is.
+/// The states that balancers have left.
 #[derive(Debug, Default)]
 pub struct StateStore(Mutex<Inner>);
 
@@ -31,12 +31,12 @@ struct Inner {
     bytes: usize,
     refused: u64,
     changed: bool,
-    /// The last attempt to write it down failed.
+    /// Whether the last attempt to write the states down failed.
     unsaved: bool,
 }
 
 impl StateStore {
-    /// With what an earlier start left.
+    /// A store with what an earlier start has left.
     pub fn with(kept: BTreeMap<Slot, Saved>) -> Self {
         let state_store = Self::default();
         kept.into_iter().for_each(|(slot, saved)| state_store.put(slot, saved));
@@ -44,7 +44,7 @@ impl StateStore {
         state_store
     }
 
-    /// Puts a pool's state aside, in the place of what was there.
+    /// Puts a state into the store, in the place of the one that was there.
     pub fn put(&self, slot: Slot, saved: Saved) {
         let mut inner = self.lock();
         let old = inner.kept.get(&slot).map_or(0, |old| old.data.len());
@@ -60,13 +60,13 @@ impl StateStore {
         }
     }
 
-    /// What was put aside of a pool by this worker; by the first, if there were fewer then.
+    /// The state that this worker has left of a pool; that of the first worker, if there were fewer workers then.
     pub fn find(&self, slot: &Slot) -> Option<Saved> {
         let inner = self.lock();
         inner.kept.get(slot).or_else(|| inner.kept.get(&Slot { worker: 0, ..slot.clone() })).cloned()
     }
 
-    /// Forgets what plugins have left that nobody keeps any more.
+    /// Drops the states that nobody wants any more.
     pub fn retain(&self, wanted: impl Fn(&Slot) -> bool) {
         let mut inner = self.lock();
         let before = inner.kept.len();
@@ -75,25 +75,25 @@ impl StateStore {
         inner.bytes = inner.kept.values().map(|saved| saved.data.len()).sum();
     }
 
-    /// All of it, if it has changed since this was asked last.
+    /// All states, if one has changed since this was called last.
     pub fn changes(&self) -> Option<BTreeMap<Slot, Saved>> {
         let mut inner = self.lock();
         std::mem::take(&mut inner.changed).then(|| inner.kept.clone())
     }
 
-    /// What [`Self::changes`] gave could not be written down, and is to be given again. True the first time in a row.
+    /// Notes that what [`Self::changes`] gave could not be written down, so that it is given again. Returns true the first time in a row.
     pub fn unsaved(&self) -> bool {
         let mut inner = self.lock();
         inner.changed = true;
         !std::mem::replace(&mut inner.unsaved, true)
     }
 
-    /// It was written down. True if that failed before.
+    /// Notes that it was written down. Returns true if that failed before.
     pub fn saved(&self) -> bool {
         std::mem::take(&mut self.lock().unsaved)
     }
 
-    /// How often there was no room for a pool's state.
+    /// How often there was no room for a state.
     pub fn refused(&self) -> u64 {
         self.lock().refused
     }

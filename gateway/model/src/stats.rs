@@ -1,4 +1,4 @@
-//! Counters that workers write and everybody reads. All are relaxed atomics: they are figures, not synchronization.
+//! Counters that workers write and anybody reads. All are relaxed atomics, as they are figures and synchronize nothing.
 
 mod histogram;
 mod labels;
@@ -24,18 +24,18 @@ use crate::lazy::Lazy;
 use crate::settings::Passive;
 use crate::slots::Slots;
 
-/// What the host knows of one endpoint, for balancers. There are 100,000 of them.
+/// The statistics of one endpoint, for balancers. There may be 100,000 of them.
 #[derive(Debug)]
 pub struct EndpointStats {
     in_flight: AtomicU32,
     latency_us: AtomicU32,
-    /// Share of successes in 1/2^16.
+    /// The share of successes, in 1/65536.
     success: AtomicU32,
     /// Picks that went to this endpoint.
     pub picks: AtomicU64,
-    /// Connections to it; counted while a breaker limits them.
+    /// Connections to the endpoint, which are counted while a circuit breaker limits them.
     pub connections: Lazy<Slots>,
-    /// Whether it is used.
+    /// The endpoint's health.
     pub health: EndpointHealth,
 }
 
@@ -55,24 +55,24 @@ impl Default for EndpointStats {
 /// What balancers see of one endpoint at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sight {
-    /// Exchanges or connections under way.
+    /// The number of exchanges or connections under way.
     pub in_flight: u32,
-    /// Microseconds, 0 before the first answer.
+    /// The mean latency in microseconds; 0 before the first answer.
     pub latency_us: u32,
-    /// Share of successes, 0 to 1.
+    /// The share of successes, from 0 to 1.
     pub success: f32,
-    /// Whether it is fit.
+    /// The endpoint's condition.
     pub condition: Condition,
 }
 
 impl Default for Sight {
-    /// Of an endpoint that nothing is known of.
+    /// An endpoint of which nothing is known.
     fn default() -> Self {
         Self { in_flight: 0, latency_us: 0, success: 1.0, condition: Condition::Healthy }
     }
 }
 
-/// Picks.
+/// The counter is that of picks.
 impl Counted<1> for EndpointStats {
     fn counts(&self) -> [u64; 1] {
         [self.picks.load(Ordering::Relaxed)]
@@ -80,13 +80,13 @@ impl Counted<1> for EndpointStats {
 }
 
 impl EndpointStats {
-    /// What balancers see now.
+    /// What balancers see of the endpoint now.
     pub fn sight(&self) -> Sight {
         let (in_flight, latency_us, success) = (self.in_flight(), self.latency_us(), self.success());
         Sight { in_flight, latency_us, success, condition: self.health.condition() }
     }
 
-    /// Has balancers see this. For endpoints that there are none of: traffic counts for itself.
+    /// Sets what balancers see, for endpoints that do not exist, as in a simulation.
     pub fn show(&self, sight: Sight) {
         self.in_flight.store(sight.in_flight, Ordering::Relaxed);
         self.latency_us.store(sight.latency_us, Ordering::Relaxed);
@@ -94,33 +94,34 @@ impl EndpointStats {
         self.health.show(sight.condition);
     }
 
-    /// Exchanges or connections under way.
+    /// The number of exchanges or connections under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Mean latency in microseconds, 0 before the first.
+    /// The mean latency in microseconds; 0 before the first answer.
     pub fn latency_us(&self) -> u32 {
         self.latency_us.load(Ordering::Relaxed)
     }
 
-    /// Share of successes, 0 to 1.
+    /// The share of successes, from 0 to 1.
     pub fn success(&self) -> f32 {
         self.success.load(Ordering::Relaxed) as f32 / 65536.0
     }
 
-    /// An exchange or connection begins.
+    /// Notes that an exchange or connection begins.
     pub fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.picks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It has ended.
+    /// Notes that an exchange or connection has ended.
     pub fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Weighs one observation 1/8, as TCP's smoothed round-trip time does (RFC 6298 §2). Two workers at once may lose one observation.
+    /// Notes an observation. It is weighed 1/8, as in TCP's smoothed round-trip time (RFC 6298 §2). If two workers do this at once, one observation may be
+    /// lost.
     pub fn observe(&self, success: bool, latency: Duration) {
         let sample = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX).max(1);
         let old = self.latency_us.load(Ordering::Relaxed);
@@ -134,46 +135,46 @@ impl EndpointStats {
 /// Counters of one service port.
 #[derive(Debug, Default)]
 pub struct ServiceStats {
-    /// TCP connections accepted for it (L4).
+    /// TCP connections that were accepted for the port (L4).
     pub connections: AtomicU64,
-    /// HTTP exchanges forwarded to it, by status class (index 0: 1xx … 4: 5xx).
+    /// HTTP exchanges that were forwarded to it, by status class (index 0: 1xx … 4: 5xx).
     pub responses: [AtomicU64; 5],
     /// Connections refused or answered 503 for want of an endpoint.
     pub no_endpoint: AtomicU64,
-    /// Those of them that would have found an endpoint on another node: the traffic policy is Local.
+    /// Those among them that would have found an endpoint on another node, as the traffic policy is Local.
     pub no_local_endpoint: AtomicU64,
     /// Connection attempts to endpoints that failed.
     pub connect_failures: AtomicU64,
     /// Picks that went down the failure ladder.
     pub fallbacks: AtomicU64,
-    /// HTTP exchanges, from the request's head to the end of the response.
+    /// The time of HTTP exchanges, from the request's head to the end of the response.
     pub exchange_time: Histogram,
-    /// Connection attempts to endpoints that succeeded.
+    /// The time of connection attempts to endpoints that succeeded.
     pub connect_time: Histogram,
-    /// TCP connections (L4), from accept to close.
+    /// The time of TCP connections (L4), from accept to close.
     pub connection_time: Histogram,
-    /// Bytes from clients: content of requests (L7), all (L4).
+    /// Bytes from clients: the content of requests (L7), or all bytes (L4).
     pub bytes_in: AtomicU64,
-    /// Bytes to clients, likewise.
+    /// Bytes to clients: the content of responses (L7), or all bytes (L4).
     pub bytes_out: AtomicU64,
-    /// Picks, over all endpoints there have been.
+    /// Picks, over all endpoints that there have been.
     pub picks: Counters<EndpointStats, 1>,
     /// What is under way.
     pub load: ServiceLoad,
-    /// What became of further tries.
+    /// What became of retries.
     pub retries: RetryStats,
-    /// What breakers and limits refused.
+    /// What circuit breakers and limits refused.
     pub refused: RefusalStats,
     /// TLS handshakes with endpoints that failed.
     pub tls_failures: AtomicU64,
-    /// What became of datagrams, at a UDP port.
+    /// What became of datagrams, if it is a UDP port.
     pub udp: Lazy<UdpStats>,
     /// The health of its endpoints together.
     pub health: ServiceHealth,
 }
 
 impl ServiceStats {
-    /// Notes what came of a pick: always for balancers, and by the rules of ejection where there are some.
+    /// Notes the outcome of a pick: always for balancers, and for ejection where there are rules of it.
     pub fn observe(&self, rules: Option<&Passive>, endpoint: &EndpointStats, outcome: Outcome, latency: Duration) {
         // A connection alone says nothing of how the endpoint serves.
         if outcome != Outcome::Connected {
@@ -186,52 +187,52 @@ impl ServiceStats {
 }
 
 impl ServiceStats {
-    /// Exchanges that were answered, by endpoints or for want of their answer.
+    /// Exchanges that were answered, by endpoints or for want of an endpoint's answer.
     pub fn exchanges(&self) -> u64 {
         self.responses.iter().map(|class| class.load(Ordering::Relaxed)).sum()
     }
 }
 
-/// What a service port has under way; counted while a breaker or a budget limits it. What began before that is not counted.
+/// What a service port has under way. It is counted while a circuit breaker or a budget limits it; what began before that is not counted.
 #[derive(Debug, Default)]
 pub struct ServiceLoad {
-    /// Connections to endpoints, idle ones too.
+    /// Connections to endpoints, including idle ones.
     pub connections: Lazy<Slots>,
     /// Exchanges.
     pub requests: Lazy<Slots>,
-    /// Tries after the first.
+    /// Retries: tries after the first.
     pub retries: Lazy<Slots>,
 }
 
-/// What became of exchanges that wanted another try.
+/// What became of exchanges that wanted to be tried again.
 #[derive(Debug, Default)]
 pub struct RetryStats {
-    /// Tries after the first.
+    /// Retries: tries after the first.
     pub tries: AtomicU64,
-    /// Exchanges that one of them saved.
+    /// Exchanges that a retry saved.
     pub succeeded: AtomicU64,
-    /// Exchanges for which there was no other try left.
+    /// Exchanges that had no retry left.
     pub exhausted: AtomicU64,
-    /// Exchanges for which the budget or the breaker allowed none.
+    /// Exchanges for which the budget or the circuit breaker allowed no retry.
     pub over_budget: AtomicU64,
-    /// Exchanges that cannot be sent again: not idempotent, or their content was not kept.
+    /// Exchanges that could not be sent again: they were not idempotent, or their content was not kept.
     pub not_replayable: AtomicU64,
-    /// Tries of the last seconds.
+    /// The retries of the last seconds.
     pub lately: RetryWindow,
 }
 
-/// What breakers and limits of a service port refused.
+/// What circuit breakers and limits of a service port refused.
 #[derive(Debug, Default)]
 pub struct RefusalStats {
-    /// No connection was free, nor a place to wait for one.
+    /// Exchanges for which there was neither a free connection nor a place to wait for one.
     pub pending: AtomicU64,
-    /// No connection became free in time.
+    /// Exchanges for which no connection became free in time.
     pub pending_timeout: AtomicU64,
-    /// L4 connections, for which nothing waits.
+    /// L4 connections, which do not wait for a place.
     pub connections: AtomicU64,
-    /// Too many exchanges.
+    /// Exchanges beyond the number that there may be.
     pub requests: AtomicU64,
-    /// Rate limits.
+    /// Exchanges that rate limits refused.
     pub rate: AtomicU64,
     /// Buckets of rate limits that were given to another client while in use.
     pub evicted: AtomicU64,
@@ -241,12 +242,12 @@ pub struct RefusalStats {
     pub cut_off: AtomicU64,
 }
 
-/// What became of lines of a log.
+/// What became of the lines of a log.
 #[derive(Debug, Default)]
 pub struct LogStats {
     /// Lines that were written.
     pub lines: AtomicU64,
-    /// Lines for which the writer had no room, or their file or reader none.
+    /// Lines that were dropped, as the writer had no room for them, or their file or reader had none.
     pub dropped: AtomicU64,
 }
 
@@ -259,44 +260,44 @@ pub struct ProxyStats {
     pub open: AtomicU64,
     /// HTTP exchanges begun.
     pub requests: AtomicU64,
-    /// Answers the gateway made itself, by reason.
+    /// Answers that the gateway made itself, by reason.
     pub own_answers: ByLabel,
-    /// Client connections closed at once, since as many were open as descriptors allow.
+    /// Client connections that were closed at once, as the descriptors allow no more.
     pub refused: AtomicU64,
     /// Client connections that spoke HTTP/2.
     pub http2_connections: AtomicU64,
-    /// Those among them that were ended because they sent more control frames than any purpose needs.
+    /// Those among them that were ended, as they sent more control frames than any purpose needs.
     pub http2_floods: AtomicU64,
-    /// Exchanges that became another protocol, WebSockets for the most part.
+    /// Exchanges that became another protocol, mostly a WebSocket.
     pub upgrades: AtomicU64,
     /// Accepts that failed.
     pub accept_errors: AtomicU64,
-    /// Datagrams for a listener that leads nowhere.
+    /// Datagrams that came to a listener which leads nowhere.
     pub unrouted_datagrams: AtomicU64,
-    /// The newest snapshot version that every worker serves.
+    /// The newest snapshot that all workers serve, by its version.
     pub serving: AtomicU64,
     /// Lines of the access log.
     pub access_log: Arc<LogStats>,
     /// What limits of clients refused or ended.
     pub clients: ClientStats,
-    /// Memory and descriptors.
+    /// The use of memory and descriptors.
     pub overload: OverloadStats,
-    /// Client connections reset, by [`Reset`].
+    /// Client connections that were reset, by [`Reset`].
     pub resets: [AtomicU64; Reset::ALL.len()],
-    /// TLS with clients.
+    /// TLS handshakes with clients.
     pub tls: TlsStats,
-    /// What snapshots changed.
+    /// The work that changes of snapshots made.
     pub changes: ChangeStats,
 }
 
-/// What snapshots changed: the work that they made. A worker that missed some counts what differs in the end.
+/// The work that changes of snapshots made. A worker that missed snapshots counts only what differs in the end.
 #[derive(Debug, Default)]
 pub struct ChangeStats {
-    /// Service ports that were new, changed or gone, by each worker.
+    /// Service ports that were new, changed or gone, counted by each worker.
     pub services: AtomicU64,
-    /// Listeners likewise.
+    /// Listeners that were new, changed or gone, counted by each worker.
     pub listeners: AtomicU64,
-    /// Sockets of listeners on which settings were set, at first or because they changed.
+    /// Sockets of listeners on which options were set, at first or because they changed.
     pub socket_options: AtomicU64,
 }
 
@@ -309,7 +310,7 @@ pub struct ClientStats {
     pub over_client: AtomicU64,
     /// Requests refused by rate limits of listeners.
     pub rate: AtomicU64,
-    /// Buckets of them that were given to another client while in use.
+    /// Buckets of these limits that were given to another client while in use.
     pub evicted: AtomicU64,
     /// Requests with more content than they may have.
     pub large_content: AtomicU64,
@@ -325,20 +326,20 @@ pub struct ClientStats {
     pub long: AtomicU64,
     /// Exchanges that ended because their client sent or read too slowly.
     pub slow_rate: AtomicU64,
-    /// Exchanges given up whose client had closed its sending side for too long.
+    /// Exchanges that were given up, as their client had closed its sending side for too long.
     pub half_closed: AtomicU64,
 }
 
-/// Memory and descriptors of the process.
+/// The use of memory and descriptors by the process.
 #[derive(Debug, Default)]
 pub struct OverloadStats {
     /// 1 while new work is refused.
     pub refusing: AtomicU64,
-    /// Times it came to that.
+    /// How often that happened.
     pub times: AtomicU64,
-    /// Connections that were refused for it.
+    /// Connections that were refused meanwhile.
     pub connections: AtomicU64,
-    /// Requests that were refused for it.
+    /// Requests that were refused meanwhile.
     pub requests: AtomicU64,
     /// 1 while so much memory is in use that all threads are to return what they have free.
     pub memory_is_short: AtomicU64,
@@ -350,7 +351,7 @@ pub struct OverloadStats {
     pub descriptors: AtomicU64,
     /// The limit of file descriptors.
     pub descriptor_limit: AtomicU64,
-    /// Of the descriptors in use, those of listeners.
+    /// File descriptors in use by listeners.
     pub listening: AtomicU64,
 }
 
@@ -359,7 +360,7 @@ pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Adds so many, if it is any.
+/// Adds a number, unless it is 0.
 pub fn add(counter: &AtomicU64, count: u64) {
     if count > 0 {
         counter.fetch_add(count, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the admin API shows: one immutable value, swapped whole by control.
+//! What the admin API shows: one immutable value, which control replaces as a whole.
 
 mod unserved;
 
@@ -25,9 +25,9 @@ use crate::tls::{Certificate, Demand};
 /// The state of the gateway at one moment.
 #[derive(Clone, Default, Serialize)]
 pub struct Status {
-    /// The version of the snapshot it describes.
+    /// The version of the snapshot that is described.
     pub snapshot: u64,
-    /// All services, also those that are not proxied.
+    /// All services, including those that are not proxied.
     pub services: Sorted<ServiceStatus>,
     /// What is listened on, in the order of those who listen.
     pub listeners: Sorted<ListenerStatus>,
@@ -35,27 +35,27 @@ pub struct Status {
     pub plugins: Vec<PluginStatus>,
     /// What is wrong with the configuration.
     pub faults: Vec<Fault>,
-    /// The objects that have a status of their own.
+    /// The objects that have a status, with their statuses.
     #[serde(skip)]
     pub objects: Option<Arc<dyn ObjectStatus>>,
-    /// Where plugins' code came from.
+    /// How often plugins were compiled.
     pub compiled: Compiled,
     /// Services whose endpoints are awaited before the gateway is ready.
     pub awaited: Vec<String>,
 }
 
-/// Objects with the status that says what became of them, made when they are asked for.
+/// Gives objects with the status that says what became of them. Statuses are made when they are asked for.
 pub trait ObjectStatus: Send + Sync {
-    /// Those of a kind, by the kind's plural; none: nothing is said of that kind.
+    /// The objects of a kind, by the kind's plural; none: objects of that kind have no status.
     fn objects(&self, plural: &str) -> Option<Vec<serde_json::Value>>;
 }
 
-/// How many times a plugin's code was found from an earlier start, and how many times it was compiled and kept. None of both where none is kept.
+/// How often a plugin's compiled code was found from an earlier start, and how often it was compiled and kept. Both are 0 if no code is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compiled {
-    /// Found.
+    /// How often compiled code was found.
     pub found: u64,
-    /// Compiled.
+    /// How often code was compiled.
     pub anew: u64,
 }
 
@@ -63,16 +63,16 @@ pub struct Compiled {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
-    /// Listeners are in the order of these texts.
+    /// The place of the listener: listeners are shown in the order of these texts.
     #[serde(skip)]
     pub place: Box<str>,
     /// The address.
     pub address: String,
-    /// What it is for.
+    /// The name, which says what it is for.
     pub name: String,
     /// `TCP`, `UDP`, `HTTP` or `TLS`.
     pub protocol: &'static str,
-    /// Its host names.
+    /// The listener's host names.
     pub hosts: Vec<HostStatus>,
 }
 
@@ -82,11 +82,11 @@ pub struct ListenerStatus {
 pub struct HostStatus {
     /// The host name; none: any.
     pub hostname: Option<String>,
-    /// What becomes of its TLS: `HTTPS`, `Terminate`, `Passthrough`; empty without TLS.
+    /// What becomes of TLS: `HTTPS`, `Terminate` or `Passthrough`; empty without TLS.
     pub tls: &'static str,
-    /// `Required`, `Optional` or `Fallback`, where clients are asked for certificates.
+    /// `Required`, `Optional` or `Fallback`, if clients are asked for certificates.
     pub client_certificates: Option<&'static str>,
-    /// What it shows to clients. None of a TLS listener that ends TLS: it refuses handshakes.
+    /// The certificates that are shown to clients. If the listener ends TLS and there are none, it refuses handshakes.
     pub certificates: Vec<CertificateStatus>,
 }
 
@@ -94,16 +94,16 @@ pub struct HostStatus {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
-    /// The namespace and name of its Secret.
+    /// The namespace and name of the Secret.
     pub secret: String,
-    /// Its host names.
+    /// The host names of the certificate.
     pub names: Vec<String>,
     /// When it runs out, in seconds since 1970.
     pub not_after: i64,
 }
 
 impl ListenerStatus {
-    /// Of a listener that has this place among all.
+    /// The status of a listener that has this place.
     pub fn of(listener: &Listener, place: Box<str>) -> Self {
         let plain = |hostname: &Option<String>| HostStatus {
             hostname: hostname.clone(),
@@ -149,20 +149,20 @@ impl HostStatus {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
-    /// Its namespace.
+    /// The Service's namespace.
     pub namespace: String,
-    /// Its name.
+    /// The Service's name.
     pub name: String,
-    /// `ClusterIP`, `NodePort`, `LoadBalancer`, `Headless` or `ExternalName`.
+    /// The Service's type: `ClusterIP`, `NodePort`, `LoadBalancer`, `Headless` or `ExternalName`.
     #[serde(rename = "type")]
     pub type_: String,
-    /// ClusterIPs.
+    /// The ClusterIPs.
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
-    /// External and load balancer addresses.
+    /// The external addresses, and those of the load balancer.
     #[serde(rename = "externalIPs")]
     pub external_ips: Vec<String>,
-    /// Its ports.
+    /// The ports.
     pub ports: Vec<PortStatus>,
 }
 
@@ -182,17 +182,17 @@ impl Named for ServiceStatus {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortStatus {
-    /// Its name, empty if it has none.
+    /// The port's name, empty if it has none.
     pub name: String,
-    /// Its number.
+    /// The port's number.
     pub port: u16,
-    /// What it carries.
+    /// The port's transport protocol.
     pub protocol: PortProtocol,
-    /// Its node port.
+    /// The port's node port.
     pub node_port: Option<u16>,
-    /// The balancer's plugin name.
+    /// The name of the balancer.
     pub balancer: String,
-    /// All endpoints, also those not picked now.
+    /// All endpoints, including those that are not picked now.
     #[serde(serialize_with = "endpoints")]
     pub endpoints: Arc<[Endpoint]>,
     /// Counters.
@@ -200,7 +200,7 @@ pub struct PortStatus {
     pub stats: Arc<ServiceStats>,
 }
 
-/// One endpoint, as it is shown.
+/// An endpoint, as it is shown.
 #[derive(Serialize)]
 struct EndpointStatus<'e> {
     address: SocketAddr,
@@ -225,13 +225,13 @@ fn endpoints<S: serde::Serializer>(all: &Arc<[Endpoint]>, to: S) -> Result<S::Ok
 }
 
 impl Endpoint {
-    /// Whether it is ready by discovery, and of this condition.
+    /// Whether the endpoint is ready by discovery, and of this condition.
     pub fn is(&self, condition: Condition) -> bool {
         self.ready && self.stats.health.condition() == condition
     }
 
-    /// What it is now, in a word, and why, in some more: `ready`, `warming`, `pending`, `ejected`, `unhealthy`; `terminating` and `not-ready`
-    /// are discovery's words.
+    /// The state of the endpoint, and why it is in that state: `ready`, `warming`, `pending`, `ejected` or `unhealthy`; or, by what discovery says,
+    /// `terminating` or `not-ready`.
     pub fn state(&self) -> (&'static str, Option<String>) {
         if !self.ready {
             return (if self.terminating { "terminating" } else { "not-ready" }, None);
@@ -253,7 +253,7 @@ impl Endpoint {
     }
 }
 
-/// How a plugin does.
+/// The state of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PluginState {
@@ -271,31 +271,31 @@ pub enum PluginState {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginStatus {
-    /// The `Plugin` object's name, or the built-in's.
+    /// The name of the `Plugin` object, or of the built-in plugin.
     pub name: String,
-    /// Its kind.
+    /// The plugin's kind.
     pub kind: PluginKind,
-    /// `builtin` or the file.
+    /// The plugin's source: `builtin`, or the file.
     pub source: String,
-    /// How it does.
+    /// The plugin's state.
     pub state: PluginState,
-    /// Why it is not active: the plugin, the stage, the reason.
+    /// Why the plugin is not active: the plugin, the stage and the reason.
     pub reason: Option<String>,
-    /// Generations that a rollback would bring back, the newest first.
+    /// The numbers of the generations that a rollback would bring back, the newest first.
     pub kept: Vec<u64>,
-    /// What happened to it, the newest last.
+    /// What has happened to the plugin, the newest last.
     #[serde(skip)]
     pub history: Vec<PluginEvent>,
-    /// What all its generations counted.
+    /// The counters of all generations together.
     #[serde(skip)]
     pub counters: Arc<Counters<Generation, 6>>,
-    /// What all its trials counted.
+    /// The counters of all trials together.
     #[serde(skip)]
     pub trials: Arc<Counters<Trial, 10>>,
     /// The live generation.
     #[serde(serialize_with = "generation")]
     pub generation: Option<Arc<Generation>>,
-    /// The generation on trial beside it.
+    /// The generation on trial beside the live one.
     pub rollout: Option<RolloutStatus>,
 }
 
@@ -310,11 +310,11 @@ pub struct RolloutStatus {
     pub elapsed_seconds: u64,
     /// How long the trial is to last.
     pub duration_seconds: u64,
-    /// What comes of it.
+    /// The counters of the trial.
     pub trial: Arc<Trial>,
 }
 
-/// Read when it is asked for: it counts on.
+/// It is read when it is asked for, as the trial goes on.
 impl Serialize for RolloutStatus {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(None)?;

@@ -19,22 +19,22 @@ use crate::health::Condition;
 use crate::pool::{Endpoint, Pool};
 use crate::stats::Sight;
 
-/// What `begin` names. Another one is not read.
+/// The version of the format, which `begin` names. Traces of other versions are not read.
 pub const VERSION: &str = "sluicegate.dev/trace/v1";
 
-/// One line.
+/// A line of a trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Line {
-    /// The first one.
+    /// The first line.
     Begin(Begin),
-    /// A pool, as the picks after it know it.
+    /// A pool, as the picks behind this line know it.
     Pool(PoolLine),
     /// A decision.
     Pick(PickLine),
-    /// What came of one.
+    /// The outcome of a decision.
     Report(ReportLine),
-    /// The last one; where it is missing, the recording was cut off.
+    /// The last line. If it is missing, the recording was cut off.
     End(EndLine),
 }
 
@@ -42,13 +42,13 @@ pub enum Line {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Begin {
-    /// [`VERSION`].
+    /// The version of the format: [`VERSION`].
     pub version: String,
     /// The plugin's name.
     pub plugin: String,
-    /// Of each instance one pick in so many; 1: all of them.
+    /// Of how many picks of each instance one is recorded; 1: all are.
     pub every: u64,
-    /// Picks a second that are recorded, at most.
+    /// The largest number of picks that are recorded in a second.
     pub rate: u64,
 }
 
@@ -56,11 +56,11 @@ pub struct Begin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolLine {
-    /// The pool's number, which stays the same over all its changes.
+    /// The number of the pool, which stays the same over all its changes.
     pub id: u64,
     /// The version of the pool, which is another one after each change.
     pub version: u64,
-    /// The plugin's configuration for it, JSON.
+    /// The plugin's configuration for the pool, JSON.
     pub config: String,
     /// The endpoints, as the plugin was told of them.
     pub endpoints: Vec<EndpointLine>,
@@ -74,16 +74,16 @@ pub struct EndpointLine {
     pub address: SocketAddr,
     /// The weight that counted then.
     pub weight: u32,
-    /// Topology zone.
+    /// The topology zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// The node its pod runs on.
+    /// The node that the endpoint's pod runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Labels of its pod.
+    /// The labels of the endpoint's pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
-    /// Annotations of its pod.
+    /// The annotations of the endpoint's pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<(String, String)>,
     /// Whether the endpoint is being removed.
@@ -95,25 +95,25 @@ pub struct EndpointLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PickLine {
-    /// The instance, one of each worker and generation: its picks stand in their order.
+    /// The instance, of which each worker and generation has one: its picks stand in their order.
     pub instance: u64,
-    /// Its generation's number.
+    /// The number of the generation.
     pub generation: u64,
     /// The pool's id and version.
     pub pool: (u64, u64),
     /// The hash of what the policy names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Hex>,
-    /// 0 for the first try.
+    /// The number of the try: 0 for the first.
     pub attempt: u32,
-    /// Random bits: those of the context first, then those the plugin drew.
+    /// Random bits: those of the context first, then those that the plugin drew.
     pub random: Vec<Hex>,
-    /// Statistics by index: what the plugin read, and of small pools the rest as well.
+    /// Statistics by the endpoint's index: those that the plugin read, and of small pools the others as well.
     pub seen: Vec<SightLine>,
     /// Whether the plugin read more than is kept of one pick.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
-    /// The index; none: no endpoint would do.
+    /// The index of the endpoint that was picked; none: no endpoint would do.
     pub picked: Option<usize>,
     /// Why the plugin failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +122,7 @@ pub struct PickLine {
     pub nanoseconds: u64,
 }
 
-/// An endpoint's index, exchanges in flight, latency in microseconds, share of successes, and condition.
+/// The statistics of an endpoint: its index, exchanges in flight, latency in microseconds, share of successes, and condition.
 pub type SightLine = (u32, u32, u32, f32, Condition);
 
 /// What came of a pick.
@@ -133,23 +133,23 @@ pub struct ReportLine {
     pub instance: u64,
     /// The pool's id and version.
     pub pool: (u64, u64),
-    /// Index of the endpoint.
+    /// The index of the endpoint.
     pub endpoint: usize,
-    /// Whether it served.
+    /// Whether the endpoint served.
     pub success: bool,
     /// How long the exchange took.
     pub latency_microseconds: u64,
 }
 
-/// How it ended.
+/// The end of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndLine {
-    /// Picks that were recorded.
+    /// The number of picks that were recorded.
     pub picks: u64,
-    /// That should have been, and were too many at once.
+    /// The number of picks that were dropped, as too many came at once.
     pub dropped: u64,
-    /// `time` or `size`: which limit ended it.
+    /// Which limit ended the recording: `time` or `size`.
     pub why: String,
 }
 
@@ -172,18 +172,18 @@ impl<'de> Deserialize<'de> for Hex {
     }
 }
 
-/// One endpoint's statistics.
+/// Writes the statistics of an endpoint.
 pub fn sight_line(index: u32, sight: Sight) -> SightLine {
     (index, sight.in_flight, sight.latency_us, sight.success, sight.condition)
 }
 
-/// The same, read.
+/// Reads the statistics of an endpoint.
 pub fn sight_of(line: &SightLine) -> Sight {
     Sight { in_flight: line.1, latency_us: line.2, success: line.3, condition: line.4 }
 }
 
 impl PoolLine {
-    /// Of a pool, as it is served.
+    /// The line for a pool, as it is served.
     pub fn of(pool: &Pool, config: &str) -> Self {
         let endpoint = |e: &Endpoint| EndpointLine {
             address: e.address,

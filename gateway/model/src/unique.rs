@@ -1,8 +1,8 @@
-//! Numbers that no two things have.
+//! Unique numbers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A process-wide unique number.
+/// A number that is unique in the process.
 pub fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

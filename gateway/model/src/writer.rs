@@ -1,5 +1,5 @@
-//! Lines on their way to a reader that may be slow, stand still or be gone: a bounded queue and one thread that writes. Nobody who has something
-//! to say ever waits: what there is no room for is dropped, and counted.
+//! Writes lines to a reader that may be slow, stand still or be gone: there is a bounded queue, and one thread that writes. Nobody who has a line to write
+//! waits: lines for which there is no room are dropped and counted.
 
 use std::io::{ErrorKind, Result, Write};
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use std::time::{Duration, Instant};
 
 use crate::stats::{LogStats, add};
 
-/// Bytes that may wait for a writer.
+/// How many bytes may wait for a writer.
 pub const MOST_WAITING: usize = 8 << 20;
-/// What waits is written together, up to so many bytes.
+/// How many bytes that wait are written together.
 const TOGETHER: usize = 64 << 10;
 /// How often a sink is asked to look after itself.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Drops are told again after this.
+/// How often dropped lines are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// At the end it has so long to write what waits.
+/// How long the writer has at the end to write what waits.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// A descriptor that another process made non-blocking is tried again after this.
+/// After how much time a descriptor is tried again that another process made non-blocking, and that takes nothing now.
 const FULL: Duration = Duration::from_millis(10);
 
-/// Where lines go.
+/// The place that lines are written to.
 pub trait Sink: Send + 'static {
-    /// Writes whole lines; may take its time.
+    /// Writes whole lines. It may take its time.
     ///
     /// # Errors
-    /// None of them, or not all, can be written. The next are tried nevertheless.
+    /// Some lines cannot be written. Later ones are tried nevertheless.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Called before lines are written, and about once a second.
+    /// Is called before lines are written, and about once a second.
     fn look(&mut self) {}
 
-    /// Lines are written again, after so many had been dropped.
+    /// Is called when lines are written again, after so many had been dropped.
     fn recovered(&mut self, dropped: u64);
 }
 
@@ -42,7 +42,7 @@ enum Message {
     End,
 }
 
-/// An end of the queue. Cloned for each that has something to say.
+/// An end of the queue, which is cloned for each that has lines to write.
 #[derive(Clone, Debug)]
 pub struct Queue {
     to: Sender<Message>,
@@ -86,7 +86,7 @@ impl Writer {
         let queue = Queue { to, waiting: waiting.clone(), stats: stats.clone() };
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             write(&from, &waiting, &stats, sink);
-            // Nobody may wait for it any more.
+            // The receiver may have stopped waiting.
             let _ = end.send(());
         })?;
         Ok(Self { queue, ended })
@@ -97,7 +97,7 @@ impl Writer {
         self.queue.clone()
     }
 
-    /// Writes what waits. A reader that has stopped reading does not hold up the end. False if there was not enough time, or the thread has
+    /// Writes what waits, and ends. A reader that has stopped reading does not hold up the end. Returns false if there was not enough time, or the thread has
     /// panicked.
     pub fn end(self) -> bool {
         let _ = self.queue.to.send(Message::End);
@@ -142,10 +142,10 @@ fn write(from: &Receiver<Message>, waiting: &AtomicUsize, stats: &LogStats, mut 
     }
 }
 
-/// Writes all of it, also to a pipe or terminal that another process has made non-blocking.
+/// Writes all bytes, even to a pipe or terminal that another process has made non-blocking.
 ///
 /// # Errors
-/// As `write_all`.
+/// Those of `write_all`.
 pub fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes only when it is allowed to.
+    /// A sink that writes only when it is allowed to.
     struct Gate {
         allowed: Receiver<Result<()>>,
         written: SyncSender<String>,
@@ -197,7 +197,7 @@ mod tests {
             assert!(Instant::now() < deadline, "a failed write is counted");
             std::thread::yield_now();
         }
-        // Twice of what may wait.
+        // This is twice as much as may wait.
         let piece = vec![b'x'; 1 << 20];
         (0..16).for_each(|_| queue.put(piece.clone(), 10));
         let dropped = stats.dropped.load(Ordering::Relaxed) - 1;

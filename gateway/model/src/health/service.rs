@@ -1,4 +1,4 @@
-//! The endpoints of one service port together: how many are ejected and may be, and what is counted.
+//! The health of a service port's endpoints together: how many are ejected and how many may be, and what is counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use super::{EndpointHealth, Outcome, Reason};
 use crate::settings::Passive;
 
-/// What came of a probe, for metrics.
+/// The outcome of a probe, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probed {
-    /// The right answer.
+    /// The endpoint gave the right answer.
     Passed,
-    /// No connection, or it broke.
+    /// There was no connection, or it broke.
     Unreachable,
-    /// Nothing within the time.
+    /// No answer came in time.
     TimedOut,
-    /// Another answer.
+    /// The endpoint gave a wrong answer.
     Wrong,
 }
 
 impl Probed {
-    /// All of them, in the order of [`ServiceHealth::probes`].
+    /// All outcomes with their labels, in the order of [`ServiceHealth::probes`].
     pub const ALL: [(Self, &'static str); 4] =
         [(Self::Passed, "passed"), (Self::Unreachable, "unreachable"), (Self::TimedOut, "timed_out"), (Self::Wrong, "wrong")];
 }
@@ -28,14 +28,14 @@ impl Probed {
 /// What is known of the endpoints of one service port together. Kept over snapshots.
 #[derive(Debug, Default)]
 pub struct ServiceHealth {
-    /// How many are ejected, and how many may be.
+    /// The number of ejected endpoints, and of those that may be ejected.
     ejected: AtomicU32,
     limit: AtomicU32,
-    /// Counts ejections, so that control sees at a glance that there are new ones.
+    /// The number of ejections, so that control sees at a glance that there are new ones.
     news: AtomicU32,
     /// Ejections by [`Reason`].
     pub ejections: [AtomicU64; 6],
-    /// Ejections that would have passed the largest share.
+    /// Ejections that were refused, as they would have passed the largest share.
     pub ejections_refused: AtomicU64,
     /// Probes by [`Probed`].
     pub probes: [AtomicU64; 4],
@@ -44,21 +44,21 @@ pub struct ServiceHealth {
 }
 
 impl ServiceHealth {
-    /// Notes what came of a pick. Costs a few relaxed adds, and is called only where there are rules.
+    /// Notes the outcome of a pick. It costs a few relaxed additions, and is called only where there are rules of ejection.
     pub fn note(&self, rules: &Passive, endpoint: &EndpointHealth, outcome: Outcome, latency: Duration) {
         if let Some(reason) = endpoint.note(rules, outcome, latency) {
             self.eject(endpoint, reason);
         }
     }
 
-    /// Ejects an endpoint, if that keeps within the largest share. True if it did; control finds the rest to do by [`Self::news`].
+    /// Ejects an endpoint, unless too many are ejected. Returns whether it did. Control does the rest when it sees [`Self::news`].
     pub fn eject(&self, endpoint: &EndpointHealth, reason: Reason) -> bool {
         if endpoint.is_ejected() {
             return false;
         }
         let limit = self.limit.load(Ordering::Relaxed);
         let within = |ejected: u32| (ejected < limit).then_some(ejected + 1);
-        // A place first, then the mark: several workers at once stay within the limit together.
+        // The place is taken before the endpoint is marked, so that several workers at once keep within the limit together.
         if self.ejected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
             self.ejections_refused.fetch_add(1, Ordering::Relaxed);
             return false;
@@ -72,12 +72,12 @@ impl ServiceHealth {
         true
     }
 
-    /// Another value than before: there were ejections.
+    /// A number that changes with each ejection.
     pub fn news(&self) -> u32 {
         self.news.load(Ordering::Relaxed)
     }
 
-    /// Sets how many are ejected and how many may be; control counts anew now and then.
+    /// Sets how many endpoints are ejected and how many may be. Control counts them anew now and then.
     pub fn set_ejected(&self, ejected: u32, limit: u32) {
         self.ejected.store(ejected, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);

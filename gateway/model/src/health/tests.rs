@@ -62,7 +62,7 @@ fn failures_to_reach_it_are_errors_unless_they_are_split_off() {
     assert_eq!(after(&rules(), &[Unreachable; 2]), Some(Reason::ConsecutiveGatewayErrors));
     let split = Passive { split_local_errors: true, ..rules() };
     assert_eq!(after(&split, &[Unreachable; 2]), Some(Reason::ConsecutiveLocalOriginFailures));
-    // A connection that is reset each time is reached each time: that alone ends no row, an answer does.
+    // An endpoint that resets each connection is reached each time. A connection does not end the row of failures; an answer does.
     assert_eq!(after(&split, &[Unreachable, Connected, Unreachable]), Some(Reason::ConsecutiveLocalOriginFailures));
     assert_eq!(after(&split, &[Unreachable, Served, Unreachable, ServerError, ServerError]), None);
     assert_eq!(after(&split, &[ServerError, Unreachable, ServerError, ServerError]), Some(Reason::Consecutive5xx));

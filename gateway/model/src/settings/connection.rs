@@ -1,4 +1,4 @@
-//! Of connections, on either side: keep-alive, idle time-out, PROXY protocol, who may connect.
+//! Settings of connections on either side: keep-alive, idle time-out, PROXY protocol, and who may connect.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use ipnet::IpNet;
 /// Probes that find dead peers (RFC 9293 §3.8.4). Nothing else ends a silent connection, which may be silent for as long as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Silence before the first probe; whole seconds.
+    /// The time of silence before the first probe, in whole seconds.
     pub idle: Duration,
     /// The time between two probes, in whole seconds.
     pub interval: Duration,
-    /// Probes without an answer that end the connection; none: the system's, 9 as a rule.
+    /// The number of probes without an answer that ends the connection; none: the system's, which is mostly 9.
     pub probes: Option<u32>,
 }
 
@@ -22,26 +22,26 @@ impl Default for Keepalive {
     }
 }
 
-/// PROXY protocol from clients.
+/// The PROXY protocol from clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyProtocol {
-    /// Whose headers are believed.
+    /// The networks of those whose headers are believed.
     pub trusted: Vec<IpNet>,
-    /// Connections without a header are served as they are; else they are reset.
+    /// Whether connections without a header are served as they are. Else they are reset.
     pub optional: bool,
 }
 
-/// PROXY protocol towards endpoints.
+/// The PROXY protocol towards endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
-    /// A line of text; it has no room for TLVs.
+    /// Version 1: a line of text, which has no room for TLVs.
     V1,
-    /// Binary.
+    /// Version 2: binary.
     V2,
 }
 
 impl ProxyVersion {
-    /// The header of a connection that the gateway makes for itself, such as a health check.
+    /// The header for a connection that the gateway makes on its own behalf, such as a health check.
     pub const fn local(self) -> &'static [u8] {
         match self {
             Self::V1 => b"PROXY UNKNOWN\r\n",
@@ -50,7 +50,7 @@ impl ProxyVersion {
     }
 }
 
-/// Whether one of the networks contains an address; an IPv4 address in IPv6's clothes counts as IPv4.
+/// Whether one of the networks contains an address. An IPv4-mapped address of IPv6 counts as IPv4.
 pub fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))

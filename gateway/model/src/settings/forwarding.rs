@@ -10,60 +10,60 @@ use super::HeaderChanges;
 /// Who is believed about the client's address, and about `X-Forwarded-*`, `Forwarded` and `X-Request-Id`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Nobody: the client is who connected.
+    /// Nobody is believed: the client is who connected.
     #[default]
     Nobody,
-    /// This number of proxies in front, at least one.
+    /// So many proxies in front are believed, at least one.
     Hops(usize),
-    /// Proxies in these networks.
+    /// Proxies in these networks are believed.
     Networks(Vec<IpNet>),
 }
 
 /// What becomes of a request's header fields before it is routed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderSettings {
-    /// Names with underscores.
+    /// What becomes of fields with underscores in their names.
     pub underscores: WithUnderscoresAction,
-    /// Names keep the case they are spelt in, also those of responses.
+    /// Whether names keep the case they are spelt in, those of responses too.
     pub preserve_case: bool,
-    /// What costs more than a look; none: nothing of it is wanted.
+    /// Settings that cost more than a look; none: none of them is wanted.
     pub extras: Option<Box<HeaderExtras>>,
 }
 
-/// See [`HeaderSettings`].
+/// Settings of header fields that few want.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderExtras {
-    /// Changes before everything else.
+    /// Changes that are made before everything else.
     pub early: HeaderChanges,
-    /// RFC 7239's field.
+    /// What becomes of the field `Forwarded` (RFC 7239).
     pub forwarded: ForwardedAction,
-    /// The name under which this gateway adds itself to `Via`.
+    /// The element that this gateway adds to `Via`.
     pub via: Option<Via>,
-    /// `X-Request-Id`.
+    /// What becomes of `X-Request-Id`.
     pub request_id: RequestIdAction,
-    /// `traceparent` is made, and so many of 100 are sampled.
+    /// Whether `traceparent` is made, and how many of 100 are sampled.
     pub trace: Option<u32>,
 }
 
 /// This gateway's element of `Via`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Via {
-    /// A token (RFC 9110 §7.6.3).
+    /// The name of this gateway: a token (RFC 9110 §7.6.3).
     pub pseudonym: String,
-    /// `1.1 pseudonym`
+    /// The element, `1.1 pseudonym`.
     pub element: HeaderValue,
 }
 
 /// How paths are read before requests are routed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathSettings {
-    /// `%2F`, `%5C` and `\`.
+    /// What becomes of `%2F`, `%5C` and `\\`.
     pub escaped: EscapedSlashes,
-    /// Several slashes become one.
+    /// Whether several slashes become one.
     pub merge: bool,
-    /// What follows a `;` in a segment.
+    /// What becomes of parameters, which follow a `;` in a segment.
     pub parameters: PathParameters,
-    /// `%40` and its like.
+    /// What becomes of `%40` and its like.
     pub reserved: EscapedReserved,
 }
 
@@ -81,9 +81,9 @@ impl Default for PathSettings {
 /// What becomes of `X-Request-Id`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum RequestIdAction {
-    /// A trusted proxy's is kept; else one is made.
+    /// That of a trusted proxy is kept; else one is made.
     PreserveOrGenerate,
-    /// A trusted proxy's is kept, another's is removed.
+    /// That of a trusted proxy is kept, and any other is removed.
     Preserve,
     /// One is always made.
     Generate,
@@ -107,14 +107,14 @@ pub enum WithUnderscoresAction {
 /// What becomes of RFC 7239's `Forwarded`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum ForwardedAction {
-    /// A trusted proxy's is passed on, another's is removed.
+    /// That of a trusted proxy is passed on, and any other is removed.
     #[default]
     Sanitize,
-    /// Likewise, and this hop is added.
+    /// That of a trusted proxy is passed on, any other is removed, and this hop is added.
     Append,
 }
 
-/// What becomes of a path's parameters. Servlet containers leave them out before they look for what a path names, others do not.
+/// What becomes of a path's parameters. Servlet containers remove them before they look for what a path names; others do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum PathParameters {
     /// The request is answered with 400.

@@ -2,19 +2,19 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Set, then add, then remove (HTTPHeaderFilter).
+/// Changes to header fields (HTTPHeaderFilter): fields are set first, then added, then removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderChanges {
-    /// Replaces.
+    /// Fields that replace those of the same name.
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Appends.
+    /// Fields that are added.
     pub add: Vec<(HeaderName, HeaderValue)>,
-    /// Removes.
+    /// Names of fields that are removed.
     pub remove: Vec<HeaderName>,
 }
 
 impl HeaderChanges {
-    /// Whether there are none.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }

@@ -1,4 +1,4 @@
-//! How the endpoints of a service port are checked, ejected and warmed up: `healthCheck` and `loadBalancer.slowStart`.
+//! Settings of how the endpoints of a service port are probed, ejected and warmed up: `healthCheck` and `loadBalancer.slowStart`.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ pub struct HealthSettings {
     /// While a smaller share of the endpoints than this is usable, in percent, all of them are used: the rest could not carry the load.
     /// 0: never.
     pub panic_threshold: u8,
-    /// Probes.
+    /// How endpoints are probed; none: they are not.
     pub active: Option<ActiveCheck>,
-    /// Ejection by what comes of exchanges.
+    /// How endpoints are ejected by the outcomes of exchanges; none: they are not.
     pub passive: Option<Passive>,
-    /// How the weight of endpoints grows that join.
+    /// How the weight of endpoints that join grows; none: it is whole at once.
     pub slow_start: Option<SlowStart>,
 }
 
 impl Default for HealthSettings {
-    /// Nothing is checked; the threshold is Envoy's.
+    /// Nothing is checked. The threshold is Envoy's default.
     fn default() -> Self {
         Self { panic_threshold: 50, active: None, passive: None, slow_start: None }
     }
 }
 
 impl HealthSettings {
-    /// Whether anything is to be watched.
+    /// Whether any endpoint is watched.
     pub fn is_on(&self) -> bool {
         self.active.is_some() || self.passive.is_some() || self.slow_start.is_some()
     }
@@ -37,7 +37,7 @@ impl HealthSettings {
 pub struct ActiveCheck {
     /// What is asked, and what the right answer is.
     pub probe: Probe,
-    /// For one probe, the connection included.
+    /// The longest time that one probe may take, including its connection.
     pub timeout: Duration,
     /// The time from the end of one probe to the next.
     pub interval: Duration,
@@ -56,56 +56,56 @@ pub struct ActiveCheck {
 pub enum Probe {
     /// A connection.
     Tcp {
-        /// Sent at once; may be empty.
+        /// Bytes that are sent at once; may be empty.
         send: Vec<u8>,
-        /// Must be among what comes back; empty: connecting is enough.
+        /// Bytes that the answer must contain; empty: connecting is enough.
         receive: Vec<u8>,
     },
     /// An HTTP request.
     Http {
         /// The version of HTTP.
         version: ProbeVersion,
-        /// Its method.
+        /// The request's method.
         method: Method,
-        /// Its path and query.
+        /// The request's path and query.
         path: String,
-        /// Its host; none: the endpoint's address.
+        /// The request's host; none: the endpoint's address.
         host: Option<String>,
-        /// Statuses that are right.
+        /// The statuses that are right.
         statuses: Vec<u16>,
-        /// Must be among the content; empty: any content.
+        /// Bytes that the content must contain; empty: any content will do.
         receive: Vec<u8>,
     },
-    /// `grpc.health.v1.Health/Check`.
+    /// A call of the gRPC method `grpc.health.v1.Health/Check`.
     Grpc {
-        /// The service asked about; empty: the server.
+        /// The service that is asked about; empty: the server as a whole.
         service: String,
-        /// The authority; none: the endpoint's address.
+        /// The request's authority; none: the endpoint's address.
         host: Option<String>,
     },
 }
 
-/// How an endpoint is asked by HTTP: as exchanges are.
+/// The version of HTTP in which an endpoint is probed: that of its exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeVersion {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2; without TLS, with prior knowledge.
+    /// HTTP/2. Without TLS it is spoken with prior knowledge.
     Http2,
 }
 
-/// Outlier detection, after Envoy's.
+/// Outlier detection, as in Envoy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passive {
-    /// Failures to reach the endpoint are counted apart from errors that it answers.
+    /// Whether failures to reach the endpoint are counted apart from errors that it answers.
     pub split_local_errors: bool,
     /// How often the endpoints are compared.
     pub interval: Duration,
-    /// Responses 5xx in a row that eject; 0: off. Failures to reach it count as such unless they are split off.
+    /// The number of responses 5xx in a row that ejects; 0: off. Failures to reach the endpoint count as such unless they are counted apart.
     pub consecutive_5xx: u32,
-    /// Responses 502, 503 and 504 in a row that eject; 0: off.
+    /// The number of responses 502, 503 and 504 in a row that ejects; 0: off.
     pub consecutive_gateway_errors: u32,
-    /// Failures to connect, resets and time-outs in a row, where they are split off.
+    /// The number of failed connects, resets and time-outs in a row that ejects, if they are counted apart.
     pub consecutive_local_failures: u32,
     /// How long the first ejection lasts; the second one lasts twice as long, the third three times.
     pub base_ejection_time: Duration,
@@ -113,21 +113,21 @@ pub struct Passive {
     pub max_ejection_time: Duration,
     /// The share of the endpoints that may be ejected at a time, in percent.
     pub max_ejection_percent: u8,
-    /// One endpoint may be ejected even if that is a larger share, while another is left.
+    /// Whether one endpoint may be ejected even if that is a larger share, while another is left.
     pub always_eject_one: bool,
-    /// Ejects an endpoint whose failures are at least so many percent within an interval.
+    /// The percentage of failures within an interval from which on an endpoint is ejected.
     pub failure_percentage: Option<u8>,
-    /// Ejects an endpoint whose success rate is below the mean of all by more than so many thousandths of a standard deviation.
+    /// An endpoint is ejected whose success rate is below the mean of all by more than so many thousandths of a standard deviation.
     pub success_rate_stdev_factor: Option<u32>,
-    /// Ejects an endpoint whose mean latency is at least so many percent of the median of all.
+    /// An endpoint is ejected whose mean latency is at least so many percent of the median of all.
     pub latency_percentage: Option<u32>,
-    /// Endpoints that must have had enough exchanges for a comparison.
+    /// The number of endpoints with enough exchanges that a comparison needs.
     pub minimum_endpoints: usize,
-    /// Exchanges within an interval that are enough.
+    /// The number of exchanges within an interval that is enough.
     pub request_volume: u32,
 }
 
-/// How an endpoint that joins, or is healthy again, gets its share.
+/// How the weight of an endpoint grows that joins, or is healthy again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowStart {
     /// The time in which the weight grows to all of it.
@@ -137,8 +137,8 @@ pub struct SlowStart {
 }
 
 impl SlowStart {
-    /// The share of its weight, in percent, of an endpoint that has been there for `age`; 100 when it has grown. In steps of five, since
-    /// each step tells the balancers of the whole pool. Linear, as Envoy's `slow_start_config` with an aggression of 1.
+    /// The share of its weight that an endpoint has after the time `age`, in percent; 100 when it has grown. It grows in steps of five, as each step tells the
+    /// balancers of the whole pool; and linearly, as Envoy's `slow_start_config` with an aggression of 1.
     pub fn share(&self, age: Duration) -> u8 {
         if age >= self.window {
             return 100;

@@ -1,22 +1,22 @@
-//! HTTP/2 on either side, and what HTTP/1.1 connections may become.
+//! Settings of HTTP/2 on either side, and of what HTTP/1.1 connections may become.
 
 use std::time::Duration;
 
-/// A stream's window: what its sender may send before the receiver has taken any of it. Envoy Gateway's default.
+/// The window of a stream: what a sender may send before the receiver has taken any of it. It is Envoy Gateway's default.
 const STREAM_WINDOW: u32 = 64 << 10;
-/// A client connection's window. Envoy Gateway's default.
+/// The window of a client's connection. It is Envoy Gateway's default.
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Envoy Gateway's default, and what RFC 9113 §6.5.2 wants at least.
+/// The number of streams. It is Envoy Gateway's default, and the least that RFC 9113 §6.5.2 recommends.
 const STREAMS: u32 = 100;
 
 /// HTTP/2 from clients: `ClientTrafficPolicy`'s `http2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientHttp2 {
-    /// Exchanges under way on one connection; more are refused.
+    /// The number of exchanges under way on one connection; more are refused.
     pub max_concurrent_streams: u32,
     /// Bytes of a request's content that a client may send ahead.
     pub stream_window: u32,
-    /// The same for all requests of a connection together.
+    /// Bytes of content that a client may send ahead for all requests of a connection together.
     pub connection_window: u32,
 }
 
@@ -27,7 +27,7 @@ impl Default for ClientHttp2 {
 }
 
 impl ClientHttp2 {
-    /// What is left out is Envoy Gateway's default.
+    /// Settings from what a policy says. What it leaves out is Envoy Gateway's default.
     pub fn new(streams: Option<u32>, stream_window: Option<u32>, connection_window: Option<u32>) -> Self {
         Self {
             max_concurrent_streams: streams.unwrap_or(STREAMS),
@@ -40,12 +40,12 @@ impl ClientHttp2 {
 /// HTTP/2 towards endpoints: `BackendTrafficPolicy`'s `http2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendHttp2 {
-    /// Exchanges under way on one connection, if the endpoint takes so many; more get another connection.
+    /// The number of exchanges under way on one connection, if the endpoint takes so many; more get another connection.
     pub max_concurrent_streams: u32,
     /// Bytes of a response's content that an endpoint may send ahead.
     pub stream_window: u32,
-    /// The same for all responses of a connection together. By default what all streams' windows come to: a client that does not read its
-    /// response must not stall those of others on the same connection.
+    /// Bytes of content that an endpoint may send ahead for all responses of a connection together. By default it is the sum of all streams' windows: a client
+    /// that does not read its response must not stall those of others on the same connection.
     pub connection_window: u32,
     /// How long a connection may be silent before it is asked for a sign of life; none: never.
     pub keep_alive: Option<KeepAlive>,
@@ -67,7 +67,7 @@ impl Default for BackendHttp2 {
 }
 
 impl BackendHttp2 {
-    /// What is left out is Envoy Gateway's default, but for the connection's window, see there.
+    /// Settings from what a policy says. What it leaves out is Envoy Gateway's default, but for the [connection's window](Self::connection_window).
     pub fn new(streams: Option<u32>, stream_window: Option<u32>, connection_window: Option<u32>, keep_alive: Option<KeepAlive>) -> Self {
         let max_concurrent_streams = streams.unwrap_or(STREAMS);
         let stream_window = stream_window.unwrap_or(STREAM_WINDOW);
@@ -80,9 +80,9 @@ impl BackendHttp2 {
 /// What an HTTP/1.1 connection may become: `BackendTrafficPolicy`'s `httpUpgrade`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrades {
-    /// Names of protocols, lower case.
+    /// The names of the protocols, in lower case.
     pub protocols: Vec<String>,
-    /// How long it may be silent then; none: for ever, as an L4 connection may.
+    /// How long an upgraded connection may be silent; none: for ever, as an L4 connection may.
     pub idle: Option<Duration>,
 }
 
@@ -93,14 +93,14 @@ impl Default for Upgrades {
 }
 
 impl Upgrades {
-    /// By default a WebSocket is let through, as Envoy Gateway does. Zero is no time limit.
+    /// Upgrades from what a policy says. By default a WebSocket is allowed, as in Envoy Gateway. A time of zero is no limit.
     pub fn new(protocols: Option<Vec<String>>, idle: Option<Duration>) -> Self {
         let mut protocols = protocols.unwrap_or_else(|| vec!["websocket".to_owned()]);
         protocols.iter_mut().for_each(|protocol| protocol.make_ascii_lowercase());
         Self { protocols, idle: idle.filter(|idle| !idle.is_zero()) }
     }
 
-    /// Whether it may become this.
+    /// Whether a connection may become this protocol.
     pub fn allows(&self, protocol: &str) -> bool {
         self.protocols.iter().any(|p| p.eq_ignore_ascii_case(protocol))
     }

@@ -1,4 +1,4 @@
-//! How many requests may come, and which of them a limit counts.
+//! Rate limits: how many requests may come, and which of them a limit counts.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,51 +10,51 @@ use regex::Regex;
 /// A limit, and which requests it counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
-    /// At least 1. As many may come at once; as many come back over `unit`.
+    /// The number of requests, at least 1. So many may come at once, and so many come back over `unit`.
     pub requests: u32,
-    /// Not zero.
+    /// The unit of time, which is not zero.
     pub unit: Duration,
-    /// All must hold.
+    /// The conditions on a request, all of which must hold.
     pub conditions: Vec<Condition>,
 }
 
 /// A condition on a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
-    /// A header field compares; or, inverted, does not.
+    /// A header field compares; or, if inverted, does not.
     Header {
         /// The field's name.
         name: HeaderName,
-        /// With what.
+        /// What the field is compared with.
         with: Comparison,
-        /// Inverted.
+        /// Whether the condition is inverted.
         invert: bool,
     },
-    /// A header field is there, and each of its values is counted by itself.
+    /// A header field is there, and requests with different values of it are counted apart.
     EachHeader(HeaderName),
-    /// The method is one of them, each inverted or not.
+    /// The method is one of these, each inverted or not.
     Method(Vec<(String, bool)>),
-    /// The path compares.
+    /// The path compares; or, if inverted, does not.
     Path {
-        /// With what.
+        /// What the path is compared with.
         with: Comparison,
-        /// Inverted.
+        /// Whether the condition is inverted.
         invert: bool,
     },
-    /// The client is in the network.
+    /// The client is in this network.
     Source(IpNet),
-    /// The same, and each client is counted by itself.
+    /// The client is in this network, and each client is counted apart.
     EachSource(IpNet),
 }
 
 /// What a text is compared with.
 #[derive(Clone, Debug)]
 pub enum Comparison {
-    /// It is this.
+    /// The text is this one.
     Exact(String),
-    /// It begins with this, element by element.
+    /// The text begins with this one, element by element.
     Prefix(String),
-    /// It matches this.
+    /// The text matches this expression.
     Matches(Regex),
 }
 
@@ -81,7 +81,7 @@ impl Comparison {
     }
 }
 
-/// What limits look at.
+/// What limits look at in a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RateView<'a> {
     /// The method.
@@ -94,7 +94,7 @@ pub struct RateView<'a> {
     pub client: IpAddr,
 }
 
-/// An address as far as it tells clients apart: of IPv6 the first 64 bits, for one host has all others (RFC 7421).
+/// The part of an address that tells clients apart: of an IPv6 address the first 64 bits, as one host may have all others (RFC 7421).
 pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
@@ -106,7 +106,7 @@ pub fn client_of(address: IpAddr) -> IpAddr {
 }
 
 impl Rate {
-    /// Whether the request is counted, and if so what `each` was given: what tells it from those that are counted by themselves.
+    /// Whether the request is counted. If so, `each` was given what tells it from those that are counted apart.
     pub fn counts(&self, request: &RateView<'_>, mut each: impl FnMut(&[u8])) -> bool {
         self.conditions.iter().all(|condition| match condition {
             Condition::Header { name, with, invert } => {
@@ -135,7 +135,7 @@ impl Rate {
         })
     }
 
-    /// Whether requests are counted in several buckets.
+    /// Whether the requests are counted in several buckets.
     pub fn has_each(&self) -> bool {
         self.conditions.iter().any(|c| matches!(c, Condition::EachHeader(_) | Condition::EachSource(_)))
     }

@@ -1,16 +1,16 @@
-//! When an exchange is tried again, and when a service port has enough to do.
+//! Settings of retries: when an exchange is tried again, and when a service port has enough to do.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// When an exchange is tried again. A service port without it has: a failed connect goes to another endpoint, twice at most; an exchange that
-/// broke before its response is sent once more if it is idempotent and has no content, or nothing of it was sent; and what an endpoint refuses
-/// unread (RFC 9113 §8.7) goes to another, twice at most.
+/// When an exchange is tried again. A service port without these settings has the following rules. A connect that failed goes to another endpoint, twice at
+/// most. An exchange that broke before its response is sent once more if it is idempotent and has no content, or if nothing of it was sent. What an endpoint
+/// refused unread (RFC 9113 §8.7) goes to another one, twice at most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
-    /// Tries after the first.
+    /// The number of tries after the first.
     pub times: u32,
     /// The conditions on which an exchange is tried again.
     pub on: Triggers,
@@ -20,19 +20,19 @@ pub struct Retry {
     pub per_try: Option<Duration>,
     /// The pause before another try.
     pub back_off: Option<BackOff>,
-    /// So many bytes of content are kept to be sent again.
+    /// How many bytes of content are kept to be sent again.
     pub buffer: usize,
 }
 
 impl Retry {
-    /// Tries after the first, where nothing says how many.
+    /// The number of tries after the first, if none is given.
     pub const TIMES: u32 = 2;
-    /// The most that can be asked for.
+    /// The largest number of tries that can be asked for.
     pub const MOST_TIMES: u32 = 20;
-    /// Content that is kept, where nothing says how much.
+    /// How many bytes of content are kept, if nothing is said.
     pub const BUFFER: usize = 64 << 10;
 
-    /// What a rule asks for (HTTPRoute's `retry`): its statuses, and whatever keeps a response from coming. `back_off` is the shortest pause.
+    /// What a rule asks for (HTTPRoute's `retry`): its statuses, and whatever prevents a response. `back_off` is the shortest pause.
     pub fn of_rule(times: Option<u32>, statuses: Vec<u16>, back_off: Option<Duration>) -> Self {
         let on = [Trigger::ConnectFailure, Trigger::RefusedStream, Trigger::Reset, Trigger::RetriableStatusCodes];
         let back_off = back_off.filter(|base| !base.is_zero());
@@ -47,37 +47,37 @@ impl Retry {
     }
 }
 
-/// A condition for another try; the words are Envoy's.
+/// A condition for another try. The words are Envoy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
-    /// Any 5xx status, or no response at all.
+    /// The status is 5xx, or there was no response at all.
     #[serde(rename = "5xx")]
     ServerError,
-    /// 502, 503, 504, or no response within the time of a try.
+    /// The status is 502, 503 or 504, or there was no response within the time of a try.
     GatewayError,
-    /// No response: the connection broke, or the time of a try has passed.
+    /// There was no response: the connection broke, or the time of a try has passed.
     Reset,
-    /// The same, before anything of the request was sent.
+    /// The connection broke before anything of the request was sent.
     ResetBeforeRequest,
-    /// No connection.
+    /// There was no connection.
     ConnectFailure,
-    /// 409.
+    /// The status is 409.
     #[serde(rename = "retriable-4xx")]
     RetriableClientError,
     /// The endpoint refused the stream (HTTP/2) before it did anything.
     RefusedStream,
-    /// One of `httpStatusCodes`.
+    /// The status is one of `httpStatusCodes`.
     RetriableStatusCodes,
-    /// gRPC status 1 in the response's head.
+    /// The gRPC status in the response's head is 1.
     Cancelled,
-    /// gRPC status 4.
+    /// The gRPC status in the response's head is 4.
     DeadlineExceeded,
-    /// gRPC status 13.
+    /// The gRPC status in the response's head is 13.
     Internal,
-    /// gRPC status 8.
+    /// The gRPC status in the response's head is 8.
     ResourceExhausted,
-    /// gRPC status 14.
+    /// The gRPC status in the response's head is 14.
     Unavailable,
 }
 
@@ -86,17 +86,17 @@ pub enum Trigger {
 pub struct Triggers(u32);
 
 impl Triggers {
-    /// Whether it is one of them.
+    /// Whether a condition is in the set.
     pub fn has(self, trigger: Trigger) -> bool {
         self.0 & (1 << trigger as u32) != 0
     }
 
-    /// Whether there is one that the others have not.
+    /// Whether there is a condition that the other set does not have.
     pub fn has_more_than(self, others: Self) -> bool {
         self.0 & !others.0 != 0
     }
 
-    /// Whether one of them is.
+    /// Whether one of these conditions is in the set.
     pub fn has_any(self, triggers: &[Trigger]) -> bool {
         triggers.iter().any(|t| self.has(*t))
     }
@@ -108,12 +108,12 @@ impl FromIterator<Trigger> for Triggers {
     }
 }
 
-/// A random pause at a bound that doubles with each try.
+/// A random pause, whose bound doubles with each try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackOff {
     /// The first bound.
     pub base: Duration,
-    /// The last bound, which no pause exceeds by more than `spread` says.
+    /// The last bound. No pause exceeds it by more than `spread` says.
     pub most: Duration,
     /// On which side of its bound a pause lies.
     pub spread: Spread,
@@ -122,14 +122,14 @@ pub struct BackOff {
 /// On which side of its bound a pause lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
-    /// Anywhere below the bound. "Full jitter": M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    /// A pause is anywhere below the bound ("full jitter": M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015).
     Below,
-    /// Above it, by a quarter at most: HTTPRoute's `backoff` is the shortest that a pause may be.
+    /// A pause is above the bound, by a quarter at most: HTTPRoute's `backoff` is the shortest that a pause may be.
     Above,
 }
 
 impl BackOff {
-    /// Before the try with this number, 1 being the first after the first. `random`: 0 to 1.
+    /// The pause before a retry. The first retry has number 1. `random`: from 0 to 1.
     pub fn pause(&self, number: u32, random: f64) -> Duration {
         let bound = self.base.saturating_mul(1 << number.saturating_sub(1).min(20)).min(self.most);
         match (self.spread, random.clamp(0.0, 1.0)) {
@@ -139,45 +139,45 @@ impl BackOff {
     }
 }
 
-/// How many tries after the first there may be: under way, and lately ([`crate::stats::RetryWindow`]).
+/// How many retries there may be: under way, and within an interval ([`crate::stats::RetryWindow`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Of the exchanges under way; and of those of the interval.
+    /// The share that retries may be of the exchanges under way, and of those of the interval.
     pub percent: u32,
-    /// Under way in any case.
+    /// The number of retries that may be under way in any case.
     pub least: u32,
     /// How far the budget looks back.
     pub interval: Duration,
-    /// So many in so long are allowed in any case: a service with few exchanges could else have none.
+    /// How many retries within which time are allowed in any case, as a service with few exchanges would have none otherwise.
     pub rate: (u32, Duration),
 }
 
 impl Default for Budget {
-    /// What holds where nothing is said, as GEP-3388 has it.
+    /// The default, as GEP-3388 has it.
     fn default() -> Self {
         Self { percent: Self::PERCENT, least: 3, interval: Duration::from_secs(10), rate: (10, Duration::from_secs(1)) }
     }
 }
 
 impl Budget {
-    /// The share, where nothing says how much: of Envoy's and Finagle's budgets too.
+    /// The default share, which is that of Envoy's and Finagle's budgets, too.
     pub const PERCENT: u32 = 20;
 
-    /// How many within the interval, with so many exchanges in it.
+    /// How many retries there may be within the interval, if it has so many exchanges.
     pub fn most_lately(&self, exchanges: u64) -> u64 {
         let (count, every) = self.rate;
         let least = u128::from(count) * self.interval.as_millis() / every.as_millis().max(1);
         (exchanges.saturating_mul(self.percent.into()) / 100).saturating_add(u64::try_from(least).unwrap_or(u64::MAX))
     }
 
-    /// How many, with so many exchanges under way.
+    /// How many retries may be under way, with so many exchanges under way.
     pub fn most(&self, exchanges: u32) -> u32 {
         let share = u64::from(exchanges) * u64::from(self.percent) / 100;
         u32::try_from(share).unwrap_or(u32::MAX).max(self.least)
     }
 }
 
-/// When a service port has enough to do, over all workers.
+/// The circuit breaker: when a service port has enough to do. It counts over all workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
     /// Connections to endpoints.
@@ -188,9 +188,9 @@ pub struct Breaker {
     pub pending: u32,
     /// Exchanges under way.
     pub requests: Option<u32>,
-    /// Tries after the first under way.
+    /// Retries under way.
     pub retries: Option<u32>,
-    /// Exchanges on one connection.
+    /// The number of exchanges that one connection carries.
     pub requests_per_connection: Option<u32>,
 }
 

@@ -5,20 +5,20 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Towards endpoints.
+/// Time-outs towards endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTimeouts {
     /// How long to wait for an endpoint to accept.
     pub connect: Duration,
     /// How long to wait for an endpoint to accept while another one can be tried instead.
     pub connect_elsewhere: Duration,
-    /// Of a whole exchange, to the response's last byte; a rule's own counts before it. None, or zero: for ever.
+    /// The longest time of a whole exchange, to the response's last byte. A rule's own counts before it. None, or zero: for ever.
     pub request: Option<Duration>,
     /// The longest an exchange may last, whatever its rule says; zero: no limit.
     pub stream: Option<Duration>,
     /// How long a connection may be idle.
     pub idle: Option<Duration>,
-    /// An older connection takes no other request.
+    /// The age from which on a connection takes no other request.
     pub age: Option<Duration>,
 }
 
@@ -35,22 +35,22 @@ impl Default for BackendTimeouts {
     }
 }
 
-/// Towards clients, kept to the second.
+/// Time-outs towards clients, which are kept to the second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTimeouts {
-    /// For a request's head, from its first byte.
+    /// How long a request's head may take to come, from its first byte.
     pub head: Option<Duration>,
-    /// For a whole request, from its first byte.
+    /// How long a whole request may take to come, from its first byte.
     pub request: Option<Duration>,
     /// How long a connection may be idle between exchanges.
     pub idle: Option<Duration>,
-    /// In an exchange in which no byte of a body moves (Envoy's stream idle time-out has the same default).
+    /// How long an exchange goes on in which no byte of a body moves (Envoy's stream idle time-out has the same default).
     pub stalled: Option<Duration>,
-    /// Of a silent exchange whose client has closed its sending side.
+    /// How long an exchange goes on that is silent and whose client has closed its sending side.
     pub half_closed: Option<Duration>,
-    /// How long an exchange may last; then it is ended with its connection.
+    /// How long an exchange may last. Then it is ended with its connection.
     pub stream: Option<Duration>,
-    /// An older connection closes after the running exchange.
+    /// The age from which on a connection is closed after the running exchange.
     pub age: Option<Duration>,
     /// How slowly bodies may move.
     pub rate: Option<MinRate>,
@@ -68,21 +68,21 @@ impl Default for ClientTimeouts {
 pub struct MinRate {
     /// Bytes a second, at least 1.
     pub bytes_per_second: u32,
-    /// Waiting that does not count.
+    /// The time of waiting that does not count.
     pub grace: Duration,
 }
 
 /// How large a request's head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// All of it, in bytes.
+    /// The size of the head, in bytes.
     pub bytes: usize,
-    /// Its fields.
+    /// The number of fields.
     pub fields: usize,
 }
 
 impl HeadLimits {
-    /// The default, and the most that can be set.
+    /// The default, which is also the most that can be set.
     pub const MOST: Self = Self { bytes: 64 << 10, fields: 100 };
 }
 
@@ -92,34 +92,34 @@ impl Default for HeadLimits {
     }
 }
 
-/// Client connections.
+/// Limits of client connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// How many connections the listener has open, of all clients together.
     pub listener: Option<ConnectionLimit>,
-    /// Of each client address; of IPv6 of each /64.
+    /// How many connections the listener has open for each client address, or each /64 of IPv6.
     pub client: Option<ConnectionLimit>,
-    /// Exchanges on one connection.
+    /// How many exchanges one connection carries.
     pub requests: Option<u32>,
-    /// When a client closes its sending side.
+    /// What happens when a client closes its sending side.
     pub half_close: HalfClose,
 }
 
-/// How many may be open.
+/// A limit of open connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimit {
-    /// More are refused.
+    /// How many connections may be open; more are refused.
     pub most: u32,
-    /// How long a refused one is held before it is closed; none: it is reset at once.
+    /// How long a refused connection is held before it is closed; none: it is reset at once.
     pub close_delay: Option<Duration>,
 }
 
-/// What becomes of an exchange when its client closes its sending side. From afar nobody can tell that from one that is gone.
+/// What becomes of an exchange when its client closes its sending side. A client that is gone looks the same from afar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum HalfClose {
-    /// It is answered, within `timeout.http.halfCloseTimeout`.
+    /// The exchange is answered, within `timeout.http.halfCloseTimeout`.
     #[default]
     Answer,
-    /// It is given up at once: what an endpoint works on for long is not worth while for who is gone.
+    /// The exchange is given up at once. That suits endpoints that work on a request for long, in vain if the client is gone.
     Abort,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{BackendSettings, BackendTimeouts, Retry};
 
-/// Settings that may be a route's or a Gateway's. None: it says nothing.
+/// Settings that may be a route's or a Gateway's. A field that is none says nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrafficSettings {
     /// How long an endpoint may take to accept a connection.
@@ -37,9 +37,9 @@ impl TrafficSettings {
 /// What policies say of the traffic of a rule, apart from those of the Service that it goes to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleTraffic {
-    /// Of the rule and its route: it counts before what the Service's policy says.
+    /// What policies of the rule and its route say. It counts before what the Service's policy says.
     pub of_route: TrafficSettings,
-    /// Of the listener and its Gateway: it counts where nothing else is said.
+    /// What policies of the listener and its Gateway say. It counts where nothing else is said.
     pub of_gateway: TrafficSettings,
 }
 
@@ -55,7 +55,7 @@ impl RuleTraffic {
     pub fn merged(&self, service: &BackendSettings) -> BackendSettings {
         let Self { of_route, of_gateway } = self;
         let mut merged = service.clone();
-        // What a policy sets holds for both.
+        // A time that a policy sets holds for both.
         let default = BackendTimeouts::default();
         let unset = (service.timeouts.connect, service.timeouts.connect_elsewhere) == (default.connect, default.connect_elsewhere);
         if let Some(connect) = of_route.connect.or(of_gateway.connect.filter(|_| unset)) {

@@ -1,5 +1,5 @@
-//! Metrics that a plugin defines itself. Definitions and series are found under a lock, once; what is counted then are atomics. Everything is
-//! bounded: names and labels by rules, metrics and series by number, so that a plugin cannot fill the gateway's memory or a scrape.
+//! Metrics that a plugin defines itself. A definition or series is looked up once, under a lock; counting is by atomics. Names and labels are bounded by
+//! rules, metrics and series by their number, so that a plugin can fill neither the gateway's memory nor a scrape.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::stats::BOUNDS_US;
 
-/// Metrics a plugin may define.
+/// The number of metrics that a plugin may define.
 pub const MAX_METRICS: usize = 64;
-/// Series it may have, over all its metrics.
+/// The number of series that a plugin may have, over all its metrics.
 pub const MAX_SERIES: usize = 1_000;
-/// Labels of a metric.
+/// The number of labels of a metric.
 pub const MAX_LABELS: usize = 8;
-/// Buckets of a histogram, besides the last.
+/// The number of buckets of a histogram, besides the last.
 pub const MAX_BOUNDS: usize = 32;
 /// The length of a name, in bytes.
 pub const MAX_NAME: usize = 64;
@@ -21,42 +21,42 @@ pub const MAX_NAME: usize = 64;
 pub const MAX_LABEL_VALUE: usize = 128;
 /// The length of a help text, in bytes.
 pub const MAX_HELP: usize = 256;
-/// Labels of the gateway's own, and of Prometheus.
+/// Labels that the gateway or Prometheus sets.
 const TAKEN: [&str; 4] = ["plugin", "role", "le", "quantile"];
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// A counter, which only grows.
     Counter,
-    /// Goes up and down.
+    /// A gauge, which goes up and down.
     Gauge,
-    /// Counts values in buckets.
+    /// A histogram, which counts values in buckets.
     Histogram,
 }
 
 /// What a plugin says of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {
-    /// Its name, without a prefix, and without `_total`.
+    /// The name, without a prefix and without `_total`.
     pub name: String,
-    /// What it says.
+    /// The help text.
     pub help: String,
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
-    /// The names of its labels.
+    /// The names of the labels.
     pub labels: Vec<String>,
-    /// Of a histogram: its buckets' upper bounds. None: as of the gateway's own.
+    /// The upper bounds of a histogram's buckets. None: they are those of the gateway's own histograms.
     pub bounds: Vec<f64>,
 }
 
 /// Why there is no such metric or series.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetricError {
-    /// What is wrong with it.
+    /// Something is wrong with it, which this text says.
     #[error("{0}")]
     Invalid(String),
-    /// There are as many as there may be.
+    /// The plugin has as many as it may have.
     #[error("the plugin has {MAX_METRICS} metrics or {MAX_SERIES} series already")]
     Full,
 }
@@ -71,7 +71,7 @@ pub struct CustomMetrics {
 /// A metric.
 #[derive(Debug)]
 pub struct Family {
-    /// What it is.
+    /// The metric's definition.
     pub definition: Definition,
     series: Mutex<HashMap<Vec<String>, Arc<Series>>>,
 }
@@ -81,13 +81,13 @@ pub struct Family {
 pub struct Series {
     kind: Kind,
     bounds: Arc<[f64]>,
-    /// Of a histogram: its buckets' own counts.
+    /// The counts of a histogram's buckets.
     cells: Box<[AtomicU64]>,
-    /// The value, or the sum of a histogram: the bits of an `f64`.
+    /// The bits of an `f64`: the value, or the sum of a histogram.
     value: AtomicU64,
 }
 
-/// What a series says at one moment.
+/// The value of a series at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
     /// The value of a counter or gauge.
@@ -97,7 +97,7 @@ pub enum Reading {
 }
 
 impl CustomMetrics {
-    /// The metric of this definition. One of the same name that is defined otherwise, by an older version of the plugin, is replaced.
+    /// The metric of this definition. It replaces one of the same name that an older version of the plugin defined otherwise.
     pub fn define(&self, mut definition: Definition) -> Result<Arc<Family>, MetricError> {
         if definition.kind == Kind::Counter && definition.name.ends_with("_total") {
             definition.name.truncate(definition.name.len() - "_total".len());
@@ -122,7 +122,7 @@ impl CustomMetrics {
             if let Some(known) = lock(&family.series).get(&values) {
                 return Ok(known.clone());
             }
-            // Counted anew: a family that was replaced gives its series back. New series are rare, and families few.
+            // They are counted anew, as a family that was replaced gives its series back. New series are rare, and families are few.
             let families = lock(&self.families);
             if families.values().map(|family| lock(&family.series).len()).sum::<usize>() >= MAX_SERIES {
                 return Err(MetricError::Full);
@@ -132,7 +132,7 @@ impl CustomMetrics {
         made.inspect_err(|_| self.refuse())
     }
 
-    /// Counts something that the plugin may not.
+    /// Counts that something was refused.
     pub fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -153,8 +153,7 @@ impl CustomMetrics {
         families.into_iter().map(read).collect()
     }
 
-    /// Adds what counters and histograms of another registry say to the same ones here: a counter must only grow, also when the one who counts
-    /// takes another's place.
+    /// Adds the values of another registry's counters and histograms to those here. A counter must only grow, even if another generation goes on counting.
     pub fn absorb(&self, other: &Self) {
         for (family, _) in other.read() {
             let Ok(own) = self.define(family.definition.clone()) else { continue };
@@ -178,7 +177,7 @@ impl Series {
         }
     }
 
-    /// Adds to a counter or gauge. False if it is none, or the amount is none that can be added.
+    /// Adds to a counter or gauge. Returns false if it is neither, or the amount cannot be added.
     pub fn add(&self, amount: f64) -> bool {
         let fits = match self.kind {
             Kind::Counter => amount.is_finite() && amount >= 0.0,
@@ -191,7 +190,7 @@ impl Series {
         fits
     }
 
-    /// Sets a gauge. False if it is none, or the value is no number.
+    /// Sets a gauge. Returns false if it is none, or the value is not a number.
     pub fn set(&self, value: f64) -> bool {
         let fits = self.kind == Kind::Gauge && !value.is_nan();
         if fits {
@@ -200,7 +199,7 @@ impl Series {
         fits
     }
 
-    /// Puts a value into a histogram. False if it is none, or the value is no number.
+    /// Puts a value into a histogram. Returns false if it is none, or the value is not a number.
     pub fn observe(&self, value: f64) -> bool {
         let fits = self.kind == Kind::Histogram && value.is_finite();
         if fits {
@@ -210,7 +209,7 @@ impl Series {
         fits
     }
 
-    /// What it says.
+    /// The value now.
     pub fn read(&self) -> Reading {
         let value = f64::from_bits(self.value.load(Ordering::Relaxed));
         if self.kind != Kind::Histogram {
@@ -222,7 +221,7 @@ impl Series {
 
     fn plus(&self, amount: f64) {
         let plus = |bits| Some((f64::from_bits(bits) + amount).to_bits());
-        // Never fails: the closure always gives a value.
+        // It never fails, as the closure always gives a value.
         let _ = self.value.fetch_update(Ordering::Relaxed, Ordering::Relaxed, plus);
     }
 
@@ -285,7 +284,7 @@ fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(rest)
 }
 
-/// For an error's text.
+/// Cuts a name for an error's text.
 fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(MAX_NAME)]
 }

@@ -1,7 +1,7 @@
-//! Key-value state that all instances of a plugin share: bounded in entries and bytes, each entry with a time to live if it is given one.
+//! Key-value state that all instances of a plugin share. It is bounded in entries and bytes, and each entry may have a time to live.
 //!
-//! Sixteen shards, each with a lock that is held for one look-up and one copy: workers of a plugin that uses this meet rarely, and those of
-//! others never. The bounds are kept over all shards by two atomics.
+//! There are sixteen shards, each with a lock that is held for one look-up and one copy. Workers of a plugin that uses this meet rarely, and other plugins
+//! never come here. The bounds are kept over all shards by two atomics.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,35 +14,35 @@ use rustc_hash::FxBuildHasher;
 
 use crate::limits::{DEFAULT_BYTES, DEFAULT_ENTRIES};
 
-/// Longer keys are refused.
+/// The longest key, in bytes.
 pub const MAX_KEY: usize = 256;
-/// Longer values are refused.
+/// The longest value, in bytes.
 pub const MAX_VALUE: usize = 64 << 10;
-/// What an entry costs besides its key and value.
+/// What an entry costs besides its key and value, in bytes.
 pub const ENTRY_COST: usize = 96;
 
 const SHARDS: usize = 16;
-/// A full store is swept of what has run out at most so often: a plugin that goes on writing must not make each write look at everything.
+/// How often a full store is swept of entries whose time is over. A plugin that goes on writing must not make each write look at everything.
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// Why something was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SharedError {
-    /// As many entries or bytes as there may be.
+    /// There are as many entries or bytes as there may be.
     #[error("the plugin's shared state is full")]
     Full,
-    /// A key or value too long.
+    /// The key or the value is too long.
     #[error("a key has at most {MAX_KEY} bytes, and a value {MAX_VALUE}")]
     TooLarge,
     /// The entry has another version.
     #[error("the entry has changed")]
     Conflict,
-    /// `add` to what is no number.
+    /// The value to which `add` is to add is not a number.
     #[error("the value is not the eight bytes of a number")]
     NotANumber,
 }
 
-/// What the time is, from any beginning.
+/// Tells the time since any beginning.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The state that the instances of one plugin share.
@@ -54,7 +54,7 @@ pub struct SharedState {
     most_bytes: AtomicUsize,
     versions: AtomicU64,
     refused: AtomicU64,
-    /// When it was swept last, in milliseconds.
+    /// When the store was swept last, in milliseconds.
     swept: AtomicU64,
     clock: Clock,
 }
@@ -63,7 +63,7 @@ pub struct SharedState {
 struct Entry {
     value: Box<[u8]>,
     version: u64,
-    /// When it runs out, by the clock.
+    /// When the entry's time is over, by the clock.
     until: Option<Duration>,
 }
 
@@ -96,7 +96,7 @@ fn cost(key: &str, value: &[u8]) -> usize {
 }
 
 impl SharedState {
-    /// Empty, with the default limits and a clock of the caller's: a simulation has its own time.
+    /// An empty store with the default limits and a clock of the caller's, as a simulation has its own time.
     pub fn with_clock(clock: Clock) -> Self {
         Self {
             shards: Default::default(),
@@ -111,13 +111,13 @@ impl SharedState {
         }
     }
 
-    /// What is over the limits stays until it is overwritten, removed or over.
+    /// Sets the limits. Entries beyond them stay until they are overwritten or removed, or their time is over.
     pub fn limit(&self, entries: usize, bytes: usize) {
         self.most_entries.store(entries, Ordering::Relaxed);
         self.most_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// A copy that changes no more with this one.
+    /// A copy, which does not change with this store any more.
     #[must_use]
     pub fn fork(&self) -> Self {
         let copy = Self::with_clock(self.clock.clone());
@@ -132,20 +132,20 @@ impl SharedState {
         copy
     }
 
-    /// The value and its version.
+    /// The value of a key, and its version.
     pub fn get(&self, key: &str) -> Option<(Vec<u8>, u64)> {
         let shard = self.shard(key);
         let entry = shard.get(key).filter(|entry| !entry.is_over((self.clock)()))?;
         Some((entry.value.to_vec(), entry.version))
     }
 
-    /// Writes whatever was there; the new version.
+    /// Writes a value, whatever was there. Returns the new version.
     pub fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<u64, SharedError> {
         fits(value)?;
         self.write(key, ttl, |_| Ok(Some(value.into())))
     }
 
-    /// Writes if the version is as expected; `None`: if there is no entry.
+    /// Writes a value if the version is the expected one; `None`: if there is no entry.
     pub fn compare_and_set(&self, key: &str, expected: Option<u64>, value: &[u8], ttl: Option<Duration>) -> Result<u64, SharedError> {
         fits(value)?;
         self.write(
@@ -157,7 +157,7 @@ impl SharedState {
         )
     }
 
-    /// Adds to a number, which stops at its ends, and gives the sum. The time to live is that of the first `add`.
+    /// Adds to a number, which stops at the ends of its range, and returns the sum. The time to live is that of the first `add`.
     pub fn add(&self, key: &str, amount: i64, ttl: Option<Duration>) -> Result<i64, SharedError> {
         let mut sum = amount;
         self.write(key, ttl, |entry| {
@@ -172,7 +172,7 @@ impl SharedState {
         Ok(sum)
     }
 
-    /// Whether there was one.
+    /// Removes an entry. Returns whether there was one.
     pub fn remove(&self, key: &str) -> bool {
         let mut shard = self.shard(key);
         let Some((key, entry)) = shard.remove_entry(key) else { return false };
@@ -180,13 +180,13 @@ impl SharedState {
         !entry.is_over((self.clock)())
     }
 
-    /// Entries, bytes, and writes that were refused for want of room.
+    /// The number of entries, of bytes, and of writes that were refused for want of room.
     pub fn figures(&self) -> (usize, usize, u64) {
         let read = |of: &AtomicUsize| of.load(Ordering::Relaxed);
         (read(&self.entries), read(&self.bytes), self.refused.load(Ordering::Relaxed))
     }
 
-    /// `change` gives the new value, or none if it has changed the entry in its place to one of the same size.
+    /// Writes an entry. `change` returns the new value, or none if it has changed the entry in its place to one of the same size.
     fn write(
         &self,
         key: &str,
@@ -261,7 +261,7 @@ impl SharedState {
         self.bytes.fetch_sub(cost(key, &entry.value), Ordering::Relaxed);
     }
 
-    /// Drops what is over. False if it was swept a moment ago.
+    /// Drops entries whose time is over. Returns false if the store was swept a moment ago.
     fn sweep(&self) -> bool {
         let now = (self.clock)();
         let ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -283,7 +283,7 @@ impl SharedState {
     }
 
     fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Entry, FxBuildHasher>> {
-        // The upper bits: a map takes the lower ones for its own places.
+        // A map uses the lower bits of the hash for its own places, so the shard goes by the upper ones.
         let hash = FxBuildHasher.hash_one(key);
         lock(&self.shards[(hash >> 60) as usize % SHARDS])
     }
@@ -297,7 +297,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// A store, and its clock in milliseconds.
+    /// A store, and its clock, in milliseconds.
     fn timed() -> (SharedState, Arc<AtomicU64>) {
         let time = Arc::new(AtomicU64::new(1_000));
         let clock = time.clone();

@@ -1,4 +1,4 @@
-//! `sessionAffinity: ClientIP`.
+//! The table of `sessionAffinity: ClientIP`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 /// request's path, taken only for services that ask for affinity, and never across an await.
 #[derive(Debug)]
 pub struct Affinity {
-    /// Sliding: each new connection or flow renews it (SERVICE-SEMANTICS §4).
+    /// How long a client stays bound. Each new connection or flow begins the time anew.
     pub timeout: Duration,
     clients: Mutex<HashMap<IpAddr, (SocketAddr, Instant)>>,
 }
 
-/// How many clients one affinity table remembers; when it is full the expired are dropped, then any.
+/// How many clients one table remembers. When it is full, those whose time is over are dropped, then any.
 pub const AFFINITY_CLIENTS: usize = 65_536;
 
 impl Affinity {
@@ -23,7 +23,7 @@ impl Affinity {
         Self { timeout, clients: Mutex::default() }
     }
 
-    /// The endpoint `client` is bound to, renewed, if it was seen within the time-out.
+    /// The endpoint that `client` is bound to, if its time is not over. The time begins anew.
     pub fn lookup(&self, client: IpAddr, now: Instant) -> Option<SocketAddr> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let (endpoint, seen) = clients.get_mut(&client)?;

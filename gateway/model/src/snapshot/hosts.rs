@@ -1,4 +1,4 @@
-//! Which host name of a listener serves a request or a connection: by a hash, whatever their number.
+//! Finds which host name of a listener serves a request or a connection. It goes by a hash, so their number does not matter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,30 +10,30 @@ use crate::tls::{HANDSHAKE_TIMEOUT, ServerTls};
 /// What serves one host name of an HTTP listener.
 #[derive(Clone, Debug)]
 pub struct VirtualHost<T = Target> {
-    /// Lower case; `*.example.com` for a wildcard, which spans dots; none: any host.
+    /// The host name in lower case; `*.example.com` is a wildcard, which spans dots; none: any host.
     pub hostname: Option<String>,
-    /// What serves it.
+    /// Where its requests go.
     pub target: T,
 }
 
 /// What serves one server name of a TLS listener. `S`: how TLS is ended.
 #[derive(Clone, Debug)]
 pub struct TlsHost<T = Target, S = Arc<ServerTls>> {
-    /// As [`VirtualHost::hostname`]; a client that sends no name gets the one without any.
+    /// The server name, as [`VirtualHost::hostname`]. A client that sends no name gets the host without one.
     pub hostname: Option<String>,
-    /// What becomes of the TLS.
+    /// What becomes of TLS.
     pub mode: TlsMode<S>,
-    /// What serves it.
+    /// Where its connections or requests go.
     pub target: T,
 }
 
 impl TlsHost {
-    /// Within what time its handshake must be done. Who forwards it waits as long for the client's hello.
+    /// The time within which the handshake must be done. A host that forwards TLS waits as long for the client's hello.
     pub fn patience(&self) -> Duration {
         self.server().map_or(HANDSHAKE_TIMEOUT, |tls| tls.settings.handshake_timeout)
     }
 
-    /// How its TLS is ended, if it is ended here.
+    /// How TLS is ended, if it is ended here.
     pub fn server(&self) -> Option<&Arc<ServerTls>> {
         match &self.mode {
             TlsMode::Passthrough => None,
@@ -45,11 +45,11 @@ impl TlsHost {
 /// What becomes of a TLS connection. `S`: how it is ended.
 #[derive(Clone, Debug)]
 pub enum TlsMode<S = Arc<ServerTls>> {
-    /// Forwarded as it is.
+    /// TLS is forwarded as it is.
     Passthrough,
-    /// Ended, and its bytes forwarded.
+    /// TLS is ended, and the bytes in it are forwarded.
     Tcp(S),
-    /// Ended, and HTTP requests taken from it.
+    /// TLS is ended, and HTTP requests are taken from it.
     Http(S),
 }
 
@@ -63,12 +63,12 @@ impl TlsMode {
     }
 }
 
-/// What has a host name.
+/// Something that has a host name.
 pub trait Host {
-    /// As [`VirtualHost::hostname`].
+    /// The host name, as [`VirtualHost::hostname`].
     fn hostname(&self) -> Option<&str>;
 
-    /// As [`TlsHost::patience`].
+    /// How long a handshake may take, as [`TlsHost::patience`].
     fn patience(&self) -> Duration {
         HANDSHAKE_TIMEOUT
     }
@@ -94,18 +94,18 @@ impl Host for TlsHost {
 /// that serves any host (Gateway API, `hostname` of a Gateway's listener).
 pub struct Hosts<H> {
     all: Vec<H>,
-    /// Positions in `all`. Who may write a route chooses names, so the hash has a secret.
+    /// Positions in `all` by exact names. Others choose the names, so the hash has a secret.
     exact: HashMap<Box<str>, usize>,
-    /// By what follows the asterisk.
+    /// Positions in `all` by what follows the asterisk of a wildcard.
     wildcards: HashMap<Box<str>, usize>,
-    /// Bytes of the longest key of `wildcards`: what is longer need not be looked up.
+    /// The length of the longest key of `wildcards`, in bytes. What is longer need not be looked up.
     longest: usize,
     any: Option<usize>,
     patience: Duration,
 }
 
 impl<H: Host> Hosts<H> {
-    /// Of several with one name, the first serves.
+    /// Of several hosts with one name, the first serves.
     pub fn new(all: Vec<H>) -> Self {
         let (mut exact, mut wildcards, mut longest, mut any) = (HashMap::new(), HashMap::new(), 0, None);
         for (at, host) in all.iter().enumerate() {
@@ -122,17 +122,17 @@ impl<H: Host> Hosts<H> {
         Self { all, exact, wildcards, longest, any, patience }
     }
 
-    /// The longest that any of them waits for a handshake, for as long as it is not known which one it is for.
+    /// The longest time that any host allows for a handshake, which counts until it is known which host is meant.
     pub fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// What serves a host name, which is given in lower case and without a port.
+    /// The host that serves this name, which is given in lower case and without a port.
     pub fn find(&self, host: &str) -> Option<&H> {
         self.all.get(self.position(host)?)
     }
 
-    /// The position of what serves a host name among [all](Self::iter).
+    /// The position among [all](Self::iter) of the host that serves this name.
     pub fn position(&self, host: &str) -> Option<usize> {
         if !self.exact.is_empty()
             && let Some(at) = self.exact.get(host)
@@ -142,7 +142,7 @@ impl<H: Host> Hosts<H> {
         self.wildcard(host).or(self.any)
     }
 
-    /// A wildcard spans dots, but not nothing. The longest that fits has the most labels.
+    /// Finds a wildcard. A wildcard spans dots, but at least one label. The longest that fits has the most labels.
     fn wildcard(&self, host: &str) -> Option<usize> {
         if self.wildcards.is_empty() {
             return None;
@@ -152,7 +152,7 @@ impl<H: Host> Hosts<H> {
         suffixes.filter_map(|suffix| self.wildcards.get(suffix)).next().copied()
     }
 
-    /// What has this very name, be it a wildcard; none: what serves any host.
+    /// The host of this very name, which may be a wildcard; none: the host that serves any name.
     pub fn named(&self, hostname: Option<&str>) -> Option<&H> {
         let at = match hostname.map(|name| (name, name.strip_prefix('*'))) {
             None => self.any,
@@ -162,7 +162,7 @@ impl<H: Host> Hosts<H> {
         self.all.get(at?)
     }
 
-    /// All of them, as they were given.
+    /// All hosts, in the order in which they were given.
     pub fn iter(&self) -> std::slice::Iter<'_, H> {
         self.all.iter()
     }
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// The rule as it is said: the first that serves the host of all in their order.
+    /// The rule as the documentation has it: the first in the order of all that serves the host.
     fn by_a_walk(sorted: &[Option<String>], host: &str) -> Option<usize> {
         sorted.iter().position(|hostname| match hostname {
             None => true,
@@ -200,7 +200,7 @@ mod tests {
         })
     }
 
-    /// Exact names, wildcards of more labels first, then any host.
+    /// Sorts names: exact ones, then wildcards, of more labels first, then any host.
     fn sorted(mut names: Vec<Option<String>>) -> Vec<Option<String>> {
         let order = |name: &Option<String>| match name {
             None => (2, 0),
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(hosts.position("h9998.example"), Some(9_998));
         assert_eq!(hosts.position("a.b.w9999.example"), Some(9_999));
         assert_eq!(hosts.position("w9999.example"), None);
-        // A name of more labels than any wildcard costs a comparison of lengths for each, and no look-up.
+        // A name of more labels than any wildcard costs a comparison of lengths for each label, and no look-up.
         assert!(hosts.longest < 20 && hosts.position(&"a.".repeat(120)).is_none());
     }
 }

@@ -1,18 +1,18 @@
-//! How long things take: counts in fixed buckets.
+//! Histograms: how long things take, counted in fixed buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::lazy::Lazy;
 
-/// Upper bounds of the buckets in microseconds; above the last there is one more. From what a cache answers to what a person waits for.
+/// The upper bounds of the buckets in microseconds; above the last there is one more bucket. They reach from a cache's answer to what a person waits for.
 pub const BOUNDS_US: [u64; 17] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
     30_000_000, 60_000_000,
 ];
 
-/// A histogram that all workers share. Measured on two cores: the two additions take 9 ns, and 27 ns when both cores do nothing else; a
-/// set of cells for each worker would save that and cost 152 bytes for each worker, service port and histogram.
+/// A histogram that all workers share. Measured on two cores, the two additions take 9 ns, and 27 ns when both cores do nothing else. Cells for each
+/// worker would save that, and cost 152 bytes for each worker, service port and histogram.
 #[derive(Debug, Default)]
 pub struct Histogram(Lazy<Cells>);
 
@@ -23,7 +23,7 @@ struct Cells {
 }
 
 impl Histogram {
-    /// One more that took so long.
+    /// Counts one more that took so long.
     pub fn observe(&self, time: Duration) {
         let us = time.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(time.subsec_micros()));
         let cell = BOUNDS_US.partition_point(|bound| *bound < us);
@@ -32,14 +32,14 @@ impl Histogram {
         cells.sum_us.fetch_add(us, Ordering::Relaxed);
     }
 
-    /// Each bucket's upper bound in seconds and its own count, the last one's bound being infinite.
+    /// The buckets: the upper bound of each in seconds, and its own count. The last bound is infinite.
     pub fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
         let count = |at: usize| self.0.get().map_or(0, |cells| cells.counts[at].load(Ordering::Relaxed));
         bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect()
     }
 
-    /// All times together, in seconds.
+    /// The sum of all times, in seconds.
     pub fn sum(&self) -> f64 {
         self.0.get().map_or(0, |cells| cells.sum_us.load(Ordering::Relaxed)) as f64 / 1e6
     }

@@ -4,16 +4,16 @@ use std::sync::atomic::AtomicU64;
 
 use super::ProxyStats;
 
-/// Why the gateway reset a client's connection (SERVICE-SEMANTICS §14).
+/// Why the gateway reset a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// No listener or route for it any more.
+    /// There is no listener or route for it any more.
     NoRoute,
-    /// No usable endpoint anywhere.
+    /// There is no usable endpoint anywhere.
     NoEndpoint,
-    /// None on this node, and the traffic policy is Local.
+    /// There is no endpoint on this node, and the traffic policy is Local.
     NoLocalEndpoint,
-    /// The balancer failed, and its policy wants no other choice.
+    /// The balancer failed, and its policy allows no other choice.
     BalancerFailed,
     /// No endpoint accepted a connection.
     ConnectFailed,
@@ -23,16 +23,16 @@ pub enum Reset {
     CircuitBreaker,
     /// As many connections are open as may be.
     Limit,
-    /// `loadBalancerSourceRanges` has not the client's address.
+    /// The client's address is not in `loadBalancerSourceRanges`.
     SourceRange,
-    /// A PROXY header is wanted, and the client is not one of those that may send it.
+    /// A PROXY header is wanted, and the client may not send one.
     Untrusted,
     /// The PROXY header was malformed, missing or late.
     ProxyHeader,
 }
 
 impl Reset {
-    /// All, in the order of [`ProxyStats::resets`].
+    /// All reasons, in the order of [`ProxyStats::resets`].
     pub const ALL: [Self; 11] = [
         Self::NoRoute,
         Self::NoEndpoint,
@@ -47,7 +47,7 @@ impl Reset {
         Self::ProxyHeader,
     ];
 
-    /// The metric's label.
+    /// The value of the label in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoRoute => "no-route",

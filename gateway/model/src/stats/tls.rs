@@ -17,24 +17,24 @@ pub struct TlsStats {
     pub failures: [AtomicU64; TlsFailure::ALL.len()],
 }
 
-/// Why there was no handshake.
+/// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFailure {
-    /// What came is no client hello, or more than may come.
+    /// What came is not a client hello, or more than may come.
     Hello,
-    /// It took too long.
+    /// The handshake took too long.
     Timeout,
-    /// The client left.
+    /// The client closed the connection.
     Closed,
-    /// No listener serves that server name.
+    /// No listener serves the server name.
     Name,
-    /// The listener has no usable certificate, or no authorities for its clients'.
+    /// The listener has no usable certificate, or no authorities for its clients' certificates.
     Unready,
-    /// The client showed no certificate, or one that nobody vouches for.
+    /// The client showed no certificate, or one that no authority vouches for.
     ClientCertificate,
     /// The client refused the gateway's certificate, or gave up with another alert.
     Alert,
-    /// No common version, suite, signature or protocol.
+    /// There is no common version, suite, signature or protocol.
     Incompatible,
     /// The client broke the protocol.
     Protocol,
@@ -43,7 +43,7 @@ pub enum TlsFailure {
 }
 
 impl TlsFailure {
-    /// All, in the order of [`TlsStats::failures`].
+    /// All reasons, in the order of [`TlsStats::failures`].
     pub const ALL: [Self; 10] = [
         Self::Hello,
         Self::Timeout,
@@ -57,7 +57,7 @@ impl TlsFailure {
         Self::Busy,
     ];
 
-    /// For metrics and logs.
+    /// The value of the label in metrics, and the word in logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Hello => "hello",

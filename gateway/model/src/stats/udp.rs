@@ -9,17 +9,17 @@ pub struct UdpStats {
     pub flows: AtomicU64,
     /// Flows under way.
     pub open: AtomicU64,
-    /// Flows that went on to another endpoint, since theirs stopped serving or refused.
+    /// Flows that went on to another endpoint, as theirs stopped serving or refused.
     pub moved: AtomicU64,
-    /// Flows forgotten early, since the table was full.
+    /// Flows that were forgotten early, as the table was full.
     pub evicted: AtomicU64,
     /// Datagrams sent to endpoints.
     pub datagrams_in: AtomicU64,
-    /// Their content, in bytes.
+    /// Bytes of content in datagrams sent to endpoints.
     pub bytes_in: AtomicU64,
     /// Datagrams sent to clients.
     pub datagrams_out: AtomicU64,
-    /// Their content, in bytes.
+    /// Bytes of content in datagrams sent to clients.
     pub bytes_out: AtomicU64,
     /// Datagrams that went nowhere, by [`UdpDrop`].
     drops: [AtomicU64; UdpDrop::ALL.len()],
@@ -30,13 +30,13 @@ pub struct UdpStats {
 pub enum UdpDrop {
     /// There is no endpoint.
     NoEndpoint,
-    /// There are endpoints, but none on this node, and the policy is Local.
+    /// There are endpoints, but none on this node, and the traffic policy is Local.
     NoLocalEndpoint,
     /// The client is not in `loadBalancerSourceRanges`.
     SourceRange,
-    /// A new flow beyond what its listener, or its client, may have.
+    /// It would begin a flow beyond what its listener, or its client, may have.
     Limit,
-    /// A new flow while memory or descriptors are short.
+    /// It would begin a flow while memory or descriptors are short.
     Overloaded,
     /// The endpoint, and others tried after it, are unreachable (ICMP).
     Refused,
@@ -44,20 +44,20 @@ pub enum UdpDrop {
     EndpointSlow,
     /// The kernel had no room on the way to the client.
     ClientSlow,
-    /// Larger than the way to where it was to go takes.
+    /// It is too large for the path to where it was to go.
     TooLarge,
     /// It did not arrive whole.
     Truncated,
     /// No socket could be had for a new flow.
     NoSocket,
-    /// A new flow while the gateway stops.
+    /// It would begin a flow while the gateway stops.
     Stopping,
-    /// Another error of the kernel.
+    /// The kernel gave another error.
     Failed,
 }
 
 impl UdpDrop {
-    /// All of them, in the order of their declaration.
+    /// All reasons, in the order of their declaration.
     pub const ALL: [Self; 13] = [
         Self::NoEndpoint,
         Self::NoLocalEndpoint,
@@ -74,7 +74,7 @@ impl UdpDrop {
         Self::Failed,
     ];
 
-    /// For metrics.
+    /// The value of the label in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::NoEndpoint => "no_endpoint",
@@ -95,23 +95,23 @@ impl UdpDrop {
 }
 
 impl UdpStats {
-    /// Datagrams went nowhere.
+    /// Counts datagrams that went nowhere.
     pub fn count_drop(&self, why: UdpDrop, datagrams: usize) {
         self.drops[why as usize].fetch_add(datagrams as u64, Ordering::Relaxed);
     }
 
-    /// How many did.
+    /// The number of datagrams that went nowhere for this reason.
     pub fn dropped(&self, why: UdpDrop) -> u64 {
         self.drops[why as usize].load(Ordering::Relaxed)
     }
 
-    /// Datagrams went to an endpoint.
+    /// Counts datagrams to an endpoint.
     pub fn sent_in(&self, datagrams: usize, bytes: usize) {
         self.datagrams_in.fetch_add(datagrams as u64, Ordering::Relaxed);
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Datagrams went to a client.
+    /// Counts datagrams to a client.
     pub fn sent_out(&self, datagrams: usize, bytes: usize) {
         self.datagrams_out.fetch_add(datagrams as u64, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);

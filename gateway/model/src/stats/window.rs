@@ -1,8 +1,8 @@
-//! How many tries after the first a service port has had lately, as a share of its exchanges.
+//! How many retries a service port has had lately, as a share of its exchanges.
 //!
-//! Tries that are *under way* are a poor measure: where endpoints fail within a millisecond, there are hardly ever two at a time, and each exchange
-//! takes as many as its policy allows. So they are counted over time, as Finagle's RetryBudget and GEP-3388 do it. Nothing is counted on the way of
-//! an exchange that is not tried again: its service's counters of responses are read when one is.
+//! Retries that are *under way* are a poor measure: where endpoints fail within a millisecond, there are hardly ever two at a time, and each exchange takes
+//! as many as its policy allows. So they are counted over time, as in Finagle's RetryBudget and GEP-3388. An exchange that is not retried counts nothing
+//! here: the service's counters of responses are read when one is retried.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 
 use crate::settings::Budget;
 
-/// How finely it looks at an interval; but not below [`SLICE`].
+/// Into how many slices an interval is divided; but no slice is shorter than [`SLICE`].
 const SLICES: u32 = 100;
 const SLICE: Duration = Duration::from_millis(100);
 
-/// The tries of the last seconds.
+/// The retries of the last seconds.
 #[derive(Debug, Default)]
 pub struct RetryWindow(Mutex<VecDeque<Slice>>);
 
 #[derive(Debug)]
 struct Slice {
     begun: Instant,
-    /// Exchanges there had been at its beginning.
+    /// The number of exchanges that there had been at its beginning.
     exchanges: u64,
-    /// Tries after the first that were allowed in it.
+    /// The number of retries that were allowed in it.
     tries: u64,
 }
 
 impl RetryWindow {
-    /// Takes a try, if the budget allows one more. `exchanges`: how many there have ever been.
+    /// Takes a retry, if the budget allows one more. `exchanges`: how many there have ever been.
     pub fn take(&self, budget: &Budget, exchanges: u64, now: Instant) -> bool {
         let mut slices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let length = (budget.interval / SLICES).max(SLICE);
@@ -52,7 +52,7 @@ impl RetryWindow {
 mod tests {
     use super::*;
 
-    /// How many of so many exchanges a second, each of which fails at once and asks for `wanted` more tries, get one.
+    /// How many retries are granted of `per_second` exchanges a second, each of which fails at once and wants `wanted` more tries.
     fn granted(per_second: u64, seconds: u64, wanted: u64) -> u64 {
         let (window, begun, mut granted) = (RetryWindow::default(), Instant::now(), 0);
         for n in 0..per_second * seconds {
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn answers_that_fail_at_once_get_a_share_and_a_few_get_theirs() {
         let of_many = granted(1_000, 60, 5);
-        // A fifth, and ten a second.
+        // A fifth of the exchanges, and ten a second.
         assert!((11_500..=12_800).contains(&of_many), "{of_many} of 60,000");
         assert_eq!(granted(2, 60, 2), 240, "of a service that is rarely asked, all");
         assert_eq!(granted(0, 0, 0), 0);

@@ -4,11 +4,11 @@ use super::Status;
 use crate::fault::Severity;
 use crate::route::PortProtocol;
 
-/// Lines that are shown; of more, their number is.
+/// The number of lines that are shown. If there are more, their number is told.
 const MOST: usize = 100;
 
 impl Status {
-    /// A line for each: what is wrong with the configuration or could not be listened on, then service ports without a ready endpoint.
+    /// The lines: first what is wrong with the configuration or could not be listened on, then service ports without a ready endpoint.
     pub fn unserved(&self) -> Vec<String> {
         let errors = self.faults.iter().filter(|fault| fault.severity == Severity::Error).map(|fault| {
             let object = fault.object.as_ref().filter(|object| !fault.message.contains(object.as_str()));

@@ -10,10 +10,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Certificates in one chain, at most.
+/// The largest number of certificates in one chain.
 const MAX_CHAIN: usize = 16;
 
-/// Read and checked: the key is the first certificate's.
+/// A certificate chain with its key, read and checked: the key belongs to the first certificate.
 pub struct Certificate {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
@@ -25,9 +25,9 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {what}")]
 pub struct Wrong {
-    /// `tls.crt` or `tls.key`.
+    /// The field: `tls.crt` or `tls.key`.
     pub field: &'static str,
-    /// What is wrong, for people; never with any of the key.
+    /// What is wrong, for people. It never shows anything of the key.
     pub what: String,
 }
 
@@ -49,7 +49,7 @@ impl Certificate {
         Self::from_der(from, chain, key)
     }
 
-    /// The same of DER. The chain begins with the certificate itself.
+    /// Reads DER. The chain begins with the certificate itself.
     pub fn from_der(from: &str, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Wrong> {
         let wrong = |field: &'static str, what: String| Wrong { field, what };
         let first = chain.first().ok_or_else(|| wrong("tls.crt", "has no certificate".to_owned()))?;
@@ -58,7 +58,7 @@ impl Certificate {
             (host_names(&parsed), parsed.validity().not_after.timestamp())
         };
         let signer = super::provider().key_provider.load_private_key(key);
-        // The library's text may describe the key: it is not passed on.
+        // The library's text may describe the key, so it is not passed on.
         let signer = signer.map_err(|_| {
             wrong("tls.key", "is of a kind that is not served (RSA of 2048 to 8192 bits, ECDSA P-256, P-384, P-521, Ed25519)".to_owned())
         })?;
@@ -78,22 +78,22 @@ impl Certificate {
         &self.key
     }
 
-    /// Its host names (subjectAltName of type dNSName), in lower case; `*.example.com` stands for one label.
+    /// The host names (subjectAltName of type dNSName), in lower case; `*.example.com` stands for one label.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The end of its validity, in seconds since 1970.
+    /// The end of the certificate's validity, in seconds since 1970.
     pub fn not_after(&self) -> i64 {
         self.not_after
     }
 
-    /// The namespace and name of its Secret.
+    /// The namespace and name of the Secret.
     pub fn from(&self) -> &Arc<str> {
         &self.from
     }
 
-    /// How well it fits a host name: 2 by that very name, 1 by a wildcard (RFC 9525 §6.3: for one label), 0 not.
+    /// How well the certificate fits a host name: 2 by that very name, 1 by a wildcard (RFC 9525 §6.3: for one label), 0 not at all.
     pub fn fits(&self, host: &str) -> u8 {
         let wildcard = host.split_once('.').map(|(_, parent)| parent);
         let fit = |name: &String| match name.strip_prefix("*.") {
@@ -109,13 +109,13 @@ impl Certificate {
         self.names.iter().map(fit).max().unwrap_or(0)
     }
 
-    /// Whether a client that takes these signatures can be served with it.
+    /// Whether a client that takes these signatures can be served with the certificate.
     pub fn signs(&self, schemes: &[SignatureScheme]) -> bool {
         self.key.key.choose_scheme(schemes).is_some()
     }
 }
 
-/// By its chain: the same certificate has the same key.
+/// Certificates are compared by their chains: the same certificate has the same key.
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
         self.key.cert == other.key.cert && self.from == other.from

@@ -18,31 +18,31 @@ use super::certificate::Certificate;
 use super::trust::Trust;
 use crate::unique::unique;
 
-/// Sessions kept for one endpoint: rustls keeps up to 8 tickets of it.
+/// The number of sessions kept for one endpoint; rustls keeps up to 8 tickets for a server.
 const SESSIONS: usize = 8;
 
 /// How endpoints of a service port are spoken to, as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamSettings {
-    /// How they are verified.
+    /// How endpoints are verified.
     pub verify: Verify,
-    /// The server name sent; none: none is sent.
+    /// The server name that is sent; none: none is sent.
     pub sni: Option<DnsName<'static>>,
-    /// What the gateway shows them.
+    /// The certificate that endpoints are shown.
     pub certificate: Option<Arc<Certificate>>,
 }
 
 /// What is asked of an endpoint's certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verify {
-    /// An authority vouches for it, and it has one of these names; without any, the server name that is sent.
+    /// An authority must vouch for it, and it must have one of these names; if there are none, the server name that is sent.
     Signed {
-        /// The authorities that are believed.
+        /// The authorities that are trusted.
         trust: Trust,
         /// The names, of which the certificate must have one.
         names: Vec<SubjectAltName>,
     },
-    /// Nothing: whoever answers is believed (`insecureSkipVerify`).
+    /// Nothing is asked: whoever answers is believed (`insecureSkipVerify`).
     Nothing,
 }
 
@@ -55,17 +55,17 @@ pub enum SubjectAltName {
     Uri(String),
 }
 
-/// Ready for handshakes.
+/// TLS towards the endpoints of a service port, ready for handshakes.
 pub struct UpstreamTls {
     /// The settings that it was made of.
     pub settings: Arc<UpstreamSettings>,
-    /// Unique in the process: connections of one are not another's.
+    /// A number that is unique in the process. A connection that was made by one is not used for another.
     pub id: u64,
     config: ClientConfig,
 }
 
 impl UpstreamTls {
-    /// Made of its settings. Errors, in words: the system has no authorities.
+    /// Makes it from its settings. The error says, for people, that the system has no authorities.
     pub fn build(settings: Arc<UpstreamSettings>) -> Result<Self, String> {
         let provider = super::provider();
         let verifier: Arc<dyn ServerCertVerifier> = match &settings.verify {
@@ -88,8 +88,8 @@ impl UpstreamTls {
         Ok(Self { settings, id: unique(), config })
     }
 
-    /// For connections to one endpoint, with sessions of its own: endpoints do not share the keys of their tickets, and one that is offered
-    /// another's ticket uses it up in vain.
+    /// The configuration for connections to one endpoint, with sessions of its own: endpoints do not share the keys of their tickets, and an endpoint that is
+    /// offered another's ticket uses it up in vain.
     pub fn config(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let mut config = self.config.clone();
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
@@ -97,7 +97,7 @@ impl UpstreamTls {
         Arc::new(config)
     }
 
-    /// What the endpoint is called: the server name, or its address, which is not sent (RFC 6066 §3).
+    /// The name of the endpoint: the server name, or its address, which is not sent (RFC 6066 §3).
     pub fn name(&self, endpoint: IpAddr) -> ServerName<'static> {
         match &self.settings.sni {
             Some(name) => ServerName::DnsName(name.clone()),
@@ -112,7 +112,7 @@ impl fmt::Debug for UpstreamTls {
     }
 }
 
-/// Where something else is asked of endpoints than that the server name is theirs. That they have their certificate's key is proved in any case.
+/// Verifies endpoints of which something else is asked than that the server name is theirs. That they have their certificate's key is always proved.
 #[derive(Debug)]
 struct Verifier {
     /// What is asked of the certificate; none: whoever answers is believed.
@@ -120,7 +120,7 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// The chain is verified, and that one of the names is the certificate's.
+/// Asks that the chain is verified, and that one of the names is the certificate's.
 #[derive(Debug)]
 struct Named {
     roots: Arc<RootCertStore>,

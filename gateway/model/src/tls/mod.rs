@@ -1,4 +1,4 @@
-//! TLS as configured, checked, and made ready for handshakes. No I/O: the data plane shakes hands with what stands here.
+//! TLS as it is configured, checked, and made ready for handshakes. There is no I/O here: the data plane does the handshakes.
 //!
 //! [`certificate`] and [`trust`] read PEM; [`parameters`] are versions and cipher suites; [`server`] is for clients of the gateway, with [`tickets`]
 //! for their sessions, [`client`] for endpoints. The plan makes the settings, control makes what is used of them and keeps it as long as the settings stay the same, so
@@ -22,7 +22,7 @@ pub use server::{ClientValidation, Demand, HANDSHAKE_TIMEOUT, ServerSettings, Se
 pub use tickets::{TicketSecret, TicketSecrets};
 pub use trust::{Authorities, Trust};
 
-/// The one implementation of cryptography.
+/// The implementation of cryptography, of which there is one.
 pub fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     &PROVIDER
@@ -32,7 +32,7 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
 pub(crate) mod testing {
     use super::*;
 
-    /// A certificate for these names, signed by itself: PEM of it and of its key.
+    /// A self-signed certificate for these names: the PEM of it and of its key.
     pub(crate) fn pem(names: &[&str]) -> (String, String) {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");

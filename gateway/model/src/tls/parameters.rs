@@ -1,4 +1,4 @@
-//! Protocol versions and cipher suites, by the names Envoy Gateway's ClientTrafficPolicy gives them.
+//! Protocol versions and cipher suites, by the names that Envoy Gateway's ClientTrafficPolicy has for them.
 
 use rustls::crypto::aws_lc_rs::cipher_suite as suite;
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
@@ -16,12 +16,12 @@ pub enum Version {
     Tls13,
 }
 
-/// From one version to another; both by default.
+/// A range of versions; by default both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
-    /// The lowest.
+    /// The lowest version.
     pub min: Version,
-    /// The highest.
+    /// The highest version.
     pub max: Version,
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for Versions {
     }
 }
 
-/// A cipher suite; by OpenSSL's name, as Envoy has it, or IANA's.
+/// A cipher suite. Its name is OpenSSL's, as in Envoy, or IANA's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cipher(&'static Row);
 
@@ -63,23 +63,23 @@ struct Row {
 }
 
 impl Cipher {
-    /// By its name. None: it is not known, or too weak to be served.
+    /// The suite of this name. None: it is not known, or too weak to be served.
     pub fn named(name: &str) -> Option<Self> {
         SUITES.iter().find(|row| row.openssl == name || row.iana == name).map(Self)
     }
 
-    /// All names of OpenSSL's.
+    /// The names of all suites, as OpenSSL has them.
     pub fn names() -> impl Iterator<Item = &'static str> {
         SUITES.iter().map(|row| row.openssl)
     }
 
-    /// The version it is for.
+    /// The version of TLS that the suite is for.
     pub fn version(self) -> Version {
         if self.0.suite.tls13().is_some() { Version::Tls13 } else { Version::Tls12 }
     }
 }
 
-/// The suites to serve, best first. A version of which none is named keeps all of its own: Envoy's `ciphers` are those of TLS 1.2 alone.
+/// The suites to serve, the best first. If none of a version is named, all of that version are served: Envoy's `ciphers` are those of TLS 1.2 alone.
 pub(super) fn suites(named: &[Cipher]) -> Vec<SupportedCipherSuite> {
     let names = |version| named.iter().any(|c| c.version() == version);
     let chosen = SUITES.iter().map(Cipher).filter(|cipher| !names(cipher.version()) || named.contains(cipher));

@@ -16,23 +16,23 @@ use super::certificate::Certificate;
 use super::parameters::{self, Cipher, Versions};
 use super::trust::Authorities;
 
-/// For a handshake, unless told otherwise.
+/// How long a handshake may take, unless something else is configured.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a listener's TLS is ended, as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSettings {
-    /// Of these the one that fits the server name best; the first, if none fits. Without any, no handshake succeeds.
+    /// The certificates. The one that fits the server name best is shown, or the first, if none fits. Without any, no handshake succeeds.
     pub certificates: Vec<Arc<Certificate>>,
-    /// Versions served.
+    /// The versions that are served.
     pub versions: Versions,
-    /// Suites served; none: all that are known.
+    /// The suites that are served; none: all that are known.
     pub ciphers: Vec<Cipher>,
-    /// Protocols offered (RFC 7301), best first; none: ALPN is ignored.
+    /// The protocols that are offered (RFC 7301), the best first; none: ALPN is ignored.
     pub alpn: Vec<String>,
     /// Whether clients are asked for certificates.
     pub client: Option<ClientValidation>,
-    /// From the first byte to the end of the handshake.
+    /// How long a handshake may take, from its first byte to its end.
     pub handshake_timeout: Duration,
 }
 
@@ -49,10 +49,10 @@ impl Default for ServerSettings {
     }
 }
 
-/// What is wanted of clients' certificates.
+/// What is asked of clients' certificates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientValidation {
-    /// Who vouches for clients. None, since the reference is broken: no handshake succeeds.
+    /// The authorities that vouch for clients. None: the reference to them is broken, and no handshake succeeds.
     pub authorities: Option<Authorities>,
     /// Whether a handshake without a good certificate succeeds.
     pub demand: Demand,
@@ -65,22 +65,22 @@ pub enum Demand {
     Required,
     /// A handshake without a certificate succeeds, and one with a bad one fails.
     Optional,
-    /// It does in both cases (Gateway API's `AllowInsecureFallback`); a bad certificate counts as none.
+    /// A handshake succeeds in both cases (Gateway API's `AllowInsecureFallback`); a bad certificate counts as none.
     Fallback,
 }
 
-/// Ready for handshakes.
+/// TLS of a listener, ready for handshakes.
 pub struct ServerTls {
     /// The settings that it was made of.
     pub settings: Arc<ServerSettings>,
-    /// None: no certificate can be served, or none can be verified; handshakes are refused.
+    /// The configuration. None: there is no certificate to show, or clients cannot be verified, and handshakes are refused.
     pub config: Option<Arc<ServerConfig>>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl ServerTls {
-    /// Made of its settings. `tickets` must be this host's alone (`TicketSecrets::tickets`): a ticket of another host could carry a client past
-    /// this one's verification.
+    /// Makes it from its settings. `tickets` must be this host's alone (`TicketSecrets::tickets`): the ticket of another host could carry a client past this
+    /// one's verification.
     pub fn build(settings: Arc<ServerSettings>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
         let provider =
             Arc::new(CryptoProvider { cipher_suites: parameters::suites(&settings.ciphers), ..CryptoProvider::clone(super::provider()) });
@@ -108,7 +108,7 @@ impl ServerTls {
         let mut config = builder.with_cert_resolver(Arc::new(Certificates(settings.certificates.clone())));
         config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         config.ticketer = tickets;
-        // Tickets do for both versions, on any worker; a store would be a lock.
+        // Tickets serve both versions, on any worker. A store of sessions would need a lock.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self { settings, config: Some(Arc::new(config)), verifier })
     }
@@ -118,8 +118,8 @@ impl ServerTls {
         Self { settings, config: None, verifier: None }
     }
 
-    /// Whether the authorities of today vouch for a client's chain: asked again where the handshake itself did not, as a ticket does not, nor
-    /// the leniency of [`Demand::Fallback`].
+    /// Whether the authorities of today vouch for a client's chain. It is asked again where the handshake itself has not asked: for a ticket, and with
+    /// [`Demand::Fallback`].
     pub fn vouches(&self, chain: &[CertificateDer<'_>]) -> bool {
         let (Some(verifier), Some((first, others))) = (&self.verifier, chain.split_first()) else { return false };
         verifier.verify_client_cert(first, others, UnixTime::now()).is_ok()
@@ -137,17 +137,17 @@ impl fmt::Debug for ServerTls {
 struct Certificates(Vec<Arc<Certificate>>);
 
 impl ResolvesServerCert for Certificates {
-    /// The best fit for the name among those whose signature the client takes, so that an ECDSA and an RSA certificate may stand side by side.
+    /// The certificate that fits the name best, among those whose signature the client takes: an ECDSA and an RSA certificate may stand side by side.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase).unwrap_or_default();
         let usable = || self.0.iter().filter(|c| c.signs(hello.signature_schemes()));
-        // The first of the best: `max_by_key` would take the last.
+        // Of several that fit equally well the first is wanted, where `max_by_key` gives the last.
         let best = usable().rev().max_by_key(|c| c.fits(&name)).or_else(|| self.0.first())?;
         Some(best.key().clone())
     }
 }
 
-/// Lets handshakes with bad certificates succeed, for [`Demand::Fallback`]; that the client has the certificate's key is proved nevertheless.
+/// Lets handshakes with bad certificates succeed, for [`Demand::Fallback`]. That the client has the certificate's key is proved nevertheless.
 #[derive(Debug)]
 struct Lenient(Arc<dyn ClientCertVerifier>);
 

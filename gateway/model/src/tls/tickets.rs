@@ -24,28 +24,28 @@ use zeroize::Zeroizing;
 use super::server::ServerSettings;
 use crate::unix::seconds;
 
-/// A secret makes tickets for so long, in seconds.
+/// How long a secret makes tickets, in seconds.
 const MAKES: u64 = 6 * 60 * 60;
-/// From its making on a secret opens its tickets for so long, in seconds: so a ticket is good for six to twelve hours. RFC 8446 allows seven days.
+/// How long after its making a secret opens tickets, in seconds: a ticket is good for six to twelve hours. RFC 8446 allows seven days.
 const OPENS: u64 = 12 * 60 * 60;
-/// Secrets that are taken over; there are two or three of those that still open anything.
+/// The largest number of secrets that are taken over. Two or three of them still open anything.
 const MOST: usize = 16;
-/// Of a secret, in bytes; and of its name.
+/// The length of a secret, and of its name, in bytes.
 const LENGTH: usize = 32;
 const NAME: usize = 16;
 
-/// One of a process' secrets: random bytes, and when they were made.
+/// A secret of the process: random bytes, and the time at which they were made.
 #[derive(Clone)]
 pub struct TicketSecret {
-    /// When it was made, in seconds since 1970.
+    /// When the secret was made, in seconds since 1970.
     made: u64,
     bytes: Zeroizing<[u8; LENGTH]>,
-    /// Stands in front of each ticket, and says nothing of the bytes.
+    /// The name, which stands before each ticket, and tells nothing of the bytes.
     name: [u8; NAME],
 }
 
 impl TicketSecret {
-    /// Of so many bytes is what [`Self::to_bytes`] makes.
+    /// The number of bytes that [`Self::to_bytes`] makes.
     pub const SIZE: usize = 8 + LENGTH;
 
     fn fresh(now: u64) -> Result<Self, Unspecified> {
@@ -60,7 +60,7 @@ impl TicketSecret {
         Ok(Self { made, bytes, name })
     }
 
-    /// Both parts, for another process.
+    /// Time and bytes, for another process.
     pub fn to_bytes(&self) -> Zeroizing<[u8; Self::SIZE]> {
         let mut all = Zeroizing::new([0; Self::SIZE]);
         all[..8].copy_from_slice(&self.made.to_be_bytes());
@@ -68,14 +68,14 @@ impl TicketSecret {
         all
     }
 
-    /// The other way round; none: these are not what [`Self::to_bytes`] makes.
+    /// Reads what [`Self::to_bytes`] has made; none: these are not such bytes.
     pub fn from_bytes(all: &[u8]) -> Option<Self> {
         let (made, bytes) = all.split_first_chunk()?;
         let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
         Self::of(u64::from_be_bytes(*made), Zeroizing::new(*bytes)).ok()
     }
 
-    /// In seconds. A clock that was set back makes a secret old rather than young, so that none is used for ever.
+    /// The secret's age in seconds. If the clock was set back, a secret counts as old rather than young, so that none is used for ever.
     fn age(&self, now: u64) -> u64 {
         now.abs_diff(self.made)
     }
@@ -92,7 +92,7 @@ impl fmt::Debug for TicketSecret {
 pub struct TicketSecrets(ArcSwap<Vec<TicketSecret>>);
 
 impl TicketSecrets {
-    /// Those of one fresh secret.
+    /// One new secret.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -102,23 +102,22 @@ impl TicketSecrets {
         Ok(secrets)
     }
 
-    /// Goes on with those of an earlier process, in place of those there are.
+    /// Takes the secrets of an earlier process, in the place of those that are there.
     pub fn adopt(&self, mut secrets: Vec<TicketSecret>) {
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.made));
         secrets.truncate(MOST);
         self.0.store(Arc::new(secrets));
     }
 
-    /// All that still open tickets, the newest first.
+    /// All secrets that still open tickets, the newest first.
     pub fn all(&self) -> Arc<Vec<TicketSecret>> {
         self.0.load_full()
     }
 
-    /// Makes a new one if it is time, and drops those whose time is over. `now` is in seconds since 1970. Whether
-    /// there are others than before.
+    /// Makes a new secret if it is time, and drops those whose time is over. `now` is in seconds since 1970. Returns whether the secrets have changed.
     ///
     /// # Errors
-    /// The system gives no random bytes; those there are stay in use as long as they may.
+    /// The system gives no random bytes. The secrets that are there stay in use as long as they may.
     pub fn rotate(&self, now: u64) -> Result<bool, Unspecified> {
         let before = self.0.load();
         let mut kept: Vec<TicketSecret> = before.iter().filter(|secret| secret.age(now) < OPENS).cloned().collect();
@@ -131,17 +130,17 @@ impl TicketSecrets {
         made.map(|()| changed)
     }
 
-    /// For what is served at an address under a host name.
+    /// What makes and opens tickets for what is served at an address under a host name.
     pub fn tickets(self: &Arc<Self>, address: SocketAddr, hostname: Option<&str>, settings: &ServerSettings) -> Arc<dyn ProducesTickets> {
         Arc::new(HostTickets { secrets: self.clone(), context: context(address, hostname, settings) })
     }
 }
 
-/// A digest of what tickets prove. It is the same in another process, so nothing of it may depend on this one.
+/// A digest of what tickets prove. It is the same in another process, so it must not depend on anything of this one.
 fn context(address: SocketAddr, hostname: Option<&str>, settings: &ServerSettings) -> [u8; 32] {
     let mut digest = digest::Context::new(&SHA256);
     let mut add = |part: &[u8]| {
-        // Each with its length, so that no two lists of parts are the same bytes.
+        // Each part has its length before it, so that no two lists of parts are the same bytes.
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part);
     };
@@ -170,15 +169,16 @@ struct HostTickets {
 }
 
 impl HostTickets {
-    /// Derived at each use: that is some microseconds beside a handshake's hundred or more, and nothing is left of a secret whose time is over.
+    /// The key for tickets of this host. It is derived at each use, which takes some microseconds beside a handshake's hundred or more; so nothing is left of
+    /// a secret whose time is over.
     fn key(&self, secret: &TicketSecret) -> Result<LessSafeKey, Unspecified> {
         let mut key = Zeroizing::new([0; LENGTH]);
         derive(&secret.bytes, &[b"key", &self.context], &mut key[..])?;
-        // SIV (RFC 8452), as nonces are random: two workers, or two processes, may come to the same one.
+        // SIV (RFC 8452) is used as nonces are random: two workers, or two processes, may draw the same one.
         Ok(LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, &key[..])?))
     }
 
-    /// The secret's name, the nonce, and the sealed state.
+    /// Seals a state: the ticket is the secret's name, the nonce, and the sealed state.
     fn seal(&self, state: &[u8], now: u64) -> Option<Vec<u8>> {
         let secrets = self.secrets.0.load();
         let secret = secrets.first().filter(|newest| newest.age(now) < OPENS)?;
@@ -230,12 +230,12 @@ impl fmt::Debug for HostTickets {
     }
 }
 
-/// HKDF-Expand: the secret is random already, so there is nothing to extract.
+/// HKDF-Expand. The secret is random already, so nothing needs to be extracted.
 fn derive(secret: &[u8; LENGTH], info: &[&[u8]], out: &mut [u8]) -> Result<(), Unspecified> {
     Prk::new_less_safe(HKDF_SHA256, secret).expand(info, Length(out.len()))?.fill(out)
 }
 
-/// Of what is derived, in bytes.
+/// The length of what is derived, in bytes.
 struct Length(usize);
 
 impl KeyType for Length {
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(secrets.all().len(), 2);
         assert_eq!(host.open(&second, 1012 * HOUR).unwrap(), b"second");
         assert_eq!(host.seal(b"late", 1024 * HOUR), None, "nobody has rotated");
-        // Clocks that were set back.
+        // The clock was set back.
         assert!(secrets.rotate(5 * HOUR).unwrap());
         assert_eq!((secrets.all().len(), host.open(&second, 5 * HOUR)), (1, None));
     }

@@ -1,4 +1,4 @@
-//! Authorities that are trusted: of a ConfigMap or Secret, or the system's.
+//! Authorities that are trusted: those of a ConfigMap or Secret, or the system's.
 
 use std::sync::{Arc, LazyLock};
 
@@ -6,7 +6,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-/// Authorities in one bundle, at most.
+/// The largest number of authorities in one bundle.
 const MAX_AUTHORITIES: usize = 1024;
 
 /// Certificates of authorities, read and checked; never empty.
@@ -14,7 +14,7 @@ const MAX_AUTHORITIES: usize = 1024;
 pub struct Authorities(Arc<Vec<CertificateDer<'static>>>);
 
 impl Authorities {
-    /// Reads PEM. Errors, in words: there is none, or one cannot be used.
+    /// Reads PEM. The error says, for people, that there is no certificate, or that one cannot be used.
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let read: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| format!("cannot be read as PEM: {error}"))?;
@@ -30,7 +30,7 @@ impl Authorities {
         Ok(Self(Arc::new(read)))
     }
 
-    /// All of several; none of none.
+    /// All authorities of several bundles; none if there are no bundles.
     pub fn join(all: Vec<Self>) -> Option<Self> {
         let joined: Vec<_> = all.iter().flat_map(|a| a.0.iter().cloned()).collect();
         (!joined.is_empty()).then(|| Self(Arc::new(joined)))
@@ -41,10 +41,10 @@ impl Authorities {
         &self.0
     }
 
-    /// For verifiers.
+    /// The certificates as a store, for verifiers.
     pub fn store(&self) -> Arc<RootCertStore> {
         let mut store = RootCertStore::empty();
-        // All were added to a store before.
+        // All of them were added to a store before.
         store.add_parsable_certificates(self.0.iter().cloned());
         Arc::new(store)
     }
@@ -55,12 +55,12 @@ impl Authorities {
 pub enum Trust {
     /// The authorities of the system the gateway runs on, as they are when first asked for (`SSL_CERT_FILE` and `SSL_CERT_DIR` count).
     System,
-    /// These.
+    /// Only these authorities are trusted.
     Only(Authorities),
 }
 
 impl Trust {
-    /// For verifiers. Errors: the system has none.
+    /// The certificates as a store, for verifiers. The error says, for people, that the system has none.
     pub fn store(&self) -> Result<Arc<RootCertStore>, String> {
         match self {
             Self::Only(authorities) => Ok(authorities.store()),
@@ -69,7 +69,7 @@ impl Trust {
     }
 }
 
-/// Read once: the files of a system change with its packages, and then the gateway is restarted.
+/// The system's authorities, which are read once: they change with the system's packages, and then the gateway is restarted.
 static SYSTEM: LazyLock<Result<Arc<RootCertStore>, String>> = LazyLock::new(|| {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
