@@ -1,13 +1,13 @@
-//! Answers the gateway makes itself, local replies: one table from reason to status.
+//! Answers that the gateway makes itself (local replies): one table from reason to status.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-/// Who is asked for less may come again later, or go elsewhere: what `x-envoy-overloaded` says.
+/// Tells a client that it is refused for want of resources: it may come again later, or go elsewhere. `x-envoy-overloaded` says the same.
 const X_SLUICEGATE_OVERLOADED: HeaderName = HeaderName::from_static("x-sluicegate-overloaded");
 const X_SLUICEGATE_REASON: HeaderName = HeaderName::from_static("x-sluicegate-reason");
 
-/// Status (RFC 9110 §15), the label for machines, and the sentence for people.
+/// For each reason the status (RFC 9110 §15), the label for machines, and the sentence for people.
 macro_rules! reasons {
     ($($(#[doc = $about:literal])* $name:ident => ($status:ident, $label:literal, $sentence:literal),)*) => {
         /// Why the gateway answers itself.
@@ -37,7 +37,7 @@ reasons! {
     BadVersion => (HTTP_VERSION_NOT_SUPPORTED, "bad-version", "HTTP/1.0 and HTTP/1.1 are served here\n"),
     LargeHead => (REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", "the request's head has more bytes or fields than are taken here\n"),
     BadContent => (BAD_REQUEST, "bad-content", "the request's content is not framed as it says\n"),
-    /// Nobody reads it; the status is for the log.
+    /// Nobody reads this answer; its status is for the log.
     ClientGone => (BAD_REQUEST, "client-gone", "the client closed the connection\n"),
     BadHost => (BAD_REQUEST, "bad-host", "the request has no usable Host, or more than one\n"),
     BadTarget => (BAD_REQUEST, "bad-target", "the request's target cannot be forwarded\n"),
@@ -64,7 +64,7 @@ reasons! {
     ManyResponseFields => (BAD_GATEWAY, "many-response-fields", "the endpoint's response has more than 256 fields\n"),
     Timeout => (GATEWAY_TIMEOUT, "timeout", "the endpoint did not answer in time\n"),
     Deadline => (GATEWAY_TIMEOUT, "deadline", "the deadline of the call has passed\n"),
-    /// RFC 9220 §3 has this status for a protocol that is not known.
+    /// RFC 9220 §3 gives this status for a protocol that is not known.
     NoUpgrade => (NOT_IMPLEMENTED, "no-upgrade", "the protocol of this CONNECT is not served here\n"),
     NotUpgraded => (BAD_GATEWAY, "not-upgraded", "the endpoint does not speak the protocol of this CONNECT\n"),
     SlowRequest => (REQUEST_TIMEOUT, "slow-request", "the request did not come in time\n"),
@@ -74,12 +74,12 @@ reasons! {
     Overloaded => (SERVICE_UNAVAILABLE, "overloaded", "the gateway has too much to do\n"),
 }
 
-/// Who has an answer of the gateway's own made.
+/// Why an answer is the gateway's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// A rule sends the client elsewhere, or the path's spelling does.
+    /// A rule sends the client elsewhere, or another spelling of the path does.
     Redirect,
-    /// A rule allows requests across origins.
+    /// It answers a preflight, for a rule that allows requests across origins.
     Preflight,
     /// A rule or a router answers.
     Direct,
@@ -93,7 +93,7 @@ impl Why {
         LABELS[self.index()]
     }
 
-    /// Its place in [`LABELS`].
+    /// The place of the label in [`LABELS`].
     pub fn index(self) -> usize {
         match self {
             Self::Redirect => 0,
@@ -104,17 +104,17 @@ impl Why {
     }
 }
 
-/// An answer of the gateway's own, and why. It is passed in a box, for it is rare and large.
+/// An answer of the gateway's own, and why it is given. It is passed in a box, as it is rare and large.
 #[derive(Debug)]
 pub struct LocalReply {
-    /// Why.
+    /// Why the answer is given.
     pub why: Why,
     /// The answer.
     pub response: Response<Bytes>,
 }
 
 impl LocalReply {
-    /// Boxed.
+    /// A local reply, in a box.
     pub fn new(why: Why, response: Response<Bytes>) -> Box<Self> {
         Box::new(Self { why, response })
     }
@@ -127,20 +127,20 @@ impl From<Reason> for Box<LocalReply> {
 }
 
 impl Reason {
-    /// What it is answered with.
+    /// The answer for this reason.
     pub fn answer(self) -> Response<Bytes> {
         let (status, label, sentence) = self.row();
         let mut response = text(status, Bytes::from_static(sentence.as_bytes()));
         response.headers_mut().insert(X_SLUICEGATE_REASON, HeaderValue::from_static(label));
-        // RFC 9110 §15.5.6: it says what is.
+        // RFC 9110 §15.5.6: the answer names the methods that are allowed.
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
         if self == Self::CircuitBreaker {
             response.headers_mut().insert(X_SLUICEGATE_OVERLOADED, HeaderValue::from_static("true"));
         }
-        // Where the target is in doubt, so is what follows on the connection; what is too slow or too large is not read to its end. A gateway that
-        // is short of descriptors is better off without it.
+        // If the target is in doubt, so is what follows on the connection. What is too slow or too large is not read to its end. A gateway that is short of
+        // descriptors is better off without the connection.
         if matches!(
             self,
             Self::BadHost
@@ -158,7 +158,7 @@ impl Reason {
     }
 }
 
-/// A text of our own.
+/// An answer with a text.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
@@ -166,7 +166,7 @@ pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Bytes> {
     response
 }
 
-/// No content at all.
+/// An answer without content.
 pub fn empty(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;

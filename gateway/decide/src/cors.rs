@@ -30,7 +30,7 @@ pub fn mark(cors: &Cors, origin: &HeaderValue, headers: &mut HeaderMap) {
     if !allow(cors, origin, headers) {
         return;
     }
-    // Browsers take `*` literally then; what it stands for is all that the response has.
+    // With credentials browsers take `*` literally. What it stands for is all fields that the response has.
     let all = (cors.allow_credentials && has_star(&cors.expose_headers)).then(|| {
         let own = |name: &&header::HeaderName| name.as_str().starts_with("access-control-") || **name == header::VARY;
         let names: Vec<&str> = headers.keys().filter(|name| !own(name)).map(header::HeaderName::as_str).collect();
@@ -47,7 +47,7 @@ fn allow(cors: &Cors, origin: &HeaderValue, headers: &mut HeaderMap) -> bool {
     let Some(text) = origin.to_str().ok().filter(|text| cors.allow_origins.iter().any(|allowed| matches(allowed, text))) else {
         return false;
     };
-    // With credentials `*` is taken literally by browsers, so the origin itself is named.
+    // With credentials browsers take `*` literally, so the origin itself is named.
     let any = !cors.allow_credentials && !text.is_empty() && cors.allow_origins.iter().any(|a| a == "*");
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, if any { HeaderValue::from_static("*") } else { origin.clone() });
     if cors.allow_credentials {
@@ -56,8 +56,8 @@ fn allow(cors: &Cors, origin: &HeaderValue, headers: &mut HeaderMap) -> bool {
     true
 }
 
-/// `*`, or scheme, host and port: a host may begin with a star, which stands for one or more labels, or be one, and so may a port. Without a port
-/// it is the scheme's own, on either side.
+/// Whether an origin is allowed by `*`, or by scheme, host and port. The host may be `*` or begin with it, which stands for one or more labels; the port may
+/// be `*`. Without a port it is the scheme's own, on either side.
 fn matches(allowed: &str, origin: &str) -> bool {
     if allowed == "*" {
         return true;
@@ -83,7 +83,7 @@ struct Parts<'o> {
 
 fn parts(origin: &str) -> Option<Parts<'_>> {
     let (scheme, rest) = origin.split_once("://")?;
-    // The colons within an IPv6 address are its own.
+    // The colons within the brackets of an IPv6 address do not begin a port.
     let at = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
     let (host, port) = at.map_or((rest, ""), |at| (&rest[..at], &rest[at + 1..]));
     let port = match port {
@@ -98,14 +98,14 @@ fn has_star(values: &[String]) -> bool {
     values.iter().any(|value| value == "*")
 }
 
-/// Sets a list, if there is one.
+/// Sets a field to a list, unless the list is empty.
 fn list(headers: &mut HeaderMap, name: http::HeaderName, values: &[String]) {
     if let Some(value) = HeaderValue::from_str(&values.join(", ")).ok().filter(|_| !values.is_empty()) {
         headers.insert(name, value);
     }
 }
 
-/// Sets what a preflight asked for in place of a `*`, where browsers would take the star literally, or nothing if it did not ask; else the list.
+/// Sets a field to a list. Where browsers would take a `*` in it literally, it is set to what the preflight asked for, or not at all if it asked for nothing.
 fn list_or_asked(cors: &Cors, headers: &mut HeaderMap, name: http::HeaderName, values: &[String], asked: Option<&HeaderValue>) {
     if !(cors.allow_credentials && has_star(values)) {
         list(headers, name, values);
@@ -171,7 +171,7 @@ mod tests {
             headers.get(header::ACCESS_CONTROL_EXPOSE_HEADERS).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(preflight(&with(false)).headers()["access-control-allow-headers"], "*");
-        // None are asked for.
+        // The preflight asks for none.
         assert!(!preflight(&with(true)).headers().contains_key("access-control-allow-headers"));
         assert_eq!(marked(&with(false)).as_deref(), Some("*"));
         assert_eq!(marked(&with(true)).as_deref(), Some("etag, content-length"));

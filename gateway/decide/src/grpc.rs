@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-/// Whether a request is a call: `application/grpc`, with or without a message format. gRPC-Web is none.
+/// Whether a request is a gRPC call: its content is `application/grpc`, with or without a message format. gRPC-Web is not.
 pub fn is_call(headers: &HeaderMap) -> bool {
     let rest = headers.get(header::CONTENT_TYPE).and_then(|v| v.as_bytes().strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))

@@ -1,4 +1,4 @@
-//! The host a request asks for. What a target or HTTP/2's `:authority` says of it and what Host says pass one check.
+//! The host that a request is for. The host in the target, in HTTP/2's `:authority` and in the field `Host` passes one check.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -7,16 +7,16 @@ use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
 
 use crate::answer::Reason;
 
-/// Checks the host, and has it stand in one place, Host, with the target in origin form (RFC 9112 §3.2.2, §7.2). Errors: it is missing, doubled
-/// or none, in either place.
+/// Checks the host, and puts it into one place, `Host`, with the target in origin form (RFC 9112 §3.2.2, §7.2). Errors: the host is missing, stands there
+/// twice, or is malformed, in either place.
 pub fn settle<B>(request: &mut Request<B>) -> Result<(), Reason> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Reason::BadHost),
-        // RFC 9112 §3.2: beside an absolute target, too.
+        // RFC 9112 §3.2: `Host` must be valid beside an absolute target, too.
         (Some(host), None) => drop(host.to_str().ok().and_then(split).ok_or(Reason::BadHost)?),
         (None, None) if request.version() == Version::HTTP_10 => {
-            // It is sent on as HTTP/1.1, which must have one.
+            // The request is sent on as HTTP/1.1, which must have the field.
             request.headers_mut().insert(header::HOST, const { HeaderValue::from_static("") });
         }
         (None, None) => return Err(Reason::BadHost),
@@ -30,8 +30,8 @@ pub fn settle<B>(request: &mut Request<B>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// The name that Host has, in lower case, without its port and without a last dot, which only says that the name is whole (RFC 1034 §3.1): a
-/// server name over TLS has none (RFC 6066 §3), and certificates and listeners have none. Empty: HTTP/1.0 did not say. None: it is no host.
+/// The name in `Host`, in lower case, without its port and without a last dot, which only says that the name is whole (RFC 1034 §3.1): server names in TLS
+/// have none (RFC 6066 §3), nor have certificates and listeners. Empty: an HTTP/1.0 request names no host. None: it is malformed.
 pub fn of(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let field = headers.get(header::HOST)?.to_str().ok()?;
     let host = if field.is_empty() { field } else { split(field)? };
@@ -39,16 +39,16 @@ pub fn of(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 
-/// Whether a host, with or without a port, is one: `uri-host [ ":" port ]` (RFC 9110 §7.2).
+/// Whether a text is a host, with or without a port: `uri-host [ ":" port ]` (RFC 9110 §7.2).
 pub fn is_valid(host: &str) -> bool {
     split(host).is_some()
 }
 
-/// Without its port. None: it is no host. An empty one is none, as http and https must have one (RFC 9110 §4.2.1); nor is one with a name and
-/// password (§4.2.4), with a port that cannot be, with an address in brackets that is none, or with an empty label in its name.
+/// A host without its port. None: it is malformed. Hosts are malformed that are empty, as http and https must have one (RFC 9110 §4.2.1); that have a name
+/// and password (§4.2.4), a port that cannot be, something in brackets that is not an address, or an empty label in the name.
 pub fn split(field: &str) -> Option<&str> {
     let (host, port) = match field.rfind(':') {
-        // The last colon of an address in brackets is its own.
+        // The last colon within brackets belongs to an IPv6 address.
         Some(at) if !field[at..].contains(']') => (&field[..at], &field[at + 1..]),
         _ => (field, ""),
     };
@@ -61,7 +61,7 @@ pub fn split(field: &str) -> Option<&str> {
     (fits && port).then_some(host)
 }
 
-/// RFC 3986 §3.2.2's `reg-name`, with labels that are not empty; the last one may be.
+/// Whether a text is RFC 3986 §3.2.2's `reg-name`, with labels that are not empty; only the last one may be.
 fn is_name(host: &[u8]) -> bool {
     let mut before = b'.';
     for (at, byte) in host.iter().enumerate() {

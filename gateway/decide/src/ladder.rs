@@ -1,5 +1,5 @@
-//! The failure ladder: the live generation of a plugin is asked, then the previous good one, and for an endpoint at last a native random choice.
-//! Who asks brings the instances and notes the failures.
+//! The failure ladder: the live generation of a plugin is asked, then the previous good one, and for an endpoint at last a native random choice. The caller
+//! brings the instances and notes the failures.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sluicegate_model::pool::{EmptyReason, Endpoint, Pool};
 use sluicegate_model::route::{Decision, RouteView};
 use sluicegate_model::snapshot::{RouterBinding, RouterRung};
 
-/// Instances of routers.
+/// The instances of routers.
 pub trait Routers {
     /// The instance of a generation.
     ///
@@ -19,7 +19,7 @@ pub trait Routers {
     /// It could not be made.
     fn router(&mut self, generation: &Arc<dyn RouterGeneration>) -> Result<&mut dyn Router, PluginError>;
 
-    /// A generation failed, and the next one is asked.
+    /// Is told that a generation failed, and the next one is asked.
     fn failed(&mut self, rung: &RouterRung, error: &PluginError);
 }
 
@@ -36,10 +36,10 @@ pub fn route<'a>(binding: &'a RouterBinding, view: &RouteView<'_>, routers: &mut
 
 /// The generations of one service port's balancer, the live one first.
 pub trait Balancers {
-    /// How many generations there are.
+    /// The number of generations.
     fn count(&self) -> usize;
 
-    /// Whether nothing is asked of a generation any more.
+    /// Whether a generation is quarantined, so that nothing is asked of it.
     fn is_quarantined(&self, rung: usize) -> bool;
 
     /// The instance of a generation.
@@ -48,67 +48,67 @@ pub trait Balancers {
     /// It could not be made.
     fn balancer(&mut self, rung: usize) -> Result<&mut dyn Balancer, PluginError>;
 
-    /// A generation failed, and the next one is asked.
+    /// Is told that a generation failed, and the next one is asked.
     fn failed(&mut self, rung: usize, error: &PluginError);
 
-    /// The live generation does not decide, but what comes after it. Told once a pick.
+    /// Is told, once a pick, that the live generation does not decide but what comes after it.
     fn fell_back(&mut self);
 }
 
-/// For which endpoint a balancer is asked.
+/// What is asked of a balancer.
 #[derive(Clone, Copy)]
 pub struct Question<'q> {
-    /// The endpoints there are.
+    /// The pool to pick from.
     pub pool: &'q Arc<Pool>,
     /// The balancer's configuration.
     pub config: &'q Arc<str>,
-    /// What the service's hash key comes to.
+    /// The hash of what the service's hash key names.
     pub hash: Option<u64>,
-    /// Endpoints that were tried for this exchange.
+    /// The endpoints that were tried for this exchange already.
     pub tried: &'q [SocketAddr],
     /// Random bits for the first question; none: the host draws them.
     pub random: Option<u64>,
-    /// `failurePolicy: Fail`: there is no native choice.
+    /// Whether there is no native choice (`failurePolicy: Fail`).
     pub fail_closed: bool,
 }
 
-/// A choice.
+/// The endpoint that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// The index of the endpoint in the pool.
     pub index: usize,
-    /// The generation that chose it; none: it is the native choice.
+    /// The generation that chose it; none: it was the native choice.
     pub rung: Option<usize>,
-    /// That generation wants to know what comes of it.
+    /// Whether that generation wants to know the outcome.
     pub wants_report: bool,
 }
 
-/// Why there is no endpoint.
+/// Why no endpoint was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPick {
-    /// The pool is empty, or its balancer will have none.
+    /// The pool is empty, or the balancer wants none of its endpoints.
     Empty,
     /// There are endpoints, but none on this node, and the traffic policy is Local.
     NoLocal,
-    /// The balancer failed, and its policy wants no other choice.
+    /// The balancer failed, and its policy allows no other choice.
     Failed,
 }
 
-/// Why a pool without endpoints has none.
+/// Why a pool has no endpoints; none if it has some.
 pub fn without_endpoints(pool: &Pool) -> Option<NoPick> {
     let why = if pool.empty == Some(EmptyReason::NoLocalEndpoints) { NoPick::NoLocal } else { NoPick::Empty };
     pool.endpoints.is_empty().then_some(why)
 }
 
-/// Whether an endpoint was ejected after its pool was made, which takes control up to a second. In a panic all are used.
+/// Whether an endpoint was ejected after its pool was made. It takes control up to a second to make another pool. In a panic all endpoints are used.
 pub fn just_ejected(pool: &Pool, endpoint: &Endpoint) -> bool {
     !pool.panic && endpoint.stats.health.is_ejected()
 }
 
-/// An endpoint that was not tried, or any when all were. `random`: where the native choice comes from.
+/// Picks an endpoint that was not tried, or any if all were. `random`: for the native choice.
 ///
 /// # Errors
-/// There is none to be had.
+/// There is no endpoint to be had.
 pub fn pick<R: Rng>(question: &Question<'_>, balancers: &mut impl Balancers, random: impl FnOnce() -> R) -> Result<Chosen, NoPick> {
     let &Question { pool, config, hash, tried, fail_closed, .. } = question;
     if let Some(why) = without_endpoints(pool) {
@@ -122,7 +122,7 @@ pub fn pick<R: Rng>(question: &Question<'_>, balancers: &mut impl Balancers, ran
     };
     let first = u32::try_from(tried.len()).unwrap_or(u32::MAX);
     for rung in 0..balancers.count() {
-        // A pick that goes down the ladder is counted once, at its second rung.
+        // A pick that goes down the ladder is counted once, at the second rung.
         if rung == 1 {
             balancers.fell_back();
         }
@@ -153,7 +153,7 @@ pub fn pick<R: Rng>(question: &Question<'_>, balancers: &mut impl Balancers, ran
         }
         match failed {
             Some(error) => balancers.failed(rung, &error),
-            // It insists on endpoints that were tried: that is no failure, and the native choice is among the others.
+            // The balancer insists on endpoints that were tried. That is no failure, and the native choice is among the others.
             None => return native(),
         }
     }
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// The choice from three endpoints, the rungs that failed, and how often one fell back.
+    /// The choice from three endpoints, the rungs that failed, and how often the live generation did not decide.
     fn asked(generations: &[Does], tried: &[usize], fail_closed: bool) -> (Result<Chosen, NoPick>, Vec<usize>, usize) {
         let address = |index: usize| SocketAddr::from(([192, 0, 2, 1], u16::try_from(index).unwrap()));
         let endpoints = (0..3).map(|index| Endpoint::new(address(index))).collect();

@@ -5,15 +5,15 @@ use http::{HeaderValue, Method, Request, StatusCode};
 
 use crate::answer::{LocalReply, Reason, Why, empty};
 
-/// CONNECT would open a tunnel to wherever the client likes.
+/// Refuses CONNECT, which would open a tunnel to wherever the client likes.
 ///
 /// # Errors
-/// It is refused.
+/// The method is refused.
 pub fn check<B>(request: &Request<B>) -> Result<(), Reason> {
     if request.method() == Method::CONNECT { Err(Reason::Connect) } else { Ok(()) }
 }
 
-/// `Max-Forwards` (RFC 9110 §7.6.2): at 0 the request has arrived. TRACE would show a script its own cookies, so nobody is asked for it.
+/// Follows `Max-Forwards` (RFC 9110 §7.6.2): if it is 0, the request has arrived. TRACE would show a script its own cookies, so no endpoint is asked for it.
 ///
 /// # Errors
 /// The request is answered here.
@@ -31,7 +31,7 @@ pub fn last_hop<B>(request: &mut Request<B>) -> Result<(), Box<LocalReply>> {
             request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(left - 1));
             Ok(())
         }
-        // It says nothing that could be counted down.
+        // It is not a number that could be counted down.
         None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use sluicegate_model::route::{PathRewrite, Redirect, Rewrite};
 
 use crate::answer::{Reason, empty};
 
-/// Sends the client elsewhere. `own` is the scheme it came by, `port` the listener's; `matched` as in [`PathRewrite::apply`].
+/// Sends the client elsewhere. `own`: the scheme that the client used; `port`: that of the listener; `matched`: as for [`PathRewrite::apply`].
 pub fn redirect<B>(redirect: &Redirect, request: &Request<B>, host: &str, (own, port): (&str, u16), matched: usize) -> Response<Bytes> {
     let scheme = redirect.scheme.as_deref().unwrap_or(own);
     let host = redirect.hostname.as_deref().unwrap_or(host);
@@ -25,7 +25,7 @@ pub fn redirect<B>(redirect: &Redirect, request: &Request<B>, host: &str, (own, 
     }
 }
 
-/// Rewrites host and path. Errors: the new path is no path.
+/// Rewrites host and path. An error says that the new path is malformed.
 pub fn rewrite<B>(rewrite: &Rewrite, request: &mut Request<B>, matched: usize) -> Result<(), Reason> {
     if let Some(host) = &rewrite.hostname {
         request.headers_mut().insert(header::HOST, host.clone());
@@ -37,7 +37,7 @@ pub fn rewrite<B>(rewrite: &Rewrite, request: &mut Request<B>, matched: usize) -
     Ok(())
 }
 
-/// Path and query after the change; the query stays.
+/// The new path, with the query that the request has.
 fn target(uri: &Uri, change: Option<&PathRewrite>, matched: usize) -> String {
     let path = change.map_or_else(|| uri.path().to_owned(), |change| change.apply(uri.path(), matched));
     let slash = if path.starts_with('/') { "" } else { "/" };

@@ -7,18 +7,19 @@ use sluicegate_model::settings::{EscapedReserved, EscapedSlashes, PathParameters
 
 use crate::answer::{LocalReply, Reason, Why, empty};
 
-/// RFC 9112 §3.2: origin form, absolute form of http and https, and `*` of OPTIONS. Authority form is CONNECT's, which is refused elsewhere.
+/// Checks the form of the target (RFC 9112 §3.2): origin form, absolute form of http and https, and `*` of OPTIONS are taken. Authority form belongs to
+/// CONNECT, which is refused elsewhere.
 pub fn check<B>(request: &Request<B>) -> Result<(), Reason> {
     let uri = request.uri();
     let scheme = uri.scheme_str().is_none_or(|scheme| scheme == "http" || scheme == "https");
     let path = uri.path();
     let form = path.starts_with('/') || (path == "*" && request.method() == Method::OPTIONS);
-    // `CONNECT` and its like have no path.
+    // CONNECT and extended CONNECT have no path.
     let connect = request.method() == Method::CONNECT;
     if scheme && (form || connect) { Ok(()) } else { Err(Reason::BadTarget) }
 }
 
-/// Gives the path its one spelling. Errors: it has none, or the client is sent to it.
+/// Gives the path its one spelling. Errors: there is no such spelling, or the client is redirected to it.
 pub fn normalize<B>(request: &mut Request<B>, settings: &PathSettings) -> Result<(), Box<LocalReply>> {
     if is_plain(request.uri().path().as_bytes()) {
         return Ok(());
@@ -40,7 +41,7 @@ pub fn normalize<B>(request: &mut Request<B>, settings: &PathSettings) -> Result
     Ok(())
 }
 
-/// Most paths: only what has one spelling, no slash after a slash, no dot after a slash.
+/// Whether a path has its one spelling already, as most have: no character needs a look, and no slash or dot follows a slash.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
     for byte in path {
@@ -52,7 +53,7 @@ fn is_plain(path: &[u8]) -> bool {
     true
 }
 
-/// What stands in a path as it is (RFC 3986 §3.3), but for `;`, which needs a closer look.
+/// The characters that stand in a path as they are (RFC 3986 §3.3), but for `;`, which needs a closer look.
 const SPELT_ONE_WAY: [bool; 256] = {
     let mut bytes = [false; 256];
     let mut byte = 0;
@@ -70,7 +71,7 @@ struct Read {
     redirect: bool,
 }
 
-/// None: it is refused.
+/// Reads a path. None: it is refused.
 fn read(path: &[u8], settings: &PathSettings) -> Option<Read> {
     let Decoded { path: decoded, slashes } = decode(path, settings)?;
     let mut kept: Vec<&[u8]> = Vec::new();
@@ -89,7 +90,7 @@ fn read(path: &[u8], settings: &PathSettings) -> Option<Read> {
             b"" if !last && settings.merge => {}
             b"." | b".." => {
                 if segment == b".." {
-                    // Above the root there is nothing.
+                    // There is nothing above the root.
                     kept.pop()?;
                 }
                 if last {
@@ -108,14 +109,14 @@ fn read(path: &[u8], settings: &PathSettings) -> Option<Read> {
         path.push(b'/');
     }
     let redirect = slashes && settings.escaped == EscapedSlashes::UnescapeAndRedirect;
-    // Two slashes would begin the name of another host (RFC 3986 §4.2).
+    // Two slashes at the beginning would be followed by another host (RFC 3986 §4.2).
     if redirect && path.starts_with(b"//") {
         return None;
     }
     Some(Read { path: String::from_utf8(path).ok()?, redirect })
 }
 
-/// Servlet containers leave out what follows a semicolon, and then see a dot segment; others unescape first.
+/// Whether a segment hides a dot segment. Servlet containers remove what follows a semicolon, and then see it; others unescape first.
 fn hides_dot_segment(segment: &[u8]) -> bool {
     let rest = segment.strip_prefix(b".").map(|rest| rest.strip_prefix(b".").unwrap_or(rest));
     rest.is_some_and(|rest| rest.starts_with(b";") || rest.starts_with(b"%3B"))
@@ -123,12 +124,12 @@ fn hides_dot_segment(segment: &[u8]) -> bool {
 
 struct Decoded {
     path: Vec<u8>,
-    /// There were escaped slashes.
+    /// Whether there were escaped slashes.
     slashes: bool,
 }
 
-/// RFC 3986 §6.2.2: what need not be escaped is not, what must be is, and hexadecimal digits are capitals. None: not an escape, an escaped NUL,
-/// a backslash or slashes that are not to be, or what some decoders of UTF-8 take for another character.
+/// Spells a path (RFC 3986 §6.2.2): what need not be escaped is not, what must be is, and hexadecimal digits are capitals. None: there is a malformed
+/// escape, an escaped NUL, a backslash or slashes that are not allowed, or what some decoders of UTF-8 take for another character.
 fn decode(from: &[u8], settings: &PathSettings) -> Option<Decoded> {
     let mut decoded = Decoded { path: Vec::with_capacity(from.len()), slashes: false };
     let (mut at, mut before) = (0, 0);
@@ -146,7 +147,7 @@ fn decode(from: &[u8], settings: &PathSettings) -> Option<Decoded> {
                 decoded.slashes = true;
                 match settings.escaped {
                     EscapedSlashes::RejectRequest => return None,
-                    // A backslash stands in no URI (§2), and browsers send none: who does hopes that it is a slash to the endpoint only.
+                    // A URI has no backslash (§2), and browsers send none. A client that does may hope that only the endpoint takes it for a slash.
                     EscapedSlashes::KeepUnchanged if !escaped => return None,
                     EscapedSlashes::KeepUnchanged => escape(value, &mut decoded.path),
                     EscapedSlashes::UnescapeAndForward | EscapedSlashes::UnescapeAndRedirect => decoded.path.push(b'/'),
@@ -164,7 +165,7 @@ fn decode(from: &[u8], settings: &PathSettings) -> Option<Decoded> {
     Some(decoded)
 }
 
-/// Whether two bytes begin a character of UTF-8 in more bytes than it takes (RFC 3629 §3): `C0 AF` has been read as a slash, `C0 AE` as a dot.
+/// Whether two bytes begin an overlong form of UTF-8 (RFC 3629 §3): `C0 AF` has been read as a slash, `C0 AE` as a dot.
 fn is_overlong(first: u8, second: u8) -> bool {
     match first {
         0xc0 | 0xc1 => (0x80..0xc0).contains(&second),
@@ -174,7 +175,7 @@ fn is_overlong(first: u8, second: u8) -> bool {
     }
 }
 
-/// Whether there would be a dot segment if escaped slashes were slashes: an endpoint that unescapes first would go where no router sent it.
+/// Whether there would be a dot segment if escaped slashes were slashes. An endpoint that unescapes first would then serve another path than was routed.
 fn hides_dots(path: &[u8]) -> bool {
     let all = String::from_utf8_lossy(path).replace("%2F", "/").replace("%5C", "/");
     let dots = |path: &str| path.split('/').filter(|s| matches!(*s, "." | "..") || hides_dot_segment(s.as_bytes())).count();

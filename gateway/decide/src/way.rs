@@ -1,4 +1,4 @@
-//! The one way of a request: host → target → rule → static answer → service. And that of a connection or a flow, which has fewer steps.
+//! The one way of a request: host → target → rule → static answer → service. Connections and flows take the same way, with fewer steps.
 
 use std::net::IpAddr;
 
@@ -16,32 +16,32 @@ use crate::answer::{LocalReply, Reason, Why, text};
 use crate::ladder::{self, Routers};
 use crate::{cors, redirect};
 
-/// Who asks, as far as it bears on the way.
+/// What of the client bears on the way.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'c> {
-    /// Its address.
+    /// The client's address.
     pub address: IpAddr,
-    /// The scheme it came by.
+    /// The scheme that the client used.
     pub scheme: &'c str,
-    /// The server name that its TLS asked for, empty if it named none; none: it came without TLS.
+    /// The server name that the client's TLS asked for, empty if it named none; none: it came without TLS.
     pub server_name: Option<&'c str>,
     /// The time, in seconds since 1970; asked only where a rule keeps sessions.
     pub clock: fn() -> u64,
 }
 
-/// What serves a host name of a listener.
+/// The host name of a listener that takes a request.
 #[derive(Clone, Copy)]
 pub struct Found<'v> {
-    /// The listener's host name that takes it, as it is written; none: any.
+    /// The host name as it is written; none: any.
     pub hostname: Option<&'v str>,
-    /// What serves it.
+    /// Where its requests go.
     pub target: &'v Target,
 }
 
-/// What serves a host name of a listener that takes requests.
+/// Finds the host name of a listener that takes a request.
 ///
 /// # Errors
-/// No host name of it fits; or one that the connection's TLS was not made for; or it takes no requests.
+/// No host name of the listener fits; or one does that the connection's TLS was not made for; or the listener takes no requests.
 pub fn target<'v>(listener: &'v Listener, host: &str, client: &Client<'_>) -> Result<Found<'v>, Reason> {
     match &listener.front {
         Front::Http(hosts) => {
@@ -53,11 +53,11 @@ pub fn target<'v>(listener: &'v Listener, host: &str, client: &Client<'_>) -> Re
     }
 }
 
-/// The listener of a host name among those of a TLS port. It must be the one that the connection's server name chose: another one may have
-/// asked for another certificate of the client (RFC 9110 §7.4, Gateway API's misdirected requests).
+/// Finds the host name among those of a TLS listener. It must be the one that the connection's server name chose, as another one may have asked for another
+/// certificate of the client (RFC 9110 §7.4, and misdirected requests in the Gateway API).
 fn secured<'v>(hosts: &'v Hosts<TlsHost>, host: &str, server_name: Option<&str>) -> Result<Found<'v>, Reason> {
     let found = hosts.find(host).ok_or(Reason::NoHost)?;
-    // Without TLS: the listener was another one when the connection began.
+    // Without TLS the listener was another one when the connection began.
     let name = server_name.ok_or(Reason::Misdirected)?;
     let same = name == host || hosts.find(name).is_some_and(|serving| std::ptr::eq(serving, found));
     if !same || !matches!(found.mode, TlsMode::Http(_)) {
@@ -66,7 +66,7 @@ fn secured<'v>(hosts: &'v Hosts<TlsHost>, host: &str, server_name: Option<&str>)
     Ok(Found { hostname: found.hostname.as_deref(), target: &found.target })
 }
 
-/// A rule that takes a request, and the rung of the router's ladder it stands on.
+/// A rule that takes a request, and the rung of the router's ladder that it stands on.
 #[derive(Clone, Copy)]
 pub struct Matched<'v> {
     /// The rung.
@@ -77,22 +77,23 @@ pub struct Matched<'v> {
     pub choice: Choice,
 }
 
-/// A service port, and from which side it is seen.
+/// A service port, and the side from which it is reached.
 pub type Led<'v> = (&'v ServicePort, Side);
 
 /// What becomes of a request.
 pub struct Followed<'v> {
     /// The rule that has left the decision to another router, of which `matched` is then a rule.
     pub handed_by: Option<(&'v RouterRung, Choice)>,
-    /// The rule that takes it, if a router decides and one does.
+    /// The rule that takes the request, if a router decides and a rule does.
     pub matched: Option<Matched<'v>>,
-    /// The session that goes on, which has chosen the rule's backend.
+    /// The client's session that goes on, and has chosen the backend.
     pub session: Option<Token>,
-    /// Where it goes, or how it is answered here.
+    /// Where the request goes, or how it is answered here.
     pub outcome: Result<Led<'v>, Box<LocalReply>>,
 }
 
-/// Follows a request from a listener's target to a service, or to an answer of the gateway's own. `host`: whom it is for, as [`crate::host::of`] says.
+/// Follows a request from a listener's target to a service, or to an answer of the gateway's own. `host`: the host that the request is for, as
+/// [`crate::host::of`] gives it.
 pub fn follow<'v, B>(
     target: &'v Target,
     request: &Request<B>,
@@ -131,14 +132,14 @@ pub fn follow<'v, B>(
     Followed { handed_by, matched: Some(matched), session, outcome }
 }
 
-/// The session of the client that goes on: its endpoint may still be picked, and its backend, one of the rule's, is chosen whatever its weight is. What the
-/// rule says of sessions counts before what the Services do.
+/// Resumes the client's session with a rule: if its endpoint may still be picked, its backend, which is one of the rule's, is chosen whatever its weight.
+/// What the rule says of sessions counts before what Services say.
 fn resume(matched: &mut Matched<'_>, headers: &HeaderMap, client: &Client<'_>, snapshot: &Snapshot) -> Option<Token> {
     let services = matched.rung.backends.get(matched.choice.rule)?;
     let there = |service: &Result<ServiceIndex, _>| service.as_ref().ok().and_then(|index| snapshot.services.get(index));
     let mut backends = matched.rule.backends.iter().zip(services).enumerate();
     let (backend, token) = match &matched.rule.session {
-        // Of one backend alone it is looked at when it has been found.
+        // If there is only one backend, this is looked at when the backend has been found.
         None if services.len() < 2 => return None,
         None => backends.find_map(|(i, (_, service))| Some((i, known(there(service)?, Side::Internal, headers, client)?)))?,
         Some(session) => {
@@ -160,7 +161,7 @@ fn known(service: &ServicePort, side: Side, headers: &HeaderMap, client: &Client
     (token.is_of(&service.id) && service.pool(side).find(token.endpoint).is_some()).then_some(token)
 }
 
-/// The service port, if its endpoints may be spoken to.
+/// The service port, if its endpoints can be spoken to.
 fn serve(snapshot: &Snapshot, to: ServiceSide) -> Result<Led<'_>, Box<LocalReply>> {
     let service: &ServicePort = snapshot.services.get(&to.service).ok_or(Reason::BadBackend)?;
     match service.tls {
@@ -169,12 +170,12 @@ fn serve(snapshot: &Snapshot, to: ServiceSide) -> Result<Led<'_>, Box<LocalReply
     }
 }
 
-/// The service port that a rule's backend is; none: there is no such port, or no backend.
+/// The service port of a rule's backend; none: there is no such port, or no backend.
 fn backend(rung: &RouterRung, choice: Choice) -> Option<ServiceIndex> {
     rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok().copied()
 }
 
-/// The rule that takes a request; of a rule that leaves the decision to another router, it and that router's rule.
+/// The rule that takes a request. If it leaves the decision to another router, it is returned with that router's rule.
 fn matched<'v, B>(
     binding: &'v RouterBinding,
     request: &Request<B>,
@@ -212,7 +213,7 @@ fn decided<'v>(binding: &'v RouterBinding, asked: &RouteView<'_>, routers: &mut 
     }
 }
 
-/// A preflight comes first: browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
+/// The answer that a rule gives by itself. A preflight comes first, as browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
 fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str, client: &Client<'_>) -> Option<Box<LocalReply>> {
     let actions = &matched.rule.actions;
     if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
@@ -226,7 +227,7 @@ fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str, cli
     actions.answer.as_ref().map(|answer| LocalReply::new(Why::Direct, direct(answer)))
 }
 
-/// As a rule or a router says it; whoever sends it removes what belongs to one hop.
+/// The answer as a rule or a router gives it. Whoever sends it removes the fields of one hop.
 fn direct(answer: &Answer) -> Response<Bytes> {
     let mut response = text(answer.status, answer.body.clone());
     for name in answer.headers.keys() {
@@ -242,7 +243,7 @@ fn direct(answer: &Answer) -> Response<Bytes> {
 pub struct Forwarded<'v> {
     /// The service port.
     pub to: ServiceSide,
-    /// The rung of the router's ladder and its choice; none: the listener leads straight there.
+    /// The rung of the router's ladder, and its choice; none: the listener leads straight to the service port.
     pub rule: Option<(&'v RouterRung, Choice)>,
 }
 
@@ -254,14 +255,14 @@ pub enum Unrouted<'v> {
     RouterFailed,
     /// None of the router's rules takes the request.
     NoMatch(&'v RouterRung),
-    /// The rule that takes it has no backend, or none that there is.
+    /// The rule that takes it has no backend, or one that does not exist.
     BadBackend(&'v RouterRung, Choice),
 }
 
-/// Where a connection or a flow goes. Without TLS the client's address is all that is known of it; with it, `host` is its server name.
+/// Where a connection or a flow goes. With TLS `host` is the server name; without TLS only the client's address is known.
 ///
 /// # Errors
-/// Nowhere, and why.
+/// It goes nowhere, and why.
 pub fn forward<'v>(
     target: &'v Target,
     host: &str,
@@ -284,7 +285,7 @@ pub fn forward<'v>(
     }
 }
 
-/// What a balancer is given to hash for a connection or a flow: without a header, cookie or path, the client's address is what tells them apart.
+/// What a balancer is given to hash for a connection or a flow. It has no header, cookie or path, so the client's address tells it apart.
 pub fn hash(service: &ServicePort, client: IpAddr) -> Option<u64> {
     service.hash.as_ref().map(|_| hash_ip(client))
 }
