@@ -1,29 +1,29 @@
-//! Work that traffic must not feel: compiling and trying a new version takes tens of milliseconds of every core, and happens whenever a file changes.
-//! It runs on threads of low priority, which the kernel takes a core from as soon as a worker wants one. What nobody can be served without, at the
-//! start or for a command, is done at once.
+//! Work that traffic must not feel. Compiling and trying a new version takes tens of milliseconds of every core, and happens whenever a file changes. So it
+//! runs on threads of low priority, which lose their core as soon as a worker wants one. What must be there before anything can be served, or what a
+//! command waits for, is done at once.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// How far behind everything else a thread stands (nice(2), from 0 to 19).
+/// How far a thread's priority is lowered (nice(2), from 0 to 19).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Of what takes long and can wait: a share of about 3 % of a core that workers want, all of one that nobody does.
+    /// For what takes long and can wait: about 3 % of a core that workers want, and all of an idle one.
     Compile,
-    /// Of discovery plugins: what they find should be served soon, but no guest takes a core from a worker.
+    /// For discovery plugins: what they find should be served soon, but no guest takes a core from a worker.
     Discover,
 }
 
 impl Priority {
-    /// Gives it to the calling thread, for good: taking it back needs a privilege.
+    /// Gives this priority to the calling thread. It stays, as raising it again needs a privilege.
     pub fn take(self) {
         let nice = match self {
             Self::Compile => 15,
             Self::Discover => 5,
         };
-        // On Linux it is a thread's own, whatever POSIX says (setpriority(2)). Where all of the process stands back further, it stays.
+        // On Linux a thread has a priority of its own, whatever POSIX says (setpriority(2)). If the whole process has a lower one, that stays.
         let known = rustix::process::getpriority_process(None).unwrap_or_default();
         if known < nice
             && let Err(error) = rustix::process::setpriority_process(None, nice)
@@ -33,16 +33,16 @@ impl Priority {
     }
 }
 
-/// wasmtime compiles the functions of a plugin side by side on rayon's threads: on these, and not on those of its global pool.
+/// wasmtime compiles the functions of a plugin side by side on rayon's threads: on these, rather than those of rayon's global pool.
 static COMPILERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
     let pool = ThreadPoolBuilder::new().thread_name(|i| format!("compile-{i}")).start_handler(|_| Priority::Compile.take());
     pool.build().inspect_err(|error| tracing::warn!(%error, "plugins are compiled on one thread")).ok()
 });
 
-/// Whether something is waited for.
+/// Whether somebody waits for the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// Nothing serves without it.
+    /// Nothing is served without it.
     Now,
     /// Traffic goes on meanwhile, and comes first.
     Background,
@@ -52,7 +52,8 @@ thread_local! {
     static IN_BACKGROUND: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Compiles, on threads of low priority if this is one. `work` must take no lock that another piece of it may hold: a thread that waits for others takes up theirs.
+/// Compiles, on threads of low priority if this is one. `work` must take no lock that another piece of it may hold, as a thread that waits takes up other
+/// pieces.
 pub(crate) fn compile<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     match IN_BACKGROUND.get().then(|| COMPILERS.as_ref()).flatten() {
         Some(pool) => pool.install(work),
@@ -60,7 +61,7 @@ pub(crate) fn compile<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-/// Does something on a thread of its own; none if there is no thread to be had, or it panicked.
+/// Does work on a thread of its own; none if there is no thread to be had, or it panicked.
 pub async fn run<T: Send + 'static>(urgency: Urgency, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, result) = tokio::sync::oneshot::channel();
     let spawned = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
@@ -68,7 +69,7 @@ pub async fn run<T: Send + 'static>(urgency: Urgency, work: impl FnOnce() -> T +
             Priority::Compile.take();
             IN_BACKGROUND.set(true);
         }
-        // Who waited may be gone.
+        // The receiver may have stopped waiting.
         let _ = done.send(work());
     });
     spawned.inspect_err(|error| tracing::warn!(%error, "no thread for a plugin")).ok()?;
@@ -79,7 +80,7 @@ pub async fn run<T: Send + 'static>(urgency: Urgency, work: impl FnOnce() -> T +
 mod tests {
     use super::*;
 
-    /// What threads of this name have computed, in nanoseconds, and how far behind each stands.
+    /// The processor time of the threads of this name, in nanoseconds, and their priorities.
     fn threads(name: &str) -> Vec<(u64, i32)> {
         let all = std::fs::read_dir("/proc/self/task").expect("threads").flatten().map(|entry| entry.path());
         let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();

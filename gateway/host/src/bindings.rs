@@ -52,7 +52,7 @@ pub(crate) mod discovery {
     });
 }
 
-/// `wit/plugin-0.1.0.wit`, with the WASI of the version that counts now: it is the same.
+/// `wit/plugin-0.1.0.wit`, with the WASI interfaces of the current version, which are the same.
 pub(crate) mod v0_1 {
     macro_rules! bindgen {
         ($($options:tt)*) => {

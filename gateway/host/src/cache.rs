@@ -1,9 +1,9 @@
-//! Compiled code, kept between starts in a folder of the gateway's own.
+//! Compiled code, which is kept between starts in a folder of the gateway's own.
 //!
-//! wasmtime's cache finds an entry by the hash of the component, of the engine's version and settings and of the processor's features, so an
-//! entry of another engine is never asked for. But it takes machine code from an entry as it stands, unchecked: so before each load every entry
-//! must have the SHA-256 that was written down beside it when this gateway compiled it. One that has another, or none, is removed, and the plugin
-//! is compiled anew. The folder is this user's alone: who can write to it can as well replace the gateway.
+//! wasmtime's cache finds an entry by the hash of the component, of the engine's version and settings and of the processor's features, so an entry of
+//! another engine is never used. But it runs machine code from an entry unchecked. So before each load every entry must have the SHA-256 that was written
+//! down beside it when this gateway compiled it. An entry that does not is removed, and the plugin is compiled anew. Only this user can write to the
+//! folder: whoever else could, could as well replace the gateway.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -16,24 +16,24 @@ use wasmtime::{Cache, CacheConfig};
 
 use crate::digest::sha256;
 
-/// Entries and their bytes, above which those used longest ago are removed. Each entry has a file of figures beside it, which counts.
+/// The number of files above which the entries used longest ago are removed. Each entry has a file of figures beside it, which counts.
 const MOST_FILES: u64 = 2048;
 const MOST_BYTES: u64 = 256 << 20;
 
 /// The folder of compiled code.
 pub(crate) struct CodeCache {
     cache: Cache,
-    /// wasmtime's, `…/modules/<engine>/<hash>`.
+    /// wasmtime's folder: `…/modules/<engine>/<hash>`.
     entries: PathBuf,
-    /// Ours: for each entry, by its name, its SHA-256.
+    /// The gateway's folder: for each entry, by its name, its SHA-256.
     sums: PathBuf,
-    /// What was checked, and as what file. Held while something is compiled, so that no entry is looked at half way.
+    /// The entries that were checked, each with what it was then. It is locked while something is compiled, so that no entry is looked at half way.
     checked: Mutex<HashMap<PathBuf, Stamp>>,
-    /// Held meanwhile as well, since other processes may use the folder: a successor, or a command beside a gateway.
+    /// It is locked meanwhile as well, as other processes may use the folder: a successor, or a command beside a gateway.
     lock: File,
 }
 
-/// Changes whenever a file's content does: nobody can set the time of the last change of the inode (`ctime`).
+/// Changes whenever a file's content does, as nobody can set the time of the last change of an inode (`ctime`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -48,7 +48,7 @@ impl CodeCache {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // Not followed: a link could lead to a folder of somebody else's.
+        // Links are not followed, as one could lead to somebody else's folder.
         let found = fs::symlink_metadata(folder)?;
         if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
             return Err(io::Error::other("it is no folder of this user's own"));
@@ -63,7 +63,7 @@ impl CodeCache {
         let (entries, sums) = (folder.join("code"), folder.join("sums"));
         fs::create_dir_all(&entries)?;
         fs::create_dir_all(&sums)?;
-        // What is unsound has to be removed before anything is compiled, so a folder that cannot be written is of no use.
+        // Entries that are unsound have to be removed before anything is compiled, so a folder that cannot be written is of no use.
         let lock = File::create(folder.join("lock"))?;
         let locked = lock.lock();
         let probe = sums.join("probe.partial");
@@ -76,7 +76,7 @@ impl CodeCache {
             .with_directory(&entries)
             .with_file_count_soft_limit(MOST_FILES)
             .with_files_total_size_soft_limit(MOST_BYTES)
-            // It would rewrite an entry that is used often, and the sum would no longer be its own.
+            // Else wasmtime would rewrite an entry that is used often, and its sum would be wrong.
             .with_optimized_compression_usage_counter_threshold(u64::MAX);
         let cache = Cache::new(config).map_err(|e| io::Error::other(format!("{e:#}")))?;
         Ok(Self { cache, entries, sums, checked: Mutex::default(), lock })
@@ -91,10 +91,10 @@ impl CodeCache {
         (self.cache.cache_hits() as u64, self.cache.cache_misses() as u64)
     }
 
-    /// Compiles something while no entry is in the folder but those that are sound.
+    /// Compiles something while only sound entries are in the folder.
     pub(crate) fn around<T>(&self, compile: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where a file system has no locks, what another process has just compiled may be removed before its sum is written; it is compiled once more then.
+        // On a file system without locks, what another process has just compiled may be removed before its sum is written; then it is compiled once more.
         let locked = self.lock.lock().inspect_err(|error| tracing::debug!(%error, "the folder of compiled code has no lock"));
         let compiled = self.check(&mut checked).and_then(|()| {
             let before = self.cache.cache_misses();
@@ -110,7 +110,7 @@ impl CodeCache {
         compiled
     }
 
-    /// Removes what has not the sum written down for it.
+    /// Removes entries that do not have the sum written down for them.
     fn check(&self, checked: &mut HashMap<PathBuf, Stamp>) -> Result<(), String> {
         let mut present = HashMap::new();
         for entry in self.all() {
@@ -121,7 +121,7 @@ impl CodeCache {
             }
             let name = entry.display();
             tracing::warn!(entry = %name, "compiled code that is not what this gateway wrote is removed");
-            // It could be what is about to be compiled, and then it would run.
+            // It could be the entry of what is about to be compiled, and then it would run.
             fs::remove_file(&entry).map_err(|error| format!("{name} is not what this gateway wrote, and cannot be removed: {error}"))?;
         }
         *checked = present;
@@ -160,7 +160,7 @@ impl CodeCache {
         }
     }
 
-    /// Entries of all engines: a name tells which, so that those of two versions do not share a sum.
+    /// The entries of all engines. Their names have the engine in them, so that two versions do not share a sum.
     fn all(&self) -> Vec<PathBuf> {
         let engines = folders(&self.entries.join("modules"));
         engines.iter().flat_map(|engine| files(engine)).filter(|file| file.extension().is_none()).collect()

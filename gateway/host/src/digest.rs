@@ -1,8 +1,8 @@
-//! SHA-256 as it is written.
+//! SHA-256 in hexadecimal.
 
 use sha2::{Digest, Sha256};
 
-/// Hex SHA-256.
+/// The SHA-256 of bytes, in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

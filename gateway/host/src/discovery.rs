@@ -29,19 +29,19 @@ use crate::version::ContractVersion;
 use crate::wasi::Wasi;
 use crate::wasi::egress::{Egress, Network};
 
-/// At most this many events are handed over at a time.
+/// The largest number of events that are handed over at a time.
 const BATCH: usize = 1024;
-/// One change is told at once if it has no more events than this.
+/// The largest number of events of one change that are handed over together.
 const LARGEST_CHANGE: usize = 4096;
-/// A publication with more endpoints is refused.
+/// The largest number of endpoints of a publication.
 const MAX_ENDPOINTS: usize = 100_000;
-/// A plugin may have this much processor time at once.
+/// The processor time that a plugin may use at once, in seconds.
 const BURST: f64 = 3.0;
-/// A plugin may have one part in so many of the time of one core on average.
+/// A plugin may have one part in so many of the time of one core, on average.
 const PARTS: f64 = 4.0;
-/// From one `objects.next` to the next: enough for an exchange or two with a slow source, which the host's own deadlines end before.
+/// The longest time from one `objects.next` to the next. It is enough for an exchange or two with a slow source, which the host's own deadlines end before.
 const LONGEST_STEP: Duration = Duration::from_secs(150);
-/// For a guest to say what it is, at least: its thread has a low priority, and the machine may be busy.
+/// The least time that a guest has to say what it is, as its thread has a low priority and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One generation of a discovery plugin.
@@ -67,7 +67,7 @@ impl Kind for WasmDiscovery {
         let (environment, limits) = (loading.environment, loading.limits.clone());
         let (hosts, files) = (limits.allowed_hosts.clone(), limits.allowed_files.clone());
         let egress = Arc::new(Egress { hosts, files, admin: environment.admin, network: environment.network });
-        // Its version is known when it has said it.
+        // The version is known when the guest has told it.
         let mut made = Self { pre, engine: environment.engine.clone(), limits, egress, generation: loading.generation("") };
         let description = loading.description(Self::KIND, made.describe()?)?;
         made.generation = loading.generation(&description.version);
@@ -89,30 +89,30 @@ pub(crate) struct DiscoveryState {
     publisher: Arc<dyn Publisher>,
     kinds: Vec<String>,
     generation: Arc<Generation>,
-    /// Published since the last wait.
+    /// What was published since the last wait.
     pending: Publications,
     pub(crate) wasi: Wasi,
-    /// The thread's processor time when the guest's step began: what it awaits of the host is not its own time, nor is what others compute.
+    /// The thread's processor time when the guest's step began. What the guest awaits of the host is not its own time, and neither is what others compute.
     begun: Duration,
     step: Step,
     share: Share,
 }
 
-/// The part of a core that a plugin may have. Who has had more waits for events a little longer.
+/// The part of a core that a plugin may have. A plugin that has used more waits a little longer for events.
 struct Share {
-    /// In seconds; a debt, if it is negative.
+    /// The credit in seconds. If it is negative, it is a debt.
     credit: f64,
     at: Instant,
     computed: Duration,
 }
 
 impl Share {
-    /// Of the thread that calls this.
+    /// The share of the calling thread.
     fn new() -> Self {
         Self { credit: BURST, at: Instant::now(), computed: processor_time() }
     }
 
-    /// How long to wait before it goes on.
+    /// How long to wait before the guest goes on.
     fn pay(&mut self) -> Duration {
         let (at, computed) = (Instant::now(), processor_time());
         let earned = at.duration_since(self.at).as_secs_f64() / PARTS;
@@ -123,10 +123,10 @@ impl Share {
     }
 }
 
-/// What the guest was not told yet. Shared with pollables, of which the guest waits for one or for `next`, never for both.
+/// What the guest was not told yet. It is shared with pollables: the guest waits for one of these or for `next`, never for both.
 struct Inbox {
     events: Box<dyn Events>,
-    /// Received by a pollable, for the next `next`.
+    /// An event that a pollable has received, for the next `next`.
     first: Option<Event>,
 }
 
@@ -152,7 +152,7 @@ impl Pollable for Waiting {
     }
 }
 
-/// Since when the guest has not waited for events; none while it does.
+/// Since when the guest has not waited for events; none while it waits.
 #[derive(Clone, Default)]
 struct Step(Arc<Mutex<Option<Instant>>>);
 
@@ -161,7 +161,7 @@ impl Step {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// Ready when a step has taken longer than [`LONGEST_STEP`].
+    /// Is ready when a step has taken longer than [`LONGEST_STEP`].
     async fn overdue(&self) {
         loop {
             let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,7 +197,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<DiscoveryState>) -> wasmtime::Re
     crate::wasi::add_to_linker(linker, |state| &mut state.wasi)
 }
 
-/// Linked, and not yet made.
+/// A component that is linked, but not instantiated.
 #[derive(Clone)]
 pub(crate) enum Pre {
     V0_1(v0_1::DiscoveryPre<DiscoveryState>),
@@ -227,7 +227,7 @@ impl Pre {
 }
 
 impl Guest {
-    /// Name, version, schema of the configuration.
+    /// The guest's name, version, and schema of the configuration.
     async fn describe(&self, store: &mut Store<DiscoveryState>) -> wasmtime::Result<(String, String, String)> {
         Ok(match self {
             Self::V0_1(guest) => {
@@ -286,11 +286,11 @@ impl WasmDiscovery {
         store
     }
 
-    /// Asks the guest what it is. Blocks; not for an async context.
+    /// Asks the guest what it is. It blocks, so it must not be called in an async context.
     pub(crate) fn describe(&self) -> Result<(String, String, String), PluginError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let fail = |reason: String| PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Describe, reason };
-        // What it is must not depend on what others answer.
+        // What the guest is must not depend on what others answer.
         let egress = Arc::new(Egress { network: Network::Offline, ..Egress::default() });
         let mut store = self.store(Box::new(Silent), Arc::new(Silent), egress);
         let described = async {
@@ -304,8 +304,8 @@ impl WasmDiscovery {
             .block_on(async { tokio::time::timeout((deadline * 2).max(PATIENCE), described).await.map_err(waited)? })
     }
 
-    /// Runs until the guest ends, which is always a failure, or the future is dropped. On a thread of its own: what the thread computes counts as the
-    /// guest's.
+    /// Runs until the guest ends, which is always a failure, or the future is dropped. It needs a thread of its own, as what the thread computes counts as the
+    /// guest's time.
     async fn run_guest(&self, events: Box<dyn Events>, publisher: Arc<dyn Publisher>) -> PluginError {
         let mut store = self.store(events, publisher, self.egress.clone());
         let step = store.data().step.clone();
@@ -334,7 +334,7 @@ impl WasmDiscovery {
 
 impl objects::Host for DiscoveryState {
     fn watch(&mut self, kinds: Vec<String>) -> wasmtime::Result<()> {
-        // A Secret's content must never enter a guest (DESIGN §3).
+        // A Secret's content must never enter a guest.
         self.kinds = kinds.into_iter().filter(|kind| kind != "Secret").collect();
         Ok(())
     }
@@ -390,7 +390,7 @@ fn lower(event: Event, kinds: &[String]) -> Option<objects::Event> {
     })
 }
 
-/// Turns endpoints of the contract into the gateway's. What one has in common with the one before is shared: they mostly differ in their addresses alone.
+/// Turns endpoints of the contract into the gateway's. What an endpoint has in common with the one before is shared, as mostly only their addresses differ.
 struct Raised {
     about: Arc<About>,
     port_name: Option<Arc<str>>,
@@ -433,7 +433,7 @@ impl publishing::Host for DiscoveryState {
             return self.push(key, Err(reason));
         }
         let mut raised = Raised { about: About::nothing(), port_name: None };
-        // Not in place of the contract's, which take three times the memory.
+        // A new list, as the contract's endpoints take three times the memory.
         let mut found = Vec::with_capacity(endpoints.len());
         found.extend(endpoints.into_iter().map(|endpoint| raised.raise(endpoint)));
         self.push(key, Ok(found))
@@ -441,13 +441,13 @@ impl publishing::Host for DiscoveryState {
 
     fn fail(&mut self, target: objects::Key, reason: String) -> wasmtime::Result<()> {
         let key = Key { namespace: target.namespace, name: target.name };
-        // What could not be asked is not a fault of the configuration that is looked at.
+        // A target that could not be looked up offline is no fault of the configuration that is checked.
         self.push(key, if self.wasi.kept_offline { Ok(Vec::new()) } else { Err(cut(reason)) })
     }
 }
 
 impl DiscoveryState {
-    /// What was found waits for the guest's next wait, where control can push back; only what was said last of a target counts.
+    /// Keeps what was found until the guest waits again, where control can slow it down. For each target only what was said last counts.
     fn push(&mut self, target: Key, found: Result<Vec<FoundEndpoint>, String>) -> wasmtime::Result<()> {
         self.generation.stats.succeeded();
         self.pending.push(target, found).map_err(wasmtime::Error::msg)
@@ -468,7 +468,7 @@ mod tests {
             step.set(Some(Instant::now()));
             assert!(!overdue(step.clone()).await, "it has just begun");
             step.set(Instant::now().checked_sub(LONGEST_STEP));
-            // A machine that was started just now has no such past.
+            // A machine that was started just now has no time so long ago.
             assert!(Instant::now().checked_sub(LONGEST_STEP).is_none() || overdue(step).await);
         });
     }

@@ -9,15 +9,15 @@ use crate::version::{self, ContractVersion};
 /// A plugin file, looked at from outside and asked what it is.
 #[derive(Clone, Debug)]
 pub struct Inspection {
-    /// What it says of itself.
+    /// What the plugin says of itself.
     pub description: Description,
     /// The version of the contract that it was built against.
     pub contract: ContractVersion,
-    /// What it imports.
+    /// The plugin's imports.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// The plugin's exports.
     pub exports: Vec<String>,
-    /// Hex SHA-256.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     /// The size of the file, in bytes.
     pub size: usize,

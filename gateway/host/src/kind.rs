@@ -1,5 +1,5 @@
-//! A kind of plugins. What is different from one to the next stands behind [`Kind`], which a kind's own module fulfils; a new one is such a module and
-//! a line in the list of [`kinds`](crate::kinds).
+//! A kind of plugins. What differs from kind to kind stands behind [`Kind`], which each kind's own module fulfils. A new kind is such a module and a line in
+//! the list of [`kinds`](crate::kinds).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ const MAX_SCHEMA: usize = 256 << 10;
 /// What a plugin says of itself.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Its own name, which need not be the `Plugin` object's.
+    /// The plugin's own name, which need not be the `Plugin` object's.
     pub name: String,
-    /// Its version.
+    /// The plugin's version.
     pub version: String,
-    /// What it decides.
+    /// The plugin's kind.
     pub kind: PluginKind,
-    /// JSON Schema of its configuration.
+    /// The JSON Schema of the plugin's configuration.
     pub config_schema: serde_json::Value,
 }
 
@@ -48,23 +48,23 @@ pub(crate) struct Environment {
 
 /// A kind of plugin: one generation of it.
 pub(crate) trait Kind: Sized {
-    /// What it decides.
+    /// The kind.
     const KIND: PluginKind;
-    /// The interface of `sluicegate:plugin` that its components export.
+    /// The interface of `sluicegate:plugin` that components of this kind export.
     const INTERFACE: &'static str;
-    /// What its stores hold.
+    /// The data of a store of this kind.
     type State: 'static;
 
-    /// Offers what its guests import.
+    /// Adds what guests of this kind import.
     fn link(linker: &mut Linker<Self::State>) -> Result<(), wasmtime::Error>;
 
-    /// Instantiates it once, and asks what it is.
+    /// Instantiates a component once, and asks what it is.
     fn load(loading: &Loading<'_>, linker: &Linker<Self::State>) -> Result<(Self, Description), PluginError>;
 
-    /// Its identity and counters.
+    /// The generation's identity and counters.
     fn generation(&self) -> &Arc<Generation>;
 
-    /// Tries it with a configuration before traffic does, and for a router returns what it made of that. `listener`: a router's.
+    /// Tries the generation with a configuration before it gets traffic. For a router it returns what it made of the configuration. `listener`: a router's.
     fn trial(&self, config: &str, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError>;
 }
 
@@ -85,12 +85,12 @@ impl Loading<'_> {
         PluginError { plugin: self.name.clone(), stage, reason }
     }
 
-    /// Its component does not fit the world. All of the error is told: the cause alone does not name the import.
+    /// The component does not fit the world. The whole error is told, as the cause alone does not name the import.
     pub(crate) fn misfit(&self, error: &wasmtime::Error) -> PluginError {
         self.fail(Stage::World, cut(format!("{error:#}")))
     }
 
-    /// A store for one call, with the time for configuring.
+    /// A store for one call, with the time that is allowed for configuring.
     pub(crate) fn store(&self) -> Store<State> {
         let state = State::new(self.name.clone(), self.limits.clone(), Shared::new(self.limits));
         let mut store = state.store(&self.environment.engine);
@@ -98,7 +98,7 @@ impl Loading<'_> {
         store
     }
 
-    /// What it says of itself, checked. `said`: name, version and schema.
+    /// Checks what the plugin says of itself. `said`: name, version and schema.
     pub(crate) fn description(&self, kind: PluginKind, said: (String, String, String)) -> Result<Description, PluginError> {
         let (name, version, schema) = said;
         for (what, bytes, most) in
@@ -128,12 +128,12 @@ impl Loading<'_> {
     }
 }
 
-/// What went wrong when a guest in this state was started.
+/// The error when a guest in this state could not be started.
 pub(crate) fn not_started(state: &State, error: &wasmtime::Error) -> PluginError {
     explain(state, Stage::Instantiate, error)
 }
 
-/// What went wrong when a guest in this state was asked what it is.
+/// The error when a guest in this state could not say what it is.
 pub(crate) fn not_described(state: &State, error: &wasmtime::Error) -> PluginError {
     explain(state, Stage::Describe, error)
 }

@@ -22,14 +22,14 @@ macro_rules! kinds {
         }
 
         impl Loaded {
-            /// Its identity and counters.
+            /// The generation's identity and counters.
             pub fn generation(&self) -> &Arc<Generation> {
                 match self {
                     $(Self::$kind(plugin) => Kind::generation(&**plugin),)*
                 }
             }
 
-            /// Tries it with a configuration before traffic does, and for a router returns what it made of that. `listener`: a router's.
+            /// Tries the generation with a configuration before it gets traffic. For a router it returns what it made of the configuration. `listener`: a router's.
             ///
             /// # Errors
             /// It failed.
@@ -62,7 +62,7 @@ macro_rules! kinds {
             }
         }
 
-        /// The interfaces that tell kinds apart.
+        /// The interfaces by which kinds are told apart.
         pub(crate) const INTERFACES: Interfaces = &[$((<$plugin as Kind>::INTERFACE, <$plugin as Kind>::KIND),)*];
     };
 }

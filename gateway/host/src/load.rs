@@ -1,4 +1,4 @@
-//! From bytes to a generation: componentize, compile, check the world, ask for the description, try it.
+//! From bytes to a generation: a plugin is made a component, compiled, checked against its world, asked what it is, and tried.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,10 +22,10 @@ pub use crate::digest::sha256;
 pub use crate::kind::Description;
 pub use crate::kinds::Loaded;
 
-/// Larger files are refused before they are compiled.
+/// The largest size of a plugin's file, in bytes.
 pub const MAX_PLUGIN_BYTES: usize = 32 << 20;
 
-/// Loads plugins. Cheap to clone.
+/// Loads plugins. It is cheap to clone.
 #[derive(Clone)]
 pub struct Loader {
     pub(crate) environment: Environment,
@@ -34,12 +34,12 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Makes the engine. Do it once a process.
+    /// Makes a loader with its engine. A process does this once.
     pub fn new() -> Result<Self, wasmtime::Error> {
         Self::on(crate::engine::engine(None)?, None)
     }
 
-    /// The same, and keeps compiled code in this folder for the next start. Without it, where the folder cannot be had.
+    /// Makes a loader that keeps compiled code in this folder for the next start. If the folder cannot be used, nothing is kept.
     pub fn keeping(folder: &Path) -> Result<Self, wasmtime::Error> {
         let cache = CodeCache::open(folder).inspect_err(|error| {
             tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept: the next start compiles all plugins anew");
@@ -48,7 +48,7 @@ impl Loader {
         Self::on(crate::engine::engine(cache.as_ref().map(|cache| cache.wasmtime()))?, cache)
     }
 
-    /// One like this on an engine of its own that counts the instructions guests carry out, which makes them slower.
+    /// A loader like this one, on an engine of its own that counts the instructions guests carry out, which makes them slower.
     pub fn metered(&self) -> Result<Self, wasmtime::Error> {
         Self::on(crate::engine::metered(self.cache.as_ref().map(|cache| cache.wasmtime()))?, self.cache.clone())
     }
@@ -59,34 +59,35 @@ impl Loader {
         Ok(Self { environment, linkers, cache })
     }
 
-    /// How many plugins' code was found compiled, and how many were compiled and kept, since the start.
+    /// How many plugins were found compiled, and how many were compiled and kept, since the start.
     pub fn compiled(&self) -> Compiled {
         let (found, anew) = self.cache.as_ref().map_or((0, 0), |cache| cache.counts());
         Compiled { found, anew }
     }
 
-    /// The same, whose balancers' picks this one may sample.
+    /// With a recorder, which may sample the picks of balancers.
     #[must_use]
     pub fn recorded_by(mut self, recorder: Arc<Recorder>) -> Self {
         self.environment.recorder = recorder;
         self
     }
 
-    /// The same, whose discovery plugins must not reach the admin API, which listens there.
+    /// With the address of the admin API, which discovery plugins must not reach.
     #[must_use]
     pub fn guarding(mut self, admin: SocketAddr) -> Self {
         self.environment.admin = Some(admin);
         self
     }
 
-    /// The same, whose discovery plugins send nothing; what they could not find for that reason is no fault.
+    /// Without a network for discovery plugins. What they cannot find for that reason is no fault.
     #[must_use]
     pub fn offline(mut self) -> Self {
         self.environment.network = Network::Offline;
         self
     }
 
-    /// Loads one version of a plugin. `number` is the generation's, counted by the caller for each plugin. Takes tens of milliseconds of CPU: not on a worker.
+    /// Loads one version of a plugin. `number` is the generation's; the caller counts generations for each plugin. It takes tens of milliseconds of CPU, so it
+    /// must not run on a worker.
     pub fn load(
         &self,
         plugin: &str,
@@ -98,12 +99,12 @@ impl Loader {
         self.load_with(plugin, number, bytes, kind, limits, Shared::new(limits))
     }
 
-    /// Loads one version of a plugin of whatever kind.
+    /// Loads one version of a plugin of any kind.
     pub fn load_any(&self, plugin: &str, bytes: &[u8], limits: &Limits) -> Result<(Loaded, Description), PluginError> {
         self.load_as(plugin, 1, bytes, None, limits, Shared::new(limits))
     }
 
-    /// The same as [`Loader::load`], with what its instances have in common with those of other generations.
+    /// Does what [`Loader::load`] does, with what the instances share with those of other generations.
     pub fn load_with(
         &self,
         plugin: &str,
@@ -150,7 +151,7 @@ impl Loader {
     }
 }
 
-/// Wraps a core module, as `cargo build` leaves it, into a component; a component stays as it is.
+/// Makes a component of a core module, as `cargo build` leaves it. A component stays as it is.
 pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, String)> {
     if bytes.len() > MAX_PLUGIN_BYTES {
         return Err((Stage::Read, format!("{} bytes are more than the {MAX_PLUGIN_BYTES} a plugin may have", bytes.len())));
@@ -159,7 +160,7 @@ pub fn componentize(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, (Stage, 
     match bytes.get(..8) {
         Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => Ok(bytes.into()),
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
-            // First: the encoder trusts its input's sections, and panics on a truncated file.
+            // This comes first, as the encoder trusts its input's sections, and panics on a truncated file.
             wasmparser::validate(bytes).map_err(|e| compile(format!("not a valid module: {e}")))?;
             wit_component::ComponentEncoder::default()
                 .validate(true)

@@ -1,4 +1,4 @@
-//! What one pick drew and read: written down for a recording, and played back by tools.
+//! What one pick drew and read. It is written down for recordings, and played back by tools.
 
 use std::collections::VecDeque;
 
@@ -6,20 +6,20 @@ use rand::Rng;
 use sluicegate_model::record::MOST_KEPT;
 use sluicegate_model::stats::Sight;
 
-/// Of one pick. The guest is told exactly what is written here: of each endpoint what was seen first.
+/// The recorder of one pick. The guest is told exactly what is written here: of each endpoint what was seen first.
 #[derive(Debug, Default)]
 pub struct SampleRecorder {
     playing: VecDeque<u64>,
-    /// Random bits, in their order.
+    /// The random bits, in their order.
     pub random: Vec<u64>,
-    /// Statistics by index, in the order they were read.
+    /// The statistics with the endpoints' indices, in the order in which they were read.
     pub seen: Vec<(u32, Sight)>,
-    /// There was more than is kept.
+    /// Whether there was more than is kept.
     pub cut: bool,
 }
 
 impl SampleRecorder {
-    /// Gives these random bits, in their order, and then new ones.
+    /// Plays back these random bits, in their order, and then draws new ones.
     pub(crate) fn playing(random: Vec<u64>) -> Self {
         Self { playing: random.into(), ..Self::default() }
     }

@@ -7,7 +7,7 @@ use crate::bindings::v0_1::discovery::sluicegate::plugin::{objects, publishing};
 use crate::discovery::DiscoveryState;
 use crate::state::State;
 
-/// Types only.
+/// The interface has only types.
 impl types::Host for State {}
 
 impl host::Host for State {

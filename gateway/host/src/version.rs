@@ -10,14 +10,14 @@ use wasmtime::component::Component;
 /// A version of the contract that this gateway knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ContractVersion {
-    /// Without metrics, shared state, fields of log lines, annotations, and hand-over of state.
+    /// Version 0.1: without metrics, shared state, fields of log lines, annotations, and hand-over of state.
     V0_1,
-    /// That of the SDK that comes with this gateway.
+    /// Version 0.2, which the SDK of this gateway has.
     V0_2,
 }
 
 impl ContractVersion {
-    /// All of them.
+    /// All versions.
     pub const ALL: [Self; 2] = [Self::V0_1, Self::V0_2];
 
     fn minor(self) -> u64 {
@@ -34,10 +34,10 @@ impl fmt::Display for ContractVersion {
     }
 }
 
-/// The interfaces that tell kinds of plugins apart.
+/// The interfaces by which kinds of plugins are told apart.
 pub(crate) type Interfaces = &'static [(&'static str, PluginKind)];
 
-/// What a component is, and by which version of the contract.
+/// The kind of a component, and the version of the contract that it was built against.
 pub(crate) fn of(engine: &Engine, component: &Component, known: Interfaces) -> Result<(PluginKind, ContractVersion), String> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();

@@ -1,4 +1,4 @@
-//! A balancer's component, whichever version of the contract it was built against. Which one it is costs a call one branch, always the same.
+//! A balancer's component, of any version of the contract. To tell the version costs a call one branch, which always goes the same way.
 
 use sluicegate_model::plugin::Saved;
 use sluicegate_model::pool::Endpoint;
@@ -17,14 +17,14 @@ use v0_1::exports::sluicegate::plugin::balancing as old;
 /// What a balancer says of itself: name, version, schema of its configuration.
 pub(crate) type Said = (String, String, String);
 
-/// Linked, and not yet made.
+/// A component that is linked, but not instantiated.
 #[derive(Clone)]
 pub(crate) enum Pre {
     V0_1(v0_1::BalancerPre<State>),
     V0_2(now::BalancerPre<State>),
 }
 
-/// One instance.
+/// An instance of a component.
 pub(crate) enum Guest {
     V0_1(v0_1::Balancer),
     V0_2(now::Balancer),
@@ -118,7 +118,7 @@ impl Guest {
         }
     }
 
-    /// Only of a pool that wants it, which one of 0.1 does not.
+    /// Saves what a pool knows, if its balancer can. One of version 0.1 cannot.
     pub(crate) fn save(&self, store: &mut Store<State>, pool: ResourceAny) -> wasmtime::Result<Saved> {
         match self {
             Self::V0_1(_) => Ok(Saved::default()),
@@ -129,7 +129,7 @@ impl Guest {
         }
     }
 
-    /// Likewise.
+    /// Restores what a pool knew, if its balancer can. One of version 0.1 cannot.
     pub(crate) fn restore(&self, store: &mut Store<State>, pool: ResourceAny, saved: Saved) -> wasmtime::Result<Result<(), String>> {
         match self {
             Self::V0_1(_) => Ok(Ok(())),

@@ -1,5 +1,5 @@
-//! What pools know, saved for others and restored from others. Both are calls within the deadline of a pick, as a worker waits for them. Whatever
-//! goes wrong leaves a pool that begins cold, a line in the log and a count; it never keeps a pool from serving.
+//! What a balancer knows of its pools, saved for others and restored from others. Both are calls within the deadline of a pick, as a worker waits for them.
+//! If one fails, the pool begins with nothing, and there is a line in the log and a count; no pool is kept from serving by it.
 
 use std::sync::atomic::Ordering;
 
@@ -9,20 +9,20 @@ use super::guest::Wants;
 use super::{Instance, Live};
 use crate::state::{arm_call, arm_configure, cut, explain};
 
-/// Bytes that cross the boundary for `save`: what is kept, and the record around it.
+/// The fuel for what crosses the boundary with `save`: the state, and the record around it.
 const FUEL: usize = MAX_SAVED + 4096;
 
-/// What came of restoring.
+/// The outcome of restoring.
 enum Restored {
     Yes,
-    /// The guest said no, and why.
+    /// The guest refused, for this reason.
     Refused(String),
-    /// It trapped or took too long: its instance is of no use any more.
+    /// The guest trapped or took too long, and its instance is of no use any more.
     Failed(PluginError),
 }
 
 impl Instance {
-    /// Opens a pool, with what it inherited if it did.
+    /// Opens a pool, with the state that it inherited, if it did.
     pub(super) fn open(&mut self, mut live: Box<Live>, pool: u64, config: &str) -> Result<Box<Live>, PluginError> {
         let inherited = self.inherited.remove(&pool);
         live.open(pool, config)?;
@@ -46,7 +46,7 @@ impl Instance {
             }
             Restored::Failed(error) => {
                 self.lost(&error.to_string());
-                // The instance is lost with all its pools, and so would the next one be: it is not tried again.
+                // The instance is lost with all its pools, and the next one would be, too: restoring is not tried again.
                 if stats.begin_cold() {
                     let (plugin, generation) = (&self.generation.plugin, self.generation.number);
                     tracing::error!(%plugin, generation, "no state is restored into this generation any more");
@@ -59,7 +59,7 @@ impl Instance {
         }
     }
 
-    /// What a pool knows, or is to begin with.
+    /// What a balancer knows of a pool, or what the pool is to begin with.
     pub(super) fn saved(&mut self, pool: u64) -> Option<Saved> {
         let Some(known) = self.live.as_ref().and_then(|live| live.pools.get(&pool)) else { return self.inherited.remove(&pool) };
         if !known.wants.contains(Wants::STATE) {

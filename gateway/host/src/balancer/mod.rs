@@ -1,5 +1,6 @@
-//! Balancers over wasm; [`guest`] is the component, [`memory`] what pools hand over to others. One instance a worker serves all pools bound to it: the guest keeps a `pool` resource for each, made at the first
-//! pick and told of changed endpoints before the next. After a failure the store is thrown away and made anew on demand.
+//! Balancers over wasm. [`guest`] is the component, and [`memory`] hands over what is known of pools. A worker's one instance serves all pools that are bound
+//! to it: the guest keeps a `pool` resource for each, which is made at the first pick and told of changed endpoints before the next. After a failure the
+//! store is thrown away, and made anew when it is needed.
 
 pub(crate) mod guest;
 mod memory;
@@ -73,17 +74,17 @@ impl Kind for WasmBalancer {
 }
 
 impl WasmBalancer {
-    /// What its instances are held to.
+    /// The limits of its instances.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// An instance whose random bits follow from `seed`, with nothing shared: the same calls get the same answers.
+    /// An instance whose random bits follow from `seed`, and that shares nothing: the same calls get the same answers.
     pub fn seeded(&self, seed: u64) -> Instance {
         self.seeded_with(seed, Shared::new(&self.limits))
     }
 
-    /// The same of several instances that have this in common.
+    /// An instance whose random bits follow from `seed`, and that has this in common with others.
     pub fn seeded_with(&self, seed: u64, shared: Shared) -> Instance {
         self.instance(Some(seed), shared)
     }
@@ -107,10 +108,10 @@ impl WasmBalancer {
         }
     }
 
-    /// Picks from generated pools before any traffic does: empty, one, a few, all of one weight zero, many; growing and shrinking.
-    /// Counts nothing.
+    /// Picks from generated pools before the generation gets traffic: empty, one endpoint, a few, all of weight zero, many; growing and shrinking. Nothing is
+    /// counted.
     pub fn trial(&self, config: &str) -> Result<(), PluginError> {
-        // What it writes on trial must not reach those that serve.
+        // What the plugin writes on trial must not reach the generations that serve.
         let mut instance = self.instance(None, Shared::new(&self.limits));
         let config: Arc<str> = config.into();
         let (id, begun) = (unique(), processor_time());
@@ -124,7 +125,7 @@ impl WasmBalancer {
                 empty: None,
             });
             for pick in 0..64_u64 {
-                // Each call has its deadline, and so have all together.
+                // Each call has its deadline, and all together have one.
                 if processor_time().saturating_sub(begun) > self.limits.configure_deadline {
                     let reason = format!("its trial took more than {:?}", self.limits.configure_deadline);
                     return Err(PluginError { plugin: self.generation.plugin.clone(), stage: Stage::Trial, reason });
@@ -164,21 +165,21 @@ pub struct Instance {
     limits: Limits,
     generation: Arc<Generation>,
     shared: Shared,
-    /// Of its random bits; none: nobody knows them.
+    /// The seed of its random bits; none: they are drawn from the system.
     seed: Option<u64>,
     recorder: Arc<Recorder>,
-    /// Its own, for recordings.
+    /// The number of the instance, for recordings.
     number: u64,
     /// The recorder of the next pick.
     sample: Option<Box<SampleRecorder>>,
     /// The recorder of the last pick, if it had one.
     sampled: Option<Box<SampleRecorder>>,
-    /// By the pool's id: what it is to begin with.
+    /// The states that pools are to begin with, by the pools' ids.
     inherited: HashMap<u64, Saved, FxBuildHasher>,
-    /// Boxed: it is taken out for each call, so that whatever fails drops it.
+    /// The live part. It is taken out for each call, so that a failure drops it; the box makes that cheap.
     live: Option<Box<Live>>,
     calls: u64,
-    /// Whether the pool picked from last wants reports.
+    /// Whether the pool that was picked from last wants reports.
     reports: bool,
 }
 
@@ -233,8 +234,8 @@ impl Live {
 }
 
 impl Instance {
-    /// The next pick gets these random bits in the place of drawn ones, the first with its context, the others as it asks for them; and what it
-    /// draws and reads is written down.
+    /// Gives the next pick these random bits in place of drawn ones, the first with its context, the others as the guest asks for them. What the pick draws and
+    /// reads is written down.
     pub fn play(&mut self, random: Vec<u64>) {
         self.sample = Some(Box::new(SampleRecorder::playing(random)));
     }
@@ -249,7 +250,7 @@ impl Instance {
         self.live.as_ref().map_or(0, |live| live.store.data().memory)
     }
 
-    /// What is left of its fuel, which each instruction takes from; only under [`crate::Loader::metered`].
+    /// What is left of the fuel, which each instruction takes from; only under [`crate::Loader::metered`].
     pub fn fuel(&self) -> Option<u64> {
         self.live.as_ref()?.store.get_fuel().ok()
     }
@@ -282,7 +283,7 @@ impl Instance {
                 reason: format!("picked endpoint {index} of a pool of {}: out of range", pool.endpoints.len()),
             }),
             picked => {
-                // Put back only now: whatever failed above has dropped the store with it.
+                // It is put back only now: any failure above has dropped the store with it.
                 self.live = Some(live);
                 Ok(picked.map(|index| index as usize))
             }
@@ -303,7 +304,7 @@ impl Instance {
         let begun = Instant::now();
         let picked = self.try_pick(pool, config, context);
         let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        // Without one, it failed before it was asked: there was no decision.
+        // Without a recorder the pick failed before the guest was asked, so there was no decision.
         if let Some(mut sample) = self.sampled.take() {
             if pool.endpoints.len() <= SMALL_POOL {
                 for (index, endpoint) in (0..).zip(&*pool.endpoints) {
@@ -327,7 +328,7 @@ impl Instance {
     }
 
     fn try_report(&mut self, pool: &Arc<Pool>, outcome: Outcome) -> Result<(), PluginError> {
-        // Without an instance, or after an update, the index means nothing any more.
+        // Without an instance, or after an update, the index has no meaning any more.
         let Some(guest) = self.live.as_ref().and_then(|live| live.pools.get(&pool.id)).filter(|g| g.version == pool.version) else {
             return Ok(());
         };
@@ -418,7 +419,7 @@ impl Balancer for Instance {
             if let Some(pool) = live.pools.remove(&id) {
                 arm_configure(&mut live.store);
                 if pool.resource.resource_drop(&mut live.store).is_err() {
-                    // A guest that traps while it frees is not worth keeping; the others are opened anew.
+                    // A guest that traps while it frees a pool is not worth keeping. The other pools are opened anew.
                     self.live = None;
                     return;
                 }

@@ -1,4 +1,4 @@
-//! Routers over wasm, as [`crate::balancer`] is for balancers: a `table` resource for each configured table. [`guest`] is the component.
+//! Routers over wasm, as [`crate::balancer`] has balancers: there is a `table` resource for each configured table. [`guest`] is the component.
 
 pub(crate) mod guest;
 mod sessions;
@@ -34,14 +34,14 @@ impl RouterGeneration for WasmRouter {
     }
 
     fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
-        // What it writes on trial must not reach those that serve.
+        // What the plugin writes on trial must not reach the generations that serve.
         let shared = Shared::new(&self.limits);
         let mut live = self.start(None, shared.clone())?;
         let (resource, table) = live.configure(config, listener)?;
         let table = Arc::new(table);
-        // It is tried as it is: of ten thousand rules to configure it once more takes as long again.
+        // The table is tried as it is: with ten thousand rules, configuring once more takes as long again.
         live.tables.insert(table.id, resource);
-        // Tried before any traffic is: a plain request, and one with everything it said it reads.
+        // It is tried before it gets traffic: with a plain request, and with one that has everything the router says it reads.
         let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
         let mut trial = Instance { live: Some(Box::new(live)), ..self.instance(None, shared) };
         for headers in [HeaderMap::new(), headers] {
@@ -97,17 +97,17 @@ impl Kind for WasmRouter {
 }
 
 impl WasmRouter {
-    /// What its instances are held to.
+    /// The limits of its instances.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// An instance whose random bits follow from `seed`, with nothing shared.
+    /// An instance whose random bits follow from `seed`, and that shares nothing.
     pub fn seeded(&self, seed: u64) -> Instance {
         self.seeded_with(seed, Shared::new(&self.limits))
     }
 
-    /// The same of several instances that have this in common.
+    /// An instance whose random bits follow from `seed`, and that has this in common with others.
     pub fn seeded_with(&self, seed: u64, shared: Shared) -> Instance {
         self.instance(Some(seed), shared)
     }
@@ -164,9 +164,9 @@ impl Live {
 pub struct Instance {
     router: WasmRouter,
     shared: Shared,
-    /// Of its random bits; none: nobody knows them.
+    /// The seed of its random bits; none: they are drawn from the system.
     seed: Option<u64>,
-    /// Boxed: it is taken out for each call, so that whatever fails drops it.
+    /// The live part. It is taken out for each call, so that a failure drops it; the box makes that cheap.
     live: Option<Box<Live>>,
     calls: u64,
 }
@@ -177,7 +177,7 @@ impl Instance {
         self.live.as_ref().map_or(0, |live| live.store.data().memory)
     }
 
-    /// What is left of its fuel, which each instruction takes from; only under [`crate::Loader::metered`].
+    /// What is left of the fuel, which each instruction takes from; only under [`crate::Loader::metered`].
     pub fn fuel(&self) -> Option<u64> {
         self.live.as_ref()?.store.get_fuel().ok()
     }

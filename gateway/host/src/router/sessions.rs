@@ -53,7 +53,6 @@ pub(crate) fn add(config: &str, rules: &mut [Rule]) -> Result<(), String> {
 
 impl Persistence {
     fn of(self, rule: &Rule) -> Result<Session, String> {
-        // Two rules of a host must not overwrite each other's.
         let own = || {
             let services: Vec<String> = rule.backends.iter().map(|backend| backend.service.to_string()).collect();
             default_name(&services.join(" "))

@@ -1,4 +1,4 @@
-//! The log, as a guest writes to it: bounded in lines a second, bytes a line and fields.
+//! The log that a guest writes to. It is bounded in lines a second, bytes a line, and fields.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 use super::State;
 use crate::bindings::balancer::sluicegate::plugin::host;
 
-/// Lines a guest may write each second; the rest is counted and dropped.
+/// The number of lines that a guest may write each second; further lines are counted and dropped.
 const LINES_PER_SECOND: u32 = 20;
-/// Longer messages and texts of fields are cut.
+/// The longest message, and the longest text of a field, in bytes; the rest is cut off.
 const LINE_BYTES: usize = 4096;
-/// Longer names of fields are cut.
+/// The longest name of a field, in bytes; the rest is cut off.
 const NAME_BYTES: usize = 64;
-/// More fields are left out, and what comes after this many bytes of them.
+/// The largest number of fields; further ones are left out.
 const FIELDS: usize = 16;
 
-/// Lines of the second that runs.
+/// The lines of the current second.
 pub(crate) struct Window {
     since: Instant,
     lines: u32,
@@ -29,7 +29,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Whether a line may be written. When a new second begins: how many of the last could not.
+    /// Whether a line may be written. When a new second begins, it also returns how many lines of the last one were dropped.
     fn admit(&mut self) -> (bool, Option<u32>) {
         let mut dropped = None;
         if self.since.elapsed() > Duration::from_secs(1) {
@@ -52,7 +52,7 @@ impl host::Host for State {
             return;
         }
         cut(&mut message, LINE_BYTES);
-        // The names of fields are known only now, and those of `tracing` when it is compiled: hence one field, in JSON, which also escapes them.
+        // The names of fields are known only now, and `tracing` wants them when it is compiled. So there is one field, in JSON, which escapes them, too.
         let fields = (!fields.is_empty()).then(|| json(fields)).map(tracing::field::display);
         match level {
             host::Level::Debug => tracing::debug!(%plugin, fields, "{message}"),
@@ -73,7 +73,7 @@ fn cut(text: &mut String, bytes: usize) {
     }
 }
 
-/// The fields as one JSON object; of two of the same name the last.
+/// The fields as one JSON object. Of two with the same name the last counts.
 fn json(fields: Vec<(String, host::Value)>) -> Value {
     let mut room = LINE_BYTES;
     let mut object = Map::new();
@@ -86,7 +86,7 @@ fn json(fields: Vec<(String, host::Value)>) -> Value {
                 Value::String(text)
             }
             host::Value::Integer(number) => number.into(),
-            // JSON has no word for infinities and what is no number.
+            // JSON has no infinities, and nothing for what is not a number.
             host::Value::Number(number) => serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number),
             host::Value::Boolean(truth) => truth.into(),
         };

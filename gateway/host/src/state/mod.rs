@@ -24,10 +24,10 @@ use crate::recorder::SampleRecorder;
 use log::Window;
 use shared::Numbers;
 
-/// Of all tables of an instance together.
+/// The largest number of elements of all tables of an instance together.
 const ALL_TABLE_ELEMENTS: usize = 2 * TABLE_ELEMENTS;
-/// Linear memories of an instance, and tables and core instances. A plugin has one memory, with WASI's adapter some more of the others; each takes
-/// a place of those that all plugins have together.
+/// The largest number of linear memories of an instance, of tables and of core instances. A plugin has one memory; with WASI's adapter it has some more of
+/// the others. Each takes one of the places that all plugins share.
 const MEMORIES: usize = 4;
 const CORE_INSTANCES: usize = 64;
 
@@ -35,21 +35,21 @@ pub(crate) struct State {
     pub(crate) plugin: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) pool: Option<Arc<Pool>>,
-    /// The size of its linear memories together, in bytes.
+    /// The size of the linear memories together, in bytes.
     pub(crate) memory: usize,
-    /// The elements of its tables together.
+    /// The number of elements of the tables together.
     elements: usize,
     /// What the last growth added, until it is known to be done.
     growing: usize,
-    /// The first limit that it met.
+    /// The first limit that was reached.
     over_limit: Option<String>,
     held: Held,
     pub(crate) shared: Shared,
     pub(crate) numbers: Numbers,
     pub(crate) log: Window,
-    /// Of an algorithm that is the same everywhere: a seed tells all that comes of it.
+    /// Random bits by an algorithm that is the same everywhere, so that a seed determines all of them.
     random: Xoshiro256PlusPlus,
-    /// While calls are written down or played back.
+    /// The recorder, while calls are written down or played back.
     pub(crate) sample: Option<Box<SampleRecorder>>,
     overtime: Overtime,
 }
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// The same with random bits that are known before.
+    /// With random bits that follow from a seed.
     pub(crate) fn seeded(mut self, seed: u64) -> Self {
         self.random = Xoshiro256PlusPlus::seed_from_u64(seed);
         self
@@ -83,25 +83,25 @@ impl State {
     pub(crate) fn store(self, engine: &wasmtime::Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|state| state);
-        // Fails where nothing is metered, which is all of a gateway: see `Loader::metered`.
+        // It fails where nothing is metered, which is the case in a gateway: see `Loader::metered`.
         let _ = store.set_fuel(u64::MAX);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().overtime.next()));
         store
     }
 }
 
-/// Epochs count the time of day, and a thread that does not run is no slow guest. So a call is interrupted at the half of its deadline, to note
-/// the thread's processor time, and is cut at the end only if it computed meanwhile; else it has the second half once more. Up to the half
-/// this costs nothing, and nearly all calls end before.
+/// The time of a call. Epochs count the time of day, and a guest whose thread does not run is not slow. So a call is interrupted at half of its deadline, to
+/// note the thread's processor time, and it is cut off at the end only if it computed meanwhile; else it has the second half once more. Up to the half this
+/// costs nothing, and nearly all calls end before.
 #[derive(Default)]
 struct Overtime {
     half: Duration,
-    /// The thread's processor time when the half that runs began; none in the first.
+    /// The thread's processor time when the current half began; none in the first half.
     since: Option<Duration>,
     grants: u32,
 }
 
-/// Second halves a call may have in all: a machine so busy is not waited for without end.
+/// The largest number of second halves that a call may have: even on a busy machine it is not waited for without end.
 const MAX_GRANTS: u32 = 16;
 
 impl Overtime {
@@ -121,41 +121,41 @@ impl Overtime {
     }
 }
 
-/// Of this thread. Were it not to be had, every call would seem to compute.
+/// The processor time of this thread. If it could not be had, every call would seem to compute.
 pub(crate) fn processor_time() -> Duration {
     let time = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now();
     time.map_or_else(|_| Duration::from_secs(u64::from(u32::MAX)), Duration::from)
 }
 
-/// A store whose next call must end within the plugin's call deadline.
+/// Arms a store: its next call must end within the plugin's deadline of a call.
 pub(crate) fn arm_call(store: &mut Store<State>) {
     let state = store.data_mut();
     let ticks = state.overtime.arm(state.limits.deadline);
     store.set_epoch_deadline(ticks);
 }
 
-/// A store whose next call must end within the plugin's configure deadline.
+/// Arms a store: its next call must end within the plugin's deadline of configuring.
 pub(crate) fn arm_configure(store: &mut Store<State>) {
     let state = store.data_mut();
     let ticks = state.overtime.arm(state.limits.configure_deadline);
     store.set_epoch_deadline(ticks);
 }
 
-/// Bytes of what a guest says that reach an operator.
+/// How many bytes of what a guest says reach an operator.
 const SAID: usize = 4096;
 
-/// What a guest says of a failure, cut: it is kept, logged and shown.
+/// Cuts what a guest says of a failure, as it is kept, logged and shown.
 pub(crate) fn cut(mut text: String) -> String {
     if text.len() > SAID {
         text.truncate(text.floor_char_boundary(SAID));
-        // The rest of what may have been gigabytes.
+        // The rest may have been gigabytes.
         text.shrink_to_fit();
         text.push('…');
     }
     text
 }
 
-/// An instance's part of what its plugin's instances hold: given back with it.
+/// An instance's part of the memory that its plugin's instances hold. It is given back when this is dropped.
 struct Held {
     plugin: Arc<AtomicUsize>,
     bytes: usize,
@@ -179,7 +179,7 @@ impl Drop for Held {
     }
 }
 
-/// Says what a failed call was, in the operator's words.
+/// The error of a failed call, for the operator.
 pub(crate) fn explain(state: &State, stage: Stage, error: &wasmtime::Error) -> PluginError {
     let slow = matches!(stage, Stage::Pick | Stage::Report | Stage::Route | Stage::Save | Stage::Restore);
     let deadline = if slow { state.limits.deadline } else { state.limits.configure_deadline };
@@ -221,7 +221,7 @@ impl ResourceLimiter for State {
             self.over_limit.get_or_insert_with(limit);
             return Ok(false);
         }
-        // One that fails nevertheless stays counted: that the table's own type says less is the guest's affair.
+        // A growth that fails nevertheless stays counted: that a table's own type allows less is the guest's affair.
         self.elements += more;
         Ok(true)
     }
@@ -239,7 +239,7 @@ impl ResourceLimiter for State {
     }
 }
 
-/// Types only.
+/// The interface has only types.
 impl types::Host for State {}
 
 impl State {
@@ -250,7 +250,7 @@ impl State {
         }
     }
 
-    /// What the guest asked of an endpoint: of its statistics now, or of what the recorder has of this pick.
+    /// Reads what the guest asks of an endpoint: from its statistics now, or from what the recorder has of this pick.
     fn endpoint<T>(&mut self, index: u32, read: impl FnOnce(&EndpointStats) -> T, of: impl FnOnce(Sight) -> T) -> Option<T> {
         let stats = &self.pool.as_ref()?.endpoints.get(index as usize)?.stats;
         match &mut self.sample {
@@ -302,7 +302,7 @@ mod tests {
         let mut overtime = Overtime::default();
         overtime.arm(Duration::from_millis(20));
         assert!(goes_on(&mut overtime), "the half of the deadline");
-        // What a busy machine does to a thread.
+        // A busy machine does this to a thread.
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(15));
             assert!(goes_on(&mut overtime));

@@ -1,5 +1,5 @@
-//! Metrics and shared state, as a guest calls them. An instance knows metrics and series by numbers of its own, so that counting looks nothing
-//! up; both lists are bounded.
+//! Metrics and shared state, as a guest calls them. An instance has numbers of its own for metrics and series, so that counting looks nothing up. Both lists
+//! are bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use sluicegate_model::shared::state::SharedError;
 use super::State;
 use crate::bindings::balancer::sluicegate::plugin::{metrics, shared};
 
-/// An instance's numbers of what it counts.
+/// The numbers that an instance has for what it counts.
 #[derive(Default)]
 pub(crate) struct Numbers {
     families: Vec<Arc<Family>>,
     series: Vec<Arc<Series>>,
-    /// By where the series lies.
+    /// The numbers of series, by the series' addresses in memory.
     known: FxHashMap<usize, u32>,
 }
 
 impl Numbers {
-    /// More than there can be at a time: metrics that were replaced keep their numbers.
+    /// The largest number of them. It is more than there can be at a time, as metrics that were replaced keep their numbers.
     const MOST: usize = 4 * (MAX_SERIES + MAX_METRICS);
 
     fn family(&mut self, family: Arc<Family>) -> Result<u32, MetricError> {
@@ -47,7 +47,7 @@ impl Numbers {
             return Err(MetricError::Full);
         }
         let number = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
-        // Held from now on, so that its place is nobody else's.
+        // From now on it is held, so that no other series gets its address.
         self.series.push(series);
         self.known.insert(place, number);
         Ok(number)

@@ -1,4 +1,4 @@
-//! A response's body: as it comes, bounded in size, in the time between two pieces, and in time as a whole.
+//! The body of a response. It is bounded in size, in the time between two pieces, and in time as a whole.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::response::Trailers;
 use super::{Wasi, Work};
 use crate::bindings::discovery::wasi::http::types::{ErrorCode, HostIncomingBody};
 
-/// Larger bodies are cut off with an error.
+/// The largest body, in bytes; a larger one is cut off with an error.
 pub(super) const MAX_BODY: usize = 16 << 20;
 
 /// A body that was not read yet. It holds its connection, and its place among the plugin's connections.

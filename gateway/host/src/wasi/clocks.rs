@@ -1,4 +1,4 @@
-//! The monotonic clock, which counts from the task's start, and the wall clock.
+//! The monotonic clock, which counts from the start of the task, and the wall clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use super::Wasi;
 use crate::bindings::discovery::wasi::clocks::{monotonic_clock, wall_clock};
 
-/// Longer waits are cut to it; the host ends a task that waits so long anyway.
+/// The longest wait. The host ends a task that waits so long anyway.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 struct Deadline(Instant);

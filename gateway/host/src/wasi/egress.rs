@@ -9,13 +9,13 @@ use sluicegate_model::address::{Special, is_local, reaches, special};
 use sluicegate_model::allowed_file::AllowedFiles;
 use sluicegate_model::egress::AllowedHost;
 
-/// The rules for one plugin.
+/// What one plugin may reach.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Egress {
     pub(crate) hosts: Vec<AllowedHost>,
-    /// What it may read.
+    /// The files that the plugin may read.
     pub(crate) files: AllowedFiles,
-    /// Where the admin API listens: whoever reaches it can see all and, in time, change all.
+    /// Where the admin API listens. Whoever reaches it can see everything, and change much.
     pub(crate) admin: Option<SocketAddr>,
     /// Whether this process lets plugins send anything.
     pub(crate) network: Network,
@@ -24,21 +24,21 @@ pub(crate) struct Egress {
 /// Whether plugins of this process have a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// Discovery plugins reach what they are allowed to.
+    /// Discovery plugins reach what they are allowed to reach.
     #[default]
     Online,
-    /// They reach nothing: what looks at a configuration asks nobody.
+    /// Discovery plugins reach nothing: a command that looks at a configuration sends nothing.
     Offline,
 }
 
-/// What was refused to one task, each thing told once: a plugin asks again and again.
+/// What was refused to one task. Each refusal is told once, as a plugin asks again and again.
 #[derive(Clone)]
 pub(crate) struct Refusals {
     plugin: Arc<str>,
     told: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// Refusals that are remembered; beyond that they are told no more.
+/// How many refusals are remembered; further ones are not told.
 const MAX_REFUSALS: usize = 64;
 
 impl Refusals {
@@ -68,7 +68,7 @@ impl Egress {
         self.hosts.iter().any(|allowed| allowed.names(host))
     }
 
-    /// Addresses that nobody means to name by a host's name; whoever does mean them writes the address itself into `allowedHosts`.
+    /// Why an address is refused that nobody means by a host's name. If it is meant, it is written into `allowedHosts` itself.
     pub(crate) fn prohibits(&self, address: SocketAddr) -> Option<String> {
         let ip = address.ip().to_canonical();
         let named: Vec<Option<u16>> = self.hosts.iter().filter_map(|host| host.literal(ip)).collect();

@@ -1,4 +1,4 @@
-//! `wasi:http`'s fields: header and trailer fields, bounded in size.
+//! The fields of `wasi:http`: header and trailer fields, bounded in size.
 
 use http::header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,14 +7,14 @@ use wasmtime::component::Resource;
 use super::Wasi;
 use crate::bindings::discovery::wasi::http::types::{HeaderError, HostFields};
 
-/// Names and values together.
+/// The largest size of all names and values together, in bytes.
 const MAX_BYTES: usize = 64 << 10;
 
 /// Fields of a request, a response or a guest's own making.
 #[derive(Clone, Default)]
 pub struct Fields {
     pub(super) map: HeaderMap,
-    /// Those of a request or response cannot be changed.
+    /// Whether they cannot be changed, as those of a request or response.
     pub(super) immutable: bool,
     bytes: usize,
 }
@@ -31,7 +31,7 @@ impl Fields {
         }
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::InvalidSyntax)?;
         let value = HeaderValue::from_bytes(value).map_err(|_| HeaderError::InvalidSyntax)?;
-        // Framing, the connection and whom the request is for are the host's.
+        // Framing, the connection and the host are the gateway's to set.
         let ours = [CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
         if ours.contains(&name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings") {
             return Err(HeaderError::Forbidden);

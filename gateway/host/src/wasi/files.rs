@@ -16,9 +16,9 @@ use super::Wasi;
 use super::watch::{Change, FolderWatch};
 use crate::bindings::discovery::sluicegate::plugin::files::{self, Failure};
 
-/// A larger file is refused.
+/// The largest file, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
-/// Files that one pattern stands for; more are refused.
+/// The largest number of files that one pattern stands for.
 const MAX_FILES: usize = 1_000;
 /// How long reading a file may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl files::Host for Wasi {
     }
 }
 
-/// A disk may be far away: nobody else waits for it, and the guest not for long.
+/// Does work that may block. A disk may be far away: nobody else waits for it, and the guest not for long.
 async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
         Err(_) => Err(Failure::Failed(format!("the disk did not answer within {PATIENCE:?}"))),
@@ -81,7 +81,7 @@ impl Wasi {
     }
 }
 
-/// The allowed files of the pattern's folder that it stands for.
+/// The names that a pattern stands for, of those that are allowed.
 fn list(allowed: &AllowedFiles, wanted: &FilePattern) -> Result<Vec<String>, Failure> {
     let allowing: Vec<&FilePattern> = allowed.files.iter().filter(|allowed| allowed.beside(wanted)).collect();
     if allowing.is_empty() {
@@ -95,7 +95,7 @@ fn list(allowed: &AllowedFiles, wanted: &FilePattern) -> Result<Vec<String>, Fai
     })?;
     let mut found = Vec::new();
     for entry in entries.flatten() {
-        // A name that is not UTF-8 cannot be said to the guest.
+        // A name that is not UTF-8 cannot be told to the guest.
         let Ok(name) = entry.file_name().into_string() else { continue };
         if wanted.matches(&name)
             && allowing.iter().any(|allowed| allowed.matches(&name))
@@ -114,14 +114,14 @@ fn list(allowed: &AllowedFiles, wanted: &FilePattern) -> Result<Vec<String>, Fai
 fn open(folder: &Path, name: &str) -> Result<File, Failure> {
     let failed = |errno: Errno| match errno {
         Errno::NOENT | Errno::NOTDIR => Failure::Missing,
-        // A link that leads out of the folder; one that leads in a circle.
+        // A link leads out of the folder, or links lead in a circle.
         Errno::XDEV | Errno::LOOP => Failure::Denied,
         Errno::NOSYS => Failure::Failed("this kernel has no openat2: Linux 5.6 is needed".to_owned()),
         errno => Failure::Failed(std::io::Error::from(errno).to_string()),
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-    // A pipe would make the opening wait; it is found out below.
+    // Opening a pipe would wait. That it is one is found out below.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let below = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(folder, name, flags, Mode::empty(), below).map(File::from).map_err(failed)
@@ -134,7 +134,7 @@ fn read(file: File) -> Result<Vec<u8>, Failure> {
         return Err(Failure::Failed("it is no regular file".to_owned()));
     }
     let mut content = Vec::new();
-    // Also of a file that grows while it is read.
+    // A file may grow while it is read.
     file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > MAX_BYTES { Err(Failure::TooLarge(MAX_BYTES)) } else { Ok(content) }
 }

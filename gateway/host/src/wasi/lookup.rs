@@ -1,5 +1,5 @@
-//! `wasi:sockets`, of which only the look-up of names exists. A name must be among the plugin's allowed hosts, whatever the port: a look-up
-//! carries data out, too.
+//! `wasi:sockets`, of which only the look-up of names exists. The name must be among the plugin's allowed hosts, whatever the port, as a look-up carries data
+//! out, too.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -14,15 +14,15 @@ use super::{Wasi, Work};
 use crate::bindings::discovery::wasi::sockets::network::{self, ErrorCode, IpAddress};
 use crate::bindings::discovery::wasi::sockets::{instance_network, ip_name_lookup};
 
-/// For one look-up; the resolver's own patience is often longer.
+/// How long one look-up may take. The resolver's own time-out is often longer.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses of one name; the rest is left out.
+/// The largest number of addresses of one name; further ones are left out.
 const MAX_ADDRESSES: usize = 256;
 
-/// The network; there is but one, and all it can do is look up names.
+/// The network, of which there is one. It can only look up names.
 pub struct Network;
 
-/// The addresses of a name, once they are there.
+/// The addresses of a name, once they have come.
 pub struct Addresses {
     work: Option<Work<Result<VecDeque<IpAddr>, ErrorCode>>>,
     found: Result<VecDeque<IpAddr>, ErrorCode>,
@@ -89,7 +89,7 @@ impl ip_name_lookup::Host for Wasi {
         let Ok(permit) = self.connections.clone().try_acquire_owned() else { return Ok(Err(ErrorCode::NewSocketLimit)) };
         let work = Work::spawn(async move {
             let _permit = permit;
-            // Each address once, whatever the kinds of sockets the resolver lists it for.
+            // Each address counts once, whatever kinds of sockets the resolver lists it for.
             let mut addresses = VecDeque::new();
             for found in look_up(&name, 0).await? {
                 if !addresses.contains(&found.ip()) {

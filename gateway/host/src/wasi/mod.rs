@@ -31,23 +31,23 @@ use crate::bindings::discovery::sluicegate::plugin as ours;
 use crate::bindings::discovery::wasi;
 use egress::{Egress, Refusals};
 
-/// Resources a guest may hold at once, besides those of its requests: far above what a plugin needs, far below what would weigh.
+/// How many resources a guest may hold at once, besides those of its requests: far more than a plugin needs, and far less than would weigh.
 const MAX_RESOURCES: usize = 4096;
-/// A request, its body and response with their fields, streams and pollables.
+/// The resources of a request: its body and response with their fields, streams and pollables.
 const RESOURCES_OF_A_REQUEST: usize = 8;
-/// Random bytes asked for in one call.
+/// How many random bytes may be asked for in one call.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
-/// One task's WASI.
+/// The WASI of one task.
 pub(crate) struct Wasi {
     pub(crate) table: ResourceTable,
     refusals: Refusals,
     egress: Arc<Egress>,
-    /// Requests and look-ups under way at once, the reading of their answers included.
+    /// Limits the requests and look-ups under way at once. Reading an answer counts as under way.
     connections: Arc<Semaphore>,
     folders: Option<watch::FolderWatch>,
     started: Instant,
-    /// A request was denied because this process sends none (`check`).
+    /// Whether a request was denied because this process sends none (`check`).
     pub(crate) kept_offline: bool,
 }
 
@@ -73,7 +73,7 @@ impl HasData for HasWasi {
     type Data<'a> = &'a mut Wasi;
 }
 
-/// Adds all of it to a linker; `wasi` finds it in the store's data.
+/// Adds all of these interfaces to a linker. `wasi` finds the state in the store's data.
 pub(crate) fn add_to_linker<T: IoView + Send + 'static>(linker: &mut Linker<T>, wasi: fn(&mut T) -> &mut Wasi) -> wasmtime::Result<()> {
     wasmtime_wasi_io::add_to_linker_async(linker)?;
     wasi::clocks::monotonic_clock::add_to_linker::<T, HasWasi>(linker, wasi)?;
@@ -95,7 +95,7 @@ impl wasi::random::random::Host for Wasi {
             return Err(wasmtime::Error::msg(format!("asked for more than {MAX_RANDOM_BYTES} random bytes at once")));
         }
         let mut bytes = vec![0; len];
-        // Of the thread's generator, which is fit for secrets.
+        // The thread's generator is fit for secrets.
         rand::rng().fill_bytes(&mut bytes);
         Ok(bytes)
     }
@@ -105,7 +105,7 @@ impl wasi::random::random::Host for Wasi {
     }
 }
 
-/// Work on control's runtime that ends with its owner: a resource that the guest drops, or the guest's own end.
+/// Work on control's runtime that ends with its owner: with a resource that the guest drops, or with the guest.
 pub(crate) struct Work<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Work<T> {
@@ -113,12 +113,12 @@ impl<T: Send + 'static> Work<T> {
         Self(tokio::spawn(work))
     }
 
-    /// None if it panicked, which its panic has logged.
+    /// Its result, once it has ended; none if it panicked, which was logged.
     async fn ended(&mut self) -> Option<T> {
         (&mut self.0).await.ok()
     }
 
-    /// What came of it, if it has ended.
+    /// Its result, if it has ended.
     fn poll(&mut self) -> Option<Option<T>> {
         match pin!(&mut self.0).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(ended) => Some(ended.ok()),

@@ -1,5 +1,5 @@
-//! Look-ups of DNS records, with the time each may be kept: what `wasi:sockets` has no word for. The resolver is NLnet Labs' (`domain`), made
-//! anew for each look-up, so that a changed `resolv.conf` counts at once and nothing is cached but by the guest, which is told for how long.
+//! Look-ups of DNS records, with the time that each may be kept, which `wasi:sockets` does not tell. The resolver is NLnet Labs' (`domain`). It is made anew
+//! for each look-up, so that a changed `resolv.conf` counts at once. Only the guest caches, and is told for how long it may.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -23,15 +23,15 @@ use super::lookup::LOOKUP_TIMEOUT;
 use super::{Wasi, Work};
 use crate::bindings::discovery::sluicegate::plugin::names::{self, Answer, Data, Failure, Location, Question, RecordType};
 
-/// Questions of one look-up.
+/// The largest number of questions of one look-up.
 const MAX_QUESTIONS: usize = 64;
-/// Of them, those that are asked at once.
+/// How many of them are asked at once.
 const AT_ONCE: usize = 16;
-/// Servers of one look-up.
+/// The largest number of servers of one look-up.
 const MAX_SERVERS: usize = 8;
-/// Answers to one question; the rest is left out.
+/// The largest number of answers to one question; further ones are left out.
 const MAX_ANSWERS: usize = 256;
-/// For one server, before the next is asked as well.
+/// How long one server is waited for before the next is asked as well.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Answers = Vec<Result<Vec<Answer>, Failure>>;
@@ -68,7 +68,7 @@ impl names::Host for Wasi {
         if questions.len() > MAX_QUESTIONS || servers.len() > MAX_SERVERS {
             return Ok(Err(Failure::Failed(format!("asked more than {MAX_QUESTIONS} questions, or more than {MAX_SERVERS} servers"))));
         }
-        // Each on its own: what a server says (the targets of SRV records) is not the operator's fault.
+        // Each question is judged by itself: what a server says (the targets of SRV records) is not the operator's fault.
         let allowed = |question: Question| {
             if self.egress.may_look_up(&question.name) {
                 return Some(question);
@@ -124,7 +124,7 @@ impl names::HostLookUp for Wasi {
     }
 }
 
-/// All questions that are allowed, some at once; those that are not answered within [`LOOKUP_TIMEOUT`] have timed out.
+/// Asks all questions that are allowed, some at once. Those that are not answered within [`LOOKUP_TIMEOUT`] have timed out.
 async fn ask(questions: Vec<Option<Question>>, servers: Vec<SocketAddr>) -> Answers {
     let resolver = Arc::new(resolver(&servers));
     let turns = Arc::new(Semaphore::new(AT_ONCE));
@@ -184,7 +184,7 @@ async fn answer(resolver: &StubResolver, question: &Question) -> Result<Vec<Answ
     }
 }
 
-/// The records of the type, of the name that the aliases lead to.
+/// The records of the type, for the name that the aliases lead to.
 fn read(message: &Message<Bytes>, rtype: Rtype) -> Result<Result<Vec<Answer>, Failure>, domain::base::wire::ParseError> {
     let Some(canonical) = message.canonical_name() else { return Ok(Err(Failure::Failed("the aliases lead nowhere".to_owned()))) };
     let (mut found, mut ttl) = (Vec::new(), u32::MAX);
@@ -214,14 +214,14 @@ fn read(message: &Message<Bytes>, rtype: Rtype) -> Result<Result<Vec<Answer>, Fa
     Ok(Ok(found.into_iter().map(|data| Answer { data, ttl }).collect()))
 }
 
-/// For how long there is nothing: the smaller of the SOA record's own time and its last field (RFC 2308 §5).
+/// How long it holds that there is nothing: the smaller of the SOA record's own time and its last field (RFC 2308 §5).
 fn negative(message: &Message<Bytes>) -> Option<u32> {
     let records = message.authority().ok()?;
     let soa = records.limit_to::<Soa<ParsedName<Bytes>>>().flatten().next()?;
     Some(seconds(soa.ttl().as_secs()).min(seconds(soa.data().minimum().as_secs())))
 }
 
-/// A time with its highest bit set is none (RFC 2181 §8).
+/// A record's time. If its highest bit is set, it counts as 0 (RFC 2181 §8).
 fn seconds(ttl: u32) -> u32 {
     if ttl > i32::MAX.cast_unsigned() { 0 } else { ttl }
 }

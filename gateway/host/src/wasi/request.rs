@@ -16,11 +16,11 @@ use super::Wasi;
 use super::fields::Fields;
 use crate::bindings::discovery::wasi::http::types::{self, ErrorCode, HostOutgoingBody, HostOutgoingRequest, HostRequestOptions, Scheme};
 
-/// A request's body; more is refused.
+/// The largest body of a request, in bytes.
 const MAX_BODY: usize = 1 << 20;
-/// Bytes of one write.
+/// The largest number of bytes of one write.
 const WRITE: usize = 64 << 10;
-/// The longest path and query.
+/// The longest path with its query, in bytes.
 const MAX_PATH: usize = 16 << 10;
 
 /// A request that is being made.
@@ -30,7 +30,7 @@ pub struct Request {
     pub(super) authority: Option<Authority>,
     pub(super) path: Option<PathAndQuery>,
     pub(super) headers: HeaderMap,
-    /// The request's body; none: it has none.
+    /// The request's body; none: there is none.
     pub(super) body: Option<oneshot::Receiver<Bytes>>,
 }
 
@@ -163,7 +163,7 @@ impl HostOutgoingRequest for Wasi {
     fn set_authority(&mut self, request: Resource<Request>, authority: Option<String>) -> wasmtime::Result<Result<(), ()>> {
         let authority = match authority {
             None => None,
-            // User information would go into the Host field (RFC 9110 §4.2.4).
+            // User information would get into the field `Host` (RFC 9110 §4.2.4).
             Some(authority) if authority.len() <= 300 && !authority.contains('@') => match authority.parse() {
                 Ok(authority) => Some(authority),
                 Err(_) => return Ok(Err(())),
@@ -202,12 +202,12 @@ impl HostOutgoingBody for Wasi {
             return Ok(Err(ErrorCode::InternalError(Some("trailers of requests are not sent".to_owned()))));
         }
         let written = std::mem::take(&mut *body.written.lock().unwrap_or_else(PoisonError::into_inner));
-        // Nobody waits any more: then the request has its own error.
+        // If nobody waits any more, the request has an error of its own.
         let _ = body.finished.send(written.freeze());
         Ok(Ok(()))
     }
 
-    /// Without `finish`: the request fails, since its body is not whole.
+    /// A body that is dropped without `finish` is not whole, so the request fails.
     fn drop(&mut self, body: Resource<OutgoingBody>) -> wasmtime::Result<()> {
         self.table.delete(body)?;
         Ok(())

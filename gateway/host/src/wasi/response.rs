@@ -1,4 +1,4 @@
-//! `wasi:http`'s outgoing handler, the answer that is awaited, and the response.
+//! The outgoing handler of `wasi:http`, the answer that is awaited, and the response.
 
 use http::HeaderMap;
 use wasmtime::component::Resource;
@@ -18,11 +18,11 @@ use crate::bindings::discovery::wasi::http::types::{
 
 /// A response that is awaited.
 pub enum Answer {
-    /// Under way.
+    /// The request is under way.
     Pending(Work<Result<Response, ErrorCode>>),
-    /// There, or failed.
+    /// The response has come, or the request has failed.
     Ready(Box<Result<Response, ErrorCode>>),
-    /// Handed to the guest.
+    /// The response was handed to the guest.
     Taken,
 }
 
@@ -33,7 +33,7 @@ pub struct Response {
     pub(super) body: Option<IncomingBody>,
 }
 
-/// Trailers are not kept: there are never any.
+/// Trailers. They are not kept, so there are never any.
 pub struct Trailers {
     taken: bool,
 }

@@ -1,5 +1,5 @@
-//! One request: look the host up, check the addresses, connect to one of these very addresses, send, await the head. A connection serves one
-//! request; redirects are the guest's to follow, each as a request of its own.
+//! Sends one request: looks the host up, checks the addresses, connects to one of these very addresses, sends, and awaits the head. A connection serves one
+//! request. Redirects are the guest's to follow, each as a request of its own.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -27,21 +27,21 @@ use super::response::Response;
 use crate::bindings::discovery::wasi::http::types::{DnsErrorPayload, ErrorCode, Scheme};
 use crate::bindings::discovery::wasi::sockets::network::ErrorCode as LookupError;
 
-/// For a connection and its TLS handshake, at most and by default.
+/// How long a connection and its TLS handshake may take, at most and by default.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a response's head, and each piece of its body, may take to come, unless the request says otherwise.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
-/// The longest that a request may wait for these.
+/// The longest times for these that a request may ask for.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long the whole exchange may take.
 const EXCHANGE: Duration = Duration::from_secs(60);
-/// Addresses of a name that are tried.
+/// How many addresses of a name are tried.
 const ATTEMPTS: usize = 3;
-/// The size of a response's head, in bytes, at most.
+/// The largest head of a response, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_FIELDS: usize = 100;
 
-/// Whom a request is for.
+/// The host that a request is for.
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
@@ -50,7 +50,7 @@ pub(super) struct Target {
     authority: HeaderValue,
 }
 
-/// Reads it out of the request, before anything is sent.
+/// Reads the host from a request, before anything is sent.
 pub(super) fn target(request: &Request) -> Result<Target, ErrorCode> {
     let authority = request.authority.as_ref().ok_or(ErrorCode::HttpRequestUriInvalid)?;
     let tls = !matches!(request.scheme, Some(Scheme::Http));
@@ -64,7 +64,7 @@ pub(super) fn target(request: &Request) -> Result<Target, ErrorCode> {
     if host.is_empty() { Err(ErrorCode::HttpRequestUriInvalid) } else { Ok(Target { host, port, tls, uri, authority }) }
 }
 
-/// Sends a request that is allowed by its host's name, and returns with the response's head.
+/// Sends a request whose host is allowed by its name, and returns the response's head.
 pub(super) async fn send(
     refusals: Refusals,
     egress: Arc<Egress>,
@@ -161,7 +161,7 @@ async fn speak(
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| ErrorCode::HttpProtocolError)?;
     let drive = Work::spawn(async move {
-        // Its error is the response's, or the body's.
+        // Its error is told as the response's, or the body's.
         let _ = connection.await;
     });
     Ok((sender, drive))
@@ -183,7 +183,7 @@ async fn trust() -> Result<Arc<rustls::ClientConfig>, ErrorCode> {
     };
     let trust = match TRUST.get() {
         Some(trust) => trust.clone(),
-        // Some hundred files: not on the control runtime's thread.
+        // Reading takes some hundred files, which must not hold up the control runtime's thread.
         None => tokio::task::spawn_blocking(move || TRUST.get_or_init(read).clone()).await.unwrap_or_else(|e| Err(e.to_string())),
     };
     trust.map_err(|error| ErrorCode::InternalError(Some(error)))

@@ -1,5 +1,5 @@
-//! Watching the files of `capabilities.allowedFiles`: by inotify, and, since that is never trusted alone (a folder may be another one now, or be
-//! where inotify sees nothing), by a look at times and sizes every few seconds.
+//! Watches the files of `capabilities.allowedFiles`: by inotify, and by a look at times and sizes every few seconds. inotify alone is not trusted, as a
+//! folder may have been replaced, or be where inotify sees nothing.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,14 +15,14 @@ use tokio::task::AbortHandle;
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::Pollable;
 
-/// An editor writes in several steps: a change is told when it is so old.
+/// How old a change must be before it is told, as an editor writes in several steps.
 const QUIET: Duration = Duration::from_millis(15);
 /// How often files are looked at, for what inotify may have missed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// A file that is open and has not been written for so long counts as it is: it may never be closed, or that was missed.
+/// After how much time a file counts as it is that is open but not written to: it may never be closed, or that event was lost.
 const SILENT: Duration = Duration::from_secs(60);
 
-/// Files that are open for writing, and when they were written last.
+/// The files that are open for writing, with the times of the last writes.
 type Writing = Arc<Mutex<HashMap<PathBuf, Instant>>>;
 
 /// Watches the folders of a plugin's files, from when it first asks for changes.
@@ -56,7 +56,7 @@ impl FolderWatch {
             let mut folders: Vec<PathBuf> = allowed.files.iter().map(|file| folder_of(&file.folder(&allowed.base))).collect();
             folders.sort();
             folders.dedup();
-            // All, whatever becomes of one: what is not watched is looked at.
+            // One folder may fail without the others: what is not watched is looked at.
             for folder in folders {
                 let _ = inner.watch(&folder, RecursiveMode::NonRecursive);
             }
@@ -65,7 +65,7 @@ impl FolderWatch {
         Self { changes, writing, looking, _inner: inner }
     }
 
-    /// Whether a file is being written, and no wish yet.
+    /// Whether a file is being written, so that its content does not count yet.
     pub(super) fn waits(&self, folder: &Path, name: &str) -> bool {
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         writing.get(&folder_of(folder).join(name)).is_some_and(|last| last.elapsed() < SILENT)
@@ -79,15 +79,15 @@ impl FolderWatch {
     }
 }
 
-/// Whether something is as its writer wants it to be.
+/// Whether an event tells of a change that counts. A file that is still written does not count.
 fn counts(event: Result<notify::Event, notify::Error>, writing: &mut HashMap<PathBuf, Instant>) -> bool {
-    // An error of the watcher is a lost event.
+    // An error of the watcher means a lost event.
     let Ok(event) = event else {
         writing.clear();
         return true;
     };
     match event.kind {
-        // Until it is closed. A shell that is told to write a file empties it at once, and the program writes later.
+        // It counts when the file is closed. A shell that is told to write a file empties it at once, and the program writes later.
         EventKind::Modify(ModifyKind::Data(_)) => {
             writing.extend(event.paths.into_iter().map(|path| (path, Instant::now())));
             return false;
@@ -107,7 +107,7 @@ async fn look(allowed: AllowedFiles, changed: watch::Sender<u64>) {
     let mut before = None;
     loop {
         let allowed = allowed.clone();
-        // A disk that does not answer is waited for here, and by nobody else.
+        // A disk that does not answer holds up this task, and nobody else.
         let now = tokio::task::spawn_blocking(move || stamps(&allowed)).await.ok();
         if before.is_some() && now != before {
             changed.send_modify(|count| *count = count.wrapping_add(1));
@@ -117,7 +117,7 @@ async fn look(allowed: AllowedFiles, changed: watch::Sender<u64>) {
     }
 }
 
-/// All that changes with a file: device, inode, size, and when it and its inode changed.
+/// What changes with a file: device, inode, size, and when the file and its inode changed.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 fn stamps(allowed: &AllowedFiles) -> Vec<(PathBuf, Option<Stamp>)> {
@@ -145,11 +145,11 @@ fn folder_of(folder: &Path) -> PathBuf {
     if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() }
 }
 
-/// What a guest waits for.
+/// A change that a guest waits for.
 pub(super) struct Change {
-    /// None: without allowed files there is no change.
+    /// None: there are no allowed files, and so there is no change.
     changes: Option<watch::Receiver<u64>>,
-    /// It has been ready, and stays so.
+    /// Whether it has been ready. Then it stays so.
     seen: bool,
 }
 
@@ -166,7 +166,7 @@ impl Pollable for Change {
             return;
         }
         match &self.changes {
-            // A copy's: this one is asked anew when the wait was broken off.
+            // A copy is asked, so that this one is asked anew if the wait is broken off.
             Some(changes) if changes.clone().changed().await.is_ok() => tokio::time::sleep(QUIET).await,
             _ => std::future::pending().await,
         }

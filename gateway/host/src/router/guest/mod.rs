@@ -1,4 +1,4 @@
-//! A router's component, whichever version of the contract it was built against. Which one it is costs a call one branch, always the same.
+//! A router's component, of any version of the contract. To tell the version costs a call one branch, which always goes the same way.
 
 use sluicegate_model::route::{Decision, ListenerInfo, RouteTable, RouteView};
 use wasmtime::Store;
@@ -10,14 +10,14 @@ use crate::version::ContractVersion;
 mod v0_1;
 mod v0_2;
 
-/// Linked, and not yet made.
+/// A component that is linked, but not instantiated.
 #[derive(Clone)]
 pub(crate) enum Pre {
     V0_1(v0_1::RouterPre<State>),
     V0_2(v0_2::RouterPre<State>),
 }
 
-/// One instance.
+/// An instance of a component.
 pub(crate) enum Guest {
     V0_1(v0_1::Guest),
     V0_2(v0_2::Guest),
@@ -47,7 +47,7 @@ impl Pre {
 }
 
 impl Guest {
-    /// Name, version, schema of the configuration.
+    /// The guest's name, version, and schema of the configuration.
     pub(crate) fn describe(&self, store: &mut Store<State>) -> wasmtime::Result<(String, String, String)> {
         match self {
             Self::V0_1(guest) => guest.describe(store),

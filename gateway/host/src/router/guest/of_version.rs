@@ -22,7 +22,7 @@ use crate::state::State;
 /// A router may have this many rules.
 const MAX_RULES: usize = 65_536;
 
-/// One instance.
+/// An instance of a component.
 pub(crate) struct Guest(pub(crate) wit::Router);
 
 impl Guest {
@@ -84,7 +84,7 @@ fn decide(decision: routing::Decision, table: &RouteTable) -> Result<Decision, S
     })
 }
 
-/// Hands over the request, borrowed; only what the router declared crosses the boundary.
+/// Hands a request over, borrowed. Only what the router has declared crosses the boundary.
 fn lower<T>(table: &RouteTable, view: &RouteView<'_>, call: impl FnOnce(routing::Request<'_>) -> T) -> T {
     let interests = &table.interests;
     let method = method(view.method);
@@ -113,7 +113,7 @@ fn method(method: &str) -> routing::Method<'_> {
     }
 }
 
-/// Repeated fields joined as RFC 9110 §5.2 says; bytes that are not UTF-8 are replaced.
+/// The value of a field. Repeated fields are joined as RFC 9110 §5.2 says, and bytes that are not UTF-8 are replaced.
 fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
     let mut values = headers.get_all(name).iter();
     let mut value = String::from_utf8_lossy(values.next()?.as_bytes());

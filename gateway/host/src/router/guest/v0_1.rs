@@ -1,4 +1,4 @@
-//! Of version 0.1: rules say nothing of tries, and a time-out of 0 is none.
+//! Routers of version 0.1: rules say nothing of retries, and a time-out of 0 means none is set.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Of version 0.2.
+//! Routers of version 0.2.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn milliseconds(number: u32) -> Duration {
     Duration::from_millis(number.into())
 }
 
-/// 0: no limit.
+/// A time-out. 0 means no limit.
 fn timeout(number: Option<u32>) -> Option<Duration> {
     number.map(milliseconds)
 }
