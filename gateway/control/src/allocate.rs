@@ -1,5 +1,5 @@
-//! Node ports, cluster IPs and load balancer addresses, which Gateways have too, by the API server's rules (SERVICE-SEMANTICS §2), and kept on disk so
-//! that a restart gives the same ones: [`node_ports`] and [`addresses`] decide, here is what they decided before.
+//! Allocates node ports, cluster IPs and load balancer addresses, which Gateways have too, by the API server's rules. Allocations are kept on disk, so that
+//! a restart gives the same ones. [`node_ports`] and [`addresses`] decide; here is what they have decided.
 //!
 //! An API server is sent updates one by one, and refuses the one that asks for what another object has. A folder is read as a whole, in which
 //! nothing is first: what its objects ask for by number or address is given them if it can be given to all of them, whatever was held before, so
@@ -41,11 +41,11 @@ use wanting::Wanting;
 /// What may be allocated.
 #[derive(Clone, Debug)]
 pub struct Ranges {
-    /// Node ports.
+    /// The range of node ports.
     pub node_ports: RangeInclusive<u16>,
-    /// Cluster IPs: one range, or one of each IP family, the default family's first.
+    /// The ranges of cluster IPs: one, or one of each IP family, that of the default family first.
     pub cluster_ips: Vec<IpNet>,
-    /// Addresses for Services of type LoadBalancer and for Gateways, in this order; of a CIDR, its host addresses.
+    /// Addresses for Services of type LoadBalancer and for Gateways, in this order. Of a CIDR these are its host addresses.
     pub load_balancer: Vec<IpNet>,
 }
 
@@ -59,18 +59,19 @@ impl Default for Ranges {
     }
 }
 
-/// Allocates, and remembers.
+/// Allocates, and remembers what was allocated.
 pub struct Allocator {
     ranges: Ranges,
     state: State,
     keeping: Keeping,
-    /// Addresses that Gateways name: nobody else is given one of these, unless they name it too.
+    /// Addresses that Gateways name. Only Gateways that name one of these are given it.
     named: BTreeSet<IpAddr>,
-    /// Everything could be read and everybody has what they asked for, so what others hold bears on nobody.
+    /// Everything could be read and everybody has what they asked for, so nobody's allocations bear on another's.
     settled: bool,
-    /// What this process has logged.
+    /// The node ports that this process has logged.
     announced: BTreeMap<String, u16>,
-    /// Held as long as the gateway runs: two gateways on one folder would hand out each other's ports. None where the folder cannot be written.
+    /// The lock of the folder, which is held as long as the gateway runs: two gateways on one folder would give out each other's ports. None if the folder
+    /// cannot be written.
     lock: Option<File>,
 }
 
@@ -79,20 +80,20 @@ impl Allocator {
         Self { ranges, state, keeping, named: BTreeSet::new(), settled: false, announced: BTreeMap::new(), lock }
     }
 
-    /// Remembers nothing beyond its own life; for `check` and `explain`.
+    /// An allocator that keeps nothing on disk, for `check` and `explain`.
     pub fn in_memory(ranges: Ranges) -> Self {
         Self::with(ranges, State::default(), Keeping::default(), None)
     }
 
-    /// Reads what was allocated before from `folder`, for looking only.
+    /// An allocator that reads what was allocated before from `folder`, and writes nothing.
     pub fn read_only(folder: &Path, ranges: Ranges) -> Self {
         Self::with(ranges, keeping::look(folder), Keeping::default(), None)
     }
 
-    /// Takes the folder for this process. A folder that cannot be written is told, and taken as it is: what is in it is used, and nothing kept.
+    /// Takes the folder for this process. If it cannot be written, that is told; what is in it is used, and nothing is kept.
     ///
     /// # Errors
-    /// Another gateway has it; it is no folder.
+    /// Another gateway has the folder, or it is not a folder.
     pub fn load(folder: &Path, ranges: Ranges) -> Result<Self> {
         let lock = match lock(folder) {
             Ok(lock) => {
@@ -108,8 +109,8 @@ impl Allocator {
         Ok(Self::read(folder, ranges, lock))
     }
 
-    /// The same with the folder's lock from a predecessor, which allocates no more. Both hold it until the predecessor ends: a lock belongs to
-    /// the open file, not to the process (flock(2)).
+    /// Takes over the folder's lock from a predecessor, which allocates no more. Both hold it until the predecessor ends, as a lock belongs to the open file,
+    /// not to the process (flock(2)).
     pub fn take_over(folder: &Path, ranges: Ranges, lock: File) -> Self {
         Self::read(folder, ranges, Some(lock))
     }
@@ -119,7 +120,7 @@ impl Allocator {
         Self::with(ranges, state, keeping, lock)
     }
 
-    /// A second descriptor of the lock, for a successor. None: this allocator has none.
+    /// A second descriptor of the lock, for a successor. None: this allocator has no lock.
     pub fn lock(&self) -> Result<Option<File>> {
         self.lock.as_ref().map(File::try_clone).transpose()
     }
@@ -129,9 +130,8 @@ impl Allocator {
         !self.ranges.load_balancer.is_empty()
     }
 
-    /// Allocates for all Services and Gateways. First what they ask for by value is given, then what is held is kept, then there are new ones, each in the order
-    /// of names.
-    /// What Services hold that are not there is free, but for what `unread` says.
+    /// Allocates for all Services and Gateways. First what they ask for by value is given, then what is held is kept, then the rest gets new numbers and
+    /// addresses, each in the order of names. What is held by Services that are not there is free, unless `unread` says that they may be there.
     pub fn allocate(&mut self, objects: &[Arc<Object>], unread: &Unread) -> (Allocations, Vec<Fault>) {
         let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
         let mut unconfigured = Vec::new();
@@ -156,7 +156,7 @@ impl Allocator {
         (made, faults)
     }
 
-    /// `next`: what is held by others and not to be given away.
+    /// One attempt. `next`: what others hold, which is not to be given away.
     fn attempt(&self, services: &[Wanting<'_>], mut next: State) -> (State, Vec<Fault>) {
         let mut faults = Vec::new();
         next.files.extend(services.iter().map(|service| (service.id.clone(), service.object.origin.file().display().to_string())));
@@ -166,7 +166,7 @@ impl Allocator {
         (next, faults)
     }
 
-    /// Once a process for each port, so that it is seen at each start; and each change.
+    /// Logs each port once a process, so that it is seen at each start, and each change of one.
     fn announce(&mut self, services: &[Wanting<'_>], next: &State) {
         for service in services {
             for port in &service.ports {
@@ -190,7 +190,7 @@ impl Allocator {
         }
     }
 
-    /// What these Services hold.
+    /// Notes what these Services hold.
     fn note(&self, services: &[Wanting<'_>], made: &mut Allocations) {
         for service in services {
             let id = (service.object.key.namespace.clone(), service.object.key.name.clone());
@@ -216,7 +216,7 @@ impl Allocator {
     }
 }
 
-/// The file whose lock is the folder's. One that is there and cannot be written can be locked nevertheless (flock(2)).
+/// The file whose lock is the folder's. A file that cannot be written can be locked nevertheless (flock(2)).
 fn lock(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder)?;
     let path = folder.join("lock");

@@ -1,5 +1,5 @@
-//! What pools of balancers know, on disk: one file of the state folder. It is a help and no more, so whatever is wrong with it is a line in the log,
-//! and the pools begin cold.
+//! What balancers know of their pools, on disk: one file of the state folder. It is only a help, so if something is wrong with it, there is a line in the
+//! log, and the pools begin with nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,9 +12,9 @@ use sluicegate_model::state_store::{MOST_BYTES, Slot, StateStore};
 
 use crate::state_file::StateFile;
 
-/// Counted up when the file's form changes.
+/// The version of the file's form.
 const FORM: u32 = 1;
-/// Base64 and names together; a longer file is not ours.
+/// The size above which a file is not this gateway's: base64 and names together.
 const LARGEST_FILE: u64 = 2 * MOST_BYTES as u64;
 
 #[derive(Serialize, Deserialize)]
@@ -29,7 +29,7 @@ struct Kept {
 struct Row {
     slot: Slot,
     version: u32,
-    /// Base64.
+    /// The state, in base64.
     data: String,
 }
 
@@ -37,7 +37,7 @@ fn file(folder: &Path) -> StateFile {
     StateFile::new(folder.join("plugin-state.json"), "plugin state", LARGEST_FILE)
 }
 
-/// What an earlier start left in the folder.
+/// Loads what an earlier start left in the folder.
 pub fn load(folder: &Path) -> StateStore {
     let found = file(folder).load::<Kept>();
     let kept = found.content.map_or_else(|| Ok(BTreeMap::new()), unpack);
@@ -62,7 +62,7 @@ fn unpack(kept: Kept) -> Result<BTreeMap<Slot, Saved>, String> {
     kept.pools.into_iter().map(row).collect()
 }
 
-/// Writes what has changed since it was written last, if anything has. What cannot be written waits for the next call; told once. Blocks.
+/// Writes the states, if one has changed since they were written last. What cannot be written waits for the next call, and that is told once. It blocks.
 pub fn save(state_store: &StateStore, folder: &Path) {
     let Some(kept) = state_store.changes() else { return };
     let file = file(folder);

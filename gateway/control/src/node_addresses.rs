@@ -1,15 +1,16 @@
-//! The addresses of this machine that node ports are served on.
+//! The addresses of this machine, on which node ports are served.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The unspecified addresses of the IP families that this machine has: a kernel may be without IPv6.
 pub fn wildcards() -> Vec<IpAddr> {
-    // Nothing is sent, and port 0 is free: only a family that is missing makes this fail.
+    // Nothing is sent, and port 0 is free, so this fails only if the IP family is missing.
     let there = |ip: &IpAddr| std::net::UdpSocket::bind((*ip, 0)).is_ok();
     [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)].into_iter().filter(there).collect()
 }
 
-/// By which addresses clients reach this machine: those of its interfaces, but for loopback and link-local ones. Without any, its loopback addresses.
+/// The addresses by which clients reach this machine: those of its interfaces, but for loopback and link-local ones. If there are none, its loopback
+/// addresses.
 pub fn own_addresses() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = if_addrs::get_if_addrs().into_iter().flatten().map(|interface| interface.ip()).collect();
     all.sort_unstable();
@@ -22,7 +23,7 @@ pub fn own_addresses() -> Vec<IpAddr> {
     if outside.is_empty() { all } else { outside }
 }
 
-/// The local addresses that `--nodeport-addresses` selects; a single address (`/32`, `/128`) in 127.0.0.0/8 is always local. Empty: all.
+/// The local addresses that `--nodeport-addresses` selects. A single address (`/32`, `/128`) in 127.0.0.0/8 is always local. Empty: all addresses.
 pub fn node_addresses(cidrs: &[ipnet::IpNet]) -> std::io::Result<Vec<IpAddr>> {
     if cidrs.is_empty() {
         return Ok(Vec::new());

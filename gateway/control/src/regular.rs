@@ -1,5 +1,5 @@
-//! Reading of files that others made. Whatever stands under the name, this neither waits nor takes more memory than allowed: a pipe without a
-//! writer, a terminal or a socket is refused before it is opened.
+//! Reads files that others made. Whatever stands under a name, reading neither waits nor takes more memory than allowed: a pipe without a writer, a terminal
+//! or a socket is refused before it is opened.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read as _, Result};
@@ -11,11 +11,11 @@ use rustix::fs::OFlags;
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// Those of the file system; it is something else than a file; it is larger.
+/// The file system gives an error, it is not a file, or it is larger.
 pub(crate) fn read(path: &Path, most: u64) -> Result<(Vec<u8>, Metadata)> {
-    // Before opening: merely opening a device may have effects (a tape rewinds, a watchdog starts).
+    // This comes before opening, as merely opening a device may have effects (a tape rewinds, a watchdog starts).
     check(&std::fs::metadata(path)?)?;
-    // Another kind of file may have taken the name since; a pipe would make the opening wait.
+    // Another kind of file may have taken the name since. Opening a pipe would wait without this flag.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let found = file.metadata()?;
@@ -25,7 +25,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<(Vec<u8>, Metadata)> {
         return Err(too_large(found.len()));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default());
-    // It may grow meanwhile.
+    // The file may grow meanwhile.
     (&file as &File).take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(too_large(bytes.len() as u64));
@@ -33,7 +33,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<(Vec<u8>, Metadata)> {
     Ok((bytes, found))
 }
 
-/// Errors: it is no regular file.
+/// Checks that it is a regular file.
 pub(crate) fn check(found: &Metadata) -> Result<()> {
     match kind(found.file_type()) {
         None => Ok(()),
@@ -41,7 +41,7 @@ pub(crate) fn check(found: &Metadata) -> Result<()> {
     }
 }
 
-/// What it is, if it is no regular file.
+/// What it is, if it is not a regular file.
 fn kind(of: FileType) -> Option<&'static str> {
     if of.is_file() {
         None

@@ -1,6 +1,7 @@
-//! A file of the state folder that outlives what happens to disks: it is written beside and renamed into place, it carries a checksum of its
-//! content, and there is a second copy. What is damaged (cut off, other bytes, another encoding, a folder in its place) is moved aside for
-//! whoever wants to look, and the copy is used. What is large and changes a little at a time has a [`journal`]. A file of secrets is the user's of this process alone, else it is as good as damaged; what is damaged of it is removed.
+//! A file of the state folder that survives what happens to disks. It is written beside and renamed into place, it carries a checksum of its content, and
+//! there is a second copy. What is damaged (cut off, other bytes, another encoding, a folder in its place) is moved aside for whoever wants to look at it,
+//! and the copy is used. A content that is large and changes a little at a time has a [`journal`]. A file of secrets must be readable by this process's user
+//! alone; else it counts as damaged. If it is damaged, it is removed.
 
 pub(crate) mod journal;
 
@@ -16,16 +17,16 @@ use sluicegate_host::load::sha256;
 
 use crate::regular;
 
-/// Damaged files that are kept beside; then the last one is overwritten.
+/// How many damaged files are kept aside. Further ones replace the last.
 const MOST_ASIDE: usize = 16;
 
-/// A file with something of the gateway's state.
+/// A file that holds a part of the gateway's state.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
-    /// What is in it: a file of another kind, with a checksum of its own, is foreign.
+    /// What the file holds. A file of another kind is not this one, even if its checksum is right.
     kind: &'static str,
-    /// Larger ones are not ours.
+    /// The size above which a file is not this gateway's, in bytes.
     most: u64,
     content: Content,
 }
@@ -37,33 +38,33 @@ enum Content {
     Secret,
 }
 
-/// On disk. A file of an earlier release is the content alone.
+/// The file as it is on disk. A file of an earlier release is the content alone.
 #[derive(Serialize)]
 struct Sealed {
     kind: &'static str,
-    /// SHA-256 of the kind and of the content without white space and with its fields sorted.
+    /// The SHA-256 of the kind and of the content, which is written without white space and with its fields sorted.
     sha256: String,
     content: Value,
 }
 
-/// What was found.
+/// What was found on disk.
 pub(crate) struct Found<T> {
-    /// What can be used of it, if anything.
+    /// The content that can be used, if there is any.
     pub(crate) content: Option<T>,
-    /// What is wrong, for people; where it is moved to, if anywhere.
+    /// What is damaged, and where it was moved to, for people.
     pub(crate) damage: Vec<String>,
-    /// Something newer than this was there, and cannot be used.
+    /// Whether there was something newer, which cannot be used.
     pub(crate) lost: bool,
-    /// None also of a file of an earlier release.
+    /// The seal of the content; none for a file of an earlier release, too.
     seal: Option<Seal>,
 }
 
-/// How a content is written.
+/// The seal of a content.
 struct Seal {
     sha256: String,
-    /// Of the file.
+    /// The size of the file, in bytes.
     bytes: u64,
-    /// File and copy are the same.
+    /// Whether file and copy are the same.
     twice: bool,
 }
 
@@ -72,7 +73,7 @@ impl StateFile {
         Self { path, kind, most, content: Content::Open }
     }
 
-    /// A file of which nobody else may know the content.
+    /// A file whose content nobody else may know.
     pub(crate) fn secret(path: PathBuf, kind: &'static str, most: u64) -> Self {
         Self { content: Content::Secret, ..Self::new(path, kind, most) }
     }
@@ -92,7 +93,7 @@ impl StateFile {
         name.into()
     }
 
-    /// Looks, and leaves everything as it is.
+    /// Reads the file, or else the copy, and leaves everything as it is.
     pub(crate) fn look<T: DeserializeOwned>(&self) -> Found<T> {
         self.find(|_| String::new())
     }
@@ -107,7 +108,7 @@ impl StateFile {
                 };
             }
             let mut aside = (0..MOST_ASIDE).map(|n| self.with_ending(&if n == 0 { "corrupt".to_owned() } else { format!("corrupt-{n}") }));
-            // One must not take the place of another: that may be the one worth mending.
+            // It must not replace another damaged file, which may be the one worth repairing.
             let free = aside.clone().find(|path| std::fs::symlink_metadata(path).is_err());
             let Some(aside) = free.or_else(|| aside.next_back()) else { return String::new() };
             match std::fs::rename(path, &aside) {
@@ -143,7 +144,7 @@ impl StateFile {
         self.save_sealed(content).map(|_| ())
     }
 
-    /// Returns the checksum of the content, and the bytes of the file.
+    /// Writes the file and the copy. Returns the checksum of the content, and the size of the file in bytes.
     fn save_sealed(&self, content: &impl Serialize) -> Result<(String, u64)> {
         let mut content = serde_json::to_value(content)?;
         let sealed = Sealed { kind: self.kind, sha256: sum(self.kind, &mut content)?, content };
@@ -168,24 +169,24 @@ impl StateFile {
     fn replace(&self, path: &Path, text: &[u8]) -> Result<()> {
         let partial = self.with_ending("partial");
         match std::fs::remove_file(&partial) {
-            // Left behind by a process that was killed.
+            // A process that was killed has left it.
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
         let written = file.write_all(text).and_then(|()| file.sync_all()).and_then(|()| {
-            // A folder may have been put in its place; a file is replaced by the rename.
+            // A folder may have been put in its place. A file is replaced by the rename.
             if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
                 std::fs::rename(path, self.with_ending("corrupt"))?;
             }
             std::fs::rename(&partial, path)
         });
         if written.is_err() {
-            // The room is better used by the next attempt.
+            // Its room is better used by the next attempt.
             let _ = std::fs::remove_file(&partial);
         }
         written?;
-        // The rename itself lasts once its folder is written. Not every file system can be asked for that.
+        // The rename lasts once its folder is written. Not every file system can be asked for that.
         if let Some(folder) = path.parent() {
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
@@ -202,14 +203,14 @@ impl StateFile {
                 return Err(damaged(format!("others may read or write it (mode {:o})", found.mode() & 0o777)));
             }
             Ok((bytes, _)) => bytes,
-            // A link into nowhere is damage, and no file at all is not.
+            // A link that leads nowhere is damage; a file that is missing is not.
             Err(error) if error.kind() == ErrorKind::NotFound && std::fs::symlink_metadata(path).is_ok() => {
                 return Err(damaged("it is a link that leads nowhere".to_owned()));
             }
             Err(error) => return Err(error),
         };
         let mut value: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        // Of an earlier release: the content alone.
+        // A file of an earlier release is the content alone.
         if value.get("content").is_none() && value.get("sha256").is_none() {
             return serde_json::from_value(value).map(|content| (content, None)).map_err(|error| damaged(error.to_string()));
         }

@@ -1,8 +1,8 @@
-//! The secrets of session tickets, over the life of a process: a new one every few hours, and, where the operator asks for that, in a file of the state
-//! folder, so that sessions are resumed after a restart too.
+//! The secrets of session tickets, over the life of a process. A new one is made every few hours. Where the operator asks for it, they are kept in a file of
+//! the state folder, so that sessions are resumed after a restart, too.
 //!
-//! Not unless asked: a copy of the state folder would open the tickets of twelve hours, and with them what was recorded of these sessions. The
-//! file is the process' user's alone; one that others could read, or that is another user's, is not believed.
+//! They are kept only if that is asked for, as a copy of the state folder would open the tickets of twelve hours, and with them what was recorded of these
+//! sessions. Only the process's user may read the file: one that others could read, or that another user owns, is not believed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use sluicegate_model::unix::seconds;
 
 use crate::state_file::StateFile;
 
-/// Counted up when the file's form changes.
+/// The version of the file's form.
 const FORM: u32 = 1;
-/// A longer file is not ours.
+/// The size above which a file is not this gateway's, in bytes.
 const LARGEST_FILE: u64 = 64 << 10;
-/// Of a secret's time, which stands before it.
+/// The length of a secret's time, which stands before it, in bytes.
 const TIME: usize = 8;
 
-/// Whether secrets are on disk.
+/// Whether secrets are kept on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Persist {
-    /// They end with the process, or its last successor.
+    /// They end with the process, or with its last successor.
     #[default]
     No,
-    /// The next start with this state folder goes on with them.
+    /// They are kept, and the next start with this state folder goes on with them.
     Yes,
 }
 
@@ -44,7 +44,7 @@ struct Kept {
 struct Row {
     /// When the secret was made, in seconds since 1970.
     made: u64,
-    /// Base64. It is in a file, so nothing is won by overwriting it in memory.
+    /// The secret in base64. It is in a file, so nothing is gained by overwriting it in memory.
     secret: String,
 }
 
@@ -52,7 +52,7 @@ fn file(folder: &Path) -> StateFile {
     StateFile::secret(folder.join("session-tickets.json"), "session tickets", LARGEST_FILE)
 }
 
-/// What an earlier start left in the folder; nothing, if that is damaged or others may know it.
+/// Loads what an earlier start left in the folder; nothing, if it is damaged or others may know it.
 pub fn load(folder: &Path) -> Vec<TicketSecret> {
     let found = file(folder).load::<Kept>();
     let kept = found.content.map_or_else(|| Ok(Vec::new()), unpack);
@@ -74,7 +74,7 @@ fn unpack(kept: Kept) -> Result<Vec<TicketSecret>, String> {
     read.ok_or_else(|| "session-tickets.json: a secret in it is none".to_owned())
 }
 
-/// What is to be done from time to time.
+/// Does what is to be done for the secrets from time to time.
 pub struct TicketKeeper {
     secrets: Arc<TicketSecrets>,
     folder: PathBuf,
@@ -82,7 +82,7 @@ pub struct TicketKeeper {
     state: State,
 }
 
-/// How the file stands to the secrets.
+/// How the file compares with the secrets.
 #[derive(PartialEq, Eq)]
 enum State {
     /// The secrets are saved as they are.
@@ -99,7 +99,7 @@ impl TicketKeeper {
         Self { secrets, folder, persist, state: State::Due }
     }
 
-    /// Makes a new secret if it is time, and brings the file to what is there. Blocks. What cannot be written waits for the next call; told once.
+    /// Makes a new secret if it is time, and brings the file up to date. What cannot be written waits for the next call, and that is told once. It blocks.
     pub fn tend(&mut self) {
         match self.secrets.rotate(seconds()) {
             Ok(true) if self.state == State::Saved => self.state = State::Due,

@@ -1,6 +1,6 @@
-//! What Services hold that are not there now. When everything could be read, they were removed, and what they held is free. Otherwise it is kept
-//! for those that may only have become unreadable, and, as long as there is enough, for the others as well: one may have moved to a file that
-//! cannot be read. Where there is not enough, or an object asks for the very number, it is used again, of those first that have been gone longest.
+//! What is held by Services that are not there now. If everything could be read, they were removed, and what they held is free. Else it is kept for those
+//! that may only have become unreadable; and, as long as there is enough, for the others as well, as they may have moved to a file that cannot be read. If
+//! there is not enough, or an object asks for the very number, it is used again, first that of the Services that have been gone longest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::{Allocator, State, Wanting};
 /// What of the configuration could not be read, or only in part. Objects that are served in an older version are not missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unread {
-    /// Files, and folders with all below them.
+    /// Files that could not be read, and folders, which stand for all below them.
     pub files: BTreeSet<PathBuf>,
     /// Objects that are there and have a fault.
     pub objects: BTreeSet<ObjectKey>,
@@ -31,7 +31,7 @@ impl Unread {
     }
 }
 
-/// What there was not enough of in an attempt.
+/// What an attempt did not have enough of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Missing {
     pub(super) node_ports: usize,
@@ -42,7 +42,7 @@ pub(super) struct Missing {
 /// What absent Services hold, and in which order it is given to others.
 pub(super) struct Absent {
     pub(super) held: State,
-    /// First those that were most probably removed, of each kind the one first that has been gone longest.
+    /// The order: first Services that were most probably removed; among them, first those that have been gone longest.
     order: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl Allocator {
 }
 
 impl Absent {
-    /// Frees of what was missing, of those first that come first. False if there is nothing to free.
+    /// Frees some of what was missing, in the order. Returns false if there is nothing to free.
     pub(super) fn free(&mut self, missing: Missing) -> bool {
         let held = &mut self.held;
         let (mut ports, mut ips, mut load_balancer) = (missing.node_ports, missing.cluster_ips, missing.load_balancer);
@@ -105,7 +105,7 @@ impl Absent {
 }
 
 impl State {
-    /// Whoever holds something.
+    /// The ids of all that hold something.
     fn ids(&self) -> impl Iterator<Item = &str> {
         let ports = self.node_ports.keys().map(|key| owner(key));
         let whole = self.cluster_ips.keys().chain(self.secondary_cluster_ips.keys());
@@ -128,7 +128,7 @@ impl State {
         self.health_check_node_ports = some(&from.health_check_node_ports, &these);
     }
 
-    /// Lets go of what Services that are there ask for by its number or address, where one of `removed` holds it.
+    /// Gives up what Services that are there ask for by its number or address, if one of `removed` holds it.
     fn yield_to(&mut self, services: &[Wanting<'_>], removed: &BTreeSet<&str>) {
         let specs = || services.iter().filter_map(Wanting::spec);
         let ports: BTreeSet<i32> = services.iter().flat_map(|s| s.ports.iter().filter_map(|port| port.node_port)).collect();
@@ -148,7 +148,7 @@ impl State {
     }
 }
 
-/// The Service of a service port's key.
+/// The Service that a service port's key names.
 pub(super) fn owner(key: &str) -> &str {
     key.split(':').next().unwrap_or_default()
 }

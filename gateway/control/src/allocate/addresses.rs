@@ -1,4 +1,4 @@
-//! Which Service has which cluster IPs, and which Service or Gateway which load balancer addresses: at most one of each IP family.
+//! Allocates cluster IPs to Services, and load balancer addresses to Services and Gateways: at most one of each IP family.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ struct Claim<'a, 'o> {
     asked: Option<IpAddr>,
 }
 
-/// What becomes of a Service that asks for an address that another has.
+/// What becomes of a Service that asks for an address that another one has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Otherwise {
     /// The Service keeps the address that it holds, or gets none.
@@ -27,7 +27,7 @@ enum Otherwise {
     Any,
 }
 
-/// What a Service did not get.
+/// An address that a Service did not get.
 enum Refused<'a, 'o> {
     Taken { service: &'a Wanting<'o>, asked: IpAddr, by: String },
     OutOfRange { service: &'a Wanting<'o>, asked: IpAddr },
@@ -39,7 +39,7 @@ struct Source<'a> {
     family: IpFamily,
     ranges: Vec<&'a IpNet>,
     otherwise: Otherwise,
-    /// Addresses that are given to nobody who does not ask for them or holds them.
+    /// Addresses that are given only to those who ask for them or hold them.
     reserved: &'a BTreeSet<IpAddr>,
 }
 
@@ -48,8 +48,8 @@ impl Source<'_> {
         self.ranges.iter().any(|range| range.contains(ip))
     }
 
-    /// Gives each claim its address, by what the objects ask for first: so they decide, and what was held before only where they leave it open. What
-    /// others hold in `next` already is theirs.
+    /// Gives each claim its address. What objects ask for is given first, so it decides, and what was held before counts only where they leave it open. What
+    /// others hold in `next` already stays theirs.
     fn settle<'a, 'o>(&self, claims: &[Claim<'a, 'o>], before: &Held, next: &mut Held) -> Vec<Refused<'a, 'o>> {
         let mut missing = Vec::new();
         let held = |service: &Wanting<'_>| before.of(&service.id, self.family).filter(|ip| self.has(ip));
@@ -65,7 +65,7 @@ impl Source<'_> {
                 }
             }
         }
-        // Of two that ask for one, who has it keeps it.
+        // Of two that ask for one address, the one that has it keeps it.
         asking.sort_by_key(|(claim, asked)| before.of(&claim.service.id, self.family) != Some(*asked));
         for (claim, asked) in asking {
             if let Some(by) = next.holder(asked) {
@@ -83,7 +83,7 @@ impl Source<'_> {
                 None => {}
             }
         }
-        // In IPv6 the first address of a network is every router's (RFC 4291 §2.6.1).
+        // In IPv6 the first address of a network belongs to all its routers (RFC 4291 §2.6.1).
         let mut hosts = self
             .ranges
             .iter()
@@ -137,14 +137,14 @@ impl Allocator {
 
     pub(super) fn load_balancers(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
         let Some(first) = self.ranges.load_balancer.first() else { return };
-        // Of another class: some other implementation gives the address (KEP-1959).
+        // If the Service is of another class, another implementation gives the address (KEP-1959).
         let ours = |service: &Wanting<'_>| service.spec().is_none_or(|spec| !has_foreign_class(spec));
         let balanced = |service: &Wanting<'_>| service.type_() == Some("LoadBalancer") && ours(service);
         let open = |wanting: &Wanting<'_>| wanting.gateway.is_some_and(|gateway| AskedAddresses::of(gateway).open);
         let wanting: Vec<&Wanting<'_>> = services.iter().filter(|wanting| balanced(wanting) || open(wanting)).collect();
         let asked = |service: &Wanting<'_>| -> Option<IpAddr> {
             let ip = service.spec().and_then(|spec| spec.load_balancer_ip.as_deref()).and_then(|ip| ip.parse().ok());
-            // An address of someone else's is a wish to someone else.
+            // An address outside of the ranges is asked of somebody else.
             ip.filter(|ip| self.ranges.load_balancer.iter().any(|range| range.contains(ip)))
         };
         let before = Held { primary: self.state.load_balancer.clone(), secondary: self.state.secondary_load_balancer.clone() };
@@ -167,7 +167,7 @@ impl Allocator {
                         let message = format!("{path}: {asked} is the load balancer address of {}: another one is given", shown(&by));
                         faults.push(warning(&service.object.origin, &service.object.key, path, message, None));
                     }
-                    // Filtered out above.
+                    // These were filtered out above.
                     Refused::OutOfRange { .. } => {}
                     Refused::Full { service } => {
                         next.missing.load_balancer += 1;
@@ -184,7 +184,7 @@ fn wants_cluster_ips(service: &Wanting<'_>) -> bool {
     service.type_().is_some_and(|kind| kind != "ExternalName") && given(service).next() != Some("None")
 }
 
-/// `clusterIPs`, or the one of `clusterIP`.
+/// The addresses of `clusterIPs`, or that of `clusterIP`.
 fn given<'a>(service: &Wanting<'a>) -> impl Iterator<Item = &'a str> {
     let spec = service.spec();
     let all = spec.and_then(|spec| spec.cluster_ips.as_deref()).unwrap_or_default();
@@ -196,7 +196,7 @@ fn asked(service: &Wanting<'_>, family: IpFamily) -> Option<IpAddr> {
     given(service).filter_map(|ip| ip.parse().ok()).find(|ip| IpFamily::of(*ip) == family)
 }
 
-/// What `kubectl get -o yaml` prints has an address of its cluster, which means nothing here.
+/// Tells of an address outside of the range. What `kubectl get -o yaml` prints has an address of its cluster, which means nothing here.
 fn foreign(service: &Wanting<'_>, ip: IpAddr, range: &str, faults: &mut Vec<Fault>) {
     let message = format!("spec.clusterIP: {ip} is another cluster's: addresses come from {range}");
     let hint = Some("an address of that range, or none; externalIPs for an address of this machine".to_owned());

@@ -1,5 +1,5 @@
-//! A few Services have changed, and the others are not asked: they keep what they hold. That comes to what all of them would be given, as long as
-//! everybody has what they asked for and nobody asks for what another one has.
+//! Allocates for a few Services that have changed, while the others keep what they hold. The result is what all of them would be given, as long as everybody
+//! has what they asked for, and nobody asks for what another one has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::absent::Missing;
 use super::{Allocator, Unread, Wanting};
 
 impl Allocator {
-    /// Allocates for these Services, of which some are gone, and brings `made` up to date. False: all have to be looked at ([`Allocator::allocate`]);
-    /// nothing was changed.
+    /// Allocates for these Services, of which some are gone, and brings `made` up to date. Returns false if all have to be looked at ([`Allocator::allocate`]);
+    /// then nothing was changed.
     pub fn allocate_changed(&mut self, changed: &[(ObjectKey, Option<Arc<Object>>)], unread: &Unread, made: &mut Allocations) -> bool {
         if !self.settled || !unread.is_empty() || !self.state.gone.is_empty() {
             return false;
@@ -27,7 +27,7 @@ impl Allocator {
             return false;
         }
         let ids: BTreeSet<String> = changed.iter().map(|(key, _)| super::wanting::id(key)).collect();
-        // What they hold is `self.state` now, as if there were no others; what the others hold is taken.
+        // `self.state` is now what these Services hold, as if there were no others; what the others hold is taken.
         let mut others = std::mem::take(&mut self.state);
         self.state = others.take_out(&ids);
         let (mut next, faults) = self.attempt(&services, others);

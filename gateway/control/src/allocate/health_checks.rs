@@ -1,4 +1,4 @@
-//! Which Service has which node port for health checks (SERVICE-SEMANTICS §6): taken from the same numbers as node ports, whole, and kept as they are.
+//! Allocates health check node ports. They are taken from the numbers of node ports, whole, and kept likewise.
 
 use sluicegate_config::object::error;
 use sluicegate_model::fault::Fault;
@@ -9,7 +9,7 @@ use super::{Allocator, State, Wanting};
 pub(super) const PATH: &str = "spec.healthCheckNodePort";
 
 impl Allocator {
-    /// First those that objects ask for. Returned: who may not have it, what was asked, and the number if it is in the range.
+    /// First gives numbers that objects ask for. Returns those that may not have theirs, with what they asked for, and the number if it is in the range.
     pub(super) fn asked_health_checks<'a, 'o>(
         &self,
         services: &'a [Wanting<'o>],
@@ -30,7 +30,7 @@ impl Allocator {
         refused
     }
 
-    /// Then those that are held.
+    /// Then keeps the numbers that are held.
     pub(super) fn held_health_checks(&self, services: &[Wanting<'_>], taken: &mut Taken, next: &mut State) {
         for service in services.iter().filter(|service| wants_health_check(service)) {
             if let Some(number) = self.state.health_check_node_ports.get(&service.id).filter(|n| self.ranges.node_ports.contains(n))
@@ -42,7 +42,7 @@ impl Allocator {
         }
     }
 
-    /// At last one for each that asks for none.
+    /// At last gives a number to each Service that asks for none.
     pub(super) fn new_health_checks(&self, services: &[Wanting<'_>], taken: &mut Taken, next: &mut State, faults: &mut Vec<Fault>) {
         for service in services.iter().filter(|s| wants_health_check(s) && asked(s).is_none()) {
             if next.health_check_node_ports.contains_key(&service.id) {

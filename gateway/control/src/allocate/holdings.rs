@@ -1,4 +1,4 @@
-//! Who holds which address. An address is looked up as often as a holder, so both are keys.
+//! Which addresses are held, and by whom. Addresses are looked up as often as holders, so both are keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Addresses by their holders, of which each has one. On disk it is that map.
+/// Addresses by their holders, each of which has one. On disk it is that map.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holdings {
     of: BTreeMap<String, IpAddr>,
@@ -14,7 +14,7 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    /// Whoever holds an address; of several the first by name.
+    /// The holder of an address. If there are several, it is the first by name.
     pub(super) fn holder(&self, ip: IpAddr) -> Option<&str> {
         let first = (ip, String::new());
         self.holders.range(first..).next().filter(|(held, _)| *held == ip).map(|(_, id)| id.as_str())

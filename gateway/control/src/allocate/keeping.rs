@@ -1,5 +1,5 @@
-//! What was allocated, on disk: a file of the state folder, and a journal of what has changed since it was written, so that one Service that comes or
-//! goes is one line, however many there are.
+//! Keeps allocations on disk: in a file of the state folder, and in a journal of what has changed since the file was written. So a Service that comes or goes
+//! is one line, however many there are.
 
 use std::collections::BTreeSet;
 use std::io::{Error, Result};
@@ -12,14 +12,14 @@ use super::{Allocator, State};
 use crate::state_file::journal::{End, Journaled, Write};
 use crate::state_file::{Found, StateFile};
 
-/// A hundred thousand Services' allocations are a tenth of it.
+/// The size above which a file is not this gateway's, in bytes. The allocations of a hundred thousand Services take a tenth of it.
 const LARGEST_FILE: u64 = 256 << 20;
 
-/// What these Services and Gateways hold now, instead of what they held before. One line of the journal.
+/// A line of the journal: what these Services and Gateways hold now, instead of what they held before.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Change {
-    /// As the file names them.
+    /// The Services and Gateways, as the file names them.
     of: BTreeSet<String>,
     now: State,
 }
@@ -31,16 +31,16 @@ impl Change {
     }
 }
 
-/// Where it is kept, and what waits for that.
+/// Where allocations are kept, and what waits to be written.
 #[derive(Default)]
 pub(super) struct Keeping {
-    /// The file in which allocations are kept; none: they are not.
+    /// The file in which allocations are kept; none: they are not kept.
     file: Option<Journaled>,
-    /// Whoever holds something else than was saved last.
+    /// The holders of which something else was saved last.
     unsaved: BTreeSet<String>,
-    /// Something was damaged: it is whole again with the next change, or at once.
+    /// Whether something was damaged. It is repaired with the next change, or at once.
     damaged: bool,
-    /// Of the state that was written whole last.
+    /// The number of the state that was written whole last.
     number: u64,
     /// Why the last attempt to save failed, for as long as none succeeds.
     failed: Option<String>,
@@ -50,7 +50,7 @@ fn file(folder: &Path) -> StateFile {
     StateFile::new(folder.join("allocations.json"), "allocations", LARGEST_FILE)
 }
 
-/// What is there, which is left as it is.
+/// Reads what is there, and changes nothing.
 pub(super) fn look(folder: &Path) -> State {
     Journaled::new(file(folder)).look(|state, change: Change| change.apply(state)).content.unwrap_or_default()
 }
@@ -72,7 +72,7 @@ impl Keeping {
         (state, kept)
     }
 
-    /// These hold something else than before.
+    /// Notes that these hold something else than before.
     pub(super) fn changed(&mut self, ids: BTreeSet<String>) {
         if self.file.is_some() {
             self.unsaved.extend(ids);
@@ -83,12 +83,12 @@ impl Keeping {
         self.file.is_some() && (self.damaged || !self.unsaved.is_empty())
     }
 
-    /// Where to write what waits, and what; none: nothing waits.
+    /// What is to be written next, and where; none: nothing waits.
     fn next(&mut self, state: &State) -> Option<(Journaled, Result<Write<State>>)> {
         let waits = self.waits();
         let file = self.file.as_ref().filter(|_| waits)?;
         let change = || Change { of: self.unsaved.clone(), now: state.of(&self.unsaved) };
-        // What has changed for many is not worth a line.
+        // If something has changed for many, the whole is written.
         let line = if self.damaged || self.unsaved.len() > state.files.len() / 8 { Ok(None) } else { file.line(&change()) };
         let next = line.map(|line| match line {
             Some(line) => Write::Line(line),
@@ -134,13 +134,13 @@ impl Allocator {
         self.keeping.waits()
     }
 
-    /// Saves what has changed since it was saved last. What cannot be saved waits for the next call. Blocks.
+    /// Saves what has changed since it was saved last. What cannot be saved waits for the next call. It blocks.
     pub fn save(&mut self) -> Option<Fault> {
         let (file, next) = self.keeping.next(&self.state)?;
         self.keeping.saved(next.and_then(|next| file.write(&next)))
     }
 
-    /// The same on another thread: a disk may take its time.
+    /// Saves on another thread, as a disk may take its time.
     pub async fn save_beside(&mut self) -> Option<Fault> {
         let (file, next) = self.keeping.next(&self.state)?;
         let saved = match next {

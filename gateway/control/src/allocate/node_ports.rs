@@ -1,7 +1,7 @@
-//! Which service port has which node port, and which Service which one for health checks (SERVICE-SEMANTICS §2, §6): all of one set of numbers.
+//! Allocates node ports, for service ports and for health checks: all of them from one range of numbers.
 //!
-//! What objects ask for by number decides, whatever was held before: so files that fit together come to what they say, from any state. What was
-//! held counts where they leave it open, and between two that ask for one.
+//! What objects ask for by number decides, whatever was held before, so that files that fit together come to what they say, from any state. What was held
+//! counts where they leave it open, and between two that ask for one number.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -15,14 +15,14 @@ use super::health_checks;
 use super::wanting::Port;
 use super::{Allocator, State, Wanting};
 
-/// By number: which Service has it, for which port, with which protocols. TCP and UDP share one only inside one Service with the same port.
+/// Which Service has which number, for which port and protocols. TCP and UDP share a number only inside one Service, with the same port.
 #[derive(Default)]
 pub(super) struct Taken(BTreeMap<u16, Owner>);
 
 struct Owner {
-    /// Of the Service.
+    /// The id of the Service.
     id: String,
-    /// None: for health checks, or what exactly is not known.
+    /// The port; none: it is for health checks, or not known.
     port: Option<u16>,
     protocols: Vec<PortProtocol>,
     why: Why,
@@ -30,19 +30,19 @@ struct Owner {
 
 #[derive(Clone, Copy)]
 enum Why {
-    /// The Service cannot be read now.
+    /// The Service is absent, as it cannot be read now.
     Absent,
     Port,
     HealthCheck,
 }
 
 impl Taken {
-    /// A number of a Service that cannot be read now.
+    /// Keeps a number for a Service that cannot be read now.
     fn keep(&mut self, number: u16, id: &str) {
         self.0.insert(number, Owner { id: id.to_owned(), port: None, protocols: Vec::new(), why: Why::Absent });
     }
 
-    /// A number for health checks alone.
+    /// Takes a number for health checks alone.
     pub(super) fn take_whole(&mut self, number: u16, id: &str) -> bool {
         let free = !self.0.contains_key(&number);
         if free {
@@ -61,7 +61,7 @@ impl Taken {
         free
     }
 
-    /// Who has a number, and where that is written.
+    /// Which Service has a number, and where that is written.
     pub(super) fn holder(&self, number: u16, services: &[Wanting<'_>]) -> Option<String> {
         let owner = self.0.get(&number)?;
         let service = services.iter().find(|service| service.id == owner.id);
@@ -102,7 +102,7 @@ impl Allocator {
             }
         }
         let refused_checks = self.asked_health_checks(services, &mut taken, next);
-        // What stays open: what was held is kept, as when an update is refused.
+        // Of ports that leave it open, what was held is kept; and of those that are refused what they ask for, as when an update is refused.
         for (service, port, held) in ports() {
             let key = port.key(&service.id);
             if let Some(number) = held.filter(|number| self.ranges.node_ports.contains(number) && !next.node_ports.contains_key(&key))
@@ -127,7 +127,7 @@ impl Allocator {
         self.new_health_checks(services, &mut taken, next, faults);
         for (service, port, _) in ports() {
             let key = port.key(&service.id);
-            // Who asked for a number and may not have it gets no other.
+            // A port that asked for a number and may not have it gets no other.
             if port.node_port.is_none() && !next.node_ports.contains_key(&key) {
                 self.give_any(service, port, &mut taken, next, faults);
             }
@@ -137,7 +137,7 @@ impl Allocator {
         }
     }
 
-    /// In the API server's words. None: the number is not in the range.
+    /// The API server's message. None: the number is not in the range.
     fn refusal(&self, number: Option<u16>) -> String {
         let range = &self.ranges.node_ports;
         number.map_or_else(
@@ -146,7 +146,7 @@ impl Allocator {
         )
     }
 
-    /// What each port of a Service held before: found by the port's name, as the API server does it, and else by its number and protocol.
+    /// What each port of a Service held before. It is found by the port's name, as in the API server, and else by its number and protocol.
     fn held(&self, service: &Wanting<'_>) -> Vec<Option<u16>> {
         let prefix = format!("{}:", service.id);
         let mut before: Vec<(&String, u16)> =
@@ -168,7 +168,7 @@ impl Allocator {
 
     fn give_any(&self, service: &Wanting<'_>, port: &Port, taken: &mut Taken, next: &mut State, faults: &mut Vec<Fault>) {
         let key = port.key(&service.id);
-        // TCP and UDP of one port get one number, as the API server gives them.
+        // TCP and UDP of one port get one number, as the API server does it.
         let siblings = service.ports.iter().filter(|p| p.port == port.port);
         let sibling = siblings.filter_map(|p| next.node_ports.get(&p.key(&service.id)).copied()).next();
         let number = sibling
@@ -199,7 +199,7 @@ pub(super) fn static_band(size: u16) -> u16 {
     if size <= 16 { 0 } else { (size / 32).clamp(16, 128) }
 }
 
-/// All ports in the order they are tried: the dynamic band from a random place, with wrap, then the static band likewise.
+/// All ports in the order in which they are tried: the dynamic band from a random place on and round, then the static band likewise.
 pub(super) fn candidates(range: &RangeInclusive<u16>) -> impl Iterator<Item = u16> {
     let (start, size) = (*range.start(), (range.end() - range.start()).saturating_add(1));
     let band = static_band(size);

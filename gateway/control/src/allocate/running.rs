@@ -1,4 +1,5 @@
-//! What a running gateway has allocated, as its admin API tells: for looking at a configuration with the very node ports and addresses.
+//! Takes over what a running gateway has allocated, as its admin API tells it, so that a configuration is looked at with the very same node ports and
+//! addresses.
 
 use std::net::IpAddr;
 
@@ -8,7 +9,7 @@ use sluicegate_model::family::IpFamily;
 use super::{Allocator, Ranges, State};
 
 impl Allocator {
-    /// Remembers what `/api/v1/services` and `/api/v1/objects/gateways` of a gateway's admin API show; keeps nothing.
+    /// An allocator that remembers what `/api/v1/services` and `/api/v1/objects/gateways` of a gateway's admin API show, and keeps nothing on disk.
     pub fn of_running(services: &Value, gateways: &Value, ranges: Ranges) -> Self {
         let mut state = State::default();
         let given = |ip: &IpAddr| ranges.load_balancer.iter().any(|range| range.contains(ip));
@@ -29,7 +30,7 @@ impl Allocator {
             let addresses = |list: &str| -> Vec<IpAddr> {
                 service[list].as_array().into_iter().flatten().filter_map(|ip| ip.as_str()?.parse().ok()).collect()
             };
-            // Of the external ones, those that may have been given.
+            // Of the external addresses these may have been allocated.
             let balanced = addresses("externalIPs").into_iter().filter(given);
             let balanced: Vec<IpAddr> = balanced.collect();
             for (ips, primary, secondary) in [

@@ -1,4 +1,4 @@
-//! Who holds what, as it is kept on disk.
+//! What is allocated to whom, as it is kept on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,36 +10,36 @@ use super::Wanting;
 use super::absent::{Missing, owner};
 use super::holdings::Holdings;
 
-/// On disk: one row a service port, one a Service. What a later release adds is passed over.
+/// The allocations: a row for each service port, and one for each Service. What a later release adds is passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct State {
-    /// `namespace/name:port/protocol`.
+    /// Node ports, by `namespace/name:port/protocol`.
     pub(super) node_ports: BTreeMap<String, u16>,
     /// The names of these ports, by the same keys: a port that is renumbered and keeps its name keeps its node port.
     #[serde(default)]
     pub(super) port_names: BTreeMap<String, String>,
-    /// `namespace/name`. Of the Service's primary IP family.
+    /// Cluster IPs of the primary IP family, by the Services' `namespace/name`.
     pub(super) cluster_ips: Holdings,
     /// Cluster IPs of the other IP family of Services that have both.
     #[serde(default, skip_serializing_if = "nothing_held")]
     pub(super) secondary_cluster_ips: Holdings,
-    /// Also of Gateways, by `Gateway/namespace/name`.
+    /// Load balancer addresses, by the Services' `namespace/name` and by `Gateway/namespace/name`.
     pub(super) load_balancer: Holdings,
     #[serde(default, skip_serializing_if = "nothing_held")]
     pub(super) secondary_load_balancer: Holdings,
     #[serde(default)]
     pub(super) health_check_node_ports: BTreeMap<String, u16>,
-    /// By Service, the file its object was in last.
+    /// For each Service, the file that its object was in last.
     #[serde(default)]
     pub(super) files: BTreeMap<String, String>,
-    /// Services that are not there and keep what they hold, in the order in which they went: the lowest number first.
+    /// Services that are not there and keep what they hold, each with a number: the lower it is, the longer they have been gone.
     #[serde(default)]
     pub(super) gone: BTreeMap<String, u64>,
-    /// Counted up each time that all of it is written, so that no two files are the same.
+    /// The number of times that all of it was written, so that no two files are the same.
     #[serde(default)]
     pub(super) number: u64,
-    /// Counted while allocating.
+    /// What was missing while it was allocated.
     #[serde(skip)]
     pub(super) missing: Missing,
 }
@@ -49,7 +49,7 @@ fn nothing_held(holdings: &Holdings) -> bool {
 }
 
 impl State {
-    /// What these Services and Gateways hold.
+    /// The part of it that these Services and Gateways hold.
     pub(super) fn of(&self, ids: &BTreeSet<String>) -> Self {
         fn whole<V: Clone>(from: &BTreeMap<String, V>, ids: &BTreeSet<String>) -> BTreeMap<String, V> {
             ids.iter().filter_map(|id| Some((id.clone(), from.get(id)?.clone()))).collect()
@@ -99,7 +99,7 @@ impl State {
         taken
     }
 
-    /// Puts in what others hold. Not by `append`, which makes a tree anew.
+    /// Puts in what others hold. It does not use `append`, which makes a tree anew.
     pub(super) fn put_in(&mut self, more: Self) {
         self.node_ports.extend(more.node_ports);
         self.port_names.extend(more.port_names);
@@ -112,7 +112,7 @@ impl State {
         self.gone.extend(more.gone);
     }
 
-    /// Whoever holds something else here than there.
+    /// The holders whose allocations differ between the two.
     pub(super) fn differences(&self, other: &Self) -> BTreeSet<String> {
         fn differ<V: PartialEq>(a: &BTreeMap<String, V>, b: &BTreeMap<String, V>, ids: &mut BTreeSet<String>) {
             let others = a.iter().filter(|(key, value)| b.get(*key) != Some(value)).map(|(key, _)| key);
@@ -133,14 +133,14 @@ impl State {
     }
 }
 
-/// Addresses by `namespace/name`, of two IP families.
+/// Addresses of both IP families, by `namespace/name`.
 pub(super) struct Held {
     pub(super) primary: Holdings,
     pub(super) secondary: Holdings,
 }
 
 impl Held {
-    /// Who has an address.
+    /// The holder of an address.
     pub(super) fn holder(&self, ip: IpAddr) -> Option<&str> {
         self.secondary.holder(ip).or_else(|| self.primary.holder(ip))
     }

@@ -91,17 +91,17 @@ fn the_static_band_is_used_only_when_the_dynamic_one_is_full() {
     assert_eq!(faults.iter().map(|f| f.message.as_str()).collect::<Vec<_>>(), ["failed to allocate a nodePort: range is full"]);
 }
 
-/// As if the file they are in could not be read whole.
+/// As if the file of these Services could not be read whole.
 fn unread() -> Unread {
     Unread { files: [PathBuf::from("test.yaml")].into(), ..Unread::default() }
 }
 
-/// What each allocation is, by the Service's name.
+/// The allocations, by the Services' names.
 fn by_name(allocations: &Allocations) -> Vec<(&str, u16)> {
     allocations.node_ports.iter().map(|((_, name, ..), number)| (name.as_str(), *number)).collect()
 }
 
-/// Services `a`, `b`, ... with these node ports, 0 for any.
+/// Services `a`, `b` and so on with these node ports; 0 stands for any.
 fn numbered(ports: &[u16]) -> Vec<Arc<Object>> {
     let names = ["a", "b", "c", "d", "e"];
     let text = names.iter().zip(ports).map(|(name, port)| service(name, "NodePort", &format!("{{port: 80, nodePort: {port}}}")));
@@ -186,7 +186,7 @@ fn an_update_that_omits_the_node_port_keeps_it_also_for_a_port_that_is_renumbere
     assert_eq!(ports("{name: web, port: 80}, {name: admin, port: 81}"), [30001, 30002]);
     assert_eq!(ports("{name: web, port: 8080}, {name: admin, port: 81}"), [30002, 30001], "in the order of numbers");
     assert_eq!(ports("{name: web, port: 81}, {name: admin, port: 8080}"), [30001, 30002], "the name counts before the number");
-    // A single port need have no name.
+    // If there is only one port, it need not have a name.
     assert_eq!(ports("{name: web, port: 81}"), [30001]);
     assert_eq!(ports("{name: www, port: 81}"), [30001], "renamed, it is known by its number");
 }

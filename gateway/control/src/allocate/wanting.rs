@@ -1,4 +1,4 @@
-//! Who is allocated something: Services, and Gateways, which may have a load balancer address.
+//! Those who are allocated something: Services, and Gateways, which may have a load balancer address.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 use sluicegate_model::route::PortProtocol;
 
-/// What names the holder of something: `namespace/name` of a Service, and of what else there is with its kind before it.
+/// The id of a holder: `namespace/name` of a Service; other kinds stand before it.
 pub(super) fn id(key: &ObjectKey) -> String {
     let Named { kind, namespace, name } = &**key;
     if kind == "Service" { format!("{namespace}/{name}") } else { format!("{kind}/{namespace}/{name}") }
 }
 
-/// A holder for people.
+/// The id as people are shown it.
 pub(super) fn shown(id: &str) -> String {
     match id.split_once('/') {
         Some((kind, rest)) if rest.contains('/') => format!("{kind} {rest}"),
@@ -22,11 +22,11 @@ pub(super) fn shown(id: &str) -> String {
     }
 }
 
-/// A Service or Gateway, and what of it bears on allocation.
+/// A Service or Gateway, with what bears on allocation.
 pub(super) struct Wanting<'a> {
     pub(super) object: &'a Arc<Object>,
     pub(super) service: Option<&'a Service>,
-    /// Of the load balancer addresses it may have one, and of all else nothing.
+    /// The Gateway, if it is one. It may have a load balancer address, and nothing else.
     pub(super) gateway: Option<&'a Gateway>,
     pub(super) id: String,
     pub(super) ports: Vec<Port>,
@@ -54,12 +54,12 @@ impl<'a> Wanting<'a> {
         Some(Self { object, service: Some(&**service), gateway: None, id, ports: ports(service), families })
     }
 
-    /// Of a Service.
+    /// The `spec`, if it is a Service.
     pub(super) fn spec(&self) -> Option<&'a ServiceSpec> {
         self.service?.spec.as_ref()
     }
 
-    /// Of a Service its type; a Gateway has none.
+    /// The type, if it is a Service.
     pub(super) fn type_(&self) -> Option<&str> {
         self.service.map(|_| self.spec().and_then(|spec| spec.type_.as_deref()).unwrap_or("ClusterIP"))
     }

@@ -1,6 +1,6 @@
-//! Which endpoints are let in: one rule for all that discovery plugins publish, whether they found it in Pods, EndpointSlices and lists of the
-//! operator's objects or anywhere else. What is let in is what outside clients reach, so nobody may publish what is meant for this host alone, or
-//! lead the gateway to itself.
+//! Which endpoints are let in. There is one rule for all that discovery plugins publish, whether they found it in Pods, EndpointSlices and lists of the
+//! operator's objects or elsewhere. Outside clients reach what is let in, so no plugin may publish what is meant for this host alone, or lead the gateway
+//! to itself.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -16,18 +16,18 @@ use sluicegate_model::route::Protocol;
 
 use crate::assemble::Moved;
 
-/// How long it is believed which addresses are this host's.
+/// How long an answer to the question counts whether an address is this host's.
 const LOCAL: Duration = Duration::from_secs(5);
-/// Addresses of which that is remembered; each costs a system call to find out.
+/// For how many addresses that is remembered. Each costs a system call to find out.
 const MOST_LOCAL: usize = 1 << 16;
-/// Of a text that should be an address, this many bytes are shown.
+/// How many bytes are shown of a text that should be an address.
 const SHOWN: usize = 64;
 
 /// What the gateway itself listens on, and who may publish what.
 pub(crate) struct Admission {
-    /// By listeners.
+    /// The addresses of listeners.
     listeners: Own,
-    /// By the admin API and health check node ports.
+    /// The addresses of the admin API and of health check node ports.
     others: Own,
     loopback: HashMap<String, LoopbackEndpoints>,
     local: Local,
@@ -38,11 +38,11 @@ pub(crate) struct Admission {
 pub(crate) enum Refusal {
     /// What the plugin gave is no IP address.
     NoAddress,
-    /// Port 0.
+    /// The port is 0.
     NoPort,
-    /// Never an endpoint's.
+    /// The address is never an endpoint's.
     Special(Special),
-    /// The gateway listens there, for this.
+    /// The gateway itself listens there, for this.
     Own(Arc<str>),
 }
 
@@ -57,12 +57,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Where the gateway listens, and for what: found by a hash, as every endpoint is looked up here.
+/// Where the gateway listens, and for what. It goes by a hash, as every endpoint is looked up here.
 #[derive(Default)]
 struct Own(HashMap<(Protocol, u16), HashMap<IpAddr, Arc<str>>>);
 
 impl Own {
-    /// True if nobody listened there.
+    /// Adds an address. Returns whether nobody listened there.
     fn insert(&mut self, protocol: Protocol, address: SocketAddr, what: Arc<str>) -> bool {
         self.0.entry((protocol, address.port())).or_default().insert(address.ip().to_canonical(), what).is_none()
     }
@@ -88,7 +88,7 @@ impl Own {
         self.all().symmetric_difference(&other.all()).copied().collect()
     }
 
-    /// What a connection to this address would come to ([`reaches`]).
+    /// What listens where a connection to this address would lead ([`reaches`]).
     fn find(&self, address: SocketAddr, protocol: Protocol, local: &mut Local) -> Option<&Arc<str>> {
         let ips = self.0.get(&(protocol, address.port()))?;
         let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
@@ -101,7 +101,7 @@ impl Own {
     }
 }
 
-/// Which addresses are this host's, as far as it was asked lately.
+/// Which addresses are this host's, as far as that was asked lately.
 struct Local {
     known: HashMap<IpAddr, bool>,
     since: Instant,
@@ -127,8 +127,8 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Takes in what the gateway listens on by this plan, of which these listeners have moved, and who may publish what by it. Returns the addresses
-    /// where it has begun or ceased to listen, and whether the permits are others.
+    /// Takes in where the gateway listens by this plan, of which these listeners have moved, and which plugins may publish what. Returns the addresses where it
+    /// has begun or ceased to listen, and whether the permits have changed.
     pub(crate) fn update(&mut self, plan: &Plan, moved: &Moved, admin: Option<SocketAddr>) -> (Vec<(Protocol, SocketAddr)>, bool) {
         let mut changed = Vec::new();
         for (protocol, address) in &moved.gone {
@@ -159,7 +159,7 @@ impl Admission {
         (changed, permits)
     }
 
-    /// Whether a connection to an endpoint would come to one of these addresses.
+    /// Whether a connection to an endpoint would lead to one of these addresses.
     pub(crate) fn reaches(&mut self, endpoint: SocketAddr, protocol: Protocol, own: &[(Protocol, SocketAddr)]) -> bool {
         let local = &mut self.local;
         let mut own = own.iter().filter(|(of, listens)| *of == protocol && listens.port() == endpoint.port());
@@ -174,7 +174,7 @@ impl Admission {
             return Err(Refusal::NoPort);
         }
         let address = SocketAddr::new(ip, found.port);
-        // First: of an address that is both, what stands behind it is the better reason.
+        // This comes first: if the address is also a special one, what listens there is the better reason.
         let (local, own) = (&mut self.local, [&self.listeners, &self.others]);
         if let Some(what) = own.into_iter().find_map(|own| own.find(address, protocol, local)) {
             return Err(Refusal::Own(what.clone()));

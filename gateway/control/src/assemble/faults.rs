@@ -1,4 +1,4 @@
-//! What plugins refuse, in words.
+//! The faults that plugins find in their configurations.
 
 use sluicegate_config::plan::PluginUse;
 use sluicegate_config::schema::Violation;
@@ -7,7 +7,7 @@ use sluicegate_model::plugin::{PluginError, Stage};
 
 use crate::plugins::Registry;
 
-/// A fault for each field that does not fit the plugin's schema; else one with what the plugin says.
+/// A fault for each field that does not fit the plugin's schema; or else one with what the plugin says.
 pub(crate) fn refused(plugin: &PluginUse, error: &PluginError, registry: &Registry) -> Vec<Fault> {
     let serves = match registry.live(&plugin.plugin) {
         Some(_) => "what served before goes on serving",

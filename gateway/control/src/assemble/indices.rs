@@ -11,7 +11,7 @@ use crate::port::PortId;
 /// The indices in use, and those that were.
 #[derive(Default)]
 pub(crate) struct Indices {
-    /// A dual-stack service port has one for each IP family.
+    /// The indices of service ports. A dual-stack service port has one for each IP family.
     known: HashMap<PortId, Vec<Used>>,
     /// Indices that are free again.
     free: Vec<ServiceIndex>,
@@ -35,7 +35,7 @@ impl Indices {
         index
     }
 
-    /// One that nobody has; whoever takes it [gives it back](Self::give_back).
+    /// An index that nobody has. Whoever takes it [gives it back](Self::give_back).
     pub(crate) fn take(&mut self) -> ServiceIndex {
         self.free.pop().unwrap_or_else(|| {
             self.next += 1;
@@ -48,12 +48,12 @@ impl Indices {
         self.free.push(index);
     }
 
-    /// Those of a service port.
+    /// The indices of a service port.
     pub(crate) fn all_of(&self, port: &PortId) -> Vec<ServiceIndex> {
         self.known.get(port).into_iter().flatten().map(|used| used.index).collect()
     }
 
-    /// Takes back those of a service port that are not of one of these families, and says which.
+    /// Takes back the indices of a service port that are not of one of these families, and returns them.
     pub(crate) fn keep(&mut self, port: &PortId, families: &[Option<IpFamily>]) -> Vec<ServiceIndex> {
         let mut gone = Vec::new();
         if let Some(all) = self.known.get_mut(port) {

@@ -1,4 +1,4 @@
-//! Listeners and the routers they lead to, each made anew when its plan is another one or it leads elsewhere.
+//! Assembles listeners and the routers that they lead to. Each is made anew when it is planned otherwise, or leads elsewhere.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -37,35 +37,35 @@ pub(crate) struct Moved {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
     None,
-    /// Routers, and the listeners whose routers are others then: a service port that they name may stand elsewhere.
+    /// Routers, and the listeners whose routers have changed, as a service port that they name may have another index.
     Routers,
     All,
 }
 
 /// The generations and tables that serve a router's use.
 type Ladder = Vec<(Arc<dyn RouterGeneration>, Arc<RouteTable>)>;
-/// Where service ports stand.
+/// Finds service ports.
 #[derive(Clone, Copy)]
 pub(super) struct Entries<'e> {
     pub(super) of: &'e dyn Fn(&ServiceRef, Protocol) -> Option<Entry>,
-    /// Where the one with this index stands for those that see it so.
+    /// The index of a service port as it is for this view of it.
     pub(super) seen_by: &'e dyn Fn(ServiceIndex, View<'_>) -> ServiceIndex,
 }
 
 #[derive(Default)]
 pub(super) struct Listeners {
     planned: HashMap<At, (Order, Arc<PlannedListener>)>,
-    /// Those that lead to routers.
+    /// The listeners that lead to routers.
     routed: HashSet<At>,
     limiters: HashMap<At, Option<Arc<Limiter>>>,
-    /// Of rules that have limits of their own, by the rule's name.
+    /// The limiters of rules that have limits of their own, by the rule's name.
     rule_limiters: HashMap<(ListenerInfo, String), Option<Arc<Limiter>>>,
-    /// What served each use last. Other configurations of its listener are its past.
+    /// What has served each use last. If its listener has had other configurations, they are its past.
     routers: HashMap<Use, Ladder>,
-    /// The use of each listener that served last.
+    /// The use that has served each listener last.
     served: HashMap<ListenerInfo, Use>,
     bindings: HashMap<Use, Arc<RouterBinding>>,
-    /// In the place of a router of a rule that cannot be had.
+    /// Stands for a router of a rule that cannot be had.
     unbound: Option<Arc<RouterBinding>>,
     faults: BTreeMap<At, Vec<Fault>>,
     router_faults: Vec<Fault>,
@@ -75,7 +75,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Takes in what listens where now: which listeners are others than before?
+    /// Takes in what listens where now. Returns the listeners that have changed.
     pub(super) fn plan(&mut self, changed: &Listens) -> Moved {
         let mut moved = Moved::default();
         for (at, listener) in changed {
@@ -142,7 +142,7 @@ impl Listeners {
                 shown.push((at, ListenerStatus::of(&made, place)));
             }
         }
-        // All of them first: one may get the place that was another's.
+        // All are hidden first, as one may get the place that another one had.
         shown.iter().for_each(|(at, _)| self.hide(at));
         for (at, status) in shown {
             self.places.insert(at, status.place.clone());
@@ -199,7 +199,7 @@ impl Listeners {
         Listener { address, name: planned.name.clone(), front, settings: planned.settings.clone(), limiter }
     }
 
-    /// Binds all routers. Returns the listeners whose routers are others than before.
+    /// Binds all routers. Returns the listeners whose routers have changed.
     fn bind(&mut self, plan: &Plan, registry: &mut Registry, entries: Entries<'_>) -> HashSet<ListenerInfo> {
         self.router_faults.clear();
         let mut bindings = HashMap::with_capacity(plan.routers.len());
@@ -220,9 +220,9 @@ impl Listeners {
             };
             bindings.insert(wanted, binding);
         }
-        // What led to one that is no more is planned otherwise.
+        // A listener that led to one that is gone is planned otherwise.
         self.bindings = bindings;
-        // Those that no router has any more go when the last snapshot with them has gone.
+        // A limiter that no router has any more goes with the last snapshot that has it.
         self.rule_limiters.retain(|_, limiter| limiter.as_ref().is_some_and(|limiter| Arc::strong_count(limiter) > 1));
         if self.served.len() > plan.routers.len() {
             let live: HashSet<&ListenerInfo> = plan.routers.iter().map(|router| &router.listener).collect();
@@ -232,7 +232,7 @@ impl Listeners {
         others
     }
 
-    /// `bound` are the routers before it, those of its rules among them.
+    /// Makes a router's binding. `bound`: the routers before it, and so those of its rules.
     fn router(
         &mut self,
         router: &PlannedRouter,
@@ -262,7 +262,7 @@ impl Listeners {
         for (rule, planned) in rules.filter_map(|rule| Some((rule, rule.balancer.as_ref()?))) {
             match rule_balancer(planned, registry) {
                 Ok(balancer) => drop(balancers.insert(std::ptr::from_ref(rule), balancer)),
-                // The service port's own decides.
+                // The service port's own balancer decides.
                 Err(faults) => self.router_faults.extend(faults),
             }
         }
@@ -286,7 +286,7 @@ impl Listeners {
             (!rates.is_empty()).then(|| limiter(rule_limiters.borrow_mut().entry((router.listener.clone(), name())).or_default(), rates))?
         };
         let hands_over = router.rules.values().any(|rule| rule.router.is_some());
-        // Whose plugin cannot be had decides nothing: 503.
+        // A rule whose router cannot be had is answered 503.
         let unbound = hands_over.then(|| {
             self.unbound.get_or_insert_with(|| Arc::new(RouterBinding { transport: router.listener.transport, ladder: Vec::new() })).clone()
         });

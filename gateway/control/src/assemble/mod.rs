@@ -1,6 +1,6 @@
-//! From the plan, the endpoints and the plugins to a snapshot. [`Assembler`] makes anew what it is told has changed and shares the rest with the snapshot
-//! before: service ports ([`record`]), listeners and routers ([`listeners`]), service ports as some routers see them ([`views`]). What must outlive a snapshot is kept here: pool ids, endpoint
-//! statistics, affinity tables, counters, each service port's last good balancer. [`faults`] is what plugins refuse.
+//! Makes a snapshot from the plan, the endpoints and the plugins. [`Assembler`] makes anew what has changed, and shares the rest with the snapshot before:
+//! service ports ([`record`]), listeners and routers ([`listeners`]), service ports as some routers see them ([`views`]). What must outlive a snapshot is
+//! kept here: pool ids, endpoint statistics, affinity tables, counters, and each service port's last good balancer. [`faults`] has what plugins refuse.
 
 mod admission;
 mod faults;
@@ -47,24 +47,24 @@ pub(crate) use listeners::Moved;
 use near::{Near, Noted};
 use record::Record;
 
-/// Service ports whose counters are kept; beyond that, of those that are gone none.
+/// For how many service ports counters are kept. Beyond that, the counters of service ports that are gone are dropped.
 const MOST_SERVICE_STATS: usize = 16_384;
 
 /// What has changed since the last snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Changed {
-    /// Plugins: they are others than before, or treated otherwise.
+    /// Plugins that have changed, or are treated otherwise.
     pub plugins: BTreeSet<String>,
-    /// The plan.
+    /// Whether the plan has changed.
     pub plan: bool,
-    /// Where listeners may be planned otherwise.
+    /// Addresses whose listeners may be planned otherwise.
     pub listeners: Listens,
-    /// Services: how they are planned, or their endpoints.
+    /// Services that are planned otherwise, or have other endpoints.
     pub services: BTreeSet<Key>,
 }
 
 impl Changed {
-    /// Whether nothing has.
+    /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty() && !self.plan && self.listeners.is_empty() && self.services.is_empty()
     }
@@ -77,9 +77,9 @@ pub struct Assembler {
     records: HashMap<PortId, Box<Record>>,
     near: Near,
     services: BTreeMap<Key, Served>,
-    /// What the admin API shows of them.
+    /// What the admin API shows of Services.
     shown: Sorted<ServiceStatus>,
-    /// Services with something to tell.
+    /// Services that have faults.
     faulty: BTreeSet<Key>,
     service_stats: HashMap<PortId, Arc<ServiceStats>>,
     indices: Indices,
@@ -91,7 +91,7 @@ pub struct Assembler {
     admission: Admission,
     /// Where the admin API listens.
     admin: Option<SocketAddr>,
-    /// How many service ports were assembled so far.
+    /// The number of service ports that were assembled so far.
     assembled: u64,
 }
 
@@ -108,28 +108,28 @@ pub(crate) struct Collaborators<'a> {
     pub(crate) here: &'a Here,
 }
 
-/// The use a port makes of its balancer.
+/// The use that a port makes of its balancer.
 pub fn balancer_use(port: &PlannedPort) -> Use {
     Use { plugin: port.balancer.plugin.clone(), config: port.balancer.config.clone(), listener: None }
 }
 
-/// The use a rule makes of the balancer that policies say for it.
+/// The use that a rule makes of the balancer that policies name for it.
 pub fn rule_balancer_use(balancer: &RuleBalancer) -> Use {
     Use { plugin: balancer.plugin.plugin.clone(), config: balancer.plugin.config.clone(), listener: None }
 }
 
-/// The use a listener makes of its router.
+/// The use that a listener makes of its router.
 pub fn router_use(router: &PlannedRouter) -> Use {
     Use { plugin: router.plugin.plugin.clone(), config: router.plugin.config.clone(), listener: Some(router.listener.clone()) }
 }
 
 impl Assembler {
-    /// Of a gateway whose admin API listens there.
+    /// For a gateway whose admin API listens there.
     pub fn guarding(admin: Option<SocketAddr>) -> Self {
         Self { admin, ..Self::default() }
     }
 
-    /// Whose session tickets have keys made of these secrets; without any, none are given out.
+    /// With the secrets from which the keys of session tickets are made. Without any, no tickets are given out.
     #[must_use]
     pub fn with_tickets(self, secrets: Arc<TicketSecrets>) -> Self {
         Self { tls: Tls::new(secrets), ..self }
@@ -163,7 +163,7 @@ impl Assembler {
             moves |= self.service(key, planner.service(&key.namespace, &key.name), found, &mut with, &mut services);
         }
         if self.service_stats.len() > MOST_SERVICE_STATS {
-            // A Service that comes back, be it that its file was written in two steps, goes on counting.
+            // A Service that comes back, as when its file is written in two steps, goes on counting.
             self.service_stats.retain(|_, stats| Arc::strong_count(stats) > 1);
         }
         let again = if all {
@@ -197,23 +197,23 @@ impl Assembler {
         &self.shown
     }
 
-    /// What it shows of listeners, in the plan's order.
+    /// What the admin API shows of listeners, in the plan's order.
     pub(crate) fn shown_listeners(&self) -> &Sorted<ListenerStatus> {
         self.listeners.shown()
     }
 
-    /// What plugins refused, and what else could not be assembled.
+    /// What plugins have refused, and what else could not be assembled.
     pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
         let services = self.faulty.iter().filter_map(|key| self.services.get(key));
         services.flat_map(|served| &served.faults).chain(self.listeners.faults())
     }
 
-    /// How many service ports were assembled so far.
+    /// The number of service ports that were assembled so far.
     pub fn assembled(&self) -> u64 {
         self.assembled
     }
 
-    /// The Services with endpoints that may be refused, or let in, since the gateway listens elsewhere.
+    /// The Services whose endpoints may be refused or let in now, as the gateway listens elsewhere.
     fn reached(&mut self, own: &[(Protocol, SocketAddr)]) -> Vec<Key> {
         let mut reached: Vec<ServiceIndex> = self.near.refused().collect();
         for index in self.near.at(own) {
@@ -228,7 +228,7 @@ impl Assembler {
         reached.iter().filter_map(|index| self.last.services.get(index).map(key)).collect()
     }
 
-    /// Assembles one Service. True if what leads to its ports leads elsewhere than before.
+    /// Assembles one Service. Returns whether what leads to its ports now leads elsewhere.
     fn service(
         &mut self,
         key: &Key,
@@ -302,7 +302,7 @@ impl Assembler {
         moves
     }
 
-    /// What load balancers in front are told: of these Services it is counted anew.
+    /// What load balancers in front are told. The endpoints of the wanted Services are counted anew.
     fn health_checks(&mut self, plan: &Plan, planned: bool, wanted: &BTreeSet<Key>, here: &Here) -> Arc<[HealthCheck]> {
         let of = |check: &PlannedHealthCheck| Key { namespace: check.namespace.clone(), name: check.name.clone() };
         let mut any = planned && (!self.checks.is_empty() || !plan.health_checks.is_empty());
@@ -317,7 +317,7 @@ impl Assembler {
                 continue;
             }
             any = true;
-            // As kube-proxy counts them: an endpoint of several ports is one, and one that terminates is none.
+            // As in kube-proxy, an endpoint of several ports counts once, and one that terminates does not count.
             let records = self.services.get(&key).into_iter().flat_map(|served| &served.ports).filter_map(|id| self.records.get(id));
             let local = records.flat_map(|record| record.all.iter()).filter(|e| e.ready && here.node.is_some() && e.node == here.node);
             let local_endpoints = local.map(|e| e.address.ip()).collect::<HashSet<IpAddr>>().len();
@@ -327,8 +327,8 @@ impl Assembler {
         if any { self.checks.values().cloned().collect() } else { self.last.health_checks.clone() }
     }
 
-    /// The last snapshot with new pools for service ports whose endpoints' health has changed; none if all came out the same. Everything else
-    /// is shared with the last one, so this costs by the size of these pools only.
+    /// The last snapshot with new pools for service ports whose endpoints' health has changed; none if all came out the same. Everything else is shared with
+    /// the last one, so it costs by the size of these pools only.
     pub(crate) fn refresh(&mut self, changed: &HashSet<PortId>, here: &Here) -> Option<Arc<Snapshot>> {
         let mut services = self.last.services.clone();
         let mut any = false;
@@ -361,7 +361,7 @@ fn key(service: &PlannedService) -> Key {
     Key { namespace: service.namespace.clone(), name: service.name.clone() }
 }
 
-/// A panic is said when it begins and when it ends.
+/// Logs when a panic begins and when it ends.
 fn say_panic(service: &ServiceRef, panic: bool, threshold: u8, stats: &ServiceStats) {
     if stats.health.panic.swap(panic, Ordering::Relaxed) != panic {
         if panic {
@@ -372,7 +372,7 @@ fn say_panic(service: &ServiceRef, panic: bool, threshold: u8, stats: &ServiceSt
     }
 }
 
-/// The limiter that was, if its limits are the same: a snapshot must not give everybody full buckets.
+/// The limiter of these limits: the one that was, if it has the same, so that a snapshot does not give everybody full buckets.
 fn limiter(known: &mut Option<Arc<Limiter>>, rates: &[Rate]) -> Option<Arc<Limiter>> {
     if known.as_ref().is_none_or(|known| !known.is_of(rates)) {
         *known = Limiter::new(rates).map(Arc::new);

@@ -1,5 +1,5 @@
-//! Which service ports have endpoints at which port number, and which have some that were refused: when the gateway begins or ceases to listen
-//! somewhere, only these may let in other endpoints than before.
+//! Which service ports have endpoints at which port number, and which have some that were refused. When the gateway begins or ceases to listen somewhere,
+//! only the endpoints of these are judged anew.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use sluicegate_model::snapshot::ServiceIndex;
 /// Service ports, by their primary indices.
 #[derive(Default)]
 pub(super) struct Near {
-    /// By the protocol and the numbers of their endpoints' ports, mostly one.
+    /// Service ports by the protocol and the port numbers of their endpoints, of which there mostly is one.
     at: HashMap<(Protocol, u16), HashSet<ServiceIndex>>,
     refused: HashSet<ServiceIndex>,
 }
@@ -19,13 +19,13 @@ pub(super) struct Near {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Noted<'p> {
     pub(super) index: ServiceIndex,
-    /// Sorted.
+    /// The port numbers, sorted.
     pub(super) ports: &'p [u16],
     pub(super) refused: bool,
 }
 
 impl Near {
-    /// A service port is this now, and was that before; none: it is not there.
+    /// Notes what a service port is now, and was before; none: it is not there.
     pub(super) fn change(&mut self, protocol: Protocol, before: Option<Noted<'_>>, now: Option<Noted<'_>>) {
         if before == now {
             return;
@@ -49,12 +49,12 @@ impl Near {
         }
     }
 
-    /// Those that had endpoints refused.
+    /// The service ports some of whose endpoints were refused.
     pub(super) fn refused(&self) -> impl Iterator<Item = ServiceIndex> {
         self.refused.iter().copied()
     }
 
-    /// Those with an endpoint at one of these ports, whatever its address.
+    /// The service ports with an endpoint at one of these port numbers, whatever its address.
     pub(super) fn at(&self, own: &[(Protocol, SocketAddr)]) -> BTreeSet<ServiceIndex> {
         let ports: HashSet<(Protocol, u16)> = own.iter().map(|(protocol, address)| (*protocol, address.port())).collect();
         ports.iter().filter_map(|port| self.at.get(port)).flatten().copied().collect()

@@ -1,4 +1,4 @@
-//! One record for each service port: what its pools are selected from, and all that must outlive a snapshot.
+//! The record of a service port: what its pools are selected from, and what must outlive a snapshot.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,14 +26,14 @@ use super::tls::Tls;
 use super::{Collaborators, balancer_use, faults::refused, limiter, say_panic};
 use crate::port::PortId;
 
-/// Where a service port stands in a snapshot.
+/// The indices of a service port in a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// For addresses of its primary IP family, and for those of a family that it does not name.
+    /// The index for addresses of the Service's primary IP family, and of a family that it does not name.
     pub(super) primary: ServiceIndex,
-    /// For addresses of the Service's other IP family.
+    /// The index for addresses of the Service's other IP family.
     secondary: Option<(IpFamily, ServiceIndex)>,
-    /// For routes, at which a client's family says nothing of the endpoint's.
+    /// The index for routes, where the client's IP family does not decide the endpoint's.
     pub(super) route: ServiceIndex,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Selection {
     pub(super) panic_threshold: u8,
 }
 
-/// A pool, and what it is of.
+/// A pool, and what it was selected from.
 struct Kept {
     family: Option<IpFamily>,
     policy: TrafficPolicy,
@@ -62,26 +62,26 @@ struct Kept {
     pool: Arc<Pool>,
 }
 
-/// One service port.
+/// The record of one service port.
 pub(super) struct Record {
     pub(super) stats: Arc<ServiceStats>,
     /// The endpoints that were let in.
     pub(super) all: Arc<[Endpoint]>,
-    /// Whether some were not.
+    /// Whether some endpoints were not let in.
     pub(super) refused: bool,
-    /// The ports of those that were, each once.
+    /// The port numbers of the endpoints that were let in, each once.
     pub(super) ports: Box<[u16]>,
-    /// None: nothing leads here.
+    /// The indices; none: nothing leads here.
     pub(super) entry: Option<Entry>,
-    /// Whether its endpoints' health is watched.
+    /// Whether the endpoints' health is watched.
     pub(super) watched: bool,
     pub(super) selection: Selection,
-    /// Statistics of endpoints that are there no more, as long as somebody else has them: an exchange that still runs, or a pool that workers still have.
+    /// Statistics of endpoints that are gone. They are kept as long as somebody else has them: an exchange that still runs, or a pool that workers have.
     left: HashMap<SocketAddr, Arc<EndpointStats>>,
     pools: Vec<Kept>,
     affinity: Option<Arc<Affinity>>,
     limiter: Option<Arc<Limiter>>,
-    /// What served last, and its configuration.
+    /// The balancers that served last, and their configuration.
     balancer: Option<(Vec<Arc<dyn BalancerGeneration>>, Arc<str>)>,
 }
 
@@ -147,7 +147,7 @@ impl Record {
         }
         self.refused = !refused.is_empty();
         faults.extend(refused.faults(port));
-        // What is the same is the same list, which the pools share.
+        // If nothing has changed, it is the same list, which the pools share.
         if all.len() != self.all.len() || !all.iter().zip(&*self.all).all(|(now, before)| now.is_same(before)) {
             let mut ports: Vec<u16> = all.iter().map(|e| e.address.port()).collect();
             ports.sort_unstable();
@@ -160,12 +160,12 @@ impl Record {
         }
     }
 
-    /// What is noted of its endpoints; none before it stands anywhere.
+    /// What is noted of its endpoints; none if it has no index yet.
     pub(super) fn noted(&self) -> Option<Noted<'_>> {
         self.entry.map(|entry| Noted { index: entry.primary, ports: &self.ports, refused: self.refused })
     }
 
-    /// Where it stands, by the indices of its families.
+    /// Gives it its indices, one for each family.
     pub(super) fn enter(&self, families: &ServiceFamilies, indices: &[ServiceIndex]) -> Entry {
         let (primary, secondary) = (families.endpoints(), families.secondary());
         let answers = |family| self.all.iter().any(|e| IpFamily::of(e.address.ip()) == family && (e.ready || e.serving));
@@ -200,7 +200,7 @@ impl Record {
             }
             Err(error) => faults.extend(refused(&port.balancer, &error, registry)),
         }
-        // Refused: what served last goes on; at first there is nothing, and the native random choice serves.
+        // If it is refused, what served last goes on. At first there is nothing, and the native random choice serves.
         let (balancers, balancer_config) = self.balancer.clone().unwrap_or_else(|| (Vec::new(), "{}".into()));
         self.affinity = port.affinity.map(|timeout| {
             let known = self.affinity.take().filter(|table| table.timeout == timeout);
@@ -241,7 +241,7 @@ impl Record {
                 stats: self.stats.clone(),
             });
         }
-        // Here, in its service's sum, and elsewhere.
+        // These are held here, in the sum of the service's counters, and elsewhere.
         self.left.retain(|_, stats| Arc::strong_count(stats) > 2);
         if self.left.is_empty() {
             self.left = HashMap::new();
@@ -259,7 +259,7 @@ impl Record {
         (inside, outside)
     }
 
-    /// The pool that was, if nothing changed; its id, if only its endpoints did; a new id for a new balancer configuration.
+    /// The pool: the same as before, if nothing has changed; with the same id, if only the endpoints have; with a new id for another balancer configuration.
     fn pool(&mut self, family: Option<IpFamily>, policy: TrafficPolicy, here: &Here, config: &Arc<str>) -> Arc<Pool> {
         let at = self.pools.iter().position(|kept| (kept.family, kept.policy) == (family, policy));
         let known = at.map(|at| &self.pools[at]).filter(|kept| kept.config == *config).map(|kept| kept.pool.clone());
@@ -296,7 +296,7 @@ impl Record {
         pool
     }
 
-    /// What the admin API shows of it.
+    /// What the admin API shows of the port.
     pub(super) fn shown(&self, port: &PlannedPort) -> PortStatus {
         PortStatus {
             name: port.name.clone(),
@@ -310,7 +310,7 @@ impl Record {
     }
 }
 
-/// A name of a port's pools that a restart does not change. State under one configuration is nothing to another.
+/// A name for a port's pools that a restart does not change. Another configuration has another name, as it can do nothing with the state.
 /// `secondary`: for the pools of a Service's secondary IP family.
 fn kept_as(port: &PlannedPort, secondary: Option<IpFamily>, config: &str) -> Arc<str> {
     let family = secondary.map(|family| format!(" {family}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! TLS that outlives a snapshot: what was made of settings is kept as long as they stay the same.
+//! TLS configurations, which outlive snapshots: one is kept as long as its settings stay the same.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::port::PortId;
 /// An address and one of its host names.
 type Place = (SocketAddr, Option<String>);
 
-/// What was made of TLS settings.
+/// The TLS configurations that were made.
 #[derive(Default)]
 pub(crate) struct Tls {
     servers: HashMap<Place, Arc<ServerTls>>,
@@ -25,7 +25,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// With nothing known yet; the keys of session tickets are made of `secrets`.
+    /// Has no configurations yet. The keys of session tickets are made from `secrets`.
     pub(crate) fn new(secrets: Arc<TicketSecrets>) -> Self {
         Self { secrets, ..Self::default() }
     }
@@ -55,7 +55,7 @@ impl Tls {
         made
     }
 
-    /// How the endpoints of a service port are met.
+    /// How TLS is spoken with the endpoints of a service port.
     pub(crate) fn endpoint(&mut self, service: &PortId, planned: &PlannedEndpointTls, faults: &mut Vec<Fault>) -> EndpointTls {
         let settings = match planned {
             PlannedEndpointTls::Off => return EndpointTls::Off,
@@ -79,7 +79,7 @@ impl Tls {
         }
     }
 
-    /// Drops what belongs to listeners that are gone.
+    /// Drops the configurations of listeners that are gone.
     pub(crate) fn forget(&mut self, listeners: &Map<At, Listener>) {
         self.servers.retain(|(address, hostname), _| {
             let listener = listeners.get(&(Protocol::Tcp, *address));
@@ -87,7 +87,7 @@ impl Tls {
         });
     }
 
-    /// Drops what belongs to a service port that is gone.
+    /// Drops the configuration of a service port that is gone.
     pub(crate) fn forget_endpoints(&mut self, service: &PortId) {
         self.endpoints.remove(service);
     }

@@ -16,7 +16,7 @@ use sluicegate_model::tls::{UpstreamSettings, UpstreamTls};
 use super::indices::Indices;
 use crate::plugins::Use;
 
-/// By the index of the service port that they are made of.
+/// The views, by the index of the service port that they are made from.
 #[derive(Default)]
 pub(super) struct Views(HashMap<ServiceIndex, Vec<Seen>>);
 
@@ -25,20 +25,20 @@ pub(super) struct Views(HashMap<ServiceIndex, Vec<Seen>>);
 pub(super) struct View<'v> {
     /// The certificate that the router's Gateway shows to endpoints.
     pub(super) identity: &'v PlannedIdentity,
-    /// What policies say of the rule; none: nothing.
+    /// What policies say of the rule; none: they say nothing.
     pub(super) traffic: Option<&'v Arc<RuleTraffic>>,
-    /// The balancer that they say; none: the service port's own.
+    /// The balancer that policies name; none: the service port's own.
     pub(super) balancer: Option<&'v RuleBalancer>,
 }
 
-/// A balancer that policies say for a rule.
+/// A balancer that policies name for a rule.
 #[derive(Clone)]
 pub(super) struct RuleBalancer {
-    /// By which it is the same in all snapshots.
+    /// The use of the balancer, by which it is the same in all snapshots.
     pub(super) wanted: Use,
-    /// What is hashed.
+    /// What a pick is hashed by.
     pub(super) hash: Option<HashKey>,
-    /// What serves now.
+    /// The generations that serve now.
     pub(super) balancers: Vec<Arc<dyn BalancerGeneration>>,
     pub(super) trial: Option<BalancerTrial>,
     pub(super) fail_closed: bool,
@@ -49,7 +49,7 @@ impl RuleBalancer {
         self.wanted == other.wanted && self.hash == other.hash
     }
 
-    /// Whether the same generations serve. One on trial may be judged at any time.
+    /// Whether the same generations serve. A generation on trial may be judged at any time.
     fn serves_as(&self, other: &Self) -> bool {
         self.balancers.len() == other.balancers.len()
             && self.balancers.iter().zip(&other.balancers).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -63,27 +63,27 @@ struct Seen {
     identity: PlannedIdentity,
     traffic: Option<Arc<RuleTraffic>>,
     balancer: Option<RuleBalancer>,
-    /// For a balancer of its own: the ids of its pools, and those that were made last with what they were made of.
+    /// For a balancer of its own: the ids of its pools, and the pools that were made last with what they were made from.
     ids: (u64, u64),
     pools: Option<[Both; 2]>,
     index: ServiceIndex,
     used: bool,
-    /// Another generation of its balancer serves than it was made with.
+    /// Whether it was made with another generation of its balancer than the one that serves.
     stale: bool,
-    /// What it was made of, and how its endpoints are met.
+    /// The service port that it was made from, and how TLS is spoken with its endpoints.
     made: Option<(Arc<ServicePort>, EndpointTls)>,
 }
 
-/// A service port's pools, for traffic from inside and from outside.
+/// The pools of a service port, for traffic from inside and from outside.
 type Both = (Arc<Pool>, Arc<Pool>);
 
 impl Views {
-    /// All routers are bound anew: what none of them [asks for](Self::of) is not used any more.
+    /// Begins to bind all routers anew. A view that none of them [asks for](Self::of) is not used any more.
     pub(super) fn begin(&mut self) {
         self.0.values_mut().flatten().for_each(|seen| seen.used = false);
     }
 
-    /// Where a service port stands for those that see it so.
+    /// The index of a service port as a view has it.
     pub(super) fn of(&mut self, port: ServiceIndex, view: View<'_>, indices: &mut Indices) -> ServiceIndex {
         let View { identity, traffic, balancer } = view;
         if *identity == PlannedIdentity::Unset && traffic.is_none() && balancer.is_none() {
@@ -106,13 +106,13 @@ impl Views {
         index
     }
 
-    /// Removes what is not used any more, and has the rest [follow](Self::follow).
+    /// Removes views that are not used any more, and has the others [follow](Self::follow).
     pub(super) fn settle(&mut self, services: &mut Map<ServiceIndex, ServicePort>, indices: &mut Indices) {
         self.0.retain(|port, all| {
             for gone in all.extract_if(.., |seen| !seen.used) {
                 services.remove(&gone.index);
                 indices.give_back(gone.index);
-                // To workers its pools would be gone: they are told that it has them still.
+                // To workers its pools would be gone, so they are told that it still has them.
                 if let Some(port_itself) = services.get(port).map(|known| ServicePort::clone(known)) {
                     services.insert(*port, Arc::new(port_itself));
                 }
@@ -122,7 +122,7 @@ impl Views {
         self.follow(services);
     }
 
-    /// Makes those anew whose service port is another one than before.
+    /// Makes views anew whose service port has changed.
     pub(super) fn follow(&mut self, services: &mut Map<ServiceIndex, ServicePort>) {
         for (port, all) in &mut self.0 {
             let now = services.get(port).cloned();
@@ -137,7 +137,7 @@ impl Views {
                 }
                 seen.stale = false;
                 let tls = seen.tls(now);
-                // The state of its pools is put aside once.
+                // The state of the pools is kept once.
                 let settings =
                     seen.traffic.as_ref().map_or_else(|| now.settings.clone(), |traffic| Arc::new(traffic.merged(&now.settings)));
                 let mut made = ServicePort { tls: tls.clone(), settings, kept_as: None, ..ServicePort::clone(now) };
@@ -162,7 +162,7 @@ impl Seen {
         same && balanced && self.identity == *view.identity
     }
 
-    /// Gives it the balancer that policies say, which must not meet its pools under the ids by which the service port's own knows them.
+    /// Gives it the balancer that policies name. That balancer must not meet the pools under the ids by which the service port's own balancer knows them.
     fn balance(&mut self, made: &mut ServicePort) {
         let Some(RuleBalancer { wanted, hash, balancers, trial, fail_closed }) = &self.balancer else { return };
         made.balancers.clone_from(balancers);
@@ -184,7 +184,7 @@ impl Seen {
         self.pools = Some([of, own]);
     }
 
-    /// How the endpoints of a service port are met. The certificate that its own policy names counts first.
+    /// How TLS is spoken with the endpoints of a service port. The certificate that its own policy names counts first.
     fn tls(&self, port: &ServicePort) -> EndpointTls {
         let EndpointTls::On(met) = &port.tls else { return port.tls.clone() };
         if self.identity == PlannedIdentity::Unset {
@@ -197,7 +197,7 @@ impl Seen {
         let settings = UpstreamSettings { certificate: Some(certificate.clone()), ..UpstreamSettings::clone(&met.settings) };
         match &self.made {
             Some((_, EndpointTls::On(known))) if *known.settings == settings => EndpointTls::On(known.clone()),
-            // What can be wrong is wrong with the service port's own rules, and told there.
+            // What can be wrong is wrong with the service port's own rules, where it is told.
             _ => UpstreamTls::build(Arc::new(settings)).map_or(EndpointTls::Broken, |made| EndpointTls::On(Arc::new(made))),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
         EndpointTls::On(Arc::new(UpstreamTls::build(Arc::new(settings)).unwrap()))
     }
 
-    /// What the endpoints of the service port at an index are shown.
+    /// The certificate that the endpoints of the service port at an index are shown.
     fn shown(services: &Map<ServiceIndex, ServicePort>, index: ServiceIndex) -> Option<Arc<Certificate>> {
         match &services.get(&index).unwrap().tls {
             EndpointTls::On(met) => met.settings.certificate.clone(),
@@ -270,12 +270,12 @@ mod tests {
         assert!(matches!(services.get(&seen[2]).unwrap().tls, EndpointTls::Off), "who speaks no TLS is shown nothing");
         assert!(matches!(services.get(&broken).unwrap().tls, EndpointTls::Broken), "and nothing is sent where the reference is broken");
         assert_eq!((shown(&services, plain), &services.get(&seen[0]).unwrap().kept_as), (None, &None));
-        // It follows the service port.
+        // The view follows its service port.
         let gone = port(EndpointTls::Off);
         services.insert(plain, gone);
         views.follow(&mut services);
         assert!(matches!(services.get(&seen[0]).unwrap().tls, EndpointTls::Off));
-        // What no router asks for goes.
+        // A view that no router asks for goes.
         views.begin();
         views.of(own, seen_by(&identity), &mut indices);
         views.settle(&mut services, &mut indices);
@@ -321,11 +321,11 @@ mod tests {
         assert_eq!((&seen.hash, &of.hash), (&Some(HashKey::Path), &None));
         assert!(seen.internal.id != of.internal.id && Arc::ptr_eq(&seen.internal, &seen.external));
         assert!(Arc::ptr_eq(&seen.internal.endpoints, &of.internal.endpoints));
-        // Its pools stay while those that they are made of do.
+        // Its pools stay while those that they are made from do.
         services.insert(at, Arc::new(ServicePort { settings: Arc::default(), ..ServicePort::clone(&of) }));
         views.follow(&mut services);
         assert!(Arc::ptr_eq(&services.get(&one).unwrap().internal, &seen.internal));
-        // Another generation serves under the same index, and another configuration is another one.
+        // It may have another generation under the same index; with another configuration it is another view.
         let closed = RuleBalancer { fail_closed: true, ..balancer.clone() };
         assert_eq!(views.of(at, view(&closed), &mut indices), one);
         views.settle(&mut services, &mut indices);

@@ -1,4 +1,4 @@
-//! From what sources tell to the plan, plugins and discovery's targets.
+//! From what sources tell to the plan, the plugins and the targets of discovery.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Controller {
         followed.follow(self.registry.files());
     }
 
-    /// Units → objects → plan → plugins → discovery's targets. `files`: those of plugins may be others than before.
+    /// Takes in changes of units: they become objects, a plan, plugins and the targets of discovery. `files`: the files of plugins may have changed.
     pub(super) async fn load(&mut self, told: Vec<sources::Change>, files: bool) {
         let unread = self.store.unread().clone();
         let Update { changes, mut faults } = self.store.update(told);
@@ -82,7 +82,7 @@ impl Controller {
         self.sync_plugins(files).await;
     }
 
-    /// Allocates for the Services and Gateways that have changed. Returned: those of which something else is allocated than before.
+    /// Allocates for the Services and Gateways that have changed. Returns those whose allocations have changed.
     pub(super) fn allocate(&mut self, changes: &[(Change, Option<Arc<Object>>)], all: bool) -> BTreeSet<ObjectKey> {
         let all = all || (self.allocator.has_addresses() && changes.iter().any(|(change, old)| asks_otherwise(change, old.as_deref())));
         let services = changes.iter().filter(|(change, _)| change.key().kind == "Service");
@@ -92,7 +92,7 @@ impl Controller {
                 Change::Gone(key) => (key.clone(), None),
             })
             .collect();
-        // They are planned anew in any case.
+        // These are planned anew in any case.
         if !all && (changed.is_empty() || self.allocator.allocate_changed(&changed, self.store.unread(), &mut self.allocations)) {
             return BTreeSet::new();
         }
@@ -105,8 +105,7 @@ impl Controller {
         allocated
     }
 
-    /// Loads the plan's plugins, where they are others than before. Their files are read only if they may be others (`files`), or something else is asked
-    /// of them.
+    /// Loads the plugins of the plan that have changed. Their files are read only if they may have changed (`files`), or if something else is asked of them.
     pub(super) async fn sync_plugins(&mut self, files: bool) {
         let balancers = self.balancers.keys();
         let balancers = balancers.map(|(plugin, config)| Use { plugin: plugin.clone(), config: config.clone(), listener: None });
@@ -125,7 +124,7 @@ impl Controller {
         self.sync_discovery();
     }
 
-    /// The process's own settings are read once.
+    /// A fault that says that a restart is needed, as the process reads its own settings only once.
     pub(super) fn needs_restart(&mut self) -> Option<Fault> {
         let own: Vec<&Arc<Object>> = self.store.objects().of_kind("SluicegateConfiguration").collect();
         let values: Vec<Given> = own.iter().map(|o| o.value.clone()).collect();
@@ -167,7 +166,7 @@ impl Controller {
     }
 }
 
-/// Whether a change bears on who asks for the addresses of Gateways: a Gateway asks otherwise than before, or a class is another one's.
+/// Whether a change bears on which Gateways ask for addresses: a Gateway asks otherwise than before, or a class is another gateway's.
 fn asks_otherwise(change: &Change, old: Option<&Object>) -> bool {
     let new = match change {
         Change::Applied(object) => Some(&**object),
@@ -180,8 +179,8 @@ fn asks_otherwise(change: &Change, old: Option<&Object>) -> bool {
     change.key().kind == "GatewayClass" || asked(old) != asked(new)
 }
 
-/// What a discovery plugin is told of a Service, if there is anything to find. One discovery serves all ports of a Service: a policy's `sectionName`
-/// does not reach it.
+/// What a discovery plugin is told of a Service, if there is anything to find. One plugin serves all ports of a Service, so a policy's `sectionName` does not
+/// bear on it.
 fn target(service: &PlannedService) -> Option<(String, Target)> {
     let port = service.ports.first().filter(|_| service.routable)?;
     let target = Target { service: told(service), config: port.discovery.config.text().clone() };

@@ -1,5 +1,5 @@
-//! The loop: wait for a change of a source, of what discovery found, or of a plugin's health; then compile and load ([`mod@load`]), assemble and publish
-//! ([`publish`]).
+//! The loop of control. It waits for a change of a source, of what discovery has found, or of a plugin's health; then it compiles and loads ([`mod@load`]),
+//! assembles and publishes ([`publish`]).
 
 mod load;
 mod publish;
@@ -39,9 +39,9 @@ use crate::store::Store;
 
 /// How long the first snapshot waits for discovery, so that the first connection finds endpoints.
 const FIRST_DISCOVERY: Duration = Duration::from_secs(2);
-/// Endpoints that were found are published at once, and those that are found within this time after them together.
+/// How long endpoints are gathered: those found first are published at once, and those found within this time after them together.
 const GATHER: Duration = Duration::from_millis(20);
-/// How long the first snapshot waits for sources to have told all that they have.
+/// How long the first snapshot waits until the sources have told all that they have.
 const FIRST_SYNC: Duration = Duration::from_secs(10);
 /// How often plugins' failures are looked at.
 const PLUGINS: Duration = Duration::from_millis(100);
@@ -54,11 +54,11 @@ pub struct Options {
     pub settings: Settings,
     /// Finds built-in plugins.
     pub builtins: Builtins,
-    /// Of those whose plugin files are loaded; empty: of anybody.
+    /// Keys, of which one must have signed each plugin file; empty: files need no signature.
     pub trusted_keys: Vec<MinisignKey>,
-    /// Where the admin API listens: no endpoint may lead there.
+    /// Where the admin API listens. No endpoint may lead there.
     pub admin: Option<SocketAddr>,
-    /// Held while a change is worked on: whoever holds it keeps the configuration as it is.
+    /// Is locked while a change is worked on. Whoever holds it keeps the configuration as it is.
     pub turns: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -84,13 +84,13 @@ pub struct Unbound {
     pub message: String,
 }
 
-/// An order about the plugin of this name, and where the answer goes.
+/// An order about the plugin of this name, and where its answer goes.
 type Ordered = (String, Action, oneshot::Sender<Done>);
 
-/// Control's whole state.
+/// The whole state of control.
 pub struct Controller {
     options: Options,
-    /// Besides the files and folders.
+    /// Sources besides the files and folders.
     sources: Vec<Box<dyn Source>>,
     store: Store,
     allocator: Allocator,
@@ -100,30 +100,30 @@ pub struct Controller {
     health: Health,
     planner: Planner,
     allocations: Allocations,
-    /// What is wrong with allocations.
+    /// The faults of allocations.
     allocated: Vec<Fault>,
-    /// What plugins were loaded for last.
+    /// The plugins and uses that were loaded last.
     loaded: Option<(Vec<PlannedPlugin>, Vec<Use>)>,
-    /// The configurations of balancers that are in use, by how many service ports use each.
+    /// The configurations of balancers in use, with the number of service ports that use each.
     balancers: BTreeMap<(String, ConfigText), usize>,
     /// What has changed since the last snapshot.
     changed: Changed,
     faults: Vec<Fault>,
-    /// Plugins were looked at since the last status.
+    /// Whether plugins were looked at since the last status.
     looked_at_plugins: bool,
     reporter: Reporter,
     orders: mpsc::Receiver<Ordered>,
     order: mpsc::Sender<Ordered>,
-    /// What could not be bound last.
+    /// What could not be listened on last.
     unbound: Vec<Unbound>,
-    /// When plugins' files that could not be read are read again; zero: all could.
+    /// After how much time files of plugins are read again that could not be read; zero: all could be.
     read_again: Duration,
-    /// The process's own configuration as it was at the start; none before the first load.
+    /// The process's own settings as they were at the start; none before the first load.
     started_with: Option<Vec<Given>>,
 }
 
 impl Controller {
-    /// Reads nothing yet.
+    /// A controller that has read nothing yet.
     pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
         let (order, orders) = mpsc::channel(16);
         Self {
@@ -152,26 +152,26 @@ impl Controller {
         }
     }
 
-    /// Looks at the configuration instead of serving it: see [`Store::judging`].
+    /// Looks at the configuration, rather than serving it: see [`Store::judging`].
     #[must_use]
     pub fn judging(self) -> Self {
         Self { store: Store::judging(), ..self }
     }
 
-    /// Takes objects from there too, besides the files and folders of its options.
+    /// With a source of objects besides the files and folders of its options.
     #[must_use]
     pub fn with_source(mut self, source: Box<dyn Source>) -> Self {
         self.sources.push(source);
         self
     }
 
-    /// Whose session tickets have keys made of these secrets; without any, none are given out.
+    /// With the secrets from which the keys of session tickets are made. Without any, no tickets are given out.
     #[must_use]
     pub fn with_tickets(self, secrets: Arc<TicketSecrets>) -> Self {
         Self { assembler: self.assembler.with_tickets(secrets), ..self }
     }
 
-    /// Takes orders while this runs.
+    /// What carries orders to this controller while it runs.
     pub fn operate(&self) -> Operate {
         let order = self.order.clone();
         Arc::new(move |plugin, action| {
@@ -200,7 +200,7 @@ impl Controller {
             for source in &missing {
                 tracing::warn!(source, "it has not told all that it has yet; the gateway starts with the other sources");
             }
-            // The disk's answers have a time limit of their own, so this ends.
+            // The disk has a limited time to answer, so this ends.
             if !missing.contains(&name) {
                 break;
             }
@@ -214,7 +214,7 @@ impl Controller {
             self.publish(&status, &publish, unsaved)
         };
         let mut plugins_tick = tokio::time::interval(PLUGINS);
-        // Half of the time at most is spent on what discovery finds: files, orders and health have the other half.
+        // At most half of the time is spent on what discovery finds. The other half is left for files, orders and health.
         let mut listen_from = Instant::now();
         loop {
             let plugins = self.discoveries();
@@ -227,7 +227,7 @@ impl Controller {
                 } => Event::Found,
                 changed = self.health.next() => Event::Health(changed),
                 _ = plugins_tick.tick() => Event::Plugins,
-                // Another process has an address, or a disk is full; that may end at any time, and nothing tells.
+                // Another process has an address, or a disk is full. That may end at any time, without an event.
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
             };
             let _turn = turns.lock().await;
@@ -268,40 +268,40 @@ impl Controller {
                     self.sync_discovery();
                 }
             }
-            // Before they are served: what somebody was told of must be the same after a crash.
+            // It is saved before it is served, as what somebody was told must be the same after a crash.
             let unsaved = self.allocator.save_beside().await;
             again = self.publish(&status, &publish, unsaved);
             if found {
                 listen_from = (Instant::now() + begun.elapsed()).max(begun + GATHER);
             }
             if let Some((to, done)) = answer {
-                // Who asked may be gone.
+                // The asker may have stopped waiting.
                 let _ = to.send(done);
             }
         }
     }
 
-    /// Whether nothing that sources have told bears on what is served or shown, where these were the faults before. So it is with endpoints, which
-    /// discovery alone looks at.
+    /// Whether nothing that the sources have told bears on what is served or shown, if these were the faults before. That is so for endpoints, which only
+    /// discovery looks at.
     fn is_served(&self, faults: &[Fault]) -> bool {
         let same = self.changed.is_empty() && !self.looked_at_plugins && !self.runner.has_changed() && self.faults == faults;
         // What could not be had is tried again on each occasion.
         same && self.reporter.until().is_none() && self.unbound.is_empty() && !self.allocator.unsaved()
     }
 
-    /// Loads and discovers once, for `check` and `explain`: the snapshot, the plan, and every fault.
+    /// Loads and discovers once, for `check` and `explain`. Returns the snapshot, and the status with every fault.
     pub async fn once(&mut self, discovery: Duration) -> (Arc<Snapshot>, Status) {
         self.load(folder::read(&self.options.paths), true).await;
         self.discover(discovery).await;
         self.assemble()
     }
 
-    /// The objects it was compiled from.
+    /// The objects that the plan was compiled from.
     pub fn objects(&self) -> &Objects {
         self.store.objects()
     }
 
-    /// The plan compiled last.
+    /// The plan that was compiled last.
     pub fn plan(&self) -> &Plan {
         self.planner.plan()
     }

@@ -1,4 +1,4 @@
-//! From the plan and what was found to a snapshot for the workers and a status for the admin API.
+//! From the plan and what discovery has found to a snapshot for the workers and a status for the admin API.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::status::Parts;
 
 /// How soon an address that could not be bound is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
-/// How soon allocations that could not be saved are saved again: nothing tells that there is room.
+/// How soon allocations that could not be saved are saved again. No event tells that there is room.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
 /// How soon a plugin's file that could not be read is read again; the pause doubles each time.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -44,14 +44,14 @@ impl Controller {
         (snapshot, status)
     }
 
-    /// New pools where endpoints' health has changed; nothing else is compiled or assembled. True if there is more to say: other addresses
-    /// than before could not be bound.
+    /// Publishes new pools where endpoints' health has changed. Nothing else is compiled or assembled. Returns whether there is more to tell: that the addresses
+    /// that cannot be bound have changed.
     pub(super) fn publish_health(&mut self, changed: &HashSet<PortId>, publish: &Publish) -> bool {
         let snapshot = self.assembler.refresh(changed, &self.options.settings.here);
         snapshot.is_some_and(|snapshot| publish(snapshot) != self.unbound)
     }
 
-    /// When to try again, if an address could not be bound or the allocations not be saved.
+    /// Publishes a snapshot and a status. Returns when to try again, if an address could not be bound, or the allocations not saved.
     pub(super) fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish, unsaved: Option<Fault>) -> Option<Instant> {
         let (snapshot, mut now) = self.assemble();
         now.faults.extend(unsaved);

@@ -1,4 +1,4 @@
-//! What a change of one among many has control do.
+//! The work that control does when one among many changes.
 
 use std::sync::mpsc::{Receiver, channel};
 
@@ -12,9 +12,9 @@ use crate::sources::What;
 use crate::sources::memory::{Hand, Memory};
 
 const COUNT: usize = 50;
-/// For everything, on a busy machine.
+/// How long is waited for anything, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Longer than control gathers.
+/// A time that is longer than control gathers.
 const QUIET: Duration = Duration::from_millis(400);
 
 /// A Service with one endpoint, and a policy.
@@ -69,14 +69,14 @@ impl Running {
         running
     }
 
-    /// Takes what is published until that pauses.
+    /// Takes what is published until there is a pause.
     fn settle(&mut self) {
         while let Ok(snapshot) = self.published.recv_timeout(QUIET) {
             self.last = snapshot;
         }
     }
 
-    /// What a change has published: how many snapshots, and the service ports in which the last of them differs from the one before.
+    /// What a change has published: the number of snapshots, and the service ports in which the last of them differs from the one before the change.
     fn change(&mut self, number: usize, what: What) -> (u64, Vec<ServiceIndex>) {
         let before = self.last.clone();
         self.hand.put(number.to_string(), what);
@@ -98,12 +98,12 @@ fn a_changed_endpoint_is_one_snapshot_and_one_service_port_and_what_is_the_same_
     let (snapshots, changed) = running.change(7, unit(7, 2));
     assert_eq!((snapshots, changed.len()), (1, 1), "what nobody but discovery looks at is not published before it has");
     assert_eq!(running.service("s7").internal.endpoints[0].address.to_string(), "192.0.2.2:8080");
-    // The same once more, and then another one.
+    // The same change once more, and then another one.
     running.hand.put("7", unit(7, 2));
     running.settle();
     let (snapshots, changed) = running.change(8, unit(8, 2));
     assert_eq!((snapshots, changed.len()), (1, 1));
-    // A whole Service: at once, and when its endpoint is found.
+    // A whole Service comes: there is a snapshot at once, and one when its endpoint is found.
     let (snapshots, changed) = running.change(COUNT, unit(COUNT, 1));
     assert!(snapshots <= 2 && changed.len() == 1, "{snapshots} snapshots, {changed:?}");
     let (snapshots, changed) = running.change(COUNT, What::Gone);

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 
 use task::{Ended, Reports, Task};
 
-/// What one plugin may have published, for all its targets together, in bytes: about a million endpoints.
+/// How much one plugin may have published for all its targets together, in bytes: about a million endpoints.
 const MOST_HELD: usize = 256 << 20;
 
 /// A Service as its discovery plugin gets it.
@@ -31,7 +31,7 @@ pub struct Target {
     pub config: Arc<str>,
 }
 
-/// An object as plugins are told of it, which becomes text on their thread.
+/// An object as plugins are told of it. It becomes text on their thread.
 #[derive(Debug)]
 struct Whole(Arc<Object>);
 
@@ -44,26 +44,26 @@ impl AsJson for Whole {
 /// All discovery tasks.
 pub struct Runner {
     tasks: BTreeMap<String, Task>,
-    /// How tasks say that they have published or ended.
+    /// How tasks report that they have published or ended.
     reports: Reports,
     /// The tasks that have ended.
     ended: mpsc::UnboundedReceiver<Ended>,
-    /// Each target, and the plugin that finds its endpoints.
+    /// The targets, each with the plugin that finds its endpoints.
     targets: HashMap<Key, (String, Target)>,
-    /// The plugins, by the number of their targets.
+    /// The plugins in use, with the number of their targets.
     in_use: BTreeMap<String, usize>,
-    /// What was published for each target, by the plugin that did.
+    /// What was published for each target, and by which plugin.
     published: HashMap<Key, Published>,
-    /// What that takes in memory, by plugin.
+    /// The memory that this takes, by plugin.
     held: HashMap<String, usize>,
     failures: BTreeMap<Key, String>,
-    /// Targets that nothing has been said of.
+    /// Targets for which nothing was published yet.
     unanswered: HashSet<Key>,
-    /// Targets of which something else is published than was taken last.
+    /// Targets for which something else is published than was taken last.
     changed: BTreeSet<Key>,
 }
 
-/// What tasks are told of a changed object. None: of this one they are told nothing.
+/// What tasks are told of a changed object. None: tasks are not told of this object.
 fn object_event((change, old): &(Change, Option<Arc<Object>>)) -> Option<Event> {
     let key = change.key();
     if key.kind == "Secret" {
@@ -80,7 +80,7 @@ fn object_event((change, old): &(Change, Option<Arc<Object>>)) -> Option<Event> 
 struct Published {
     plugin: String,
     endpoints: Vec<FoundEndpoint>,
-    /// What they take in memory.
+    /// The memory that they take, in bytes.
     bytes: usize,
 }
 
@@ -108,8 +108,8 @@ impl Runner {
         self.in_use.keys()
     }
 
-    /// Takes in which targets are others than before, or are none any more, and tells the tasks, and which objects are. A task is told all of it as one
-    /// change, of which it publishes what comes of the whole.
+    /// Takes in which targets have changed or are gone, and which objects have, and tells the tasks. A task is told all of it as one change, and publishes what
+    /// follows from the whole.
     pub fn change<'c>(
         &mut self,
         objects: impl IntoIterator<Item = &'c (Change, Option<Arc<Object>>)>,
@@ -161,7 +161,7 @@ impl Runner {
         }
     }
 
-    /// Starts and ends tasks: these are the plugins in use that some generation serves. One of which none does has no task; what it published stays.
+    /// Starts and ends tasks. These are the plugins in use of which some generation serves. A plugin of which none does has no task; what it published stays.
     pub fn sync(&mut self, live: &HashMap<String, Arc<dyn DiscoveryGeneration>>, objects: &Objects) {
         self.tasks.retain(|name, _| live.contains_key(name));
         for (name, plugin) in live {
@@ -174,12 +174,12 @@ impl Runner {
         }
     }
 
-    /// Whether something else is published for some target than when it was asked for which.
+    /// Whether there is something for [`Self::take_changed`].
     pub fn has_changed(&self) -> bool {
         !self.changed.is_empty()
     }
 
-    /// The targets of which something else is published than the last time this was asked.
+    /// The targets for which something else is published than the last time this was called.
     pub fn take_changed(&mut self) -> BTreeSet<Key> {
         std::mem::take(&mut self.changed)
     }
@@ -198,7 +198,7 @@ impl Runner {
         task.send(vec![Event::Synced]);
     }
 
-    /// What was published for a target counts no more.
+    /// Forgets what was published for a target.
     fn forget(&mut self, key: &Key) {
         self.unanswered.remove(key);
         self.failures.remove(key);
@@ -234,7 +234,7 @@ impl Runner {
         }
     }
 
-    /// Takes what is due of what was published; else says when something will be.
+    /// Takes what is due of what was published. If nothing is, it returns when something will be.
     fn take(&mut self) -> Result<(), Option<Instant>> {
         let now = Instant::now();
         let (mut any, mut next) = (false, None);
@@ -320,7 +320,7 @@ impl Runner {
         self.missing().next().is_none()
     }
 
-    /// Targets that a running task has said nothing of yet.
+    /// Targets for which a running task has published nothing yet.
     pub fn missing(&self) -> impl Iterator<Item = &Key> {
         let runs =
             |key: &&Key| self.targets.get(*key).and_then(|(plugin, _)| self.tasks.get(plugin)).is_some_and(|task| task.ended.is_none());
@@ -332,7 +332,7 @@ impl Runner {
         self.tasks.get(plugin)?.ended.as_ref()
     }
 
-    /// For how many of a plugin's Services no endpoints could be found, and why for the first; none if it fails for none.
+    /// How many of a plugin's Services have no endpoints because they could not be found, and why for the first; none if it fails for none.
     pub fn failing(&self, plugin: &str) -> Option<String> {
         self.tasks.get(plugin)?;
         let mut failed = self.failures.iter().filter(|(key, _)| self.targets.get(*key).is_some_and(|(of, _)| of == plugin));

@@ -1,4 +1,4 @@
-//! What discovery plugins have published, on its way to control.
+//! What discovery plugins have published and control has not taken yet.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::share::ENDPOINTS;
 
-/// Where a plugin leaves what it has found, and control takes it when it likes. Only the newest of each target waits.
+/// Where a plugin puts what it has found, until control takes it. Only the newest for each target waits.
 pub(super) struct Outbox {
     waiting: Mutex<Publications>,
     taken: Notify,
@@ -17,7 +17,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Empty. `published` is told when something is added.
+    /// An empty outbox. `published` is notified when something is added.
     pub(super) fn new(published: Arc<Notify>) -> Self {
         Self { waiting: Mutex::default(), taken: Notify::new(), published }
     }
@@ -49,12 +49,12 @@ impl Publisher for Outbox {
                     Ok(untaken) => break untaken,
                     Err(refused) => publications = refused,
                 }
-                // A permit is kept where control takes between the look and the wait.
+                // If control takes between the look and the wait, the permit is kept.
                 self.taken.notified().await;
             };
             self.published.notify_one();
-            // Who replaces what nobody has taken works in vain, and takes a core from those who do not: it waits as long as control's share of that
-            // many endpoints lasts, or until control has taken what is there.
+            // A plugin that replaces what nobody has taken works in vain, and takes a core from those who do not. So it waits: as long as control's share of that many
+            // endpoints lasts, or until control has taken what is there.
             if let Some(pause) = vain(untaken) {
                 let _ = tokio::time::timeout(pause, self.taken.notified()).await;
             }
@@ -62,7 +62,7 @@ impl Publisher for Outbox {
     }
 }
 
-/// How long somebody waits who has replaced so many endpoints that control had not taken.
+/// How long a plugin waits that has replaced so many endpoints that control had not taken.
 fn vain(untaken: usize) -> Option<Duration> {
     #[expect(clippy::cast_precision_loss, reason = "some hundred thousands")]
     let seconds = untaken as f64 / ENDPOINTS.1;

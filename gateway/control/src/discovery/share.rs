@@ -1,19 +1,19 @@
-//! How much of what a plugin publishes control takes: each time it does, pools are made anew and workers are told. A change after a quiet while is
-//! taken at once; who publishes without end is heard from time to time, and then of each target only the newest set of endpoints.
+//! How much control takes of what a plugin publishes, as each time pools are made anew and workers are told. A change after a quiet while is taken at once.
+//! A plugin that publishes without end is heard from time to time, and then only the newest set of endpoints of each target counts.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use sluicegate_model::discovery::Key;
 
-/// A target's endpoints are taken so many times at once, and so many a second: what the SDK has plugins keep to as well (`Discovery::refresh`).
+/// How often a target's endpoints are taken at once, and in a second. The SDK has plugins keep to that as well (`Discovery::refresh`).
 const OF_TARGET: (f64, f64) = (5.0, 10.0);
-/// So many times at once, and so many a second, something is taken from a plugin.
+/// How often something is taken from a plugin at once, and in a second.
 const TIMES: (f64, f64) = (32.0, 20.0);
-/// So many endpoints, likewise.
+/// How many endpoints are taken from a plugin at once, and in a second.
 pub(super) const ENDPOINTS: (f64, f64) = (200_000.0, 100_000.0);
 
-/// A plugin's share.
+/// The share of a plugin.
 pub(super) struct Share {
     times: Bucket,
     endpoints: Bucket,
@@ -26,18 +26,18 @@ impl Share {
         Self { times: Bucket::new(TIMES, now), endpoints: Bucket::new(ENDPOINTS, now), lately: HashMap::new() }
     }
 
-    /// When the plugin may be heard, be it now.
+    /// When something is taken from the plugin, which may be now.
     pub(super) fn due(&mut self, now: Instant) -> Instant {
         self.lately.retain(|_, bucket| !bucket.is_full(now));
         self.times.due(now).max(self.endpoints.due(now))
     }
 
-    /// When a target of it may be.
+    /// When something is taken for one of its targets.
     pub(super) fn due_of(&mut self, target: &Key, now: Instant) -> Instant {
         self.lately.get_mut(target).map_or(now, |bucket| bucket.due(now))
     }
 
-    /// Something was taken: these targets, each with so many endpoints.
+    /// Notes what was taken: for these targets, each with so many endpoints.
     pub(super) fn took(&mut self, targets: impl IntoIterator<Item = (Key, usize)>, now: Instant) {
         self.times.tokens -= 1.0;
         for (target, endpoints) in targets {
@@ -74,7 +74,7 @@ impl Bucket {
 
     fn due(&mut self, now: Instant) -> Instant {
         self.fill(now);
-        // A little more than nothing, so that the wait is never shorter than the clock can tell.
+        // A little more than nothing, so that the wait is not shorter than the clock can tell.
         if self.tokens > 0.0 { now } else { now + Duration::from_secs_f64(0.001 - self.tokens / self.a_second) }
     }
 }

@@ -1,4 +1,4 @@
-//! One run of a discovery plugin, on a thread of its own, so that whatever it computes delays nobody here.
+//! A run of a discovery plugin, on a thread of its own, so that what it computes delays nobody here.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,18 +13,18 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::outbox::Outbox;
 use super::share::Share;
 
-/// How long a plugin waits that has ended for the first time, before it is started anew.
+/// How long a plugin that has ended for the first time waits before it is started anew.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A task that has run so long has proved itself: if it ends, the pauses begin anew.
+/// How long a task must have run for the pauses to begin anew when it ends.
 const PROVEN: Duration = Duration::from_secs(10);
 
-/// The task of this plugin and with this number has ended, and waits to be started anew.
+/// A task that has ended and waits to be started anew: its plugin, its number, and why it has ended.
 pub(super) type Ended = (String, u64, PluginError);
 
 /// A plugin's task.
 pub(super) struct Task {
-    /// The task's own; a plugin's next task has another.
+    /// The number of the task; the plugin's next task has another.
     pub(super) number: u64,
     /// The id of the generation that runs.
     pub(super) generation: u64,
@@ -34,16 +34,16 @@ pub(super) struct Task {
     pub(super) share: Share,
     /// Ends its thread when it is dropped.
     _stop: oneshot::Sender<()>,
-    /// Why the plugin's task before this one ended, if nothing was published since.
+    /// Why the plugin's task before this one has ended, if nothing was published since.
     pub(super) ended: Option<PluginError>,
     started: Instant,
-    /// How long the plugin's next task waits, should this one end.
+    /// How long the plugin's next task waits, if this one ends.
     pause: Duration,
-    /// Ends the pause before a task that ended is started anew.
+    /// Ends the pause before a task is started anew.
     hurry: Arc<Notify>,
 }
 
-/// What the tasks of all plugins tell control by.
+/// How the tasks of all plugins report to control.
 #[derive(Clone)]
 pub(super) struct Reports {
     /// A task has ended.
@@ -53,7 +53,7 @@ pub(super) struct Reports {
 }
 
 impl Task {
-    /// Starts one; after a pause, if it is not the plugin's first.
+    /// Starts a task; after a pause, if it is not the plugin's first.
     pub(super) fn start(name: &str, plugin: Arc<dyn DiscoveryGeneration>, after: Option<Duration>, reports: &Reports) -> Self {
         let (number, generation) = (unique(), plugin.generation().id);
         let (events, inbox) = mpsc::unbounded_channel();
@@ -74,7 +74,7 @@ impl Task {
                 runtime.block_on(async {
                     tokio::select! {
                         error = task => {
-                            // Control is gone only together with the process.
+                            // Control ends only together with the process.
                             let _ = ended.send((plugin_name, number, error));
                         }
                         _ = stopped => {}
@@ -102,19 +102,19 @@ impl Task {
         }
     }
 
-    /// Starts the one that comes after this one, which has ended by `error`.
+    /// Starts the task after this one, which has ended by `error`.
     pub(super) fn start_anew(self, name: &str, plugin: Arc<dyn DiscoveryGeneration>, error: PluginError, reports: &Reports) -> Self {
         let pause = if self.started.elapsed() > PROVEN + self.pause { FIRST_PAUSE } else { self.pause };
         tracing::error!(%error, ?pause, "the discovery task ended; it is started anew after a pause");
         let mut anew = Self::start(name, plugin, Some(pause), reports);
-        // What the plugin has had of its share, it has had.
+        // What the plugin has used of its share stays used.
         anew.share = self.share;
         anew.pause = (pause * 2).min(LONGEST_PAUSE);
         anew.ended = Some(error);
         anew
     }
 
-    /// Tells it one change, which may be of several objects.
+    /// Tells the task one change, which may be of several objects.
     pub(super) fn send(&self, change: Vec<Event>) {
         if !change.is_empty() {
             // A task that has ended has dropped its receiver; it is told everything when it is started anew.
@@ -122,14 +122,14 @@ impl Task {
         }
     }
 
-    /// Ends the pause before it runs: what made it end may have been mended.
+    /// Ends the pause before the task runs, as what made the last one end may be mended.
     pub(super) fn hurry(&mut self) {
         self.pause = FIRST_PAUSE;
         self.hurry.notify_one();
     }
 }
 
-/// A task's events. Control drops the sender only together with the task.
+/// The events of a task. Control drops the sender only together with the task.
 struct Inbox {
     inbox: mpsc::UnboundedReceiver<Vec<Event>>,
     /// What is left of the change that is being told.

@@ -1,4 +1,4 @@
-//! The runner with a plugin that needs no wasm: how tasks are told, heard, ended and started anew.
+//! The runner with a plugin that needs no wasm: how tasks are told of changes, publish, end and are started anew.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -13,10 +13,10 @@ use sluicegate_model::shared::Shared;
 
 use super::*;
 
-/// Publishes for each target what its configuration says: `fail`, or so many endpoints; ends when that is `end`.
+/// A plugin that publishes for each target what its configuration says: `fail`, or a number of endpoints. It ends if that is `end`.
 struct Native {
     generation: Arc<Generation>,
-    /// What it was told.
+    /// What the plugin was told.
     told: Arc<Mutex<Vec<String>>>,
 }
 
@@ -109,7 +109,7 @@ impl World {
         world
     }
 
-    /// Waits until this is so.
+    /// Waits until this holds.
     async fn until(&mut self, so: impl Fn(&mut Runner) -> bool) {
         let reached = async {
             while !so(&mut self.runner) {
@@ -186,7 +186,7 @@ async fn a_task_that_ends_is_started_anew_and_what_it_published_stays() {
     world.runner.change(&[], [target("b", "4")]);
     world.until(|runner| count(runner, "b") == Some(4)).await;
     assert!(world.runner.ended("native").is_none(), "it has published since");
-    // Told last, so what it was told at its start lies before.
+    // This is told last, so that what was told at the start lies before it.
     world.runner.change(&[], [target("c", "1")]);
     world.until(|runner| count(runner, "c") == Some(1)).await;
     let told = plugin.told();

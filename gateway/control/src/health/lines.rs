@@ -1,4 +1,4 @@
-//! Lines of the log about endpoints, so many a second: when a thousand endpoints fail at once, the first lines and a count say it.
+//! Lines of the log about endpoints. Their number in a second is limited: if a thousand endpoints fail at once, the first lines and a count say so.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// An endpoint is used no more.
+    /// Logs that an endpoint is not used any more.
     pub(super) fn bad(&mut self, Named((service, _), endpoint): Named<'_>, what: &str, why: impl fmt::Display) {
         if self.may() {
             tracing::warn!(%service, %endpoint, %why, "{what}");
         }
     }
 
-    /// An endpoint is used again.
+    /// Logs that an endpoint is used again.
     pub(super) fn good(&mut self, Named((service, _), endpoint): Named<'_>, what: &str) {
         if self.may() {
             tracing::info!(%service, %endpoint, "{what}");

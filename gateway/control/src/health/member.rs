@@ -1,4 +1,4 @@
-//! What is remembered of one endpoint of one service port: its run of probes, its ejections, and since when it warms up.
+//! What is remembered of one endpoint of one service port: its results of probes, its ejections, and since when it warms up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ impl Member {
         Self { stats, run: Run::default(), ejections: Ejections::default(), warming: None }
     }
 
-    /// Takes all marks off.
+    /// Resets the endpoint's health, as nobody watches it any more.
     pub(super) fn release(&self) {
         let health = &self.stats.health;
         health.set_checked(Checked::Passing);
@@ -30,7 +30,7 @@ impl Member {
     }
 }
 
-/// Results of probes that agree.
+/// Results of probes in a row that agree.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Run {
     passed: bool,
@@ -38,7 +38,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// What the endpoint is after one more result. An endpoint that joined is judged by its first result alone.
+    /// What probes say of the endpoint after one more result. An endpoint that has joined is judged by its first result alone.
     pub(super) fn after(&mut self, passed: bool, before: Checked, check: &ActiveCheck) -> Checked {
         self.length = if self.length > 0 && self.passed == passed { self.length.saturating_add(1) } else { 1 };
         self.passed = passed;
@@ -62,7 +62,7 @@ pub(super) struct Ejections {
 }
 
 impl Ejections {
-    /// Begins one.
+    /// Begins an ejection.
     pub(super) fn begin(&mut self, rules: &Passive, now: Instant) -> Duration {
         self.lately = self.lately.saturating_add(1);
         let lasts = rules.base_ejection_time.saturating_mul(self.lately).min(rules.max_ejection_time);
@@ -70,13 +70,13 @@ impl Ejections {
         lasts
     }
 
-    /// Ends it.
+    /// Ends the ejection.
     pub(super) fn end(&mut self, now: Instant) {
         self.until = None;
         self.readmitted = Some(now);
     }
 
-    /// An interval has passed.
+    /// Notes that an interval has passed.
     pub(super) fn interval(&mut self, rules: &Passive, now: Instant) {
         let quiet = self.readmitted.is_none_or(|at| now.saturating_duration_since(at) >= rules.interval);
         if self.until.is_none() && quiet {

@@ -1,8 +1,8 @@
-//! Which endpoints are used. [`probes`] asks endpoints on their own ([`probe`]); workers note what comes of exchanges and eject at errors in a
-//! row; [`outlier`] compares endpoints every interval; [`member`] is what is remembered of one endpoint. All verdicts are marks on the
-//! endpoint's statistics (`sluicegate_model::health`), which pools are made by: [`Health`] says which service ports need new pools.
+//! Decides which endpoints are used. [`probes`] asks endpoints ([`probe`]); workers note the outcomes of exchanges, and eject at errors in a row; [`outlier`]
+//! compares endpoints every interval; [`member`] is what is remembered of one endpoint. Verdicts are written into the endpoint's statistics
+//! (`sluicegate_model::health`), from which pools are made: [`Health`] says which service ports need new pools.
 //!
-//! One task owns all of it, control's own, so nothing is locked. Time comes in as an argument, so that tests need no clock.
+//! One task owns all of it, that of control, so nothing is locked. Time is passed in as an argument, so that tests need no clock.
 
 mod lines;
 mod member;
@@ -28,7 +28,7 @@ use lines::Lines;
 use probes::{Key, Probes, Wanted};
 use watched::Watched;
 
-/// How often ejections, their ends and warming endpoints are looked at: an ejection by a worker is in the pool so soon.
+/// How often ejections, their ends and warming endpoints are looked at. An ejection by a worker takes so long to reach the pool.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The health of all service ports that ask for it.
@@ -38,7 +38,7 @@ pub struct Health {
     probes: Probes,
     lines: Lines,
     ticks: Option<tokio::time::Interval>,
-    /// Whether probes may have to be others.
+    /// Whether other probes may be wanted.
     changed: bool,
 }
 
@@ -71,7 +71,7 @@ impl Health {
         self.changed |= self.services.remove(service).is_some();
     }
 
-    /// Begins and ends probes, one task for each distinct endpoint and check. In an event loop only.
+    /// Begins and ends probes: there is one task for each distinct endpoint and check. It needs an event loop.
     pub(crate) fn sync_probes(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
@@ -81,12 +81,12 @@ impl Health {
             let Some(check) = &watched.settings().active else { continue };
             let tls = match &watched.tls {
                 EndpointTls::On(tls) => Some(tls),
-                // What is asked in plain text of endpoints whose TLS nobody explains can only be whether they accept.
+                // If nobody says how to verify the endpoints' TLS, a probe in plain text can only find out whether they accept.
                 EndpointTls::Off | EndpointTls::Untold => None,
                 EndpointTls::Broken => continue,
             };
             let check = Arc::new(check.clone());
-            // Flows of UDP are not announced, so no endpoint of theirs expects it.
+            // UDP flows have no PROXY header, so their endpoints expect none.
             let proxy = watched.proxy().filter(|_| service.1 == Protocol::Tcp);
             for address in watched.addresses() {
                 let key = Key { address, check: check.clone(), tls: watched.tls.id(), proxy };
@@ -98,8 +98,8 @@ impl Health {
         self.probes.sync(wanted);
     }
 
-    /// Takes in probes' results and the passing of time, until service ports need new pools: these. For ever where nothing is watched. Dropping
-    /// it loses nothing.
+    /// Takes in results of probes and the passing of time, until service ports need new pools, which are returned. If nothing is watched, it waits for ever.
+    /// Dropping it loses nothing.
     pub(crate) async fn next(&mut self) -> HashSet<PortId> {
         if self.services.is_empty() {
             return std::future::pending().await;
@@ -143,13 +143,13 @@ impl Health {
         self.lines.tick(now);
     }
 
-    /// The service ports whose pools are to be made anew. Large pools come less often: telling a balancer of a pool costs by its size.
+    /// The service ports whose pools are to be made anew. Large pools come less often, as telling a balancer of a pool costs by its size.
     fn take_changed(&mut self, now: Instant) -> HashSet<PortId> {
         self.services.iter_mut().filter_map(|(service, watched)| watched.take_changed(now).then(|| service.clone())).collect()
     }
 }
 
-/// For a line of the log.
+/// A service port and an endpoint, as a line of the log names them.
 struct Named<'a>(&'a PortId, SocketAddr);
 
 #[cfg(test)]

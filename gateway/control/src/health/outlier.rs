@@ -1,4 +1,4 @@
-//! Which endpoints stand out from the others of their service port, by what an interval brought to each.
+//! Which endpoints stand out from the others of their service port, by the exchanges of an interval.
 //!
 //! Success rate and failure percentage are Envoy's ("Outlier detection", §"Success rate", §"Failure percentage"): an endpoint is out when its
 //! success rate is below `mean - factor × standard deviation` of all that had enough exchanges. Latency is compared with the median, which, unlike
@@ -7,10 +7,10 @@
 use sluicegate_model::health::{Reason, Sample};
 use sluicegate_model::settings::Passive;
 
-/// Latencies closer to the median than this are noise, however large their ratio: 10 ms.
+/// Latencies that are closer to the median than this are noise, however large their ratio: 10 ms.
 const LATENCY_NOISE_US: f64 = 10_000.0;
 
-/// The indices of those that stand out, each once, and why.
+/// The indices of the endpoints that stand out, each once, and why.
 pub(super) fn judge(rules: &Passive, samples: &[Sample]) -> Vec<(usize, Reason)> {
     let mut out: Vec<(usize, Reason)> = Vec::new();
     let mut found = |reason: Reason, indices: Vec<usize>| {
@@ -49,7 +49,7 @@ pub(super) fn judge(rules: &Passive, samples: &[Sample]) -> Vec<(usize, Reason)>
         });
         if means.len() >= rules.minimum_endpoints {
             means.sort_by(|a, b| a.1.total_cmp(&b.1));
-            // The lower one of two: of an even number, the slower half must not decide for itself.
+            // If their number is even, the lower one of the two in the middle: the slower half must not decide for itself.
             let median = means[(means.len() - 1) / 2].1;
             let slow = means.iter().filter(|(_, mean)| *mean >= median * f64::from(percent) / 100.0 && *mean >= median + LATENCY_NOISE_US);
             found(Reason::Latency, slow.map(|(i, _)| *i).collect());
@@ -58,7 +58,7 @@ pub(super) fn judge(rules: &Passive, samples: &[Sample]) -> Vec<(usize, Reason)>
     out
 }
 
-/// Of those that had enough exchanges: index and figure.
+/// The index and the figure of each endpoint that had enough exchanges.
 fn enough(rules: &Passive, samples: &[Sample], figure: impl Fn(&Sample) -> (u32, f64)) -> Vec<(usize, f64)> {
     let figures = samples.iter().map(figure).enumerate();
     figures.filter(|(_, (volume, _))| *volume >= rules.request_volume).map(|(i, (_, value))| (i, value)).collect()

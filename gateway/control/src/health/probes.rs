@@ -1,4 +1,4 @@
-//! The tasks that probe: one for each distinct endpoint and check, however many service ports and workers want to know.
+//! The tasks that probe: there is one for each distinct endpoint and check, however many service ports and workers want its results.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use crate::port::PortId;
 
 use super::probe::{self, Failure};
 
-/// Probes under way at a time: each holds a descriptor, and control is one thread. Others wait their turn, so that with very many silent
+/// How many probes are under way at a time, as each holds a descriptor, and control is one thread. Others wait their turn, so that with very many silent
 /// endpoints intervals become longer.
 const AT_ONCE: usize = 512;
-/// Results that wait for control.
+/// How many results wait for control.
 const WAITING: usize = 1024;
 
 /// What is probed, and how.
@@ -27,13 +27,13 @@ const WAITING: usize = 1024;
 pub(super) struct Key {
     pub(super) address: SocketAddr,
     pub(super) check: Arc<ActiveCheck>,
-    /// The rules of TLS, by their id.
+    /// The id of the rules of TLS.
     pub(super) tls: u64,
     /// The PROXY header that connections begin with.
     pub(super) proxy: Option<ProxyVersion>,
 }
 
-/// Who wants to know, and the rules of TLS that the key names.
+/// Which service ports want the results, and the rules of TLS that the key names.
 #[derive(Default)]
 pub(super) struct Wanted {
     pub(super) tls: Option<Arc<UpstreamTls>>,
@@ -68,7 +68,7 @@ impl Default for Probes {
 }
 
 impl Probes {
-    /// Begins what is new and ends what nobody wants; what stays keeps its rhythm.
+    /// Begins probes that are new and ends those that nobody wants. The others keep their rhythm.
     pub(super) fn sync(&mut self, wanted: HashMap<Key, Wanted>) {
         self.tasks.retain(|key, _| wanted.contains_key(key));
         for (key, Wanted { tls, watchers }) in wanted {
@@ -81,17 +81,17 @@ impl Probes {
         }
     }
 
-    /// Waits for results; all there are.
+    /// Waits for results, and returns all there are.
     pub(super) async fn next(&mut self) -> Vec<Found> {
         let mut found = Vec::new();
         if self.receiver.recv_many(&mut found, WAITING).await == 0 {
-            // Cannot be: a sender lives in `self`.
+            // It cannot end, as `self` has a sender.
             std::future::pending::<()>().await;
         }
         found
     }
 
-    /// The service ports that want to know.
+    /// The service ports that want the results.
     pub(super) fn watchers(&self, key: &Key) -> &[PortId] {
         self.tasks.get(key).map(|task| task.watchers.as_slice()).unwrap_or_default()
     }
@@ -117,7 +117,7 @@ async fn run(key: Key, tls: Option<Arc<UpstreamTls>>, permits: Arc<Semaphore>, r
     }
 }
 
-/// A uniform random part.
+/// A random part of a duration, uniformly distributed.
 fn a_part_of(whole: Duration) -> Duration {
     if whole.is_zero() { whole } else { whole.mul_f64(rand::rng().random_range(0.0..1.0)) }
 }
@@ -131,7 +131,7 @@ mod tests {
         let whole = Duration::from_secs(10);
         let parts: Vec<Duration> = (0..100).map(|_| a_part_of(whole)).collect();
         assert!(parts.iter().all(|part| *part < whole));
-        // By chance all are in one half once in 2^99 times.
+        // That all are in one half happens once in 2^99 times.
         assert!(parts.iter().any(|part| *part < whole / 2) && parts.iter().any(|part| *part >= whole / 2));
         assert_eq!(a_part_of(Duration::ZERO), Duration::ZERO);
     }

@@ -1,4 +1,4 @@
-//! Time is an argument: nothing here waits but for sockets.
+//! Time is an argument here, so no test waits for anything but sockets.
 
 use std::net::SocketAddr;
 
@@ -92,7 +92,7 @@ impl Bench {
         self.stats.observe(self.settings.health.passive.as_ref(), &self.all[index].stats, outcome, MS);
     }
 
-    /// Lets time pass, ticking; whether pools were to be made anew.
+    /// Lets time pass, with ticks. Returns whether pools were to be made anew.
     fn pass(&mut self, time: Duration) -> bool {
         let (end, mut changed) = (self.now + time, false);
         while self.now < end {
@@ -126,7 +126,7 @@ fn an_endpoint_that_joins_shows_first_that_it_answers() {
     assert_eq!([bench.condition(0), bench.condition(1), bench.condition(2)], [Condition::Healthy, Condition::Pending, Condition::Pending]);
     assert_eq!(bench.probe(1, true), Condition::Healthy, "one success is enough");
     assert_eq!(bench.probe(2, false), Condition::Unhealthy, "one failure too");
-    // It stops being ready and comes back: it joins again.
+    // It stops being ready and comes back, which counts as joining again.
     bench.all[1].ready = false;
     bench.admit();
     bench.all[1].ready = true;
@@ -186,7 +186,7 @@ fn no_more_than_the_largest_share_is_ejected_and_a_place_is_free_again_later() {
     assert_eq!(ejected(&bench), [0; 0]);
     (0..2).for_each(|_| bench.exchange(3, Outcome::ServerError));
     assert_eq!(ejected(&bench), [3]);
-    // One that leaves makes room too.
+    // An endpoint that leaves makes room, too.
     bench.pass(TICK);
     bench.all.remove(3);
     bench.admit();
@@ -286,7 +286,7 @@ async fn service_ports_share_the_probes_of_an_endpoint() {
     health.sync_probes();
     health.sync_probes();
     assert_eq!(health.probes.running(), 1);
-    // One connection, and both know.
+    // There is one connection, and both service ports get its result.
     let all_know = async {
         while all_stats.iter().any(|s| s.health.probes[0].load(std::sync::atomic::Ordering::Relaxed) == 0) {
             tokio::select! {
@@ -340,6 +340,6 @@ async fn probes_are_announced_where_connections_are() {
     assert_eq!(admit(81, Protocol::Tcp, Some(ProxyVersion::V1)), 2);
     assert_eq!(admit(82, Protocol::Tcp, Some(ProxyVersion::V2)), 3);
     assert_eq!(admit(83, Protocol::Udp, Some(ProxyVersion::V2)), 3, "datagrams are not announced");
-    // The policy changes: the probe of before is nobody's.
+    // The policy changes, so nobody wants the result of the probe before.
     assert_eq!(admit(82, Protocol::Tcp, Some(ProxyVersion::V1)), 2);
 }

@@ -1,4 +1,4 @@
-//! One service port: its members, and what becomes of them by probes, by exchanges, and by time.
+//! One service port whose health is watched: its endpoints, and what becomes of them by probes, by exchanges, and by time.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use super::member::Member;
 use super::probe::Failure;
 use super::{Named, outlier};
 
-/// The least time between two pools of one service port, and what each endpoint adds: a worker tells its balancer of 10,000 endpoints in some
-/// milliseconds, and is not to do so ten times a second. Workers keep from endpoints they ejected meanwhile.
+/// The least time between two pools of one service port, and what each endpoint adds to it. A worker tells its balancer of 10,000 endpoints in some
+/// milliseconds, and is not to do so ten times a second. Workers avoid endpoints that they have ejected meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_PER_ENDPOINT: Duration = Duration::from_micros(50);
 
@@ -30,10 +30,10 @@ pub(super) struct Watched {
     stats: Arc<ServiceStats>,
     /// The ready endpoints.
     members: HashMap<SocketAddr, Member>,
-    /// Those of them that are ejected or warm up, so that a tick need not look at all.
+    /// The endpoints that are ejected or warm up, so that a tick need not look at all.
     ejected: Vec<SocketAddr>,
     warming: Vec<SocketAddr>,
-    /// [`sluicegate_model::health::ServiceHealth::news`] as seen last.
+    /// The value of [`sluicegate_model::health::ServiceHealth::news`] that was seen last.
     news: u32,
     compare_at: Instant,
     changed: bool,
@@ -61,7 +61,7 @@ impl Watched {
         &self.settings.health
     }
 
-    /// What its endpoints are told of clients.
+    /// The PROXY header that its endpoints expect.
     pub(super) fn proxy(&self) -> Option<ProxyVersion> {
         self.settings.proxy_protocol
     }
@@ -70,15 +70,15 @@ impl Watched {
         self.members.keys().copied()
     }
 
-    /// Nothing is watched any more.
+    /// Resets the health of all endpoints, as nobody watches it any more.
     pub(super) fn release(&mut self) {
         self.members.values().for_each(Member::release);
         self.members.clear();
         self.stats.health.set_ejected(0, 0);
     }
 
-    /// What the policy says and which endpoints there are. Those there from the start are taken as healthy until probes say otherwise: they may
-    /// have served before the gateway started, and its start must not be an outage. One that joins others shows first that it answers.
+    /// Takes in what the policy says, and which endpoints there are. Endpoints that are there from the start count as healthy until probes say otherwise: they
+    /// may have served before the gateway started, and its start must not be an outage. An endpoint that joins others has to show first that it answers.
     pub(super) fn update(&mut self, settings: &Arc<BackendSettings>, all: &[Endpoint], now: Instant) {
         self.settings = settings.clone();
         let health = &settings.health;
@@ -121,7 +121,7 @@ impl Watched {
         self.count();
     }
 
-    /// How many are ejected, and how many may be: the largest share, or one while another is left.
+    /// Counts how many endpoints are ejected, and how many may be: the largest share, or one while another is left.
     fn count(&self) {
         let all = self.members.len();
         let limit = self.settings.health.passive.as_ref().map_or(0, |rules| {
@@ -133,7 +133,7 @@ impl Watched {
         self.stats.health.set_ejected(number(ejected), number(limit));
     }
 
-    /// A probe came back.
+    /// Takes in the result of a probe.
     pub(super) fn probed(&mut self, service: &PortId, address: SocketAddr, result: &Result<(), Failure>, now: Instant, lines: &mut Lines) {
         let settings = self.settings.clone();
         let (Some(check), Some(member)) = (&settings.health.active, self.members.get_mut(&address)) else { return };
@@ -166,7 +166,7 @@ impl Watched {
         }
     }
 
-    /// Time goes on.
+    /// Takes in that time has passed.
     pub(super) fn tick(&mut self, service: &PortId, now: Instant, lines: &mut Lines) {
         let settings = self.settings.clone();
         if let Some(rules) = &settings.health.passive {
@@ -186,7 +186,7 @@ impl Watched {
         }
     }
 
-    /// An interval is over: who stands out?
+    /// Compares the endpoints at the end of an interval.
     fn compare(&mut self, rules: &Passive, now: Instant) {
         let mut compared: Vec<&mut Member> = Vec::with_capacity(self.members.len());
         let mut samples: Vec<Sample> = Vec::with_capacity(self.members.len());
@@ -204,7 +204,7 @@ impl Watched {
         self.count();
     }
 
-    /// Takes in what workers and comparisons have ejected.
+    /// Takes in which endpoints workers and comparisons have ejected.
     fn begin_ejections(&mut self, rules: &Passive, service: &PortId, now: Instant, lines: &mut Lines) {
         for (address, member) in &mut self.members {
             let Some(reason) = member.stats.health.ejected_for().filter(|_| member.ejections.until.is_none()) else { continue };

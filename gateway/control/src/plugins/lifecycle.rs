@@ -1,4 +1,4 @@
-//! What becomes of a plugin's generations after they were loaded: quarantine and revival, and what an operator orders.
+//! What becomes of a plugin's generations after they have been loaded: quarantine and revival, and what an operator orders.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -11,18 +11,18 @@ use tokio::time::Instant;
 
 use super::{Entry, Registry, Use, Version};
 
-/// Generations before the live one that are kept, newest first.
+/// How many generations before the live one are kept, the newest first.
 pub(super) const KEPT: usize = 2;
-/// Events that are remembered.
+/// How many events of a plugin are remembered.
 const MAX_EVENTS: usize = 50;
-/// A plugin whose only generation was quarantined is loaded anew after this pause, as what broke it may be over. The pause doubles each time.
+/// A plugin whose only generation was quarantined is loaded again after this pause, as the cause may have passed. The pause doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
-/// When a generation has served for so long, the pauses begin anew.
+/// When a generation has served for this long, the pauses begin again with the first.
 const PROVEN: Duration = Duration::from_secs(10 * 60);
 
-/// The pauses before a plugin without any generation left is tried again.
+/// The pauses before a plugin that has no generation left is tried again.
 pub(super) struct Revival {
     due: Option<Instant>,
     pause: Duration,
@@ -52,7 +52,7 @@ impl Revival {
 }
 
 impl Entry {
-    /// Whether one of the configurations that its bytes failed with is in use no more. Another one more mends nothing.
+    /// Whether a configuration that the plugin's file failed with is no longer in use. A further configuration repairs nothing.
     pub(super) fn mended(&mut self, uses: &[Use]) -> bool {
         let mended = self.failed_with.iter().flatten().any(|wanted| !uses.contains(wanted));
         if mended {
@@ -67,12 +67,12 @@ impl Entry {
         self.tell("loaded", None);
     }
 
-    /// All versions that workers may have.
+    /// All versions that workers may still use.
     pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
         self.live.iter().chain(&self.kept).chain(self.candidate.as_ref().map(|candidate| &candidate.version))
     }
 
-    /// Has this version serve from now on.
+    /// Makes this version the one that serves.
     pub(super) fn serve(&mut self, version: Version) {
         self.candidate = None;
         if let Some(old) = self.live.replace(version) {
@@ -99,13 +99,13 @@ impl Entry {
         self.refused = Some(error);
     }
 
-    /// An event of the live generation.
+    /// Records an event of the live generation.
     fn tell(&mut self, what: &'static str, reason: Option<String>) {
         let generation = self.live.as_ref().map(|version| version.loaded.generation().clone());
         self.tell_of(generation.as_deref(), what, reason);
     }
 
-    /// An event of a generation.
+    /// Records an event of the given generation.
     pub(super) fn tell_of(&mut self, generation: Option<&Generation>, what: &'static str, reason: Option<String>) {
         let event = PluginEvent {
             at: now(),
@@ -137,7 +137,7 @@ fn now() -> String {
 }
 
 impl Registry {
-    /// Takes quarantined generations out of service. Returns the plugins whose they were.
+    /// Takes quarantined generations out of service. Returns the plugins that they belong to.
     pub fn roll_back(&mut self) -> BTreeSet<String> {
         let mut others = BTreeSet::new();
         for (name, entry) in &mut self.entries {
@@ -148,7 +148,7 @@ impl Registry {
             let Some(why) = bad.stats.quarantined_for() else { continue };
             let reason = format!("generation {} is quarantined after {failures} failures: {}", bad.number, why.reason);
             entry.tell("quarantined", Some(format!("stage {}: {}", why.stage, why.reason)));
-            // One that is quarantined as well would only fail again.
+            // A generation that is quarantined as well would only fail again.
             entry.kept.retain(|version| !version.loaded.generation().stats.quarantined());
             let reason = match entry.step_back() {
                 Some(_) => reason,
@@ -160,7 +160,7 @@ impl Registry {
         others
     }
 
-    /// Forgets what was tried of plugins whose pause is over, so that the next [`Registry::sync`] loads them. True if there are some.
+    /// Forgets the failed attempts of plugins whose pause is over, so that the next [`Registry::sync`] loads them. True if there are any.
     pub fn revive(&mut self) -> bool {
         let due = |entry: &&mut Entry| entry.live.is_none() && entry.revival.due.is_some_and(|due| due <= Instant::now());
         let due = self.entries.values_mut().filter(due).map(|entry| {
@@ -170,13 +170,13 @@ impl Registry {
         due.count() > 0
     }
 
-    /// Loads again what [`Registry::revive`] or an order wants, with the configurations of the last time. Returns what [`Registry::sync`] does.
+    /// Loads again what [`Registry::revive`] or an order asks for, with the configurations of the last [`Registry::sync`], and returns what that returns.
     pub async fn again(&mut self, planned: &[PlannedPlugin]) -> BTreeSet<String> {
         let uses: Vec<Use> = self.uses.clone();
         self.sync(planned, &uses).await
     }
 
-    /// Carries out an order.
+    /// Carries out an operator's order.
     pub async fn order(&mut self, name: &str, action: Action, planned: &[PlannedPlugin]) -> Done {
         let missing = || format!("there is no plugin {name:?} in use");
         let entry = self.entries.get_mut(name).ok_or_else(missing)?;

@@ -1,5 +1,5 @@
-//! The plugins of a plan: reads their files, loads each new version off the workers, tries it with the configurations in use, and keeps the
-//! version that serves when the new one is refused. What becomes of them then is in [`lifecycle`]; how a new one takes over step by step in [`rollout`].
+//! The plugins of a plan: reads their files, loads each new version outside the workers, tries it with the configurations in use, and keeps the
+//! version that serves if the new one is refused. [`lifecycle`] says what becomes of them afterwards, [`rollout`] how a new one takes over step by step.
 
 mod lifecycle;
 mod read;
@@ -31,41 +31,41 @@ use read::{read, signed};
 use rollout::Candidate;
 use tries::{Acceptance, check, checked, depends_on_configuration, fits, load};
 
-/// Plugins whose counters are kept; beyond that, of those that are gone none.
+/// For how many plugins counters are kept; when there are more, the counters of plugins that are gone are dropped.
 const MOST_COUNTED: usize = 1024;
 
-/// A configuration some object gives to a plugin.
+/// A configuration that some object gives to a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Use {
     /// The plugin's name.
     pub plugin: String,
-    /// JSON.
+    /// The configuration, as JSON.
     pub config: ConfigText,
-    /// The listener of a router; none of other kinds.
+    /// The listener that a router serves; none for other kinds of plugins.
     pub listener: Option<ListenerInfo>,
 }
 
 /// Finds the bytes of a built-in plugin.
 pub type Builtins = fn(&str) -> Option<&'static [u8]>;
 
-/// All plugins in use.
+/// All plugins that are in use.
 pub struct Registry {
     loader: Loader,
     builtins: Builtins,
-    /// One of these must have signed a plugin's file; none: nobody need.
+    /// One of these keys must have signed a plugin's file. If there are none, files need no signature.
     trusted: Vec<MinisignKey>,
     entries: BTreeMap<String, Entry>,
-    /// What became of configuring a generation for a use.
+    /// What came of configuring a generation for a use.
     checked: HashMap<(u64, Use), Checked>,
-    /// By the plugin's name, also of plugins that are not there now: one whose object comes back goes on counting.
+    /// The counters by the plugin's name. They include plugins that are gone, so that one whose object comes back goes on counting.
     counters: BTreeMap<String, Arc<Counters<Generation, 6>>>,
-    /// Likewise what was counted while generations were on trial.
+    /// What was counted while generations were on trial, by the plugin's name and kept in the same way.
     trials: BTreeMap<String, Arc<Counters<Trial, 10>>>,
     /// The uses that the last [`Registry::sync`] was given.
     uses: Vec<Use>,
-    /// How urgent it is to load plugins: at first nobody is served yet.
+    /// How urgent it is to load plugins: high at first, while nobody is served yet.
     urgency: Urgency,
-    /// Files that are not to be read now.
+    /// Files that must not be read at the moment.
     waiting: BTreeSet<PathBuf>,
 }
 
@@ -73,27 +73,27 @@ type Checked = Result<Option<Arc<RouteTable>>, PluginError>;
 
 struct Entry {
     planned: PlannedPlugin,
-    /// Of the bytes last tried, with their limits.
+    /// The checksum of the file last tried, with its limits.
     tried: Option<String>,
-    /// The configurations that these bytes failed with: with others they may do well.
+    /// The configurations that this file failed with. With others it may work.
     failed_with: Option<Vec<Use>>,
-    /// What its generations have in common.
+    /// What all generations of the plugin share.
     shared: Shared,
     live: Option<Version>,
     /// The generation that is on trial beside the live one.
     candidate: Option<Candidate>,
-    /// Generations before it, the newest first.
+    /// The generations before the live one, the newest first.
     kept: Vec<Version>,
     number: u64,
     refused: Option<PluginError>,
-    /// What an operator ordered that lasts.
+    /// What an operator ordered, if the order still holds.
     held: Option<String>,
     disabled: bool,
     history: VecDeque<PluginEvent>,
     revival: Revival,
 }
 
-/// See [`Registry::in_force`].
+/// What [`Registry::in_force`] compares.
 #[derive(PartialEq, Eq)]
 struct InForce {
     name: String,
@@ -108,7 +108,7 @@ struct InForce {
 struct Version {
     loaded: Loaded,
     description: Description,
-    /// It comes with the gateway.
+    /// Whether the plugin comes with the gateway.
     builtin: bool,
 }
 
@@ -129,14 +129,14 @@ impl Registry {
         }
     }
 
-    /// Loads only files that one of these keys has signed, if there are any.
+    /// Only loads files that one of these keys has signed, if there are any keys.
     pub fn trusting(self, trusted: Vec<MinisignKey>) -> Self {
         Self { trusted, ..self }
     }
 
-    /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the one before it does.
-    /// The first version need not: a faulty configuration of one object is no reason to refuse the plugin to the others. Returns the plugins
-    /// that are others than before, or are treated otherwise: what uses them is to be assembled anew.
+    /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the version before it accepts.
+    /// The first version need not: one object's faulty configuration is no reason to refuse the plugin to the others. Returns the plugins
+    /// that are now another version or are treated otherwise: whatever uses them has to be assembled again.
     pub async fn sync(&mut self, planned: &[PlannedPlugin], uses: &[Use]) -> BTreeSet<String> {
         let before = self.in_force();
         self.load_all(planned, uses).await;
@@ -147,7 +147,7 @@ impl Registry {
         [(&before[..], &now[..]), (&now[..], &before[..])].into_iter().flat_map(differ).collect()
     }
 
-    /// All on which it depends how a use is served.
+    /// Everything that decides how a use is served.
     fn in_force(&self) -> Vec<InForce> {
         let of = |(name, entry): (&String, &Entry)| InForce {
             name: name.clone(),
@@ -190,7 +190,7 @@ impl Registry {
             }
             let refused = |stage, reason| PluginError { plugin: plugin.name.as_str().into(), stage, reason };
             if entry.live.is_some() && plugin.file().is_some_and(|file| self.waiting.contains(file)) {
-                // It is being written, or was emptied: what was loaded of it serves.
+                // The file is being written or was emptied: what was loaded from it keeps serving.
                 continue;
             }
             let bytes = match read(plugin, self.builtins).await {
@@ -207,7 +207,7 @@ impl Registry {
             if entry.tried.as_ref() == Some(&tried) && !entry.mended(&uses) {
                 continue;
             }
-            // Of bytes that are not those last tried: a signature stays good as long as they do.
+            // If the file is not the one last tried, its signature has to be checked; an unchanged file keeps its signature.
             let (bytes, signer) = signed(plugin, bytes, &self.trusted).await;
             let signer = match signer {
                 Ok(signer) => signer,
@@ -246,7 +246,7 @@ impl Registry {
                         None => entry.accept(version),
                     }
                 }
-                // A fault, which is logged with the others.
+                // This is a fault, and is logged with the other faults.
                 Err(error) => {
                     entry.failed_with = depends_on_configuration(error.stage).then_some(all);
                     entry.refuse(error, Some(sum));
@@ -264,7 +264,7 @@ impl Registry {
         self.urgency = Urgency::Background;
     }
 
-    /// Tries configurations that are new with the versions that serve, off this thread: a hostile one takes up to its deadlines.
+    /// Tries new configurations with the versions that serve. It does so on another thread: a hostile plugin takes as long as its deadlines permit.
     async fn check_new(&mut self, uses: &[Use]) {
         let mut new: Vec<(Version, Use)> = Vec::new();
         for wanted in uses {
@@ -282,11 +282,11 @@ impl Registry {
             };
             new.into_iter().map(outcome).collect::<Vec<_>>()
         });
-        // Without them they are tried where they are needed.
+        // If the thread failed, the configurations are tried where they are needed.
         self.checked.extend(outcomes.await.unwrap_or_default());
     }
 
-    /// The generations that may serve a use, best first, each checked with the use's configuration. The error is the best one's.
+    /// The generations that may serve a use, the best first, each checked with the use's configuration. The error is that of the best one.
     pub fn ladder(&mut self, wanted: &Use) -> Result<Vec<(Loaded, Option<Arc<RouteTable>>)>, PluginError> {
         let Some(entry) = self.entries.get(&wanted.plugin) else {
             return Err(PluginError {
@@ -300,7 +300,7 @@ impl Registry {
         }
         let mut ladder = Vec::new();
         let mut failed = None;
-        // Who would rather fail than be served otherwise wants no older generation either.
+        // Whoever prefers a failure to being served otherwise does not want an older generation either.
         let previous = entry.kept.first().filter(|_| entry.planned.failure_policy == FailurePolicy::Fallback);
         for version in entry.live.iter().chain(previous) {
             match checked(&mut self.checked, version, wanted) {
@@ -318,12 +318,12 @@ impl Registry {
         }
     }
 
-    /// Where the plugins' code came from.
+    /// Where the plugins' compiled code came from.
     pub fn compiled(&self) -> Compiled {
         self.loader.compiled()
     }
 
-    /// A plugin's live version; none if it is disabled.
+    /// A plugin's live version; none if the plugin is disabled.
     pub fn live(&self, plugin: &str) -> Option<&Loaded> {
         let entry = self.entries.get(plugin).filter(|entry| !entry.disabled)?;
         Some(&entry.live.as_ref()?.loaded)
@@ -340,23 +340,23 @@ impl Registry {
         self.entries.get(plugin).map_or_else(FailurePolicy::default, |entry| entry.planned.failure_policy)
     }
 
-    /// Whether what the plugin's pools know outlives the gateway.
+    /// Whether what the plugin has learned about its pools outlives the gateway.
     pub fn persists(&self, plugin: &str) -> bool {
         self.entries.get(plugin).is_some_and(|entry| entry.planned.persists)
     }
 
-    /// These are being written or empty: what was loaded of them before serves on, until they are not among them.
+    /// Names the files that are being written or are empty. What was loaded from them keeps serving until they are no longer among them.
     pub fn wait_for(&mut self, files: impl Iterator<Item = PathBuf>) {
         self.waiting = files.collect();
     }
 
-    /// The files to follow: plugins', and their signatures where they must have one.
+    /// The files to follow: those of plugins, and their signatures where signatures are required.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.entries.values().filter_map(|e| e.planned.file());
         files.flat_map(|file| [Some(file.to_owned()), (!self.trusted.is_empty()).then(|| signature::beside(file))]).flatten()
     }
 
-    /// Whether a file could not be read: nothing tells when it can.
+    /// Whether some file could not be read, in which case no event tells when it can be.
     pub fn unread(&self) -> bool {
         self.entries.values().any(|e| e.planned.file().is_some() && e.refused.as_ref().is_some_and(|error| error.stage == Stage::Read))
     }
@@ -396,7 +396,7 @@ impl Registry {
         self.entries.values().map(shown).collect()
     }
 
-    /// A configuration in use that a generation refuses, or fails on.
+    /// The error of a configuration in use that a generation refuses or fails on.
     fn misused(&self, generation: u64) -> Option<&PluginError> {
         self.uses.iter().find_map(|wanted| self.checked.get(&(generation, wanted.clone()))?.as_ref().err())
     }

@@ -32,7 +32,7 @@ pub(super) async fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<V
     }
 }
 
-/// What the signer says of a plugin's file, where files must be signed.
+/// The signer's comment on a plugin's file, where files must be signed.
 pub(super) async fn signed(plugin: &PlannedPlugin, bytes: Vec<u8>, trusted: &[MinisignKey]) -> (Vec<u8>, Result<Option<String>, String>) {
     let Some(path) = plugin.file().filter(|_| !trusted.is_empty()).map(Path::to_owned) else { return (bytes, Ok(None)) };
     let trusted = trusted.to_vec();
@@ -43,7 +43,7 @@ pub(super) async fn signed(plugin: &PlannedPlugin, bytes: Vec<u8>, trusted: &[Mi
     checked.await.unwrap_or_else(|error| (Vec::new(), Err(error)))
 }
 
-/// A disk may be far away, and never answer.
+/// Asks the disk on another thread, since it may be a network file system that never answers.
 async fn answered<T: Send + 'static>(question: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     match tokio::time::timeout(ANSWER, tokio::task::spawn_blocking(question)).await {
         Err(_) => Err(format!("the disk did not answer within {ANSWER:?}")),

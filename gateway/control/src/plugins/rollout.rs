@@ -1,4 +1,5 @@
-//! A new generation on trial beside the live one: begun when it is loaded, judged at each look at the plugins, and at last promoted or rolled back.
+//! A new generation on trial beside the live one: it begins when it is loaded, is judged at each look at the plugins, and is in the end promoted or
+//! rolled back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// What the candidate is, for people.
+    /// A description of the candidate, for people.
     pub(super) fn about(&self) -> String {
         let number = self.version.loaded.generation().number;
         match &self.trial.phase {
@@ -47,7 +48,7 @@ impl Candidate {
         }
     }
 
-    /// What is to become of it. Any call of it that failed is one too many: what serves does not fail.
+    /// What is to become of the candidate. A single failed call is one too many, since the live generation does not fail.
     fn verdict(&self) -> Verdict {
         let stats = &self.version.loaded.generation().stats;
         let failures = stats.failures.load(Ordering::Relaxed);
@@ -62,7 +63,7 @@ impl Candidate {
 }
 
 impl Entry {
-    /// How a new version begins; none: it takes over at once.
+    /// The phase in which a new version begins; none if it takes over at once.
     pub(super) fn first_phase(&self) -> Option<Phase> {
         if self.live.is_none() || self.planned.kind != PluginKind::Balancer {
             return None;
@@ -71,7 +72,7 @@ impl Entry {
         rollout.shadow.map(Phase::Shadow).or(rollout.canary.map(Phase::Canary))
     }
 
-    /// What follows a phase that was passed; none: it is promoted.
+    /// The phase that follows one that was passed; none if the candidate is promoted.
     fn next_phase(&self, passed: &Phase) -> Option<Phase> {
         match passed {
             Phase::Shadow(_) => self.planned.rollout.canary.map(Phase::Canary),
@@ -79,7 +80,7 @@ impl Entry {
         }
     }
 
-    /// Puts a version on trial, in the place of one that is.
+    /// Puts a version on trial, replacing one that is on trial already.
     pub(super) fn begin_trial(&mut self, version: Version, phase: Phase) -> Arc<Trial> {
         if self.candidate.is_some() {
             self.end_trial("a newer version has come".to_owned());
@@ -99,11 +100,11 @@ impl Entry {
         trial
     }
 
-    /// The candidate serves from now on; its number.
+    /// Makes the candidate the live generation and returns its number.
     pub(super) fn promote(&mut self, why: String) -> Option<u64> {
         let Candidate { version, .. } = self.candidate.take()?;
         let generation = version.loaded.generation().clone();
-        // What it counted and shared on trial is the plugin's from now on, and its counters go on from the plugin's.
+        // What the candidate counted and shared on trial belongs to the plugin from now on, and its counters continue those of the plugin.
         generation.shared.metrics.absorb(&self.shared.metrics);
         self.shared = generation.shared.clone();
         tracing::info!(plugin = self.planned.name, generation = generation.number, why, "the generation is promoted");
@@ -112,7 +113,7 @@ impl Entry {
         Some(generation.number)
     }
 
-    /// The candidate is given up; its number, 0 if there is none.
+    /// Gives the candidate up and returns its number, or 0 if there is none.
     pub(super) fn end_trial(&mut self, why: String) -> u64 {
         let Some(candidate) = self.candidate.take() else { return 0 };
         let generation = candidate.version.loaded.generation().clone();
@@ -124,7 +125,7 @@ impl Entry {
 }
 
 impl Registry {
-    /// What is on trial for a use of a balancer, if it accepts its configuration.
+    /// The generation on trial for a use of a balancer, if it accepts the use's configuration.
     pub fn trial(&mut self, wanted: &Use) -> Option<BalancerTrial> {
         let entry = self.entries.get(&wanted.plugin).filter(|entry| !entry.disabled)?;
         let candidate = entry.candidate.as_ref()?;
@@ -133,7 +134,7 @@ impl Registry {
         Some(BalancerTrial { generation: balancer.clone() as Arc<dyn BalancerGeneration>, trial: candidate.trial.clone() })
     }
 
-    /// Looks at what is on trial. Returns the plugins of which something has come.
+    /// Judges the candidates. Returns the plugins whose candidate moved on, was promoted or was given up.
     pub fn judge(&mut self) -> BTreeSet<String> {
         let mut others = BTreeSet::new();
         for (name, entry) in &mut self.entries {

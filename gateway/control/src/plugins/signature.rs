@@ -10,20 +10,20 @@ use sluicegate_config::object::ours::MinisignKey;
 
 use crate::regular;
 
-/// A signature has four short lines.
+/// The size limit of a signature, which has four short lines.
 const MAX_BYTES: u64 = 8 << 10;
 
-/// Where a file's signature is.
+/// The path of a file's signature.
 pub fn beside(file: &Path) -> PathBuf {
     let mut name = OsString::from(file);
     name.push(".minisig");
     name.into()
 }
 
-/// Checks bytes that were read from `file` against one of the keys. Returns what the signer says of the file.
+/// Checks bytes that were read from `file` against the keys. Returns the signer's comment on the file.
 ///
 /// # Errors
-/// Says what is wrong with the signature.
+/// The signature is missing, malformed, or not made by one of the keys.
 pub fn check(file: &Path, bytes: &[u8], keys: &[MinisignKey]) -> Result<String, String> {
     let path = beside(file);
     let named = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
@@ -39,7 +39,7 @@ pub fn check(file: &Path, bytes: &[u8], keys: &[MinisignKey]) -> Result<String, 
     let Some(key) = known.iter().find(|key| key.keynum() == signature.keynum()) else {
         return Err(named(&format!("signed with the key {}, which is none of the trusted ones", id(signature.keynum()))));
     };
-    // Both ways of minisign: over the file's hash (BLAKE2b), and over the file.
+    // minisign signs either the file's hash (BLAKE2b) or the file itself: both are accepted.
     minisign::verify(key, &signature, Cursor::new(bytes), true, false, true)
         .map_err(|_| named(&format!("it is not the signature of {} with the key {}", file.display(), id(key.keynum()))))?;
     signature.trusted_comment().map_err(|error| named(&error))
@@ -60,7 +60,7 @@ pub fn id(keynum: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Made by the C program; from the documentation of `minisign-verify`.
+    // This key was made by the C program; it is from the documentation of `minisign-verify`.
     const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
     const HASHED: &str = "untrusted comment: signature from minisign secret key
 RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=

@@ -1,4 +1,4 @@
-//! Trying a version: it is loaded off the workers, and configured with what it is to serve.
+//! Trying a version: it is loaded outside the workers, and configured with what it is going to serve.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use sluicegate_model::shared::Shared;
 
 use super::{Checked, Use, Version};
 
-/// Whether what fails at this stage may do well with another configuration.
+/// Whether something that fails at this stage may work with another configuration.
 pub(super) fn depends_on_configuration(stage: Stage) -> bool {
     !matches!(stage, Stage::Read | Stage::Signature | Stage::Compile | Stage::World | Stage::Instantiate | Stage::Describe)
 }
@@ -21,16 +21,17 @@ pub(super) fn depends_on_configuration(stage: Stage) -> bool {
 /// Whether a new version must accept a configuration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acceptance {
-    /// The version before it does.
+    /// It must, since the version before it accepts it.
     Needed,
-    /// What comes of it is noted.
+    /// It need not; the outcome is recorded.
     Open,
 }
 
 /// What came of trying configurations.
 pub(super) type Outcomes = Vec<(Use, Checked)>;
 
-/// On a thread of its own, once somebody is served of low priority: compiling takes tens of milliseconds, a hostile plugin up to its deadlines.
+/// Loads a plugin on a thread of its own, with low priority once somebody is served: compiling takes tens of milliseconds, and a hostile plugin as long
+/// as its deadlines permit.
 pub(super) async fn load(
     urgency: Urgency,
     loader: Loader,
@@ -68,7 +69,7 @@ pub(super) fn checked<'c>(known: &'c mut HashMap<(u64, Use), Checked>, version: 
 
 pub(super) fn check(version: &Version, wanted: &Use) -> Result<Option<Arc<RouteTable>>, PluginError> {
     let refuse = |reason| PluginError { plugin: wanted.plugin.as_str().into(), stage: Stage::Configure, reason };
-    // What was made for it of thousands of routes would take longer to judge by its schema than it takes to configure it.
+    // A configuration that the gateway made of thousands of routes takes longer to check against the schema than the plugin takes to accept it.
     let judged = version.builtin && wanted.config.is_made();
     if !judged && let Some(first) = fits(version, &wanted.config).map_err(refuse)?.first() {
         return Err(refuse(format!("config {}: {}", first.path, first.message)));

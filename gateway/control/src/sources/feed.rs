@@ -1,4 +1,4 @@
-//! What a source has told and nobody has taken yet: of each unit the newest, so that it does not grow while nobody takes it.
+//! What a source has reported and nobody has taken yet. Only the newest change of each unit is kept, so that this does not grow while nobody takes it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::{Change, What};
 
-/// Where a source tells what changes.
+/// What a source reports its changes to.
 #[derive(Clone, Debug)]
 pub struct Feed {
     pending: Arc<Mutex<Pending>>,
@@ -18,18 +18,18 @@ pub struct Feed {
 #[derive(Debug, Default)]
 struct Pending {
     units: BTreeMap<PathBuf, Vec<What>>,
-    /// Something else than a unit has changed, as a file that a unit names.
+    /// Something other than a unit has changed, such as a file that a unit names.
     other: bool,
     synced: bool,
 }
 
 impl Feed {
-    /// Whoever takes from it waits for `news`.
+    /// Whoever takes from the feed waits for `news`.
     pub fn new(news: Arc<Notify>) -> Self {
         Self { pending: Arc::default(), news }
     }
 
-    /// Tells several changes, which are taken together.
+    /// Reports several changes, which are taken together.
     pub fn tell(&self, changes: impl IntoIterator<Item = Change>) {
         let mut pending = self.lock();
         for Change { unit, what } in changes {
@@ -45,7 +45,7 @@ impl Feed {
         self.news.notify_one();
     }
 
-    /// All that there was at first has been told.
+    /// Says that everything there was at first has been reported.
     pub fn synced(&self) {
         self.lock().synced = true;
         self.news.notify_one();
@@ -60,7 +60,7 @@ impl Feed {
         pending.other || !pending.units.is_empty()
     }
 
-    /// Moves what was told to `to`; true if something else has changed as well.
+    /// Moves what was reported to `to`. True if something other than a unit has changed as well.
     pub(super) fn take(&self, to: &mut Vec<Change>) -> bool {
         let mut pending = self.lock();
         let units = std::mem::take(&mut pending.units);
@@ -73,7 +73,8 @@ impl Feed {
     }
 }
 
-/// Adds what is told to what was, and drops what does not count any more: a content, that it cannot be read, and what holds it are left at most.
+/// Adds a report about a unit to the earlier ones and drops those that it makes obsolete. At most three remain: a content, that it cannot be read, and
+/// what holds it up.
 fn join(told: &mut Vec<What>, new: What) {
     match &new {
         What::Text(_) | What::Object(_) | What::Gone => told.clear(),

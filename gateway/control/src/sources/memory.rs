@@ -1,17 +1,17 @@
-//! A source in memory: whoever holds its [`Hand`] says what there is. For programs that make their configuration themselves, and for tests.
+//! A source in memory: whoever has its [`Hand`] says what the units are. It serves programs that make their configuration themselves, and tests.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Change, Feed, Running, Source, SourceError, What};
 
-/// The source.
+/// A source in memory.
 pub struct Memory {
     name: String,
     hand: Hand,
 }
 
-/// Says what there is.
+/// Changes the units of a [`Memory`].
 #[derive(Clone, Default)]
 pub struct Hand {
     state: Arc<Mutex<State>>,
@@ -20,13 +20,13 @@ pub struct Hand {
 #[derive(Default)]
 struct State {
     name: PathBuf,
-    /// Told before there was a feed.
+    /// Changes from before the source was started.
     early: Vec<Change>,
     feed: Option<Feed>,
 }
 
 impl Memory {
-    /// One of this name, and its hand.
+    /// Creates a source of this name, and its [`Hand`].
     pub fn new(name: &str) -> (Self, Hand) {
         let hand = Hand { state: Arc::new(Mutex::new(State { name: name.into(), ..State::default() })) };
         (Self { name: name.to_owned(), hand: hand.clone() }, hand)
@@ -49,7 +49,7 @@ impl Source for Memory {
 }
 
 impl Hand {
-    /// The unit of this name below the source's is this now.
+    /// Sets the unit of this name within the source.
     pub fn put(&self, unit: impl AsRef<Path>, what: What) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let change = Change { unit: state.name.join(unit), what };

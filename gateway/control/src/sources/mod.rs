@@ -1,6 +1,6 @@
-//! Where objects come from. A [`Source`] says which of its units are others than before: a unit is what it hands over as a whole, as a file of a
-//! [`folder`] or an object of an API server. Of what is told and not yet taken, its [`Feed`] has the newest of each unit. [`Sources`] are all that the
-//! gateway has, and the store joins what they say.
+//! Where objects come from. A [`Source`] reports which of its units have changed. A unit is what it hands over as a whole, such as a file of a
+//! [`folder`] or an object of an API server. Until the reports are taken, its [`Feed`] keeps the newest of each unit. [`Sources`] are all sources that
+//! the gateway has; the store joins what they report.
 
 mod feed;
 pub mod folder;
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 pub use feed::Feed;
 
-/// What a source says of one of its units.
+/// A source's report about one of its units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// Names the unit, in faults as well: a file's path, or a path that begins with the source's name. No two sources have the same names.
+    /// The unit's name, which faults show too: a file's path, or a path that begins with the source's name. No two sources have units of the same name.
     pub unit: PathBuf,
     /// What has become of it.
     pub what: What,
@@ -29,17 +29,17 @@ pub struct Change {
 /// What has become of a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    /// It is this text now: Kubernetes objects, YAML or JSON.
+    /// The unit now has this text: Kubernetes objects in YAML or JSON.
     Text(Arc<str>),
     /// The unit is this object now.
     Object(Box<Value>),
-    /// It cannot be read, and why; nothing, where that is told of a folder around it. What it defined stays in its last good version.
+    /// The unit cannot be read, and why; nothing if that is reported of a folder above it. What it defined stays in its last good version.
     Unreadable(Option<String>),
-    /// It can be read again, and is what it was before.
+    /// The unit can be read again, and is the same as before.
     Again,
-    /// Why what was told of it last is not what stands there now; nothing: it is.
+    /// Why what was last reported about the unit is not what it contains now; nothing if it is.
     Held(Option<String>),
-    /// The unit is there no more.
+    /// The unit is gone.
     Gone,
 }
 
@@ -58,37 +58,37 @@ pub struct SourceError {
 
 /// Something that objects come from.
 pub trait Source: Send {
-    /// How it is called in faults and logs.
+    /// The name of the source in faults and logs.
     fn name(&self) -> String;
 
-    /// Begins to tell what there is, says when that was all ([`Feed::synced`]), and goes on to tell what changes. Returns at once. What of it was lost, as
-    /// by a connection that broke, it finds out by itself: what is not there any more is told as [`What::Gone`].
+    /// Begins to report the units there are, says when all were reported ([`Feed::synced`]), and goes on to report what changes. Returns at once. If
+    /// reports were lost, for instance by a broken connection, the source finds out by itself and reports what is gone as [`What::Gone`].
     ///
     /// # Errors
-    /// It cannot begin, and never will.
+    /// The source cannot begin, and never will.
     fn start(self: Box<Self>, feed: Feed) -> Result<Running, SourceError>;
 }
 
-/// What sources have told.
+/// What sources have reported.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// Changes of units.
+    /// The changes of units.
     pub changes: Vec<Change>,
-    /// Something else has changed as well ([`Feed::nudge`]).
+    /// Something other than a unit has changed as well ([`Feed::nudge`]).
     pub other: bool,
 }
 
-/// All sources, at work.
+/// All sources, after they were started.
 pub struct Sources {
     all: Vec<(String, Feed, Running)>,
     news: Arc<Notify>,
 }
 
 impl Sources {
-    /// Has all of them begin.
+    /// Starts all sources.
     ///
     /// # Errors
-    /// One cannot begin.
+    /// One of them cannot begin.
     pub fn start(sources: Vec<Box<dyn Source>>) -> Result<Self, SourceError> {
         let news = Arc::<Notify>::default();
         let started = sources.into_iter().map(|source| {
@@ -99,14 +99,14 @@ impl Sources {
         Ok(Self { all: started.collect::<Result<_, SourceError>>()?, news })
     }
 
-    /// Waits until something was told. Loses nothing when it is dropped before it is ready.
+    /// Waits until something is reported. Nothing is lost if this is dropped before it is ready.
     pub async fn changed(&self) {
         while !self.all.iter().any(|(_, feed, _)| feed.has_news()) {
             self.news.notified().await;
         }
     }
 
-    /// Waits until every source has told all that it has, so long at most; returns the names of those that have not.
+    /// Waits, for at most `patience`, until every source has reported all its units; returns the names of those that have not.
     pub async fn synced(&self, patience: Duration) -> Vec<String> {
         let deadline = Instant::now() + patience;
         loop {
@@ -118,7 +118,7 @@ impl Sources {
         }
     }
 
-    /// What was told since this was asked last.
+    /// What was reported since the last call.
     pub fn take(&self) -> Taken {
         let mut taken = Taken::default();
         for (_, feed, _) in &self.all {

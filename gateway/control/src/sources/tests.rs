@@ -71,7 +71,7 @@ async fn a_folder_and_another_source_serve_together_and_the_same_object_in_both_
     let told: Vec<String> = update.faults.iter().map(ToString::to_string).collect();
     let file = folder.path().join("a.yaml").display().to_string();
     assert!(told.len() == 1 && told[0].contains("memory/both") && told[0].contains(&file), "{told:?}");
-    // Once it is only in one of them, it is that one.
+    // Once only one of them defines it, that one counts.
     std::fs::remove_file(folder.path().join("a.yaml")).expect("removed");
     tokio::time::timeout(Duration::from_secs(30), sources.changed()).await.expect("seen");
     let update = store.update(sources.take().changes);

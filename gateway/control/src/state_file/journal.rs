@@ -1,11 +1,11 @@
-//! A state file whose content is large, with a journal of what has changed in it since it was written: a change costs by its own size. A content that is
-//! small, or has changed as much as it is large, is written whole, and its journal is removed.
+//! A large state file, with a journal of what has changed in it since it was written, so that saving a change costs by the size of the change. A
+//! content that is small, or whose journal has become large, is written whole, and its journal is removed.
 //!
-//! `NAME.journal` is text. Its first line says what it is of, by the checksum of the file's content; each further line is a checksum and a change, JSON.
-//! The checksum is the SHA-256 of the line before and of the change, so that what follows from a line that was damaged or lost is not believed. A
-//! line without its end was being written when the process or the machine stopped: nothing had been done by it yet. There is a second copy,
-//! `NAME.journal.copy`, as of the file. A journal of another content was left behind when the file had been written whole, and means nothing. So no two
-//! contents that are written may be the same: whoever writes them numbers them.
+//! `NAME.journal` is text. Its first line names the content that it belongs to, by the checksum of the file's content; each further line is a checksum
+//! and a change in JSON. The checksum is the SHA-256 of the line before it and of the change, so that nothing after a damaged or lost line is
+//! accepted. A line without its end was being written when the process or the machine stopped: nothing depends on it yet. There is a second copy,
+//! `NAME.journal.copy`, as there is of the file. A journal that belongs to another content was left behind when the file was written whole, and is
+//! ignored. Therefore no two written contents may be the same: whoever writes them numbers them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write as _};
@@ -20,25 +20,25 @@ use sluicegate_host::load::sha256;
 use super::{Found, StateFile};
 use crate::regular;
 
-/// Contents of fewer bytes are written whole each time: that takes no longer, and is easier to read.
+/// Contents with fewer bytes are always written whole: that takes no longer and is easier to read.
 const SMALL: u64 = 64 << 10;
-/// A journal has at most this part of what the file has.
+/// A journal is at most this part of the file's size.
 const PART: u64 = 4;
 
-/// A state file with its journal, as this process goes on with them.
+/// A state file with its journal, as this process continues them.
 #[derive(Clone, Debug)]
 pub(crate) struct Journaled {
     file: StateFile,
-    /// None: what is next is written whole.
+    /// Where the journal ends; none if the content has to be written whole next.
     end: Option<End>,
 }
 
-/// How far file and journal are written.
+/// How far the file and its journal are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     /// The checksum of the journal's last line, or of the file's content.
     sum: String,
-    /// Bytes of the journal, and of the file.
+    /// The size of the journal, and of the file, in bytes.
     journal: u64,
     file: u64,
 }
@@ -47,24 +47,24 @@ pub(crate) struct End {
 pub(crate) enum Write<T> {
     /// The whole content.
     Whole(T),
-    /// A change of it.
+    /// A change of the content.
     Line(Line),
 }
 
-/// One line of a journal, with the line before it where it is the first.
+/// One line of a journal, preceded by the journal's first line if there is none yet.
 pub(crate) struct Line {
     text: String,
     /// The checksum of the change.
     sum: String,
 }
 
-/// What a journal says.
+/// What was read from a journal.
 #[derive(Default)]
 struct Read<C> {
     changes: Vec<C>,
-    /// The checksum of the last of them, or of what it is of.
+    /// The checksum of the last change, or of the content if there is no change.
     sum: String,
-    /// Its bytes, if all of them are good.
+    /// The journal's bytes, if all of them are good.
     bytes: Option<Vec<u8>>,
     damage: Option<String>,
 }
@@ -86,19 +86,19 @@ impl Journaled {
         self.file.with_ending("journal.copy")
     }
 
-    /// Looks, and leaves everything as it is.
+    /// Reads the file and its journal, and leaves everything as it is.
     pub(crate) fn look<T: DeserializeOwned, C: DeserializeOwned>(&self, apply: impl Fn(&mut T, C)) -> Found<T> {
         self.follow(self.file.look(), apply).0
     }
 
-    /// Reads the file, or else the copy, and moves aside what is damaged; then what has changed since it was written.
+    /// Reads the file, or else its copy, and moves aside what is damaged; then reads what has changed since the file was written.
     pub(crate) fn load<T: DeserializeOwned, C: DeserializeOwned>(&mut self, apply: impl Fn(&mut T, C)) -> Found<T> {
         let (found, end) = self.follow(self.file.load(), apply);
         self.end = end;
         found
     }
 
-    /// What the journal makes of the content, and where to go on: only if both copies of all are there and the same.
+    /// Applies the journal to the content. It can be continued only if both copies of the file and of the journal are there and are the same.
     fn follow<T, C: DeserializeOwned>(&self, mut found: Found<T>, apply: impl Fn(&mut T, C)) -> (Found<T>, Option<End>) {
         let (Some(content), Some(seal)) = (&mut found.content, &found.seal) else { return (found, None) };
         let mut read = self.read::<C>(&self.journal(), &seal.sha256);
@@ -118,7 +118,7 @@ impl Journaled {
         (found, goes_on.then_some(end))
     }
 
-    /// What this journal says of the content with that checksum.
+    /// The changes that this journal has for the content with that checksum.
     fn read<C: DeserializeOwned>(&self, path: &Path, of: &str) -> Read<C> {
         let mut read = Read { changes: Vec::new(), sum: of.to_owned(), bytes: None, damage: None };
         let bytes = match regular::read(path, self.file.most) {
@@ -136,7 +136,7 @@ impl Journaled {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
         match lines.next() {
             Some((_, first)) if first == head(self.file.kind, of).as_bytes() => {}
-            // Of another content, or nothing was written of it yet.
+            // The journal belongs to another content, or is empty.
             _ => return read,
         }
         for (number, line) in lines {
@@ -157,7 +157,7 @@ impl Journaled {
         read
     }
 
-    /// The line for a change, if there is room for it. Else the content is to be written whole.
+    /// The line for a change. None if there is no room for it, so that the content has to be written whole.
     pub(crate) fn line(&self, change: &impl Serialize) -> Result<Option<Line>> {
         let Some(end) = self.end.as_ref().filter(|end| end.file >= SMALL) else { return Ok(None) };
         let change = serde_json::to_string(change)?;
@@ -167,8 +167,8 @@ impl Journaled {
         Ok((end.journal + line.text.len() as u64 <= end.file / PART).then_some(line))
     }
 
-    /// Writes what is next: each copy in turn, so that at each moment at least one of them is whole. Blocks. Returned: where to go on, if a journal is
-    /// possible.
+    /// Writes the content or the line, one copy after the other, so that at each moment at least one of them is whole. Blocks. Returns where to continue,
+    /// if a journal is possible.
     pub(crate) fn write(&self, next: &Write<impl Serialize>) -> Result<Option<End>> {
         match (next, &self.end) {
             (Write::Line(line), Some(end)) => {
@@ -180,7 +180,7 @@ impl Journaled {
             (Write::Line(_), None) => Err(Error::other("there is no journal to go on with")),
             (Write::Whole(content), _) => {
                 let (sum, file) = self.file.save_sealed(content)?;
-                // They are of another content now, and one that stays is known by that.
+                // The journals belong to an earlier content now. One that cannot be removed is recognised by that.
                 let removed = [self.journal(), self.copy()].map(|path| match std::fs::remove_file(path) {
                     Err(error) => error.kind() == ErrorKind::NotFound,
                     Ok(()) => true,
@@ -190,7 +190,7 @@ impl Journaled {
         }
     }
 
-    /// Takes in what came of writing. After a failure nobody knows what stands there, and what is next is written whole.
+    /// Takes in the outcome of writing. After a failure the content of the disk is unknown, so the next content is written whole.
     pub(crate) fn went_on(&mut self, written: Result<Option<End>>) -> Result<()> {
         self.end = None;
         self.end = written?;
@@ -198,7 +198,7 @@ impl Journaled {
     }
 }
 
-/// The first line: what the journal is of.
+/// A journal's first line, which names the content that it belongs to.
 fn head(kind: &str, sum: &str) -> String {
     format!("changes of {kind} {sum}\n")
 }
@@ -207,22 +207,22 @@ fn sum(before: &str, change: &str) -> String {
     sha256(format!("{before} {change}").as_bytes())
 }
 
-/// The change of a line, and its checksum, if that is right.
+/// The change in a line, and its checksum, if the checksum is right.
 fn change<C: DeserializeOwned>(line: &str, before: &str) -> Option<(C, String)> {
     let (given, change) = line.split_once(' ')?;
     let right = sum(before, change);
     Some((serde_json::from_str(change).ok().filter(|_| right == given)?, right))
 }
 
-/// Adds a text to a file that has so many bytes, and makes sure that it lasts.
+/// Appends a text to a file of `length` bytes, and makes sure that it lasts.
 fn append(path: &Path, length: u64, text: &str) -> Result<()> {
-    // Whatever stands there, this does not wait for it.
+    // These flags keep this from waiting for whatever is there, such as a pipe.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits().cast_signed()).open(path)?;
     let found = file.metadata()?;
     regular::check(&found)?;
     if length == 0 {
-        // Of another content, if something is there.
+        // An earlier journal may be there.
         file.set_len(0)?;
     } else if found.len() != length {
         return Err(Error::other(format!("{}: it has {} bytes instead of {length}", path.display(), found.len())));
@@ -232,7 +232,7 @@ fn append(path: &Path, length: u64, text: &str) -> Result<()> {
     if length == 0
         && let Some(folder) = path.parent()
     {
-        // As of a rename: not every file system can be asked for it.
+        // As after a rename, a failure is ignored: not every file system supports this.
         let _ = File::open(folder).and_then(|folder| folder.sync_all());
     }
     Ok(())

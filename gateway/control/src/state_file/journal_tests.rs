@@ -8,14 +8,14 @@ use super::*;
 
 const MOST: u64 = 1 << 22;
 
-/// Numbers, and how often it was written whole.
+/// Numbers, and how often they were written whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Content {
     number: u64,
     of: BTreeMap<String, u32>,
 }
 
-/// What a number is now; none: it is gone.
+/// A name's new number; none if the name is removed.
 type Change = (String, Option<u32>);
 
 fn apply(content: &mut Content, (name, number): Change) {
@@ -25,7 +25,7 @@ fn apply(content: &mut Content, (name, number): Change) {
     }
 }
 
-/// One that is large enough for a journal.
+/// A content that is large enough for a journal.
 fn large() -> Content {
     Content { number: 0, of: (0..4000).map(|number| (format!("default/service-{number}"), number)).collect() }
 }
@@ -60,7 +60,7 @@ impl Kept {
         self.write(&Write::Whole(content));
     }
 
-    /// Saves a change as its owner does. True if it was a line.
+    /// Saves a change as the content's owner does. True if it was written as a line.
     fn change(&mut self, name: &str, number: Option<u32>) -> bool {
         let change: Change = (name.to_owned(), number);
         let line = self.file.line(&change).expect("a line");
@@ -141,7 +141,7 @@ fn every_truncation_and_changed_byte_of_one_journal_is_survived() {
         bytes
     });
     let cut = (0..good.len()).map(|length| good[..length].to_vec());
-    // Only what is read of journals: the file itself is another test's.
+    // This is about reading journals only; another test covers the file itself.
     let sum = kept.restart().seal.expect("sealed").sha256;
     for (number, damaged) in cut.chain(flipped).enumerate() {
         let path = kept.path("state.json.journal");
@@ -188,7 +188,7 @@ fn a_journal_that_was_left_behind_counts_for_nothing() {
     let mut kept = Kept::new(large());
     kept.change("default/new", Some(1));
     let journal = kept.bytes("state.json.journal");
-    // As if the process had ended between the two; the content is the one from before the journal again.
+    // This is as if the process had ended between the two: the content is the one from before the journal.
     kept.content.of.remove("default/new");
     kept.whole();
     std::fs::write(kept.path("state.json.journal"), &journal).expect("written");

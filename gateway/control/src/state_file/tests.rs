@@ -112,7 +112,7 @@ fn a_file_of_an_earlier_release_is_read_and_its_copy_of_none_is_no_damage() {
 fn what_cannot_be_written_leaves_what_was_there() {
     let (folder, file) = folder();
     file.save(&content(2)).expect("saved");
-    // Root may write everywhere: something that cannot be removed stands where the file is prepared.
+    // Root may write everywhere, so a folder that cannot be removed stands where the file is prepared.
     std::fs::create_dir_all(folder.path().join("state.json.partial/full")).expect("made");
     assert!(file.save(&content(3)).is_err());
     assert_eq!(loaded(&file), (Some(content(2)), Vec::new()));

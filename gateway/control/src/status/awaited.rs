@@ -7,17 +7,17 @@ use tokio::time::Instant;
 
 use crate::discovery::Runner;
 
-/// How long the gateway is not ready for want of endpoints that nothing was heard of, counted from what was heard last.
+/// How long the gateway is not ready for want of endpoints that have not been found, counted from the last time that any were.
 const SINCE_HEARD: Duration = Duration::from_secs(5);
 /// How long the gateway is not ready for want of endpoints in all.
 const AT_MOST: Duration = Duration::from_secs(60);
-/// So many Services are named; of more it is said how many.
+/// How many Services are named; of further ones only the number is given.
 const NAMES: usize = 20;
 
-/// The first time that endpoints are looked for: the gateway is not ready before it is over.
+/// The time in which endpoints are looked for first. The gateway is not ready before it is over.
 pub(super) struct FirstPass {
     begun: Instant,
-    /// When something was heard last, and how many Services nothing was heard of then.
+    /// When endpoints were last found, and for how many Services none had been then.
     heard: Instant,
     missing: usize,
 }
@@ -28,12 +28,13 @@ impl FirstPass {
         Self { begun: now, heard: now, missing: usize::MAX }
     }
 
-    /// When it is over in any case.
+    /// When this time is over in any case.
     pub(super) fn until(&self) -> Instant {
         (self.heard + SINCE_HEARD).min(self.begun + AT_MOST)
     }
 
-    /// The Services whose endpoints were there when the gateway started, and are not found yet. None: all are found, or nothing more comes; it is over.
+    /// The Services that existed when the gateway started and whose endpoints are not found yet. None if the time is over: all are found, or nothing
+    /// more comes.
     pub(super) fn awaited(&mut self, runner: &Runner) -> Option<Vec<String>> {
         let (missing, now) = (runner.missing().count(), Instant::now());
         if missing != self.missing {

@@ -1,4 +1,4 @@
-//! Every fault there is, of whatever step it comes from.
+//! All present faults, from every step.
 
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::plugin::{PluginError, Stage};
@@ -6,8 +6,8 @@ use sluicegate_model::plugin::{PluginError, Stage};
 use super::Parts;
 use crate::assemble::refused;
 
-/// Those of objects and the plan, of what was assembled, of plugins that were refused, and of Services whose endpoints could not be found. In the order of
-/// their places, each once.
+/// The faults of objects and the plan, of what was assembled, of plugins that were refused, and of Services whose endpoints could not be found, in
+/// the order of their places and without duplicates.
 pub(super) fn all(parts: &Parts<'_>) -> Vec<Fault> {
     let mut faults = parts.planned.to_vec();
     faults.extend(parts.assembler.faults().cloned());
@@ -24,7 +24,7 @@ pub(super) fn all(parts: &Parts<'_>) -> Vec<Fault> {
     faults
 }
 
-/// Services whose endpoints could not be found, and why; where the configuration does not fit the plugin's schema, at its fields.
+/// The faults of Services whose endpoints could not be found. If the configuration does not fit the plugin's schema, they name its fields.
 fn discovery(parts: &Parts<'_>) -> Vec<Fault> {
     let failed = parts.runner.failures().filter_map(|(key, reason)| {
         let service = parts.planner.service(&key.namespace, &key.name)?;

@@ -1,5 +1,5 @@
-//! What people are told of what is served: the [`Status`] that the admin API shows, with every [fault](faults) and the Services that are [awaited], and lines of the
-//! log for faults that are new.
+//! What people are told about what is served: the [`Status`] that the admin API shows, with every [fault](faults) and the Services that are [awaited],
+//! and a line in the log for each new fault.
 
 mod awaited;
 mod faults;
@@ -31,23 +31,23 @@ pub(crate) struct Parts<'p> {
     pub(crate) runner: &'p Runner,
 }
 
-/// What was told last.
+/// Keeps what was reported last.
 pub(crate) struct Reporter {
-    /// What the Gateway API says of the plan's objects.
+    /// The status of the plan's objects, as the Gateway API defines it.
     statuses: Arc<Statuses>,
-    /// The faults that the log has.
+    /// The faults that are in the log already.
     logged: HashSet<Fault>,
-    /// The first time that endpoints are looked for; none: it is over.
+    /// The time in which endpoints are looked for first; none once it is over.
     first_pass: Option<FirstPass>,
 }
 
 impl Reporter {
-    /// Nothing was told yet, and endpoints are awaited from now on.
+    /// A reporter that has reported nothing yet and awaits endpoints from now on.
     pub(crate) fn new() -> Self {
         Self { statuses: Arc::default(), logged: HashSet::new(), first_pass: Some(FirstPass::begin()) }
     }
 
-    /// Takes in that the plan is another one.
+    /// Takes in a new plan.
     pub(crate) fn planned(&mut self, plan: &Plan) {
         self.statuses = Arc::new(Statuses::new(plan));
     }
@@ -82,12 +82,12 @@ impl Reporter {
         awaited.unwrap_or_default()
     }
 
-    /// When the status is another one although nothing has changed: the gateway stops waiting for endpoints then.
+    /// When the status changes although nothing else does, because the gateway then stops waiting for endpoints.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.first_pass.as_ref().map(FirstPass::until)
     }
 
-    /// Takes in which listeners' addresses could not be bound, and why, into a status too.
+    /// Takes in which listeners' addresses could not be bound, and why, and adds that to a status.
     pub(crate) fn unbound(&mut self, unbound: HashMap<At, String>, status: &mut Status) {
         if *self.statuses.unbound() != unbound {
             self.statuses = Arc::new(self.statuses.with_unbound(unbound));
@@ -95,7 +95,7 @@ impl Reporter {
         }
     }
 
-    /// Writes to the log what was not wrong before.
+    /// Writes faults to the log that it does not have yet.
     pub(crate) fn log(&mut self, faults: &[Fault]) {
         for fault in faults.iter().filter(|fault| !self.logged.contains(fault)) {
             match fault.severity {

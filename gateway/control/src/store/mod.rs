@@ -1,5 +1,5 @@
-//! The objects as they are now, each in its last good version, and what has changed since they were last looked at. Only units that sources name are
-//! parsed, and of what they define only that is a change which differs.
+//! The present objects, each in its last good version, and what has changed since the last update. Only units that sources report are
+//! parsed, and only objects that differ count as changed.
 
 mod read;
 
@@ -16,25 +16,25 @@ use crate::allocate::Unread;
 use crate::sources;
 use read::Read;
 
-/// Objects that are named when they are gone; of more it is told how many.
+/// How many objects are named when they are gone; of further ones only the number is given.
 const NAMED: usize = 20;
 
 /// All objects of all sources.
 #[derive(Default)]
 pub struct Store {
     units: BTreeMap<Arc<Path>, Unit>,
-    /// Units of which there is something to tell.
+    /// The units about which there is something to report.
     noted: BTreeSet<Arc<Path>>,
-    /// Who defines an object: the units in the order of their names, each with what stands first in it.
+    /// Who defines an object: the units in the order of their names, each with its first definition.
     definitions: HashMap<ObjectKey, Vec<(Arc<Path>, Arc<Object>)>>,
-    /// Objects that are defined in more than one unit, by the units after the first.
+    /// Objects that are defined in more than one unit, as the units after the first define them.
     again: BTreeMap<ObjectKey, Vec<Arc<Object>>>,
-    /// Objects that are named in a unit and faulty: in how many.
+    /// In how many units an object is named but faulty.
     faulty: HashMap<ObjectKey, usize>,
-    /// What could not be read at all.
+    /// The units that could not be read at all.
     torn: BTreeSet<PathBuf>,
     good: Objects,
-    /// Those of `good` that are defined no more, and stay in their last good version.
+    /// The objects of `good` that are no longer defined and stay in their last good version.
     kept: BTreeSet<ObjectKey>,
     unread: Unread,
     judging: bool,
@@ -42,10 +42,10 @@ pub struct Store {
     parsed: u64,
 }
 
-/// What an update has brought.
+/// The outcome of an update.
 #[derive(Default)]
 pub struct Update {
-    /// What has changed, and how each was before.
+    /// What has changed, and each object as it was before.
     pub changes: Vec<(Change, Option<Arc<Object>>)>,
     /// Everything that is wrong with the units now.
     pub faults: Vec<Fault>,
@@ -54,34 +54,34 @@ pub struct Update {
 #[derive(Default)]
 struct Unit {
     parsed: Parsed,
-    /// What it was before it could not be read.
+    /// What the unit was before it could not be read.
     before: Option<Box<Parsed>>,
-    /// Why that is not what stands there now.
+    /// Why that is not what the unit contains now.
     held: Option<String>,
 }
 
 #[derive(Default)]
 struct Parsed {
     good: Vec<Arc<Object>>,
-    /// Those that the unit has defined before.
+    /// Objects that the unit defines a second time.
     again: Vec<Arc<Object>>,
-    /// Named in the unit, but faulty.
+    /// Objects that are named in the unit but are faulty.
     bad: Vec<ObjectKey>,
-    /// Some of the unit could not be read at all, so an object that is not in it may only have become unreadable.
+    /// Part of the unit could not be read at all, so an object that is missing may only have become unreadable.
     torn: bool,
-    /// The kinds of what is not read.
+    /// The kinds of objects that are not read.
     skipped: Vec<String>,
     faults: Vec<Fault>,
 }
 
 impl Store {
-    /// One for looking at a configuration, not for serving it: an object whose only fault is a field too many is among the others, so that what
-    /// is wrong with its references is found as well.
+    /// A store for checking a configuration, not for serving it. An object whose only fault is an unknown field is kept, so that faults of
+    /// its references are found as well.
     pub fn judging() -> Self {
         Self { judging: true, ..Self::default() }
     }
 
-    /// What of the last update could not be read, and is not there in an older version either.
+    /// What could not be read in the last update and has no older version either.
     pub fn unread(&self) -> &Unread {
         &self.unread
     }
@@ -96,11 +96,11 @@ impl Store {
         self.parsed
     }
 
-    /// Takes in what sources say.
+    /// Takes in what sources have reported.
     pub fn update(&mut self, told: Vec<sources::Change>) -> Update {
-        // Whatever a unit that is another one now names, or has named.
+        // These are all objects that a changed unit names or has named.
         let mut touched: BTreeSet<ObjectKey> = self.kept.clone();
-        // Later on the other processors are the workers'.
+        // At the first update all processors are used; later the others belong to the workers.
         let first = self.parsed == 0;
         for (unit, read) in read::all(told, self.judging, first) {
             self.take(&unit, read, &mut touched);
@@ -133,7 +133,7 @@ impl Store {
             Read::Unreadable(why) => {
                 let before =
                     self.units.get_mut(name).map(|unit| unit.before.take().unwrap_or_else(|| Box::new(std::mem::take(&mut unit.parsed))));
-                // What is set aside is not what the unit defines.
+                // The unit no longer defines what is kept from before.
                 if let Some(before) = &before {
                     self.forget(name, before, touched);
                 }
@@ -150,7 +150,7 @@ impl Store {
         (name, unit)
     }
 
-    /// What a unit defined is defined by it no more.
+    /// Removes what a unit defined.
     fn forget(&mut self, name: &Path, parsed: &Parsed, touched: &mut BTreeSet<ObjectKey>) {
         for object in &parsed.good {
             if let Some(definitions) = self.definitions.get_mut(&object.key) {
@@ -173,7 +173,7 @@ impl Store {
         self.torn.remove(name);
     }
 
-    /// A unit is this now, or is gone.
+    /// Replaces a unit, or removes it.
     fn replace(&mut self, name: &Path, new: Option<Unit>, touched: &mut BTreeSet<ObjectKey>) {
         let (known, old) = self.units.remove_entry(name).unzip();
         if let Some(unit) = old {
@@ -199,7 +199,7 @@ impl Store {
         self.note(&name);
     }
 
-    /// Whether there is something to tell of a unit.
+    /// Notes whether there is something to report about a unit.
     fn note(&mut self, name: &Arc<Path>) {
         let tells = |Unit { parsed, held, .. }: &Unit| {
             held.is_some() || !parsed.faults.is_empty() || !parsed.again.is_empty() || !parsed.skipped.is_empty()
@@ -211,7 +211,7 @@ impl Store {
         }
     }
 
-    /// Which version of each of these objects is good now.
+    /// Finds out which version of each of these objects is the good one now.
     fn settle(&mut self, touched: BTreeSet<ObjectKey>) -> Vec<(Change, Option<Arc<Object>>)> {
         let mut changes = Vec::new();
         let mut gone = Vec::new();
@@ -229,7 +229,7 @@ impl Store {
                 }
                 (None, None) => continue,
                 (None, Some(known)) => {
-                    // What could not be read may be a folder that the file was in.
+                    // A folder above the file may be what could not be read.
                     let torn = || known.origin.file().ancestors().any(|above| self.torn.contains(above));
                     if self.faulty.contains_key(&key) || torn() {
                         self.kept.insert(key);
@@ -249,7 +249,7 @@ impl Store {
         changes
     }
 
-    /// An object may be defined in several units.
+    /// Notes an object that is defined in several units.
     fn note_again(&mut self, key: &ObjectKey) {
         let definitions = self.definitions.get(key).into_iter().flatten();
         let again: Vec<Arc<Object>> = definitions.skip(1).map(|(_, object)| object.clone()).collect();
@@ -336,7 +336,7 @@ impl Parsed {
                     list.push(object);
                 }
             } else if faults.iter().any(|f| f.severity == Severity::Error) {
-                // Its key may not even be known.
+                // Even the key of such an object may be unknown.
                 made.torn = true;
             }
             made.faults.append(&mut faults);

@@ -1,5 +1,5 @@
-//! Units are read before they are joined with what is there. Of the thousands that a start or `check` brings this is most of the work, and all
-//! processors do it.
+//! Units are parsed before they are joined with the present objects. For the thousands that a start or `check` brings this is most of the work, so
+//! all processors share it.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -11,12 +11,12 @@ use sluicegate_config::manifest;
 use super::Parsed;
 use crate::sources::{Change, What};
 
-/// So many units are read at a time.
+/// How many units a thread takes at a time.
 const CHUNK: usize = 64;
-/// Threads, at most.
+/// The highest number of threads.
 const MOST_THREADS: usize = 8;
 
-/// What has become of a unit, see [`What`].
+/// What has become of a unit, parsed; see [`What`].
 pub(super) enum Read {
     Parsed(Parsed),
     Unreadable(Option<String>),
@@ -37,7 +37,7 @@ fn read(Change { unit, what }: Change, judging: bool) -> (PathBuf, Read) {
     (unit, read)
 }
 
-/// Reads what was told, in its order; `together`: on all processors.
+/// Parses what was reported, in its order; if `together`, on all processors.
 pub(super) fn all(told: Vec<Change>, judging: bool, together: bool) -> Vec<(PathBuf, Read)> {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS).min(told.len() / CHUNK);
     if !together || threads < 2 {
@@ -59,7 +59,7 @@ pub(super) fn all(told: Vec<Change>, judging: bool, together: bool) -> Vec<(Path
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // Without a thread this one does it all.
+            // If the thread cannot be started, this one does all the work.
             let _ = std::thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, work);
         }
         work();

@@ -1,4 +1,4 @@
-//! The store that takes in what has changed has what one has that looks at everything.
+//! A store that takes in changes has the same objects as one that reads everything.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -12,7 +12,7 @@ fn map(name: &str, value: usize) -> String {
 
 type File = Result<Arc<str>, String>;
 
-/// What is told when files become these.
+/// What is reported when files change from `last` to `now`.
 fn told(last: &BTreeMap<PathBuf, File>, now: &BTreeMap<PathBuf, File>) -> Vec<sources::Change> {
     let gone = last.keys().filter(|path| !now.contains_key(*path)).map(|path| (path.clone(), What::Gone));
     let other = now.iter().filter(|(path, file)| last.get(*path) != Some(*file)).map(|(path, file)| {
@@ -37,7 +37,7 @@ fn shown(store: &Store) -> Vec<String> {
     store.objects().iter().map(|object| format!("{} {} {}", object.key, object.value, object.origin.file().display())).collect()
 }
 
-/// By the rules, over all files.
+/// The rules, applied to all files at once.
 #[derive(Default)]
 struct Reference(BTreeMap<ObjectKey, Arc<Object>>);
 
@@ -93,7 +93,7 @@ fn what_has_changed_comes_to_what_everything_comes_to() {
                 match random.random_range(0..6) {
                     0 => drop(files.remove(&path)),
                     1 => drop(files.insert(path.clone(), Err("no".to_owned()))),
-                    // A folder is only told of when it cannot be read.
+                    // A folder is only reported when it cannot be read.
                     _ if path.extension().is_none() => drop(files.remove(&path)),
                     _ => drop(files.insert(path.clone(), Ok(text.into()))),
                 }
@@ -155,7 +155,7 @@ fn a_unit_that_cannot_be_read_for_a_while_is_what_it_was_and_no_change() {
         assert_eq!((update.changes.len(), shown(&store)), (0, before.clone()));
         assert!(update.faults.iter().any(|fault| fault.message.ends_with(": no")), "{:?}", update.faults);
         assert!(!store.unread().is_empty());
-        // Said twice, it is not forgotten what it was.
+        // If that is reported twice, the content from before is still known.
         store.update(say(What::Unreadable(why)));
         let mut changes = say(What::Again);
         changes.push(folder(What::Gone));

@@ -85,7 +85,7 @@ fn gateway(name: &str, addresses: &str) -> String {
 #[test]
 fn gateways_and_services_share_the_load_balancer_addresses_and_a_restart_gives_the_same_ones() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Hosts .1 to .6.
+    // The hosts are .1 to .6.
     let ranges = || Ranges { load_balancer: vec!["127.9.0.0/29".parse().expect("a range")], ..Ranges::default() };
     let text = service("a", "LoadBalancer", "{port: 80}")
         + &gateway("a", "")
@@ -98,7 +98,7 @@ fn gateways_and_services_share_the_load_balancer_addresses_and_a_restart_gives_t
     let of = |made: &Allocations, name: &str| made.gateways.get(&("default".to_owned(), name.to_owned())).cloned();
     let ip = |last: u8| vec![IpAddr::from([127, 9, 0, last])];
     assert_eq!(first.load_balancer.values().cloned().collect::<Vec<_>>(), [ip(1)]);
-    // What another Gateway names is given to nobody, and nobody is given what they name themselves.
+    // What a Gateway names is given to nobody else, and a Gateway that names an address is not given another.
     assert_eq!([of(&first, "a"), of(&first, "z"), of(&first, "named")], [Some(ip(2)), Some(ip(4)), None]);
     // A Service that comes alone does not get it either.
     let mut made = first.clone();

@@ -1,4 +1,4 @@
-//! What removed Services held, and what damage and disks do to what was given.
+//! What removed Services held, and what happens to allocations when disks fail or files are damaged.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn what_removed_services_held_is_used_again_though_another_file_is_faulty() {
     let held: Vec<Arc<Object>> = some(&["a", "b"]).into_iter().chain([lost]).collect();
     let first = allocator.allocate(&held, &Unread::default()).0;
     let of = |made: &Allocations, name: &str| by_name(made).into_iter().find(|(n, _)| *n == name).map(|(_, number)| number);
-    // First b goes, then a, and then as many come as there are numbers.
+    // First b goes, then a; then as many Services come as there are numbers.
     allocator.allocate(&some(&["a"]), &faulty);
     allocator.allocate(&some(&[]), &faulty);
     let (made, faults) = allocator.allocate(&some(&["c", "d"]), &faulty);
@@ -26,7 +26,7 @@ fn what_removed_services_held_is_used_again_though_another_file_is_faulty() {
     assert_eq!((given.contains(&of(&first, "a").expect("held")), faults), (false, Vec::new()));
     let (made, faults) = allocator.allocate(&some(&["c", "d", "e"]), &faulty);
     assert_eq!((of(&made, "e"), faults), (of(&first, "a"), Vec::new()));
-    // What may only be unreadable goes last, and what is there never.
+    // What may only be unreadable is used last, and what is there is never used.
     let (made, faults) = allocator.allocate(&some(&["c", "d", "e", "f"]), &faulty);
     assert_eq!((of(&made, "f"), faults), (Some(30000), Vec::new()));
     let (made, faults) = allocator.allocate(&some(&["c", "d", "e", "f", "g"]), &faulty);
@@ -43,7 +43,7 @@ fn a_number_that_an_object_asks_for_is_free_when_its_holder_was_removed_and_not_
     let new = [in_file("new.yaml", "one", "{port: 80, nodePort: 30001}"), in_file("new.yaml", "two", "{port: 80, nodePort: 30002}")];
     let (made, faults) = allocator.allocate(&new, &faulty);
     assert_eq!((by_name(&made), faults.len()), (vec![("one", 30001)], 1), "{faults:?}");
-    // When all can be read, the unreadable one was removed as well.
+    // When everything can be read, the unreadable Service has been removed as well.
     let (made, faults) = allocator.allocate(&new, &Unread::default());
     assert_eq!((by_name(&made), faults), (vec![("one", 30001), ("two", 30002)], Vec::new()));
 }
@@ -83,7 +83,7 @@ fn no_damage_changes_a_port_and_what_could_not_be_saved_is_saved_later() {
     }
 }
 
-/// Services that are many enough for a journal, without this one.
+/// Services that are enough for a journal, without this one.
 fn many(but: &str) -> Vec<Arc<Object>> {
     let names = (0..900).map(|number| format!("service-{number}")).filter(|name| name != but);
     services(&names.map(|name| service(&name, "ClusterIP", "{port: 80}")).collect::<String>())
@@ -112,7 +112,7 @@ fn one_of_many_that_comes_or_goes_is_one_line_which_a_restart_reads() {
     drop(allocator);
     assert_eq!(Allocator::read_only(folder.path(), Ranges::default()).state, State { number: 1, ..state });
 
-    // All are looked at, and come to what they had; but for one it is nothing new.
+    // All are looked at and get what they had; only one gets something new.
     let all: Vec<Arc<Object>> = many("service-7").into_iter().chain([new]).collect();
     let mut allocator = load();
     assert_eq!(allocator.allocate(&all, &Unread::default()).0, made);
@@ -127,7 +127,7 @@ fn one_of_many_that_comes_or_goes_is_one_line_which_a_restart_reads() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_no_reason_not_to_start() {
-    // Where nobody may write, root neither.
+    // Nobody may write there, and root neither.
     let mut allocator = Allocator::load(Path::new("/sys/sluicegate"), Ranges::default()).expect("starts");
     let (made, _) = allocator.allocate(&services(&service("a", "NodePort", "{port: 80}")), &Unread::default());
     assert_eq!(made.node_ports.len(), 1);

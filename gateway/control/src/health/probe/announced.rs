@@ -14,8 +14,8 @@ use super::tests::acceptor;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An endpoint that takes no connection without the header of a proxy that speaks for itself (PROXY protocol, §2.1 `UNKNOWN`, §2.2 `LOCAL`), with TLS
-/// behind it or not, and then answers each kind of probe; and the rules to reach it by.
+/// An endpoint that takes no connection without the header of a proxy that speaks for itself (PROXY protocol, §2.1 `UNKNOWN`, §2.2 `LOCAL`), with or without
+/// TLS behind it, and answers each kind of probe; and the rules of TLS to reach it.
 async fn endpoint(version: ProxyVersion, secured: bool) -> (SocketAddr, UpstreamTls) {
     let header: &[u8] = match version {
         ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
@@ -26,7 +26,7 @@ async fn endpoint(version: ProxyVersion, secured: bool) -> (SocketAddr, Upstream
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            // As soon as a byte is another, as servers do: not all probes send so many.
+            // It gives up at the first byte that differs, as servers do: not all probes send so many bytes.
             let (mut wanted, mut came) = (header.iter(), [0]);
             let differs = loop {
                 let Some(byte) = wanted.next() else { break false };
@@ -56,7 +56,7 @@ async fn endpoint(version: ProxyVersion, secured: bool) -> (SocketAddr, Upstream
     (address, UpstreamTls::build(Arc::new(settings)).expect("rules"))
 }
 
-/// Tells the kinds apart by their first byte.
+/// Tells the kinds of probes apart by their first byte, and answers.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut first = [0];
     if stream.read_exact(&mut first).await.is_err() {
@@ -95,7 +95,7 @@ async fn every_kind_of_probe_begins_as_traffic_does() {
         statuses: vec![200],
         receive: b"ok".as_slice().into(),
     };
-    // By HTTP/2 the request's first byte is the preface's `P`.
+    // With HTTP/2 the first byte is the preface's `P`.
     let kinds = [
         Probe::Tcp { send: b"+PING".as_slice().into(), receive: b"+PONG".as_slice().into() },
         http(ProbeVersion::Http1),

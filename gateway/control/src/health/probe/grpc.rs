@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, Failure, MOST_HEADERS, MOST_READ, unreachable, wrong};
 
-/// `HealthCheckResponse.ServingStatus`.
+/// The value `SERVING` of `HealthCheckResponse.ServingStatus`.
 const SERVING: u64 = 1;
 
 pub(super) async fn probe(
@@ -36,13 +36,13 @@ pub(super) async fn probe(
     if response.status() != ::http::StatusCode::OK {
         return Err(wrong(format!("HTTP {}, expected gRPC", response.status().as_u16())));
     }
-    // Trailers-Only: the status is among the headers.
+    // If the response is trailers only, the status is among the headers.
     status(response.headers())?;
     let mut body = response.into_body();
     let mut came = BytesMut::new();
     while let Some(data) = body.data().await {
         let data = data.map_err(|e| unreachable("answer", e))?;
-        // Cannot fail: no more is given back than came.
+        // It cannot fail, as no more is given back than came.
         let _ = body.flow_control().release_capacity(data.len());
         came.put(data);
         if came.len() > MOST_READ {
@@ -61,7 +61,7 @@ pub(super) async fn probe(
     }
 }
 
-/// What `grpc-status` says, if it is there.
+/// Checks `grpc-status`, if it is there.
 fn status(fields: &HeaderMap) -> Result<(), Failure> {
     match fields.get("grpc-status").map(|v| v.to_str().unwrap_or("?")) {
         None | Some("0") => Ok(()),
@@ -71,7 +71,7 @@ fn status(fields: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// A `HealthCheckRequest` behind gRPC's prefix: not compressed, length.
+/// A `HealthCheckRequest` behind gRPC's prefix: not compressed, and its length.
 fn message(service: &str) -> Bytes {
     let mut message = BytesMut::new();
     if !service.is_empty() {
@@ -91,7 +91,7 @@ fn message(service: &str) -> Bytes {
     framed.freeze()
 }
 
-/// The status in a `HealthCheckResponse` behind gRPC's prefix; 0 if it does not say, as protobuf has it.
+/// The status in a `HealthCheckResponse` behind gRPC's prefix; 0 if there is none, as in protobuf.
 fn serving_status(framed: &[u8]) -> Option<u64> {
     let (prefix, message) = framed.split_at_checked(5)?;
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
@@ -147,7 +147,7 @@ mod tests {
     fn answers_are_read_and_what_is_none_is_not() {
         assert_eq!(serving_status(&[0, 0, 0, 0, 2, 8, 1]), Some(1));
         assert_eq!(serving_status(&[0, 0, 0, 0, 0]), Some(0));
-        // Another field before it: number 2, two bytes.
+        // Another field stands before it: number 2, with two bytes.
         assert_eq!(serving_status(&[0, 0, 0, 0, 6, 0x12, 2, 9, 9, 8, 2]), Some(2));
         for odd in [
             &[][..],

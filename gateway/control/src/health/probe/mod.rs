@@ -1,4 +1,4 @@
-//! One probe of one endpoint: a connection of its own each time, since that it accepts is part of what is asked. The caller sets the deadline.
+//! One probe of one endpoint. Each probe has a connection of its own, as it also asks whether the endpoint accepts one. The caller sets the deadline.
 
 mod grpc;
 mod http;
@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-/// What is read of an answer to find the expected in it.
+/// How many bytes of an answer are read to find what is expected in it.
 const MOST_READ: usize = 16 << 10;
-/// Header lists of HTTP/2 that are larger are no answer to a probe.
+/// The largest header list of HTTP/2 that is an answer to a probe, in bytes.
 const MOST_HEADERS: u32 = 16 << 10;
 
 /// Why a probe did not pass.
@@ -36,8 +36,8 @@ fn wrong(why: String) -> Failure {
     Failure { kind: Probed::Wrong, why }
 }
 
-/// Asks an endpoint, by the rules of TLS that exchanges go by. Where those begin with a PROXY header, so does this: an endpoint that expects one
-/// answers nobody without. It says that the gateway speaks for itself.
+/// Probes an endpoint, by the rules of TLS of its exchanges. If those begin with a PROXY header, so does this, as an endpoint that expects one answers nobody
+/// without. The header says that the gateway speaks for itself.
 pub(super) async fn probe(
     address: SocketAddr,
     proxy: Option<ProxyVersion>,
@@ -45,7 +45,7 @@ pub(super) async fn probe(
     probe: &Probe,
 ) -> Result<(), Failure> {
     let mut stream = TcpStream::connect(address).await.map_err(|e| unreachable("connect", e))?;
-    // Fails only on a socket that is gone already; the next write says so.
+    // It fails only if the socket is gone already, which the next write tells.
     let _ = stream.set_nodelay(true);
     if let Some(version) = proxy {
         stream.write_all(version.local()).await.map_err(|e| unreachable("send", e))?;
@@ -56,12 +56,12 @@ pub(super) async fn probe(
         Probe::Http { version: ProbeVersion::Http1, .. } => &[b"http/1.1"],
         Probe::Http { version: ProbeVersion::Http2, .. } | Probe::Grpc { .. } => &[b"h2"],
     };
-    // A handshake of its own each time, since that it succeeds is part of what is asked.
+    // Each probe has a handshake of its own, as it also asks whether that succeeds.
     let shaken = TlsConnector::from(tls.config(alpn)).connect(tls.name(address.ip()), stream).await;
     ask(shaken.map_err(|e| unreachable("TLS", e))?, "https", address, probe).await
 }
 
-/// `scheme`: HTTP/2 names it in each request.
+/// Asks over a connection. `scheme`: HTTP/2 names it in each request.
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     scheme: &str,

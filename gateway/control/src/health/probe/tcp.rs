@@ -1,4 +1,4 @@
-//! A connection; something sent, something expected back.
+//! A probe by a TCP connection: something is sent, and something is expected back.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 

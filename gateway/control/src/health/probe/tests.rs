@@ -9,7 +9,7 @@ use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An endpoint that reads a first piece and then sends `answer`; where `linger` it keeps the connection open. What it read is given back.
+/// An endpoint that reads a first piece and then sends `answer`; if `linger`, it keeps the connection open. It returns what it has read.
 async fn endpoint(answer: &'static [u8], linger: bool) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
@@ -109,7 +109,7 @@ async fn http_that_is_none_or_breaks_off_is_unreachable() {
     }
 }
 
-/// An endpoint that speaks HTTP/2 and nothing else; it answers with what it was asked, in `pieces`.
+/// An endpoint that speaks only HTTP/2, and answers with what it was asked, in `pieces`.
 async fn prior_knowledge(status: u16, pieces: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
@@ -128,7 +128,7 @@ async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin, status: u16, pieces:
         let answer = ::http::Response::builder().status(status).body(()).expect("a response");
         let mut content = respond.send_response(answer, false).expect("sent");
         for _ in 0..pieces {
-            // One is small; many are large, since the library takes a flood of small ones for an attack.
+            // A single piece is small. Many are large, as the library takes many small ones for an attack.
             content.send_data(said.repeat(if pieces > 1 { 100 } else { 1 }).into(), false).expect("sent");
         }
         content.send_data(bytes::Bytes::new(), true).expect("sent");
@@ -161,7 +161,7 @@ async fn grpc_against_what_does_not_speak_it() {
 }
 
 mod grpc_server {
-    //! A gRPC server by tonic, whose health service is as told. Its messages are bytes, coded by hand.
+    //! A gRPC server by tonic, with a health service. Its messages are bytes, coded by hand.
 
     use std::convert::Infallible;
     use std::future::Future;
@@ -216,7 +216,7 @@ mod grpc_server {
         type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
         fn call(&mut self, request: Request<Bytes>) -> Self::Future {
             Box::pin(async move {
-                // Field 1, a string.
+                // Field 1, which is a string.
                 match &request.into_inner()[..] {
                     b"" => Ok(Response::new(Bytes::from_static(&[8, 1]))),
                     [0x0a, 4, name @ ..] if name == b"down" => Ok(Response::new(Bytes::from_static(&[8, 2]))),
@@ -281,7 +281,7 @@ mod grpc_server {
     }
 }
 
-/// Ends TLS for `a.example`, by a certificate that is its own authority, which is given too.
+/// Ends TLS for `a.example`, by a certificate that is its own authority, which is returned, too.
 pub(super) fn acceptor() -> (tokio_rustls::TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -292,7 +292,7 @@ pub(super) fn acceptor() -> (tokio_rustls::TlsAcceptor, String) {
     (tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)), made.cert.pem())
 }
 
-/// An HTTPS endpoint for `a.example`, and its certificate, which is its authority too.
+/// An HTTPS endpoint for `a.example`, and its certificate, which is its authority, too.
 async fn secured() -> (SocketAddr, String) {
     let (acceptor, authority) = acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");

@@ -1,5 +1,5 @@
-//! Questions to the disk, one at a time, told to whoever watches over them: a file of a network or user space file system may never answer, and the
-//! thread that asked is then lost. What does not answer is not asked again until it has.
+//! Questions to the disk, one at a time and under supervision: a file of a network or user space file system may never answer, and the
+//! thread that asked is then lost. A path that does not answer is not asked about again until it has answered.
 
 use std::collections::BTreeSet;
 use std::io::Result;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Paths that do not answer, over all threads that asked.
+/// Paths that do not answer, for all threads that asked.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hung(Arc<Mutex<BTreeSet<PathBuf>>>);
 
@@ -26,15 +26,15 @@ impl Hung {
     }
 }
 
-/// One thread's questions.
+/// The questions of one thread.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     hung: Hung,
-    /// What is asked now, and since when.
+    /// The path that is asked about at the moment, and since when.
     now: Arc<Mutex<Option<(PathBuf, Instant)>>>,
-    /// Nobody waits for the thread any more.
+    /// Whether the thread is no longer waited for.
     abandoned: Arc<AtomicBool>,
-    /// How many questions there were.
+    /// How many questions were asked.
     asked: Arc<AtomicU64>,
 }
 
@@ -43,7 +43,7 @@ impl Disk {
         Self { hung, ..Self::default() }
     }
 
-    /// Asks something about a path.
+    /// Asks the disk about a path.
     pub(super) fn ask<T>(&self, path: &Path, question: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
         if self.hung.is(path) || self.abandoned.load(Ordering::Relaxed) {
             return Err("the file system does not answer; it is asked again when it has".to_owned());
@@ -60,17 +60,17 @@ impl Disk {
         answer.map_err(|error| error.to_string())
     }
 
-    /// How many questions there were.
+    /// How many questions were asked.
     pub(super) fn count(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Whether what is found out is of no use any more.
+    /// Whether nobody wants the answers any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// What has been asked longer ago than `since`; it counts as hung from now on, and the thread as lost.
+    /// If a question was asked before `since` and is still open, gives the thread up and returns the path, which counts as hung from now on.
     pub(super) fn abandon(&self, since: Instant) -> Option<PathBuf> {
         let asked = self.now();
         let (path, _) = asked.as_ref().filter(|(_, begun)| *begun < since)?;
@@ -84,7 +84,7 @@ impl Disk {
     }
 }
 
-/// In tests: paths that do not answer.
+/// Paths that do not answer, in tests.
 #[cfg(test)]
 static STALLED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 

@@ -1,4 +1,4 @@
-//! The files as they were found last, and what is to be told of them.
+//! The files as they were found last, and what is to be reported about them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use super::events::Events;
 use super::settle::{Known, RACY, being_written, emptied, tell};
 use crate::sources::What;
 
-/// What a pass found of a file.
+/// What a pass found out about a file.
 pub(super) enum Found {
-    /// The file is what it was.
+    /// The file is the same as before.
     Same,
     /// The file was read.
     Read(Known, Arc<str>),
-    /// It waits, and is looked at again by this name after this.
+    /// The file has to wait, and is looked at again by this name after this time.
     Waits(PathBuf, Duration),
     Failed(String),
     Gone,
@@ -25,11 +25,11 @@ pub(super) enum Found {
 /// All files, and folders that could not be read, by the names they are reached by.
 #[derive(Default)]
 pub(super) struct Entries {
-    /// Looked up several times for each file of a look at everything: by a hash, as to compare long paths that begin alike takes longer.
+    /// This is looked up several times for each file when everything is looked at. Hashes are faster than comparing long paths that begin alike.
     all: HashMap<PathBuf, Entry>,
-    /// Files that wait, since when.
+    /// The files that have to wait, and since when.
     waiting: BTreeMap<PathBuf, Instant>,
-    /// When to look again, and by which name.
+    /// When to look at a file again, and by which name.
     again: BTreeMap<PathBuf, (Instant, PathBuf)>,
     failed: usize,
     untold: Vec<Change>,
@@ -42,7 +42,7 @@ struct Entry {
     held: Option<String>,
 }
 
-/// What was told of it last.
+/// What was last reported about a file.
 #[derive(Default, PartialEq, Eq)]
 enum Told {
     #[default]
@@ -60,17 +60,17 @@ impl Entries {
         self.all.get(path).and_then(|entry| entry.known.as_ref())
     }
 
-    /// Whether it is known as a file that can be read, or not at all.
+    /// Whether the path is known as a readable file, or is not known at all.
     pub(super) fn is_plain(&self, path: &Path) -> bool {
         self.all.get(path).is_none_or(|entry| !matches!(entry.told, Told::Unreadable(_)))
     }
 
-    /// Files that are to be looked at again now, and by which names.
+    /// The files that are to be looked at again now, and the names to do it by.
     pub(super) fn due(&self, now: Instant) -> Vec<(PathBuf, PathBuf)> {
         self.again.iter().filter(|(_, (due, _))| *due <= now).map(|(path, (_, real))| (path.clone(), real.clone())).collect()
     }
 
-    /// After what time that is so of the next one.
+    /// The time until the next file is to be looked at again.
     pub(super) fn again(&self, now: Instant) -> Option<Duration> {
         self.again.values().map(|(due, _)| due.saturating_duration_since(now)).min()
     }
@@ -83,7 +83,8 @@ impl Entries {
         self.failed > 0
     }
 
-    /// After a look at everything: these are there, and of some it could not be found out what they are. What is below one of those may be there still.
+    /// Drops what is gone after everything was looked at. `there` has the paths that exist; `true` says that a path could not be examined, so that
+    /// anything below it may still be there.
     pub(super) fn keep(&mut self, there: &HashMap<&Path, bool>) {
         let missing: Vec<PathBuf> = self.all.keys().filter(|path| !there.contains_key(path.as_path())).cloned().collect();
         for path in missing {
@@ -95,7 +96,7 @@ impl Entries {
         }
     }
 
-    /// Takes in what was found. What was read counts, but for files that somebody began to write meanwhile, and for those that are empty and were not.
+    /// Takes in what was found. What was read counts, unless somebody began to write the file meanwhile, or it is empty now and was not before.
     pub(super) fn take_over(&mut self, path: PathBuf, found: Found, events: &Events) {
         match found {
             Found::Gone => self.gone(&path),
@@ -105,7 +106,7 @@ impl Entries {
                 self.again.remove(&path);
                 let entry = self.all.get(&path);
                 let emptied_before = entry.and_then(|entry| entry.known.as_ref()).is_some_and(|known| known.emptied);
-                // Nearly all files are so in nearly all looks.
+                // This is the case for nearly all files nearly always.
                 if entry.is_some_and(|entry| entry.told == Told::Content && entry.held.is_none()) && !emptied_before {
                     return;
                 }
@@ -143,7 +144,7 @@ impl Entries {
         }
     }
 
-    /// Its last version serves.
+    /// Keeps the file's last version until it can be read.
     fn wait(&mut self, path: &Path, real: PathBuf, left: Duration) {
         let since = *self.waiting.entry(path.to_owned()).or_insert_with(Instant::now);
         let (held, after) = match tell(since) {
@@ -171,7 +172,7 @@ impl Entries {
         self.again.remove(path);
         let entry = self.all.entry(path.to_owned()).or_default();
         let told = Told::Unreadable(why.clone());
-        // What nothing was told of is not to be missed when it cannot be seen.
+        // A file about which nothing was reported is not missed when it cannot be seen.
         if entry.told == told || (why.is_none() && entry.told == Told::Nothing) {
             return;
         }

@@ -1,4 +1,4 @@
-//! What the watcher tells, sorted as it comes: files whose content counts, files that are being written, folders that are others now.
+//! The watcher's events, sorted as they come: files whose content counts, files that are being written, folders that have changed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use notify::{Event, EventKind};
 use super::look::Interest;
 use super::settle::Activity;
 
-/// Filled by the watcher's thread, emptied by looks.
+/// The events: the watcher's thread adds to them, and passes take them.
 #[derive(Debug, Default)]
 pub(super) struct Events(Mutex<Inner>);
 
@@ -23,14 +23,14 @@ struct Inner {
     number: u64,
 }
 
-/// What happened since the last look.
+/// What happened since the last pass.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    /// Names by which the watcher knows what has changed.
+    /// The names by which the watcher knows what has changed.
     pub(super) paths: HashSet<PathBuf>,
-    /// Something was lost: it may have happened to all.
+    /// Events were lost, so anything may have changed.
     pub(super) all: bool,
-    /// Names that were renamed or removed: what is watched there is watched no longer.
+    /// Names that were renamed or removed. What was watched by these names is not watched any longer.
     pub(super) moved: HashSet<PathBuf>,
 }
 
@@ -42,7 +42,7 @@ impl Events {
             Ok(event) if event.flag() != Some(Flag::Rescan) => event,
             _ => {
                 inner.told.all = true;
-                // Whoever still writes does so again.
+                // Whoever is still writing will cause another event.
                 inner.writing.clear();
                 inner.number += 1;
                 return true;
@@ -59,7 +59,7 @@ impl Events {
                     inner.writing.remove(&path);
                     inner.told.paths.insert(path);
                 }
-                // Our own reading.
+                // This is the gateway's own reading.
                 EventKind::Access(_) => continue,
                 EventKind::Modify(ModifyKind::Data(_)) => drop(inner.writing.insert(path, Instant::now())),
                 EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {
@@ -75,7 +75,7 @@ impl Events {
         matters
     }
 
-    /// What happened since this was asked last, and how many events that mattered there have been ever.
+    /// What happened since the last call, and how many events that mattered there have been in all.
     pub(super) fn since(&self) -> (Told, u64) {
         let mut inner = self.lock();
         (std::mem::take(&mut inner.told), inner.number)
@@ -85,7 +85,7 @@ impl Events {
         self.lock().number
     }
 
-    /// Puts back what was not looked at in the end.
+    /// Notes that events were taken but not looked at in the end.
     pub(super) fn lost(&self) {
         self.lock().told.all = true;
     }
@@ -99,7 +99,7 @@ impl Events {
         self.lock().writing.get(real).copied()
     }
 
-    /// What matters from now on.
+    /// Sets what matters from now on.
     pub(super) fn concern(&self, interest: &Interest) {
         let mut inner = self.lock();
         if inner.interest != *interest {
@@ -120,7 +120,7 @@ impl Told {
     }
 }
 
-/// Whether it matters what happened to a name, or to a folder itself.
+/// Whether an event matters that concerns a name, or a folder itself.
 fn concerns(interest: &Interest, path: &Path, content: bool) -> bool {
     let names = path.parent().and_then(|folder| interest.get(folder));
     names.is_some_and(|names| if content { names.content(path) } else { names.place(path) }) || interest.contains_key(path)

@@ -1,27 +1,27 @@
 //! Where a path leads: each name on the way, in the folder that holds it. When one of these names comes to stand for something else (a link is
-//! flipped, a folder is renamed away and another takes its place), the path leads elsewhere.
+//! switched, or a folder is renamed and another takes its place), the path leads elsewhere.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Component, Path, PathBuf};
 
-/// Links on one way, at most, as the kernel has it (path_resolution(7)).
+/// The number of links on one way, as the kernel limits it (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
-/// A way.
+/// The way of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Way {
-    /// Folders without links in their names, and a name in each.
+    /// Folders without links in their names, and one name in each.
     pub(super) names: Vec<(PathBuf, OsString)>,
-    /// The end, without links in its name, if it is there.
+    /// The end of the way, without links in its name, if it exists.
     pub(super) end: Option<PathBuf>,
 }
 
 /// Follows a path as far as it leads.
 ///
 /// # Errors
-/// A folder on the way cannot be read; the links go in a circle.
+/// A folder on the way cannot be read, or the links go in a circle.
 pub(super) fn follow(path: &Path) -> Result<Way> {
     let mut way = Way::default();
     let mut here = PathBuf::from("/");

@@ -1,4 +1,4 @@
-//! A look at what is there: the files of the configured paths with all that changes when their content does, and the names on which this depends.
+//! A look at the disk: the files of the configured paths, with everything that changes when their content does, and the names that this depends on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -11,10 +11,10 @@ use super::disk::Disk;
 use super::follow::follow;
 use crate::regular;
 
-/// Folders within folders, at most.
+/// How deeply folders may be nested.
 const MAX_DEPTH: usize = 16;
 
-/// Changes whenever a file's content does, but for two changes within one tick of the file system's clock.
+/// Changes whenever a file's content does, except for two changes within one tick of the file system's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -34,7 +34,7 @@ impl Stamp {
         self.size == 0
     }
 
-    /// How long ago the content changed; zero if that is in the future.
+    /// How long ago the content changed; zero if its time is in the future.
     pub(super) fn age(&self, now: SystemTime) -> Duration {
         let (seconds, nanoseconds) = self.modified;
         let since = Duration::new(seconds.try_into().unwrap_or_default(), nanoseconds.try_into().unwrap_or_default());
@@ -45,32 +45,32 @@ impl Stamp {
 /// A file as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct At {
-    /// Its name without links, by which the watcher knows it.
+    /// The file's name without links, by which the watcher knows it.
     pub(super) real: PathBuf,
     pub(super) stamp: Stamp,
 }
 
-/// What was seen.
+/// What a look has found.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Files by the names they are reached by, and folders that could not be read.
     pub(super) files: HashMap<PathBuf, Result<At, String>>,
-    /// Other files whose changes matter; an error if they are not there.
+    /// Other files whose changes matter; an error if a file is not there.
     pub(super) others: BTreeMap<PathBuf, Result<At, String>>,
     pub(super) interest: Interest,
-    /// Folders that were read, by their names without links: the names they are reached by.
+    /// The folders that were read: by the name without links, the names by which the folder is reached.
     pub(super) folders: HashMap<PathBuf, Vec<PathBuf>>,
 }
 
-/// Folders by their names without links, and what in them matters.
+/// By the folder's name without links, the names in it that matter.
 pub(super) type Interest = BTreeMap<PathBuf, Names>;
 
-/// What in a folder matters.
+/// The names in a folder that matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
-    /// The folder is read: whatever comes and goes, and the content of files that are named as ours are.
+    /// The folder is read: whatever comes and goes matters, and the content of files whose names end as those of configuration files.
     pub(super) all: bool,
-    /// These lead to others, or are wanted by name.
+    /// These names lead to others, or are asked for by name.
     pub(super) some: BTreeSet<OsString>,
 }
 
@@ -80,12 +80,12 @@ impl Names {
         self.all && configures(path) || self.named(path)
     }
 
-    /// Whether it matters that this name comes, goes or stands for something else.
+    /// Whether it matters that this name comes, goes, or comes to stand for something else.
     pub(super) fn place(&self, path: &Path) -> bool {
         self.all || self.named(path)
     }
 
-    /// Whether the name leads to others, or is wanted by name.
+    /// Whether the name leads to others, or is asked for by name.
     pub(super) fn named(&self, path: &Path) -> bool {
         path.file_name().is_some_and(|name| self.some.contains(name))
     }
@@ -116,12 +116,12 @@ pub(super) fn look(disk: &Disk, paths: &[PathBuf], others: &BTreeSet<PathBuf>) -
 struct Walk<'a> {
     disk: &'a Disk,
     seen: &'a mut Seen,
-    /// Devices and inodes of the folders around: a link back to one of them would lead on for ever.
+    /// The devices and inodes of the folders above: following a link back to one of them would never end.
     above: Vec<(u64, u64)>,
 }
 
 impl Walk<'_> {
-    /// Where a path leads now; all names on the way matter from now on.
+    /// Where a path leads now. All names on the way matter from now on.
     fn lead(&mut self, path: &Path) -> Result<PathBuf, String> {
         let way = self.disk.ask(path, || follow(path))?;
         for (folder, name) in way.names {
@@ -170,7 +170,7 @@ impl Walk<'_> {
     fn entry(&mut self, folder: &Path, real: &Path, name: &OsString) {
         let (path, real) = (folder.join(name), real.join(name));
         match self.disk.ask(&path, || match std::fs::symlink_metadata(&real) {
-            // It went between two questions.
+            // It was removed between two questions.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }) {
@@ -178,7 +178,7 @@ impl Walk<'_> {
             Ok(None) => {}
             Ok(Some(found)) if found.is_symlink() => match self.lead(&real) {
                 Ok(end) => self.take(&path, end, false),
-                // Of a link that leads nowhere it cannot be known what it was; of files that are none of ours nothing is wanted.
+                // If a link leads nowhere, it cannot be known what it led to; files of other names do not matter.
                 Err(error) if configures(&path) || path.extension().is_none() => self.fail(&path, error),
                 Err(_) => {}
             },

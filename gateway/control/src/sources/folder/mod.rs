@@ -1,7 +1,7 @@
-//! Objects from files. A thread of its own ([`thread`]) makes passes over the disk ([`pass`]): it looks at what is there ([`look`], links followed by
-//! [`follow`]), watches what matters ([`watches`], whose [`events`] begin the next pass), and reads what has settled ([`settle`]). A pass looks at the
-//! files that events name, and at everything only when something else than a file has changed, when events were lost, and from time to time, as the
-//! watcher is never trusted alone. What the disk does not answer ([`disk`]) holds up nobody.
+//! Objects from files. A separate [`thread`] makes passes over the disk ([`pass`]): it looks at the disk ([`look`], following links with
+//! [`follow`]), watches what matters ([`watches`], whose [`events`] begin the next pass), and reads the files whose content counts ([`settle`]). A pass
+//! looks at the files that events name. It looks at everything when something other than a file has changed, when events were lost, and from time to
+//! time, as the watcher alone is never relied on. A disk that does not answer ([`disk`]) holds up nobody.
 
 mod disk;
 mod entries;
@@ -25,12 +25,12 @@ use thread::{Thread, Wake};
 /// Files larger than this are refused.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Reads all `.yaml`, `.yml` and `.json` files of the paths as they stand there, sorted: for a look, not for serving.
+/// Reads all `.yaml`, `.yml` and `.json` files of the paths once, sorted. This is for a look at the configuration, not for serving.
 pub fn read(paths: &[PathBuf]) -> Vec<Change> {
     pass::once(paths)
 }
 
-/// Files and folders that are read again when they change. Each file is a unit.
+/// A source of files and folders that are read again when they change. Each file is a unit.
 pub struct Folder {
     paths: Vec<PathBuf>,
     thread: Thread,
@@ -38,19 +38,19 @@ pub struct Folder {
     counts: Arc<Counts>,
 }
 
-/// Other files, not to be read now: they are being written, or empty. What is to be told of it.
+/// The other files that must not be read at the moment, because they are being written or are empty, and what to report about each.
 type Waiting = Arc<Mutex<BTreeMap<PathBuf, Option<String>>>>;
 
-/// What was done so far. Tests hold the cost of a change by this.
+/// What was done so far. Tests measure the cost of a change by this.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Questions to the disk.
+    /// The number of questions to the disk.
     pub(crate) asked: std::sync::atomic::AtomicU64,
-    /// Passes over everything.
+    /// The number of passes over everything.
     pub(crate) full: std::sync::atomic::AtomicU64,
 }
 
-/// Follows other files than those of objects, as plugins'.
+/// Follows files other than those with objects, such as plugins.
 #[derive(Clone)]
 pub struct Followed {
     to: Sender<Wake>,
@@ -58,7 +58,7 @@ pub struct Followed {
 }
 
 impl Folder {
-    /// Of these files and folders; reads nothing yet.
+    /// A source of these files and folders. Nothing is read yet.
     pub fn new(paths: Vec<PathBuf>) -> (Self, Followed) {
         let (thread, waiting) = (Thread::new(), Waiting::default());
         let followed = Followed { to: thread.handle(), waiting: waiting.clone() };
@@ -85,13 +85,13 @@ impl Source for Folder {
 }
 
 impl Followed {
-    /// What changes of these files wakes whoever takes from the folder, though no unit has changed.
+    /// Sets the other files to follow. A change of one of them wakes whoever takes from the folder, though no unit has changed.
     pub fn follow(&self, others: impl Iterator<Item = PathBuf>) {
-        // Nobody is there any more when the folder has ended.
+        // If the folder has ended, nobody receives this.
         let _ = self.to.send(Wake::Follow(others.collect()));
     }
 
-    /// Those of them that are not to be read now: they are being written, or empty. What is to be told of it.
+    /// The followed files that must not be read at the moment, because they are being written or are empty, and what to report about each.
     pub fn waiting(&self) -> BTreeMap<PathBuf, Option<String>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! Files that somebody else reads, as plugins': which have changed, and which are not to be read now.
+//! The files that somebody else reads, such as plugins: which of them have changed, and which must not be read at the moment.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use super::events::{Events, Told};
 use super::look::At;
 use super::settle::{Digest, Known, Verdict, judge, tell};
 
-/// The other files.
+/// The state of the other files.
 #[derive(Default)]
 pub(super) struct Others {
-    /// As they were when they had settled last; none: not there.
+    /// Each file when its content last counted; none if it was not there.
     settled: BTreeMap<PathBuf, Option<At>>,
-    /// Those that are being written, or empty, and what is to be told of it.
+    /// The files that are being written or are empty, and what to report about each.
     waiting: BTreeMap<PathBuf, Option<String>>,
     since: BTreeMap<PathBuf, Instant>,
     again: Option<Duration>,
@@ -28,7 +28,7 @@ impl Others {
         self.again
     }
 
-    /// Takes in how they are; true if one that has settled is another than before.
+    /// Takes in the files' present state. True if one whose content counts has changed.
     pub(super) fn update(
         &mut self,
         seen: &BTreeMap<PathBuf, Result<At, String>>,
@@ -65,7 +65,7 @@ impl Others {
         changed
     }
 
-    /// What is to be told of a file that waits, if it has for long.
+    /// What to report about a file that has to wait, if it has waited for long.
     fn held(&mut self, path: &Path, left: Duration) -> Option<String> {
         self.look_again(left);
         let since = *self.since.entry(path.to_path_buf()).or_insert_with(Instant::now);

@@ -1,5 +1,5 @@
-//! One pass over the disk: look at what is there, watch what matters, read what has settled. A pass looks at the files that events name; if something
-//! else than plain files may have changed, it looks at everything.
+//! One pass over the disk: look at it, watch what matters, read the files whose content counts. A pass looks at the files that events name, and at
+//! everything if something other than plain files may have changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
@@ -19,17 +19,17 @@ use super::{Change, Counts, MAX_FILE_BYTES};
 use crate::regular;
 use crate::sources::What;
 
-/// Looks in a row, when what is watched changes with each.
+/// How often a pass looks again when each look changes what is watched.
 const MOST_LOOKS: usize = 8;
 
-/// When a file is looked at again that was changed between two looks of one pass.
+/// When to look again at a file that changed between two looks of one pass.
 const FOLLOWING: Duration = Duration::from_millis(20);
 
-/// What a pass is to look at.
+/// What a pass looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     All,
-    /// What events have named, and what waits.
+    /// The files that events have named, and those that have to wait.
     Told,
 }
 
@@ -47,42 +47,42 @@ pub(super) struct Memory {
 struct State {
     entries: Entries,
     others: Others,
-    /// None: nothing has been read yet.
+    /// How names lead to files; none if nothing has been read yet.
     map: Option<Arc<Map>>,
 }
 
-/// How names led to files when everything was looked at last.
+/// How names led to files when everything was last looked at.
 struct Map {
     interest: Interest,
-    /// See [`Seen::folders`].
+    /// What [`Seen::folders`] was.
     folders: HashMap<PathBuf, Vec<PathBuf>>,
-    /// The other files that were wanted.
+    /// The other files that were asked for.
     others: BTreeSet<PathBuf>,
-    /// All folders that are read are watched.
+    /// Whether all folders that are read are watched.
     watched: bool,
 }
 
 /// What a pass found.
 pub(super) struct Outcome {
-    /// It looked at everything.
+    /// Whether the pass looked at everything.
     pub(super) full: bool,
-    /// See [`Map::watched`].
+    /// Whether all folders that are read are watched.
     pub(super) watched: bool,
-    /// When to look again at what waits.
+    /// When to look again at the files that have to wait.
     pub(super) again: Option<Duration>,
-    /// A file is being written.
+    /// Whether some file is being written.
     pub(super) waits: bool,
-    /// Something could not be read.
+    /// Whether something could not be read.
     pub(super) failed: bool,
-    /// Other files are others than before.
+    /// Whether other files have changed.
     pub(super) others_changed: bool,
-    /// See [`super::Waiting`].
+    /// The other files that must not be read at the moment, as in [`super::Waiting`].
     pub(super) waiting: BTreeMap<PathBuf, Option<String>>,
-    /// Events that had been taken in when it began.
+    /// How many events had been taken in when the pass began.
     pub(super) number: u64,
 }
 
-/// A file by the name it is reached by, or none if it is gone; why it cannot be looked at.
+/// A file by the name it is reached by, or none if it is gone; an error if it cannot be looked at.
 type Seeing = (PathBuf, Option<Result<At, String>>);
 
 impl Memory {
@@ -90,12 +90,12 @@ impl Memory {
         Self { paths, events, watches: Arc::new(Mutex::new(watches)), counts, state: Arc::default() }
     }
 
-    /// What has changed since this was asked last.
+    /// What has changed since the last call.
     pub(super) fn take_untold(&self) -> Vec<Change> {
         self.with(|state| state.entries.take_untold())
     }
 
-    /// None: the disk did not answer in time, and nobody waits any more.
+    /// Makes a pass. None if the disk did not answer in time and nobody waits for it any more.
     pub(super) fn pass(&self, disk: &Disk, others: &BTreeSet<PathBuf>, extent: Extent) -> Option<Outcome> {
         let outcome = self.look_and_read(disk, others, extent);
         self.counts.asked.fetch_add(disk.count(), Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl Memory {
         }))
     }
 
-    /// The files that may be others than before. None: it may be something else than a file, and only a look at everything tells what.
+    /// The files that may have changed. None if something other than a file may have, so that everything has to be looked at.
     fn touched(&self, disk: &Disk, map: &Map, told: &Told) -> Option<Vec<Seeing>> {
         let (due, others_wait) = self.with(|state| (state.entries.due(Instant::now()), !state.others.waiting().is_empty()));
         if told.all || others_wait {
@@ -191,7 +191,7 @@ impl Memory {
                 Ok(Some(found)) if !found.is_dir() && !found.is_symlink() => {
                     touched.push((path, Some(Ok(At { stamp: Stamp::of(&found), real }))));
                 }
-                // Where a link leads to it, that leads nowhere now.
+                // A link may still lead to it; that link leads nowhere now.
                 Ok(None)
                     if real.parent().and_then(|folder| map.interest.get(folder)).is_some_and(|names| names.all)
                         && self.with(|state| state.entries.is_plain(&path)) =>
@@ -216,7 +216,7 @@ impl Memory {
             Verdict::Wait(left) => Found::Waits(at.real, left),
             Verdict::Read => match disk.ask(path, || read(&at.real)) {
                 Err(error) => Found::Failed(error),
-                // Changed after it was looked at: the event that tells of it is on its way, behind those of what its writer changed before.
+                // It changed after it was looked at. The event that tells so is on its way, after the events of its writer's earlier changes.
                 Ok((_, stamp)) if !first && stamp != at.stamp => Found::Waits(at.real, FOLLOWING),
                 Ok((text, stamp)) => {
                     let at = At { stamp, real: at.real };
@@ -227,13 +227,13 @@ impl Memory {
         }
     }
 
-    /// Watches before it looks for the last time, so that nothing is lost in between.
+    /// Looks at everything. It begins to watch before the last look, so that nothing is lost in between.
     fn look(&self, disk: &Disk, others: &BTreeSet<PathBuf>, told: &Told) -> Seen {
         let mut told = told.clone();
         for _ in 1..MOST_LOOKS {
             let seen = look(disk, &self.paths, others);
             self.events.concern(&seen.interest);
-            // Where somebody hangs while watching a folder, looks go on without.
+            // If a thread hangs while it changes what is watched, later looks do without.
             let more = self.watches.try_lock().is_ok_and(|mut watches| watches.sync(&seen.interest, &told));
             if !more {
                 return seen;
@@ -262,7 +262,7 @@ fn read(real: &Path) -> std::io::Result<(Arc<str>, Stamp)> {
     Ok((text.into(), Stamp::of(&found)))
 }
 
-/// What stands there now, with nothing known from before: for a look, not for serving.
+/// Reads what is on the disk now, without earlier knowledge. This is for a look at the configuration, not for serving.
 pub(super) fn once(paths: &[PathBuf]) -> Vec<Change> {
     let disk = Disk::default();
     let seen = look(&disk, paths, &BTreeSet::new());
@@ -280,7 +280,7 @@ pub(super) fn once(paths: &[PathBuf]) -> Vec<Change> {
 mod tests {
     use super::*;
 
-    /// A pass that reads a file after its writer has replaced it must not tell of that before it tells of what the same writer replaced earlier.
+    /// A pass that reads a file after its writer has replaced it must not report that before it reports what the same writer replaced earlier.
     #[test]
     fn a_file_that_was_replaced_after_it_was_looked_at_waits_for_its_event() {
         let folder = tempfile::tempdir().expect("a folder");

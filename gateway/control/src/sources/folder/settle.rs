@@ -1,5 +1,5 @@
-//! When a file's content counts. A shell that is told to write a file empties it at once, and the program writes later: until the file is closed,
-//! what stands in it is nobody's wish.
+//! When a file's content counts. A shell that redirects into a file empties it at once, and the program writes later: until the file is closed,
+//! its content is not what anybody wants.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,13 +8,13 @@ use sluicegate_model::plugin::hash_bytes;
 
 use super::look::At;
 
-/// A file that is open and has not been written for so long counts as it is: it may never be closed, or that was missed.
+/// A file that is open and has not been written for this long counts as it is: it may never be closed, or the event was missed.
 const SILENT: Duration = Duration::from_secs(60);
-/// Where no event says that its writer is done, a file counts when it has not changed for so long.
+/// If no event says that its writer has finished, a file counts once it has not changed for this long.
 const YOUNG: Duration = Duration::from_millis(500);
-/// Within so long of a change another one may leave the same times behind: the file is read once more at the next look.
+/// Within this time after a change, another change may leave the same times behind, so the file is read once more at the next look.
 pub(super) const RACY: Duration = Duration::from_secs(2);
-/// That a file waits is told after so long.
+/// When a file has had to wait for this long, that is reported.
 const TELL: Duration = Duration::from_secs(2);
 
 /// A file as it was read last.
@@ -23,18 +23,18 @@ pub(super) struct Known {
     pub(super) at: At,
     /// The digest of the text that counts.
     pub(super) digest: Digest,
-    /// See [`RACY`].
+    /// Whether the file was read within [`RACY`] of its last change.
     pub(super) racy: bool,
-    /// What stands there is empty, and the text that counts is that of the version before.
+    /// The file is empty now, and the content that counts is that of the version before.
     pub(super) emptied: bool,
 }
 
-/// Tells texts apart. Whoever writes them has nothing to gain by two that look the same here.
+/// Distinguishes texts. It need not be secure: whoever writes the files gains nothing from two that have the same digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digest {
     length: usize,
     hash: u64,
-    /// There is nothing in it.
+    /// Whether the text is blank.
     pub(super) blank: bool,
 }
 
@@ -44,23 +44,23 @@ impl Digest {
     }
 }
 
-/// What the watcher says of a file.
+/// What the watcher knows about a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Activity {
-    /// It was closed by a writer, renamed, or otherwise changed as a whole.
+    /// The file was closed by a writer, renamed, or otherwise changed as a whole.
     pub(super) told: bool,
-    /// It was written since somebody closed it last, the last time then.
+    /// When the file was last written, if that was after it was last closed.
     pub(super) written: Option<Instant>,
 }
 
 /// What to do with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The file is what it was.
+    /// The file is the same as before.
     Same,
     /// The file is to be read.
     Read,
-    /// It waits, and is looked at again after this.
+    /// The file has to wait, and is looked at again after this time.
     Wait(Duration),
 }
 
@@ -75,24 +75,24 @@ pub(super) fn judge(known: Option<&Known>, at: &At, activity: Activity, first: b
         _ => {}
     }
     match YOUNG.saturating_sub(at.stamp.age(now)) {
-        // Also of times in the future, of which nothing can be known: their age is zero for ever.
+        // This includes times in the future, which say nothing: such a file's age stays zero.
         _ if known.is_some_and(|known| known.at == *at) => Verdict::Read,
         left if left.is_zero() => Verdict::Read,
         left => Verdict::Wait(left),
     }
 }
 
-/// Whether a file that was written then, and not closed since, is to wait.
+/// Whether a file that was last written at this time, and has not been closed since, has to wait.
 pub(super) fn being_written(last: Instant) -> bool {
     last.elapsed() < SILENT
 }
 
-/// Whether a file that was read now may have changed since without that its times show it.
+/// Whether a file that is read now may have changed since without its times showing it.
 pub(super) fn racy(at: &At, now: SystemTime) -> bool {
     at.stamp.age(now) < RACY
 }
 
-/// Whether it is to be told that a file waits, or after how long.
+/// What to report about a file that has to wait, or the time until there is something to report.
 pub(super) fn tell(since: Instant) -> Result<String, Duration> {
     let waited = since.elapsed();
     if waited < TELL {
@@ -101,7 +101,7 @@ pub(super) fn tell(since: Instant) -> Result<String, Duration> {
     Ok("it is open for writing and counts when it is closed, or has not been written for a minute".to_owned())
 }
 
-/// What is said of a file that had objects and is empty now: a disk that was full, or a program that failed, leaves one behind.
+/// What is reported about a file that had objects and is empty now, as a full disk or a failed program leaves it behind.
 pub(super) fn emptied(path: &Path) -> String {
     format!("it is empty; remove {}, or leave a comment in it, if its objects are to go", path.display())
 }

@@ -10,7 +10,7 @@ use crate::sources::{Sources, What};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Files as they were told, and the folder around what is read.
+/// The files as they were reported, and the folder around those that are read.
 struct Watched {
     folder: tempfile::TempDir,
     sources: Sources,
@@ -19,7 +19,7 @@ struct Watched {
     files: BTreeMap<PathBuf, File>,
 }
 
-/// What was told of a file.
+/// What was reported about a file.
 #[derive(Clone, Debug)]
 struct File {
     text: Result<Arc<str>, String>,
@@ -28,7 +28,7 @@ struct File {
 }
 
 impl Watched {
-    /// Of `conf` in a folder that `prepare` has filled.
+    /// Watches `conf` in a folder that `prepare` has filled.
     async fn new(prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         prepare(folder.path());
@@ -49,7 +49,7 @@ impl Watched {
         self.folder.path().join(name)
     }
 
-    /// As the store takes it.
+    /// Takes the changes as the store does.
     fn take(&mut self) -> Vec<Change> {
         let changes = self.sources.take().changes;
         for Change { unit, what } in changes.clone() {
@@ -98,7 +98,7 @@ impl Watched {
         self.until(&format!("{name}: {text}"), |w| w.text(name).as_deref() == Some(text)).await;
     }
 
-    /// Waits until a change that is made now has been taken in, and with it what was before.
+    /// Waits until a change that is made now has been taken in, and with it every earlier one.
     async fn settles(&mut self) {
         let marker = format!("conf/marker-{:?}.yaml", std::time::Instant::now()).replace([' ', '{', '}', ':'], "");
         fs::write(self.path(&marker), "marker").expect("written");
@@ -112,7 +112,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("written");
 }
 
-/// Puts a link in the place of another, as `ln -s` and `mv -T` do.
+/// Replaces a link by another, as `ln -s` and `mv -T` do.
 fn flip(link: &Path, to: &str) {
     let new = link.with_extension("new");
     symlink(to, &new).expect("linked");
@@ -125,7 +125,7 @@ async fn a_file_counts_when_it_is_closed_and_not_before() {
     assert_eq!(watched.text("conf/a.yaml").as_deref(), Some("one"));
     for round in 0..3 {
         let before = watched.text("conf/a.yaml");
-        // As a shell does it: empty at once, and written later.
+        // A shell does it like this: the file is empty at once and is written later.
         let mut file = fs::File::create(watched.path("conf/a.yaml")).expect("opened");
         watched.settles().await;
         assert_eq!(watched.text("conf/a.yaml"), before, "empty");
@@ -136,7 +136,7 @@ async fn a_file_counts_when_it_is_closed_and_not_before() {
         drop(file);
         watched.becomes("conf/a.yaml", &format!("half and half {round}")).await;
     }
-    // A new one is not there before it is whole.
+    // A new file does not count before it is complete.
     let mut file = fs::File::create(watched.path("conf/b.yaml")).expect("opened");
     file.write_all(b"new").expect("written");
     watched.settles().await;
@@ -178,7 +178,7 @@ async fn a_folder_that_is_a_link_is_followed_whenever_it_is_flipped() {
         flip(&watched.path("conf"), &format!("revisions/{revision}"));
         watched.becomes("conf/a.yaml", &format!("revision {revision}")).await;
     }
-    // And what happens in it afterwards.
+    // The same holds for what happens in it afterwards.
     fs::write(watched.path("revisions/1/a.yaml"), "changed").expect("written");
     watched.becomes("conf/a.yaml", "changed").await;
     fs::write(watched.path("revisions/1/b.yaml"), "new").expect("written");
@@ -278,7 +278,7 @@ async fn what_cannot_be_read_is_told_and_read_when_it_can_be() {
 async fn what_the_watcher_does_not_see_is_found_by_the_next_look() {
     let mut watched = Watched::new(|root| {
         write(&root.join("conf/a.yaml"), "one");
-        // Written by another name, in a folder that is not watched: inotify tells of names, not of files.
+        // The file is written by another name, in a folder that is not watched: inotify reports names, not files.
         fs::create_dir(root.join("other")).expect("made");
         fs::hard_link(root.join("conf/a.yaml"), root.join("other/a")).expect("linked");
     })
@@ -313,7 +313,7 @@ async fn a_file_that_changes_is_read_and_no_other_is_looked_at() {
             }
         })
         .await;
-        // What was written just now is read once more, as its times may not show another change.
+        // A file that was just written is read once more, as its times may not show another change.
         watched.until("read again", |w| w.counts.asked.load(Ordering::Relaxed) > 0).await;
         let count = |w: &Watched| (w.counts.asked.load(Ordering::Relaxed), w.counts.full.load(Ordering::Relaxed));
         let (mut least, mut told) = (u64::MAX, Vec::new());
@@ -328,7 +328,7 @@ async fn a_file_that_changes_is_read_and_no_other_is_looked_at() {
                 })
                 .await;
             let after = count(&watched);
-            // A sweep may come in between; four rounds are without one.
+            // A look at everything may come in between; one of four rounds is without one.
             if after.1 == before.1 {
                 least = least.min(after.0 - before.0);
             }

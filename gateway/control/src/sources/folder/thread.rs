@@ -1,5 +1,5 @@
-//! Who makes passes, and when. The supervisor never touches the disk itself: passes are made by a second thread, which is given up, and replaced,
-//! when the disk does not answer it.
+//! When passes are made, and on which thread. The supervisor never touches the disk itself: a second thread makes the passes. It is given up and
+//! replaced when the disk does not answer it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,34 +13,34 @@ use super::pass::{Extent, Memory, Outcome};
 use super::watches::Watches;
 use super::{Counts, Feed, Waiting};
 
-/// Writers, and programs that write many files, do so in several steps: changes are taken in when none came for this long.
+/// Writers, and programs that write many files, do so in several steps: changes are taken in when there was none for this long.
 const QUIET: Duration = Duration::from_millis(15);
-/// Changes are taken in when the first of them is this old, whatever comes after it.
+/// Changes are taken in when the first of them is this old, whatever follows.
 const PATIENCE: Duration = Duration::from_millis(120);
 /// The watcher may miss something, so everything is looked at this often in any case.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often everything is looked at where something cannot be watched or read.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// To look at everything takes one part in so many of the time at most.
+/// Looking at everything takes at most one part in this many of the time.
 const SHARE: u32 = 50;
-/// After a read has failed, twice as long each time, up to [`LOOK_EVERY`].
+/// The pause after a failed read, which doubles each time up to [`LOOK_EVERY`].
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// A question to the disk that takes longer is given up, and its thread with it.
+/// A question to the disk that takes longer than this is given up, and its thread with it.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Threads that wait for a disk, at most; then nothing more is read until one has its answer.
+/// How many threads may wait for a disk. Beyond that nothing is read until one has its answer.
 const MOST_LOST: usize = 32;
-/// Passes in a row after each of which something had changed during it.
+/// How many passes in a row may be repeated because something changed during them.
 const MOST_STALE: usize = 5;
 
 pub(super) enum Wake {
-    /// Something has happened that matters.
+    /// Something that matters has happened.
     Event,
     Follow(BTreeSet<PathBuf>),
     Done(Box<Outcome>),
     End,
 }
 
-/// A supervisor that is to start.
+/// A supervisor that is about to start.
 pub(super) struct Thread {
     to: Sender<Wake>,
     wakes: Receiver<Wake>,
@@ -97,7 +97,7 @@ struct Supervisor {
     feed: Feed,
     waiting: Waiting,
     others: BTreeSet<PathBuf>,
-    /// Other files are to be followed than in the last pass.
+    /// Whether the other files to follow differ from those of the last pass.
     follows: bool,
     hung: Hung,
     ended: bool,
@@ -146,7 +146,7 @@ impl Supervisor {
         }
     }
 
-    /// Until something happens that the pass that began after so many events has not seen, and then until it pauses; at most so long.
+    /// Waits until something happens that a pass which began after `seen` events has not seen, then until nothing more happens; for at most `pause`.
     fn wait(&mut self, pause: Duration, seen: u64) {
         if self.memory.events.number() == seen && self.next(pause).is_none() {
             return;
@@ -160,7 +160,7 @@ impl Supervisor {
         }
     }
 
-    /// None: nothing for so long.
+    /// Waits for the next message. None if there was none within `patience`.
     fn next(&mut self, patience: Duration) -> Option<()> {
         match self.wakes.recv_timeout(patience) {
             Ok(Wake::Follow(others)) => self.follow(others),
@@ -176,7 +176,7 @@ impl Supervisor {
         self.others = others;
     }
 
-    /// A pass during which nothing changed, if there is one soon: of a folder that is replaced, not half of the old and half of the new.
+    /// Makes passes until nothing changed during one, within limits, so that a folder that is being replaced is not read half old and half new.
     fn passes(&mut self, mut extent: Extent) -> Option<Outcome> {
         let (mut full, mut others_changed) = (false, false);
         for left in (0..MOST_STALE).rev() {
@@ -192,7 +192,7 @@ impl Supervisor {
         None
     }
 
-    /// None: it has ended.
+    /// Makes one pass. None if the source has ended.
     fn pass(&mut self, extent: Extent) -> Option<Outcome> {
         loop {
             while self.hung.len() >= MOST_LOST {
@@ -209,7 +209,7 @@ impl Supervisor {
                 if outcome.is_none() {
                     memory.events.lost();
                 }
-                // Of a thread that was given up: what did not answer has, and is asked again.
+                // If this thread had been given up, the disk now has answered and is asked again.
                 let _ = to.send(outcome.map_or(Wake::Event, |outcome| Wake::Done(Box::new(outcome))));
             };
             if let Err(error) = std::thread::Builder::new().name("files-read".to_owned()).spawn(reader) {

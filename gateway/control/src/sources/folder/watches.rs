@@ -1,4 +1,4 @@
-//! What inotify watches: folders one by one, by names without links, each as the inode that has the name now.
+//! What inotify watches: folders one by one, by names without links, each as the inode that has the name at the moment.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,11 +12,11 @@ use super::look::Interest;
 /// The watcher, and what it has been told to watch.
 pub(super) struct Watches {
     inner: RecommendedWatcher,
-    /// With device and inode.
+    /// The watched folders, with device and inode.
     watched: HashMap<PathBuf, (u64, u64)>,
-    /// It was said that not everything can be watched.
+    /// Whether it was logged that not everything can be watched.
     warned: bool,
-    /// All folders that are read are watched.
+    /// Whether all folders that are read are watched.
     complete: bool,
 }
 
@@ -25,7 +25,7 @@ impl Watches {
         Self { inner, watched: HashMap::new(), warned: false, complete: true }
     }
 
-    /// Watches what matters now, and nothing else. True if something is watched that was not before: it may have changed in between.
+    /// Watches exactly what matters now. True if something is watched that was not before, and may have changed in between.
     pub(super) fn sync(&mut self, interest: &Interest, told: &Told) -> bool {
         let gone = |path: &Path, identity: (u64, u64)| {
             told.all
@@ -34,9 +34,9 @@ impl Watches {
                 || self::identity(path) != Some(identity)
         };
         let gone: Vec<PathBuf> = self.watched.iter().filter(|(path, known)| gone(path, **known)).map(|(path, _)| path.clone()).collect();
-        // All before the first new one: the inode of one that was renamed may be watched again by its new name, and has one watch only.
+        // This comes before new watches: the inode of a renamed folder may be watched again by its new name, and it has only one watch.
         for path in gone {
-            // The watcher may have seen itself that it is gone.
+            // This fails if the watcher has noticed by itself that the folder is gone.
             let _ = self.inner.unwatch(&path);
             self.watched.remove(&path);
         }
@@ -66,8 +66,8 @@ impl Watches {
         self.complete
     }
 
-    /// When this returns, all events of what happened before are taken in. The watcher's thread answers each question between two rounds of
-    /// events, and the first may have been in a round that began before.
+    /// When this returns, all events of what happened before have been taken in. The watcher's thread answers each question between two rounds of
+    /// events, and the first round may have begun earlier.
     pub(super) fn settle(&mut self) {
         for _ in 0..2 {
             let _ = self.inner.configure(Config::default());

@@ -1,4 +1,4 @@
-//! By HTTP/1.1.
+//! Probes by HTTP/1.1.
 
 use ::http::header;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Question, missing, unmakeable};
 use crate::health::probe::{Driver, Failure, MOST_READ, unreachable};
 
-/// Heads that are larger are no answer to a probe.
+/// The largest head that is an answer to a probe, in bytes.
 const MOST_HEAD: usize = 64 << 10;
 
 pub(super) async fn probe(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, question: &Question<'_>) -> Result<(), Failure> {

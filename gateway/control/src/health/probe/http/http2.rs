@@ -1,4 +1,4 @@
-//! By HTTP/2, begun without being asked (RFC 9113 §3.3), or after TLS has agreed on it.
+//! Probes by HTTP/2, with prior knowledge (RFC 9113 §3.3), or after TLS has agreed on it.
 
 use ::http::Version;
 use bytes::Bytes;
@@ -23,7 +23,7 @@ pub(super) async fn probe(stream: impl AsyncRead + AsyncWrite + Send + Unpin + '
     while !question.is_answered(&came) {
         match body.data().await {
             Some(Ok(data)) if came.len() < MOST_READ => {
-                // Cannot fail: no more is given back than came.
+                // It cannot fail, as no more is given back than came.
                 let _ = body.flow_control().release_capacity(data.len());
                 came.extend_from_slice(&data);
             }

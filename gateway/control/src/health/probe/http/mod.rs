@@ -1,4 +1,4 @@
-//! An HTTP request, its status and its content, in the version that exchanges with the endpoint have.
+//! A probe by an HTTP request: it looks at status and content. The version is that of exchanges with the endpoint.
 
 mod http1;
 mod http2;
@@ -35,7 +35,7 @@ impl Question<'_> {
             .header(header::USER_AGENT, concat!("sluicegate-health/", env!("CARGO_PKG_VERSION")))
     }
 
-    /// Whether it is one of the right ones.
+    /// Whether a status is one of the right ones.
     fn judge(&self, status: u16) -> Result<(), Failure> {
         if self.statuses.contains(&status) {
             return Ok(());
@@ -54,7 +54,7 @@ fn unmakeable(error: &::http::Error) -> Failure {
     wrong(format!("the request cannot be made: {error}"))
 }
 
-/// All that may come has come.
+/// The failure when the whole content has come, and what is expected is not in it.
 fn missing(came: &[u8]) -> Failure {
     wrong(format!("the expected text is not among the {} bytes of content", came.len()))
 }
