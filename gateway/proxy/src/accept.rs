@@ -1,4 +1,4 @@
-//! From an address's queue to a connection's task; or to its end, if there is no room.
+//! Takes connections off an address's queue: each becomes a task, or is reset if there is no room for it.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -26,18 +26,18 @@ use crate::tls::{self, Tls};
 use crate::watched::{Watched, watch};
 use crate::{http, origin, tcp};
 
-/// After an accept fails, trying again at once would spin.
+/// How long to wait after an accept has failed, as trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The client connections of a worker.
+/// What the client connections of a worker share.
 pub(crate) struct Clients {
     core: Rc<Core>,
     tls: Rc<Tls>,
-    /// Connections that are open.
+    /// The number of connections that are open.
     pub(crate) open: Cell<usize>,
     /// How many connections may be open, over all workers.
     pub(crate) most_open: Cell<usize>,
-    /// For sending clients away.
+    /// A descriptor for sending clients away.
     pub(crate) reserve: Reserve,
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn accept(socket: Arc<TcpListener>, address: SocketAddr, shared
         Err(error) => return tracing::error!(%error, %address, "cannot listen"),
     };
     loop {
-        // Where workers share the socket, another one may have been quicker: that is no error but a reason to wait again.
+        // If workers share the socket, another one may have been quicker: that is no error, and this one waits again.
         match listener.async_io(Interest::READABLE, |socket| next(socket)).await {
             Ok((stream, client)) => enter(stream, client, address, &shared),
             Err(error) => {
@@ -68,26 +68,26 @@ pub(crate) async fn accept(socket: Arc<TcpListener>, address: SocketAddr, shared
     }
 }
 
-/// The first of the queue, which does not block.
+/// Takes the first connection of the queue, without blocking.
 fn next(socket: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
     let (stream, peer) = socket.accept()?;
     stream.set_nonblocking(true)?;
     Ok((TcpStream::from_std(stream)?, peer))
 }
 
-/// Of the process (EMFILE) or of the system (ENFILE): accept(2).
+/// Whether the process (EMFILE) or the system (ENFILE) is out of descriptors: accept(2).
 fn is_out_of_descriptors(error: &Error) -> bool {
     let errno = error.raw_os_error();
     errno == Some(rustix::io::Errno::MFILE.raw_os_error()) || errno == Some(rustix::io::Errno::NFILE.raw_os_error())
 }
 
-/// A descriptor held back. Without one a waiting client can neither be served nor sent away: it stays in the queue, and the queue stays ready.
-/// With it, the client is taken and reset, and may try another gateway.
+/// A descriptor that is held in reserve. Without one a waiting client can neither be served nor sent away: it stays in the queue, and the queue stays ready.
+/// With it, the client is accepted and reset, and may try another gateway.
 #[derive(Default)]
 pub(crate) struct Reserve(RefCell<Option<File>>);
 
 impl Reserve {
-    /// Opens it, if there is room.
+    /// Opens the descriptor, if there is room.
     pub(crate) fn fill(&self) {
         let mut held = self.0.borrow_mut();
         if held.is_none() {
@@ -95,13 +95,13 @@ impl Reserve {
         }
     }
 
-    /// Resets the first client of the queue. False: there was no descriptor for that, or somebody else took it.
+    /// Resets the first client of the queue. Returns false if there was no descriptor for that, or somebody else took the client.
     fn refuse_one(&self, listener: &Watched<TcpListener>, core: &Core) -> bool {
         self.fill();
         if self.0.borrow_mut().take().is_none() {
             return false;
         }
-        // By the event loop's knowledge, which learns if the queue is empty: accept(2) asks for a descriptor first and says so only then.
+        // The event loop learns from this if the queue is empty. accept(2) asks for a descriptor first, and says so only then.
         let refused = match listener.try_io(Interest::READABLE, |socket| next(socket)) {
             Ok((stream, _)) => {
                 count(&core.stats.accepted);
@@ -116,11 +116,11 @@ impl Reserve {
     }
 }
 
-/// Takes what waits in the queue of a socket that nothing accepts from any more: its close would reset it. What remains is the moment between the
-/// last look and the close, in which the kernel may finish a handshake; a client that came before is served, one that comes later is refused
-/// (only a successor that has the same socket could serve it).
+/// Takes what waits in the queue of a socket from which nothing accepts any more, as its close would reset it. There remains the moment between the last
+/// look and the close, in which the kernel may finish a handshake: a client that came before is served, one that comes then is refused (only a successor
+/// that has the same socket could serve it).
 pub(crate) fn drain(socket: &TcpListener, address: SocketAddr, shared: &Rc<Clients>) {
-    // Fails for want of descriptors, or, as a rule, because the queue is empty.
+    // It ends for want of descriptors, or, mostly, because the queue is empty.
     while let Ok((stream, peer)) = next(socket) {
         enter(stream, peer, address, shared);
     }
@@ -128,7 +128,7 @@ pub(crate) fn drain(socket: &TcpListener, address: SocketAddr, shared: &Rc<Clien
 
 /// Counts a connection, and begins it if there is room.
 fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<Clients>) {
-    // A socket for all addresses of both families, which only a service manager makes, shows IPv4 clients in IPv6's clothes.
+    // A socket for all addresses of both families, which only a service manager makes, shows IPv4 clients by IPv4-mapped addresses.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     count(&shared.core.stats.accepted);
     if overload::is_refusing(&shared.core.stats) {
@@ -136,23 +136,23 @@ fn enter(stream: TcpStream, peer: SocketAddr, address: SocketAddr, shared: &Rc<C
         return refuse(&stream, Reset::Limit, &shared.core);
     }
     let Some(open) = Open::new(shared) else {
-        // Early and cheaply, while what runs goes on: without descriptors there would be no endpoint for it either.
+        // It is refused early and cheaply, while what runs goes on. Without descriptors there would be no connection to an endpoint for it either.
         count(&shared.core.stats.refused);
         return refuse(&stream, Reset::Limit, &shared.core);
     };
     let (view, shared) = (shared.core.view(), shared.clone());
-    // A panic ends this task only; `open` is dropped in unwinding too.
+    // A panic ends only this task, and `open` is dropped then, too.
     spawn_local(async move {
         connection(stream, peer, address, view, shared).await;
         drop(open);
     });
 }
 
-/// `view`: of the moment it was accepted, when its listener was there.
+/// Serves a connection. `view`: that of the moment in which it was accepted, when its listener was there.
 async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, view: Rc<View>, shared: Rc<Clients>) {
     let Some(listener) = view.listener(address) else { return refuse(&stream, Reset::NoRoute, &shared.core) };
     let (limits, admission, at) = (&listener.settings.connections, &shared.core.admission, (Protocol::Tcp, address));
-    // Before its first byte is waited for: who sends none has a place, too.
+    // This comes before its first byte is waited for, as a client that sends none takes a place, too.
     let _place = match admission.listener(at, limits.listener, &shared.core.stats) {
         Ok(place) => place,
         Err(why) => return Box::pin(hold(stream, why, &shared.core)).await,
@@ -172,7 +172,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, vi
             tcp::forward(Stream::Tcp(stream), &[], &asked, view, &shared.tls.tcp).await;
         }
         Front::Http(_) => {
-            // A connection outlives snapshots: each request takes the newest.
+            // A connection outlives snapshots, and each request takes the newest.
             drop(view);
             http::serve(Stream::Tcp(stream), origin, address, None, &shared.tls.http).await;
         }
@@ -183,7 +183,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, address: SocketAddr, vi
     }
 }
 
-/// Resets a connection beyond a limit, after the delay that there is for it.
+/// Resets a connection beyond a limit, after the limit's delay.
 async fn hold(stream: TcpStream, why: Refused, core: &Core) {
     core.admission.hold(why).await;
     refuse(&stream, Reset::Limit, core);
@@ -193,7 +193,7 @@ async fn hold(stream: TcpStream, why: Refused, core: &Core) {
 struct Open(Rc<Clients>);
 
 impl Open {
-    /// None: as many are open as may be, over all workers.
+    /// Counts a connection. None: as many are open as may be, over all workers.
     fn new(shared: &Rc<Clients>) -> Option<Self> {
         let most = shared.most_open.get() as u64;
         let more = |open: u64| (open < most).then(|| open + 1);

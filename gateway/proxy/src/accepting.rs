@@ -1,4 +1,4 @@
-//! The addresses at which a worker accepts connections: a task for each socket. Opened and closed by what changes.
+//! The tasks that accept connections: a worker has one for each socket. They begin and end with what changes.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -15,17 +15,16 @@ use crate::listener::SocketSet;
 /// What differs between the sockets that a worker has and those that it is to have.
 type Changes<'a> = [Change<'a, SocketAddr, SocketSet<TcpListener>>];
 
-/// A worker's tasks.
+/// A worker's tasks, by address.
 #[derive(Default)]
 pub(crate) struct Accepting(HashMap<SocketAddr, SmallVec<[JoinHandle<()>; 1]>, FxBuildHasher>);
 
 impl Accepting {
-    /// Closes the sockets that are gone: a listener whose front changed keeps its socket and its queue. `drains`: what waits in the queues is
-    /// taken first.
+    /// Closes the sockets that are gone. A listener whose front has changed keeps its socket and its queue. `drains`: what waits in the queues is taken first.
     pub(crate) async fn close(&mut self, changes: &Changes<'_>, worker: usize, drains: bool, shared: &Rc<Clients>) {
         for (address, set) in changes.iter().filter_map(|change| Some((change.key, change.before?))) {
             for task in self.0.remove(&address).into_iter().flatten() {
-                // Waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
+                // The end is waited for, so that the address is closed when the snapshot counts as served. The task yields at each accept.
                 task.abort();
                 let _ = task.await;
             }

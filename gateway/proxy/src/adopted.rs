@@ -8,17 +8,17 @@ use std::os::fd::OwnedFd;
 use sluicegate_model::route::Protocol;
 use socket2::{SockRef, Type};
 
-/// By protocol and address; of one address there are several, one for each worker of a predecessor.
+/// The sockets, by protocol and address. There may be several for one address: one for each worker of a predecessor.
 #[derive(Default)]
 pub(crate) struct Adopted {
     pub(crate) tcp: BTreeMap<SocketAddr, Vec<TcpListener>>,
     pub(crate) udp: BTreeMap<SocketAddr, Vec<UdpSocket>>,
-    /// Ports of sockets for all addresses, and whether they take both IP families.
+    /// The ports of sockets for all addresses, and whether these take both IP families.
     everywhere: BTreeMap<(Protocol, u16), bool>,
 }
 
 impl Adopted {
-    /// Errors: it is no socket of the internet's, or none that connections or datagrams are taken from.
+    /// Adds a socket. Errors: it is not a socket of the internet's, or one that takes neither connections nor datagrams.
     pub(crate) fn add(&mut self, socket: OwnedFd) -> Result<()> {
         let (kind, (address, both)) = (SockRef::from(&socket).r#type()?, address_of(&socket)?);
         let protocol = match kind {
@@ -38,20 +38,20 @@ impl Adopted {
         Ok(())
     }
 
-    /// Whether it is no failure that all addresses of IPv6 cannot be listened on: what arrives there comes to a socket that was handed over under
-    /// `0.0.0.0`, or whoever gave this process that one did not mean it to have IPv6's as well, as it may not bind such a port itself.
+    /// Whether it is no failure that all addresses of IPv6 cannot be listened on. Either what arrives there comes to a socket that was handed over under
+    /// `0.0.0.0`; or whoever gave this process that socket did not mean it to have IPv6's as well, as it may not bind such a port itself.
     pub(crate) fn covers(&self, protocol: Protocol, address: SocketAddr, error: &Error) -> bool {
         let handed = self.everywhere.get(&(protocol, address.port())).filter(|_| address.ip() == Ipv6Addr::UNSPECIFIED);
         handed.is_some_and(|both| *both || error.kind() == ErrorKind::PermissionDenied)
     }
 
-    /// What nobody has asked for.
+    /// The addresses of sockets that nobody has asked for.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.keys().chain(self.udp.keys()).copied().collect()
     }
 }
 
-/// Under which address a socket is to be found, and whether it takes both IP families: one for all IPv6 addresses that takes IPv4 too stands for
+/// The address under which a socket is to be found, and whether it takes both IP families. A socket for all IPv6 addresses that takes IPv4, too, stands for
 /// all IPv4 addresses.
 fn address_of(socket: &OwnedFd) -> Result<(SocketAddr, bool)> {
     let socket = SockRef::from(socket);

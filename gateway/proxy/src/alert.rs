@@ -1,4 +1,4 @@
-//! How a client hello is refused: by a fatal alert in plain text, since no keys are agreed upon yet (RFC 8446 §6).
+//! Refuses a client hello by a fatal alert in plain text, as no keys are agreed upon yet (RFC 8446 §6).
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// So long a client may take to end a connection that it has been told is over. One that reads the alert does so at once.
+/// How long a client may take to end a connection after it was told that it is over. A client that reads the alert does so at once.
 const LINGER: Duration = Duration::from_secs(1);
-/// So many bytes of what it had sent by then are read, and thrown away.
+/// How many bytes that it had sent by then are read and thrown away.
 const MOST_THROWN_AWAY: usize = 256 << 10;
 
-/// What a client is told whose server name nobody serves: so (RFC 6066 §3), or, where it sent none, that it must (RFC 8446 §9.2).
+/// The alert for a client whose server name nobody serves (RFC 6066 §3); or, if it sent none, that it must send one (RFC 8446 §9.2).
 pub(crate) fn unserved(name: &str) -> AlertDescription {
     if name.is_empty() { AlertDescription::MissingExtension } else { AlertDescription::UnrecognisedName }
 }
 
-/// Sends the alert and closes.
+/// Sends an alert and closes the connection.
 pub(crate) async fn refuse(stream: &mut TcpStream, alert: AlertDescription) {
-    // Type alert; version, as all records have it; 2 bytes: fatal, which.
+    // The record: type alert; the version that all records have; 2 bytes: fatal, and which alert.
     tell(stream, &[21, 3, 3, 0, 2, 2, alert.into()]).await;
 }
 
-/// Sends an alert's record and closes. What the client sends meanwhile is read on: a socket that is closed with bytes unread resets the connection, and the
-/// alert might be lost with it.
+/// Sends the record of an alert and closes the connection. What the client sends meanwhile is read, as a socket that is closed with bytes unread resets the
+/// connection, by which the alert might be lost.
 pub(super) async fn tell(stream: &mut TcpStream, record: &[u8]) {
     let told = async {
         stream.write_all(record).await?;
@@ -38,6 +38,6 @@ pub(super) async fn tell(stream: &mut TcpStream, record: &[u8]) {
         }
         std::io::Result::Ok(())
     };
-    // Whether the client stays to hear it is its own affair.
+    // Whether the client stays to read it is its own affair.
     let _ = timeout(LINGER, told).await;
 }

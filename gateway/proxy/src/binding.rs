@@ -1,5 +1,5 @@
-//! Which sockets there are: those of the listeners that a snapshot adds are bound or taken over, those of listeners that it no longer has are let go,
-//! and those of listeners whose settings changed are set anew. What did not change is not looked at.
+//! Binds sockets. Those of listeners that a snapshot adds are bound or taken over, those of listeners that it no longer has are closed, and those of listeners
+//! whose settings have changed are set anew. What has not changed is not looked at.
 
 use std::collections::BTreeSet;
 use std::io::Error;
@@ -17,7 +17,7 @@ use crate::descriptors::Descriptors;
 use crate::listener::{SocketSet, Spread};
 use crate::{BindFailure, Published, Sockets};
 
-/// Failures to bind whose cause is looked for, of one snapshot.
+/// For how many failures to bind a cause is looked for, of one snapshot.
 const EXPLAINED: usize = 8;
 
 /// What is bound, and what is not.
@@ -26,13 +26,13 @@ pub(crate) struct Binding {
     pub(crate) adopted: Adopted,
     /// Listeners that could not be bound. They are tried again with each snapshot.
     failed: BTreeSet<At>,
-    /// Descriptors of all listeners.
+    /// The number of descriptors of all listeners.
     listening: usize,
     workers: usize,
     descriptors: Descriptors,
 }
 
-/// What came of following a snapshot.
+/// The result of following a snapshot.
 pub(crate) struct Bound {
     pub(crate) sockets: Sockets<TcpListener>,
     pub(crate) datagrams: Sockets<UdpSocket>,
@@ -44,12 +44,12 @@ impl Binding {
         Self { adopted: Adopted::default(), failed: BTreeSet::new(), listening: 0, workers, descriptors }
     }
 
-    /// Descriptors of all listeners.
+    /// The number of descriptors of all listeners.
     pub(crate) fn listening(&self) -> usize {
         self.listening
     }
 
-    /// Sockets for the listeners of a snapshot, beginning with those of the one before.
+    /// Sockets for the listeners of a snapshot, beginning with those of the snapshot before.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot, known: &Published, stats: &ProxyStats) -> Bound {
         let mut bound = Bound { sockets: known.sockets.clone(), datagrams: known.datagrams.clone(), failures: Vec::new() };
         let changes = snapshot.listeners.changes(&known.snapshot.listeners);
@@ -62,7 +62,7 @@ impl Binding {
             };
         }
         let spread = self.spread(snapshot.listeners.len(), bound.sockets.len() + bound.datagrams.len());
-        // In the order of their addresses, whatever is new and whatever failed before.
+        // What is new and what failed before, in the order of addresses.
         let changed = changes.iter().filter_map(|change| Some((change.key, change.after?)));
         let failed = self.failed.iter().filter_map(|at| Some((*at, snapshot.listeners.get(at)?)));
         let mut wanted: Vec<(At, &Arc<Listener>)> = changed.chain(failed).collect();
@@ -71,11 +71,11 @@ impl Binding {
         for (at, listener) in wanted {
             match self.bind(at, spread, &mut bound) {
                 Ok(()) => _ = self.failed.remove(&at),
-                // A socket of both families that was handed over has it already; what arrives there goes the way of IPv4's.
+                // A socket of both families that was handed over has the address already. What arrives there is treated as IPv4's.
                 Err(error) if self.adopted.covers(at.0, at.1, &error) => {}
                 Err(error) => {
                     self.failed.insert(at);
-                    // Looking through all processes takes some milliseconds, and is done once a second while an address is not free.
+                    // To look through all processes takes some milliseconds. It is done once a second while an address is not free.
                     let error = if bound.failures.len() < EXPLAINED { blocked::explained(at.0, at.1, error) } else { error };
                     let (protocol, address) = at;
                     bound.failures.push(BindFailure { protocol, address, listener: listener.name.clone(), error: error.to_string() });
@@ -88,7 +88,7 @@ impl Binding {
         bound
     }
 
-    /// Goes on with the sockets of a listener, takes those that were handed over, or binds new ones.
+    /// Keeps the sockets of a listener, takes those that were handed over, or binds new ones.
     fn bind(&mut self, (protocol, address): At, spread: Spread, bound: &mut Bound) -> std::io::Result<()> {
         let workers = self.workers;
         match protocol {
@@ -126,7 +126,7 @@ impl Binding {
         )))
     }
 
-    /// How many sockets new listeners get, told where it changes.
+    /// How many sockets new listeners get. It is logged when it changes.
     fn spread(&self, listeners: usize, bound: usize) -> Spread {
         let spread = self.descriptors.spread(listeners, self.workers);
         if spread == Spread::Single && bound < listeners && self.workers > 1 {

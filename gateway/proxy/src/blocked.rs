@@ -1,4 +1,4 @@
-//! Why an address cannot be listened on: the privilege that is missing, the process that has it, the address that is not this machine's.
+//! Why an address cannot be listened on: a privilege is missing, another process has it, or it is not this machine's.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,11 +20,11 @@ pub struct Blocked {
 
 #[derive(Debug)]
 enum Why {
-    /// What is missing.
+    /// This is missing.
     Missing(String),
-    /// Processes that have the address.
+    /// These processes have the address.
     Held(Vec<Holder>),
-    /// Somebody has it that cannot be seen.
+    /// A process has the address that cannot be seen.
     HeldUnseen,
 }
 
@@ -35,7 +35,7 @@ struct Holder {
 }
 
 impl Blocked {
-    /// Whether processes of this name, and no others, have the address.
+    /// Whether only processes of this name have the address.
     pub fn is_held_by(&self, name: &str) -> bool {
         matches!(&self.why, Some(Why::Held(holders)) if holders.iter().all(|holder| holder.name == name))
     }
@@ -61,7 +61,7 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
-/// Tries whether an address could be listened on now, and lets go of it at once. The error says why not.
+/// Tries whether an address could be listened on now, and frees it at once. The error says why not.
 pub fn try_listen(protocol: Protocol, address: SocketAddr) -> Result<(), Blocked> {
     let tried = match protocol {
         Protocol::Tcp => listener::listen(address, Use::Trial).map(drop),
@@ -70,7 +70,7 @@ pub fn try_listen(protocol: Protocol, address: SocketAddr) -> Result<(), Blocked
     tried.map_err(|error| explain(protocol, address, error))
 }
 
-/// The same error, with what can be found out about it.
+/// The error, with what can be found out about it.
 pub(crate) fn explained(protocol: Protocol, address: SocketAddr, error: Error) -> Error {
     Error::new(error.kind(), explain(protocol, address, error))
 }
@@ -85,7 +85,8 @@ fn explain(protocol: Protocol, address: SocketAddr, error: Error) -> Blocked {
     Blocked { error, why }
 }
 
-/// ip-sysctl: ports below `ip_unprivileged_port_start`, 1024 unless it is set, need CAP_NET_BIND_SERVICE (capabilities(7)).
+/// The privilege that a port needs. Ports below `ip_unprivileged_port_start` (ip-sysctl), which is 1024 unless it is set, need CAP_NET_BIND_SERVICE
+/// (capabilities(7)).
 fn privilege(port: u16) -> Option<String> {
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok();
     let start: u16 = start.and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
@@ -101,7 +102,7 @@ fn foreign(ip: IpAddr) -> String {
     }
 }
 
-/// Who has an address, as far as this process may see: other users' sockets have a number, but no name.
+/// Which processes have an address, as far as this process may see. Other users' sockets have a number, but no name.
 fn holder(protocol: Protocol, address: SocketAddr) -> Option<Why> {
     let sockets = sockets(protocol, address);
     if sockets.is_empty() {
@@ -118,7 +119,7 @@ fn holder(protocol: Protocol, address: SocketAddr) -> Option<Why> {
     Some(if found.is_empty() { Why::HeldUnseen } else { Why::Held(found) })
 }
 
-/// The sockets among a process's descriptors (proc_pid_fd(5)); none of a process that may not be looked at.
+/// The sockets among a process's descriptors (proc_pid_fd(5)); none if the process may not be looked at.
 fn descriptors(process: &Path) -> impl Iterator<Item = u64> {
     let links = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     links.filter_map(|link| {
@@ -127,9 +128,9 @@ fn descriptors(process: &Path) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The sockets that keep others from the address, by their inodes (proc_pid_net(5)).
+/// The sockets that keep others from an address, by their inodes (proc_pid_net(5)).
 fn sockets(protocol: Protocol, address: SocketAddr) -> HashSet<u64> {
-    // A socket of `::` may take IPv4 too.
+    // A socket of `::` may take IPv4, too.
     let meet = |local: SocketAddr| {
         let alike = local.is_ipv4() == address.is_ipv4() && (local.ip().is_unspecified() || address.ip().is_unspecified());
         local.port() == address.port() && (local.ip() == address.ip() || alike || local.ip() == Ipv6Addr::UNSPECIFIED)
@@ -156,10 +157,10 @@ fn sockets(protocol: Protocol, address: SocketAddr) -> HashSet<u64> {
     found
 }
 
-/// TCP_LISTEN of the kernel's `tcp_states.h`.
+/// The state TCP_LISTEN of the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
 
-/// `0100007F:1F90`: words of 32 bits in the machine's byte order, and the port.
+/// Reads an address such as `0100007F:1F90`: words of 32 bits in the machine's byte order, and the port.
 fn local_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);

@@ -1,26 +1,26 @@
-//! What the process' file descriptors are for: listeners first, then connections and flows.
+//! What the process's file descriptors are used for: listeners first, then connections and flows.
 //!
-//! A listener takes one descriptor for each worker, or one in all where those would be more than half of what there is. At least a quarter is
-//! left for traffic: a listener that would need it is not bound, and says so.
+//! A listener takes one descriptor for each worker, or one in all if those would be more than half of all. At least a quarter is left for traffic: a listener
+//! that would need it is not bound, and that is told.
 
 use crate::listener::Spread;
 
-/// For files, the admin API, event loops and health checks.
+/// Descriptors for files, the admin API, event loops and health checks.
 const RESERVED: usize = 128;
 
-/// UDP flows that are kept without being told to.
+/// The largest number of UDP flows, unless something else is configured.
 const MOST_FLOWS: usize = 65_536;
 
-/// How many there are, of the process.
+/// The number of descriptors that the process may have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Descriptors(usize);
 
 /// How much traffic there may be, over all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// Client connections open at a time.
+    /// How many client connections may be open at a time.
     pub(crate) connections: usize,
-    /// UDP flows at a time.
+    /// How many UDP flows there may be at a time.
     pub(crate) flows: usize,
 }
 
@@ -43,19 +43,19 @@ impl Descriptors {
         if listeners.saturating_mul(workers) <= self.0 / 2 { Spread::Workers } else { Spread::Single }
     }
 
-    /// Whether listeners may have so many.
+    /// Whether listeners may have so many descriptors.
     pub(crate) fn suffice(self, listening: usize) -> bool {
         listening <= self.0 / 4 * 3
     }
 
-    /// What is left beside listeners that have so many: three quarters of it for connections, which may need another one towards an endpoint, a
-    /// quarter for flows, which need just that one.
+    /// What is left if listeners have so many: three quarters of it for connections, each of which may need another one to an endpoint, and a quarter for flows,
+    /// which need only that one.
     pub(crate) fn room(self, listening: usize) -> Room {
         let quarter = self.0.saturating_sub(RESERVED).saturating_sub(listening).max(16) / 4;
         Room { connections: quarter / 2 * 3, flows: quarter.min(MOST_FLOWS) }
     }
 
-    /// As many as the process may have.
+    /// The number of descriptors that the process may have.
     pub(crate) fn limit(self) -> usize {
         self.0
     }

@@ -1,4 +1,4 @@
-//! What the fuzz targets (`tests/fuzz`) call: the parsers of what comes from the network, and what must hold of them. Compiled only there.
+//! What the fuzz targets (`tests/fuzz`) call: the parsers of what comes from the network, and what must hold for them. It is compiled only there.
 
 use std::net::SocketAddr;
 
@@ -10,10 +10,10 @@ use crate::h1::{self, Case, Decoder, Framing, Part, Step};
 use crate::proxy_protocol::{self, Parsed};
 use crate::tls::{Hello, HelloReader};
 
-/// Of data up to this size every cut is tried, of more one.
+/// The largest data that are cut at every place. Larger data are cut at one.
 const EVERY_CUT: usize = 256;
 
-/// A head is read the same in one piece and in two, wherever it is cut, and the same again after it was written.
+/// A head is read alike in one piece and in two, wherever it is cut; and alike again after it was written.
 pub fn request_head(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };
     let read = |cut| pieces(data, cut, |buffer, seen| h1::request(buffer, seen, &mut HeaderMap::new(), Case::Kept));
@@ -37,7 +37,7 @@ pub fn request_head(data: &[u8]) {
     assert_eq!((head.message.method(), head.framing), (again.message.method(), again.framing));
 }
 
-/// The head of a response, likewise.
+/// The head of a response is read alike in one piece and in two; and alike again after it was written.
 pub fn response_head(data: &[u8]) {
     let Some(([flags, cut], data)) = data.split_first_chunk() else { return };
     let to = if flags & 1 == 0 { Method::GET } else { Method::HEAD };
@@ -46,7 +46,7 @@ pub fn response_head(data: &[u8]) {
     let (first, rest) = read(0);
     for cut in cuts(*cut, data.len()) {
         let (again, left) = read(cut);
-        // Content that has come with its head is looked at, and is not there yet if the cut is in it.
+        // Content that has come with its head is looked at. If the cut lies in it, it has not come yet.
         if first.is_some() || cut >= data.len() {
             assert_eq!(
                 first.as_ref().map(|h| (h.message.code, h.framing)),
@@ -64,16 +64,16 @@ pub fn response_head(data: &[u8]) {
     h1::response_head(&mut written, head.message.code, &head.message.fields, head.framing, to == Method::HEAD, h1::Connection::Kept, &date);
     let again = h1::response(&mut BytesMut::from(&written[..]), 0, &to, Case::Any);
     let again = again.ok().flatten().map(|mut head| (head.message.code, head.message.fields.map().len()));
-    // A date, a framing and what nominates an upgrade may be added, and what is of this hop is taken off.
+    // A date, framing and what nominates an upgrade may be added, and fields of this hop are removed.
     assert!(again.is_some_and(|(code, fields)| code == head.message.code && fields <= head.message.fields.map().len() + 3), "{written:?}");
 }
 
-/// Where data is cut in two.
+/// The places where data are cut in two.
 fn cuts(cut: u8, length: usize) -> std::ops::RangeInclusive<usize> {
     if length <= EVERY_CUT { 0..=length } else { usize::from(cut).min(length)..=usize::from(cut).min(length) }
 }
 
-/// What is read of data that come in two pieces, and how much is left; 0: in one.
+/// What is read of data that come in two pieces, and how much is left. A cut at 0: they come in one piece.
 fn pieces<T, E>(data: &[u8], cut: usize, read: impl Fn(&mut BytesMut, usize) -> Result<Option<T>, E>) -> (Option<T>, usize) {
     let mut buffer = BytesMut::from(&data[..cut]);
     let mut found = if cut == 0 { Ok(None) } else { read(&mut buffer, 0) };
@@ -84,16 +84,16 @@ fn pieces<T, E>(data: &[u8], cut: usize, read: impl Fn(&mut BytesMut, usize) -> 
     (found.ok().flatten(), buffer.len())
 }
 
-/// Chunked content is decoded the same in whatever pieces it comes.
+/// Chunked content is decoded alike in whatever pieces it comes.
 pub fn content(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
     let whole = decode(data, data.len().max(1));
     assert_eq!(whole, decode(data, usize::from(*piece).max(1)));
-    // Whoever looks ahead sees no fault in what is well formed.
+    // Looking ahead finds no fault in what is well formed.
     assert!(whole.is_none() || Decoder::from(Framing::Chunked).look(data).is_ok());
 }
 
-/// A PROXY header is told as soon as its last byte is there and no sooner, and says the same again after it was written.
+/// A PROXY header is recognized as soon as its last byte is there, and no sooner; and is read alike again after it was written.
 pub fn proxy_header(data: &[u8]) {
     let Ok(Parsed::Header(header, length)) = proxy_protocol::parse(data) else { return };
     assert!((0..length).all(|cut| proxy_protocol::parse(&data[..cut]) == Ok(Parsed::More)));
@@ -110,7 +110,7 @@ pub fn proxy_header(data: &[u8]) {
     }
 }
 
-/// A client hello says the same in whatever pieces it comes, and what rustls says of its server name, where rustls takes it.
+/// A client hello is read alike in whatever pieces it comes, and its server name is what rustls reads, if rustls takes it.
 pub fn client_hello(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
     let told = hello(data, data.len().max(1));
@@ -128,7 +128,7 @@ pub fn client_hello(data: &[u8]) {
     }
 }
 
-/// None: it is malformed, or not whole.
+/// Reads a hello. None: it is malformed, or not whole.
 fn hello(data: &[u8], piece: usize) -> Option<Hello> {
     let mut reader = HelloReader::default();
     for piece in data.chunks(piece) {
@@ -140,7 +140,7 @@ fn hello(data: &[u8], piece: usize) -> Option<Hello> {
     None
 }
 
-/// The data, the count of trailers and what is left over; none: it is malformed.
+/// The data, the number of trailers, and what is left over; none: it is malformed.
 fn decode(data: &[u8], piece: usize) -> Option<(Vec<u8>, usize, usize)> {
     let (mut buffer, mut decoder) = (BytesMut::new(), Decoder::from(Framing::Chunked));
     let (mut decoded, mut trailers) = (Vec::new(), 0);

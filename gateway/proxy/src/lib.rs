@@ -1,4 +1,4 @@
-//! The data plane: one thread a worker, each with its own event loop, sockets, idle upstream connections and plugin instances.
+//! The data plane. Each worker is one thread with its own event loop, sockets, idle upstream connections and plugin instances.
 //!
 //! In the order bytes pass: [`listener`] binds; each [`worker`] [`accept`]s what [`crate::core::admission`] and [`overload`] let in; [`origin`] says whose it
 //! is, by [`proxy_protocol`] or not; [`tls`] ends what is TLS; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by request); datagrams go to [`udp`]; all ask
@@ -60,11 +60,11 @@ pub use overload::{Overload, Release, is_short};
 /// How the data plane runs.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Threads, at least 1.
+    /// The number of workers, at least 1.
     pub workers: usize,
-    /// Client connections open at a time, over all workers; none: as many as three quarters of the descriptors allow that listeners leave.
+    /// How many client connections may be open at a time, over all workers; none: three quarters of the descriptors that listeners leave.
     pub max_connections: Option<usize>,
-    /// UDP flows at a time, over all workers; none: a quarter of the descriptors that listeners leave, and at most 65,536.
+    /// How many UDP flows there may be at a time, over all workers; none: a quarter of the descriptors that listeners leave, and at most 65,536.
     pub max_flows: Option<usize>,
     /// Where the access log goes; none: there is no log.
     pub access_log: Option<AccessLog>,
@@ -86,11 +86,11 @@ pub struct BindFailure {
     pub address: SocketAddr,
     /// The listener's name.
     pub listener: String,
-    /// Why, in the operating system's words.
+    /// Why it could not be bound, in the operating system's words.
     pub error: String,
 }
 
-/// Sockets by address. A TCP and a UDP listener may have the same one, so each protocol has its own map.
+/// Sockets by address. A TCP and a UDP listener may have the same address, so each protocol has its own map.
 pub(crate) type Sockets<S> = Map<SocketAddr, SocketSet<S>>;
 
 /// What workers watch: a snapshot and the sockets for its listeners.
@@ -108,11 +108,11 @@ pub(crate) struct Published {
 pub(crate) struct Stop {
     /// How long running work may go on.
     pub(crate) grace: Duration,
-    /// What waits in the queues of sockets is served here; else a successor has the same sockets.
+    /// Whether what waits in the queues of sockets is served here. Else a successor has the same sockets.
     pub(crate) drain_queues: bool,
 }
 
-/// Which snapshot each worker serves.
+/// The snapshot that each worker serves.
 pub(crate) struct Serving {
     workers: Vec<AtomicU64>,
     all: watch::Sender<u64>,
@@ -120,7 +120,7 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// A worker has taken a snapshot. The last one to take it sees all others' stores: sequential consistency.
+    /// A worker has taken a snapshot. The stores are sequentially consistent, so the last worker to take it sees those of all others.
     pub(crate) fn took(&self, worker: usize, version: u64) {
         self.workers[worker].store(version, Ordering::SeqCst);
         let all = self.workers.iter().map(|v| v.load(Ordering::SeqCst)).min().unwrap_or(0);
@@ -133,16 +133,16 @@ impl Serving {
     }
 }
 
-/// The running data plane. Dropped without [`Proxy::shutdown`] it stops at once.
+/// The running data plane. If it is dropped without [`Proxy::shutdown`], it stops at once.
 pub struct Proxy {
     published: watch::Sender<Published>,
-    /// Publishing is one at a time, so that no two bind the same address.
+    /// Is locked while a snapshot is published, so that no two bind the same address.
     binding: Mutex<Binding>,
     serving: Arc<Serving>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     access_log: Mutex<Option<access::Writer>>,
     descriptors: Descriptors,
-    /// Connections and flows, if the configuration says how many there may be.
+    /// The largest numbers of connections and of flows, if they are configured.
     limits: (Option<usize>, Option<usize>),
     stats: Arc<ProxyStats>,
     _watcher: Watcher,
@@ -154,7 +154,7 @@ impl Proxy {
         Self::start_pinned(config, &[], stats)
     }
 
-    /// The same with each worker bound to a CPU of `cpus`, which is reused from its start when it is shorter; empty: the kernel chooses.
+    /// Starts the workers, each bound to a CPU of `cpus`, which begins anew if it is too short; empty: the kernel chooses.
     pub fn start_pinned(config: &Config, cpus: &[usize], stats: &Arc<ProxyStats>) -> std::io::Result<Self> {
         let count = config.workers.max(1);
         stats.own_answers.name(sluicegate_decide::answer::LABELS);
@@ -174,7 +174,7 @@ impl Proxy {
             let log = access_log.as_ref().map(access::Writer::log);
             let state_store = config.state_store.clone();
             let worker = worker::Worker { index, cpu, release: config.release, log, admission, published, stats, serving, state_store };
-            // The event loop belongs to its thread; its error is returned from here.
+            // The event loop belongs to its thread, and its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
@@ -205,8 +205,8 @@ impl Proxy {
         Room { connections: self.limits.0.unwrap_or(room.connections), flows: self.limits.1.unwrap_or(room.flows) }
     }
 
-    /// Serves a snapshot: new addresses are bound, gone ones closed, kept ones stay open. What could not be bound is returned; the rest
-    /// serves. An address that failed is tried again with the next snapshot. Costs by what changes.
+    /// Serves a snapshot: new addresses are bound, gone ones closed, kept ones stay open. What could not be bound is returned; the rest is served. An address
+    /// that failed is tried again with the next snapshot. It costs by what changes.
     pub fn publish(&self, snapshot: Arc<Snapshot>) -> Vec<BindFailure> {
         let mut binding = self.binding();
         let known = self.published.borrow().clone();
@@ -226,7 +226,7 @@ impl Proxy {
         self.binding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes sockets of TCP that listen already, and of UDP, each to be used when a snapshot has a listener for its address.
+    /// Takes sockets of TCP that listen already, and of UDP. Each is used when a snapshot has a listener for its address.
     pub fn adopt(&self, sockets: impl IntoIterator<Item = OwnedFd>) {
         let mut binding = self.binding();
         for socket in sockets {
@@ -236,17 +236,17 @@ impl Proxy {
         }
     }
 
-    /// Gives one of TCP away, for something that is no listener of a snapshot.
+    /// Gives away a TCP socket that was handed over, for something that is not a listener of a snapshot.
     pub fn give(&self, address: SocketAddr) -> Option<TcpListener> {
         self.binding().adopted.tcp.remove(&address)?.pop()
     }
 
-    /// One that was handed over, or a new one, for something that is no listener of a snapshot.
+    /// A TCP socket that was handed over, or a new one, for something that is not a listener of a snapshot.
     pub fn listen(&self, address: SocketAddr) -> std::io::Result<TcpListener> {
         self.give(address).map_or_else(|| listener::listen(address, listener::Use::Alone), Ok)
     }
 
-    /// Those for which there is no listener. With `close`, they are closed, with whatever waits in their queues.
+    /// The addresses of sockets that were handed over and have no listener. With `close`, the sockets are closed, with what waits in their queues.
     pub fn unused(&self, close: bool) -> Vec<SocketAddr> {
         let mut binding = self.binding();
         let addresses = binding.adopted.addresses();
@@ -256,33 +256,33 @@ impl Proxy {
         addresses
     }
 
-    /// Each socket, for a successor. No second descriptors: there may be thousands.
+    /// All sockets, for a successor. They have no second descriptors, as there may be thousands.
     pub fn sockets(&self) -> Vec<AnySocket> {
         let published = self.published.borrow();
         let tcp = published.sockets.values().flat_map(|set| set.all()).map(|socket| socket as AnySocket);
         tcp.chain(published.datagrams.values().flat_map(|set| set.all()).map(|socket| socket as AnySocket)).collect()
     }
 
-    /// Waits until every worker serves the snapshot `version` or a newer one. The caller sets the deadline.
+    /// Waits until every worker serves the snapshot `version`, or a newer one. The caller sets the deadline.
     pub async fn served(&self, version: u64) {
-        // The sender lives in `self`, so this cannot end early.
+        // The sender is in `self`, so this cannot end early.
         let _ = self.serving.all.subscribe().wait_for(|newest| *newest >= version).await;
     }
 
-    /// Has the access log's file opened anew, within a second: its name was given to another one.
+    /// Has the file of the access log opened anew, within a second, as it was renamed.
     pub fn reopen_access_log(&self) {
         if let Some(writer) = &*self.access_log.lock().unwrap_or_else(PoisonError::into_inner) {
             writer.reopen();
         }
     }
 
-    /// Takes what has connected already, stops accepting, lets what runs finish for `grace`, and ends the workers. UDP sockets stay open so long:
-    /// answers go out through them. Blocks until they have ended: call it where that is allowed.
+    /// Takes what has connected already, stops accepting, lets what runs finish for `grace`, and ends the workers. UDP sockets stay open meanwhile, as answers go
+    /// out through them. It blocks until the workers have ended.
     pub fn shutdown(&self, grace: Duration) {
         self.stop(Stop { grace, drain_queues: true });
     }
 
-    /// The same where a successor accepts and receives from the same sockets: what waits in their queues is left to it.
+    /// Stops while a successor accepts and receives from the same sockets: what waits in their queues is left to it.
     pub fn leave(&self, grace: Duration) {
         self.stop(Stop { grace, drain_queues: false });
     }
@@ -304,5 +304,5 @@ impl Proxy {
     }
 }
 
-/// A socket of whatever kind, which stays open as long as somebody has it.
+/// A socket of any kind, which stays open as long as somebody has it.
 pub type AnySocket = Arc<dyn AsFd + Send + Sync>;

@@ -1,5 +1,5 @@
-//! Sockets: one a worker for each address, by SO_REUSEPORT, so that the kernel spreads connections and flows and no accept is shared; one for all
-//! workers where descriptors would not suffice ([`Spread`]); or those that were handed to this process, by a predecessor or a service manager.
+//! Sockets. A worker has one for each address, by SO_REUSEPORT, so that the kernel spreads connections and flows, and no accept is shared. If descriptors
+//! would not suffice, all workers have one ([`Spread`]). Sockets may also have been handed to this process, by a predecessor or a service manager.
 
 pub(crate) mod udp;
 
@@ -16,21 +16,21 @@ const BACKLOG: i32 = 4096;
 /// How many sockets a new address gets. Each is a descriptor for as long as the listener lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spread {
-    /// One for each worker: no accept wakes another worker.
+    /// One for each worker, so that no accept wakes another worker.
     Workers,
-    /// One in all: of TCP all workers accept from it, of UDP one worker has it, as two would each receive half of a flow.
+    /// One in all. All workers accept from a TCP socket; a UDP socket is one worker's, as two would each receive half of a flow.
     Single,
 }
 
-/// The sockets of one address, by worker; several of one worker when more were handed over than there are workers. A worker listens by the very
+/// The sockets of one address, by worker. One worker may have several, if more were handed over than there are workers. A worker listens by the very
 /// descriptor that is kept here.
 pub(crate) struct SocketSet<S> {
     workers: Box<[Mutex<Sockets<S>>]>,
-    /// What was set on them that connections inherit.
+    /// The options that were set on them and that connections inherit.
     applied: Mutex<Option<Keepalive>>,
 }
 
-/// Those of one worker.
+/// The sockets of one worker.
 type Sockets<S> = SmallVec<[Arc<S>; 1]>;
 
 impl SocketSet<TcpListener> {
@@ -44,8 +44,8 @@ impl SocketSet<TcpListener> {
         }
     }
 
-    /// Of sockets that listen already. Each goes to a worker, or what the kernel puts into its queue would wait for ever; workers for which there
-    /// is none share one. `sockets` is not empty.
+    /// From sockets that listen already. Each goes to a worker, as what the kernel puts into its queue would else wait for ever. Workers for which there is none
+    /// share one. `sockets` is not empty.
     pub(crate) fn adopt(sockets: Vec<TcpListener>, workers: usize) -> std::io::Result<Self> {
         let mut own: Vec<Sockets<TcpListener>> = (0..workers).map(|_| SmallVec::new()).collect();
         let sockets: Vec<Arc<TcpListener>> = sockets.into_iter().map(Arc::new).collect();
@@ -59,8 +59,8 @@ impl SocketSet<TcpListener> {
         Ok(Self::of_workers(own))
     }
 
-    /// Sets what accepted connections inherit (tcp(7) on Linux), where it differs from what was set: no call a connection for it. A changed policy
-    /// counts for those to come. Returns on how many sockets something was set.
+    /// Sets the options that accepted connections inherit (tcp(7) on Linux), if they differ from those that were set; so no connection needs a call for them. A
+    /// policy that has changed counts for later connections. Returns on how many sockets something was set.
     pub(crate) fn apply(&self, settings: &ClientSettings) -> u64 {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         if applied.as_ref() == Some(&settings.keepalive) {
@@ -68,7 +68,7 @@ impl SocketSet<TcpListener> {
         }
         let sockets = self.all();
         for socket in &sockets {
-            // Both fail on no socket that listens.
+            // Neither fails on a socket that listens.
             if applied.is_none() {
                 let _ = SockRef::from(&**socket).set_tcp_nodelay(true);
             }
@@ -92,8 +92,8 @@ impl SocketSet<UdpSocket> {
         }
     }
 
-    /// Of sockets that were handed over. Two workers that read from one socket would each have half of a flow, so workers for which there is none
-    /// get one of their own beside them; where that cannot be, as without SO_REUSEPORT, or need not be, they get none.
+    /// From sockets that were handed over. Two workers that read from one socket would each have half of a flow. So workers for which there is none get one of
+    /// their own beside them; if that cannot be, as without SO_REUSEPORT, or need not be, they get none.
     pub(crate) fn adopt(sockets: Vec<UdpSocket>, address: SocketAddr, workers: usize, spread: Spread) -> std::io::Result<Self> {
         let mut own: Vec<Sockets<UdpSocket>> = (0..workers).map(|_| SmallVec::new()).collect();
         let missing = if spread == Spread::Workers { sockets.len()..workers } else { 0..0 };
@@ -121,7 +121,7 @@ impl<S> SocketSet<S> {
         self.of(worker).clone()
     }
 
-    /// Each once, for a successor.
+    /// All sockets, each once, for a successor.
     pub(crate) fn all(&self) -> Vec<Arc<S>> {
         let mut all: Vec<Arc<S>> = Vec::new();
         for socket in (0..self.workers.len()).flat_map(|worker| self.take(worker)) {
@@ -140,7 +140,7 @@ impl<S> SocketSet<S> {
 
 impl<S> SocketSet<S> {
     fn bind(address: SocketAddr, workers: usize, listen: fn(SocketAddr, Use) -> std::io::Result<S>) -> std::io::Result<Self> {
-        // Without SO_REUSEPORT first: with it, another process on the address would silently share its connections with us.
+        // It is tried without SO_REUSEPORT first. With it, another process at the address would silently share its connections with this one.
         drop(listen(address, Use::Trial)?);
         let sockets = (0..workers).map(|_| listen(address, Use::Shared).map(|s| smallvec![Arc::new(s)]));
         sockets.collect::<Result<Vec<_>, _>>().map(Self::of_workers)
@@ -150,7 +150,7 @@ impl<S> SocketSet<S> {
         Self { workers: sockets.into_iter().map(Mutex::new).collect(), applied: Mutex::default() }
     }
 
-    /// A worker's sockets, to be drained and let go: each closes when the last worker that has it does so.
+    /// A worker's sockets, to be drained and dropped. Each closes when the last worker drops it.
     pub(crate) fn close(&self, worker: usize) -> Sockets<S> {
         std::mem::take(&mut *self.of(worker))
     }
@@ -160,7 +160,7 @@ impl<S> SocketSet<S> {
     }
 }
 
-/// One socket for an address that nobody else has. It could share the address later, with a successor that has more descriptors.
+/// One socket for an address that nobody else has. A successor that has more descriptors could share the address later.
 fn listen_alone<S>(address: SocketAddr, listen: fn(SocketAddr, Use) -> std::io::Result<S>) -> std::io::Result<S> {
     drop(listen(address, Use::Trial)?);
     listen(address, Use::Shared)
@@ -186,9 +186,9 @@ pub(crate) fn keep_alive(socket: &impl AsFd, settings: &Keepalive) -> std::io::R
 pub(crate) enum Use {
     /// It is bound to see whether the address is free.
     Trial,
-    /// One of several of the address.
+    /// It is one of several of the address.
     Shared,
-    /// The only one of the address.
+    /// It is the only one of the address.
     Alone,
 }
 
@@ -204,12 +204,12 @@ pub(crate) fn listen(address: SocketAddr, to: Use) -> std::io::Result<TcpListene
     Ok(socket.into())
 }
 
-/// What sockets of TCP and UDP need alike before they are bound.
+/// Sets what sockets of TCP and UDP need before they are bound.
 pub(crate) fn prepare(socket: &Socket, address: SocketAddr, to: Use) -> std::io::Result<()> {
     if address.is_ipv6() {
         // Each family has a socket of its own.
         socket.set_only_v6(true)?;
-        // Unlike 127.0.0.0/8, a network of IPv6 is not bindable as a whole when it is local: bind(2) wants each of its addresses on an interface.
+        // A local network of IPv6 is not bindable as a whole, unlike 127.0.0.0/8: bind(2) wants each of its addresses on an interface.
         if local_by_route(address) {
             socket.set_freebind_v6(true)?;
         }

@@ -1,4 +1,5 @@
-//! Whose connection it is, and whether it may come in: the PROXY header, where one is taken, then the source ranges. And what TLS told of it.
+//! Whose connection it is, and whether it may come in: first by the PROXY header, where one is taken, then by the source ranges. And what TLS told of the
+//! client.
 
 use std::net::SocketAddr;
 
@@ -9,24 +10,24 @@ use tokio::net::TcpStream;
 
 use crate::proxy_protocol::{self, Ends, Header};
 
-/// Who a client is by the certificate that it has shown, for endpoints. Nobody but the gateway says it.
+/// Tells endpoints who a client is by the certificate that it has shown. Only the gateway sets it.
 pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// What TLS told of a client's connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Secured {
-    /// The server name it asked for.
+    /// The server name that the client asked for.
     pub(crate) server_name: Option<String>,
-    /// The value of `X-Forwarded-Client-Cert`, if it showed a certificate that was verified.
+    /// The value of `X-Forwarded-Client-Cert`, if the client showed a certificate that was verified.
     pub(crate) client: Option<HeaderValue>,
 }
 
-/// A client's connection as all that decides by addresses sees it.
+/// A client's connection, as everything sees it that decides by addresses.
 #[derive(Clone)]
 pub(crate) struct Origin {
-    /// The client: the socket's peer, or for whom it speaks, if it is believed.
+    /// The client: the socket's peer; or the client for whom the peer speaks, if it is believed.
     pub(crate) client: SocketAddr,
-    /// The header it came with.
+    /// The PROXY header that the connection came with.
     header: Option<Box<Header>>,
 }
 
@@ -35,22 +36,22 @@ impl Origin {
         Self { client: peer, header: None }
     }
 
-    /// What an endpoint is told that wants to know, in the first bytes of a connection that no other client may use then. `local`: the address
-    /// that the client reached, as far as the socket knows.
+    /// The PROXY header for an endpoint: the first bytes of a connection that no other client may use then. `local`: the address that the client reached, as far
+    /// as the socket knows.
     pub(crate) fn announce(&self, version: ProxyVersion, local: SocketAddr) -> Vec<u8> {
         proxy_protocol::write(version, self.client, local, self.header.as_deref())
     }
 }
 
-/// Lets a connection in, or says why not. Only where a PROXY header is taken does it wait, for at most ten seconds.
+/// Lets a connection in, or says why not. It waits only where a PROXY header is taken, and for at most ten seconds.
 ///
-/// The header is taken from trusted peers only. From others it would be a claim that anybody can make: without `optional` they are refused, as
-/// the listener is then meant for the proxies in front alone; with it they are served, and what they send is not looked at.
+/// The header is taken only from trusted peers, as anybody could claim anything in it. Without `optional` other peers are refused, as the listener is then
+/// meant only for the proxies in front; with it they are served, and their bytes are not looked at.
 pub(crate) async fn admit(stream: &TcpStream, peer: SocketAddr, listener: SocketAddr, settings: &ClientSettings) -> Result<Origin, Reset> {
     let mut origin = Origin::of(peer);
     if let Some(wanted) = &settings.proxy_protocol {
         if contains(&wanted.trusted, peer.ip()) {
-            // Boxed: few connections wait here, and the others' tasks need not be larger for it.
+            // This is boxed, as few connections wait here, and the others' tasks need not be larger for it.
             match Box::pin(proxy_protocol::receive(stream)).await {
                 Ok(Some(header)) => {
                     if let Ends::Inet { source, .. } = header.ends {
@@ -72,7 +73,7 @@ pub(crate) async fn admit(stream: &TcpStream, peer: SocketAddr, listener: Socket
             return Err(Reset::Untrusted);
         }
     }
-    // This host reaches an address of its own from that very address, and kube-proxy lets that in too.
+    // This host reaches its own addresses from these very addresses. kube-proxy lets that in, too.
     if settings.sources.is_empty() || contains(&settings.sources, origin.client.ip()) || origin.client.ip() == listener.ip() {
         Ok(origin)
     } else {

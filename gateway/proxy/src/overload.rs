@@ -1,8 +1,8 @@
-//! Looks at memory and descriptors, and says when new work is to be refused so that running work can finish. A thread of its own, some tens of
-//! microseconds four times a second; workers read one flag.
+//! Watches memory and descriptors, and says when new work is to be refused, so that running work can finish. It has a thread of its own, which works some tens
+//! of microseconds four times a second; workers read one flag.
 //!
-//! Of memory only that counts which the kernel cannot take back by itself: the pages of files can be dropped at any time. And what the allocator
-//! keeps for later use is no need: before anything is refused, and as long as it is, all threads are asked to return it ([`Release`]).
+//! Of memory only what the kernel cannot take back counts: the pages of files can be dropped at any time. What the allocator keeps for later use does not
+//! count, either: before anything is refused, and as long as it is, all threads are asked to return it ([`Release`]).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ const EVERY: Duration = Duration::from_millis(250);
 /// When new connections and requests are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Overload {
-    /// Memory the process may use, in bytes; none: its control group's limit.
+    /// The memory that the process may use, in bytes; none: the limit of its control group.
     pub memory_limit: Option<u64>,
-    /// Percent of memory or descriptors in use from which on new work is refused; above 100: never.
+    /// The percentage of memory or descriptors in use from which on new work is refused; above 100: never.
     pub refuse_percent: u32,
-    /// Percent below which it is taken again.
+    /// The percentage below which new work is taken again.
     pub resume_percent: u32,
 }
 
@@ -32,7 +32,7 @@ impl Default for Overload {
     }
 }
 
-/// Has the allocator return to the system what the calling thread's heap has free.
+/// Returns to the system what the calling thread's heap has free.
 #[derive(Clone, Copy)]
 pub struct Release(pub fn());
 
@@ -48,14 +48,14 @@ impl std::fmt::Debug for Release {
     }
 }
 
-/// When a thread has its free memory returned: while it is short, and after a crowd has gone.
+/// When a thread returns its free memory: while memory is short, and after a crowd of connections has gone.
 pub(crate) struct Returning {
     release: Release,
-    /// Of its client connections, the most since it last did.
+    /// The largest number of its client connections since it last did.
     most_open: usize,
 }
 
-/// So many connections are a crowd.
+/// The number of connections that counts as a crowd.
 const CROWD: usize = 100;
 
 impl Returning {
@@ -63,7 +63,7 @@ impl Returning {
         Self { release, most_open: 0 }
     }
 
-    /// Once a second. `open`: how many connections there are now.
+    /// Is called once a second. `open`: the number of connections now.
     pub(crate) fn second(&mut self, open: usize, stats: &ProxyStats) {
         self.most_open = self.most_open.max(open);
         let left = self.most_open - open;
@@ -84,7 +84,7 @@ pub(crate) fn is_refusing(stats: &ProxyStats) -> bool {
     stats.overload.refusing.load(Ordering::Relaxed) != 0
 }
 
-/// The thread; it ends when this is dropped.
+/// The thread, which ends when this is dropped.
 pub(crate) struct Watcher {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -152,7 +152,7 @@ fn look(settings: &Overload, memory_limit: Option<u64>, release: Release, stats:
     }
 }
 
-/// Between the two bounds it stays as it is, so that it does not flutter.
+/// Whether new work is refused. Between the two percentages nothing changes, so that it does not flutter.
 fn refuses(was: bool, used: u64, settings: &Overload) -> bool {
     used >= settings.refuse_percent.into() || (was && used >= settings.resume_percent.into())
 }
@@ -161,21 +161,21 @@ fn percent(used: u64, limit: u64) -> u64 {
     u64::try_from(u128::from(used) * 100 / u128::from(limit.max(1))).unwrap_or(u64::MAX)
 }
 
-/// Memory that the kernel cannot take back, in bytes: anonymous and shared memory (proc_pid_status(5), in KiB). Pages of files, as of the program
-/// itself and of compiled plugins, are not in it.
+/// Memory that the kernel cannot take back, in bytes: anonymous and shared memory (proc_pid_status(5), in KiB). Pages of files, such as those of the program
+/// itself and of compiled plugins, do not count.
 fn unreclaimable() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse::<u64>().ok();
     Some((of("RssAnon:")? + of("RssShmem:")?) << 10)
 }
 
-/// Descriptors in use. Since Linux 6.2 the size of the folder is their number; before, they are counted.
+/// The number of descriptors in use. Since Linux 6.2 it is the size of the folder; before, they are counted.
 fn descriptors() -> Option<u64> {
     let size = std::fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 { Some(size) } else { Some(std::fs::read_dir("/proc/self/fd").ok()?.count() as u64) }
 }
 
-/// `memory.max` of control groups v2, as seen from inside a container; `max` is no number and no limit.
+/// The limit in `memory.max` of control groups v2, as seen from inside a container; `max` means no limit.
 fn control_group_limit(file: &Path) -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The bytes of one connection, plain or through TLS: what HTTP and forwarding read and write on either side.
+//! The bytes of one connection, plain or through TLS: HTTP and forwarding read and write them on either side.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use crate::core::places::Places;
 
 pub(crate) enum Stream {
     Tcp(TcpStream),
-    /// After the handshake. Boxed: it holds rustls' whole state.
+    /// TLS, after the handshake. It is boxed, as it holds rustls' whole state.
     Tls(Box<TlsStream<TcpStream>>),
-    /// One that a breaker counts as long as it is open.
+    /// A connection that a circuit breaker counts as long as it is open.
     Counted(Box<(Stream, Box<Places>)>),
 }
 
@@ -37,7 +37,7 @@ impl Stream {
         }
     }
 
-    /// The same, counted while it is open.
+    /// The same connection, counted while it is open.
     pub(crate) fn counted(self, places: Option<Box<Places>>) -> Self {
         match places {
             Some(places) => Self::Counted(Box::new((self, places))),
@@ -45,7 +45,7 @@ impl Stream {
         }
     }
 
-    /// What it takes up, if that is counted.
+    /// The places that it takes, if it is counted.
     pub(crate) fn places(&self) -> Option<&Places> {
         if let Self::Counted(counted) = self { Some(&counted.1) } else { None }
     }

@@ -43,7 +43,7 @@ pub(crate) struct Worker {
     pub(crate) state_store: Arc<StateStore>,
 }
 
-/// What the connections of each protocol share. One thread: no locks.
+/// What the connections of each protocol share. It belongs to one thread, so there are no locks.
 struct Shared {
     core: Rc<Core>,
     endpoints: Rc<Endpoints>,
@@ -51,9 +51,9 @@ struct Shared {
     http: Rc<Http>,
     udp: Rc<Udp>,
     clients: Rc<Clients>,
-    /// Endpoints that went lately.
+    /// Endpoints that have gone lately.
     leaving: RefCell<Leaving>,
-    /// This worker's number, and where its pools leave what they know.
+    /// The number of this worker, and where its pools' states are kept.
     index: usize,
     state_store: Arc<StateStore>,
 }
@@ -71,7 +71,7 @@ impl Shared {
         Self { core, endpoints, exchanges, http, udp, clients, leaving, index: worker.index, state_store: worker.state_store.clone() }
     }
 
-    /// Serves a snapshot from now on. Costs by what it changes.
+    /// Serves a snapshot from now on. It costs by what the snapshot changes.
     fn take(&self, snapshot: Arc<Snapshot>) {
         let view = View::new(snapshot);
         let last = self.core.view();
@@ -101,21 +101,21 @@ impl Shared {
         }
     }
 
-    /// Closes upstream connections that were idle for too long, and those whose endpoint went while they were in use.
+    /// Closes upstream connections that were idle for too long, and those whose endpoint has gone while they were in use.
     fn prune(&self) {
         self.exchanges.upstreams.prune();
         let gone = self.leaving.borrow_mut().turn();
         self.forget(&gone);
     }
 
-    /// Once a second.
+    /// Does what is to be done for plugins once a second.
     fn look_after_plugins(&self) {
         let mut decider = self.core.decider.borrow_mut();
         decider.settle();
         decider.put_aside(&self.state_store, self.index);
     }
 
-    /// What is looked at once a second, whether the worker stops or not.
+    /// Does what is to be done once a second, whether the worker stops or not.
     fn second(&self) {
         self.udp.expire();
         self.http.open.second(&self.core.stats.clients);

@@ -1,4 +1,4 @@
-//! A worker's lines on their way to the writer.
+//! The buffer of a worker's lines, from which they go to the writer.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use sluicegate_model::writer::Queue;
 use super::entry::Entry;
 use super::line::{Clock, write};
 
-/// A buffer is handed over when it has so many bytes.
+/// The size at which a buffer is handed over, in bytes.
 const FULL: usize = 32 << 10;
-/// A buffer is handed over when so much time has passed.
+/// After how much time a buffer is handed over.
 pub(crate) const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
-/// One worker's end of the log. One thread: no locks.
+/// One worker's end of the log. It belongs to one thread, so there are no locks.
 pub(crate) struct Log {
     line: Line,
     batch: RefCell<Vec<u8>>,
@@ -42,7 +42,7 @@ impl Log {
         }
     }
 
-    /// Gives what there is to the writer; if that has too much to do, it is dropped.
+    /// Gives what there is to the writer. If the writer has too much to do, it is dropped.
     pub(crate) fn hand_over(&self) {
         let lines = self.lines.take();
         if lines > 0 {

@@ -1,4 +1,4 @@
-//! What is known of one exchange or connection; when it is dropped, its line is written.
+//! What is known of one exchange or connection. When it is dropped, its line is written.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use sluicegate_model::route::ServiceRef;
 
 use super::buffer::Log;
 
-/// See the module. Boxed where it is carried: most gateways have no log.
+/// What a line says. It is carried in a box, as most gateways have no log.
 pub(crate) struct Entry {
     log: Rc<Log>,
     pub(super) kind: &'static str,
@@ -30,7 +30,7 @@ pub(crate) struct Entry {
     pub(crate) request_id: Option<HeaderValue>,
 }
 
-/// A request as its client sent it. Clones of shared bytes: nothing is copied.
+/// A request as its client sent it. It clones shared bytes, so nothing is copied.
 pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) uri: Uri,
@@ -62,7 +62,7 @@ impl Entry {
         })
     }
 
-    /// An exchange. Before anything in its request is changed.
+    /// Of an exchange, before anything in its request is changed.
     pub(crate) fn of<B>(log: &Rc<Log>, request: &Request<B>, client: IpAddr, listener: &str) -> Box<Self> {
         let mut entry = Self::new(log, "http", client, listener);
         entry.request = Some(Asked {
@@ -79,7 +79,7 @@ impl Entry {
         (self.service, self.rule) = (Some(service.to_string()), rule.map(str::to_owned));
     }
 
-    /// The response's head has come.
+    /// Notes that the response's head has come.
     pub(crate) fn answered(&mut self) {
         self.first_byte = Some(self.begun.elapsed());
     }

@@ -1,4 +1,4 @@
-//! Where lines of the access log end: standard output, or a file that is opened anew when it was renamed.
+//! The end of the access log: standard output, or a file that is opened anew when it was renamed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result};
@@ -17,7 +17,7 @@ use sluicegate_model::writer::{self, write_all};
 use super::buffer::Log;
 use super::{AccessLog, AccessLogTarget};
 
-/// How often it is looked whether the file is still there.
+/// How often is looked whether the file is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The running writer.
@@ -28,7 +28,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Errors: the file cannot be opened, or the thread not started.
+    /// Starts the writer. Errors: the file cannot be opened, or the thread not started.
     pub(crate) fn start(log: &AccessLog, stats: &ProxyStats) -> Result<Self> {
         let reopen = Arc::new(AtomicBool::new(false));
         let sink = Sink { to: Target::open(&log.to)?, reopen: reopen.clone() };
@@ -36,7 +36,7 @@ impl Writer {
         Ok(Self { inner, line: log.line.clone(), reopen })
     }
 
-    /// A worker's end.
+    /// An end of the log for a worker.
     pub(crate) fn log(&self) -> Log {
         Log::new(self.line.clone(), self.inner.queue())
     }
@@ -46,7 +46,7 @@ impl Writer {
         self.reopen.store(true, Ordering::Relaxed);
     }
 
-    /// Writes what waits, now that no worker is left.
+    /// Writes what waits, when no worker is left.
     pub(crate) fn end(self) {
         if !self.inner.end() {
             tracing::warn!("the last lines of the access log could not be written in time");
@@ -89,7 +89,7 @@ impl Target {
         })
     }
 
-    /// Opens the file anew if it is asked to, or if another or none stands under its name. Until that succeeds the old one serves.
+    /// Opens the file anew if that is asked for, or if another file or none has its name. Until that succeeds the old one serves.
     fn look(&mut self, asked: bool) {
         let Self::File { path, file, looked, warned } = self else { return };
         if !asked && looked.elapsed() < LOOK_EVERY {
@@ -122,7 +122,7 @@ impl Target {
     }
 }
 
-/// A pipe that nobody reads is an error, and not waited for.
+/// Opens the file. A pipe that nobody reads is an error, and is not waited for.
 fn open(path: &Path) -> Result<File> {
     OpenOptions::new().append(true).create(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }

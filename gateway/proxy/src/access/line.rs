@@ -1,5 +1,5 @@
-//! Writes lines. Whatever a client sends stays within its field: in text, quotes, backslashes and all that is not visible ASCII are written
-//! `\xHH`, as nginx has it; in JSON they are escaped as RFC 8259 §7 says, and with them all that cannot be seen ([`escape::is_hidden`]).
+//! Writes lines. What a client sends stays within its field: in text, quotes, backslashes and all that is not visible ASCII are written `\\xHH`, as in nginx; in
+//! JSON they are escaped as RFC 8259 §7 says, and with them all that cannot be seen ([`escape::is_hidden`]).
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -11,10 +11,10 @@ use sluicegate_model::escape;
 
 use super::entry::Entry;
 
-/// Of one value; what is beyond is left out.
+/// The largest size of one value, in bytes; what is beyond is left out.
 const MOST: usize = 8 << 10;
 
-/// The second that was written last, as text: most lines are of the same.
+/// The second that was written last, as text, as most lines are of the same.
 #[derive(Default)]
 pub(super) struct Clock {
     second: u64,
@@ -22,7 +22,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// RFC 3339, UTC.
+    /// Writes a time: RFC 3339, in UTC.
     fn write(&mut self, time: SystemTime, out: &mut Vec<u8>) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         if self.text.is_empty() || self.second != since.as_secs() {
@@ -30,7 +30,7 @@ impl Clock {
             let (year, month, day) = date(self.second / 86_400);
             let (hour, minute, second) = (self.second / 3600 % 24, self.second / 60 % 60, self.second % 60);
             self.text.clear();
-            // Cannot fail: a String grows.
+            // It cannot fail, as a String grows.
             let _ = write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
         }
         out.extend_from_slice(self.text.as_bytes());
@@ -50,9 +50,9 @@ fn date(days: u64) -> (u64, u64, u64) {
     (year + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// Without a buffer in between.
+/// Writes a text without a buffer in between.
 fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // Cannot fail: a Vec grows.
+    // It cannot fail, as a Vec grows.
     let _ = std::io::Write::write_fmt(out, text);
 }
 
@@ -143,7 +143,7 @@ pub(super) fn write(out: &mut Vec<u8>, line: &Line, entry: &Entry, clock: &mut C
     out.push(b'\n');
 }
 
-/// What needs no escape.
+/// Writes a value that needs no escapes.
 fn plain(value: &Value<'_>, entry: &Entry, clock: &mut Clock, out: &mut Vec<u8>) {
     match value {
         Value::None | Value::Text(_) => {}
@@ -165,7 +165,7 @@ fn escape_text(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// What is no UTF-8 is taken for ISO 8859-1, as HTTP once did: every byte can be told from the line.
+/// Writes bytes as a JSON string. If they are not UTF-8, they are taken for ISO 8859-1, as HTTP once did, so that every byte can be told from the line.
 fn escape_json(text: &[u8], out: &mut Vec<u8>) {
     for chunk in text[..text.len().min(MOST)].utf8_chunks() {
         for part in chunk.valid().chars() {

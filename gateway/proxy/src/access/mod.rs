@@ -1,7 +1,6 @@
-//! The access log: a line for each exchange and each connection, when it has ended. An [`entry`] gathers what a [`mod@line`] says; each worker
-//! collects lines in a [`buffer`] of its own and hands it, full or every tenth of a second, to the one thread that writes ([`mod@file`]). No
-//! worker ever waits for that: what the writer has no room for is dropped, and counted. Without a log there is nothing of it but an empty
-//! option.
+//! The access log: a line for each exchange and each connection, when it has ended. An [`entry`] gathers what a [`mod@line`] says. Each worker collects lines in
+//! a [`buffer`] of its own and hands it, when it is full and every tenth of a second, to the one thread that writes ([`mod@file`]). No worker waits for that:
+//! what the writer has no room for is dropped and counted. Without a log there is only an option that is empty.
 
 mod buffer;
 mod entry;
@@ -19,7 +18,7 @@ pub(crate) use file::Writer;
 /// What the access log says, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
-    /// A line.
+    /// What a line says.
     pub line: Line,
     /// Where the lines of the log go.
     pub to: AccessLogTarget,

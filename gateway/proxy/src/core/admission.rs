@@ -1,5 +1,5 @@
-//! Which connections, and flows of UDP, are taken: as many as the process may have open, a listener may have, one client may have. Counted exactly, over all
-//! workers; at an accept, never on a request's path. What is beyond is refused early and cheaply, while what runs goes on.
+//! Which connections and flows of UDP are taken: as many as the process may have, a listener may have, and one client may have. They are counted exactly, over
+//! all workers, when they are accepted, and never on a request's path. What is beyond is refused early and cheaply, while what runs goes on.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,10 +14,10 @@ use sluicegate_model::settings::{ConnectionLimit, client_of};
 use sluicegate_model::slots::{Slot, Slots};
 use sluicegate_model::stats::{ProxyStats, count};
 
-/// Refused connections that are held for their close delay, over all workers: each has a descriptor. More are reset at once.
+/// How many refused connections are held for their close delay, over all workers, as each has a descriptor. Further ones are reset at once.
 const MOST_HELD: u32 = 256;
 
-/// What is open, over all workers.
+/// The connections that are open, over all workers.
 #[derive(Default)]
 pub(crate) struct Admission {
     listeners: Mutex<HashMap<At, Arc<Slots>>>,
@@ -25,17 +25,17 @@ pub(crate) struct Admission {
     held: AtomicU32,
 }
 
-/// A listener. A TCP and a UDP listener may have the same address.
+/// The key of a listener. A TCP and a UDP listener may have the same address.
 pub(crate) type At = (Protocol, SocketAddr);
 
-/// Listener and client; gone when none of the client's connections is open, so there are no more than connections.
+/// The number of connections by listener and client. An entry goes with the client's last connection, so there are no more than connections.
 type Clients = HashMap<(At, IpAddr), u32, FxBuildHasher>;
 
-/// Why a connection is refused, and how long it is held before that.
+/// Why a connection is refused: a limit, with the time for which the connection is held before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused(Option<Duration>);
 
-/// A client's place at a listener, given back when dropped.
+/// A client's place at a listener, which is given back when it is dropped.
 pub(crate) struct ClientPlace {
     key: (At, IpAddr),
     all: Arc<Admission>,
@@ -47,7 +47,7 @@ impl Admission {
         let Some(ConnectionLimit { most, close_delay }) = limit else { return Ok(None) };
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         if !listeners.contains_key(&at) {
-            // As many as there are listeners with connections, not as ever were.
+            // So there are as many as listeners that have connections, rather than as listeners that ever had.
             listeners.retain(|_, slots| Arc::strong_count(slots) > 1);
         }
         match listeners.entry(at).or_default().take(most) {

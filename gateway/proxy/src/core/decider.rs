@@ -1,5 +1,5 @@
-//! A worker's plugin instances, by which it goes down the failure ladder ([`sluicegate_decide::ladder`]): of a router for a rule, of a balancer for
-//! an endpoint, after session affinity.
+//! A worker's plugin instances, by which it goes down the failure ladder ([`sluicegate_decide::ladder`]): that of a router for a rule, and that of a balancer,
+//! after session affinity, for an endpoint.
 
 mod handover;
 #[cfg(test)]
@@ -28,7 +28,7 @@ use crate::core::delta::Delta;
 use trial::Tried;
 use uses::{Retired, Uses};
 
-/// The endpoint to use. Its strings are left in the pool: a pick allocates nothing.
+/// The endpoint to use. Its strings are left in the pool, so that a pick allocates nothing.
 #[derive(Clone)]
 pub(crate) struct Picked {
     pub(crate) address: SocketAddr,
@@ -37,7 +37,7 @@ pub(crate) struct Picked {
     tried: Option<Tried>,
 }
 
-/// Which balancer wants to know what comes of a pick.
+/// The balancer that wants to know the outcome of a pick.
 #[derive(Clone)]
 struct Report {
     generation: Option<u64>,
@@ -46,14 +46,14 @@ struct Report {
     endpoint: usize,
 }
 
-/// A choice.
+/// The endpoint that was chosen.
 struct Chosen {
     index: usize,
-    /// The generation that wants a report of it.
+    /// The generation that wants a report.
     report: Option<u64>,
-    /// The generation in its shadow, if it wants one.
+    /// The generation in the shadow of the one that chose, if it wants a report.
     shadow: Option<u64>,
-    /// To whom its outcome is put down, while a canary serves.
+    /// For which generation the outcome counts, while a canary serves.
     tried: Option<Tried>,
 }
 
@@ -73,14 +73,14 @@ pub(crate) struct Decider {
     retired: Retired,
     /// Service ports whose pools' state outlives the gateway.
     kept: BTreeMap<ServiceIndex, Arc<ServicePort>>,
-    /// Among them the one whose pools are put aside next.
+    /// Among them, the one whose pools' state is kept next.
     aside: ServiceIndex,
-    /// Exchanges that a canary might have had.
+    /// The number of exchanges that a canary might have had.
     turn: u64,
 }
 
 impl Decider {
-    /// The snapshot of `view` is followed by one that differs by `delta`: drops the instances, pools and tables that it no longer refers to.
+    /// The snapshot of `view` is followed by one that differs by `delta`. Drops the instances, pools and tables to which it no longer refers.
     pub(crate) fn retain(&mut self, view: &Rc<View>, delta: &Delta<'_>) {
         self.uses.note(delta);
         for change in &delta.services {
@@ -89,7 +89,7 @@ impl Decider {
                 None => _ = self.kept.remove(&change.key),
             }
         }
-        // Always, as an exchange on an earlier snapshot may have made an instance since. There are not many.
+        // This is always done, as an exchange on an earlier snapshot may have made an instance since. There are not many.
         self.balancers.retain(|id, _| self.uses.balancers.contains(*id));
         self.routers.retain(|id, _| self.uses.routers.contains(*id));
         let gone = delta.pools_gone();
@@ -102,7 +102,7 @@ impl Decider {
         }
     }
 
-    /// Frees, once more, what exchanges on earlier snapshots have asked for after it was gone.
+    /// Frees again what exchanges on earlier snapshots have asked for after it was gone.
     pub(crate) fn settle(&mut self) {
         let Some(settled) = self.retired.settle() else { return };
         if !settled.is_empty() {
@@ -113,7 +113,7 @@ impl Decider {
         self.routers.values_mut().for_each(|router| router.retain(&|id| self.uses.tables.contains(id)));
     }
 
-    /// An endpoint that is not among `tried`, or any when all were tried.
+    /// Picks an endpoint that is not among `tried`, or any when all were tried.
     pub(crate) fn pick(
         &mut self,
         service: &ServicePort,
@@ -142,14 +142,14 @@ impl Decider {
         Ok(picked)
     }
 
-    /// The endpoint that a session leads to, if it may still be picked. No balancer is asked, and none is told.
+    /// The endpoint that a session leads to, if it may still be picked. No balancer is asked or told.
     pub(crate) fn stay(&self, service: &ServicePort, side: Side, endpoint: SocketAddr) -> Option<Picked> {
         let pool = service.pool(side);
         let found = pool.endpoints.get(pool.find(endpoint)?).filter(|found| !just_ejected(pool, found))?;
         Some(Picked { address: found.address, stats: found.stats.clone(), report: None, tried: None })
     }
 
-    /// Counts what came of a pick, ejects the endpoint if the rules want it, and tells the balancer if it wants to know.
+    /// Counts the outcome of a pick, ejects the endpoint if the rules say so, and tells the balancer if it wants to know.
     pub(crate) fn observe(
         &mut self,
         settings: &BackendSettings,
@@ -186,7 +186,7 @@ impl Decider {
         }
     }
 
-    /// Down the ladder, from a pool that is not empty. `random`: for the first question to a balancer.
+    /// Goes down the ladder, for a pool that is not empty. `random`: for the first question to a balancer.
     fn climb(
         &mut self,
         service: &ServicePort,
@@ -211,7 +211,7 @@ impl Decider {
         })
     }
 
-    /// At most one line a second: a failing plugin fails for every request.
+    /// Logs a failure, at most one line a second, as a failing plugin fails for every request.
     fn warn(&mut self, error: &PluginError) {
         if self.warned.is_none_or(|at| at.elapsed().as_secs() >= 1) {
             self.warned = Some(Instant::now());

@@ -12,7 +12,7 @@ use sluicegate_model::snapshot::{At, Listener, ServiceIndex, ServicePort, Snapsh
 /// Numbers of pools, generations or tables.
 pub(crate) type Ids = HashSet<u64, FxBuildHasher>;
 
-/// An endpoint, and by which rules of TLS it was met ([`sluicegate_model::snapshot::EndpointTls::id`]): a connection met by others is not used.
+/// An endpoint, and the rules of TLS by which it is met ([`sluicegate_model::snapshot::EndpointTls::id`]): no connection is used that was met by others.
 pub(crate) type Met = (SocketAddr, u64);
 
 /// Endpoints, each with the rules of TLS by which it is met.
@@ -29,17 +29,17 @@ impl<'a> Delta<'a> {
         Self { services: next.services.changes(&last.services), listeners: next.listeners.changes(&last.listeners) }
     }
 
-    /// Service ports that changed or are gone, as they were.
+    /// The service ports that have changed or are gone, as they were before.
     pub(crate) fn before(&self) -> impl Iterator<Item = &'a Arc<ServicePort>> {
         self.services.iter().filter_map(|change| change.before)
     }
 
-    /// Service ports that changed or are new, as they are.
+    /// The service ports that have changed or are new, as they are now.
     pub(crate) fn after(&self) -> impl Iterator<Item = &'a Arc<ServicePort>> {
         self.services.iter().filter_map(|change| change.after)
     }
 
-    /// Pools that no service port has any more.
+    /// The pools that no service port has any more.
     pub(crate) fn pools_gone(&self) -> Ids {
         let mut gone: Ids = self.before().flat_map(|service| [service.internal.id, service.external.id]).collect();
         if !gone.is_empty() {
@@ -48,8 +48,8 @@ impl<'a> Delta<'a> {
         gone
     }
 
-    /// Endpoints that a service port had and no changed one has. Another that did not change may have one of them still: to find that out would
-    /// mean to look at all, so it may have to connect to it anew.
+    /// The endpoints that a service port had and that no changed one has. A service port that has not changed may still have one of them, and then has to
+    /// connect to it anew: to find that out would mean to look at all.
     pub(crate) fn endpoints_gone(&self) -> Mets {
         let mut gone = Mets::default();
         for change in &self.services {
@@ -69,12 +69,12 @@ impl<'a> Delta<'a> {
         gone
     }
 
-    /// The endpoints of all that changed or are new.
+    /// The endpoints of all service ports that have changed or are new.
     pub(crate) fn met(&self) -> impl Iterator<Item = Met> {
         self.after().flat_map(|service| pools(service).flat_map(move |pool| pool.endpoints.iter().map(|e| (e.address, service.tls.id()))))
     }
 
-    /// Addresses at which HTTP requests were taken and no longer are.
+    /// The addresses at which HTTP requests were taken, and no longer are.
     pub(crate) fn closed_to_http(&self) -> HashSet<SocketAddr, FxBuildHasher> {
         let serves = |listener: Option<&Arc<Listener>>| listener.is_some_and(|l| l.front.serves_http());
         self.listeners.iter().filter(|change| serves(change.before) && !serves(change.after)).map(|change| change.key.1).collect()
@@ -87,13 +87,13 @@ fn pools(service: &ServicePort) -> impl Iterator<Item = &Arc<Pool>> {
     std::iter::once(&service.internal).chain(external)
 }
 
-/// Endpoints that went lately. An exchange that ran when its endpoint went gives its connection back afterwards, so what is kept of endpoints is
-/// looked over at the end of this time and of the next one, too.
+/// Endpoints that have gone lately. An exchange that ran when its endpoint went gives its connection back afterwards. So what is kept of endpoints is looked
+/// over at the end of this time and of the next one, too.
 #[derive(Default)]
 pub(crate) struct Leaving([Mets; 2]);
 
 impl Leaving {
-    /// Some went, and others may have come back.
+    /// Notes that some have gone, and that others may have come back.
     pub(crate) fn note(&mut self, delta: &Delta<'_>, gone: &Mets) {
         if self.0.iter().any(|mets| !mets.is_empty()) {
             for met in delta.met() {
@@ -103,7 +103,7 @@ impl Leaving {
         self.0[0].extend(gone);
     }
 
-    /// The time is over: all that went in this one and in the one before, which is forgotten.
+    /// Ends the time. Returns all that have gone in it and in the one before, which is forgotten.
     pub(crate) fn turn(&mut self) -> Mets {
         let before = std::mem::take(&mut self.0[1]);
         self.0.swap(0, 1);

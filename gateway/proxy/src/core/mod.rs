@@ -1,5 +1,5 @@
-//! The ground that all rooms of a worker stand on: the [`View`] of what is served, what [`delta`] the next one makes, the [`decider`], [`admission`], the [`places`] that connections take, statistics, the
-//! access log and the time. It knows no protocol.
+//! The ground that all rooms of a worker stand on: the [`View`] of what is served, the [`delta`] to the next one, the [`decider`], [`admission`], the [`places`]
+//! that connections take, statistics, the access log and the time. It knows no protocol.
 
 pub(crate) mod admission;
 pub(crate) mod decider;
@@ -21,7 +21,7 @@ use crate::access::Log;
 use admission::Admission;
 use decider::Decider;
 
-/// A snapshot as one worker holds it: requests share it by `Rc`, so that no two workers write one reference count.
+/// A snapshot as one worker holds it. Requests share it by `Rc`, so that no two workers write one reference count.
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
 }
@@ -42,19 +42,19 @@ impl View {
     }
 }
 
-/// What all connections of a worker share, whatever they speak. One thread: no locks.
+/// What all connections of a worker share, whatever they speak. It belongs to one thread, so there are no locks.
 pub(crate) struct Core {
     view: RefCell<Rc<View>>,
-    /// How many views this worker has had.
+    /// The number of views that this worker has had.
     views: Cell<u64>,
     pub(crate) decider: RefCell<Decider>,
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) admission: Arc<Admission>,
-    /// The access log.
+    /// This worker's end of the access log; none: there is no log.
     pub(crate) log: Option<Rc<Log>>,
-    /// The worker stops.
+    /// Whether the worker stops.
     pub(crate) stopping: Cell<bool>,
-    /// The `Date` of answers, renewed each second.
+    /// The `Date` of answers, which is renewed each second.
     pub(crate) date: RefCell<HeaderValue>,
     /// Seconds since the worker's start.
     pub(crate) clock: Rc<Cell<u64>>,
@@ -80,13 +80,13 @@ impl Core {
         self.view.borrow().clone()
     }
 
-    /// Shows a new one.
+    /// Shows a new view.
     pub(crate) fn show(&self, view: Rc<View>) {
         *self.view.borrow_mut() = view;
         self.views.set(self.views.get() + 1);
     }
 
-    /// Whether HTTP requests are still taken at an address. `known`: what was found of it before, and in which view.
+    /// Whether HTTP requests are still taken at an address. `known`: the last answer, and the view that it is of.
     pub(crate) fn serves_http(&self, address: SocketAddr, known: &mut (u64, bool)) -> bool {
         if known.0 != self.views.get() {
             *known = (self.views.get(), self.view.borrow().listener(address).is_some_and(|l| l.front.serves_http()));

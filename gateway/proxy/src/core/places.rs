@@ -1,4 +1,4 @@
-//! The connections that a service port and an endpoint may have, over all workers. Where a policy limits nothing, nothing is counted.
+//! Places for connections to a service port and to an endpoint, over all workers. Where a policy limits nothing, nothing is counted.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use sluicegate_model::snapshot::ServicePort;
 
 use super::decider::Picked;
 
-/// What a connection to an endpoint takes up, until it is closed.
+/// The places that a connection to an endpoint takes, until it is closed.
 pub(crate) struct Places {
     pub(crate) service: Option<Slot>,
     pub(crate) endpoint: Option<Slot>,
@@ -19,7 +19,7 @@ impl Places {
         [&self.service, &self.endpoint].into_iter().flatten().any(|slot| slot.of().waiting() > 0)
     }
 
-    /// Whether it is one of these.
+    /// Whether one of them is of these slots.
     pub(crate) fn is_of(&self, slots: &Arc<Slots>) -> bool {
         self.service.as_ref().is_some_and(|slot| Arc::ptr_eq(slot.of(), slots))
     }
@@ -32,7 +32,7 @@ pub(crate) enum Full {
     Endpoint,
 }
 
-/// Places for another connection; none: nothing limits them.
+/// Takes places for another connection; none: nothing limits them.
 pub(crate) fn connection(service: &ServicePort, to: &Picked) -> Result<Option<Box<Places>>, Full> {
     let breaker = &service.settings.breaker;
     if breaker.connections.is_none() && breaker.endpoint_connections.is_none() {

@@ -17,7 +17,7 @@ use crate::stream::Stream;
 /// What is to be spoken with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Speak {
-    /// HTTP exchanges, one after the other.
+    /// HTTP exchanges, one after another.
     Http,
     /// HTTP exchanges, as streams.
     Http2,
@@ -30,7 +30,7 @@ pub(crate) enum Speak {
 }
 
 impl Speak {
-    /// What a connection with a service of HTTP begins with.
+    /// What is spoken with a service of HTTP.
     pub(crate) fn http(service: &ServicePort) -> Self {
         if service.protocol.is_http2() { Self::Http2 } else { Self::Http }
     }
@@ -39,9 +39,9 @@ impl Speak {
 /// How long an endpoint is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Another one can be tried: an address that swallows packets is not worth the whole time-out.
+    /// Briefly, as another endpoint can be tried: an address that swallows packets is not worth the whole time-out.
     Brief,
-    /// As long as there is, since it is the last endpoint.
+    /// For the whole time-out, as it is the last endpoint.
     Whole,
 }
 
@@ -55,13 +55,13 @@ impl Patience {
 /// What a connection begins with.
 #[derive(Clone, Copy)]
 pub(crate) struct Opening<'h> {
-    /// The first bytes, a PROXY header, before any TLS.
+    /// The first bytes, which come before any TLS: a PROXY header.
     pub(crate) hello: Option<&'h [u8]>,
     pub(crate) speak: Speak,
     pub(crate) patience: Patience,
 }
 
-/// One connection attempt, within the service's connect time-out, which covers the TLS handshake where there is one.
+/// Tries to connect once, within the service's connect time-out, which covers the TLS handshake if there is one.
 pub(crate) async fn dial(service: &ServicePort, to: &Picked, opening: Opening<'_>, endpoints: &Endpoints) -> Option<Stream> {
     let (Opening { hello, speak, patience }, timeouts) = (opening, &service.settings.timeouts);
     let tls = match (&service.tls, speak) {

@@ -1,5 +1,5 @@
-//! What all protocols share on the way to an endpoint: where a connection or a flow is led, how an endpoint is [dialled](dial()), by TLS
-//! or not ([`mod@originate`]), and how it counts as busy; and how a client is refused for whom there is none.
+//! What all protocols share on the way to an endpoint: where a connection or a flow is led, how an endpoint is [dialled](dial()), by TLS or not
+//! ([`mod@originate`]), how it counts as busy, and how a client is refused for whom there is none.
 
 mod dial;
 mod originate;
@@ -21,7 +21,7 @@ use crate::core::decider::Picked;
 pub(crate) use dial::{Opening, Patience, Speak, dial};
 use originate::Sessions;
 
-/// Endpoints tried for one connection or request.
+/// How many endpoints are tried for one connection or request.
 pub(crate) const TRIES: usize = 3;
 
 /// What all who connect to endpoints share.
@@ -37,25 +37,25 @@ impl Endpoints {
     }
 }
 
-/// Where a connection or a flow goes. Without TLS the client's address is all that is known of it.
+/// Where a connection or a flow goes. Without TLS only its client's address is known.
 pub(crate) fn lead(target: &Target, host: &str, headers: &HeaderMap, client: IpAddr, core: &Core) -> Option<(ServiceIndex, Side)> {
     let forwarded = way::forward(target, host, headers, client, &mut *core.decider.borrow_mut()).ok()?;
     Some((forwarded.to.service, forwarded.to.side))
 }
 
-/// Resets a client's connection, and counts why: a refused connection must not look like an empty answer (SERVICE-SEMANTICS §14).
+/// Resets a client's connection, and counts why. A connection that is refused must not look like an empty answer.
 pub(crate) fn refuse(client: &TcpStream, why: Reset, core: &Core) {
     count(core.stats.reset(why));
     reset(client);
 }
 
-/// Resets instead of closing, once it is dropped.
+/// Has a connection reset, rather than closed, when it is dropped.
 pub(crate) fn reset(stream: &TcpStream) {
-    // Fails only on a socket that is gone already.
+    // It fails only on a socket that is gone already.
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Counts an endpoint's work in flight while it lives.
+/// Counts work in flight at an endpoint, until it is dropped.
 pub(crate) struct Busy(Arc<EndpointStats>);
 
 impl Busy {

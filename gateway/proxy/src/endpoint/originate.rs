@@ -1,4 +1,4 @@
-//! TLS towards endpoints: a worker keeps a configuration for each endpoint, with the sessions that endpoint gave it.
+//! TLS towards endpoints. A worker keeps a configuration for each endpoint, with the sessions that the endpoint has given it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use super::Speak;
 use crate::core::delta::Mets;
 use crate::stream::Stream;
 
-/// What is offered by ALPN. An endpoint that ignores it speaks HTTP/1.1, or HTTP/2 if its service port says so.
+/// The protocols that are offered by ALPN. An endpoint that ignores it speaks HTTP/1.1, or HTTP/2 if its service port says so.
 fn alpn(speak: Speak) -> &'static [&'static [u8]] {
     match speak {
         Speak::Http => &[b"http/1.1"],
@@ -25,7 +25,7 @@ fn alpn(speak: Speak) -> &'static [&'static [u8]] {
     }
 }
 
-/// An endpoint, the rules it is spoken to by, and what is spoken.
+/// An endpoint, the rules of TLS, and what is spoken.
 type Key = (SocketAddr, u64, Speak);
 
 /// A worker's configurations, which hold sessions to resume.
@@ -38,7 +38,7 @@ impl Sessions {
         known.entry((endpoint, tls.id, speak)).or_insert_with(|| tls.config(alpn(speak))).clone()
     }
 
-    /// Forgets endpoints that are gone, each with the rules by which it was met.
+    /// Forgets endpoints that are gone, each with the rules of TLS by which it was met.
     pub(crate) fn forget(&self, gone: &Mets) {
         let mut known = self.0.borrow_mut();
         if !gone.is_empty() && !known.is_empty() {
@@ -47,7 +47,7 @@ impl Sessions {
     }
 }
 
-/// Shakes hands with an endpoint. The caller sets the deadline.
+/// Does the handshake with an endpoint. The caller sets the deadline.
 pub(super) async fn originate(
     tls: &UpstreamTls,
     stream: TcpStream,

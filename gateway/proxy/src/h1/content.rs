@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::head::{Framing, MAX_LENGTH};
 use super::scan::{self, BadLine};
 
-/// A chunk's size line, with its extensions, may have so many bytes.
+/// The longest size line of a chunk, with its extensions, in bytes.
 const MAX_SIZE_LINE: usize = 1 << 10;
-/// A trailer section, likewise.
+/// The longest trailer section, in bytes.
 const MAX_TRAILERS: usize = 16 << 10;
 const MAX_TRAILER_FIELDS: usize = 32;
 
@@ -16,7 +16,7 @@ const MAX_TRAILER_FIELDS: usize = 32;
 #[derive(Clone, Debug)]
 pub(crate) enum Part {
     Data(Bytes),
-    /// The trailers, after the last data.
+    /// The trailers, which come after the last data.
     Trailers(HeaderMap),
 }
 
@@ -31,7 +31,7 @@ pub(crate) enum Malformed {
     Trailers,
 }
 
-/// What comes next.
+/// What was read.
 #[derive(Debug)]
 pub(crate) enum Step {
     Part(Part),
@@ -40,19 +40,19 @@ pub(crate) enum Step {
     More,
 }
 
-/// Where in the content reading is.
+/// Where in the content the reader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decoder {
-    /// So many bytes are left; 0: the end.
+    /// So many bytes are left; 0: it is the end.
     Length(u64),
     UntilClose,
-    /// A size line comes.
+    /// A size line comes next.
     Size,
     /// So many bytes of a chunk are left.
     Chunk(u64),
-    /// A chunk's line end comes.
+    /// The line end of a chunk comes next.
     ChunkEnd,
-    /// Trailers come, or the empty line that is all of them; so many bytes were looked at in vain.
+    /// Trailers come next, or the empty line that is all of them; so many bytes were looked at in vain.
     Trailers(usize),
 }
 
@@ -71,7 +71,7 @@ impl Decoder {
         *self == Self::Length(0)
     }
 
-    /// The connection has ended: whether the content has, too.
+    /// The connection has ended. Checks that the content has, too.
     pub(crate) fn close(&mut self) -> Result<(), Malformed> {
         match self {
             Self::Length(0) => Ok(()),
@@ -83,7 +83,7 @@ impl Decoder {
         }
     }
 
-    /// Whether what has come of chunks, from the first one's size on, is well formed. Nothing is taken.
+    /// Checks that what has come of chunks, from the first size on, is well formed. Nothing is taken.
     pub(crate) fn look(self, mut buffer: &[u8]) -> Result<(), Malformed> {
         if self != Self::Size {
             return Ok(());
@@ -102,7 +102,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes what it can off the buffer.
+    /// Takes off the buffer what can be taken.
     pub(crate) fn step(&mut self, buffer: &mut BytesMut) -> Result<Step, Malformed> {
         loop {
             match self {
@@ -145,11 +145,11 @@ fn take(buffer: &mut BytesMut, left: &mut u64) -> Option<Part> {
     (count > 0).then(|| Part::Data(buffer.split_to(count).freeze()))
 }
 
-/// The size that a line says, and the line's length with its end; none: that has not come.
+/// The size in a size line, and the line's length with its end; none: the line has not come.
 fn size(buffer: &[u8]) -> Result<Option<(u64, usize)>, Malformed> {
     let start = &buffer[..buffer.len().min(MAX_SIZE_LINE)];
     let Some(at) = memchr::memchr(b'\n', start) else {
-        // What is wrong by now need not be waited for.
+        // What is wrong already need not be waited for.
         let (last, before) = start.split_last().map_or((None, start), |(last, before)| (Some(last), before));
         let fits = before.iter().all(|b| is_text(*b)) && last.is_none_or(|b| is_text(*b) || *b == b'\r');
         return if fits && buffer.len() < MAX_SIZE_LINE { Ok(None) } else { Err(Malformed::Chunk) };
@@ -164,8 +164,8 @@ fn size(buffer: &[u8]) -> Result<Option<(u64, usize)>, Malformed> {
     if digits == 0 || digits > 16 || size > MAX_LENGTH { Err(Malformed::Chunk) } else { Ok(Some((size, at + 1))) }
 }
 
-/// What follows an extension of a chunk, `BWS ";" BWS name [ BWS "=" BWS value ]` (§7.1.1); none: it is malformed. Extensions are left out, for they
-/// are of one hop; what is none might be read otherwise by somebody else.
+/// What follows an extension of a chunk, `BWS ";" BWS name [ BWS "=" BWS value ]` (§7.1.1); none: it is malformed. Extensions are left out, as they are of
+/// one hop. A malformed one might be read otherwise by somebody else.
 fn extension(line: &[u8]) -> Option<&[u8]> {
     let rest = token(skip_spaces(skip_spaces(line).strip_prefix(b";")?))?;
     let Some(value) = skip_spaces(rest).strip_prefix(b"=").map(skip_spaces) else { return Some(rest) };
@@ -187,7 +187,7 @@ fn token(text: &[u8]) -> Option<&[u8]> {
     (length > 0).then(|| &text[length..])
 }
 
-/// RFC 9110 §5.6.3: no other white space than these.
+/// Skips white space, of which RFC 9110 §5.6.3 has only these two.
 fn skip_spaces(text: &[u8]) -> &[u8] {
     let spaces = text.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
     &text[spaces..]
@@ -228,7 +228,7 @@ fn trailers(buffer: &[u8], seen: usize) -> Result<Option<(HeaderMap, usize)>, Ma
 mod tests {
     use super::*;
 
-    /// Decodes `coded`, given in pieces of `piece` bytes; the data, the trailers' count, and what is left over.
+    /// Decodes `coded`, given in pieces of `piece` bytes: the data, the number of trailers, and what is left over.
     fn decode(coded: &[u8], piece: usize) -> Result<(Vec<u8>, usize, usize), Malformed> {
         let (mut buffer, mut decoder) = (BytesMut::new(), Decoder::from(Framing::Chunked));
         let (mut data, mut trailers) = (Vec::new(), 0);
@@ -285,7 +285,7 @@ mod tests {
             }
         }
         assert_eq!(decode(format!("3;{}", "x".repeat(MAX_SIZE_LINE)).as_bytes(), 100), Err(Malformed::Chunk));
-        // The same limit however they arrive, with their end or without.
+        // The limit is the same however they arrive, with or without their end.
         let trailers = format!("0\r\nx: {}\r\n\r\n", "x".repeat(MAX_TRAILERS));
         for piece in [1, 100, 4096, trailers.len()] {
             assert_eq!(decode(trailers.as_bytes(), piece), Err(Malformed::Trailers), "in pieces of {piece}");

@@ -1,22 +1,22 @@
-//! A response's fields. Most pass as they came: no map is made of them unless somebody looks, which would cost more than all that is done with them.
+//! The fields of a response. Most pass as they came: a map is made of them only if somebody looks, as that would cost more than all that is done with them.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::spelling::Spellings;
 
-/// Runs of lines that pass, between those of framing and of this hop.
+/// The largest number of runs of lines that pass, between those of framing and of this hop.
 const SPANS: usize = 4;
-/// So many fields a head may have: what was read once can be read again.
+/// The largest number of fields of a head. What was read once can be read again.
 const MOST: usize = super::head::MAX_RESPONSE_FIELDS;
 
 /// The header fields of a message, before or after they are put into a map.
 #[derive(Debug)]
 pub(crate) enum Fields {
-    /// Without those of framing and of the hop.
+    /// The lines as they came, without those of framing and of the hop.
     AsTheyCame(Lines),
     Map(HeaderMap),
-    /// Whose names are to be written as they were spelt.
+    /// Fields whose names are to be written as they were spelt.
     Spelt(Box<(HeaderMap, Spellings)>),
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Fields {
 pub(crate) struct Lines {
     head: Bytes,
     spans: Spans,
-    /// Date is among them.
+    /// Whether `Date` is among them.
     pub(super) dated: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// Lets the bytes `from..to` pass, which come after those before. False: there are too many runs.
+    /// Lets the bytes `from..to` pass, which come after those before. Returns false if there are too many runs.
     pub(super) fn pass(&mut self, from: usize, to: usize) -> bool {
         let (from, to) = (from as u32, to as u32);
         if let Some(last) = self.all[..self.used].last_mut().filter(|last| last.1 == from) {
@@ -83,7 +83,7 @@ impl Lines {
 }
 
 impl Fields {
-    /// `spellings`: of the names; none: they may be written in lower case.
+    /// `spellings`: how the names were spelt; none: they may be written in lower case.
     pub(super) fn spelt(map: HeaderMap, spellings: Option<Spellings>) -> Self {
         match spellings {
             None => Self::Map(map),

@@ -12,25 +12,25 @@ use super::fields::{Fields, Lines, Spans};
 use super::scan::{self, BadLine, LineEnds};
 use super::spelling::{Case, Spellings};
 
-/// The bytes that a head may have.
+/// The largest head, in bytes.
 pub(crate) const MAX_HEAD: usize = 64 << 10;
-/// The fields that the head of a request may have.
+/// The largest number of fields in the head of a request.
 pub(super) const MAX_FIELDS: usize = 100;
-/// The fields that the head of a response may have: endpoints are believed more than clients, and some set many cookies.
+/// The largest number of fields in the head of a response. Endpoints are believed more than clients, and some set many cookies.
 pub(super) const MAX_RESPONSE_FIELDS: usize = 256;
-/// The bytes that content may have: others count them in 64 bits with a sign, and would see another length.
+/// The largest content, in bytes. Others count it in 64 bits with a sign, and would see another length.
 pub(crate) const MAX_LENGTH: u64 = i64::MAX as u64;
-/// Fields that are added on the way, as a rule: with room for them the map need not grow, which would hash every field again.
+/// The number of fields that are usually added on the way. With room for them the map need not grow, which would hash every field again.
 const ADDED: usize = 6;
 
 /// How a message's content ends (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// After so many bytes; 0: there is none.
+    /// After so many bytes; 0: there is no content.
     Length(u64),
     /// With the last chunk and the trailer section.
     Chunked,
-    /// With the connection. Responses only.
+    /// With the connection. Only responses end so.
     UntilClose,
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum Framing {
 pub(crate) struct Head<T> {
     pub(crate) message: T,
     pub(crate) framing: Framing,
-    /// The sender keeps the connection for another exchange.
+    /// Whether the sender keeps the connection for another exchange.
     pub(crate) keep_alive: bool,
 }
 
@@ -82,8 +82,8 @@ impl From<httparse::Error> for BadHead {
     }
 }
 
-/// Takes a request's head off the buffer; none: more is needed. `seen`: the bytes that were looked at in vain before. `spare`: a map that was used
-/// before, which is taken: its memory serves again.
+/// Takes the head of a request off the buffer; none: it is not whole. `seen`: the number of bytes that were looked at in vain before. `spare`: a map that was
+/// used before, whose memory is used again.
 pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap, case: Case) -> Result<Option<Head<Request<()>>>, BadHead> {
     let end = whole(buffer, seen, LineEnds::Strict)?;
     if end.is_none() && seen > 0 {
@@ -91,7 +91,7 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap,
     }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
-    // The first look at what is not whole is for its faults.
+    // What is not whole is looked at for faults when it is first seen.
     match parsed.parse_with_uninit_headers(&buffer[..end.unwrap_or(buffer.len())], &mut fields) {
         Err(httparse::Error::Version) => {
             return if as_http_1_1(buffer, 2) { request(buffer, seen, spare, case) } else { Err(BadHead::Version) };
@@ -101,7 +101,7 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap,
     let Some(length) = end else { return Ok(None) };
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| BadHead::Syntax(httparse::Error::Token))?;
     let target = parsed.path.unwrap_or_default().as_bytes();
-    // A fragment is the client's own (RFC 9110 §7.1); what ignores it and what does not would see two paths.
+    // A fragment is the client's own (RFC 9110 §7.1). Servers that ignore it and those that do not would see two paths.
     if memchr::memchr(b'#', target).is_some() {
         return Err(BadHead::Target);
     }
@@ -117,7 +117,7 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap,
     let framing = match (noted.coded, noted.length) {
         (None, None) => Framing::Length(0),
         (None, Some(length)) => Framing::Length(length),
-        // A proxy in between that looked at the other of the two would see another request after this one.
+        // A proxy in between that looked at the other one would see another request after this.
         (Some(_), Some(_)) => return Err(BadHead::Framing),
         (Some(_), None) if version == Version::HTTP_10 => return Err(BadHead::Framing),
         (Some(Coded::Chunked), None) => Framing::Chunked,
@@ -131,7 +131,7 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap,
     Ok(Some(Head { message, framing, keep_alive: noted.keep_alive(version) }))
 }
 
-/// RFC 9112 §3.2.4: `OPTIONS http://host` asks about the server as a whole, as `OPTIONS *` does. The library takes the empty path for `/`.
+/// The target `OPTIONS http://host` asks about the server as a whole, as `OPTIONS *` does (RFC 9112 §3.2.4). The library takes the empty path for `/`.
 fn whole_server(uri: Uri, target: &[u8]) -> Uri {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return uri };
     if target.len() > scheme.len() + "://".len() + authority.as_str().len() {
@@ -142,14 +142,14 @@ fn whole_server(uri: Uri, target: &[u8]) -> Uri {
     Uri::from_parts(parts).unwrap_or(uri)
 }
 
-/// A response's status and fields.
+/// The status of a response, and its fields.
 #[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) code: StatusCode,
     pub(crate) fields: Fields,
 }
 
-/// Takes a response's head off the buffer; none: more is needed. `to`: the method of what it answers.
+/// Takes the head of a response off the buffer; none: it is not whole. `to`: the method of the request that it answers.
 pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method, case: Case) -> Result<Option<Head<Status>>, BadHead> {
     let end = whole(buffer, seen, LineEnds::Lenient)?;
     if end.is_none() && seen > 0 {
@@ -168,7 +168,7 @@ pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method, case: Ca
     let code = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| BadHead::Syntax(httparse::Error::Status))?;
     let version = version(parsed.version);
     let bare = code.is_informational() || code == StatusCode::NO_CONTENT || code == StatusCode::NOT_MODIFIED || *to == Method::HEAD;
-    // What is bare may speak of a length that is none of its own, and what is interim is seldom just passed on. Of 426 a field of the hop is wanted.
+    // A response without content may have the length of another one, and an interim one is seldom passed on unchanged. Of 426 a field of the hop is wanted.
     let looked_at = bare || case == Case::Kept || code == StatusCode::UPGRADE_REQUIRED;
     let passing = if looked_at { None } else { passing(buffer, length, parsed.headers)? };
     let (noted, fields) = match passing {
@@ -189,15 +189,15 @@ pub(crate) fn response(buffer: &mut BytesMut, seen: usize, to: &Method, case: Ca
         (Some(Coded::Chunked), None) => Framing::Chunked,
         (Some(Coded::Unknown), None) => return Err(BadHead::Coding),
     };
-    // What has come with the head is looked at before anything is passed on: an error is more than half of a response.
+    // Content that has come with the head is checked before anything is passed on, as an error is better than half of a response.
     Decoder::from(framing).look(buffer)?;
-    // RFC 9112 §6.1: HTTP/1.0 knows no codings, so nobody can be sure where its chunks ended.
+    // RFC 9112 §6.1: HTTP/1.0 has no codings, so nobody can be sure where the chunks end.
     let doubtful = version == Version::HTTP_10 && noted.coded.is_some();
     let keep_alive = noted.keep_alive(version) && framing != Framing::UntilClose && !doubtful;
     Ok(Some(Head { message: Status { code, fields }, framing, keep_alive }))
 }
 
-/// What the fields say, whether Date is among them, and the lines that pass; none: somebody has to look at them more closely.
+/// What the fields say, whether `Date` is among them, and the lines that pass; none: somebody has to look at them more closely.
 fn passing(buffer: &[u8], length: usize, fields: &[httparse::Header<'_>]) -> Result<Option<(Noted, bool, Spans)>, BadHead> {
     let (mut noted, mut dated, mut spans) = (Noted::default(), false, Spans::default());
     let starts = fields.iter().map(|field| span(buffer, field.name.as_bytes()).0);
@@ -207,13 +207,13 @@ fn passing(buffer: &[u8], length: usize, fields: &[httparse::Header<'_>]) -> Res
         noted.field(name, field.value)?;
         match name {
             Known::Connection if !field.value.split(|b| *b == b',').all(common_option) => return Ok(None),
-            // What it announces may not come.
+            // The trailers that it announces may not come.
             Known::Trailer => return Ok(None),
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::OfTheHop => continue,
             Known::Date => dated = true,
             Known::Other => {}
         }
-        // A line feed alone is no end for everybody.
+        // Not everybody takes a line feed alone for the end of a line.
         if !buffer[start..end].ends_with(b"\r\n") || !spans.pass(start, end) {
             return Ok(None);
         }
@@ -221,19 +221,19 @@ fn passing(buffer: &[u8], length: usize, fields: &[httparse::Header<'_>]) -> Res
     Ok(Some((noted, dated, spans)))
 }
 
-/// What `Connection` mostly says: no field of this hop, so nothing to look for.
+/// Whether it is one of the usual options of `Connection`, which name no field to remove.
 fn common_option(option: &[u8]) -> bool {
     let option = option.trim_ascii();
     option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
 }
 
-/// Names that mean something here.
+/// Names that have a meaning here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     ContentLength,
     TransferEncoding,
     Connection,
-    /// Others of one hop (RFC 9110 §7.6.1).
+    /// Other fields of one hop (RFC 9110 §7.6.1).
     OfTheHop,
     Trailer,
     Date,
@@ -241,7 +241,7 @@ enum Known {
 }
 
 impl Known {
-    /// Told by the length first, as most are none of them.
+    /// Finds a name. The length is compared first, as most names are none of these.
     fn of(name: &[u8]) -> Self {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
@@ -259,7 +259,7 @@ impl Known {
     }
 }
 
-/// The length of a head, if all of it has come.
+/// The length of a head, if it is whole.
 fn whole(buffer: &[u8], seen: usize, ends: LineEnds) -> Result<Option<usize>, BadHead> {
     match scan::head(buffer, seen, ends)? {
         Some(length) if length > MAX_HEAD => Err(BadHead::TooLarge),
@@ -268,7 +268,7 @@ fn whole(buffer: &[u8], seen: usize, ends: LineEnds) -> Result<Option<usize>, Ba
     }
 }
 
-/// RFC 9110 §2.5: a later minor version is served as the highest that is known. It stands behind so many spaces; false: it is none.
+/// Takes a later minor version for the highest that is known (RFC 9110 §2.5). It stands behind so many spaces. Returns false if it is not a version.
 fn as_http_1_1(buffer: &mut [u8], spaces: usize) -> bool {
     let mut at = scan::first_line(buffer);
     for _ in 0..spaces {
@@ -288,7 +288,7 @@ fn version(minor: Option<u8>) -> Version {
     if minor == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
-/// Of one message; more than these are rare, and have a place on the heap.
+/// The places of one message's fields. More than these are rare, and are kept on the heap.
 type Places = SmallVec<[Place; 24]>;
 
 /// Where a field's name and value stand in the buffer.
@@ -302,7 +302,7 @@ fn span(buffer: &[u8], part: &[u8]) -> (usize, usize) {
     (from, from + part.len())
 }
 
-/// Notes the places, so that the buffer may be taken from while its fields are still to be read.
+/// Notes the places, so that the buffer may be taken from before its fields are read.
 fn note(buffer: &[u8], fields: &[httparse::Header<'_>], places: &mut Places) {
     let narrow = |(from, to): (usize, usize)| (from as u32, to as u32);
     places.extend(
@@ -329,7 +329,7 @@ impl Noted {
     fn field(&mut self, name: Known, value: &[u8]) -> Result<(), BadHead> {
         match name {
             Known::ContentLength => {
-                // Doubled, a list, a sign, a space inside: each has been read differently by two proxies.
+                // A length that is repeated, a list, has a sign or a space in it: each has been read differently by two proxies.
                 let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
                 let length =
                     std::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok()).filter(|length| *length <= MAX_LENGTH);
@@ -352,7 +352,7 @@ impl Noted {
         Ok(())
     }
 
-    /// RFC 9112 §9.3.
+    /// Whether the connection is kept (RFC 9112 §9.3).
     fn keep_alive(&self, version: Version) -> bool {
         !self.close && (version == Version::HTTP_11 || self.keep)
     }

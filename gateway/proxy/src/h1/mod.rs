@@ -2,8 +2,8 @@
 //! content ([`fields`] holds a response's, [`spelling`] the case of names), [`content`] reads and frames the content, [`outgoing`] holds what is to be
 //! written. Where a head or the trailers end is told by [`scan`] alone.
 //!
-//! Our own, over `httparse`, instead of hyper's: gateway/README.md, "Measured". It is also stricter where a lenient reading would let a client
-//! smuggle a request, and passes interim responses on.
+//! The code is our own, over `httparse`, rather than hyper's (gateway/README.md, "Measured"). It is also stricter where a lenient reading would let a client
+//! smuggle a request, and it passes interim responses on.
 
 mod content;
 mod fields;

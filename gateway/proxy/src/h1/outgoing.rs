@@ -1,4 +1,4 @@
-//! What is to be written to a connection: a buffer for heads and small data, and one large piece of data that is not copied.
+//! What is to be written to a connection: a buffer for heads and small data, and one large piece of data, which is not copied.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use tokio::io::AsyncWrite;
 use super::content::{Malformed, Part};
 use super::write::Encoder;
 
-/// Data up to here is copied behind the head: that is cheaper than `writev`, whose vector the kernel must copy in and check.
+/// Data up to this size is copied behind the head, which is cheaper than `writev`, whose vector the kernel must copy in and check.
 const SMALL: usize = 2 << 10;
-/// The buffer is given back between exchanges when it has grown beyond.
+/// A buffer that has grown beyond this size is given back between exchanges.
 const KEPT: usize = 4 << 10;
 
 pub(crate) struct Outgoing {
-    /// What goes first.
+    /// What is written first.
     bytes: Vec<u8>,
-    /// What goes after `bytes`.
+    /// What is written after `bytes`.
     data: Bytes,
-    /// What goes after `data`.
+    /// What is written after `data`.
     tail: &'static [u8],
-    /// So many bytes of them have been written.
+    /// How many bytes of these have been written.
     written: usize,
-    /// All were, and the stream may still hold some of them: TLS takes more than the socket does.
+    /// Whether all were written, while the stream may still hold some of them: TLS takes more than the socket does.
     held: bool,
     encoder: Encoder,
 }
@@ -36,7 +36,7 @@ impl Default for Outgoing {
 }
 
 impl Outgoing {
-    /// A message begins: where its head is to be written, after what is still to be sent. Only while there is [room](Self::has_room).
+    /// Begins a message. Returns where its head is to be written, after what is still to be sent. It must have [room](Self::has_room).
     pub(crate) fn begin(&mut self, encoder: Encoder) -> &mut Vec<u8> {
         self.encoder = encoder;
         &mut self.bytes
@@ -61,12 +61,12 @@ impl Outgoing {
         self.written > 0
     }
 
-    /// Content, while there is [room](Self::has_room). Errors: it is more than its length says.
+    /// Adds content. It must have [room](Self::has_room). An error says that it is more than the length.
     pub(crate) fn push(&mut self, part: Part) -> std::result::Result<(), Malformed> {
         let data = match part {
             Part::Data(data) => data,
             Part::Trailers(trailers) => {
-                // Only chunked content has a place for them.
+                // Only chunked content has a place for trailers.
                 if self.encoder == Encoder::Chunked {
                     self.bytes.extend_from_slice(b"0\r\n");
                     for (name, value) in &trailers {
@@ -96,7 +96,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// The content ends here, while there is [room](Self::has_room). Errors: it is less than its length says.
+    /// Ends the content. It must have [room](Self::has_room). An error says that it is less than the length.
     pub(crate) fn finish(&mut self) -> std::result::Result<(), Malformed> {
         match std::mem::replace(&mut self.encoder, Encoder::Length(0)) {
             Encoder::Length(0) | Encoder::UntilClose => Ok(()),
@@ -108,7 +108,7 @@ impl Outgoing {
         }
     }
 
-    /// Writes all there is.
+    /// Writes all that there is.
     pub(crate) fn poll_flush<W: AsyncWrite + Unpin>(&mut self, to: &mut W, context: &mut Context<'_>) -> Poll<Result<()>> {
         while !self.is_taken() {
             let (head, data) = (self.bytes.len(), self.data.len());
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes a write.
+    /// Takes so many bytes at each write.
     struct Narrow(usize, Vec<u8>);
 
     impl AsyncWrite for Narrow {
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Takes all, and sends it on only when it is flushed for the second time, as TLS over a full socket does.
+    /// Takes everything, and sends it on only when it is flushed for the second time, as TLS over a full socket does.
     struct Holding(bool);
 
     impl AsyncWrite for Holding {

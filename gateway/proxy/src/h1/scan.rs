@@ -1,12 +1,12 @@
-//! Finds where a section of lines ends: a head, or trailers. This alone says it: the parsers are given what is found here and nothing behind it,
-//! so they cannot see another end, in however many pieces the bytes come.
+//! Finds where a section of lines ends: a head, or trailers. Only this decides it: parsers are given what is found here and nothing behind it, so they cannot
+//! see another end, in whatever pieces the bytes come.
 
 /// Which line ends are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnds {
-    /// CR LF and nothing else: from clients, and in whatever frames content.
+    /// Only CR LF: from clients, and in all that frames content.
     Strict,
-    /// LF alone, too, as endpoints' heads may have it (RFC 9112 §2.2).
+    /// Also LF alone, as it may stand in endpoints' heads (RFC 9112 §2.2).
     Lenient,
 }
 
@@ -14,8 +14,8 @@ pub(super) enum LineEnds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadLine;
 
-/// The length of a head with the empty line that ends it; none: that has not come. Empty lines before it are part of it (RFC 9112 §2.2).
-/// `seen`: so many bytes were looked at before, in vain.
+/// The length of a head with the empty line that ends it; none: that has not come. Empty lines before the head are part of it (RFC 9112 §2.2).
+/// `seen`: the number of bytes that were looked at before, in vain.
 pub(super) fn head(buffer: &[u8], seen: usize, ends: LineEnds) -> Result<Option<usize>, BadLine> {
     section(buffer, first_line(buffer), seen, ends)
 }
@@ -25,7 +25,7 @@ pub(super) fn first_line(buffer: &[u8]) -> usize {
     buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(buffer.len())
 }
 
-/// The length of a trailer section, likewise; it may be an empty line and nothing else.
+/// The length of a trailer section with the empty line that ends it; none: that has not come. The section may be nothing but an empty line.
 pub(super) fn trailers(buffer: &[u8], seen: usize) -> Result<Option<usize>, BadLine> {
     section(buffer, 0, seen, LineEnds::Strict)
 }
@@ -41,11 +41,11 @@ fn section(buffer: &[u8], begin: usize, seen: usize, ends: LineEnds) -> Result<O
             return Ok(Some(at + 1));
         }
     }
-    // Where the end has come the parsers find these; who sends one and no end need not be waited for.
+    // If the end has come, the parsers find these. A sender of one that sends no end need not be waited for.
     if has_lone_return(&buffer[seen.saturating_sub(1)..]) { Err(BadLine) } else { Ok(None) }
 }
 
-/// Whether something else than a line feed comes after a carriage return.
+/// Whether a carriage return is followed by something else than a line feed.
 fn has_lone_return(buffer: &[u8]) -> bool {
     memchr::memchr_iter(b'\r', buffer).any(|at| buffer.get(at + 1).is_some_and(|next| *next != b'\n'))
 }
@@ -54,7 +54,7 @@ fn has_lone_return(buffer: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// What comes of it when the bytes come in two pieces, cut there.
+    /// The result when the bytes come in two pieces.
     fn cut(whole: &[u8], at: usize, ends: LineEnds) -> Result<Option<usize>, BadLine> {
         match head(&whole[..at], 0, ends)? {
             None => head(whole, at, ends),

@@ -1,5 +1,5 @@
-//! How field names were spelt. They mean the same in any case (RFC 9110 §5.1), and a map of them is in lower case; some peers of HTTP/1.1 know no
-//! better than to look for one spelling. Noted only where a policy asks for it.
+//! How field names were spelt. They mean the same in any case (RFC 9110 §5.1), and a map has them in lower case; but some peers of HTTP/1.1 look for one
+//! spelling only. Spellings are noted only if a policy asks for it.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 pub(crate) enum Case {
     /// They are written in lower case, unless nobody looks at them.
     Any,
-    /// As their sender spelt them.
+    /// They are kept as their sender spelt them.
     Kept,
 }
 
@@ -18,17 +18,18 @@ impl Case {
     }
 }
 
-/// The names of a message as they were spelt, in its order. Also a request's extension, which asks for those of the response.
+/// The names of a message as they were spelt, in its order. As a request's extension, it asks for those of the response, too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spellings(Vec<Bytes>);
 
 impl Spellings {
-    /// The next field's.
+    /// Notes the name of the next field.
     pub(super) fn note(&mut self, name: Bytes) {
         self.0.push(name);
     }
 
-    /// That of the `nth` field of this name, which is in lower case; of the last there was, if more were added; none: it is not the sender's.
+    /// How the `nth` field of this name, which is in lower case, was spelt. If there were fewer, it is the last one's spelling; none: the sender has no such
+    /// field.
     pub(super) fn of(&self, name: &str, nth: usize) -> Option<&[u8]> {
         let mut all = self.0.iter().filter(|spelt| spelt.eq_ignore_ascii_case(name.as_bytes()));
         let mut found = all.next()?;

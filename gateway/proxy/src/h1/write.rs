@@ -1,4 +1,4 @@
-//! Writes heads: start line, fields, and the fields of this hop, which are made here and not taken from the message.
+//! Writes heads: start line, fields, and the fields of this hop, which are made here rather than taken from the message.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 
@@ -9,7 +9,7 @@ use super::spelling::Spellings;
 /// How content is framed when it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoder {
-    /// So many bytes are still to come.
+    /// By its length; so many bytes are still to come.
     Length(u64),
     Chunked,
     UntilClose,
@@ -25,8 +25,8 @@ impl From<Framing> for Encoder {
     }
 }
 
-/// A request in origin form (RFC 9112 §3.2.1), as HTTP/1.1, on a connection that is to be kept, or to become what `upgrade` names.
-/// `more` writes other fields.
+/// Writes the head of a request in origin form (RFC 9112 §3.2.1), as HTTP/1.1, on a connection that is to be kept, or to become what `upgrade` names. `more`
+/// writes other fields.
 pub(crate) fn request_head<B>(
     out: &mut Vec<u8>,
     request: &Request<B>,
@@ -38,7 +38,7 @@ pub(crate) fn request_head<B>(
     out.push(b' ');
     match request.uri().path_and_query() {
         Some(target) => {
-            // `http://host?query` has an empty path, which the origin form may not have (RFC 9112 §3.2.1).
+            // The path of `http://host?query` is empty, which it may not be in origin form (RFC 9112 §3.2.1).
             if target.as_str().starts_with('?') {
                 out.push(b'/');
             }
@@ -51,7 +51,7 @@ pub(crate) fn request_head<B>(
     names.fields(out, request.headers());
     more(out);
     match framing {
-        // Without content there is no need to say so, except where content is what the method is about (RFC 9110 §8.6).
+        // That there is no content need not be said, unless the method is about content (RFC 9110 §8.6).
         Framing::Length(0) if !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) => {}
         other => names.framing(out, other),
     }
@@ -62,19 +62,19 @@ pub(crate) fn request_head<B>(
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the connection is told in a response.
+/// What a response tells of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
-    /// Nothing: HTTP/1.1 keeps it.
+    /// Nothing, as HTTP/1.1 keeps it.
     Kept,
-    /// HTTP/1.0 must be told.
+    /// That it is kept, which HTTP/1.0 must be told.
     KeptAsAsked,
     Close,
-    /// It becomes what the response's Upgrade names.
+    /// That it becomes what the response's `Upgrade` names.
     Upgrade,
 }
 
-/// A final response. `bare`: it has no content by its nature (RFC 9110 §6.4.1), and what its fields say of a length is of another response.
+/// Writes the head of a final response. `bare`: it has no content by its nature (RFC 9110 §6.4.1), and a length in its fields is that of another response.
 pub(crate) fn response_head(
     out: &mut Vec<u8>,
     status: StatusCode,
@@ -92,7 +92,7 @@ pub(crate) fn response_head(
     };
     if let Some(headers) = headers {
         names.fields(out, headers);
-        // RFC 9110 §8.6: not with 204, nor with what is interim or becomes another protocol.
+        // RFC 9110 §8.6: there is no length with 204, with an interim response, or with one that becomes another protocol.
         let has_length = bare && status != StatusCode::NO_CONTENT && !status.is_informational();
         if let Some(length) = headers.get(header::CONTENT_LENGTH).filter(|_| has_length) {
             names.line(out, &header::CONTENT_LENGTH, length.as_bytes());
@@ -108,7 +108,7 @@ pub(crate) fn response_head(
     if !bare {
         names.framing(out, framing);
     }
-    // RFC 9110 §7.8: whoever sends Upgrade nominates it.
+    // RFC 9110 §7.8: a sender of `Upgrade` nominates it.
     let offers = headers.is_some_and(|headers| headers.contains_key(header::UPGRADE));
     let options: &[u8] = match (connection, offers) {
         (Connection::Kept, false) => b"",
@@ -121,14 +121,14 @@ pub(crate) fn response_head(
     if !options.is_empty() {
         names.line(out, &header::CONNECTION, options);
     }
-    // RFC 9110 §6.6.1: a recipient with a clock adds it where it is missing.
+    // RFC 9110 §6.6.1: a recipient with a clock adds the date if it is missing.
     if !dated {
         field(out, &header::DATE, date);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// An interim response (RFC 9110 §15.2).
+/// Writes an interim response (RFC 9110 §15.2).
 pub(crate) fn interim_head(out: &mut Vec<u8>, response: &mut Status) {
     status_line(out, response.code);
     response.fields.map();
@@ -156,7 +156,7 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
 struct Names<'s>(Option<&'s Spellings>);
 
 impl Names<'_> {
-    /// All fields but those of framing and connection.
+    /// Writes all fields but those of framing and connection.
     fn fields(self, out: &mut Vec<u8>, headers: &HeaderMap) {
         let (mut last, mut nth) = (None, 0);
         for (name, value) in headers {
@@ -167,7 +167,7 @@ impl Names<'_> {
                 field(out, name, value);
                 continue;
             };
-            // Those of one name follow one another.
+            // Fields of one name follow one another.
             nth = if last == Some(name) { nth + 1 } else { 0 };
             last = Some(name);
             self.nth(out, name, nth, value.as_bytes());

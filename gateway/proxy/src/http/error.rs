@@ -1,4 +1,4 @@
-//! Why content ends early, on either side.
+//! Why content ends early, on either side of the gateway.
 
 use crate::h1::Malformed;
 
@@ -21,18 +21,18 @@ pub(crate) enum BodyError {
     TooLarge,
     #[error("the exchange took longer than it may")]
     TooLong,
-    /// A mirror's copy fell behind, or the original was cut off: a shortened copy must not look whole.
+    /// A mirror's copy fell behind, or the original was cut off. A shortened copy must not look whole.
     #[error("the copy of the request was cut off")]
     Copy,
 }
 
 impl BodyError {
-    /// Whether the endpoint, or the way to it, is to blame.
+    /// Whether it is the endpoint's fault, or that of the way to it.
     pub(crate) fn is_endpoints(&self) -> bool {
         matches!(self, Self::Endpoint(_) | Self::Io(_) | Self::Stream(_))
     }
 
-    /// For the access log.
+    /// The reason in the access log.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::ClientGone => "client-gone",

@@ -1,15 +1,15 @@
-//! How much is too much: what a connection's frames come to, and the limits that this is held to.
+//! What a connection's frames come to, and the limits on that.
 //!
-//! Real peers send such frames in proportion to what they do: gRPC's C core two WINDOW_UPDATE for a call of one message, its Go library a PING for a
-//! piece of content. So each limit is a floor, below which nobody is judged, and so many more for each frame that carries a message or a part
-//! of one, whichever way it goes.
+//! Real peers send such frames in proportion to what they do: gRPC's C core sends two WINDOW_UPDATE for a call of one message, its Go library a PING for a piece
+//! of content. So each limit is a floor, below which nobody is judged, and so many more for each frame that carries a message or a part of one, in either
+//! direction.
 
 use h2::Reason;
 
 use super::frames::{DATA, Frame, HEADERS, RST_STREAM, WINDOW_UPDATE};
 
-/// How many frames PING, SETTINGS, PRIORITY, empty DATA, CONTINUATION, of no known type, and RST_STREAM of what has no stream may come within a
-/// second.
+/// How many frames may come within a second of the kinds PING, SETTINGS, PRIORITY, empty DATA, CONTINUATION, of no known kind, and RST_STREAM of what has no
+/// stream.
 pub(super) const CONTROL: u32 = 1000;
 /// How many more of these may come for each frame that carries something.
 const CONTROL_A_FRAME: u32 = 2;
@@ -17,26 +17,26 @@ const CONTROL_A_FRAME: u32 = 2;
 pub(super) const WINDOWS: u32 = 1000;
 /// How many more of these may come for each frame that carries something.
 const WINDOWS_A_FRAME: u32 = 4;
-/// One more may come for this many bytes that were sent: a frame of content may be acknowledged in pieces.
+/// One more WINDOW_UPDATE may come for so many bytes that were sent, as a frame of content may be acknowledged in pieces.
 const BYTES_A_WINDOW: u64 = 512;
-/// How many streams may come to nothing by the client's own doing within a few seconds, where they are more than half of all.
+/// How many streams may come to nothing by the client's own doing within a few seconds, if they are more than half of all.
 pub(super) const WASTED: u32 = 1000;
 
-/// The library ends a connection, with all that runs on it, when it has reset so many streams over the connection's life that broke the protocol: it
-/// bounds the memory of resets that nobody reads.
+/// After so many streams that broke the protocol, over all the connection's life, the library ends the connection with all that runs on it: it bounds the memory
+/// of resets that nobody reads.
 pub(crate) const FAULTS: usize = 10_000;
-/// Or when so many frames of empty DATA have come, in all its life.
+/// After so many frames of empty DATA, over all its life, it does so, too.
 pub(super) const EMPTIES: u32 = 100;
 
-/// Whose frames are counted.
+/// The peer whose frames are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Client,
-    /// It is asked, and resets no more than what we have begun.
+    /// An endpoint, which is asked, and resets no more streams than were begun here.
     Endpoint,
 }
 
-/// What has come and gone.
+/// What has come and gone on a connection.
 pub(super) struct Allowance {
     peer: Peer,
     second: u64,
@@ -49,7 +49,7 @@ pub(super) struct Allowance {
     streams: u32,
     resets: u32,
     wasted: u32,
-    /// Of the connection's whole life: streams that broke the protocol, empty DATA, and of this within the second.
+    /// Over all the connection's life: streams that broke the protocol, and frames of empty DATA; and how many of these came within the second.
     faults: usize,
     empties: u32,
     empties_now: u32,
@@ -74,7 +74,7 @@ impl Allowance {
         }
     }
 
-    /// What was within limits is forgiven with a second; of streams half is remembered, so that a second's end does not hide them.
+    /// Begins a new second, with which everything within the limits is forgiven. Half of the streams is remembered, so that a second's end does not hide them.
     pub(super) fn at(&mut self, now: u64) {
         if now == self.second {
             return;
@@ -129,26 +129,26 @@ impl Allowance {
         }
     }
 
-    /// A client's stream has come to nothing by the client's own doing.
+    /// Notes that a client's stream has come to nothing by the client's own doing.
     pub(super) fn wasted(&mut self) {
         self.wasted += 1;
     }
 
-    /// A frame of content is cut short by the peer's window: that is no use.
+    /// Notes that a frame of content was cut short by the peer's window, and so does not count as useful.
     pub(super) fn cut_short(&mut self) {
         self.useful = self.useful.saturating_sub(1);
         self.control += 1;
     }
 
-    /// Whether the connection comes near a limit that the library has for its whole life. What comes at once is a flood.
+    /// Whether the connection comes near a limit that the library has for all its life. If much comes at once, it is a flood instead.
     pub(super) fn is_near_its_end(&self) -> bool {
         self.faults >= FAULTS / 2 || (self.empties >= EMPTIES / 2 && self.empties_now < EMPTIES / 10)
     }
 
-    /// A stream was reset here, and why. What we end for reasons of our own is not the peer's doing.
+    /// Notes that a stream was reset here, and why. What the gateway ends for its own reasons is not the peer's doing.
     fn reset(&mut self, why: Reason) {
         match why {
-            // What was under way to a stream that was reset is not a stream's fault.
+            // Frames that were under way to a stream when it was reset are not the stream's fault.
             Reason::STREAM_CLOSED => self.control += 1,
             Reason::PROTOCOL_ERROR | Reason::FLOW_CONTROL_ERROR | Reason::FRAME_SIZE_ERROR | Reason::REFUSED_STREAM => self.wasted += 1,
             _ => return,
@@ -156,7 +156,7 @@ impl Allowance {
         self.faults += 1;
     }
 
-    /// Whether it is more than any purpose needs.
+    /// Whether more has come than any purpose needs.
     pub(super) fn is_too_much(&self) -> bool {
         let useful = self.useful.saturating_add(self.before);
         let windows = u64::from(WINDOWS) + u64::from(useful) * u64::from(WINDOWS_A_FRAME) + self.written / BYTES_A_WINDOW;

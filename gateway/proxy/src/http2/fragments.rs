@@ -1,7 +1,7 @@
-//! Fragments in requests' paths, which have none (RFC 9113 §8.3.1): what ignores one and what does not would see two paths. The library cuts them off
-//! without a word, so it is made to refuse them: `#` is changed into `>`, which no path may have, before the library reads it. Both are one byte,
-//! and 12 bits of HPACK's Huffman code (RFC 7541, appendix B) that differ in the last; so no length changes, and what the dynamic table gets
-//! is refused again where it is used.
+//! Refuses fragments in the paths of requests, which have none (RFC 9113 §8.3.1): servers that ignore one and those that do not would see two paths. The library
+//! cuts them off without telling, so it is made to refuse them: before it reads the bytes, `#` is changed into `>`, which no path may have. Both are one byte, and
+//! both are 12 bits in HPACK's Huffman code (RFC 7541, appendix B), of which only the last differs. So no length changes; and what gets into the dynamic table is
+//! refused again where it is used.
 
 /// Frames that carry heads, and their flags (RFC 9113 §6.2, §6.10).
 const HEADERS: u8 = 1;
@@ -10,33 +10,33 @@ const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 const FRAME_HEADER: usize = 9;
 
-/// A client's bytes, in which heads are found.
+/// Finds the heads in a client's bytes.
 pub(super) struct Paths {
     at: At,
     header: [u8; FRAME_HEADER],
-    /// What is left of the frame.
+    /// How much of the frame is left.
     left: usize,
     block: Block,
 }
 
 enum At {
-    /// So many bytes are none of a head's.
+    /// So many bytes do not belong to a head.
     Skip(usize),
-    /// So much of a frame's header is known.
+    /// So many bytes of a frame's header are known.
     Header(usize),
-    /// The length of the padding comes.
+    /// The length of the padding comes next.
     Padding { flags: u8 },
-    /// Fields, up to so many bytes of padding; the first so many bytes say a priority.
+    /// Fields come next, followed by so many bytes of padding; the first so many bytes are a priority.
     Fields { padding: usize, priority: usize },
 }
 
 impl Paths {
-    /// `preface`: bytes before the first frame.
+    /// `preface`: the number of bytes before the first frame.
     pub(super) fn new(preface: usize) -> Self {
         Self { at: At::Skip(preface), header: [0; FRAME_HEADER], left: 0, block: Block::default() }
     }
 
-    /// Changes what comes next, if there is a fragment in it.
+    /// Changes the next bytes, if there is a fragment in them.
     pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let count = self.step(bytes);
@@ -44,7 +44,7 @@ impl Paths {
         }
     }
 
-    /// Returns how many bytes were looked at; none: only the state has changed.
+    /// Takes one step. Returns how many bytes were looked at; 0: only the state has changed.
     fn step(&mut self, bytes: &mut [u8]) -> usize {
         let (count, next) = match self.at {
             At::Skip(0) => (0, At::Header(0)),
@@ -74,7 +74,7 @@ impl Paths {
         count
     }
 
-    /// A frame's header is known.
+    /// Begins a frame whose header is known.
     fn begin(&mut self) -> At {
         let [l0, l1, l2, kind, flags, ..] = self.header;
         self.left = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
@@ -97,19 +97,19 @@ fn fields(flags: u8, padding: usize) -> At {
 #[derive(Default)]
 struct Block {
     comes: Comes,
-    /// The number that is being read, and how far.
+    /// The number that is being read, and how much of it was read.
     number: usize,
     shift: u32,
-    /// How many bytes are left of the string that is being read, which may be coded.
+    /// How many bytes are left of the string that is being read, and whether it is coded.
     left: usize,
     coded: bool,
-    /// The string is the value of `:path`.
+    /// Whether the string is the value of `:path`.
     path: bool,
     name: Name,
     code: Huffman,
 }
 
-/// What comes next.
+/// What comes next in a block.
 #[derive(Clone, Copy, Default)]
 enum Comes {
     #[default]
@@ -121,12 +121,12 @@ enum Comes {
     String(Part),
 }
 
-/// What a number is.
+/// What a number stands for.
 #[derive(Clone, Copy)]
 enum Of {
-    /// A field that is in a table, or a table's size.
+    /// A field that is in a table, or the size of a table.
     Itself,
-    /// The place of a field's name; 0: it follows.
+    /// The place of a field's name; 0: the name follows.
     Name,
     Length(Part),
 }
@@ -142,7 +142,7 @@ impl Block {
         let mut at = 0;
         while at < bytes.len() {
             if matches!(self.comes, Comes::String(Part::Value)) && !self.path {
-                // Most bytes: nobody looks at them.
+                // These are most bytes, and nobody looks at them.
                 let count = self.left.min(bytes.len() - at);
                 (at, self.left) = (at + count, self.left - count);
                 if self.left == 0 {
@@ -189,7 +189,7 @@ impl Block {
         }
     }
 
-    /// A number begins in the last bits of a byte (RFC 7541 §5.1).
+    /// Begins a number, in the last bits of a byte (RFC 7541 §5.1).
     fn begin(&mut self, byte: u8, bits: u32, of: Of) {
         let most = (1 << bits) - 1;
         (self.number, self.shift) = (usize::from(byte & most), 0);
@@ -201,7 +201,7 @@ impl Block {
             Of::Itself => Comes::Field,
             Of::Name if self.number == 0 => Comes::Length(Part::Name),
             Of::Name => {
-                // Its two places in the static table. In the dynamic one nobody looks for a name that has these.
+                // These are its two places in the static table. In the dynamic table nobody looks for a name that is in the static one.
                 self.path = matches!(self.number, 4 | 5);
                 Comes::Length(Part::Value)
             }
@@ -242,7 +242,7 @@ impl Name {
     }
 
     fn is_path(&self, coded: bool) -> bool {
-        // Shorter ones end in zeros, longer ones have another length.
+        // Shorter names end in zeros, and longer ones have another length.
         if coded {
             self.length == 4 && self.bytes.starts_with(&[0xb9, 0x58, 0xd3, 0x3f])
         } else {
@@ -251,15 +251,15 @@ impl Name {
     }
 }
 
-/// A string of Huffman's code on its way.
+/// A string in Huffman's code that is being read.
 #[derive(Default)]
 struct Huffman {
-    /// The bits that are no whole symbol yet; so many.
+    /// The bits that are not a whole symbol yet, and their number.
     bits: u64,
     count: u32,
 }
 
-/// Codes below the first number, when their bits stand at its left, have as many bits as the second says; all others have 30. The code is canonical.
+/// Codes below the first number, with their bits at its left, have as many bits as the second number says; all others have 30. The code is canonical.
 const LENGTHS: [(u32, u32); 20] = [
     (0x5000_0000, 5),
     (0xb800_0000, 6),
@@ -282,7 +282,7 @@ const LENGTHS: [(u32, u32); 20] = [
     (0xffff_fe20, 27),
     (0xffff_fff0, 28),
 ];
-/// `#`; one more is `>`.
+/// The code of `#`; that of `>` is greater by one.
 const FRAGMENT: u64 = 0xffa;
 
 impl Huffman {
@@ -297,7 +297,7 @@ impl Huffman {
             }
             self.count -= length;
             if self.bits >> self.count == FRAGMENT && length == 12 {
-                // Its last bit is in this byte, or it would have been found in the one before.
+                // Its last bit is in this byte, or else it would have been found in the one before.
                 *byte |= 1 << self.count;
             }
             self.bits &= (1 << self.count) - 1;
@@ -318,7 +318,7 @@ mod tests {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// What becomes of the bytes, which is the same in whatever pieces they come.
+    /// What the bytes become, which is the same in whatever pieces they come.
     fn passed(bytes: &[u8]) -> Vec<u8> {
         let all = |piece: usize| {
             let (mut paths, mut bytes) = (Paths::new(3), bytes.to_vec());
@@ -332,7 +332,7 @@ mod tests {
         whole
     }
 
-    /// Blocks of the library hpack: GET http://a.example/x#frag, coded and plain.
+    /// Blocks from the library hpack: GET http://a.example/x#frag, coded and plain.
     const CODED: &str = "82448663cffd4b60e68641871ae5f23a6ba0bf";
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
             let wanted = [b"pre".to_vec(), frame(0, 0, b"#"), frame(HEADERS, flags, &payload(&refused)), frame(0, 1, b"/#")].concat();
             assert_eq!(passed(&bytes), wanted, "{flags}");
         }
-        // Over several frames.
+        // The block comes in several frames.
         let pieces = |block: &[u8]| {
             [b"pre".to_vec(), frame(HEADERS, 0, &block[..6]), frame(CONTINUATION, 0, &[]), frame(CONTINUATION, 4, &block[6..])].concat()
         };
@@ -371,9 +371,9 @@ mod tests {
             (literal(b":pat", b"/#"), literal(b":pat", b"/#")),
             (literal(b"x", b""), literal(b"x", b"")),
             (vec![0x05, 2, b'/', b'#'], vec![0x05, 2, b'/', b'>']),
-            // Another name of the static table, and a place of two bytes.
+            // Another name of the static table, and a place that takes two bytes.
             (vec![0x41, 1, b'#', 0x0f, 0x00, 1, b'#'], vec![0x41, 1, b'#', 0x0f, 0x00, 1, b'#']),
-            // A table's size of several bytes, and then a path.
+            // A size of a table that takes several bytes, and then a path.
             (vec![0x3f, 0xe1, 0x1f, 0x44, 2, b'/', b'#'], vec![0x3f, 0xe1, 0x1f, 0x44, 2, b'/', b'>']),
             // `/x?y%23` and the like stay.
             (vec![0x44, 4, b'/', b'%', b'2', b'3'], vec![0x44, 4, b'/', b'%', b'2', b'3']),

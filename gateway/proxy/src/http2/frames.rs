@@ -1,4 +1,4 @@
-//! Which frames go by in a stream of bytes (RFC 9113 §4.1), from the few bytes that tell them; payloads are passed over.
+//! Recognizes the frames in a stream of bytes (RFC 9113 §4.1) by the few bytes that tell them; payloads are passed over.
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -11,42 +11,42 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const PADDED: u8 = 8;
 
-/// A frame whose header has gone by.
+/// A frame whose header has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) kind: u8,
     flags: u8,
     length: u32,
-    /// Of DATA with padding: how much of it; of RST_STREAM: the error code (RFC 9113 §7).
+    /// For DATA with padding, the length of that; for RST_STREAM, the error code (RFC 9113 §7).
     pub(super) detail: u32,
 }
 
 impl Frame {
-    /// DATA that neither carries content nor ends its stream: padding is no content.
+    /// Whether it is DATA that neither carries content nor ends its stream. Padding is not content.
     pub(super) fn is_empty_data(self) -> bool {
         let padding = if self.flags & PADDED == 0 { 0 } else { self.detail + 1 };
         self.kind == DATA && self.length <= padding && self.flags & END_STREAM == 0
     }
 }
 
-/// Where in the bytes reading is.
+/// Where in the bytes the reader is.
 pub(super) struct Scanner {
-    /// Bytes that are looked at no more: the preface, or the rest of a payload.
+    /// How many bytes need not be looked at: the preface, or the rest of a payload.
     skip: u64,
-    /// A frame's header, and the bytes of its payload that are looked at.
+    /// The header of a frame, and those bytes of its payload that are looked at.
     seen: [u8; HEADER + 4],
     have: usize,
-    /// A payload of SETTINGS that is no acknowledgement is on its way.
+    /// Whether a payload of SETTINGS that is not an acknowledgement is passing.
     settings: bool,
 }
 
 impl Scanner {
-    /// `preface`: bytes before the first frame.
+    /// `preface`: the number of bytes before the first frame.
     pub(super) fn new(preface: usize) -> Self {
         Self { skip: preface as u64, seen: [0; HEADER + 4], have: 0, settings: false }
     }
 
-    /// Says which frames begin in the bytes that come next. Returns whether the last byte of settings was among them.
+    /// Tells which frames begin in the next bytes. Returns whether the last byte of settings was among them.
     pub(super) fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) -> bool {
         let mut settled = false;
         while !bytes.is_empty() {
@@ -69,7 +69,7 @@ impl Scanner {
         settled
     }
 
-    /// How many bytes tell what the frame is; as far as is known.
+    /// How many bytes tell what the frame is, as far as that is known.
     fn want(&self) -> usize {
         let [l0, l1, l2, kind, flags, ..] = self.seen;
         let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
@@ -82,7 +82,7 @@ impl Scanner {
         HEADER + length.min(of_payload)
     }
 
-    /// The frame that the bytes tell; what is left of its payload is passed over.
+    /// The frame that the bytes tell. The rest of its payload is passed over.
     fn begin(&mut self) -> Frame {
         let [l0, l1, l2, kind, flags, ..] = self.seen;
         let length = u32::from_be_bytes([0, l0, l1, l2]);

@@ -1,4 +1,4 @@
-//! A connection's bytes, as the library reads and writes them: first what was read to tell the protocol, and every frame metered.
+//! The bytes of a connection, as the library reads and writes them: first what was read to recognize the protocol, and every frame metered.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use crate::stream::Stream;
 
 pub(crate) struct Guarded {
     stream: Stream,
-    /// Read already.
+    /// What was read already.
     ahead: Bytes,
     meter: Rc<Meter>,
-    /// Of a client.
+    /// Looks for fragments in the requests of a client.
     paths: Option<Box<Paths>>,
 }
 
@@ -26,7 +26,7 @@ impl Guarded {
         Self { stream, ahead, meter, paths: None }
     }
 
-    /// A client's, whose requests are refused if their path has a fragment.
+    /// For the connection of a client, whose requests are refused if their path has a fragment.
     pub(crate) fn of_client(stream: Stream, ahead: Bytes, meter: Rc<Meter>) -> Self {
         Self { paths: Some(Box::new(Paths::new(PREFACE.len()))), ..Self::new(stream, ahead, meter) }
     }
@@ -35,7 +35,7 @@ impl Guarded {
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if self.meter.is_exceeded() || self.meter.is_turn_full() {
-            // Nothing more is read. Who drives the connection looks at the meter after each turn, and ends it or goes on.
+            // Nothing more is read. The task that drives the connection looks at the meter after each turn, and ends the connection or goes on.
             return Poll::Pending;
         }
         let before = buffer.filled().len();

@@ -1,5 +1,5 @@
-//! Content that comes over a stream. Its window is given back when more is asked for, which is when what came before was taken: a receiver that
-//! is slow makes its sender slow, and no more than the window is held.
+//! Content that comes over a stream. Its window is given back when more is asked for, which is when what came before was taken. So a slow receiver slows its
+//! sender, and holds no more than the window.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,9 +9,9 @@ use crate::h1::Part;
 
 pub(crate) struct Incoming {
     stream: RecvStream,
-    /// Handed over, and still counted in the window.
+    /// How many bytes were handed over that still count in the window.
     unreleased: usize,
-    /// Only trailers may follow.
+    /// Whether only trailers may follow.
     data_ended: bool,
     ended: bool,
 }
@@ -22,7 +22,7 @@ impl Incoming {
         Self { stream, unreleased: 0, data_ended: ended, ended }
     }
 
-    /// Whether all of it was handed over.
+    /// Whether everything was handed over.
     pub(crate) fn is_end(&self) -> bool {
         self.ended
     }
@@ -30,7 +30,7 @@ impl Incoming {
     pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, h2::Error>>> {
         if self.unreleased > 0 {
             let taken = std::mem::take(&mut self.unreleased);
-            // Fails only for more than was received.
+            // It fails only for more than was received.
             let _ = self.stream.flow_control().release_capacity(taken);
         }
         while !self.data_ended {

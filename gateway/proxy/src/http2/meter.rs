@@ -9,20 +9,20 @@ use super::PREFACE;
 use super::allowance::{Allowance, Peer};
 use super::frames::{HEADERS, Scanner};
 
-/// Requests that are taken off the connection before those that began are looked at: what is reset meanwhile is never begun.
+/// How many requests are taken off the connection before those that began are looked at. One that is reset meanwhile is never begun.
 const TURN: u32 = 64;
-/// A stream's window may be full of messages as small as gRPC's, of six bytes, while their receiver is slow. The library's budget for small frames
-/// that wait is so many times the connection's window.
+/// The library's budget for small frames that wait is so many times the connection's window: a stream's window may be full of messages as small as gRPC's, of
+/// six bytes, while their receiver is slow.
 pub(crate) const SMALL_FRAMES: usize = 4;
-/// Streams that were reset here are remembered for a second, so that what is still under way for them is no error.
+/// How many streams that were reset here are remembered for a second, so that what is still under way for them is no error.
 pub(crate) const REMEMBERED: usize = 1000;
 
-/// Counts the frames of one connection. Windows of time come from the worker's clock of seconds: no look at the time for a frame.
+/// Counts the frames of one connection. Its time is the worker's clock of seconds, so that no frame costs a look at the time.
 pub(crate) struct Meter {
     clock: Rc<Cell<u64>>,
     exceeded: Cell<bool>,
     settled: Cell<bool>,
-    /// Clients' heads that came since the last look at all that has begun.
+    /// The number of clients' heads that have come since everything that has begun was looked at.
     begun: Cell<u32>,
     incoming: RefCell<Scanner>,
     outgoing: RefCell<Scanner>,
@@ -43,7 +43,7 @@ impl Meter {
         })
     }
 
-    /// Whether the peer has sent too many.
+    /// Whether the peer has sent too many frames.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.exceeded.get()
     }
@@ -53,7 +53,7 @@ impl Meter {
         self.settled.get()
     }
 
-    /// Whether the connection comes near a limit that the library has for its whole life: better to say goodbye, and let what runs end.
+    /// Whether the connection comes near a limit that the library has for all its life. It is better to say goodbye then, and to let what runs end.
     pub(crate) fn is_near_its_end(&self) -> bool {
         self.allowance.borrow().is_near_its_end()
     }
@@ -63,17 +63,17 @@ impl Meter {
         self.begun.get() >= TURN
     }
 
-    /// All requests that have come were begun. Returns whether reading waited for that.
+    /// Notes that all requests that have come were begun. Returns whether reading waited for that.
     pub(crate) fn end_turn(&self) -> bool {
         self.begun.replace(0) >= TURN
     }
 
-    /// A stream of a client's has come to nothing by the client's own doing, at once.
+    /// Notes that a client's stream has come to nothing by the client's own doing, at once.
     pub(crate) fn wasted(&self) {
         self.count(Allowance::wasted);
     }
 
-    /// A part of a message goes out in a small piece, as the peer's window has room for no more (CVE-2019-9511).
+    /// Notes that a part of a message goes out in a small piece, as the peer's window has no room for more (CVE-2019-9511).
     pub(super) fn cut_short(&self) {
         self.count(Allowance::cut_short);
     }
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn messages_pay_for_what_comes_with_them() {
-        // gRPC's C core, a call; its Go library, a message each way; a download whose reader takes little at a time.
+        // A call by gRPC's C core; a message each way by its Go library; a download whose reader takes little at a time.
         let window = || frame(WINDOW_UPDATE, &[0; 4]);
         assert_eq!(
             pass(|m| {
@@ -222,7 +222,7 @@ mod tests {
             }),
             u32::MAX
         );
-        // A window that is opened byte by byte buys nothing.
+        // A window that is opened byte by byte allows no more.
         assert!(
             pass(|m| {
                 m.read(&window());

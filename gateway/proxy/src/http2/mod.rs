@@ -1,7 +1,6 @@
-//! What both sides of HTTP/2 (RFC 9113) share, over the library `h2`: [`incoming`] and [`outgoing`] move the content of one stream under its flow
-//! control; [`guarded`] lets the library read and write a connection's bytes and has [`meter`] count the [`frames`] that cost much and carry nothing.
-//! [`fragments`] has what the library would let pass refused.
-//! Clients' streams are taken in [`crate::http`], streams to endpoints are opened in `http::upstream`.
+//! What both sides of HTTP/2 (RFC 9113) share, over the library `h2`. [`incoming`] and [`outgoing`] move the content of one stream under its flow control.
+//! [`guarded`] lets the library read and write a connection's bytes, and has [`meter`] count the [`frames`] that cost much and carry nothing. [`fragments`] has
+//! refused what the library would let pass. Clients' streams are taken in [`crate::http`]; streams to endpoints are opened in `http::upstream`.
 
 mod allowance;
 mod fragments;
@@ -22,20 +21,20 @@ use meter::SMALL_FRAMES;
 pub(crate) use meter::{Meter, REMEMBERED};
 pub(crate) use outgoing::{NotSent, Outgoing};
 
-/// What an HTTP/2 client begins a connection with (RFC 9113 §3.4).
+/// The preface with which an HTTP/2 client begins a connection (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A head's fields may come to so much, as HTTP/1.1's heads may.
+/// The largest size of a head's fields, in bytes, which is that of HTTP/1.1's heads.
 pub(crate) const MAX_HEADER_LIST: u32 = 64 << 10;
-/// What is written to a stream before its window or the socket takes it.
+/// How many bytes are written to a stream before its window or the socket takes them.
 pub(crate) const SEND_BUFFER: usize = 64 << 10;
 
-/// The library's budget for small frames of content that wait, each of which counts as 256 bytes; `window`: the connection's.
+/// The library's budget for small frames of content that wait, each of which counts as 256 bytes. `window`: the connection's.
 pub(crate) fn small_frames(window: u32) -> usize {
     usize::try_from(window).unwrap_or(usize::MAX).saturating_mul(SMALL_FRAMES)
 }
 
-/// How long content is, as far as its head says. It is framed by frames, so a length is no need; `ended`: there is none. Errors: it says what
-/// HTTP/1.1's heads may not say either. The library has checked that the first length is a number, and holds the content to it.
+/// How long content is, as far as its head says. Frames delimit it, so a length is not needed. `ended`: there is no content. Errors: the head says what HTTP/1.1's
+/// heads may not say either. The library has checked that the first length is a number, and holds the content to it.
 pub(crate) fn framing(headers: &HeaderMap, ended: bool) -> Result<Framing, BadHead> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = match (lengths.next(), lengths.next()) {

@@ -1,5 +1,4 @@
-//! Content that goes out over a stream: one piece at a time, as far as the windows let it, so that no more than a piece and the library's buffer
-//! wait for a slow reader.
+//! Content that goes out over a stream, piece by piece, as far as the windows let it. So no more than a piece and the library's buffer wait for a slow reader.
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -10,14 +9,14 @@ use h2::{Reason, SendStream};
 use super::Meter;
 use crate::h1::Part;
 
-/// A piece of content is cut short if the receiver's window leaves less of it than this.
+/// A piece of content counts as cut short if the receiver's window leaves less of it than this, in bytes.
 const SHORT: usize = 512;
 
 pub(crate) struct Outgoing {
     stream: SendStream<Bytes>,
     meter: Rc<Meter>,
     piece: Bytes,
-    /// The piece is the last.
+    /// Whether the piece is the last.
     last: bool,
     ended: bool,
 }
@@ -33,7 +32,7 @@ pub(crate) enum NotSent {
 }
 
 impl Outgoing {
-    /// `ended`: the head was all; `meter`: the connection's.
+    /// `ended`: there is nothing after the head; `meter`: the connection's.
     pub(crate) fn new(stream: SendStream<Bytes>, ended: bool, meter: Rc<Meter>) -> Self {
         Self { stream, meter, piece: Bytes::new(), last: false, ended }
     }
@@ -48,7 +47,7 @@ impl Outgoing {
         self.piece.is_empty() && !self.ended
     }
 
-    /// While there is [room](Self::has_room). `last`: no other follows, which saves an empty frame.
+    /// Pushes a part. There must be [room](Self::has_room). `last`: no other part follows, which saves an empty frame.
     pub(crate) fn push(&mut self, part: Part, last: bool) -> Result<(), NotSent> {
         match part {
             Part::Data(data) if data.is_empty() && !last => Ok(()),
@@ -65,7 +64,7 @@ impl Outgoing {
         }
     }
 
-    /// Nothing follows, while there is [room](Self::has_room).
+    /// Ends the content. There must be [room](Self::has_room).
     pub(crate) fn finish(&mut self) -> Result<(), NotSent> {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
@@ -73,10 +72,10 @@ impl Outgoing {
         Ok(self.stream.send_data(Bytes::new(), true)?)
     }
 
-    /// Sends the piece, as windows and buffers let it.
+    /// Sends the piece, as far as windows and buffers let it.
     pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), NotSent>> {
         while !self.piece.is_empty() {
-            // `poll_capacity` tells of increases only.
+            // `poll_capacity` tells only of increases.
             let capacity = match self.stream.capacity() {
                 0 => match ready!(self.stream.poll_capacity(context)) {
                     None => return Poll::Ready(Err(NotSent::Closed)),
@@ -94,7 +93,7 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the receiver has ended the stream, for whatever reason.
+    /// Is ready when the receiver has ended the stream, for whatever reason.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_reset(context).map(drop)
     }

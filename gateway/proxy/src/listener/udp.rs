@@ -8,19 +8,18 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::Use;
 
-/// Asked of the kernel for a listener, which grants at most `net.core.rmem_max`: bursts wait here while the worker does something else.
+/// The receive buffer that the kernel is asked for, in bytes; it grants at most `net.core.rmem_max`. Bursts wait there while the worker does something else.
 const LISTENER_BUFFER: usize = 4 << 20;
 
-/// A socket for a listener, as in [`super`], but without SO_REUSEADDR: for UDP that would let another process take the
-/// address over.
+/// A socket for a listener, as in [`super`], but without SO_REUSEADDR, which for UDP would let another process take the address over.
 pub(crate) fn listen(address: SocketAddr, to: Use) -> io::Result<StdUdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     super::prepare(&socket, address, to)?;
     if to != Use::Trial {
-        // Refused is no harm: the default holds.
+        // If it is refused, the default serves as well.
         let _ = socket.set_recv_buffer_size(LISTENER_BUFFER);
     }
-    // Before bind: what arrives earlier would come without the address it was sent to.
+    // It comes before bind, as what arrives earlier would come without the address to which it was sent.
     let socket = StdUdpSocket::from(socket);
     prepare(&socket, address)?;
     SockRef::from(&socket).bind(&address.into())?;

@@ -1,8 +1,8 @@
 //! The PROXY protocol, versions 1 and 2 (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>): how a proxy tells the next hop for
 //! whom it speaks. [`parse()`] and [`write()`] are pure; [`receive()`] waits for a header on a connection.
 //!
-//! Written here and not taken from the `ppp` crate, which reads and writes both versions well, but knows no checksum and, as a header may come
-//! in pieces, would have to be asked twice, once a version, at each piece.
+//! It is written here, rather than taken from the crate `ppp`, which reads and writes both versions well, but knows no checksum; and as a header may come in
+//! pieces, it would have to be asked twice at each piece, once for each version.
 
 mod parse;
 mod receive;
@@ -14,32 +14,32 @@ pub(crate) use parse::{Malformed, Parsed, parse};
 pub(crate) use receive::receive;
 pub(crate) use write::write;
 
-/// The first bytes of version 2, chosen to break what does not know it.
+/// The first bytes of version 2. They are chosen so that what does not know them fails.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The first bytes of version 1.
 const WORD: &[u8] = b"PROXY ";
-/// Signature, version and command, family and transport, length.
+/// The length of the fixed part: signature, version and command, family and transport, length.
 const FIXED: usize = 16;
-/// A UNIX family's two paths.
+/// The length of the two paths of a UNIX family.
 const PATHS: usize = 216;
-/// The longest header that is read. Certificates' names and identifiers of load balancers come to some hundreds of bytes.
+/// The longest header that is read, in bytes. The names in certificates and the identifiers of load balancers come to some hundreds of bytes.
 const MOST: usize = 4096;
-/// `PP2_TYPE_CRC32C`.
+/// The type `PP2_TYPE_CRC32C`.
 const TYPE_CHECKSUM: u8 = 0x03;
-/// `PP2_TYPE_NOOP`: padding.
+/// The type `PP2_TYPE_NOOP`, which is padding.
 const TYPE_NOOP: u8 = 0x04;
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) ends: Ends,
-    /// Types, lengths and values one after the other, but checksum and padding, which belong to one header.
+    /// Types, lengths and values, one after the other. Checksum and padding are left out, as they belong to one header.
     pub(crate) tlvs: Vec<u8>,
-    /// It had a checksum: the next hop gets one too.
+    /// Whether it had a checksum. Then the next hop gets one, too.
     pub(crate) checksum: bool,
 }
 
-/// Between whom the connection is that a proxy speaks for.
+/// The ends of the connection for which a proxy speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
     /// The proxy speaks for itself (`LOCAL`), or does not say: the socket's own addresses count.
@@ -48,7 +48,7 @@ pub(crate) enum Ends {
         source: SocketAddr,
         destination: SocketAddr,
     },
-    /// Two paths as they came: the addresses of the socket count here, and the next hop is told the paths.
+    /// Two paths, as they came. The addresses of the socket count here, and the next hop is told the paths.
     Unix(Box<[u8; PATHS]>),
 }
 
@@ -59,7 +59,7 @@ fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     })
 }
 
-/// The pieces of a block of TLVs: where each begins, its type, its value; ends early, with an error, where a length leads beyond the block.
+/// The pieces of a block of TLVs: where each begins, its type and its value. It ends early, with an error, if a length leads beyond the block.
 fn tlvs(block: &[u8]) -> impl Iterator<Item = Result<(usize, u8, &[u8]), Malformed>> {
     let mut at = 0;
     std::iter::from_fn(move || {

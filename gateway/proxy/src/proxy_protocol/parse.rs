@@ -1,4 +1,4 @@
-//! Reading a header: a pure function of the bytes that have come so far.
+//! Reads a header: a pure function of the bytes that have come so far.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -11,15 +11,15 @@ const LINE: usize = 107;
 /// What the first bytes of a connection are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
-    /// The beginning of a header, or nothing.
+    /// They are the beginning of a header, or there are none.
     More,
-    /// No header.
+    /// They are not a header.
     Other,
-    /// A header, and how many bytes it takes.
+    /// They are a header, which takes so many bytes.
     Header(Header, usize),
 }
 
-/// Why a header is none.
+/// Why a header is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("its line is longer than 107 bytes")]
@@ -50,7 +50,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
     Ok(if WORD.starts_with(bytes) || SIGNATURE.starts_with(bytes) { Parsed::More } else { Parsed::Other })
 }
 
-/// Version 1 (§2.1).
+/// Reads version 1 (§2.1).
 fn line(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let window = &bytes[..bytes.len().min(LINE)];
     let Some(end) = memchr::memchr(b'\n', window) else {
@@ -59,7 +59,7 @@ fn line(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let text = window[WORD.len()..end].strip_suffix(b"\r").and_then(|text| std::str::from_utf8(text).ok()).ok_or(Malformed::Line)?;
     let mut words = text.split(' ');
     let ends = match words.next() {
-        // What follows is not looked at (§2.1).
+        // The rest of the line is not looked at (§2.1).
         Some("UNKNOWN") => Ends::Own,
         Some("TCP4") => addresses::<Ipv4Addr>(words)?,
         Some("TCP6") => addresses::<Ipv6Addr>(words)?,
@@ -76,13 +76,13 @@ fn addresses<'a, A: FromStr + Into<IpAddr>>(mut words: impl Iterator<Item = &'a 
     if words.next().is_some() { Err(Malformed::Line) } else { Ok(ends) }
 }
 
-/// Without the sign and the leading zeros that `parse` would take.
+/// Reads a port, without the sign and the leading zeros that `parse` would take.
 fn port(word: &str) -> Option<u16> {
     let plain = word.bytes().all(|b| b.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
     word.parse().ok().filter(|_| plain)
 }
 
-/// Version 2 (§2.2).
+/// Reads version 2 (§2.2).
 fn binary(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let Some(&[version, family, high, low]) = bytes.get(SIGNATURE.len()..FIXED) else { return Ok(Parsed::More) };
     if version >> 4 != 2 || version & 0xF > 1 {
@@ -95,10 +95,10 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let Some(header) = bytes.get(..whole) else { return Ok(Parsed::More) };
     let body = &header[FIXED..];
     if version & 0xF == 0 {
-        // LOCAL: the rest is skipped, whatever it is.
+        // With LOCAL the rest is skipped, whatever it is.
         return Ok(Parsed::Header(Header { ends: Ends::Own, tlvs: Vec::new(), checksum: false }, whole));
     }
-    // A datagram's header has no business on a connection.
+    // A connection cannot have the header of a datagram.
     if family & 0xF > 1 || family >> 4 > 3 {
         return Err(Malformed::Family);
     }
@@ -108,7 +108,7 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Malformed> {
         2 => inet::<16>(body)?,
         _ => (Ends::Unix(Box::new(*body.first_chunk::<PATHS>().ok_or(Malformed::Short)?)), PATHS),
     };
-    // An unspecified family has no addresses, or such as nobody knows: then what follows cannot be told apart.
+    // An unspecified family has no addresses, or unknown ones, from which what follows cannot be told.
     match extra(header, FIXED + taken) {
         Err(Malformed::Tlv) if ends == Ends::Own => Ok(Parsed::Header(Header { ends, tlvs: Vec::new(), checksum: false }, whole)),
         Err(error) => Err(error),
@@ -116,7 +116,7 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
 }
 
-/// Two addresses of `N` bytes, then two ports.
+/// Reads two addresses of `N` bytes, then two ports.
 fn inet<const N: usize>(body: &[u8]) -> Result<(Ends, usize), Malformed>
 where
     IpAddr: From<[u8; N]>,
@@ -130,7 +130,7 @@ where
     Ok((Ends::Inet { source, destination }, 2 * N + 4))
 }
 
-/// The TLVs worth keeping, and whether there was a checksum, which is verified.
+/// The TLVs that are kept, and whether there was a checksum, which is verified.
 fn extra(header: &[u8], from: usize) -> Result<(Vec<u8>, bool), Malformed> {
     let (mut kept, mut checksum) = (Vec::new(), false);
     for piece in tlvs(&header[from..]) {
@@ -139,7 +139,7 @@ fn extra(header: &[u8], from: usize) -> Result<(Vec<u8>, bool), Malformed> {
             (at, TYPE_CHECKSUM, value) => {
                 let sum = <[u8; 4]>::try_from(value).map_err(|_| Malformed::Checksum)?;
                 let field = from + at + 3..from + at + 7;
-                // Over the whole header, the checksum itself as zeros (§2.2.3).
+                // The checksum is that of the whole header, with zeros in the checksum's place (§2.2.3).
                 let blank = header.iter().enumerate().map(|(i, byte)| if field.contains(&i) { 0 } else { *byte });
                 if checksum || crc32c(blank) != u32::from_be_bytes(sum) {
                     return Err(Malformed::Checksum);

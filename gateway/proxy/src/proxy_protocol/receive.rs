@@ -1,5 +1,5 @@
-//! Waiting for a header. It is looked at where it lies (`MSG_PEEK`) and taken only when it is whole: not a byte of what follows it leaves the
-//! socket, so forwarding, TLS and HTTP need not know that there was one.
+//! Waits for a header. It is looked at in the socket (`MSG_PEEK`), and taken only when it is whole. So no byte behind it leaves the socket, and forwarding, TLS
+//! and HTTP need not know that there was one.
 
 use std::io::{Error, ErrorKind, Result};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{Header, MOST, Parsed, parse};
 
-/// A proxy sends its header with or right after the handshake.
+/// How long a header may take. A proxy sends it with the handshake, or right after it.
 const TIME: Duration = Duration::from_secs(10);
 
 /// The header of a connection; none: it begins with something else. Errors: it is malformed, or did not come in time.
@@ -21,7 +21,7 @@ async fn wait(stream: &TcpStream) -> Result<Option<Header>> {
     let mut bytes = vec![0; MOST];
     loop {
         let ready = stream.ready(Interest::READABLE).await?;
-        // What lies in the socket wakes nobody again: only more of it does, and the end, as the readiness is edge-triggered (epoll(7)).
+        // The readiness is edge-triggered (epoll(7)): bytes in the socket wake nobody again, only more of them do, and the end.
         let seen = stream.try_io(Interest::READABLE, || match parse_peeked(stream, &mut bytes)? {
             Parsed::More => Err(ErrorKind::WouldBlock.into()),
             seen => Ok(seen),
@@ -48,7 +48,7 @@ fn parse_peeked(stream: &TcpStream, bytes: &mut [u8]) -> Result<Parsed> {
     parse(&bytes[..count]).map_err(|why| Error::new(ErrorKind::InvalidData, why))
 }
 
-/// Takes what was seen: it is there.
+/// Takes what was seen, which is there.
 fn take(stream: &TcpStream, mut rest: &mut [u8]) -> Result<()> {
     while !rest.is_empty() {
         match stream.try_read(rest)? {

@@ -144,7 +144,7 @@ fn what_is_written() {
 
 #[test]
 fn no_bytes_make_it_panic() {
-    // A small generator: the same bytes each time.
+    // A small generator, which gives the same bytes each time.
     let mut state = 0x2545_F491_u32;
     let mut next = || {
         state ^= state << 13;

@@ -1,4 +1,4 @@
-//! Writing a header.
+//! Writes a header.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,7 +6,7 @@ use sluicegate_model::settings::ProxyVersion;
 
 use super::{Ends, FIXED, Header, SIGNATURE, TYPE_CHECKSUM, crc32c};
 
-/// For a connection from `source` to `destination`, unless the header it came with says more.
+/// The header for a connection from `source` to `destination`, unless the header that it came with says more.
 pub(crate) fn write(version: ProxyVersion, source: SocketAddr, destination: SocketAddr, came_with: Option<&Header>) -> Vec<u8> {
     let own = Ends::Inet { source, destination };
     let ends = came_with.map(|h| &h.ends).filter(|ends| **ends != Ends::Own).unwrap_or(&own);
@@ -26,7 +26,7 @@ fn line(ends: &Ends) -> Vec<u8> {
 fn binary(ends: &Ends, tlvs: &[u8], checksum: bool) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
     header.push(0x21);
-    // The family with a stream for transport, then the length, which comes later.
+    // The family with a stream as its transport, then the length, which is filled in later.
     let family = |header: &mut Vec<u8>, family: u8| header.extend_from_slice(&[family << 4 | 1, 0, 0]);
     match ends {
         Ends::Own => family(&mut header, 0),
@@ -51,7 +51,7 @@ fn binary(ends: &Ends, tlvs: &[u8], checksum: bool) -> Vec<u8> {
     if checksum {
         header.extend_from_slice(&[TYPE_CHECKSUM, 0, 4, 0, 0, 0, 0]);
     }
-    // Cannot be cut: what was read was at most 4 KiB, and nothing longer is added.
+    // It cannot be cut: what was read was at most 4 KiB, and nothing longer is added.
     let length = u16::try_from(header.len() - FIXED).unwrap_or(u16::MAX);
     header[FIXED - 2..FIXED].copy_from_slice(&length.to_be_bytes());
     if checksum {
@@ -62,7 +62,7 @@ fn binary(ends: &Ends, tlvs: &[u8], checksum: bool) -> Vec<u8> {
     header
 }
 
-/// Both as IPv4, or both as IPv6: a header has one family. IPv4 addresses in IPv6's clothes are undressed where that is possible.
+/// Both addresses as IPv4, or both as IPv6, as a header has one family. IPv4-mapped addresses become IPv4 if that is possible.
 fn one_family(from: IpAddr, to: IpAddr) -> (IpAddr, IpAddr) {
     let dress = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => IpAddr::V6(ip.to_ipv6_mapped()),

@@ -1,7 +1,7 @@
-//! One direction of a relayed connection: copy, or splice while bulk moves; then pass the end on.
+//! One direction of a relayed connection: bytes are copied, or spliced while many move; then the end is passed on.
 //!
-//! Copying goes through one buffer that all of a worker's connections share: what is read is written at once, and only what the receiver does not
-//! take is kept, in a buffer of the direction's own. So a silent connection holds no memory, and the shared buffer stays in the processor's cache.
+//! Copying goes through one buffer, which all connections of a worker share. What is read is written at once, and only what the receiver does not take is kept, in
+//! a buffer of the direction's own. So a silent connection holds no memory, and the shared buffer stays in the processor's cache.
 
 use std::io::{ErrorKind, Result};
 use std::net::Shutdown;
@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 
 use super::pipe::{Pipe, Pipes};
 
-/// Read at a time when copying.
+/// How many bytes are read at a time when copying.
 const BUFFER: usize = 64 << 10;
-/// So many bytes in reads of at least [`LARGE`], one after the other, make a direction one that moves bulk.
+/// After so many bytes in reads of at least [`LARGE`] in a row, a direction is spliced.
 const BULK: usize = 512 << 10;
 const LARGE: usize = 16 << 10;
-/// So many fills of a pipe with less than [`LARGE`], one after the other, end that.
+/// After so many fills of a pipe with less than [`LARGE`] in a row, it is copied again.
 const SMALL_FILLS: u8 = 8;
 
 /// What the directions of a worker share.
@@ -33,7 +33,7 @@ impl Default for Tools {
     }
 }
 
-/// Whose socket failed.
+/// The side whose socket has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
     Sender,
@@ -42,34 +42,34 @@ pub(super) enum Broken {
 
 #[derive(Default)]
 pub(super) struct Direction {
-    /// Read, and not yet taken: from `sent` on.
+    /// What was read and not taken yet: the bytes from `sent` on.
     kept: Vec<u8>,
     sent: usize,
-    /// Read in all.
+    /// The number of bytes that were read.
     pub(super) bytes: u64,
     pipe: Option<Pipe>,
-    /// Bytes in large reads, one after the other.
+    /// The number of bytes in large reads in a row.
     bulk: usize,
     small_fills: u8,
-    /// The sender's end was seen.
+    /// Whether the sender has ended.
     ended: bool,
-    /// The sender's end was passed on.
+    /// Whether the sender's end was passed on.
     pub(super) done: bool,
 }
 
 impl Direction {
-    /// One whose first bytes were read already.
+    /// A direction whose first bytes were read already.
     pub(super) fn after(first: &[u8]) -> Self {
         Self { kept: first.to_vec(), bytes: first.len() as u64, ..Self::default() }
     }
 
-    /// Whether the sender is not being read from, so that its reset would go unseen.
+    /// Whether the sender is not read from, so that its reset would not be seen.
     pub(super) fn is_deaf(&self) -> bool {
         self.ended || !self.kept.is_empty() || self.pipe.is_some()
     }
 
-    /// Moves what can be moved; ready when the sender's end has been passed on. `moved` is set when bytes have. `last`: the other direction is
-    /// done, so closing the sockets says all there is to say.
+    /// Moves what can be moved. Is ready when the sender's end has been passed on. `moved` is set if bytes have moved. `last`: the other direction has ended, so
+    /// closing the sockets tells everything.
     pub(super) fn poll(
         &mut self,
         (from, to): (&TcpStream, &TcpStream),
@@ -107,7 +107,7 @@ impl Direction {
             (self.kept, self.sent) = (Vec::new(), 0);
         }
         while let Some(pipe) = self.pipe.as_mut().filter(|p| p.holds > 0) {
-            // A short count says nothing here either: it may end at a page.
+            // A short count says nothing here either, as it may end at a page.
             let count = ready!(poll_io(to, Interest::WRITABLE, 0, || pipe.drain(to), context))?;
             if count == 0 {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
@@ -117,7 +117,7 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// One read and one write, by which the direction may become one of bulk.
+    /// Reads and writes once. After this the direction may be spliced.
     fn poll_copy(
         &mut self,
         from: &TcpStream,
@@ -149,14 +149,14 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// One fill of the pipe. Whoever waits gives it back, and takes one again when more comes: a silent connection holds none.
+    /// Fills the pipe once. A direction that waits gives the pipe back, and takes one again when more comes, so that a silent connection holds none.
     fn poll_fill(&mut self, from: &TcpStream, tools: &mut Tools, context: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(mut pipe) = self.pipe.take() else { return Poll::Ready(Ok(())) };
         if self.small_fills >= SMALL_FILLS {
             tools.pipes.put(pipe);
             return Poll::Ready(Ok(()));
         }
-        // A short count says nothing: a pipe holds what it holds.
+        // A short count says nothing, as a pipe may be full.
         match poll_io(from, Interest::READABLE, 0, || pipe.fill(from), context) {
             Poll::Pending => {
                 tools.pipes.put(pipe);
@@ -186,8 +186,8 @@ fn poll_write(to: &TcpStream, bytes: &[u8], context: &mut Context<'_>) -> Poll<R
     }
 }
 
-/// One system call on a socket, when it is ready for it. A count below `whole` says that the next would find nothing: the readiness is given up
-/// at once, as tokio's own streams do on epoll, which saves the call that would only say so.
+/// Makes one system call on a socket, when it is ready for it. A count below `whole` says that the next call would find nothing. So the readiness is given up at
+/// once, as by tokio's own streams with epoll, which saves that call.
 fn poll_io(
     stream: &TcpStream,
     interest: Interest,

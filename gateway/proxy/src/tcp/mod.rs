@@ -1,5 +1,5 @@
-//! L4: one connection to one endpoint, bytes untouched. [`connect`] picks and [dials](dial()), [`mod@relay`] passes bytes, ends and resets on both ways,
-//! by copying or, where bulk moves, through a [`pipe`]; [`secured`] does where TLS is ended or begun here.
+//! L4: one connection to one endpoint, whose bytes are not touched. [`connect`] picks and [dials](dial()). [`mod@relay`] passes bytes, ends and resets on in both
+//! directions, by copying or, while many bytes move, through a [`pipe`]; [`secured`] does so if TLS is ended or begun here.
 
 mod direction;
 mod pipe;
@@ -30,7 +30,7 @@ use direction::Tools;
 use relay::{Relay, relay};
 use secured::relay_secured;
 
-/// Routers are shown the protocols of a client hello as a header of this name.
+/// The header by which routers are shown the protocols of a client hello.
 const ALPN: HeaderName = HeaderName::from_static("alpn");
 
 /// What all forwarded connections of a worker share.
@@ -50,13 +50,13 @@ impl Tcp {
 /// What is known of a connection before a byte of it is forwarded.
 pub(crate) struct Asked<'a> {
     pub(crate) origin: &'a Origin,
-    /// The address it connected to.
+    /// The address that the client connected to.
     pub(crate) listener: SocketAddr,
-    /// The server name of its TLS; empty without.
+    /// The server name of its TLS; empty without TLS.
     pub(crate) host: &'a str,
-    /// The protocols its TLS offers.
+    /// The protocols that its TLS offers.
     pub(crate) alpn: &'a [String],
-    /// What its bytes are.
+    /// What the bytes are.
     pub(crate) speak: Speak,
 }
 
@@ -70,11 +70,11 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
     let Some((service, side)) = resolve(&view, asked, shared) else {
         note(&mut entry, |entry| entry.reason = Some(Reset::NoRoute.name()));
         return match &mut client {
-            // Its hello waits for an answer: nobody serves that name.
+            // The client's hello waits for an answer, and nobody serves that name.
             Stream::Tcp(client) if asked.speak == Speak::Through => {
                 count(shared.core.stats.reset(Reset::NoRoute));
                 drop(view);
-                // Boxed: it holds a buffer, and few connections come to this.
+                // It is boxed, as it holds a buffer and few connections come here.
                 Box::pin(alert::refuse(client, alert::unserved(asked.host))).await;
             }
             _ => refuse(client.socket(), Reset::NoRoute, &shared.core),
@@ -86,13 +86,13 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
     let hello =
         service.settings.proxy_protocol.map(|version| origin.announce(version, client.socket().local_addr().unwrap_or(asked.listener)));
     let connected = connect(service, side, asked, hello.as_deref(), &mut entry, shared).await;
-    // A connection outlives its snapshot: an endpoint that is removed keeps it (SERVICE-SEMANTICS §12), the snapshot need not stay.
+    // A connection outlives its snapshot: it keeps an endpoint that is removed, and the snapshot need not stay.
     drop(view);
     match connected {
         Ok((mut endpoint, (busy, _places), took)) => {
             let (end, [bytes_in, bytes_out]) = match (&client, &endpoint) {
                 (Stream::Tcp(client), Stream::Tcp(endpoint)) => relay(client, first, endpoint, idle, &stats, shared).await,
-                // Boxed: it holds two buffers, and most connections are not TLS ended here.
+                // It is boxed, as it holds two buffers and most connections are not TLS that is ended here.
                 _ => Box::pin(relay_secured(&mut client, first, &mut endpoint, idle, &stats)).await,
             };
             if let Some(rules) = &settings.health.passive {
@@ -141,7 +141,7 @@ fn resolve<'v>(view: &'v View, asked: &Asked<'_>, shared: &Tcp) -> Option<(&'v S
     Some((view.snapshot.services.get(&service)?, side))
 }
 
-/// Picks and connects, and says how long the endpoint took to accept; a failed connect goes to another endpoint.
+/// Picks an endpoint and connects, and says how long the endpoint took to accept. If connecting fails, another endpoint is tried.
 async fn connect(
     service: &ServicePort,
     side: Side,

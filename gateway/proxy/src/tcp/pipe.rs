@@ -1,4 +1,4 @@
-//! Bytes from socket to socket within the kernel, by `splice(2)` through a pipe: pages change hands, nothing is copied.
+//! Moves bytes from socket to socket within the kernel, by `splice(2)` through a pipe: pages change hands, and nothing is copied.
 
 use std::io::Result;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,15 +6,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::{OFlag, SpliceFFlags, splice};
 use nix::unistd::pipe2;
 
-/// Asked for at a time: more than any pipe holds.
+/// How many bytes are asked for at a time, which is more than a pipe holds.
 const MOST: usize = 1 << 20;
-/// Pipes a worker keeps for the next who needs one.
+/// How many pipes a worker keeps.
 const KEPT: usize = 32;
 
 pub(super) struct Pipe {
     reads: OwnedFd,
     writes: OwnedFd,
-    /// Bytes within.
+    /// The number of bytes in the pipe.
     pub(super) holds: usize,
 }
 
@@ -24,7 +24,7 @@ impl Pipe {
         Ok(Self { reads, writes, holds: 0 })
     }
 
-    /// Takes what a socket has; 0: its end. Asked only while the pipe is empty, `WouldBlock` is the socket's.
+    /// Takes what a socket has; 0: its end. As the pipe must be empty, `WouldBlock` means that the socket has nothing.
     pub(super) fn fill(&mut self, from: &impl AsFd) -> Result<usize> {
         let count = splice(from, None, &self.writes, None, MOST, SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK)?;
         self.holds += count;
@@ -44,12 +44,12 @@ impl Pipe {
 pub(super) struct Pipes(Vec<Pipe>);
 
 impl Pipes {
-    /// None: there are no descriptors for one, and copying goes on.
+    /// Takes a pipe. None: there are no descriptors for one, and copying goes on.
     pub(super) fn take(&mut self) -> Option<Pipe> {
         self.0.pop().or_else(|| Pipe::new().ok())
     }
 
-    /// One with bytes within is no use to anybody else.
+    /// Gives a pipe back. One that holds bytes is of no use to others.
     pub(super) fn put(&mut self, pipe: Pipe) {
         if pipe.holds == 0 && self.0.len() < KEPT {
             self.0.push(pipe);

@@ -1,4 +1,4 @@
-//! Both directions of a connection until both have ended, one side was reset, or nothing has moved for too long.
+//! Both directions of a connection, until both have ended, one side was reset, or nothing has moved for too long.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -13,18 +13,18 @@ use tokio::time::{Sleep, sleep};
 use super::Tcp;
 use super::direction::{Broken, Direction};
 
-/// How it ended. A reset of one side is to become one of the other: an end would tell it that all had been sent.
+/// How a connection has ended. A reset of one side becomes one of the other, as an end would tell it that everything had been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relay {
     Ended,
     Idle,
     ClientReset,
     EndpointReset,
-    /// The endpoint did so before it had sent anything.
+    /// The endpoint has reset the connection before it had sent anything.
     EndpointRefused,
 }
 
-/// The bytes, from and to the client, are counted in `stats` when it ends. `first` was read of the client already.
+/// Relays a connection. The bytes from and to the client are counted in `stats` when it ends. `first` was read from the client already.
 pub(crate) async fn relay(
     client: &TcpStream,
     first: &[u8],
@@ -68,7 +68,7 @@ pub(crate) async fn relay(
     (end, [up.bytes, down.bytes])
 }
 
-/// Tells of the reset of a socket that is not read from. Made when it is needed first: most connections never do.
+/// Tells of the reset of a socket that is not read from. It is made when it is first needed, which is never for most connections.
 #[derive(Default)]
 struct Breaks<'a>(Option<Pin<Box<dyn Future<Output = std::io::Result<tokio::io::Ready>> + 'a>>>);
 
@@ -79,7 +79,7 @@ impl<'a> Breaks<'a> {
     }
 }
 
-/// One timer a connection, set anew only when it goes off.
+/// The timer of a connection, which is set anew only when it goes off.
 struct Idle {
     time: Duration,
     moved: Instant,

@@ -1,4 +1,4 @@
-//! What [`relay`](super::relay()) is for sockets, for connections of which one side or both speak TLS with the gateway: bytes are copied, through rustls.
+//! Relays connections of which one side, or both, speak TLS with the gateway. It does what [`relay`](super::relay()) does for sockets, by copying through rustls.
 
 use std::cell::Cell;
 use std::io::Result;
@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use super::relay::Relay;
 use crate::stream::Stream;
 
-/// One buffer of this size for each direction: a TLS record's largest content.
+/// The size of the buffer for each direction: the largest content of a TLS record.
 const BUFFER: usize = 16 << 10;
 
-/// `first` was read of the client already. The connection is idle when nothing has moved between two looks, `idle` apart.
+/// Relays a connection, of which `first` was read from the client already. It counts as idle if nothing has moved between two looks, `idle` apart.
 pub(super) async fn relay_secured(
     client: &mut Stream,
     first: &[u8],
@@ -39,7 +39,7 @@ pub(super) async fn relay_secured(
             };
             match copied {
                 Some(Ok(_)) => break Relay::Ended,
-                // An error is one side's reset, or an end of TLS that was cut short: the other must not take it for an end.
+                // An error is one side's reset, or TLS that was cut short. The other side must not take that for an end.
                 Some(Err(_)) if of_endpoint.broken.get() => break Relay::EndpointReset,
                 Some(Err(_)) => break Relay::ClientReset,
                 None => {

@@ -1,4 +1,4 @@
-//! From a fresh connection to what becomes of it: the hello is read, the listener chosen by its server name, and TLS ended here or not.
+//! A fresh connection to a TLS listener: its hello is read, the host chosen by its server name, and TLS ended here or passed through.
 
 use std::io;
 use std::rc::Rc;
@@ -19,18 +19,18 @@ use crate::alert;
 use crate::core::{Core, View};
 use crate::origin::Secured;
 
-/// Read at a time: most hellos are below.
+/// How many bytes are read at a time. Most hellos are smaller.
 const CHUNK: usize = 2 << 10;
 
-/// What a connection has come to.
+/// What has become of a connection.
 pub(super) enum Met {
-    /// It is passed through: `raw` was read of it, and the view it was looked up in.
+    /// It is passed through: with what was read of it, and the view in which the host was looked up.
     Passed { stream: TcpStream, raw: Vec<u8>, hello: Hello, view: Rc<View> },
     /// TLS is ended here.
     Ended { stream: Box<TlsStream<TcpStream>>, hello: Hello, secured: Secured, http: bool },
 }
 
-/// Why it came to nothing, with the library's words for the log.
+/// Why the handshake failed, with the library's error for the log.
 pub(super) struct Failed(pub(super) TlsFailure, pub(super) Option<io::Error>);
 
 impl From<TlsFailure> for Failed {
@@ -39,11 +39,11 @@ impl From<TlsFailure> for Failed {
     }
 }
 
-/// Within the listener's time, counted from now.
+/// Reads the hello and does the handshake, within the listener's time, which counts from now.
 pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, core: &Core) -> Result<Met, Failed> {
     let begun = Instant::now();
     let patience = match core.view().listener(address).map(|l| &l.front) {
-        // Which of its hosts it is for is not known yet.
+        // For which of its hosts the connection is, is not known yet.
         Some(Front::Tls(hosts)) => hosts.patience(),
         _ => HANDSHAKE_TIMEOUT,
     };
@@ -58,7 +58,7 @@ pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, c
             return Err(TlsFailure::Hello.into());
         }
     };
-    // The newest view, at each handshake: a renewed certificate is served from here on.
+    // Each handshake takes the newest view, so that a renewed certificate is served from now on.
     let view = core.view();
     let Some(Front::Tls(hosts)) = view.listener(address).map(|l| &l.front) else { return Err(TlsFailure::Closed.into()) };
     let name = hello.server_name.as_deref().unwrap_or("");
@@ -108,7 +108,7 @@ async fn shake(mut stream: TcpStream, mut raw: &[u8], tls: &ServerTls) -> Result
     };
     let mut acceptor = Acceptor::default();
     let accepted = loop {
-        // The hello is whole, so rustls has one too before this ends.
+        // The hello is whole, so rustls has one before this ends, too.
         if raw.is_empty() {
             return Err(TlsFailure::Hello.into());
         }
@@ -152,8 +152,8 @@ fn failed(error: io::Error) -> Failed {
     Failed(why, Some(error))
 }
 
-/// Who the client is. A ticket carries a chain that was verified when it was given out: it is verified again, for the client's certificate may
-/// have run out, or its authority been taken off.
+/// Who the client is. A ticket carries a chain that was verified when it was given out. It is verified again, as the client's certificate may have expired, or its
+/// authority may have been removed.
 fn identify(connection: &ServerConnection, tls: &ServerTls, resumed: bool) -> Result<Option<http::HeaderValue>, Failed> {
     let (Some(validation), Some(chain)) = (&tls.settings.client, connection.peer_certificates()) else { return Ok(None) };
     let lenient = validation.demand == Demand::Fallback;

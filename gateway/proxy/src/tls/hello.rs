@@ -1,39 +1,39 @@
-//! The client hello, read before anybody answers it: the server name and the protocols it asks for.
+//! Reads the client hello before anybody answers it: the server name and the protocols that it asks for.
 //!
-//! A parser of our own rather than rustls' `Acceptor`: what is passed through is the endpoint's affair, so a hello that rustls would refuse (a
-//! version, suites or extensions it does not know) must be routed all the same. One that is ended here is given to rustls as it came, and
-//! rustls judges it. Bounded: a message of 64 KiB, records of at least one byte.
+//! The parser is our own, rather than rustls' `Acceptor`. What is passed through is the endpoint's affair, so a hello must be routed even if rustls would refuse it
+//! for a version, suites or extensions that it does not know. If TLS is ended here, rustls is given the hello as it came, and judges it. A message may have 64 KiB,
+//! in records of at least one byte.
 
 use std::borrow::Cow;
 
 use rustls::AlertDescription;
 use rustls_pki_types::DnsName;
 
-/// A hello may be so long: what rustls takes too, less the heads of its records. With post-quantum key shares one has about 1.8 KiB.
+/// The longest hello, in bytes: what rustls takes, less the heads of its records. With post-quantum key shares a hello has about 1.8 KiB.
 const MAX_HELLO: usize = 64 << 10;
-/// So much is read of a connection in vain: a hello cut into tiny records has a head of five bytes for each.
+/// How many bytes are read of a connection without finding a hello. One that is cut into tiny records has a head of five bytes for each.
 const MAX_RAW: usize = 80 << 10;
-/// From here on a hello is given to rustls in records as large as they may be: it counts their heads as part of what it takes.
+/// From this size on, rustls is given a hello in records as large as they may be, as it counts their heads as part of what it takes.
 const REJOIN: usize = 32 << 10;
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hello {
-    /// In lower case; none: none was sent.
+    /// The server name in lower case; none: none was sent.
     pub(crate) server_name: Option<String>,
-    /// Protocols offered (RFC 7301), those of them that are text (RFC 8701 has clients send others).
+    /// The protocols that are offered (RFC 7301), as far as they are text (RFC 8701 has clients send others).
     pub(crate) alpn: Vec<String>,
 }
 
-/// It is no client hello, or a larger one than is read; with what the client is told (RFC 8446 §6.2). None: it does not speak TLS at all, so that an
+/// It is not a client hello, or a larger one than is read. It holds what the client is told (RFC 8446 §6.2). None: the client does not speak TLS at all, so that an
 /// alert would mean nothing to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadHello(pub(crate) Option<AlertDescription>);
 
 const NOT_TLS: BadHello = BadHello(None);
-/// Too large as well: its length is out of range.
+/// The hello is malformed; also if it is too large, as its length is out of range then.
 const MALFORMED: BadHello = BadHello(Some(AlertDescription::DecodeError));
-/// What may be there once is there twice (§4.2).
+/// Something is there twice that may be there once (§4.2).
 const DOUBLED: BadHello = BadHello(Some(AlertDescription::IllegalParameter));
 const OVERFLOW: BadHello = BadHello(Some(AlertDescription::RecordOverflow));
 const UNEXPECTED: BadHello = BadHello(Some(AlertDescription::UnexpectedMessage));
@@ -41,16 +41,16 @@ const UNEXPECTED: BadHello = BadHello(Some(AlertDescription::UnexpectedMessage))
 /// Takes a hello from the bytes of a connection, however they are cut.
 #[derive(Default)]
 pub(crate) struct HelloReader {
-    /// All that was read.
+    /// All bytes that were read.
     pub(crate) raw: Vec<u8>,
-    /// Where in it the next record begins.
+    /// Where in them the next record begins.
     next: usize,
-    /// What the records before held.
+    /// What the records before it held.
     message: Vec<u8>,
 }
 
 impl HelloReader {
-    /// Looks at what was read since. None: there must be more.
+    /// Looks at what was read since. None: more is needed.
     pub(crate) fn look(&mut self) -> Result<Option<Hello>, BadHello> {
         loop {
             if self.message.len() >= 4 {
@@ -66,11 +66,11 @@ impl HelloReader {
                 }
             }
             let rest = &self.raw[self.next..];
-            // Told by the first bytes already: what speaks another protocol may wait for us to speak first.
+            // The first bytes tell it already. A client of another protocol may wait for the server to speak first.
             match *rest {
                 [kind, ..] if !KINDS.contains(&kind) => return Err(NOT_TLS),
                 [_, major, ..] if major != 3 => return Err(NOT_TLS),
-                // Who sends an alert is told nothing, as it has ended its connection by that.
+                // A client that sends an alert is told nothing, as it has ended its connection by that.
                 [ALERT, _, ..] => return Err(NOT_TLS),
                 [kind, _, ..] if kind != HANDSHAKE => return Err(UNEXPECTED),
                 _ if self.raw.len() > MAX_RAW => return Err(MALFORMED),
@@ -78,7 +78,7 @@ impl HelloReader {
             }
             let Some(head) = rest.get(..5) else { return Ok(None) };
             let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
-            // Of handshakes none may be empty (§5.1), nor any be larger.
+            // A record of a handshake must not be empty (§5.1), and none may be larger.
             if length == 0 {
                 return Err(UNEXPECTED);
             }
@@ -91,15 +91,15 @@ impl HelloReader {
         }
     }
 
-    /// All that was read, for rustls: the same messages, where they are many bytes, in as few records as hold them. What is signed in a handshake are
-    /// its messages, so that the client cannot tell.
+    /// All that was read, for rustls: the same messages, in as few records as hold them if they are long. A handshake signs its messages and not its records, so the
+    /// client cannot tell.
     pub(crate) fn rejoined(&self) -> Cow<'_, [u8]> {
         if self.raw.len() < REJOIN {
             return Cow::Borrowed(&self.raw);
         }
         let mut all = Vec::with_capacity(self.raw.len());
         for fragment in self.message.chunks(MAX_RECORD) {
-            // Cannot be cut: a fragment is 16 KiB at most.
+            // It cannot be cut: a fragment has 16 KiB at most.
             let length = u16::try_from(fragment.len()).unwrap_or(u16::MAX);
             all.extend_from_slice(&[HANDSHAKE, 3, 1]);
             all.extend_from_slice(&length.to_be_bytes());
@@ -110,14 +110,14 @@ impl HelloReader {
     }
 }
 
-/// RFC 8446 §5.1; from `change_cipher_spec` to `heartbeat` (RFC 6520).
+/// The kinds of records (RFC 8446 §5.1): from `change_cipher_spec` to `heartbeat` (RFC 6520).
 const KINDS: std::ops::RangeInclusive<u8> = 20..=24;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const MAX_RECORD: usize = 1 << 14;
-/// §4.
+/// The type of a client hello (§4).
 const CLIENT_HELLO: u8 = 1;
-/// §4.2.
+/// The type of the extension `server_name` (§4.2).
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 
@@ -125,7 +125,7 @@ fn u24(bytes: &[u8]) -> usize {
     bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b))
 }
 
-/// Splits off a vector with a length of so many bytes (RFC 8446 §3.4).
+/// Splits off a vector whose length takes so many bytes (RFC 8446 §3.4).
 fn vector<'b>(from: &mut &'b [u8], width: usize) -> Option<&'b [u8]> {
     let (length, rest) = from.split_at_checked(width)?;
     let (vector, rest) = rest.split_at_checked(u24(length))?;
@@ -142,7 +142,7 @@ fn parse(hello: &[u8]) -> Result<Hello, BadHello> {
         extensions = after;
         let content = vector(&mut extensions, 2).ok_or(MALFORMED)?;
         match u16::from_be_bytes([kind[0], kind[1]]) {
-            // Each at most once (§4.2): which of two counts would depend on who reads.
+            // Each may be there once (§4.2): which of two counts would depend on the reader.
             SERVER_NAME if std::mem::replace(&mut named, true) => return Err(DOUBLED),
             ALPN if std::mem::replace(&mut offered, true) => return Err(DOUBLED),
             SERVER_NAME => found.server_name = server_name(content)?,
@@ -153,9 +153,9 @@ fn parse(hello: &[u8]) -> Result<Hello, BadHello> {
     Ok(found)
 }
 
-/// The extensions of a hello; none within: it has none, as may be before TLS 1.3.
+/// The extensions of a hello; none within: it has none, which is possible before TLS 1.3.
 fn extensions(hello: &[u8]) -> Option<Option<&[u8]>> {
-    // Version and random.
+    // Version and random bytes.
     let mut rest = hello.get(2 + 32..)?;
     vector(&mut rest, 1).filter(|session| session.len() <= 32)?;
     vector(&mut rest, 2).filter(|suites| !suites.is_empty() && suites.len() % 2 == 0)?;
@@ -166,7 +166,7 @@ fn extensions(hello: &[u8]) -> Option<Option<&[u8]>> {
     vector(&mut rest, 2).filter(|_| rest.is_empty()).map(Some)
 }
 
-/// RFC 6066 §3: one name of type `host_name`. An address is none, as rustls has it.
+/// The server name (RFC 6066 §3): one name of type `host_name`. An address is not one, as in rustls.
 fn server_name(mut content: &[u8]) -> Result<Option<String>, BadHello> {
     let mut names = vector(&mut content, 2).filter(|_| content.is_empty()).ok_or(MALFORMED)?;
     let mut found = None;
@@ -205,7 +205,7 @@ fn protocols(mut content: &[u8]) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
-    /// What rustls sends, an implementation that is not this parser.
+    /// A hello that rustls sends, which is an implementation independent of this parser.
     fn hello(name: &str, alpn: &[&str]) -> Vec<u8> {
         let provider = sluicegate_model::tls::provider().clone();
         let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -259,7 +259,7 @@ mod tests {
             (&[22, 3, 1, 0, 0], UNEXPECTED),
             (&[22, 3, 1, 0x40, 1], OVERFLOW),
             (&[22, 3, 1, 0, 4, 2, 0, 0, 0], UNEXPECTED),
-            // Longer than is read.
+            // It is longer than is read.
             (&[22, 3, 1, 0, 4, 1, 1, 0, 0], MALFORMED),
             (&[22, 3, 1, 0, 8, 1, 0, 0, 4, 3, 3, 0, 0], MALFORMED),
         ] {
@@ -274,7 +274,7 @@ mod tests {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut broken = bytes.clone();
                 broken[at] = value;
-                // Any answer will do; a panic will not.
+                // Any answer will do, but no panic.
                 let _ = read(&broken, 1 << 14);
             }
         }

@@ -1,7 +1,7 @@
-//! Who a client is by its certificate, as the header field `X-Forwarded-Client-Cert` in Envoy's format: `Hash`, `Subject`, `URI`, `DNS`.
+//! Tells who a client is by its certificate, in the header field `X-Forwarded-Client-Cert`, in Envoy's format: `Hash`, `Subject`, `URI`, `DNS`.
 //!
-//! Clients cannot forge it: the field is taken off every request before the router sees it, on whatever listener, and only a certificate that
-//! was verified puts it back.
+//! Clients cannot forge it: the field is removed from every request before the router sees it, on any listener, and only a certificate that was verified puts it
+//! back.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,10 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::x509::X509Name;
 
-/// Names told of one certificate, at most: it is the authority that decides how many there are, but a head has a limit.
+/// How many names are told of one certificate. The authority decides how many there are, but a head has a limit.
 const MAX_NAMES: usize = 32;
 
-/// Of a certificate in DER. None: it cannot be read, though it was verified.
+/// Describes a certificate, given in DER. None: it cannot be read, though it was verified.
 pub(super) fn describe(der: &[u8]) -> Option<HeaderValue> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let mut text = String::with_capacity(256);
@@ -34,7 +34,7 @@ pub(super) fn describe(der: &[u8]) -> Option<HeaderValue> {
         text.push(';');
         text.push_str(key);
         text.push('=');
-        // Envoy quotes what holds a separator; what is not visible ASCII is no host name and no URI (RFC 3986 §2).
+        // Envoy quotes what has a separator in it. What is not visible ASCII is not a host name, and not a URI (RFC 3986 §2).
         if name.bytes().any(|b| !b.is_ascii_graphic()) {
             quote(&name.bytes().map(|b| format!("%{b:02X}")).collect::<String>(), &mut text);
         } else if name.contains([',', ';', '=', '"']) {
@@ -57,7 +57,7 @@ fn quote(value: &str, into: &mut String) {
     into.push('"');
 }
 
-/// A distinguished name in RFC 2253's form, the last part first, all of it visible ASCII, as OpenSSL's `XN_FLAG_RFC2253` has it and Envoy with it.
+/// A distinguished name in the form of RFC 2253: the last part first, and all of it visible ASCII, as in OpenSSL's `XN_FLAG_RFC2253`, and so in Envoy.
 fn subject(name: &X509Name<'_>) -> String {
     let sets: Vec<_> = name.iter_rdn().collect();
     let sets = sets.iter().rev().map(|set| {
@@ -89,7 +89,7 @@ fn escape(value: &[u8], into: &mut String) {
     }
 }
 
-/// RFC 2253 §2.3, and what OpenSSL names besides.
+/// The short name of a part (RFC 2253 §2.3), and of some that OpenSSL has besides.
 fn short(kind: &Oid<'_>) -> Option<&'static str> {
     Some(match kind.to_id_string().as_str() {
         "2.5.4.3" => "CN",

@@ -1,8 +1,8 @@
-//! TLS that clients begin. A client's connection that arrives at a TLS listener comes here from [`crate::worker`]: its hello is read ([`hello`]), the
-//! listener chosen, and TLS ended or passed on ([`handshake`]), or the hello refused ([`crate::alert`]); then it goes the way of all others, to [`crate::http`] or [`crate::tcp`].
-//! [`identity`] says who a client is by its certificate. TLS towards endpoints is begun in [`crate::endpoint`].
+//! TLS that clients begin. A client's connection to a TLS listener comes here from [`crate::worker`]. Its hello is read ([`hello`]), the host chosen, and TLS ended
+//! or passed through ([`handshake`]), or the hello refused ([`crate::alert`]). Then the connection takes the way of all others, to [`crate::http`] or
+//! [`crate::tcp`]. [`identity`] tells who a client is by its certificate. TLS towards endpoints is in [`crate::endpoint`].
 //!
-//! All of it happens in the connection's own task, within a deadline: accepts never wait for it.
+//! All of it happens in the connection's own task, within a deadline, so that accepts never wait for it.
 
 mod handshake;
 mod hello;
@@ -26,7 +26,7 @@ use handshake::{Failed, Met, meet};
 #[cfg(fuzzing)]
 pub(crate) use hello::{Hello, HelloReader};
 
-/// Handshakes under way at a time, for each worker: each holds what was read of a hello and rustls' state. Beyond it new ones are reset.
+/// How many handshakes may be under way in each worker, as each holds what was read of a hello, and rustls' state. Further connections are reset.
 const AT_ONCE: usize = 4096;
 
 /// What all connections of a worker to TLS listeners share.
@@ -34,7 +34,7 @@ pub(crate) struct Tls {
     pub(crate) core: Rc<Core>,
     pub(crate) http: Rc<Http>,
     pub(crate) tcp: Rc<Tcp>,
-    /// Handshakes under way.
+    /// The number of handshakes under way.
     handshakes: Cell<usize>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn serve(stream: TcpStream, origin: Origin, address: SocketAddr
         refuse(&stream, Reset::Limit, &shared.core);
         return failed(&TlsFailure::Busy.into(), client, address, &shared.core);
     };
-    // Boxed: the handshake's state is large, and gone when the connection is served.
+    // It is boxed, as the handshake's state is large, and gone when the connection is served.
     let met = Box::pin(meet(stream, address, &shared.core)).await;
     drop(place);
     match met {
@@ -79,7 +79,7 @@ fn failed(Failed(why, error): &Failed, client: SocketAddr, address: SocketAddr, 
     tracing::debug!(%client, %address, why = why.label(), error, "no TLS handshake");
 }
 
-/// One of the [`AT_ONCE`].
+/// A place among the [`AT_ONCE`].
 struct Place(Rc<Tls>);
 
 impl Place {

@@ -1,4 +1,4 @@
-//! One flow: a client's address and port at a listener, the endpoint it goes to, and the way back.
+//! One flow: a client's address and port at a listener, the endpoint that it goes to, and the way back.
 
 use std::cell::Cell;
 use std::io;
@@ -29,17 +29,17 @@ use crate::core::decider::Picked;
 use crate::endpoint::{Busy, TRIES};
 use crate::watched::Watched;
 
-/// A socket that reports this many errors and nothing else is given up.
+/// After so many errors, and nothing else, a socket is given up.
 const ERRORS: u32 = 16;
 /// How long an endpoint that a flow has left may still answer what it was sent.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What tells flows apart. A listener on all addresses has a flow for each address a client sends to: the answers must come from that one.
+/// The key of a flow. A listener on all addresses has a flow for each address that a client sends to, as the answers must come from that address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) listener: SocketAddr,
     pub(super) client: SocketAddr,
-    /// Which of the listener's addresses; none if it has only one.
+    /// The address that the client sends to, of those that the listener has; none if it has only one.
     pub(super) local: Option<IpAddr>,
 }
 
@@ -50,15 +50,15 @@ pub(super) struct Flow {
     pub(super) index: ServiceIndex,
     pub(super) service: Arc<ServicePort>,
     pub(super) side: Side,
-    /// The snapshot in which its endpoint was last seen to serve.
+    /// The version of the snapshot in which the endpoint was last seen to serve.
     pub(super) version: u64,
     leg: Leg,
     _places: Places,
-    /// Of the access log; its line is written when the flow is forgotten.
+    /// The line in the access log, which is written when the flow is forgotten.
     entry: Option<Box<Entry>>,
 }
 
-/// A flow's places at its listener, in all and of its client, where they are limited.
+/// The places of a flow at its listener, where they are limited: among all, and among those of its client.
 pub(super) type Places = (Option<Slot>, Option<ClientPlace>);
 
 impl Flow {
@@ -80,14 +80,14 @@ impl Flow {
         Self { listener, index, service, side, version, leg, _places: places, entry }
     }
 
-    /// So many bytes went to its endpoint.
+    /// Notes that so many bytes went to the endpoint.
     pub(super) fn sent(&mut self, bytes: u64) {
         if let Some(entry) = &mut self.entry {
             entry.bytes_in += bytes;
         }
     }
 
-    /// The flow has to go for another one.
+    /// Notes that the flow has to make room for another one.
     pub(super) fn evicted(mut self) {
         count(&self.service.stats.udp.evicted);
         if let Some(entry) = &mut self.entry {
@@ -95,7 +95,7 @@ impl Flow {
         }
     }
 
-    /// What its endpoint answered.
+    /// Adds up what the endpoint has answered.
     fn settle(&mut self) {
         if let Some(entry) = &mut self.entry {
             entry.bytes_out += self.leg.upstream.bytes_out.take();
@@ -106,7 +106,7 @@ impl Flow {
         &self.leg.upstream
     }
 
-    /// Goes on to another endpoint. The one before may still answer for a while, unless it is dead or descriptors are short.
+    /// Goes on to another endpoint. The one before may still answer for a while, unless it is dead, or descriptors are short.
     pub(super) fn go_on(&mut self, leg: Leg, may_linger: bool) {
         count(&self.service.stats.udp.moved);
         self.settle();
@@ -130,7 +130,7 @@ impl Drop for Flow {
     }
 }
 
-/// A flow's way to one endpoint, and the task that carries its answers back.
+/// The way of a flow to one endpoint, and the task that carries answers back.
 pub(super) struct Leg {
     upstream: Rc<Upstream>,
     answers: JoinHandle<()>,
@@ -149,13 +149,13 @@ pub(super) struct Upstream {
     settings: Arc<BackendSettings>,
     _busy: Busy,
     begun: Instant,
-    /// So much of it has gone to the client.
+    /// How many bytes of answers have gone to the client.
     bytes_out: Cell<u64>,
-    /// When the client last sent something that has not been answered.
+    /// When the client has last sent something that was not answered yet.
     pub(super) asked: Cell<Option<Instant>>,
     /// Whether the endpoint has answered.
     pub(super) answered: Cell<bool>,
-    /// The endpoint is unreachable: the next datagram goes elsewhere.
+    /// Whether the endpoint is unreachable. Then the next datagram goes to another one.
     pub(super) refused: Cell<bool>,
 }
 
@@ -168,7 +168,7 @@ impl Upstream {
         self.socket.as_raw_fd()
     }
 
-    /// The kernel knows it by ICMP: port, host or network unreachable.
+    /// Notes that the endpoint is unreachable: the kernel knows it by ICMP (port, host or network unreachable).
     pub(super) fn refuse(&self, stats: &ServiceStats, shared: &Udp) {
         count(&stats.connect_failures);
         shared.core.decider.borrow_mut().observe(&self.settings, stats, &self.picked, Outcome::Unreachable, self.begun.elapsed());
@@ -176,7 +176,7 @@ impl Upstream {
     }
 }
 
-/// Picks an endpoint that is not among `tried` and opens a socket to it. Nothing is sent: whether it listens is not known before it is asked.
+/// Picks an endpoint that is not among `tried`, and opens a socket to it. Nothing is sent, so it is not known yet whether the endpoint listens.
 pub(super) fn connect(
     service: &ServicePort,
     side: Side,
@@ -185,7 +185,7 @@ pub(super) fn connect(
     shared: &Rc<Udp>,
     mut tried: Vec<SocketAddr>,
 ) -> Result<Leg, UdpDrop> {
-    // As for TCP: the client's address is all there is to hash.
+    // As for TCP, the client's address is all that can be hashed.
     let hash = way::hash(service, key.client.ip());
     loop {
         let picked = shared.core.decider.borrow_mut().pick(service, side, key.client.ip(), hash, &tried);
@@ -220,7 +220,7 @@ fn is_shortage(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
 }
 
-/// Carries an endpoint's datagrams back to the client, until the flow ends or its listener does.
+/// Carries an endpoint's datagrams back to the client, until the flow or its listener ends.
 async fn answers(upstream: Rc<Upstream>, key: Key, listening: Weak<Listening>, stats: Arc<ServiceStats>, shared: Rc<Udp>) {
     let mut errors = 0;
     while errors < ERRORS && socket::arrival(&upstream.socket).await.is_ok() {

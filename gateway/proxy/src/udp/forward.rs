@@ -1,4 +1,4 @@
-//! From a listener to endpoints: a batch of datagrams, sorted by flow, each flow's in one system call.
+//! From a listener to endpoints: a batch of datagrams is sorted by flow, and each flow's datagrams are sent by one system call.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ struct Forwarder<'a> {
 pub(super) fn forward(listening: &Rc<Listening>, batch: &mut Batch, shared: &Rc<Udp>) {
     let forwarder = Forwarder { listening, shared, view: &shared.core.view(), now: Instant::now() };
     let mut datagrams = std::mem::take(&mut batch.datagrams);
-    // Stable: a flow's datagrams keep their order.
+    // The sort is stable, so that a flow's datagrams keep their order.
     datagrams.sort_by_key(|d| (d.from, d.to));
     for run in datagrams.chunk_by(|a, b| (a.from, a.to) == (b.from, b.to)) {
         if let Some((client, local)) = run.first().and_then(|d| Some((d.from?, d.to))) {
@@ -41,8 +41,8 @@ pub(super) fn forward(listening: &Rc<Listening>, batch: &mut Batch, shared: &Rc<
     batch.datagrams = datagrams;
 }
 
-/// Whether what an endpoint answers still goes to the client: at the first answer after a change its flow is looked after, as at a datagram of the
-/// client's. A flow that has ended is forgotten.
+/// Whether what an endpoint answers still goes to the client. At the first answer after a change the flow is looked at, as at a datagram of the client's. A flow
+/// that has ended is forgotten.
 pub(super) fn still_flows(listening: &Rc<Listening>, key: Key, shared: &Rc<Udp>) -> bool {
     let view = shared.core.view();
     let mut table = shared.table.borrow_mut();
@@ -58,7 +58,7 @@ pub(super) fn still_flows(listening: &Rc<Listening>, key: Key, shared: &Rc<Udp>)
 }
 
 impl Forwarder<'_> {
-    /// The datagrams of one flow.
+    /// Forwards the datagrams of one flow.
     fn run(&self, key: Key, run: &[Datagram], batch: &mut Batch) {
         let mut table = self.shared.table.borrow_mut();
         let may_linger = !table.is_full();
@@ -69,12 +69,12 @@ impl Forwarder<'_> {
         let Some(flow) = table.touch(&key, self.now) else { return };
         self.send(flow, key, run, batch, may_linger);
         if flow.upstream().answered.get() {
-            // The client goes on after an answer: its address is no invention, or at least nobody else's.
+            // The client goes on after an answer, so its address is not invented, or at least not by somebody else.
             table.assure(&key);
         }
     }
 
-    /// Begins a flow. False if that cannot be: its datagrams are counted as dropped.
+    /// Begins a flow. Returns false if that is not possible; then its datagrams are counted as dropped.
     fn begin(&self, table: &mut Flows, key: Key, datagrams: usize) -> bool {
         // There may be one whose listener led elsewhere.
         drop(table.remove(&key));
@@ -108,7 +108,7 @@ impl Forwarder<'_> {
         }
     }
 
-    /// Whether another flow may begin, and its places.
+    /// Whether another flow may begin, and the places for it.
     fn admit(&self, table: &mut Flows, key: Key) -> Result<Places, UdpDrop> {
         if self.shared.core.stopping.get() {
             return Err(UdpDrop::Stopping);
@@ -123,7 +123,7 @@ impl Forwarder<'_> {
         let Some(limits) = limits.filter(|l| l.listener.is_some() || l.client.is_some()) else { return Ok((None, None)) };
         let (admission, stats, at) = (&self.shared.core.admission, &self.shared.core.stats, (Protocol::Udp, key.listener));
         let client = admission.client(at, key.client.ip(), limits.client, stats).map_err(|_| UdpDrop::Limit)?;
-        // As in the table: addresses that were invented push out each other, not flows that live.
+        // As in the table, addresses that were invented push out each other, and not flows that live.
         let listener = admission.listener(at, limits.listener, stats).or_else(|full| {
             table.evict_unproven(|other| other.listener == key.listener).ok_or(full)?.evicted();
             admission.listener(at, limits.listener, stats)
@@ -131,8 +131,8 @@ impl Forwarder<'_> {
         Ok((listener.map_err(|_| UdpDrop::Limit)?, client))
     }
 
-    /// Looks after a known flow when there is a new snapshot or its endpoint has refused. False if it has ended: its listener leads elsewhere, or
-    /// nothing serves it any more.
+    /// Looks at a known flow when there is a new snapshot, or its endpoint has refused. Returns false if it has ended, as its listener leads elsewhere, or nothing
+    /// serves it any more.
     fn look(&self, flow: &mut Flow, key: Key, may_linger: bool) -> bool {
         let version = self.view.snapshot.version;
         if flow.version != version && self.is_as_before(flow) {
@@ -143,7 +143,7 @@ impl Forwarder<'_> {
             let Some((listener, (index, service))) = self.listener().zip(led) else { return false };
             (flow.listener, flow.index, flow.service) = (listener.clone(), index, service.clone());
             flow.version = version;
-            // Once its endpoint serves no more it goes to one that does. If there is none it ends: the address may be somebody else's by now
+            // When its endpoint serves no more, it goes to one that does. If there is none, it ends, as the address may be somebody else's by now
             // (kubernetes/kubernetes#139629).
             let pool = flow.service.pool(flow.side);
             if !pool.serves(flow.upstream().address()) && !self.go_on(flow, key, Vec::new(), may_linger) {
@@ -160,7 +160,7 @@ impl Forwarder<'_> {
         true
     }
 
-    /// False: there is no other endpoint, or no socket for it.
+    /// Moves a flow to another endpoint. Returns false if there is no other endpoint, or no socket for it.
     fn go_on(&self, flow: &mut Flow, key: Key, tried: Vec<SocketAddr>, may_linger: bool) -> bool {
         let leg = self.connect(&flow.service.clone(), flow.side, key, tried);
         leg.map(|leg| flow.go_on(leg, may_linger)).is_ok()
@@ -184,7 +184,7 @@ impl Forwarder<'_> {
                     stats.udp.count_drop(UdpDrop::Refused, left.len());
                     return;
                 }
-                // To another endpoint, or to this one again: what was refused is what it was sent before.
+                // It goes to another endpoint, or to this one again: what was refused is an earlier datagram.
                 self.look(flow, key, may_linger);
             }
         }
@@ -194,7 +194,7 @@ impl Forwarder<'_> {
         connect(service, side, key, self.listening, self.shared, tried)
     }
 
-    /// `loadBalancerSourceRanges`, as for connections: this host may always reach an address of its own.
+    /// Whether `loadBalancerSourceRanges` lets the client in. As for connections, this host may always reach its own addresses.
     fn lets_in(&self, key: Key) -> bool {
         let client = key.client.ip();
         self.view.datagrams(key.listener).is_some_and(|listener| {
@@ -220,7 +220,7 @@ impl Forwarder<'_> {
         }
     }
 
-    /// The flow's service in this snapshot, if the listener still leads to it. A router is not asked again: it may draw lots among backends.
+    /// The flow's service in this snapshot, if the listener still leads to it. A router is not asked again, as it may choose a backend at random.
     fn still_led(&self, flow: &Flow) -> Option<(ServiceIndex, &Arc<ServicePort>)> {
         let services = &self.view.snapshot.services;
         let same = |index: &ServiceIndex| Some((*index, services.get(index).filter(|s| s.id == flow.service.id)?));

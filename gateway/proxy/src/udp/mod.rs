@@ -32,16 +32,16 @@ use crate::core::Core;
 use crate::listener::SocketSet;
 use crate::watched::Watched;
 
-/// Batches received from one socket before others have their turn.
+/// How many batches are received from one socket before others have their turn.
 const BATCHES: usize = 4;
-/// After a receive fails for a reason of the machine's, trying again at once would spin.
+/// How long to wait after a receive has failed for a reason of the machine's, as trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What was asked longer ago than this is not waited for when the gateway stops: many flows expect no answer at all.
+/// How long an answer is awaited when the gateway stops, counted from the request. Many flows expect no answer at all.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 type Flows = Table<Key, Flow>;
 
-/// What a worker knows of UDP.
+/// What a worker has for UDP.
 pub(crate) struct Udp {
     core: Rc<Core>,
     table: RefCell<Flows>,
@@ -53,7 +53,7 @@ impl Udp {
         Self { core, table: RefCell::default(), batch: RefCell::default() }
     }
 
-    /// So many flows there may be from now on. What is beyond goes when its time comes.
+    /// Limits the number of flows from now on. Those beyond it go when their time comes.
     pub(crate) fn limit(&self, most_flows: usize) {
         self.table.borrow_mut().limit(most_flows);
     }
@@ -71,7 +71,7 @@ impl Udp {
         table.values().any(waits)
     }
 
-    /// How many flows there are.
+    /// The number of flows.
     pub(crate) fn flows(&self) -> usize {
         self.table.borrow().len()
     }
@@ -84,10 +84,10 @@ struct Listening {
     kind: Kind,
 }
 
-/// One address, as one worker has it: several sockets where a predecessor with more workers has handed them over.
+/// One address, as one worker has it. There are several sockets if a predecessor with more workers has handed them over.
 struct Open {
     set: Arc<SocketSet<UdpSocket>>,
-    /// Answers go out by them, also when nothing is received any more.
+    /// Answers go out by these, even when nothing is received any more.
     sockets: Vec<Rc<Listening>>,
     receiving: Vec<JoinHandle<()>>,
 }
@@ -107,7 +107,7 @@ impl Open {
         Self { set: set.clone(), sockets, receiving }
     }
 
-    /// Receives no more. No datagram is lost: a task ends where it waits for one.
+    /// Stops receiving. No datagram is lost, as a task ends where it waits for one.
     async fn silence(&mut self) {
         for task in std::mem::take(&mut self.receiving) {
             task.abort();
@@ -126,14 +126,13 @@ impl Open {
 pub(crate) struct Listeners(BTreeMap<SocketAddr, Open>);
 
 impl Listeners {
-    /// Listens where sockets are new, and no longer where they are gone. A listener that is gone takes its flows with it: nobody else may answer from
-    /// its address.
+    /// Listens where sockets are new, and no longer where they are gone. A listener that is gone takes its flows with it, as nobody else may answer from its address.
     pub(crate) async fn sync(&mut self, changes: &[Change<'_, SocketAddr, SocketSet<UdpSocket>>], worker: usize, shared: &Rc<Udp>) {
         for address in changes.iter().filter(|change| change.before.is_some()).map(|change| change.key) {
             let flows = shared.table.borrow_mut().extract_by_key(|key| key.listener == address);
             drop(flows);
             if let Some(open) = self.0.remove(&address) {
-                // Waited for, so that the address is closed when the snapshot counts as served.
+                // It is waited for, so that the address is closed when the snapshot counts as served.
                 open.close(worker).await;
             }
         }
@@ -149,7 +148,7 @@ impl Listeners {
         }
     }
 
-    /// Closes them all: no answer is awaited any more, and a successor that gives an address up is not to find it held.
+    /// Closes all of them. No answer is awaited any more, and a successor that gives up an address must not find it held.
     pub(crate) async fn close(&mut self, worker: usize) {
         for open in std::mem::take(&mut self.0).into_values() {
             open.close(worker).await;

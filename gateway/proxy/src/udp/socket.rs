@@ -1,5 +1,5 @@
-//! Datagram sockets and batched system calls on them: `recvmmsg` and `sendmmsg`, by nix. (quinn-udp has them too, with GSO and GRO, but forbids
-//! fragmentation, which is right for QUIC and wrong for whoever sends 8 KB of NFS or a large DNS answer.)
+//! Datagram sockets, and batched system calls on them: `recvmmsg` and `sendmmsg`, by nix. (quinn-udp has these, too, with GSO and GRO, but forbids fragmentation.
+//! That is right for QUIC, and wrong for 8 KB of NFS or a large DNS answer.)
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -16,19 +16,19 @@ use tokio::io::Interest;
 
 use crate::watched::{Watched, watch};
 
-/// Datagrams received by one system call, and sent by one.
+/// How many datagrams are received, or sent, by one system call.
 pub(super) const BATCH: usize = 32;
-/// Room for the largest payload there is: 65,507 bytes over IPv4, 65,527 over IPv6 without jumbograms.
+/// Room for the largest payload: 65,507 bytes over IPv4, 65,527 over IPv6 without jumbograms.
 const ROOM: usize = 1 << 16;
-/// `ERROR`: an ICMP error on a connected socket wakes with nothing else.
+/// What is waited for. `ERROR` is among it, as an ICMP error on a connected socket wakes by nothing else.
 const ARRIVES: Interest = Interest::READABLE.add(Interest::ERROR);
 
-/// A socket as the event loop knows it. It is told of what arrives only: nothing here waits until it can send.
+/// A socket as the event loop knows it. It tells only what arrives, as nothing here waits until it can send.
 pub(super) fn watched(socket: Arc<StdUdpSocket>) -> io::Result<Watched<StdUdpSocket>> {
     watch(socket, ARRIVES)
 }
 
-/// A socket for one flow, connected to its endpoint: only the endpoint's datagrams come back, and its ICMP errors too.
+/// A socket for one flow, connected to its endpoint. So only the endpoint's datagrams come back, and ICMP errors about it.
 pub(super) fn connect(endpoint: SocketAddr) -> io::Result<Watched<StdUdpSocket>> {
     let socket = Socket::new(Domain::for_address(endpoint), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
@@ -36,60 +36,59 @@ pub(super) fn connect(endpoint: SocketAddr) -> io::Result<Watched<StdUdpSocket>>
     watched(Arc::new(socket.into()))
 }
 
-/// One that was received; its bytes are in the batch.
+/// A datagram that was received. Its bytes are in the batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Datagram {
     slot: usize,
     pub(super) len: usize,
     /// Who sent the datagrams; only from a listener.
     pub(super) from: Option<SocketAddr>,
-    /// Which of the listener's addresses it was sent to, if it has several.
+    /// The address that it was sent to, if the listener has several.
     pub(super) to: Option<IpAddr>,
     pub(super) truncated: bool,
 }
 
-/// Headers to receive listeners' datagrams with, 12 KB of them. The kernel writes into them how long its answers were, and nix does not set them
-/// back, so they serve sockets of one kind only: those of one IP family that tell to which address a datagram was sent, or do not.
+/// Headers for receiving, 12 KB of them. The kernel writes the lengths of its answers into them, and nix does not reset these. So they serve sockets of one kind
+/// only: those of one IP family that do, or do not, tell to which address a datagram was sent.
 type Headers = MultiHeaders<SockaddrStorage>;
 
-/// Which headers a socket may share with others.
+/// The kind of a socket: sockets of one kind may share headers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind(usize);
 
 const KINDS: usize = 5;
 
 impl Kind {
-    /// Of a socket that listens at an address.
+    /// The kind of a socket that listens at an address.
     pub(super) fn of(socket: &StdUdpSocket, address: SocketAddr) -> Self {
         let is_ipv6 = socket.local_addr().map_or(address, |local| local).is_ipv6();
-        // One of both families, which only a service manager makes.
+        // It is a socket of both families, which only a service manager makes.
         let both = is_ipv6 != address.is_ipv6();
         Self(if both { KINDS - 1 } else { usize::from(is_ipv6) * 2 + usize::from(address.ip().is_unspecified()) })
     }
 }
 
-/// Whom to send to, and from which address.
+/// The destination of datagrams, and the address that they are sent from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub(super) to: SocketAddr,
     pub(super) from: Option<IpAddr>,
 }
 
-/// What came of sending.
+/// The result of sending.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent<'d> {
     pub(super) datagrams: usize,
     pub(super) bytes: usize,
-    /// Not sent: there is no way to the other side, or what went there before came back (ICMP).
+    /// Those that were not sent: there is no route to the other side, or what went there before came back (ICMP).
     pub(super) unreachable: &'d [Datagram],
 }
 
-/// A worker's room for datagrams between two system calls: one is enough, since nothing waits between them. Only the pages that datagrams
-/// really fill become memory.
+/// A worker's room for datagrams between two system calls. One is enough, as nothing waits between them. Only pages that datagrams fill become memory.
 pub(super) struct Batch {
     room: Box<[u8]>,
     pub(super) datagrams: Vec<Datagram>,
-    /// To receive with, by [`Kind`]; made when the first socket of it receives.
+    /// The headers for receiving, by [`Kind`]. They are made when the first socket of that kind receives.
     receiving: [Option<Headers>; KINDS],
     connected: MultiHeaders<()>,
     plain: Headers,
@@ -112,7 +111,7 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// What clients sent. True if more may wait.
+    /// Receives what clients have sent. Returns whether more may wait.
     pub(super) fn receive(&mut self, socket: &Watched<StdUdpSocket>, kind: Kind) -> io::Result<bool> {
         let (room, datagrams) = (&mut self.room, &mut self.datagrams);
         let headers =
@@ -132,7 +131,7 @@ impl Batch {
         })
     }
 
-    /// What an endpoint sent. True if more may wait.
+    /// Receives what an endpoint has sent. Returns whether more may wait.
     pub(super) fn receive_connected(&mut self, socket: &Watched<StdUdpSocket>) -> io::Result<bool> {
         let (room, datagrams, headers) = (&mut self.room, &mut self.datagrams, &mut self.connected);
         datagrams.clear();
@@ -150,8 +149,8 @@ impl Batch {
         })
     }
 
-    /// Sends datagrams of this batch in order, on a connected socket, or on a listener's and a way. Never waits: what the socket's buffer has no
-    /// room for is dropped, and counted as `full`. Ends early where the other side turns out to be unreachable.
+    /// Sends datagrams of this batch in order, on a connected socket, or on a listener's to a destination. It never waits: what the socket's buffer has no room for is
+    /// dropped, and counted as `full`. It ends early if the other side is found to be unreachable.
     pub(super) fn send<'d>(
         &mut self,
         socket: RawFd,
@@ -172,7 +171,7 @@ impl Batch {
                     continue;
                 }
                 Err(Errno::EINTR) => continue,
-                // An error ends a call early, and the next one names it.
+                // An error ends a call early, and the next call returns it.
                 Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => (full, left.len()),
                 Err(Errno::EMSGSIZE) => (UdpDrop::TooLarge, 1),
                 Err(error) if is_unreachable(error) => break,
@@ -215,15 +214,15 @@ impl Batch {
     }
 }
 
-/// Receives once. Fewer than a batch says that nothing is left: the kernel was asked, tokio need not ask again, so its readiness is taken
-/// back as if the call had said so. What arrives from then on makes the socket ready anew.
+/// Receives once. If there are fewer than a batch, nothing is left: the kernel was asked, so tokio need not ask again, and the readiness is taken back as if the
+/// call had said so. What arrives from then on makes the socket ready anew.
 fn drain(socket: &Watched<StdUdpSocket>, mut receive: impl FnMut() -> nix::Result<usize>) -> io::Result<bool> {
     let received = Cell::new(0);
     let mut once = || {
         received.set(receive().map_err(io::Error::from)?);
         if received.get() < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     };
-    // One after the other: tokio's `try_io` knows no two at a time. Neither makes a system call unless it is ready.
+    // They are made one after the other, as tokio's `try_io` does not take two at a time. Neither makes a system call unless it is ready.
     let mut outcome = Err(io::ErrorKind::WouldBlock.into());
     for interest in [Interest::READABLE, Interest::ERROR] {
         if received.get() == 0 && matches!(&outcome, Err(error) if is_would_block(error)) {
@@ -237,12 +236,12 @@ fn drain(socket: &Watched<StdUdpSocket>, mut receive: impl FnMut() -> nix::Resul
     }
 }
 
-/// Nothing is there.
+/// Whether the error says that nothing is there.
 pub(super) fn is_would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// ICMP's destination unreachable, of an earlier datagram; or the kernel knows no way.
+/// Whether the error is ICMP's "destination unreachable" for an earlier datagram, or the kernel knows no route.
 fn is_unreachable(error: Errno) -> bool {
     use Errno::{ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ENOPROTOOPT, EPROTO};
     matches!(error, ECONNREFUSED | EHOSTDOWN | EHOSTUNREACH | ENETDOWN | ENETUNREACH | ENOPROTOOPT | EPROTO)
@@ -263,7 +262,7 @@ fn address(from: &SockaddrStorage) -> Option<SocketAddr> {
     v4().or_else(|| from.as_sockaddr_in6().map(|a| SocketAddr::from(*a)))
 }
 
-/// The address to answer from: what a unicast datagram was sent to, the interface's own for a broadcast; the kernel's choice for a multicast.
+/// The address to answer from: that to which a unicast datagram was sent; the interface's own for a broadcast; the kernel's choice for a multicast.
 fn local(message: ControlMessageOwned) -> Option<IpAddr> {
     match message {
         ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into()),

@@ -1,4 +1,4 @@
-//! The flows of a worker: found by their key, bounded, forgotten when they are idle. Knows no sockets and no clock: time comes in.
+//! The flows of a worker: found by their key, bounded in number, forgotten when they are idle. The table knows no sockets and no clock: times are passed in.
 //!
 //! A client's address costs its sender nothing, so a flood of them must not push out flows that live. As Linux' connection tracking does
 //! (`early_drop` spares what is "assured"), a flow that has shown two-way traffic goes on probation no more: when the table is full, the least
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// No slot.
+/// Stands for no slot.
 const NONE: u32 = u32::MAX;
 
 /// One of the two lists.
@@ -35,9 +35,9 @@ struct List {
     oldest: u32,
 }
 
-/// See the module.
+/// The table of flows, as the module describes it.
 pub(super) struct Table<K, V> {
-    /// Keyed SipHash: with a weaker one, a flood could choose addresses that collide.
+    /// The slots of flows, by keyed SipHash: with a weaker hash, a flood could choose addresses that collide.
     index: HashMap<K, u32>,
     slots: Vec<Option<Slot<K, V>>>,
     free: Vec<u32>,
@@ -57,7 +57,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         Self { index: HashMap::new(), slots: Vec::new(), free: Vec::new(), lists: [List { newest: NONE, oldest: NONE }; 2], limit }
     }
 
-    /// So many there may be from now on. What is beyond goes as it expires, or as others want its place.
+    /// Limits the number of flows from now on. Those beyond it go when they expire, or others want their place.
     pub(super) fn limit(&mut self, limit: usize) {
         self.limit = limit.clamp(1, NONE as usize - 1);
     }
@@ -66,12 +66,12 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         self.index.len()
     }
 
-    /// Whether another flow pushes one out.
+    /// Whether another flow would push one out.
     pub(super) fn is_full(&self) -> bool {
         self.index.len() >= self.limit
     }
 
-    /// The flow, which is used now.
+    /// Finds a flow, and notes that it is used now.
     pub(super) fn touch(&mut self, key: &K, now: Instant) -> Option<&mut V> {
         let at = *self.index.get(key)?;
         let class = self.slot(at)?.class;
@@ -82,7 +82,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         Some(&mut slot.value)
     }
 
-    /// The flow has shown two-way traffic.
+    /// Notes that the flow has shown two-way traffic.
     pub(super) fn assure(&mut self, key: &K) {
         if let Some(at) = self.index.get(key).copied()
             && self.slot(at).is_some_and(|s| s.class == Class::Probation)
@@ -92,7 +92,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         }
     }
 
-    /// Adds a flow, on probation, or replaces one. Returns the one that had to go for it.
+    /// Adds a flow, on probation, or replaces one. Returns the flow that had to make room for it.
     pub(super) fn insert(&mut self, key: K, value: V, idle: Duration, now: Instant) -> Option<V> {
         let replaced = self.remove(&key);
         let evicted = replaced.or_else(|| if self.is_full() { self.evict() } else { None });
@@ -104,7 +104,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
             }
             None => {
                 self.slots.push(slot);
-                // Below the limit, which fits.
+                // It is below the limit, which fits.
                 (self.slots.len() - 1) as u32
             }
         };
@@ -120,25 +120,25 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         self.slots[at as usize].take().map(|slot| slot.value)
     }
 
-    /// Makes room among the flows of one kind, if the least recently used one on probation is of it: then it goes.
+    /// Makes room among the flows of one kind: if the least recently used flow on probation is of it, that flow goes.
     pub(super) fn evict_unproven(&mut self, wanted: impl Fn(&K) -> bool) -> Option<V> {
         let key = self.slot(self.lists[Class::Probation as usize].oldest)?.key;
         if wanted(&key) { self.remove(&key) } else { None }
     }
 
-    /// Makes room: the least recently used flow on probation; if there is none, the least recently used one.
+    /// Makes room: the least recently used flow on probation goes; if there is none, the least recently used one.
     pub(super) fn evict(&mut self) -> Option<V> {
         let at = self.lists.iter().map(|list| list.oldest).find(|at| *at != NONE)?;
         let key = self.slot(at)?.key;
         self.remove(&key)
     }
 
-    /// Takes out the flows that were idle for as long as they may. Looks at all of them: some nanoseconds each, once a second.
+    /// Takes out the flows whose idle time is over. It looks at all of them once a second, some nanoseconds each.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<V> {
         self.extract(|_, slot| now.saturating_duration_since(slot.last) >= slot.idle)
     }
 
-    /// Takes out the flows whose key says so.
+    /// Takes out the flows whose key is wanted.
     pub(super) fn extract_by_key(&mut self, wanted: impl Fn(&K) -> bool) -> Vec<V> {
         self.extract(|key, _| wanted(key))
     }
@@ -148,7 +148,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         keys.iter().filter_map(|key| self.remove(key)).collect()
     }
 
-    /// All flows, in no order.
+    /// All flows, in no particular order.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.slots.iter().flatten().map(|slot| &slot.value)
     }
@@ -174,7 +174,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         }
     }
 
-    /// As the newest.
+    /// Adds a slot as the newest of its list.
     fn link(&mut self, at: u32, class: Class) {
         let older = std::mem::replace(&mut self.lists[class as usize].newest, at);
         match self.slot_mut(older) {
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(table.values().sum::<u32>(), 18);
     }
 
-    /// Against a model: whatever is done, the lists hold each flow once, in the order of use.
+    /// Compares the table with a model: whatever is done, the lists hold each flow once, in the order of use.
     #[test]
     fn the_lists_stay_whole() {
         let (mut table, now) = (Table::new(16), Instant::now());

@@ -1,5 +1,5 @@
-//! State of pools from one instance to the next: to a newer generation when a worker takes a snapshot, to a later start of the gateway by the
-//! [`StateStore`]. All of it happens between two requests, and the time it takes is bounded.
+//! Hands what balancers know of their pools from one instance to the next: to a newer generation when a worker takes a snapshot, and to a later start of the
+//! gateway by the [`StateStore`]. It happens between two requests, and the time that it takes is bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use sluicegate_model::state_store::{Slot, StateStore};
 use super::Decider;
 use crate::core::delta::Delta;
 
-/// How long the handing over of all pools may keep a worker from its requests. Pools that are not reached begin cold.
+/// How long handing over all pools may keep a worker from its requests. Pools that are not reached begin with nothing.
 const HAND_OVER: Duration = Duration::from_millis(50);
-/// So many pools are put aside each second.
+/// For how many pools the state is kept each second.
 const PUT_ASIDE: usize = 32;
-/// How long a stopping worker may put pools aside.
+/// How long a stopping worker may take for keeping states.
 const AT_THE_END: Duration = Duration::from_secs(2);
 
 /// The pools of a service port, each once.
@@ -27,12 +27,12 @@ fn pools(service: &ServicePort) -> impl Iterator<Item = (&Pool, &'static str)> {
     std::iter::once((&*service.internal, "internal")).chain(external)
 }
 
-/// The generations that begin with what another knows: the live one, and one on trial.
+/// The generations that begin with what another one knows: the live one, and one on trial.
 fn receivers(service: &ServicePort) -> impl Iterator<Item = &Arc<dyn BalancerGeneration>> {
     service.balancers.first().into_iter().chain(service.trial.as_ref().map(|on| &on.generation))
 }
 
-/// Where a pool's state is put aside, if its plugin is to outlive the gateway.
+/// Where the state of a pool is kept, if its plugin asks for that.
 fn slot(service: &ServicePort, side: &str, worker: usize) -> Option<Slot> {
     let kept = service.kept_as.as_ref()?;
     let plugin = service.balancers.first()?.generation().plugin.to_string();
@@ -40,10 +40,10 @@ fn slot(service: &ServicePort, side: &str, worker: usize) -> Option<Slot> {
 }
 
 impl Decider {
-    /// Before a snapshot takes the place of the last one: pools whose balancer has another generation now, or one on trial, begin there with what the
-    /// live one before knows, and pools that are new with what an earlier start left.
+    /// Is called before a snapshot takes the place of the last one. Pools whose balancer has another generation now, or one on trial, begin there with what the
+    /// live one before knows; pools that are new begin with what an earlier start has left.
     pub(crate) fn hand_over(&mut self, delta: &Delta<'_>, state_store: &StateStore, worker: usize) {
-        // Of the last snapshot, as far as it differs: each pool's live generation, and what pools and generations have met, be it on trial.
+        // Of what differs in the last snapshot: each pool's live generation, and which pools have met which generations, on trial or not.
         let mut live_before = HashMap::<u64, &Arc<dyn BalancerGeneration>, FxBuildHasher>::default();
         let mut met = HashSet::<(u64, u64), FxBuildHasher>::default();
         for service in delta.before() {
@@ -64,7 +64,7 @@ impl Decider {
                     continue;
                 }
                 let saved = match live_before.get(&pool.id) {
-                    // Nothing is asked of it any more.
+                    // A quarantined generation is not asked for anything any more.
                     Some(from) if from.generation().stats.quarantined() => None,
                     Some(from) => self.balancers.get_mut(&from.generation().id).and_then(|balancer| balancer.save(pool.id)),
                     None => slot(service, side, worker).and_then(|slot| state_store.find(&slot)),
@@ -81,15 +81,15 @@ impl Decider {
         }
     }
 
-    /// Puts some pools aside, in turn.
+    /// Keeps the state of some pools, in turn.
     pub(crate) fn put_aside(&mut self, state_store: &StateStore, worker: usize) {
         let some: Vec<_> = self.kept.range(self.aside..).take(PUT_ASIDE + 1).map(|(index, service)| (*index, service.clone())).collect();
-        // Those that are left are next; if there are none, it begins anew.
+        // The rest follows next; if there is none, it begins anew.
         self.aside = some.get(PUT_ASIDE).map_or(0, |(index, _)| *index);
         some.iter().take(PUT_ASIDE).for_each(|(_, service)| self.put(service, state_store, worker));
     }
 
-    /// Puts all pools aside that there is time for.
+    /// Keeps the state of all pools for which there is time.
     pub(crate) fn put_all_aside(&mut self, state_store: &StateStore, worker: usize) {
         let begun = Instant::now();
         for service in std::mem::take(&mut self.kept).values() {

@@ -1,4 +1,4 @@
-//! What instances are told when snapshots change, and service ports for other tests.
+//! Tests of what instances are told when snapshots change; and service ports for other tests.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -50,7 +50,7 @@ struct Telling {
 
 #[derive(Default)]
 struct Told {
-    /// Pools that were asked for and not freed.
+    /// Pools that were asked for, and not freed.
     pools: Vec<u64>,
     instances: usize,
     retains: usize,
@@ -165,7 +165,7 @@ fn a_pool_is_freed_with_its_service_and_once_more_when_the_last_exchange_of_befo
     worker.take(fewer.clone());
     let pools = || balancer.told.lock().expect("it is free").pools.len();
     assert_eq!(pools(), 2);
-    // It tries another endpoint, on the snapshot that it began with.
+    // The exchange tries another endpoint, on the snapshot that it began with.
     worker.pick(&exchange, 1);
     worker.take(fewer);
     worker.decider.settle();

@@ -1,5 +1,5 @@
-//! Picks while a candidate is on trial beside the live generation: in its shadow, or as a canary. What the candidate fails at is never what traffic
-//! fails at: then the live one picks.
+//! Picks while a candidate is on trial beside the live generation: in its shadow, or as a canary. If the candidate fails, traffic does not: then the live
+//! generation picks.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use sluicegate_model::snapshot::{BalancerTrial, ServicePort, Side};
 
 use super::{Chosen, Decider};
 
-/// To whom what comes of a pick is put down.
+/// For which generation the outcome of a pick counts.
 #[derive(Clone)]
 pub(super) struct Tried {
     trial: Arc<Trial>,
@@ -26,7 +26,7 @@ impl Tried {
 }
 
 impl Decider {
-    /// In the place of [`Decider::climb`], for the first try of an exchange; further ones are the live generation's.
+    /// Takes the place of [`Decider::climb`] for the first try of an exchange. Further tries are the live generation's.
     pub(super) fn choose_on_trial(
         &mut self,
         service: &ServicePort,
@@ -44,7 +44,7 @@ impl Decider {
         }
     }
 
-    /// Both are asked the same, also with the same random bits; the live one's word counts.
+    /// Asks both the same, with the same random bits, too. The live generation's answer counts.
     fn shadowed(&mut self, service: &ServicePort, on: &BalancerTrial, side: Side, hash: Option<u64>) -> Result<Chosen, NoPick> {
         let random = Some(rand::random());
         let begun = Instant::now();
@@ -74,9 +74,9 @@ impl Decider {
                     let tried = Some(Tried { trial: on.trial.clone(), side: Generation::Candidate });
                     return Ok(Chosen { index, report, shadow: None, tried });
                 }
-                // It was ejected a moment ago, which the pool does not say yet.
+                // It was ejected a moment ago, which the pool does not show yet.
                 Some((Some(_), _)) => {}
-                // It failed, or will have none of a pool that is not empty.
+                // It failed, or wants none of a pool that is not empty.
                 Some((None, _)) | None => on.trial.note(Generation::Candidate, false, Duration::ZERO),
             }
             return self.climb(service, side, hash, &[], None);

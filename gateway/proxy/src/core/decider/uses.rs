@@ -32,19 +32,19 @@ impl Counts {
     }
 }
 
-/// What the served snapshot refers to, counted by what changed.
+/// What the served snapshot refers to. It is kept up to date by what changes.
 #[derive(Default)]
 pub(super) struct Uses {
     pub(super) balancers: Counts,
     pub(super) routers: Counts,
-    /// Of routers.
+    /// The tables of routers.
     pub(super) tables: Counts,
 }
 
 impl Uses {
     /// Counts what a snapshot changes.
     pub(super) fn note(&mut self, delta: &Delta<'_>) {
-        // What comes is counted before what goes, so that what stays is never at nought in between.
+        // What comes is counted before what goes, so that what stays is never at 0 in between.
         delta.after().flat_map(|service| balancers(service)).for_each(|id| self.balancers.up(id));
         delta.before().flat_map(|service| balancers(service)).for_each(|id| self.balancers.down(id));
         for (router, table) in delta.listeners.iter().filter_map(|change| change.after).flat_map(|listener| routers(listener)) {
@@ -63,19 +63,19 @@ fn balancers(service: &ServicePort) -> impl Iterator<Item = u64> {
     service.balancers.iter().chain(on_trial).map(|generation| generation.generation().id)
 }
 
-/// Generations and tables.
+/// The generations and tables of a listener's routers.
 fn routers(listener: &Listener) -> impl Iterator<Item = (u64, u64)> {
     let bindings = listener.front.targets().into_iter().filter_map(|t| if let Target::Router(binding) = t { Some(binding) } else { None });
     bindings.flat_map(|binding| &binding.ladder).map(|rung| (rung.generation.generation().id, rung.table.id))
 }
 
-/// Pools that are gone. Exchanges that began on earlier snapshots may still ask for them, and an instance would open them once more; so they are
-/// freed again when the last of those exchanges has ended.
+/// Pools that are gone. Exchanges that began on earlier snapshots may still ask for them, and an instance would open them once more. So they are freed again
+/// when the last of those exchanges has ended.
 #[derive(Default)]
 pub(super) struct Retired(Vec<(Weak<View>, Ids)>);
 
 impl Retired {
-    /// A view was followed by one in which these pools are gone, and in which others may be back.
+    /// Notes that a view was followed by one in which these pools are gone, and others may be back.
     pub(super) fn note(&mut self, view: &Rc<View>, gone: &Ids, delta: &Delta<'_>) {
         for (_, pools) in self.0.iter_mut().filter(|(_, pools)| !pools.is_empty()) {
             delta.after().flat_map(|service| [service.internal.id, service.external.id]).for_each(|id| _ = pools.remove(&id));
@@ -83,7 +83,7 @@ impl Retired {
         self.0.push((Rc::downgrade(view), gone.clone()));
     }
 
-    /// Pools that nobody can ask for any more; none: no view was let go. A view's pools are kept with the view before it, as long as anybody has that.
+    /// The pools that nobody can ask for any more; none: no view was dropped. A view's pools are kept with the view before it, as long as anybody has that.
     pub(super) fn settle(&mut self) -> Option<Ids> {
         let (mut settled, mut held) = (None, Vec::<(Weak<View>, Ids)>::new());
         for (view, pools) in self.0.drain(..) {

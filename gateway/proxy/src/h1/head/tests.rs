@@ -1,4 +1,4 @@
-//! Heads that are read, refused, and passed on.
+//! Tests of heads that are read, refused, and passed on.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
@@ -137,7 +137,7 @@ fn a_map_is_made_where_fields_are_to_be_looked_at() {
     );
 }
 
-/// Heads that are taken, and what follows them.
+/// Heads that are whole, and what follows them.
 const WHOLE: [&str; 8] = [
     "GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /next",
     "\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\nx:\r\n\r\n\r\n",
@@ -149,7 +149,7 @@ const WHOLE: [&str; 8] = [
     "\r\nHTTP/1.0 404 \r\nx: 1\r\n\nrest",
 ];
 
-/// The head's framing and what is left, when the bytes come in these pieces.
+/// A head's framing and what is left, when the bytes come in these pieces.
 fn in_pieces<'p>(pieces: impl Iterator<Item = &'p [u8]>, response: bool) -> Result<Option<(Framing, String)>, BadHead> {
     let (mut buffer, mut seen, mut found) = (BytesMut::new(), 0, None);
     for piece in pieces {

@@ -9,14 +9,14 @@ use crate::http::error::BodyError;
 /// A request's content, and what of it was sent.
 pub(crate) struct Kept<'c> {
     of: RequestBody<'c>,
-    /// What came, in order.
+    /// The parts that have come, in order.
     parts: Vec<Part>,
-    /// How many of them were sent since the last beginning.
+    /// How many of them were sent since it began from the beginning.
     sent: usize,
-    /// Bytes in them.
+    /// The number of bytes in them.
     size: usize,
     most: usize,
-    /// It was more than is kept: what was sent is gone.
+    /// Whether it was more than is kept, so that what was sent is gone.
     lost: bool,
 }
 
@@ -51,7 +51,7 @@ impl<'c> Kept<'c> {
         !self.lost
     }
 
-    /// From the beginning again; only while it [is whole](Self::is_whole).
+    /// Begins from the beginning. It must be [whole](Self::is_whole).
     pub(in crate::http) fn rewind(&mut self) {
         self.sent = 0;
     }
@@ -68,10 +68,10 @@ impl<'c> Kept<'c> {
         &mut self.of
     }
 
-    /// It will not be sent again: nothing need be kept.
+    /// It will not be sent again, so nothing need be kept.
     pub(in crate::http) fn release(mut self: Box<Self>) -> RequestBody<'c> {
         if self.sent < self.parts.len() {
-            // What is left of it goes out from here; what comes then is not kept.
+            // What is left is sent from here, and what comes later is not kept.
             self.most = 0;
             return RequestBody::Kept(self);
         }

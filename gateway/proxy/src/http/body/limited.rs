@@ -1,4 +1,4 @@
-//! Content that may not be too long.
+//! Content whose length is limited.
 
 use std::task::{Context, Poll};
 

@@ -1,4 +1,4 @@
-//! Content in flight, part by part; no box, no copy.
+//! A request's content on its way, part by part. Parts are neither boxed nor copied.
 
 mod kept;
 mod limited;
@@ -28,11 +28,11 @@ pub(crate) enum RequestBody<'c> {
     Client(AnyContent<'c>),
     /// The client's content, with copies going to mirrors.
     Teed(Box<(RequestBody<'c>, Vec<Sender<Copied>>)>),
-    /// One that may not be too long.
+    /// Content whose length is limited.
     Limited(Box<Limited<'c>>),
-    /// One that can be sent again.
+    /// Content that can be sent again.
     Kept(Box<Kept<'c>>),
-    /// Such a copy, and how long the original says it is.
+    /// A copy for a mirror, and how long the original says it is.
     Copy(Receiver<Copied>, Framing),
     Empty,
 }
@@ -48,7 +48,7 @@ impl RequestBody<'_> {
                 let polled = original.poll_part(context);
                 match &polled {
                     Poll::Ready(Some(Ok(part))) => {
-                        // A full queue drops its sender: a slow mirror never slows the request.
+                        // If a queue is full, its sender is dropped, so that a slow mirror never slows the request.
                         if let Part::Data(data) = part {
                             copies.retain(|to| to.try_send(Copied::Part(data.clone())).is_ok());
                         }
@@ -71,7 +71,7 @@ impl RequestBody<'_> {
         }
     }
 
-    /// Whether there is no more of it.
+    /// Whether it has ended.
     pub(crate) fn is_end(&self) -> bool {
         match self {
             Self::Client(content) => content.is_end(),
@@ -83,7 +83,7 @@ impl RequestBody<'_> {
         }
     }
 
-    /// How long all of it is.
+    /// How long the whole content is.
     pub(crate) fn framing(&self) -> Framing {
         match self {
             Self::Client(content) => content.framing(),
@@ -103,7 +103,7 @@ impl RequestBody<'_> {
         }
     }
 
-    /// Says which trailers go on; until then it is none. A copy has none.
+    /// Sets which trailers go on; before that none does. A copy has none.
     pub(in crate::http) fn pass_trailers(&mut self, trailers: Trailers) {
         match self {
             Self::Client(content) => content.pass_trailers(trailers),
@@ -114,7 +114,7 @@ impl RequestBody<'_> {
         }
     }
 
-    /// Ready when nobody waits for the answer any more.
+    /// Is ready when nobody waits for the answer any more.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Client(content) => content.poll_gone(context),
@@ -125,7 +125,7 @@ impl RequestBody<'_> {
         }
     }
 
-    /// How many bytes of it were taken from the client.
+    /// How many of its bytes were taken from the client.
     pub(crate) fn taken(&self) -> u64 {
         match self {
             Self::Client(content) => content.taken(),
@@ -136,7 +136,7 @@ impl RequestBody<'_> {
         }
     }
 
-    /// Passes an interim response on to who sent the request.
+    /// Passes an interim response on to the client that sent the request.
     pub(crate) fn interim(&mut self, response: &mut Status, context: &mut Context<'_>) {
         match self {
             Self::Client(content) => content.interim(response, context),
@@ -159,14 +159,14 @@ impl RequestBody<'_> {
         }
     }
 
-    /// Begins from the beginning again.
+    /// Begins from the beginning.
     pub(in crate::http) fn rewind(&mut self) {
         if let Self::Kept(kept) = self {
             kept.rewind();
         }
     }
 
-    /// Keeps no more of it, as it will not be sent again.
+    /// Stops keeping it, as it will not be sent again.
     pub(in crate::http) fn release(self) -> Self {
         if let Self::Kept(kept) = self { kept.release() } else { self }
     }

@@ -1,4 +1,4 @@
-//! A client's side of an HTTP/1.1 connection: what is read from it, and what is written to it.
+//! A client's side of an HTTP/1.1 connection.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,21 +21,21 @@ use crate::http::rules::trailers::Trailers;
 use crate::http2::PREFACE;
 use crate::stream::Stream;
 
-/// How much of a head is read at a time.
+/// How many bytes are read at a time for a head.
 const HEAD: usize = 4 << 10;
-/// How much content is read at a time.
+/// How many bytes are read at a time for content.
 const CONTENT: usize = 64 << 10;
-/// A client that sends more of the next request while this one is served has to wait.
+/// How many bytes of the next request are read while one is served; a client that sends more has to wait.
 const AHEAD: usize = 16 << 10;
 
-/// What reading and writing share. One task, so no locks.
+/// What reading and writing share. They belong to one task, so there are no locks.
 pub(crate) struct Client {
     pub(in crate::http) stream: RefCell<Stream>,
     pub(in crate::http) outgoing: RefCell<Outgoing>,
     pub(in crate::http) signal: Rc<Signal>,
-    /// Where in the request's content reading is.
+    /// Where in the request's content the reader is.
     decoder: Cell<Decoder>,
-    /// No request follows: the client has closed its sending side.
+    /// Whether no request follows, as the client has closed its sending side.
     last: Cell<bool>,
 }
 
@@ -49,7 +49,7 @@ impl Client {
         self.outgoing.borrow_mut().poll_flush(&mut *self.stream.borrow_mut(), context)
     }
 
-    /// What the client sends from here on are the bytes of another protocol.
+    /// From here on the client sends the bytes of another protocol.
     pub(in crate::http) fn tunnel(&self) {
         self.decoder.set(Decoder::UntilClose);
     }
@@ -64,7 +64,7 @@ impl Client {
         self.last.get()
     }
 
-    /// Whether the connection has broken; only where reading does not tell, for this asks the kernel.
+    /// Whether the connection has broken. It asks the kernel, so it is only for when reading does not tell.
     fn is_broken(&self) -> bool {
         !matches!(self.stream.borrow().socket().take_error(), Ok(None))
     }
@@ -72,11 +72,11 @@ impl Client {
 
 /// Why there is no request.
 pub(in crate::http) enum NoRequest {
-    /// The connection has ended, or is to end before another.
+    /// The connection has ended, or is to end before another request.
     Ended,
     /// The request did not come in time.
     Late,
-    /// The client speaks HTTP/2, as it knows that we do (RFC 9113 §3.3).
+    /// The client speaks HTTP/2, as it knows that the gateway does (RFC 9113 §3.3).
     Http2,
     Bad(BadHead),
 }
@@ -85,19 +85,19 @@ pub(in crate::http) enum NoRequest {
 pub(crate) struct Reader {
     client: Rc<Client>,
     buffer: BytesMut,
-    /// The bytes of a head that were looked at in vain.
+    /// The number of bytes of a head that were looked at in vain.
     seen: usize,
     version: Version,
     framing: Framing,
     /// How large a request's head may be.
     limits: HeadLimits,
-    /// What becomes of the names of its fields.
+    /// What becomes of the names of the request's fields.
     case: Case,
     half_close: HalfClose,
-    /// So much of the request's content was read.
+    /// How many bytes of the request's content were read.
     taken: u64,
     ended: bool,
-    /// No request has come yet: what comes may be HTTP/2.
+    /// Whether no request has come yet, so that HTTP/2 may come.
     first: bool,
     /// Which of the request's trailers go on.
     trailers: Trailers,
@@ -137,7 +137,7 @@ impl Reader {
         Poll::Ready(Ok(count))
     }
 
-    /// The next request's head. `closing`: no request is taken that has not arrived by now; `spare`: as in [`h1::request`].
+    /// Reads the head of the next request. `closing`: only a request that has arrived by now is taken; `spare`: as for [`h1::request`].
     pub(in crate::http) fn poll_request(
         &mut self,
         context: &mut Context<'_>,
@@ -182,7 +182,7 @@ impl Reader {
         }
     }
 
-    /// Reads and forgets; 0: the end.
+    /// Reads bytes and drops them; 0: the end.
     pub(in crate::http) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.buffer.clear();
         self.poll_fill(context, CONTENT)
@@ -252,8 +252,8 @@ impl Content for Reader {
         }
     }
 
-    /// Ready when nobody waits for the answer to a whole request any more: the connection has broken, or the client has closed its sending side
-    /// and is not answered then, or not for so long.
+    /// Is ready when nobody waits for the answer to a whole request any more: the connection has broken; or the client has closed its sending side, and such
+    /// clients are not answered, or not after so much time.
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.is_end() && self.buffer.len() < AHEAD && !self.ended {
             if ready!(self.poll_fill(context, HEAD)).is_err() {
@@ -269,12 +269,12 @@ impl Content for Reader {
         if waits { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Passes an interim response on, if the client knows such (RFC 9110 §15.2), and has read what it was sent before.
+    /// Passes an interim response on, if the client's version has these (RFC 9110 §15.2), and the client has read what it was sent before.
     fn interim(&mut self, response: &mut Status, context: &mut Context<'_>) {
         strip_response(response.fields.map());
         if self.version == Version::HTTP_11 && self.client.outgoing.borrow().has_room() {
             h1::interim_head(self.client.outgoing.borrow_mut().begin(h1::Encoder::Length(0)), response);
-            // What cannot be written now goes before the final response; an error shows there again.
+            // What cannot be written now is written before the final response, where an error shows again.
             let _ = self.client.poll_flush(context);
         }
     }

@@ -1,4 +1,4 @@
-//! A client's side of one stream of an HTTP/2 connection: what is received on it, and what is sent.
+//! A client's side of one stream of an HTTP/2 connection.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,20 +17,20 @@ use crate::http::rules::headers::strip_response;
 use crate::http::rules::trailers::Trailers;
 use crate::http2::{Incoming, Meter, NotSent, Outgoing};
 
-/// The response's half of a stream, which the request's half asks whether anybody waits for it.
+/// The response's half of a stream. The request's half asks it whether anybody waits for the response.
 pub(in crate::http) struct Sender {
     half: RefCell<Half>,
     meter: Rc<Meter>,
 }
 
 enum Half {
-    /// No head was sent.
+    /// No head was sent yet.
     Head(SendResponse<Bytes>),
     Content(Outgoing),
 }
 
 impl Sender {
-    /// It was no request, but cost as much.
+    /// Notes that the stream was not a request, but cost as much as one.
     pub(in crate::http) fn wasted(&self) {
         self.meter.wasted();
     }
@@ -44,7 +44,7 @@ impl Sender {
         matches!(&*self.half.borrow(), Half::Head(_))
     }
 
-    /// `ended`: it is all.
+    /// Sends the head. `ended`: there is nothing else.
     pub(in crate::http) fn send_head(&self, response: Response<()>, ended: bool) -> Result<(), h2::Error> {
         let half = &mut *self.half.borrow_mut();
         let Half::Head(respond) = half else { return Ok(()) };
@@ -53,7 +53,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Before the head there is no content.
+    /// Sends content, which cannot come before the head.
     fn content<T>(&self, with: impl FnOnce(&mut Outgoing) -> Result<T, NotSent>) -> Result<T, NotSent> {
         match &mut *self.half.borrow_mut() {
             Half::Head(_) => Err(NotSent::Closed),
@@ -80,7 +80,7 @@ impl Sender {
         self.content(|o| Ok(o.is_end())).unwrap_or_default()
     }
 
-    /// Ready when the client has reset the stream, or its connection has ended.
+    /// Is ready when the client has reset the stream, or its connection has ended.
     pub(in crate::http) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         match &mut *self.half.borrow_mut() {
             Half::Head(respond) => respond.poll_reset(context).map(drop),
@@ -100,18 +100,18 @@ impl Sender {
 pub(crate) struct Received {
     incoming: Incoming,
     framing: Framing,
-    /// So much of it was taken.
+    /// How many of its bytes were taken.
     taken: u64,
     sender: Rc<Sender>,
     signal: Rc<Signal>,
-    /// Extended CONNECT: what comes belongs to the other protocol, and is no content of the request.
+    /// Whether it is extended CONNECT: then what comes belongs to the other protocol, and is not content of the request.
     connect: bool,
     /// Which of its trailers go on.
     trailers: Trailers,
 }
 
 impl Received {
-    /// `connect`: as the field says.
+    /// `connect`: it is extended CONNECT.
     pub(in crate::http) fn new(incoming: Incoming, framing: Framing, sender: &Rc<Sender>, signal: &Rc<Signal>, connect: bool) -> Self {
         let (sender, signal) = (sender.clone(), signal.clone());
         Self { incoming, framing, taken: 0, sender, signal, connect, trailers: Trailers::default() }
@@ -163,7 +163,7 @@ impl Content for Received {
         (*interim.status_mut(), *interim.headers_mut()) = (response.code, std::mem::take(response.fields.map()));
         strip_response(interim.headers_mut());
         interim.headers_mut().remove(header::CONTENT_LENGTH);
-        // Fails only on a stream that is gone: the final response says so.
+        // It fails only on a stream that is gone, as the final response will tell.
         let _ = respond.send_informational(interim);
     }
 

@@ -1,6 +1,5 @@
-//! A client's side of HTTP, a file a version: what is read from it and what is written to it. Each version fulfils [`Content`] and [`Sink`], and has
-//! a place in [`AnyContent`]; above stand the loops of [`serve`](mod@super::serve). [`open`] tells connections when to close, each by its
-//! [`signal`].
+//! A client's side of HTTP, a file for each version: what is read from it and what is written to it. Each version fulfils [`Content`] and [`Sink`], and has a
+//! place in [`AnyContent`]; the loops of [`serve`](mod@super::serve) stand above. [`open`] tells connections when to close, each by its [`signal`].
 
 mod http1;
 mod http2;
@@ -23,7 +22,7 @@ pub(in crate::http) trait Content {
     /// The next part.
     fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>>;
 
-    /// Whether there is no more of it.
+    /// Whether the content has ended.
     fn is_end(&self) -> bool;
 
     /// How long all of the content is.
@@ -32,13 +31,13 @@ pub(in crate::http) trait Content {
     /// How many bytes of the content were taken.
     fn taken(&self) -> u64;
 
-    /// Whether trailers may follow it.
+    /// Whether trailers may follow the content.
     fn may_end_in_trailers(&self) -> bool;
 
-    /// Says which trailers go on; until then it is none.
+    /// Sets which trailers go on; before that none does.
     fn pass_trailers(&mut self, trailers: Trailers);
 
-    /// Ready when nobody waits for the answer any more.
+    /// Is ready when nobody waits for the answer any more.
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
     /// Passes an interim response on.
@@ -47,13 +46,13 @@ pub(in crate::http) trait Content {
 
 /// Where bytes for a client are written.
 pub(in crate::http) trait Sink {
-    /// Whether more is taken at present.
+    /// Whether more is taken now.
     fn has_room(&self) -> bool;
 
     /// Writes bytes, of which more may follow.
     fn push(&self, part: Part) -> Result<(), Broke>;
 
-    /// Ready when all that was pushed is on its way.
+    /// Is ready when all that was pushed is on its way.
     fn poll_flush(&self, context: &mut Context<'_>) -> Poll<Result<(), Broke>>;
 
     /// Tells the client that nothing follows, once all was written.
@@ -63,12 +62,12 @@ pub(in crate::http) trait Sink {
     fn is_gone(&self, context: &mut Context<'_>) -> bool;
 }
 
-/// A client's side broke; the other side is told by what is dropped.
+/// The client's side broke. The other side is told when this side is dropped.
 pub(in crate::http) struct Broke;
 
-/// The content of a request over any version. An enum, so that nothing on a request's path is called by a table.
+/// The content of a request over any version. It is an enum, so that nothing on a request's path is called through a table.
 pub(crate) enum AnyContent<'c> {
-    /// HTTP/1.1's, which its connection lends.
+    /// Content over HTTP/1.1, lent by its connection.
     Http1(&'c mut Reader),
     /// The content of a stream of HTTP/2.
     Http2(Box<Received>),

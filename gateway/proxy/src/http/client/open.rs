@@ -1,5 +1,5 @@
-//! How HTTP connections are told to close: when their listener is gone or the worker stops, after the running exchange; or because their
-//! time is up. Looked at once a second, so that no request arms a timer for it; time-outs are kept to the second.
+//! How HTTP connections are told to close: after the running exchange, when their listener is gone or the worker stops; or when their time is up. They are
+//! looked at once a second, so that no request arms a timer for it, and time-outs are kept to the second.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,21 +12,21 @@ use sluicegate_model::stats::{ClientStats, count};
 
 use super::signal::Signal;
 
-/// A silent connection is kept so long when the worker stops.
+/// How long a silent connection is kept when the worker stops, in seconds.
 const DRAIN_SECONDS: u64 = 1;
 
-/// The worker's HTTP connections. A flag and a waker for each: looking at it costs a load, not a lock.
+/// The worker's HTTP connections. Each has a flag and a waker: a look at it costs a load, and no lock.
 #[derive(Default)]
 pub(crate) struct OpenConnections {
     next: Cell<u64>,
     signals: RefCell<HashMap<u64, Rc<Signal>, FxBuildHasher>>,
-    /// Seconds since the worker's start.
+    /// The number of seconds since the worker's start.
     clock: Rc<Cell<u64>>,
     /// Since when the worker stops.
     draining: Cell<Option<u64>>,
 }
 
-/// A connection's place among [`OpenConnections`]; leaves it when dropped.
+/// A connection's place among [`OpenConnections`], which it leaves when this is dropped.
 pub(crate) struct Entered<'a> {
     id: u64,
     pub(crate) signal: Rc<Signal>,
@@ -34,7 +34,7 @@ pub(crate) struct Entered<'a> {
 }
 
 impl OpenConnections {
-    /// `clock`: seconds since the worker's start, which it moves on.
+    /// `clock`: the seconds since the worker's start, which this counts up.
     pub(crate) fn new(clock: Rc<Cell<u64>>) -> Self {
         Self { clock, ..Self::default() }
     }
@@ -47,13 +47,13 @@ impl OpenConnections {
         Entered { id, signal, all: self }
     }
 
-    /// A second has passed: ends the connections whose time is up.
+    /// Is called once a second: ends the connections whose time is up.
     pub(crate) fn second(&self, stats: &ClientStats) {
         let now = self.clock.get() + 1;
         self.clock.set(now);
         for signal in self.signals.borrow().values() {
             if signal.late.get().is_some() {
-                // The answer had a second.
+                // There was a second for the answer.
                 signal.over.set(true);
                 signal.wake();
             } else if let Some(late) = signal.check(now) {
@@ -73,7 +73,7 @@ impl OpenConnections {
         }
     }
 
-    /// Tells the connections of the listeners that `which` names.
+    /// Tells the connections of the listeners that `which` names to close.
     pub(crate) fn close(&self, which: impl Fn(SocketAddr) -> bool) {
         for signal in self.signals.borrow().values().filter(|s| which(s.listener)) {
             signal.closing.set(true);
@@ -82,13 +82,13 @@ impl OpenConnections {
         }
     }
 
-    /// The worker stops. A client may be sending its next request this very moment, which a close would lose: so a connection that is used gets
+    /// The worker stops. A client may be sending its next request at this very moment, and a close would lose it. So a connection that is used gets
     /// `Connection: close` with its next response, and only one that stays silent is closed without it.
     pub(crate) fn drain(&self) {
         self.draining.set(Some(self.clock.get()));
         for signal in self.signals.borrow().values() {
             signal.closing.set(true);
-            // HTTP/2 says goodbye at once; HTTP/1.1 with its next response.
+            // HTTP/2 says goodbye at once, and HTTP/1.1 with its next response.
             signal.wake();
         }
     }

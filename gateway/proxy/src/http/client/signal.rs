@@ -1,4 +1,4 @@
-//! What one connection is told of closing, and tells of what it is doing.
+//! The signal of one connection: what it is told of closing, and what it tells of itself.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use sluicegate_model::settings::ClientTimeouts;
 use sluicegate_model::stats::ClientStats;
 
-/// Why a connection's time is up.
+/// Why the time of a connection is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Late {
-    /// The connection is between two exchanges.
+    /// It is idle between two exchanges.
     Idle,
-    /// A request's head does not come to its end.
+    /// The head of a request does not come to its end.
     Head,
-    /// A request's content does not come to its end.
+    /// The content of a request does not come to its end.
     Request,
-    /// Nothing moves.
+    /// Nothing moves in the exchange.
     Stalled,
     /// The exchange lasts too long.
     Long,
@@ -30,8 +30,8 @@ pub(crate) enum Late {
 }
 
 impl Late {
-    /// A slow request gets an answer, 408, and an exchange that is given up its line in the log; then, and otherwise at once, the connection is
-    /// closed.
+    /// Whether the connection is closed only after something was said: a slow request is answered 408, and an exchange that is given up has its line in the log.
+    /// Otherwise it is closed at once.
     pub(in crate::http) fn is_answered(self) -> bool {
         matches!(self, Self::Head | Self::Request | Self::HalfClosed)
     }
@@ -52,19 +52,19 @@ impl Late {
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing of a request has come.
+    /// It waits for a request, of which nothing has come.
     Idle,
-    /// Some of its head has.
+    /// It reads the head of a request.
     Head,
-    /// An exchange, of which content is still to come from the client.
+    /// It has an exchange, for which content is still to come from the client.
     Receiving,
-    /// An exchange, of which all content has come from the client.
+    /// It has an exchange, for which all content has come from the client.
     Received,
-    /// Streams, each with a signal of its own; or another protocol, with the seconds that it may be silent.
+    /// It carries streams, each with a signal of its own; or another protocol, with the seconds that this may be silent.
     Carrying(u64),
 }
 
-/// The time-outs of a connection in seconds, none being as good as for ever.
+/// The time-outs of a connection in seconds. One that is not set is as good as for ever.
 struct Limits {
     idle: u64,
     head: u64,
@@ -73,7 +73,7 @@ struct Limits {
     half_closed: u64,
     stream: u64,
     age: u64,
-    /// Bytes a second, and the grace.
+    /// The least number of bytes in a second, and the grace.
     rate: Option<(u64, u64)>,
 }
 
@@ -102,26 +102,26 @@ pub(crate) struct Signal {
     phase: Cell<Phase>,
     /// Since when the connection is idle, or when the first byte of the request came.
     since: Cell<u64>,
-    /// It closes although another request may come.
+    /// Whether it closes although another request may come.
     pub(in crate::http) ending: Cell<bool>,
-    /// When a part of a body last moved, or the exchange began.
+    /// When a part of a body has last moved, or the exchange began.
     moved_at: Cell<u64>,
-    /// Bytes of bodies that have moved in this exchange; the client is waited for; for so many seconds of it in all.
+    /// How many bytes of bodies have moved in this exchange; whether the client is waited for; and for how many seconds of the exchange it was.
     bytes: Cell<u64>,
     awaited: Cell<bool>,
     waited: Cell<u64>,
     /// Since when in this exchange the client has closed its sending side.
     half_closed: Cell<Option<u64>>,
-    /// The time of what the connection does is up.
+    /// Why the time of what the connection does is up, if it is.
     pub(in crate::http) late: Cell<Option<Late>>,
-    /// The time for an answer to that is up, too.
+    /// Whether the time for an answer to that is up, too.
     pub(in crate::http) over: Cell<bool>,
     clock: Rc<Cell<u64>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Signal {
-    /// Of a connection that opens now. `closing`: the worker stops already.
+    /// The signal of a connection that opens now. `closing`: the worker stops already.
     pub(in crate::http) fn new(listener: SocketAddr, timeouts: &ClientTimeouts, clock: Rc<Cell<u64>>, closing: bool) -> Self {
         let now = clock.get();
         Self {
@@ -144,27 +144,27 @@ impl Signal {
         }
     }
 
-    /// Whether it is older than it may be.
+    /// Whether the connection is older than it may be.
     pub(in crate::http) fn is_old(&self, now: u64) -> bool {
         now - self.opened > self.limits.age
     }
 
-    /// The client has closed its sending side and waits for its answer: no event tells of a reset any more.
+    /// Whether no event tells of a reset any more, as the client has closed its sending side and waits for its answer.
     pub(in crate::http) fn is_deaf(&self) -> bool {
         self.half_closed.get().is_some() && self.phase.get() == Phase::Received
     }
 
-    /// Whether it has been silent between exchanges for more than so many seconds since `since`.
+    /// Whether the connection has been silent between exchanges for more than so many seconds since `since`.
     pub(in crate::http) fn is_silent(&self, since: u64, seconds: u64, now: u64) -> bool {
         self.phase.get() == Phase::Idle && now - self.since.get().max(since) > seconds
     }
 
-    /// The connection is to close after the running exchange.
+    /// Whether the connection is to close after the running exchange.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.get()
     }
 
-    /// It is to close now, if no exchange runs.
+    /// Whether the connection is to close now, if no exchange runs.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.get()
     }
@@ -174,24 +174,24 @@ impl Signal {
         self.over.get()
     }
 
-    /// The request that is being read takes too long.
+    /// Whether the request that is being read takes too long.
     pub(crate) fn is_request_late(&self) -> bool {
         matches!(self.late.get(), Some(Late::Head | Late::Request))
     }
 
-    /// The client has closed its sending side, and is not waited for any longer.
+    /// Whether the client has closed its sending side, and is not waited for any longer.
     pub(crate) fn is_given_up(&self) -> bool {
         self.late.get() == Some(Late::HalfClosed)
     }
 
-    /// The client has closed its sending side while it waits for an answer. Whether the connection still stands is looked at once a second.
+    /// Notes that the client has closed its sending side while it waits for an answer. Once a second is looked whether the connection still stands.
     pub(crate) fn half_closed(&self) {
         if self.half_closed.get().is_none() {
             self.half_closed.set(Some(self.clock.get()));
         }
     }
 
-    /// Some of a head has come.
+    /// Notes that some of a head has come.
     pub(crate) fn head(&self) {
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::Head);
@@ -199,9 +199,9 @@ impl Signal {
         }
     }
 
-    /// An exchange begins. `receiving`: the request has content.
+    /// Notes that an exchange begins. `receiving`: the request has content.
     pub(crate) fn begin(&self, receiving: bool) {
-        // What came in one piece had no phase of its own.
+        // A head that came in one piece had no phase of its own.
         self.head();
         self.phase.set(if receiving { Phase::Receiving } else { Phase::Received });
         self.bytes.set(0);
@@ -210,33 +210,33 @@ impl Signal {
         self.moved(0);
     }
 
-    /// The connection carries streams, or another protocol, which may be silent for so long; none: for ever.
+    /// Notes that the connection carries streams, or another protocol, which may be silent for so long; none: for ever.
     pub(crate) fn carry(&self, silent: Option<Duration>) {
         self.phase.set(Phase::Carrying(silent.map_or(u64::MAX, |s| s.as_secs().max(1))));
         self.moved(0);
     }
 
-    /// All of the request has come.
+    /// Notes that the whole request has come.
     pub(crate) fn received(&self) {
         if self.phase.get() == Phase::Receiving {
             self.phase.set(Phase::Received);
         }
     }
 
-    /// The exchange has ended.
+    /// Notes that the exchange has ended.
     pub(crate) fn end(&self) {
         self.phase.set(Phase::Idle);
         self.since.set(self.clock.get());
     }
 
-    /// So many bytes of a body have moved.
+    /// Notes that so many bytes of a body have moved.
     pub(crate) fn moved(&self, bytes: usize) {
         self.moved_at.set(self.clock.get());
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.awaited.set(false);
     }
 
-    /// The client is waited for, to send or to read.
+    /// Notes that the client is waited for, to send or to read.
     pub(crate) fn awaits(&self) {
         self.awaited.set(true);
     }
@@ -255,7 +255,7 @@ impl Signal {
         }
     }
 
-    /// What its time is up for, if it is.
+    /// Why the time of the connection is up, if it is.
     pub(in crate::http) fn check(&self, now: u64) -> Option<Late> {
         let (limits, since, moved) = (&self.limits, now - self.since.get(), now - self.moved_at.get());
         match self.phase.get() {

@@ -1,5 +1,5 @@
-//! A request's head before it is routed: what is refused, who the client is, and which fields the next hop is to believe. Routers, hashes and
-//! limits see what comes of it.
+//! Looks at the head of a request before it is routed: whether it is refused, who the client is, and which fields the next hop is to believe. Routers, hashes
+//! and limits see the result.
 
 use std::borrow::Cow;
 
@@ -16,13 +16,13 @@ use crate::http::rules::deferred::Deferred;
 use crate::http::rules::{headers, identify, loops};
 use crate::origin::X_FORWARDED_CLIENT_CERT;
 
-/// What a request came to be.
+/// A request that has arrived.
 pub(in crate::http) struct Arrived<'r, 'p, B> {
     /// Who connected, or whom a trusted proxy names.
     pub(in crate::http) client: Cow<'p, Peer>,
     /// The request, with the forwarding headers among its fields or behind them.
     pub(in crate::http) request: Deferred<'r, 'p, B>,
-    /// Fields that Connection named: they are gone, and are not to come as trailers.
+    /// The names of fields that `Connection` nominated. They are removed, and are not to come as trailers.
     pub(in crate::http) nominated: Vec<HeaderName>,
 }
 
@@ -54,7 +54,7 @@ pub(in crate::http) fn arrive<'r, 'p, B>(
         request.headers_mut().insert(X_FORWARDED_CLIENT_CERT, certificate);
     }
     if let Some(extras) = &settings.headers.extras {
-        // Before the fields of this hop are made: what the trusted proxy said is still there.
+        // This comes before the fields of this hop are made, while what the trusted proxy said is still there.
         forwarded::extras(request, extras, peer)?;
         identify::request_id(request.headers_mut(), extras.request_id, trusted);
         identify::trace(request.headers_mut(), extras.trace);
@@ -77,13 +77,13 @@ pub(in crate::http) fn arrive<'r, 'p, B>(
     Ok(Arrived { client, request, nominated })
 }
 
-/// Which names call for a closer look, found in one pass.
+/// Which names need a closer look, found in one pass.
 #[derive(Default)]
 struct Names {
     connection: bool,
     underscore: bool,
     expect: bool,
-    /// What only a trusted proxy may say.
+    /// Whether there are fields that only a trusted proxy may set.
     claims: bool,
     loops: bool,
 }
@@ -102,7 +102,7 @@ impl Names {
     }
 }
 
-/// Nobody but the gateway says who a client is by its certificate, not even a trusted proxy, and in no spelling.
+/// Removes what says who a client is by its certificate, in any spelling: not even a trusted proxy may say it, only the gateway.
 fn client_certificate(headers: &mut HeaderMap) {
     let is_it = |name: &&HeaderName| is_same(name.as_str(), X_FORWARDED_CLIENT_CERT.as_str());
     while let Some(name) = headers.keys().find(is_it).cloned() {
@@ -110,7 +110,7 @@ fn client_certificate(headers: &mut HeaderMap) {
     }
 }
 
-/// RFC 9110 §10.1.1: there is one expectation, and HTTP/1.0 has none.
+/// Checks `Expect`: there is only one expectation, and HTTP/1.0 has none (RFC 9110 §10.1.1).
 fn expectation<B>(request: &mut Request<B>) -> Result<(), Reason> {
     if request.version() == Version::HTTP_10 || !expects_continue(request.headers())? {
         request.headers_mut().remove(EXPECT);
@@ -118,7 +118,7 @@ fn expectation<B>(request: &mut Request<B>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether 100 (Continue) is expected. The field is a list, which may be empty. Errors: something else is expected.
+/// Whether 100 (Continue) is expected. The field is a list, which may be empty. An error says that something else is expected.
 pub(in crate::http) fn expects_continue(headers: &HeaderMap) -> Result<bool, Reason> {
     let values = headers.get_all(EXPECT).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
     let mut members = values.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).peekable();

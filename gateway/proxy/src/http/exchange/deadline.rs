@@ -1,4 +1,4 @@
-//! The time an exchange has, from its head to the last byte of its response. Where nothing limits it there is no timer.
+//! The time that an exchange may take, from its head to the last byte of its response. If nothing limits it, there is no timer.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -11,19 +11,19 @@ use tokio::time::Sleep;
 pub(crate) struct Deadline(Pin<Box<Sleep>>);
 
 impl Deadline {
-    /// None: no limit.
+    /// A deadline so long after the beginning; none: there is no limit.
     pub(in crate::http) fn new(begun: Instant, time: Option<Duration>) -> Option<Self> {
         let at = begun.checked_add(time?)?;
         Some(Self(Box::pin(tokio::time::sleep_until(at.into()))))
     }
 
-    /// Whether it has passed; if not, the task is woken when it does.
+    /// Whether the deadline has passed. If not, the task is woken when it does.
     pub(in crate::http) fn has_passed(&mut self, context: &mut Context<'_>) -> bool {
         self.0.as_mut().poll(context).is_ready()
     }
 }
 
-/// Waits until the deadline at most; none: it has passed.
+/// Waits for a future until the deadline at most; none: the deadline has passed.
 pub(in crate::http) async fn by<F: Future>(deadline: &mut Option<Deadline>, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let Some(deadline) = deadline else { return Some(future.await) };

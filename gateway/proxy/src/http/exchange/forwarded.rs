@@ -22,7 +22,7 @@ pub(in crate::http) struct Claims {
     chain: String,
 }
 
-/// None: the connection does not come from a trusted proxy, or one with an address missing.
+/// What a trusted proxy says. None: the connection does not come from a trusted proxy, or an address is missing.
 pub(in crate::http) fn believe(headers: &HeaderMap, peer: &Peer, trust: &Trust) -> Option<Claims> {
     if *trust == Trust::Nobody {
         return None;
@@ -56,7 +56,7 @@ pub(in crate::http) fn believe(headers: &HeaderMap, peer: &Peer, trust: &Trust) 
     Some(Claims { client, chain: entries[from..].join(", ") })
 }
 
-/// An address, with or without a port.
+/// Reads an address, with or without a port.
 fn address(text: &str) -> Option<SocketAddr> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Some(SocketAddr::new(ip.to_canonical(), 0));
@@ -66,8 +66,8 @@ fn address(text: &str) -> Option<SocketAddr> {
     found.or_else(|| Some(SocketAddr::new(bare()?, 0))).map(|a| SocketAddr::new(a.ip().to_canonical(), a.port()))
 }
 
-/// Takes off what a client that is not believed claims of itself, how it came and whom it asked: `X-Forwarded-*`, `Forwarded` and all other
-/// fields that endpoints may take for a proxy's word.
+/// Removes what a client that is not believed claims of itself, of how it came and of what it asked for: `X-Forwarded-*`, `Forwarded`, and all other fields
+/// that endpoints may take for a proxy's.
 pub(in crate::http) fn forget(headers: &mut HeaderMap) {
     let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
     for name in claims {
@@ -75,7 +75,7 @@ pub(in crate::http) fn forget(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes `X-Forwarded-*`, from what a trusted proxy says. The client, as everything after this is to see it.
+/// Sets `X-Forwarded-*` by what a trusted proxy says. Returns the client, as everything after this is to see it.
 pub(in crate::http) fn mark<B>(request: &mut Request<B>, claims: Claims, peer: &Peer) -> Peer {
     let host = host(request);
     let headers = request.headers_mut();
@@ -152,7 +152,7 @@ fn is_loop(headers: &HeaderMap, via: &Via) -> bool {
     by.any(|by| by.eq_ignore_ascii_case(&via.pseudonym))
 }
 
-/// RFC 7239 §4: what this hop has seen. IPv6 stands in brackets and quotes (§6).
+/// What this hop has seen, as an element of `Forwarded` (RFC 7239 §4). An IPv6 address stands in brackets and quotes (§6).
 fn element(peer: &Peer, host: &str) -> String {
     let client = match peer.address.ip().to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
@@ -162,7 +162,7 @@ fn element(peer: &Peer, host: &str) -> String {
     format!("for={client}{host};proto={}", peer.scheme())
 }
 
-/// Whether quotes close: an open one would take our element into a value of its own.
+/// Whether all quotes are closed. An open one would make this gateway's element part of another's value.
 fn is_balanced(value: &[u8]) -> bool {
     let mut quoted = false;
     let mut bytes = value.iter();

@@ -1,4 +1,4 @@
-//! gRPC (grpc.io, "gRPC over HTTP2"): its deadline, its outcome, and our own answers in its words.
+//! gRPC (grpc.io, "gRPC over HTTP2"): a call's deadline, its outcome, and the gateway's own answers as gRPC has them.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,12 +52,12 @@ impl Status {
         }
     }
 
-    /// What an endpoint said. None: it said nothing, or nothing that can be read.
+    /// The status that an endpoint gave. None: it gave none, or one that cannot be read.
     fn said(fields: &HeaderMap) -> Option<Self> {
         fields.get(GRPC_STATUS)?.to_str().ok()?.parse().ok().map(Self)
     }
 
-    /// Whether it speaks against the endpoint. Unimplemented does not: clients choose the method.
+    /// Whether the status speaks against the endpoint. Unimplemented does not, as clients choose the method.
     fn is_failure(self) -> bool {
         matches!(self, Self::UNKNOWN | Self::DEADLINE_EXCEEDED | Self::INTERNAL | Self::UNAVAILABLE | Self::DATA_LOSS)
     }
@@ -70,7 +70,7 @@ impl Status {
 /// What a call wants of whoever serves it.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Asked {
-    /// How long its client waits for the end of it.
+    /// How long the client waits for the end of the call.
     pub(in crate::http) timeout: Option<Duration>,
 }
 
@@ -80,7 +80,7 @@ impl Asked {
     }
 }
 
-/// At most eight digits and a unit. What is no such value is no deadline.
+/// Reads a time-out: at most eight digits and a unit. A value that cannot be read sets no deadline.
 fn timeout(value: &HeaderValue) -> Option<Duration> {
     let (number, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
     let number: u64 = number.parse().ok().filter(|_| number.len() <= 8 && number.bytes().all(|b| b.is_ascii_digit()))?;
@@ -95,23 +95,23 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
     })
 }
 
-/// Whether the head of a response tells a success or a failure; none: the trailers will.
+/// Whether the head of a response tells a success or a failure; none: the trailers will tell.
 pub(in crate::http) fn outcome(head: &mut Head) -> Option<Outcome> {
     if head.code != StatusCode::OK {
         return Some(Outcome::of(head.code));
     }
-    // Trailers-Only.
+    // The response is trailers only.
     Status::said(head.fields.map()).map(|status| told(!status.is_failure()))
 }
 
-/// A call that failed for the endpoint's reasons counts as a 5xx of its own does.
+/// A call that failed by the endpoint's fault counts as a 5xx of the endpoint's own.
 fn told(success: bool) -> Outcome {
     if success { Outcome::Served } else { Outcome::ServerError }
 }
 
-/// A call whose response's head has come: its outcome is told of its endpoint when its trailers come.
+/// A call whose response's head has come. The outcome is counted for its endpoint when the trailers come.
 pub(crate) struct Call {
-    /// Of whom it is still to be told.
+    /// The endpoint for which the outcome is still to be counted.
     picked: Option<Picked>,
     settings: Arc<BackendSettings>,
     stats: Arc<ServiceStats>,
@@ -120,7 +120,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// `latency`: until the head.
+    /// `latency`: the time until the head.
     pub(in crate::http) fn new(picked: Option<Picked>, service: &ServicePort, latency: Duration, core: &Rc<Core>) -> Self {
         Self { picked, settings: service.settings.clone(), stats: service.stats.clone(), latency, core: core.clone() }
     }
@@ -135,12 +135,12 @@ impl Call {
         }
     }
 
-    /// The response has ended: without an outcome, if none was told.
+    /// Notes that the response has ended. If no outcome was told, there is none.
     pub(in crate::http) fn end(&mut self) {
         self.settle(false);
     }
 
-    /// Its deadline has passed: the trailers that say so.
+    /// The trailers for a call whose deadline has passed.
     pub(in crate::http) fn too_late(&mut self) -> HeaderMap {
         self.settle(false);
         let mut trailers = HeaderMap::new();
@@ -149,25 +149,25 @@ impl Call {
         trailers
     }
 
-    /// Looks at what comes of the response.
+    /// Looks at a part of the response.
     pub(in crate::http) fn judge(&mut self, polled: &Poll<Option<Result<Part, BodyError>>>) {
         match polled {
             Poll::Ready(Some(Ok(Part::Trailers(trailers)))) => self.settle(Status::said(trailers).is_some_and(|s| !s.is_failure())),
             Poll::Ready(None) => self.settle(false),
             Poll::Ready(Some(Err(error))) if error.is_endpoints() => self.tell(Outcome::Unreachable),
-            // The client's doing says nothing of the endpoint.
+            // What the client does says nothing of the endpoint.
             Poll::Ready(Some(Err(_))) => self.picked = None,
             Poll::Ready(Some(Ok(Part::Data(_)))) | Poll::Pending => {}
         }
     }
 }
 
-/// An answer of our own as a gRPC client reads it: Trailers-Only.
+/// An answer of the gateway's own as a gRPC client reads it: trailers only.
 pub(in crate::http) fn answer(own: LocalReply) -> Reply<'static> {
     let (parts, text) = own.response.into_parts();
     let status = match own.why {
         Why::Reason(Reason::Deadline) => Status::DEADLINE_EXCEEDED,
-        // GRPCRoute says it of invalid backends, whose 500 would be Unknown.
+        // GRPCRoute wants this for invalid backends, whose 500 would be Unknown.
         Why::Reason(Reason::BadBackend) => Status::UNAVAILABLE,
         _ => Status::of(parts.status),
     };
@@ -180,7 +180,7 @@ pub(in crate::http) fn answer(own: LocalReply) -> Reply<'static> {
     Reply::new(StatusCode::OK, headers, ResponseBody::whole(Bytes::new()))
 }
 
-/// Percent-encoded: all but printable ASCII, and the percent sign.
+/// A message, percent-encoded: all but printable ASCII, and the percent sign.
 fn message(text: &[u8]) -> Option<HeaderValue> {
     let mut encoded = Vec::with_capacity(text.len());
     for byte in text.trim_ascii_end() {

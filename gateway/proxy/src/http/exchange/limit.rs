@@ -1,4 +1,4 @@
-//! What clients may ask for: how often, and with how much content.
+//! The limits on what clients may ask for: how often, and with how much content.
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
@@ -14,13 +14,13 @@ use super::Exchanges;
 use crate::h1::Framing;
 use crate::http::body::{Limited, RequestBody};
 
-/// Of the limit with the least left, as Envoy has them: what clients know. The fields of draft-ietf-httpapi-ratelimit-headers have changed
-/// their form from draft to draft, and are none that a client could rely on.
+/// Tell clients of the limit with the least left, as in Envoy; clients know these fields. Those of draft-ietf-httpapi-ratelimit-headers have changed their
+/// form from draft to draft, so that no client could rely on them.
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Counts a request. What its response is to say of it; or the answer, if it may not pass.
+/// Counts a request. Returns what its response is to say of the limits; or the answer, if it may not pass.
 pub(in crate::http) fn rate<B>(
     limiter: &Limiter,
     request: &Request<B>,
@@ -46,14 +46,14 @@ pub(in crate::http) fn rate<B>(
     }
 }
 
-/// Says in a response what is left.
+/// Adds to a response what is left.
 pub(in crate::http) fn tell(verdict: &Verdict, headers: &mut HeaderMap) {
     for (name, value) in [(LIMIT, verdict.limit.into()), (REMAINING, verdict.left.into()), (RESET, seconds(verdict.after))] {
         headers.insert(name, HeaderValue::from(value));
     }
 }
 
-/// Of two verdicts the one with less left.
+/// Of two verdicts, the one with less left.
 pub(in crate::http) fn stricter(one: Option<Verdict>, other: Option<Verdict>) -> Option<Verdict> {
     match (one, other) {
         (Some(one), Some(other)) => Some(if other.left < one.left { other } else { one }),
@@ -61,7 +61,7 @@ pub(in crate::http) fn stricter(one: Option<Verdict>, other: Option<Verdict>) ->
     }
 }
 
-/// Rounded up: who comes again then, is not early.
+/// Seconds, rounded up, so that a client that comes again then is not early.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -77,7 +77,7 @@ pub(in crate::http) fn length(body: &RequestBody<'_>, most: u64, shared: &Exchan
     }
 }
 
-/// Watches the content of a request that does not say how long it is.
+/// Limits the content of a request that does not say how long it is.
 pub(in crate::http) fn watch(body: &mut RequestBody<'_>, most: u64) {
     if !matches!(body.framing(), Framing::Length(_)) {
         let of = std::mem::replace(body, RequestBody::Empty);

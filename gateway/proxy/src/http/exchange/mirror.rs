@@ -1,4 +1,4 @@
-//! Copies of requests, sent and forgotten. A mirror never slows or fails the request it copies.
+//! Mirrors: copies of requests, whose responses are dropped. A mirror never slows or fails the request that it copies.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -20,14 +20,14 @@ use crate::h1::Spellings;
 use crate::http::body::{Copied, RequestBody};
 use crate::http::upstream;
 
-/// For a copy from its first byte to the end of its response.
+/// How long a copy may take, from its first byte to the end of its response.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Frames a copy may lag behind its original.
+/// How many parts a copy may lag behind its original.
 const LAG: usize = 32;
-/// Copies under way in one worker; beyond it they are left out.
+/// How many copies may be under way in one worker; further ones are left out.
 const AT_ONCE: usize = 256;
 
-/// Starts the copies that a rule, or the backend it chose, asks for; if there is content to copy, the request's body is teed.
+/// Starts the copies that a rule, or the backend that it chose, asks for. If there is content to copy, the request's body is teed.
 pub(in crate::http) fn start(
     matched: &Matched<'_>,
     request: &mut Request<RequestBody<'_>>,
@@ -65,7 +65,7 @@ pub(in crate::http) fn start(
                 let service = view.snapshot.services.get(&service)?;
                 let picked = shared.core.decider.borrow_mut().pick(service, Side::Internal, client, None, &[]).ok()?;
                 let _busy = Busy::new(&picked);
-                // One that tells of the client is this copy's alone.
+                // A connection that tells the endpoint of the client is this copy's alone.
                 let upstreams = if hello.is_some() { Rc::default() } else { shared.upstreams.clone() };
                 let mut link = match upstreams.check_out(service, picked.address) {
                     Some(link) => link,
@@ -77,14 +77,14 @@ pub(in crate::http) fn start(
                 };
                 link.begin(&copy, body.framing(), None);
                 let head = poll_fn(|context| link.poll_head(copy.method(), &mut body, context));
-                // Interim responses are responses too, as far as a mirror cares.
+                // An interim response is enough for a mirror.
                 head.await.ok()?;
                 while let Some(part) = poll_fn(|context| link.poll_part(&mut body, context)).await {
                     part.ok()?;
                 }
                 Some(())
             };
-            // Fire and forget: what became of it changes nothing.
+            // The outcome changes nothing.
             let _ = tokio::time::timeout(DEADLINE, sending).await;
         });
     }

@@ -1,5 +1,5 @@
-//! One request and its response, in phases that read top to bottom: check, host, route, static answers, head, mirror, send, stream back.
-//! [`arrival`] settles who asks for what; the way is [`sluicegate_decide`]'s; [`send()`] tries endpoints, by the rules of [`retry`].
+//! One request and its response, in phases that read from top to bottom: check, host, route, static answers, head, mirror, send, stream back. [`arrival`]
+//! settles who asks for what; the way is [`sluicegate_decide`]'s; [`send()`] tries endpoints, by the rules of [`retry`].
 
 pub(in crate::http) mod arrival;
 mod deadline;
@@ -58,7 +58,7 @@ pub(crate) struct Exchanges {
     pub(in crate::http) core: Rc<Core>,
     pub(in crate::http) endpoints: Rc<Endpoints>,
     pub(crate) upstreams: Rc<Upstreams>,
-    /// Copies of requests under way, see [`mirror`].
+    /// The number of copies of requests under way, see [`mirror`].
     mirrors: Cell<usize>,
 }
 
@@ -73,14 +73,14 @@ pub(in crate::http) struct Routed<'v> {
     pub(in crate::http) service: &'v ServicePort,
     pub(in crate::http) side: Side,
     matched: Option<Matched<'v>>,
-    /// The rule that left the decision to another router.
+    /// The rule that has left the decision to another router.
     handed_by: Option<(&'v RouterRung, Choice)>,
     /// The client's session, which leads to one endpoint.
     pub(in crate::http) session: Option<Token>,
     /// When the request's head had come.
     pub(in crate::http) begun: Instant,
     tries: Cell<u32>,
-    /// The endpoint of the newest try.
+    /// The endpoint of the last try.
     endpoint: Cell<Option<SocketAddr>>,
     /// What a gRPC call asks for.
     pub(in crate::http) call: Option<grpc::Asked>,
@@ -98,7 +98,7 @@ impl<'v> Routed<'v> {
         self.tries.get()
     }
 
-    /// The rule's actions, then the backend's.
+    /// The actions of the rule, then those of the backend.
     pub(in crate::http) fn actions(&self) -> impl Iterator<Item = &'v Actions> + use<'v> {
         let backend = |m: &Matched<'v>| m.choice.backend.and_then(|b| m.rule.backends.get(b)).map(|b| &b.actions);
         let both = self.matched.as_ref().map(|m| (&m.rule.actions, backend(m)));
@@ -124,14 +124,14 @@ impl<'v> Routed<'v> {
         Tries::new(self.service, self.matched.as_ref().and_then(|m| m.rule.retry.as_deref()))
     }
 
-    /// For one try: the rule's, else the service's.
+    /// How long one try may take: the rule's time, else the service's.
     pub(in crate::http) fn try_time(&self) -> Option<Duration> {
         let of_service = || self.service.settings.retry.as_ref().and_then(|r| r.per_try);
         given(self.matched.as_ref().and_then(|m| m.rule.backend_timeout).or_else(of_service))
     }
 
-    /// For the whole exchange: the rule's, else the service's; and never more than the service allows, nor than a call asks for. Then what has
-    /// happened when it has passed.
+    /// How long the whole exchange may take: the rule's time, else the service's; never more than the service allows, nor than a call asks for. And the reason
+    /// that is given when that time has passed.
     fn whole_time(&self) -> (Option<Duration>, Reason) {
         let of = &self.service.settings.timeouts;
         let time = given(self.matched.as_ref().and_then(|m| m.rule.request_timeout).or(of.request));
@@ -143,12 +143,12 @@ impl<'v> Routed<'v> {
     }
 }
 
-/// Gateway API's `0s` means none, also where the service has one.
+/// A time that is given; Gateway API's `0s` means no limit, even if the service has one.
 fn given(time: Option<Duration>) -> Option<Duration> {
     time.filter(|t| !t.is_zero())
 }
 
-/// The request stays with the caller until its content is sent, and is lent to all below. `begun`: when its head had come.
+/// Carries out one exchange. The request stays with the caller until its content is sent, and is lent to all below. `begun`: when its head had come.
 pub(in crate::http) async fn exchange<'c>(
     request: &mut Request<RequestBody<'c>>,
     peer: &Peer,
@@ -243,10 +243,10 @@ async fn forward<'c>(
         observer.timed_out(&routed);
         passed
     })??;
-    // RFC 9110 §15.5.22: a 426 says what to upgrade to, which the client may do without us.
+    // RFC 9110 §15.5.22: a 426 says what to upgrade to. The client may do so without us.
     let wanted = response.status() == StatusCode::UPGRADE_REQUIRED;
     let wanted = response.fields().made().filter(|_| wanted).and_then(|fields| headers::upgrade(fields));
-    // What passes as it came has none of them.
+    // A response that passes as it came has no such fields.
     let (asked, nominated) = response.fields().made().map(headers::strip_response).unwrap_or_default();
     if let Some(wanted) = wanted {
         response.headers_mut().insert(header::UPGRADE, wanted);
@@ -286,7 +286,7 @@ async fn forward<'c>(
     Ok(response)
 }
 
-/// Virtual host, rule, static answers, backend.
+/// Finds virtual host, rule, static answer and backend.
 fn route<'v, B>(
     request: &mut Deferred<'_, '_, B>,
     peer: &Peer,
@@ -311,7 +311,7 @@ fn route<'v, B>(
     Ok(Routed { service, side, matched, handed_by, session, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
 }
 
-/// Makes the head ready for the next hop: hop-by-hop fields, rewrite, header changes.
+/// Prepares the head for the next hop: removes fields of one hop, rewrites, and changes header fields.
 fn head<B>(request: &mut Deferred<'_, '_, B>, routed: &Routed<'_>) -> Result<headers::Asked, Reason> {
     let asked = request.take_hop();
     if let Some(matched) = &routed.matched {

@@ -1,5 +1,5 @@
-//! The one place where an exchange's story is told, for the access log and the counters. What is to be told besides, as traces are, belongs here.
-//! The end of a response's content is told by [`ResponseBody`](super::ResponseBody), which the log's line goes with.
+//! The one place where an exchange is told to the access log and the counters. If traces are made one day, they belong here. The end of a response's content
+//! is told by [`ResponseBody`](super::ResponseBody), which the log's line goes with.
 
 use std::net::IpAddr;
 
@@ -26,17 +26,17 @@ impl<'s> Observer<'s> {
         Self { core, entry: None }
     }
 
-    /// It is refused, for the gateway has too much to do.
+    /// The request is refused, as the gateway has too much to do.
     pub(in crate::http) fn overloaded(&self) {
         count(&self.core.stats.overload.requests);
     }
 
-    /// It is looked at: before anything in it is changed.
+    /// The request is looked at, before anything in it is changed.
     pub(in crate::http) fn looked_at<B>(&mut self, request: &Request<B>, client: IpAddr, listener: &str) {
         self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request, client, listener));
     }
 
-    /// Its client is known, and its `X-Request-Id`.
+    /// The request's client is known, and its `X-Request-Id`.
     pub(in crate::http) fn arrived(&mut self, client: IpAddr, id: Option<&HeaderValue>) {
         if let Some(entry) = &mut self.entry {
             (entry.client, entry.request_id) = (client, id.cloned());
@@ -63,7 +63,7 @@ impl<'s> Observer<'s> {
         count(&routed.service.stats.refused.timeout);
     }
 
-    /// Its connection becomes something else.
+    /// The exchange's connection becomes another protocol.
     pub(in crate::http) fn upgraded(&self) {
         count(&self.core.stats.upgrades);
     }

@@ -22,27 +22,27 @@ use crate::origin::{Origin, Secured};
 pub struct Asked<'a> {
     /// The method.
     pub method: &'a str,
-    /// The target: a path and a query, `*`, or what else stands there.
+    /// The target: a path and a query, `*`, or whatever else stands there.
     pub target: &'a str,
     /// The fields, Host among them.
     pub headers: &'a [(HeaderName, HeaderValue)],
     /// The client's address.
     pub client: IpAddr,
-    /// The server name it asks TLS for.
+    /// The server name that the client asks TLS for.
     pub server_name: &'a str,
 }
 
-/// What the gateway makes of it.
+/// What would become of the request.
 pub struct Preview<'a> {
     /// The request as routers, hashes and limits see it; none if it was refused before that.
     pub arrived: Option<Arrived>,
-    /// What of the listener serves its host; none if nothing does.
+    /// The host name of the listener that takes it; none if no host name does.
     pub found: Option<Found<'a>>,
     /// The rule that takes it.
     pub rule: Option<(&'a RouterRung, Choice)>,
-    /// The rule that left the decision to another router, of which `rule` is then a rule.
+    /// The rule that has left the decision to another router. `rule` is then a rule of that one.
     pub handed_by: Option<(&'a RouterRung, Choice)>,
-    /// What comes of it.
+    /// What would become of it.
     pub outcome: Outcome<'a>,
 }
 
@@ -60,13 +60,13 @@ pub struct Arrived {
     pub headers: HeaderMap,
 }
 
-/// See [`Preview`].
+/// What would become of a request.
 pub enum Outcome<'a> {
     /// The gateway answers itself.
     Answer {
         /// The status.
         status: StatusCode,
-        /// Why.
+        /// Why the gateway answers.
         why: Why,
         /// Where the client is sent by a redirect.
         location: Option<String>,
@@ -75,7 +75,7 @@ pub enum Outcome<'a> {
     Forward {
         /// The service port.
         service: &'a ServicePort,
-        /// Which of the service port's pools.
+        /// Which pool of the service port.
         side: Side,
     },
 }
@@ -87,7 +87,7 @@ impl From<Box<LocalReply>> for Outcome<'_> {
     }
 }
 
-/// Asks the plugins of the snapshot what they would decide, by instances that `routers` makes. `listener`: one that takes requests.
+/// Asks the plugins of the snapshot what they would decide, with instances that `routers` makes. `listener`: one that takes requests.
 pub fn preview<'a>(snapshot: &'a Snapshot, listener: &'a Listener, asked: &Asked<'_>, routers: &mut impl Routers) -> Preview<'a> {
     let outcome = Outcome::from(Box::<LocalReply>::from(Reason::BadHost));
     let mut preview = Preview { arrived: None, found: None, handed_by: None, rule: None, outcome };

@@ -1,4 +1,4 @@
-//! Answers to what no exchange could begin with.
+//! Answers where no exchange could begin.
 
 use http::HeaderMap;
 use sluicegate_decide::answer::{LocalReply, Reason};
@@ -10,7 +10,7 @@ use super::peer::Peer;
 use super::reply::Reply;
 use crate::access::Entry;
 
-/// The answer to what is no request, or none that an exchange could begin with: its fields, if they are known.
+/// The answer to what is not a request, or not one with which an exchange could begin: its fields, if they are known.
 pub(in crate::http) fn refuse(reason: Reason, fields: Option<&HeaderMap>, peer: &Peer, shared: &Exchanges) -> Reply<'static> {
     let own = Box::<LocalReply>::from(reason);
     shared.core.stats.own_answers.count(own.why.index());

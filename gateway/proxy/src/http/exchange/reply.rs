@@ -6,7 +6,7 @@ use sluicegate_decide::answer::LocalReply;
 use super::response::ResponseBody;
 use crate::h1::Fields;
 
-/// As `http::Response`, but for the fields, of which there is a map only if somebody wants one ([`Fields`]).
+/// A response like `http::Response`, but for its fields: a map of them is made only if somebody wants one ([`Fields`]).
 pub(crate) struct Reply<'c> {
     status: StatusCode,
     fields: Fields,
@@ -14,7 +14,7 @@ pub(crate) struct Reply<'c> {
     body: ResponseBody<'c>,
 }
 
-/// What it is made of.
+/// The parts of a response.
 pub(crate) struct Parts<'c> {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -36,7 +36,7 @@ impl<'c> Reply<'c> {
         self.status
     }
 
-    /// To be looked at or changed; to write them, [`fields`](Self::fields) will do.
+    /// The fields, to be looked at or changed. To write them, [`fields`](Self::fields) is enough.
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         self.fields.map()
     }

@@ -1,4 +1,4 @@
-//! A response's content, and what becomes of its connection, its figures and its line in the access log when it is over.
+//! A response's content; and what is done with its connection, its figures and its line in the access log when it is over.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -27,13 +27,13 @@ pub(crate) struct Account {
     pub(crate) stats: Arc<ServiceStats>,
     /// When the request's head had come.
     pub(crate) begun: Instant,
-    /// When the last byte of the response came, as far as is known without a look at the clock.
+    /// When the last byte of the response came, if that is known without a look at the clock.
     pub(crate) ended: Option<Instant>,
     pub(crate) bytes_out: u64,
 }
 
 impl Account {
-    /// `bytes_in`: what of the request's content was taken. Returns the end.
+    /// `bytes_in`: how much of the request's content was taken. Returns the end.
     fn end(self, bytes_in: u64) -> Instant {
         let ended = self.ended.unwrap_or_else(Instant::now);
         self.stats.exchange_time.observe(ended - self.begun);
@@ -43,8 +43,8 @@ impl Account {
     }
 }
 
-/// What there is to tell of an endpoint when its response has ended, for the rules that eject: a head alone is no answer. Balancers and averages had
-/// theirs with the head.
+/// What is still to be told of an endpoint when its response has ended, for the rules that eject, as a head alone is not an answer. Balancers and averages were
+/// told when the head came.
 pub(crate) struct Watch {
     pub(crate) settings: Arc<BackendSettings>,
     /// The time until the response's head had come.
@@ -58,13 +58,13 @@ impl Watch {
         }
     }
 
-    /// It counts as a connection that is reset before the head does.
+    /// The response broke. That counts as a connection that is reset before the head does.
     fn broke(&self, stats: &ServiceStats, endpoint: &EndpointStats) {
         stats.observe(self.settings.health.passive.as_ref(), endpoint, Outcome::Unreachable, self.latency);
     }
 }
 
-/// Where a connection goes when the response has been read to its end; dropped before that, it is closed.
+/// Where a connection goes when the response has been read to its end. If it is dropped before that, it is closed.
 pub(crate) struct Returns {
     pub(crate) address: SocketAddr,
     pub(crate) link: Link,
@@ -82,7 +82,7 @@ pub(crate) struct Returns {
 }
 
 impl Returns {
-    /// The endpoint's connection or stream broke before the response's end.
+    /// The endpoint's connection or stream broke before the end of the response.
     fn broke(&mut self) {
         if let Some(watch) = self.watch.take() {
             watch.broke(&self.account.stats, self.busy.endpoint());
@@ -102,15 +102,15 @@ impl Returns {
 /// A response's content on its way to the client.
 pub(crate) struct ResponseBody<'c> {
     content: Content<'c>,
-    /// Of the access log; its line is written when the response is over.
+    /// The line in the access log, which is written when the response is over.
     entry: Option<Box<Entry>>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "an endpoint's is the rule, and a box would be an allocation for each exchange")]
 enum Content<'c> {
-    /// As the endpoint sends it, while the rest of the request goes there; none: it has ended.
+    /// The content as the endpoint sends it, while the rest of the request goes there; none: it has ended.
     Endpoint { returns: Option<Returns>, request: RequestBody<'c>, framing: Framing, call: Option<Box<Call>>, trailers: Trailers },
-    /// Our own.
+    /// Content of the gateway's own.
     Whole(Bytes),
 }
 
@@ -127,17 +127,17 @@ impl<'c> ResponseBody<'c> {
         Self { content: Content::Endpoint { returns: None, request, framing, call: None, trailers: Trailers::default() }, entry: None }
     }
 
-    /// One of our own.
+    /// A response with content of the gateway's own.
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self { content: Content::Whole(bytes), entry: None }
     }
 
-    /// Has a line written when it is over.
+    /// Has a line written when the response is over.
     pub(crate) fn log(&mut self, entry: Box<Entry>) {
         self.entry = Some(entry);
     }
 
-    /// All of it must have come by then.
+    /// Sets when all of it must have come.
     pub(in crate::http) fn until(&mut self, by: Option<Deadline>) {
         if let Content::Endpoint { returns: Some(returns), .. } = &mut self.content {
             returns.deadline = by;
@@ -149,14 +149,14 @@ impl<'c> ResponseBody<'c> {
         matches!(self.content, Content::Endpoint { returns: Some(_), framing, .. } if framing != Framing::UntilClose)
     }
 
-    /// Says which trailers go on; until then it is none.
+    /// Sets which trailers go on; before that none does.
     pub(in crate::http) fn pass_trailers(&mut self, passing: Trailers) {
         if let Content::Endpoint { trailers, .. } = &mut self.content {
             *trailers = passing;
         }
     }
 
-    /// Ours, if it is.
+    /// The content, if it is the gateway's own.
     pub(crate) fn own(&self) -> Option<&Bytes> {
         match &self.content {
             Content::Whole(bytes) => Some(bytes),
@@ -164,7 +164,7 @@ impl<'c> ResponseBody<'c> {
         }
     }
 
-    /// Whether there is no more of it.
+    /// Whether it has ended.
     pub(crate) fn is_end(&self) -> bool {
         match &self.content {
             Content::Endpoint { returns, .. } => returns.is_none(),
@@ -176,7 +176,7 @@ impl<'c> ResponseBody<'c> {
         matches!(self.content, Content::Whole(_))
     }
 
-    /// How long all of it is.
+    /// How long the whole content is.
     pub(crate) fn framing(&self) -> Framing {
         match &self.content {
             Content::Endpoint { framing, .. } => *framing,
@@ -202,7 +202,7 @@ impl<'c> ResponseBody<'c> {
                 let Some(Returns { link, account, deadline, .. }) = returns else { return Poll::Ready(None) };
                 if deadline.as_mut().is_some_and(|d| d.has_passed(context)) {
                     count(&account.stats.refused.cut_off);
-                    // A call has a word for it, where its client takes trailers.
+                    // gRPC can say so in trailers, if the client takes them.
                     let told = call.as_mut().filter(|_| trailers.any()).map(|call| Ok(Part::Trailers(call.too_late())));
                     self.end(false);
                     return Poll::Ready(Some(told.unwrap_or(Err(BodyError::TooLong))));
@@ -250,7 +250,7 @@ impl<'c> ResponseBody<'c> {
         }
     }
 
-    /// Sends the rest of the request while nobody takes the response: an endpoint may go on only when it has read more of it.
+    /// Sends the rest of the request while nobody takes the response, as an endpoint may go on only when it has read more of it.
     pub(crate) fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let Content::Endpoint { returns: Some(returns), request, .. } = &mut self.content else { return Poll::Ready(Ok(())) };
         if returns.deadline.as_mut().is_some_and(|d| d.has_passed(context)) {
@@ -265,7 +265,7 @@ impl<'c> ResponseBody<'c> {
         polled
     }
 
-    /// Of an upgraded exchange: the next bytes for the client, whose own go by [`poll_request`](Self::poll_request).
+    /// The next bytes for the client of an upgraded exchange. The client's own go by [`poll_request`](Self::poll_request).
     pub(in crate::http) fn poll_tunnel(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         let Content::Endpoint { returns: Some(returns), request, .. } = &mut self.content else { return Poll::Ready(None) };
         returns.account.ended = None;
@@ -284,7 +284,7 @@ impl<'c> ResponseBody<'c> {
         self.end(false);
     }
 
-    /// The endpoint's part is over: its connection serves again if all of the response came, and closes if not.
+    /// The endpoint's part is over. Its connection serves again if the whole response came, and is closed if not.
     fn end(&mut self, whole: bool) {
         if let Content::Endpoint { returns, request, call, .. } = &mut self.content
             && let Some(returns) = returns.take()

@@ -17,33 +17,32 @@ use crate::h1::Framing;
 use crate::http::body::{Kept, RequestBody};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// Before a try at an endpoint that was tried already, where no pause is configured: it has just failed.
+/// The pause before an endpoint is tried again that has just failed, if no pause is configured.
 const SAME_ENDPOINT_PAUSE: Duration = Duration::from_millis(25);
 
-/// What came of a try that may be followed by another.
+/// The outcome of a try that may be followed by another.
 #[derive(Clone, Copy)]
 pub(in crate::http) enum Outcome<'h> {
-    /// No connection.
+    /// There was no connection.
     NoConnection,
     /// The try broke before the response's head had come.
     Broke {
-        /// Nothing of the request had left.
+        /// Whether nothing of the request had left.
         unsent: bool,
-        /// The endpoint said that it did nothing with it (RFC 9113 §8.7).
+        /// Whether the endpoint said that it did nothing with the request (RFC 9113 §8.7).
         refused: bool,
     },
-    /// No head in the time of a try.
+    /// The response's head did not come in the time of a try.
     TimedOut,
-    /// A head; its fields are there where a policy may ask for them.
+    /// The response's head came. Its fields are given if a policy may ask for them.
     Response(StatusCode, Option<&'h HeaderMap>),
 }
 
-/// An endpoint has refused a request of which all had left.
+/// The outcome when an endpoint has refused a request of which all had left.
 const REFUSED: Outcome<'static> = Outcome::Broke { unsent: false, refused: true };
 
 impl Outcome<'_> {
-    /// Whether another try is wanted, by configured conditions. A response that says when to come again is not overridden: it is the
-    /// service's word, and goes to the client.
+    /// Whether another try is wanted, by configured conditions. A response that says when to come again goes to the client: the service has decided.
     fn is_wanted(self, policy: &Retry) -> bool {
         use Trigger::{
             ConnectFailure, GatewayError, RefusedStream, Reset, ResetBeforeRequest, RetriableClientError, RetriableStatusCodes, ServerError,
@@ -73,7 +72,7 @@ impl Outcome<'_> {
     }
 }
 
-/// The condition that a response's `grpc-status` is (Trailers-Only: it stands in the head).
+/// The condition that the `grpc-status` in a response's head fulfils (the response is trailers only).
 fn grpc_trigger(headers: &HeaderMap) -> Option<Trigger> {
     match headers.get(GRPC_STATUS)?.as_bytes() {
         b"1" => Some(Trigger::Cancelled),
@@ -88,8 +87,8 @@ fn grpc_trigger(headers: &HeaderMap) -> Option<Trigger> {
 const GRPC_TRIGGERS: [Trigger; 5] =
     [Trigger::Cancelled, Trigger::DeadlineExceeded, Trigger::ResourceExhausted, Trigger::Internal, Trigger::Unavailable];
 
-/// Whether a request may be sent again although an endpoint may have acted on it: its method is idempotent (RFC 9110 §9.2.2: a proxy must
-/// not repeat others); or it is a gRPC call, always a POST, and the service's owner has named gRPC statuses on which it did nothing.
+/// Whether a request may be sent again although an endpoint may have acted on it. So it is if its method is idempotent (RFC 9110 §9.2.2: a proxy must not
+/// repeat others); or if it is a gRPC call, which is a POST, and the service's owner has named gRPC statuses on which the service did nothing.
 fn may_repeat(method: &Method, headers: &HeaderMap, on: Triggers) -> bool {
     method.is_idempotent() || (on.has_any(&GRPC_TRIGGERS) && is_call(headers))
 }
@@ -97,16 +96,16 @@ fn may_repeat(method: &Method, headers: &HeaderMap, on: Triggers) -> bool {
 /// The tries of one exchange.
 pub(in crate::http) struct Tries<'s> {
     service: &'s ServicePort,
-    /// The rule's, else the service's.
+    /// The rule's policy, else the service's.
     policy: Option<&'s Retry>,
-    /// Endpoints that failed.
+    /// The endpoints that have failed.
     pub(in crate::http) tried: Vec<SocketAddr>,
-    /// Whether kept connections are passed over: one has broken.
+    /// Whether kept connections are passed over, as one has broken.
     pub(in crate::http) fresh: bool,
     made: u32,
-    /// How often it was sent again although an endpoint may have acted on it.
+    /// How often the request was sent again although an endpoint may have acted on it.
     repeats: u32,
-    /// Of the try under way, if it is not the first and something limits them.
+    /// The place of the try under way, if it is not the first and something limits them.
     place: Option<Slot>,
 }
 
@@ -123,9 +122,9 @@ impl<'s> Tries<'s> {
         }
     }
 
-    /// Keeps the request's content if another try may want it, and it is not too long.
+    /// Keeps the request's content, if another try may want it and it is not too long.
     pub(in crate::http) fn keep(&self, request: &mut Request<RequestBody<'_>>) {
-        // How much is kept is the service's to say, whatever the rule is.
+        // The service says how much is kept, whatever the rule is.
         let buffer = self.service.settings.retry.as_ref().or(self.policy).map_or(Retry::BUFFER, |p| p.buffer);
         let fits = match request.body().framing() {
             Framing::Length(0) => return,
@@ -138,13 +137,13 @@ impl<'s> Tries<'s> {
         }
     }
 
-    /// Whether an endpoint may refuse what was sent to it, whatever the method, so that it is sent to another one. HTTP/1.1 has no word for that.
+    /// Whether an endpoint may refuse what was sent to it, whatever the method, so that it is sent to another one. HTTP/1.1 has no such refusal.
     fn repeats_refused(&self) -> bool {
         let wanted = |policy: &Retry| policy.times > 0 && REFUSED.is_wanted(policy);
         self.service.protocol.is_http2() && self.policy.is_none_or(wanted)
     }
 
-    /// Whether a request that an endpoint may have acted on may be sent again: not where only untouched ones are.
+    /// Whether a request that an endpoint may have acted on may be sent again, rather than only an untouched one.
     fn repeats_touched(&self, request: &Request<RequestBody<'_>>) -> bool {
         let untouched = [Trigger::ConnectFailure, Trigger::ResetBeforeRequest].into_iter().collect::<Triggers>();
         self.policy.is_some_and(|policy| {
@@ -152,18 +151,18 @@ impl<'s> Tries<'s> {
         })
     }
 
-    /// Whether a response's fields may lead to another.
+    /// Whether the fields of a response may lead to another try.
     pub(in crate::http) fn reads_fields(&self) -> bool {
         self.policy.is_some()
     }
 
-    /// Whether the request can be sent once more after this outcome, whatever is wanted.
+    /// Whether the request can be sent once more after this outcome, whether or not that is wanted.
     pub(in crate::http) fn can_repeat(&self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
         let on = self.policy.map_or_else(Triggers::default, |p| p.on);
         (outcome.is_untouched() || may_repeat(request.method(), request.headers(), on)) && request.body().can_rewind()
     }
 
-    /// Whether another endpoint is tried if one cannot be connected to.
+    /// Whether another endpoint is tried if this one cannot be connected to.
     pub(in crate::http) fn connects_elsewhere(&self, endpoints: usize) -> bool {
         let most = match self.policy {
             Some(policy) if Outcome::NoConnection.is_wanted(policy) => policy.times as usize + 1,
@@ -173,15 +172,15 @@ impl<'s> Tries<'s> {
         (self.made as usize) < most && self.tried.len() + 1 < endpoints
     }
 
-    /// Whether a request that broke on a kept connection, whose endpoint may have acted on it, had better go to another endpoint: without a policy there is
-    /// one more try, and an endpoint that has just died would break that as well.
+    /// Whether a request that broke on a kept connection, and that its endpoint may have acted on, had better go to another endpoint. Without a policy there is one
+    /// more try, which an endpoint that has just died would break as well.
     pub(in crate::http) fn goes_elsewhere(&self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
         self.policy.is_none() && !outcome.is_untouched() && self.repeats == 0 && self.can_repeat(request, outcome)
     }
 
-    /// Whether the request goes once more to the same endpoint, at once and on a fresh connection: the one that it broke on was kept from before,
-    /// and has as a rule been closed while it was idle. That is the once more of a service without a policy, where it does not go [elsewhere](Self::goes_elsewhere),
-    /// and one of the tries of a policy.
+    /// Whether the request goes once more to the same endpoint, at once and on a fresh connection: the one that it broke on was kept from before, and has mostly
+    /// been closed while it was idle. For a service without a policy that is the one more try, unless the request goes [elsewhere](Self::goes_elsewhere); with a
+    /// policy it is one of its tries.
     pub(in crate::http) fn repeats_at_once(&mut self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
         let repeats = self.can_repeat(request, outcome) && (outcome.is_untouched() || self.repeats == 0);
         if repeats && !outcome.is_untouched() {
@@ -191,7 +190,7 @@ impl<'s> Tries<'s> {
         repeats
     }
 
-    /// Whether there is another try, and the pause before it. `endpoint`: where the last one went.
+    /// Whether there is another try, and the pause before it. `endpoint`: that of the last try.
     pub(in crate::http) fn again(
         &mut self,
         endpoint: SocketAddr,
@@ -202,7 +201,7 @@ impl<'s> Tries<'s> {
         let stats = &self.service.stats.retries;
         let wanted = match self.policy {
             Some(policy) => outcome.is_wanted(policy),
-            // Without a policy what broke is repeated if it can be; that it can not is no news.
+            // Without a policy, what broke is repeated if it can be. That it cannot be is not counted.
             None => match outcome {
                 Outcome::NoConnection => true,
                 Outcome::Broke { .. } => self.can_repeat(request, outcome),
@@ -219,10 +218,10 @@ impl<'s> Tries<'s> {
         self.tried.push(endpoint);
         let most = match self.policy {
             Some(policy) => policy.times as usize + 1,
-            // The endpoint lives, and may take what it has refused a moment ago: a single one is asked again.
+            // The endpoint lives, and may take what it has refused a moment ago. If it is the only one, it is asked again.
             None if matches!(outcome, Outcome::Broke { refused: true, .. }) => TRIES,
             None if outcome.is_untouched() => TRIES.min(endpoints),
-            // Once more: who breaks requests in the middle is not to get three times as many.
+            // There is one more try: whoever breaks requests in the middle is not to get three times as many.
             None => self.made as usize + usize::from(self.repeats == 0),
         };
         if self.made as usize >= most {
@@ -241,16 +240,16 @@ impl<'s> Tries<'s> {
         Some(pause)
     }
 
-    /// A place among the tries under way; none: nothing limits them. What protects the service holds for every rule.
+    /// Takes a place among the tries under way; none: nothing limits them. What protects the service holds for every rule.
     fn place(&self, outcome: Outcome<'_>) -> Result<Option<Slot>, ()> {
         let (stats, budget) = (&self.service.stats, self.service.settings.budget);
         let most = budget.map(|b| b.most(stats.load.requests.used())).into_iter().chain(self.service.settings.breaker.retries).min();
         let place = match most {
             None => None,
-            // A place that is held already is this exchange's own.
+            // If this exchange holds a place already, it is its own.
             Some(most) => Some(stats.load.retries.take(most.saturating_add(self.place.is_some().into())).ok_or(())?),
         };
-        // What did not reach an endpoint is no load: when a third of them is gone, a third of the requests go elsewhere.
+        // What did not reach an endpoint is not load: if a third of the endpoints are gone, a third of the requests go elsewhere.
         let lately = || stats.retries.lately.take(&budget.unwrap_or_default(), stats.exchanges(), Instant::now());
         if outcome.is_untouched() || lately() { Ok(place) } else { Err(()) }
     }

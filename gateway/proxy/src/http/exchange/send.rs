@@ -1,4 +1,4 @@
-//! Picks, checks a connection out or makes one, sends, and waits for the response's head; tries again where [`retry`](super::retry) says so.
+//! Picks an endpoint, checks out a connection or makes one, sends, and waits for the response's head. It tries again if [`retry`](super::retry) says so.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -32,7 +32,7 @@ use crate::http::rules::upgrade::Upgrade;
 use crate::http::upstream::breaker::{self, Got};
 use crate::http::upstream::{self, Broken, Link};
 
-/// Parts of a response that is not wanted which are read for the sake of its connection, if they are there already.
+/// How many parts of a response that is not wanted are read for the sake of its connection, if they are there already.
 const UNWANTED_PARTS: usize = 4;
 
 /// Sends one request to the endpoints of one service port, try by try.
@@ -44,7 +44,7 @@ struct Sender<'e> {
     shared: &'e Rc<Exchanges>,
 }
 
-/// What came of a try.
+/// The result of a try.
 enum Try {
     /// The endpoint has as many connections as it may have.
     Full,
@@ -57,18 +57,18 @@ enum Try {
     Response(Box<Answered>),
 }
 
-/// A response's head, and where the rest of it comes from.
+/// The head of a response, and where the rest of it comes from.
 struct Answered {
     head: Head<Status>,
     link: Link,
     busy: Busy,
     at: Instant,
     latency: Duration,
-    /// Whether all there is to tell of the endpoint is told.
+    /// Whether everything was told of the endpoint that there is to tell.
     told: bool,
 }
 
-/// One try after another, each at another endpoint.
+/// Makes one try after another, each at another endpoint.
 pub(in crate::http) async fn send<'c>(
     request: &mut Request<RequestBody<'c>>,
     routed: &Routed<'_>,
@@ -144,8 +144,8 @@ impl Sender<'_> {
         })
     }
 
-    /// One try at one endpoint. A connection that was kept has, as a rule, been closed while idle if it breaks: then the request goes once more,
-    /// on a fresh one, if it can: elsewhere, if that is as good. Errors: reasons that no other endpoint can help.
+    /// Makes one try at one endpoint. If a kept connection breaks, it has mostly been closed while idle. Then the request goes once more, on a fresh connection, if
+    /// that is possible; to another endpoint, if that is as good. Errors: reasons that another endpoint cannot help.
     async fn attempt(
         &self,
         request: &mut Request<RequestBody<'_>>,
@@ -163,7 +163,7 @@ impl Sender<'_> {
                 Err(none) => return Ok(none),
             };
             link.begin(request, request.body().framing(), self.forwarding);
-            // At the first try on a connection that was there nothing was waited for: routing and picking count, the clock is not asked.
+            // At the first try on a kept connection nothing was waited for. So the clock is not asked, and routing and picking count.
             let begun = if reused && self.routed.tries() == 1 { self.routed.begun } else { Instant::now() };
             let mut limit = Deadline::new(begun, self.routed.try_time());
             let sent = deadline::by(&mut limit, poll_fn(|context| poll_response(&mut link, request, context))).await;
@@ -177,7 +177,7 @@ impl Sender<'_> {
                     Try::TimedOut
                 }
                 Some(Ok(mut head)) => {
-                    // What a call comes to is told at its end, as a rule; of another exchange, to those who eject, if its content is still to come.
+                    // The outcome of a call is mostly told at its end; that of another exchange, to the rules that eject, if its content is still to come.
                     let outcome = match self.routed.call {
                         None => Some(self.first_word(head.message.code, &link)),
                         Some(_) => grpc::outcome(&mut head.message),
@@ -223,7 +223,7 @@ impl Sender<'_> {
         }
     }
 
-    /// What a response's head tells of its endpoint.
+    /// What the head of a response tells of its endpoint.
     fn first_word(&self, code: StatusCode, link: &Link) -> Observed {
         let is_watched = self.routed.service.settings.health.passive.is_some();
         match Observed::of(code) {
@@ -232,7 +232,7 @@ impl Sender<'_> {
         }
     }
 
-    /// A connection or a stream on one, and whether that was there. `has_others`: no need to wait for this endpoint.
+    /// A connection, or a stream on one, and whether the connection was there already. `has_others`: there is no need to wait for this endpoint.
     async fn link(&self, to: &Picked, fresh: bool, has_others: bool, patience: Patience) -> Result<Result<(Link, bool), Try>, Reason> {
         let (service, peer) = (self.routed.service, self.peer);
         let upstreams = peer.upstreams(service, self.shared);
@@ -261,7 +261,7 @@ impl Sender<'_> {
         Ok(opened.map(|link| (link, false)).ok_or(Try::NoConnection))
     }
 
-    /// The response for the client; its content follows.
+    /// The response for the client, whose content follows.
     fn respond<'c>(
         &self,
         answered: Answered,
@@ -272,7 +272,7 @@ impl Sender<'_> {
     ) -> Result<Reply<'c>, Reason> {
         let Answered { head, mut link, busy, at, latency, told } = answered;
         if head.message.code == StatusCode::SWITCHING_PROTOCOLS {
-            // Where no upgrade was asked for, it is no response to what was sent.
+            // No upgrade was asked for, so it is not a response to what was sent.
             if request.extensions().get::<Upgrade>().is_none() {
                 return Err(Reason::BadResponse);
             }
@@ -290,8 +290,8 @@ impl Sender<'_> {
         Ok(Reply::new(code, fields, ResponseBody::endpoint(head.framing, content, returns, call)))
     }
 
-    /// A response that is not wanted: its connection may serve again if all of it is there already. Where the request is not all sent, its content
-    /// is cut off: it must not look whole.
+    /// Drops a response that is not wanted. Its connection may serve again if the whole response is there already. If the request is not wholly sent, its content
+    /// is cut off, so that it does not look whole.
     fn leave(&self, answered: Answered, from: &Picked) {
         let Answered { mut link, at, .. } = answered;
         if !link.is_sent() {
@@ -312,7 +312,7 @@ impl Sender<'_> {
     }
 }
 
-/// Sends, passes interim responses on, and waits for the final one's head, as long as the client does.
+/// Sends, passes interim responses on, and waits for the head of the final one, as long as the client does.
 fn poll_response(link: &mut Link, request: &mut Request<RequestBody<'_>>, context: &mut Context<'_>) -> Poll<Result<Head<Status>, Broken>> {
     let method = request.method().clone();
     loop {

@@ -7,7 +7,7 @@ use sluicegate_model::snapshot::{HashKey, ServicePort};
 use super::Routed;
 use crate::http::rules::trailers::{Pass, Trailers};
 
-/// Of a request. `nominated`: what its Connection names (§7.6.1 speaks of trailers, too).
+/// The trailers of a request. `nominated`: the fields that its `Connection` names (§7.6.1 counts trailers, too).
 pub(in crate::http) fn of_request(nominated: Vec<HeaderName>, settings: &ClientSettings, routed: &Routed<'_>) -> Trailers {
     let service = routed.service;
     let pass = match (service.protocol.is_http2(), settings.headers.underscores) {
@@ -24,7 +24,7 @@ pub(in crate::http) fn of_request(nominated: Vec<HeaderName>, settings: &ClientS
     Trailers::new(pass, settled)
 }
 
-/// Of a response. `wanted`: its client's version has a place for them, or it has asked for them.
+/// The trailers of a response. `wanted`: its client's version has a place for them, or it has asked for them.
 pub(in crate::http) fn of_response(nominated: Vec<HeaderName>, wanted: bool, routed: &Routed<'_>) -> Trailers {
     if !wanted {
         return Trailers::default();
@@ -34,7 +34,7 @@ pub(in crate::http) fn of_response(nominated: Vec<HeaderName>, wanted: bool, rou
     Trailers::new(Pass::All, settled)
 }
 
-/// The field that an endpoint is chosen by.
+/// The header field by which an endpoint is chosen.
 fn hashed(service: &ServicePort) -> Option<&HeaderName> {
     if let Some(HashKey::Header(name)) = &service.hash { Some(name) } else { None }
 }

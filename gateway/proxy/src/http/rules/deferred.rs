@@ -1,5 +1,5 @@
-//! A request whose forwarding headers may not be among its fields yet. Whoever wants to see or change its fields gets them with the forwarding
-//! headers put in; what is asked of it otherwise are single fields that these are none of. So none can forget them.
+//! A request whose forwarding headers may not be among its fields yet. Whoever wants to see or change the fields gets them with the forwarding headers in
+//! place. Besides, only single fields can be asked for, none of which is a forwarding header. So the forwarding headers cannot be forgotten.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub(in crate::http) struct Deferred<'r, 'p, B> {
 }
 
 impl<'r, 'p, B> Deferred<'r, 'p, B> {
-    /// `forwarding`: what is not among the fields yet.
+    /// `forwarding`: the headers that are not among the fields yet.
     pub(in crate::http) fn new(request: &'r mut Request<B>, forwarding: Option<Forwarding<'p>>) -> Self {
         Self { request, forwarding }
     }
@@ -31,12 +31,12 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
         self.request
     }
 
-    /// The request for a router and for the gateway's own look at other fields; with all of them if the router `reads_fields`.
+    /// The request for a router and for the gateway's own look at other fields. It has all fields if the router `reads_fields`.
     pub(in crate::http) fn routed_by(&mut self, reads_fields: bool) -> &Request<B> {
         if reads_fields { self.whole() } else { self.request }
     }
 
-    /// To be sent: the request, and the fields that it has besides.
+    /// The request to be sent, and the fields that it has besides.
     pub(in crate::http) fn into_parts(self) -> (&'r mut Request<B>, Option<Forwarding<'p>>) {
         (self.request, self.forwarding)
     }
@@ -53,17 +53,17 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
         self.request.body_mut()
     }
 
-    /// Whom it is for; none: that is no host.
+    /// The host that it is for; none: it is malformed.
     pub(in crate::http) fn host(&self) -> Option<Cow<'_, str>> {
         host::of(self.request.headers())
     }
 
-    /// Its `Origin`.
+    /// The field `Origin`.
     pub(in crate::http) fn origin(&self) -> Option<&HeaderValue> {
         self.request.headers().get(header::ORIGIN)
     }
 
-    /// Its `X-Request-Id`.
+    /// The field `X-Request-Id`.
     pub(in crate::http) fn id(&self) -> Option<&HeaderValue> {
         self.request.headers().get(X_REQUEST_ID)
     }
@@ -73,12 +73,12 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
         grpc::is_call(self.request.headers())
     }
 
-    /// A field of a gRPC call.
+    /// Reads a field of a gRPC call.
     pub(in crate::http) fn of_call<T>(&self, read: impl FnOnce(&HeaderMap) -> T) -> Option<T> {
         self.is_call().then(|| read(self.request.headers()))
     }
 
-    /// Removes the fields of one hop, which forwarding headers are not. It is HTTP/1.1's from here on: RFC 9110 §7.8 has no upgrades of HTTP/1.0.
+    /// Removes the fields of one hop, none of which is a forwarding header. From here on the request is HTTP/1.1's: HTTP/1.0 has no upgrades (RFC 9110 §7.8).
     pub(in crate::http) fn take_hop(&mut self) -> Asked {
         let mut asked = headers::strip_hop_by_hop(self.request.headers_mut());
         if std::mem::replace(self.request.version_mut(), Version::HTTP_11) == Version::HTTP_10 {
@@ -87,7 +87,7 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
         asked
     }
 
-    /// Says in `Trailer` which of these will come.
+    /// Announces in `Trailer` which of these will come.
     pub(in crate::http) fn announce(&mut self, trailers: &Trailers) {
         if self.request.headers().contains_key(header::TRAILER) {
             trailers.announce(self.request.headers_mut());
@@ -99,7 +99,7 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
         self.request.headers_mut().insert(name, value);
     }
 
-    /// Lends the request where its fields are not looked at, but its content or its extensions are.
+    /// Lends the request to something that looks at its content or its extensions, and not at its fields.
     pub(in crate::http) fn apart_from_fields<T>(&mut self, with: impl FnOnce(&mut Request<B>) -> T) -> T {
         with(self.request)
     }

@@ -10,28 +10,28 @@ pub(in crate::http) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_stati
 pub(in crate::http) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(in crate::http) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// `X-Forwarded-*` of a request whose client is believed nothing. While nobody looks at its fields they are not among them, which saves as much as
-/// all other changes of a head cost: they are written behind them.
+/// `X-Forwarded-*` for a request whose client is not believed. While nobody looks at its fields, they are not among these but are written behind them, which
+/// saves as much as all other changes of a head cost.
 #[derive(Clone, Copy)]
 pub(crate) struct Forwarding<'p> {
     /// The address of who connected.
     pub(in crate::http) client: &'p HeaderValue,
-    /// The scheme it came by.
+    /// The scheme that the client used.
     pub(in crate::http) scheme: &'static str,
-    /// The port it connected to.
+    /// The port that the client connected to.
     pub(in crate::http) port: &'p HeaderValue,
-    /// This pass is not among those that the fields tell of: see [`loops`].
+    /// Whether this pass is still to be added to those that the fields tell of: see [`loops`].
     pub(in crate::http) loops: bool,
 }
 
 impl Forwarding<'_> {
-    /// Puts them among the fields.
+    /// Puts the headers among the fields.
     pub(crate) fn put<B>(self, request: &mut Request<B>) {
         let host = host(request);
         self.each(host.as_ref(), |name, value| drop(request.headers_mut().insert(name, value.clone())));
     }
 
-    /// Each of them. `host`: the request's.
+    /// Gives each of the headers. `host`: the request's.
     pub(crate) fn each(self, host: Option<&HeaderValue>, mut take: impl FnMut(HeaderName, &HeaderValue)) {
         let Self { client, scheme, port, loops } = self;
         if loops {

@@ -8,21 +8,21 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HOP_BY_HOP: [HeaderName; 6] =
     [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
-/// Bits of [`hop_by_hop`].
+/// The bits of [`hop_by_hop`].
 const TE: u8 = 1 << 3;
 const UPGRADE: u8 = 1 << 5;
 
 /// What a sender asked of this hop.
 #[derive(Default)]
 pub(crate) struct Asked {
-    /// To become another protocol: the Upgrade that Connection nominates.
+    /// What it wants to upgrade to: the `Upgrade` that `Connection` nominates.
     pub(crate) upgrade: Option<HeaderValue>,
-    /// The sender takes trailers.
+    /// Whether the sender takes trailers.
     pub(crate) trailers: bool,
 }
 
-/// Removes the fields that `Connection` nominates (RFC 9110 §7.6.1), and returns their names, which count for trailers, too. Of a request that is
-/// done before anything is decided by its fields or added to them: what routers see is what endpoints get, and nothing of the gateway's goes.
+/// Removes the fields that `Connection` nominates (RFC 9110 §7.6.1), and returns their names, which count for trailers, too. For a request this comes before
+/// anything is decided by its fields or added to them, so that routers see what endpoints get, and no field of the gateway's own is removed.
 pub(in crate::http) fn take_nominated(headers: &mut HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
     let nominated = values.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !common_option(name));
@@ -33,8 +33,8 @@ pub(in crate::http) fn take_nominated(headers: &mut HeaderMap) -> Vec<HeaderName
     nominated
 }
 
-/// RFC 9110 §7.6.1: removes the fields of one hop. Most heads have few of them: one look at the names is cheaper than six removals. `Trailer` is
-/// none of them (§6.6.2).
+/// Removes the fields of one hop (RFC 9110 §7.6.1). Most heads have few of them, so one look at the names is cheaper than six removals. `Trailer` is not among
+/// them (§6.6.2).
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Asked {
     let found = headers.keys().fold(0_u8, |found, name| found | hop_by_hop(name));
     let mut asked = Asked::default();
@@ -53,7 +53,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Asked {
     asked
 }
 
-/// The protocols that Upgrade names; several lines are one list (RFC 9110 §5.3).
+/// The protocols that `Upgrade` names. Several lines are one list (RFC 9110 §5.3).
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(header::UPGRADE).iter();
     match (lines.next(), lines.next()) {
@@ -65,31 +65,31 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     }
 }
 
-/// Both, for a response's head.
+/// Removes both kinds of fields from a response's head.
 pub(in crate::http) fn strip_response(headers: &mut HeaderMap) -> (Asked, Vec<HeaderName>) {
     let nominated = take_nominated(headers);
     (strip_hop_by_hop(headers), nominated)
 }
 
-/// Whether a field's list has a member, of which parameters are not looked at.
+/// Whether the list of a field has a member, whose parameters are not looked at.
 fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
     let mut members = headers.get_all(name).into_iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
     members.any(|m| m.split(';').next().is_some_and(|m| m.trim().eq_ignore_ascii_case(wanted)))
 }
 
-/// What a sender cannot have removed by nominating it: where the request goes, where it ends, what its sender waits for, and what trusted proxies
+/// Whether a sender cannot have a field removed by nominating it: where the request goes, where it ends, what its sender waits for, and what trusted proxies
 /// say of it.
 fn is_end_to_end(name: &HeaderName) -> bool {
     let kept = [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::VIA, super::identify::X_REQUEST_ID, super::loops::CDN_LOOP];
     kept.contains(name) || is_claim(name.as_str())
 }
 
-/// What `Connection` mostly says: no field of another hop, so nothing to look for.
+/// Whether it is one of the usual options of `Connection`, which name no field to remove.
 fn common_option(option: &str) -> bool {
     option.eq_ignore_ascii_case("keep-alive") || option.eq_ignore_ascii_case("close")
 }
 
-/// The bit of its place in [`HOP_BY_HOP`], else 0; told by the length first, as most are none.
+/// The bit of a name's place in [`HOP_BY_HOP`], else 0. The length is compared first, as most names are none of these.
 fn hop_by_hop(name: &HeaderName) -> u8 {
     match name.as_str() {
         "connection" => 1,

@@ -1,4 +1,4 @@
-//! What tells one request from all others: `X-Request-Id`, and W3C Trace Context's `traceparent`.
+//! What tells one request from all others: `X-Request-Id`, and the `traceparent` of W3C Trace Context.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,11 +8,11 @@ use sluicegate_model::settings::RequestIdAction;
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// A longer one is not kept.
+/// The longest `X-Request-Id` that is kept.
 const MOST_ID: usize = 128;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// `trusted`: the one that is there comes from a trusted proxy.
+/// Sets `X-Request-Id`. `trusted`: the one that is there comes from a trusted proxy.
 pub(in crate::http) fn request_id(headers: &mut HeaderMap, action: RequestIdAction, trusted: bool) {
     let keep = match action {
         RequestIdAction::Disable => return,
@@ -42,7 +42,7 @@ fn uuid(random: u128) -> [u8; 36] {
     text
 }
 
-/// Begins a trace where there is none, or none that can be read; so many of 100 are marked as sampled. None: not wanted.
+/// Begins a trace if there is none, or none that can be read; so many of 100 are marked as sampled. None: no trace is wanted.
 pub(in crate::http) fn trace(headers: &mut HeaderMap, percent: Option<u32>) {
     let Some(percent) = percent else { return };
     let mut known = headers.get_all(&TRACEPARENT).iter();
@@ -50,7 +50,7 @@ pub(in crate::http) fn trace(headers: &mut HeaderMap, percent: Option<u32>) {
     if known.is_some_and(|value| is_traceparent(value.as_bytes())) {
         return;
     }
-    // Trace Context §2.4, §3.3: the state belongs to the trace that is no more.
+    // Trace Context §2.4, §3.3: the state belongs to the trace that is gone.
     headers.remove(&TRACESTATE);
     let mut random = rand::rng();
     let (trace, span) = (random.random::<u128>().max(1), random.random::<u64>().max(1));
@@ -61,7 +61,7 @@ pub(in crate::http) fn trace(headers: &mut HeaderMap, percent: Option<u32>) {
     }
 }
 
-/// Trace Context §2.2: `version-traceid-parentid-flags`. A version after 00 may have more behind it.
+/// Whether it is a `traceparent`: `version-traceid-parentid-flags` (Trace Context §2.2). A version after 00 may have more behind it.
 fn is_traceparent(value: &[u8]) -> bool {
     let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let some = |part: &[u8]| hex(part) && part.iter().any(|b| *b != b'0');

@@ -1,7 +1,6 @@
-//! Requests that go round. No endpoint is this gateway's own listener, but one may lead back to it all the same, by an address that cannot be told
-//! to be its own: another proxy's, a load balancer's, a translated one. So each pass leaves this gateway's name in `CDN-Loop` (RFC 8586), which
-//! nobody on the way takes off, and a request that has it too often is answered with 508 (RFC 5842 §7.2). `Via` would do as well, but servers
-//! that see it stop compressing (nginx' `gzip_proxied`, IIS).
+//! Requests that go round. No endpoint is this gateway's own listener, but one may lead back to it, by an address that cannot be recognized: another proxy's, a
+//! load balancer's, a translated one. So each pass adds this gateway's name to `CDN-Loop` (RFC 8586), which nobody on the way removes, and a request that has it
+//! too often is answered 508 (RFC 5842 §7.2). `Via` would serve as well, but servers that see it stop compressing (nginx's `gzip_proxied`, IIS).
 
 use std::sync::LazyLock;
 
@@ -11,17 +10,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sluicegate_decide::answer::Reason;
 
 pub(in crate::http) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-/// How often a request may come by. More than once is no loop yet: a service may ask another one by the way of this gateway, and send on all
-/// fields of the request that it answers.
+/// How often a request may pass. More than once is not a loop yet: a service may ask another one through this gateway, and send on all fields of the request
+/// that it answers.
 const MOST: usize = 8;
 
-/// This gateway's name: a word of its own for each process.
+/// This gateway's name, which is random for each process.
 static NAME: LazyLock<HeaderValue> = LazyLock::new(|| {
     let name = format!("sluicegate-{:016x}", rand::random::<u64>());
     HeaderValue::from_maybe_shared(Bytes::from(name)).unwrap_or_else(|_| HeaderValue::from_static("sluicegate"))
 });
 
-/// What this pass adds.
+/// What a pass adds.
 pub(in crate::http) fn name() -> &'static HeaderValue {
     &NAME
 }
@@ -33,7 +32,7 @@ pub(in crate::http) fn pass(headers: &mut HeaderMap) -> Result<(), Reason> {
     if headers.get_all(CDN_LOOP).iter().map(infos).sum::<usize>() >= MOST {
         return Err(Reason::Loop);
     }
-    // In one field: what it had before may be in several.
+    // It becomes one field, where there may have been several.
     let mut all: Vec<u8> = headers.get_all(CDN_LOOP).iter().flat_map(|value| [value.as_bytes(), b", "]).flatten().copied().collect();
     all.extend_from_slice(own);
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(all)) {
@@ -42,7 +41,7 @@ pub(in crate::http) fn pass(headers: &mut HeaderMap) -> Result<(), Reason> {
     Ok(())
 }
 
-/// RFC 8586 §2: the id of a `cdn-info` ends where its parameters begin.
+/// The id of a `cdn-info`, which ends where its parameters begin (RFC 8586 §2).
 fn id(info: &[u8]) -> &[u8] {
     info.split(|b| *b == b';').next().unwrap_or_default().trim_ascii()
 }

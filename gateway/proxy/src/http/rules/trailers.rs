@@ -12,7 +12,7 @@ use sluicegate_model::fields;
 #[derive(Debug, Default)]
 pub(crate) struct Trailers {
     pass: Pass,
-    /// Names that are not to come behind the content, for the head has had its say of them.
+    /// Names that are not to come behind the content, as they had their place in the head.
     settled: Vec<HeaderName>,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Trailers {
 pub(in crate::http) enum Pass {
     #[default]
     None,
-    /// These.
+    /// Only these.
     Named(Arc<[HeaderName]>),
     /// All that may be trailers, but for names that CGI takes for others.
     Plain,
@@ -50,7 +50,7 @@ impl Trailers {
         passes && fields::may_be_trailer(name) && !self.settled.iter().any(|settled| fields::is_same(name, settled.as_str()))
     }
 
-    /// Removes what does not go on.
+    /// Removes the trailers that do not go on.
     pub(in crate::http) fn filter(&self, trailers: &mut HeaderMap) {
         if !self.any() {
             return trailers.clear();
@@ -65,7 +65,7 @@ impl Trailers {
         }
     }
 
-    /// Leaves out of a head's `Trailer` (§6.6.2) what will not come.
+    /// Removes from a head's `Trailer` (§6.6.2) what will not come.
     pub(in crate::http) fn announce(&self, head: &mut HeaderMap) {
         let announced = head.get_all(header::TRAILER).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
         let left: Vec<&str> = announced.map(str::trim).filter(|name| self.passes(&name.to_ascii_lowercase())).collect();

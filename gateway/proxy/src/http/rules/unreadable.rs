@@ -1,4 +1,4 @@
-//! What heads that cannot be read are answered with.
+//! Answers to heads that cannot be read.
 
 use sluicegate_decide::answer::Reason;
 
@@ -18,7 +18,7 @@ impl From<BadHead> for Reason {
     }
 }
 
-/// The same of an endpoint's response.
+/// The answer to a client if the head of an endpoint's response cannot be read.
 pub(in crate::http) fn of_response(why: BadHead) -> Reason {
     match why {
         BadHead::Syntax(_) | BadHead::BadLine | BadHead::Target | BadHead::Version => Reason::BadResponse,

@@ -1,6 +1,6 @@
-//! Connections that become something else (RFC 9110 §7.8). Inside there is one form, HTTP/1.1's: a GET with [`Upgrade`], answered by 101.
-//! Extended CONNECT (RFC 8441) is brought into it where a client's stream is taken, and out of it where a stream to an endpoint is opened; so
-//! every pair of versions works, and none is known to routes.
+//! Connections that become another protocol (RFC 9110 §7.8). Inside there is one form, that of HTTP/1.1: a GET with [`Upgrade`], answered by 101. Extended
+//! CONNECT (RFC 8441) is brought into it where a client's stream is taken, and out of it where a stream to an endpoint is opened. So every pair of versions
+//! works, and routes need not know of it.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use sluicegate_decide::answer::Reason;
 
 pub(in crate::http) const WEBSOCKET: &str = "websocket";
 
-/// A request's extension: what its connection is to become. Only what the service allows gets here.
+/// A request's extension: what its connection is to become. Only what the service allows stands here.
 #[derive(Clone)]
 pub(crate) struct Upgrade(pub(crate) HeaderValue);
 
-/// A request's extension: it came as extended CONNECT, so it makes no sense without; and the key that was made for a WebSocket.
+/// A request's extension: it came as extended CONNECT, so it makes no sense without the upgrade; and the key that was made for a WebSocket.
 #[derive(Clone)]
 pub(in crate::http) struct Connected {
     pub(in crate::http) key: Option<HeaderValue>,
 }
 
-/// A response's extension, with 101: how long it may be silent; none: for ever.
+/// A response's extension, with 101: how long the connection may be silent; none: for ever.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Idle(pub(in crate::http) Option<Duration>);
 
@@ -32,7 +32,7 @@ pub(crate) fn websocket_accept(key: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_str(&STANDARD.encode(digest)).ok()
 }
 
-/// Makes extended CONNECT the request that HTTP/1.1 has for it.
+/// Makes of extended CONNECT the request that HTTP/1.1 has for it.
 pub(in crate::http) fn from_connect<B>(request: &mut Request<B>, protocol: &h2::ext::Protocol) -> Result<(), Reason> {
     let protocol = HeaderValue::from_str(protocol.as_str()).map_err(|_| Reason::BadRequest)?;
     *request.method_mut() = Method::GET;

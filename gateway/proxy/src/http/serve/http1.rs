@@ -24,12 +24,12 @@ use crate::http::rules::upgrade::Idle;
 use crate::origin::{Origin, Secured};
 use crate::stream::Stream;
 
-/// So much of a request's content is read and dropped to keep a connection whose request was answered early.
+/// How much of a request's content is read and dropped to keep a connection whose request was answered early.
 const DISCARD: u64 = 64 << 10;
-/// A connection that is closed while its client still sends is drained for so long, lest a reset destroy the answer (RFC 9112 §9.6).
+/// How long a connection that is closed while its client still sends is drained, lest a reset destroy the answer (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Serves HTTP, of the version that was agreed on, or that the client's first bytes tell.
+/// Serves HTTP of the version that was agreed on, or that the client's first bytes show.
 pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, tls: Option<Secured>, shared: &Rc<Http>) {
     let local = if listener.ip().is_unspecified() { stream.socket().local_addr().unwrap_or(listener) } else { listener };
     let Some(mut peer) = Peer::new(origin, listener, local) else { return };
@@ -54,7 +54,7 @@ pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, 
     }
 }
 
-/// What was read from a connection that speaks HTTP/2, and the connection.
+/// A connection that speaks HTTP/2, and what was read from it.
 type HandedOver = Option<(Stream, Bytes)>;
 
 async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared: &Rc<Http>) -> HandedOver {
@@ -89,7 +89,7 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
         client.signal.begin(!client.unread().is_end());
         left = left.saturating_sub(1);
         let (head, version) = (*message.method() == Method::HEAD, message.version());
-        // Who expects something else may wait as well.
+        // A client that expects something else may wait as well.
         let expects = arrival::expects_continue(message.headers()).unwrap_or(true);
         let mut request = message.map(|()| RequestBody::Client(AnyContent::Http1(&mut reader)));
         let response = exchange(&mut request, peer, Instant::now(), &shared.exchanges).await;
@@ -98,7 +98,7 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
             Box::pin(switch(response, &client, shared)).await;
             return None;
         }
-        // Asked of the newest view, not the exchange's: a listener may have gone meanwhile.
+        // The newest view is asked, rather than the exchange's, as a listener may have gone meanwhile.
         let close = !keep_alive
             || left == 0
             || closing()
@@ -126,16 +126,16 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
 struct Answered {
     head: bool,
     version: Version,
-    /// None: the connection closes after it.
+    /// What the connection is told; none: it closes after the response.
     kept: Option<Connection>,
 }
 
-/// How a response went out.
+/// How a response was sent.
 enum Sent {
     Kept,
-    /// The connection must close.
+    /// It was sent, and the connection must close.
     Last,
-    /// Not wholly.
+    /// It was sent in part.
     Broken,
 }
 
@@ -177,7 +177,7 @@ async fn respond(mut response: Reply<'_>, to: Answered, client: &Client, shared:
                         out.borrow_mut().push(part).map_err(|_| ())?;
                     }
                     Poll::Ready(Some(Err(error))) => {
-                        // What came before the break still goes out; the missing end tells the client.
+                        // What came before the break is still sent. The missing end tells the client.
                         tracing::debug!(%error, "a response broke");
                         let _ = client.poll_flush(context);
                         return Poll::Ready(Err(()));
@@ -214,7 +214,7 @@ async fn respond(mut response: Reply<'_>, to: Answered, client: &Client, shared:
     }
 }
 
-/// The endpoint has agreed to another protocol: the connection ends with it.
+/// The endpoint has agreed to another protocol. The connection ends with that.
 async fn switch(mut response: Reply<'_>, client: &Client, shared: &Http) {
     let idle = response.extensions().get::<Idle>().copied().unwrap_or(Idle(None));
     let (framing, connection, status) = (Framing::UntilClose, h1::Connection::Upgrade, response.status());
@@ -226,18 +226,18 @@ async fn switch(mut response: Reply<'_>, client: &Client, shared: &Http) {
     tunnel::run(response.into_parts().body, client, idle, &client.signal).await;
 }
 
-/// Whether more of a request is unread than is worth reading for the sake of the connection. A client that expects 100 may send its content
-/// after a final response or not: nobody knows what comes next (RFC 9110 §10.1.1).
+/// Whether more of a request is unread than is worth reading for the sake of the connection. A client that expects 100 may or may not send its content after a
+/// final response, so nobody knows what comes next (RFC 9110 §10.1.1).
 fn too_much(unread: Decoder, expects: bool) -> bool {
     match unread {
         Decoder::Length(0) => false,
         Decoder::Length(left) => expects || left > DISCARD,
-        // Being sent on while the response is.
+        // The request is still sent on while the response is.
         _ => expects,
     }
 }
 
-/// Reads the rest of the request; false: it is too much or broken.
+/// Reads the rest of the request. Returns false if it is too much, or broken.
 async fn discard(reader: &mut Reader, client: &Client) -> bool {
     let mut left = DISCARD;
     while !client.unread().is_end() {
@@ -250,7 +250,7 @@ async fn discard(reader: &mut Reader, client: &Client) -> bool {
     true
 }
 
-/// Says that the end is the end: without TLS' `close_notify` a client cannot tell it from a cut (RFC 8446 §6.1).
+/// Tells the client that this is the end. Without TLS's `close_notify` it cannot tell the end from a cut (RFC 8446 §6.1).
 async fn farewell(peer: &Peer, client: &Client) {
     if peer.tls.is_some() {
         let closing = poll_fn(|context| pin!(client.stream.borrow_mut().shutdown()).poll(context));
@@ -260,12 +260,12 @@ async fn farewell(peer: &Peer, client: &Client) {
 
 async fn linger(reader: &mut Reader, client: &Client) {
     let draining = async {
-        // One borrow a poll: nothing else polls this connection now.
+        // It is borrowed for one poll, as nothing else polls this connection now.
         if poll_fn(|context| pin!(client.stream.borrow_mut().shutdown()).poll(context)).await.is_err() {
             return;
         }
         while matches!(poll_fn(|context| reader.poll_discard(context)).await, Ok(1..)) {}
     };
-    // The client closes when it has read the answer; or it does not, which is its affair.
+    // The client closes when it has read the answer. If it does not, that is its affair.
     let _ = tokio::time::timeout(LINGER, draining).await;
 }

@@ -1,5 +1,5 @@
-//! One client's HTTP/2 connection: each of its streams is an exchange with a task of its own, on this thread. Flow control and limits of number
-//! and size are the library's; floods are counted by [`Meter`]; it closes by GOAWAY.
+//! One client's HTTP/2 connection: each stream is an exchange with a task of its own, on this thread. The library has flow control and limits of number and
+//! size; floods are counted by [`Meter`]; the connection closes by GOAWAY.
 
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
@@ -38,7 +38,7 @@ enum Next {
     Ended,
 }
 
-/// `ahead`: what was read to tell the protocol.
+/// `ahead`: what was read to recognize the protocol.
 pub(in crate::http) async fn serve(
     stream: Stream,
     ahead: Bytes,
@@ -76,7 +76,7 @@ pub(in crate::http) async fn serve(
                     Poll::Ready(Next::Close)
                 }
                 Poll::Pending => {
-                    // First those streams have their turn that have begun.
+                    // Streams that have begun have their turn first.
                     if meter.end_turn() {
                         context.waker().wake_by_ref();
                     }
@@ -90,7 +90,7 @@ pub(in crate::http) async fn serve(
                 left = left.saturating_sub(1);
                 let (place, peer, settings, shared) = (Place::new(&running), peer.clone(), settings.clone(), shared.clone());
                 let meter = meter.clone();
-                // A panic ends this task only; `place` is dropped in unwinding too.
+                // A panic ends only this task, and `place` is dropped then, too.
                 spawn_local(async move {
                     stream::serve(request, respond, peer, settings, meter, shared).await;
                     drop(place);
@@ -123,7 +123,7 @@ async fn greet(guarded: Guarded, settings: &ClientHttp2, signal: &Signal) -> Opt
             .initial_connection_window_size(settings.connection_window)
             .max_header_list_size(MAX_HEADER_LIST)
             .max_send_buffer_size(SEND_BUFFER)
-            // The meter judges what comes in turns, and over a second; the library's own limits are for what it does not see.
+            // The meter judges what comes in turns, and within a second. The library's own limits are for what the meter does not see.
             .max_concurrent_reset_streams(REMEMBERED)
             .max_pending_accept_reset_streams(REMEMBERED)
             .max_local_error_reset_streams(Some(FAULTS))
@@ -141,7 +141,7 @@ async fn greet(guarded: Guarded, settings: &ClientHttp2, signal: &Signal) -> Opt
     .await
 }
 
-/// The streams under way on a connection, which is idle without any.
+/// The streams under way on a connection. Without any it is idle.
 struct Running {
     streams: Cell<usize>,
     signal: Rc<Signal>,

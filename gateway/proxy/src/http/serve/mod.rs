@@ -1,5 +1,5 @@
-//! The loops that take requests off a client's connection, a file a version: [`http1`] one after the other, [`http2`] each as a [`stream`] with a
-//! task of its own. Each request goes through [`exchange`](super::exchange); a connection that is upgraded ends in a [`tunnel`].
+//! The loops that take requests off a client's connection, a file for each version: [`http1`] takes one after another, [`http2`] takes each as a [`stream`] with
+//! a task of its own. Each request goes through [`exchange`](super::exchange); a connection that is upgraded ends in a [`tunnel`].
 
 mod http1;
 mod http2;
@@ -17,7 +17,7 @@ use super::client::OpenConnections;
 use super::exchange::Exchanges;
 use crate::core::Core;
 
-/// So many fields the map may have room for that is kept.
+/// For how many fields a map may have room that is kept.
 const SPARE: usize = 64;
 
 /// What all HTTP connections of a worker's clients share.
@@ -25,7 +25,7 @@ pub(crate) struct Http {
     pub(crate) core: Rc<Core>,
     exchanges: Rc<Exchanges>,
     pub(crate) open: OpenConnections,
-    /// A request's map of fields that is done with.
+    /// A map of fields whose request is done.
     spare: RefCell<HeaderMap>,
 }
 
@@ -35,7 +35,7 @@ impl Http {
         Self { open: OpenConnections::new(core.clock.clone()), core, exchanges, spare: RefCell::default() }
     }
 
-    /// Keeps a map for another request, without what is in it.
+    /// Keeps a map for another request, without its content.
     fn keep(&self, mut map: HeaderMap) {
         if map.capacity() <= SPARE {
             map.clear();

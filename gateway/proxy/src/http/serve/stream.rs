@@ -1,5 +1,4 @@
-//! One exchange as a stream of a client's HTTP/2 connection: its request is brought into the form that HTTP/1.1's have, and its response is sent
-//! as the windows let it.
+//! One exchange as a stream of a client's HTTP/2 connection. Its request is brought into the form of HTTP/1.1, and its response is sent as the windows let it.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -24,8 +23,8 @@ use crate::http::exchange::{Parts, Peer, Reply, exchange, refuse};
 use crate::http::rules::upgrade::{self, Idle};
 use crate::http2::{self, Incoming, Meter};
 
-/// A stream that its client resets sooner than this, and before it is answered, was no request: nobody waits for so short a time. Longer ones take
-/// one of the connection's places meanwhile, which bounds them.
+/// A stream that its client resets sooner than this, before it is answered, was not a request, as nobody waits for so short a time. Longer ones take one of the
+/// connection's places meanwhile, which bounds them.
 const AT_ONCE: Duration = Duration::from_millis(2);
 
 /// Serves one exchange, until its response was sent, or its time is up.
@@ -38,7 +37,7 @@ pub(in crate::http) async fn serve(
     shared: Rc<Http>,
 ) {
     let sender = Sender::new(respond, meter);
-    // What was reset before its turn came costs no more than its head did.
+    // A stream that was reset before its turn came costs no more than its head.
     if poll_fn(|context| Poll::Ready(sender.poll_gone(context).is_ready())).await {
         return sender.wasted();
     }
@@ -93,7 +92,7 @@ async fn answer(
     respond(response, head, sender, signal, shared).await;
 }
 
-/// Brings a head into the form of HTTP/1.1's.
+/// Brings a head into the form of HTTP/1.1.
 fn prepare(request: &mut Request<()>, limits: HeadLimits) -> Result<(), Reason> {
     let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if request.headers().len() > limits.fields || size > limits.bytes {
@@ -109,8 +108,8 @@ fn prepare(request: &mut Request<()>, limits: HeadLimits) -> Result<(), Reason> 
     Ok(())
 }
 
-/// The authority stands beside the fields; Host, if it is there too, says the same (RFC 9113 §8.3.1). Whether it is a host is asked when the
-/// request has [arrived](crate::http::exchange::arrival).
+/// Puts the authority into `Host`. It stands beside the fields; if `Host` is there, too, it must say the same (RFC 9113 §8.3.1). Whether it is a host is asked
+/// when the request has [arrived](crate::http::exchange::arrival).
 fn authority(request: &mut Request<()>) -> Result<(), Reason> {
     let Some(authority) = request.uri().authority().cloned() else { return Ok(()) };
     let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -124,7 +123,7 @@ fn authority(request: &mut Request<()>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// RFC 9113 §8.2.3: for compression a client may send each cookie in a field of its own; elsewhere there is one field.
+/// Joins cookies in one field. For compression a client may send each in a field of its own (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
     if crumbs.next().is_none() || crumbs.next().is_none() {
@@ -136,17 +135,17 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// A head without what HTTP/2 has no place for (RFC 9113 §8.2.2).
+/// A response's head without what HTTP/2 has no place for (RFC 9113 §8.2.2).
 fn bring_out(status: StatusCode, mut headers: HeaderMap, shared: &Http) -> Response<()> {
-    // Ours say it to HTTP/1.1's clients; endpoints' fields of one hop are gone already.
+    // The gateway's answers have it for HTTP/1.1's clients. Endpoints' fields of one hop are gone already.
     headers.remove(header::CONNECTION);
     headers.remove(header::UPGRADE);
     headers.remove(header::SEC_WEBSOCKET_ACCEPT);
     if status == StatusCode::NO_CONTENT {
-        // RFC 9110 §8.6.
+        // RFC 9110 §8.6: such a response has no length.
         headers.remove(header::CONTENT_LENGTH);
     }
-    // RFC 9110 §6.6.1: a recipient with a clock adds it where it is missing.
+    // RFC 9110 §6.6.1: a recipient with a clock adds the date if it is missing.
     if !headers.contains_key(header::DATE) {
         headers.insert(header::DATE, shared.core.date.borrow().clone());
     }
@@ -199,11 +198,11 @@ async fn respond(response: Reply<'_>, head: bool, sender: &Sender, signal: &Sign
     }
 }
 
-/// The endpoint has agreed: RFC 8441 §5 has 200 for HTTP/1.1's 101.
+/// The endpoint has agreed to another protocol: RFC 8441 §5 has 200 where HTTP/1.1 has 101.
 async fn switch(response: Reply<'_>, sender: &Sender, signal: &Signal, shared: &Http) {
     let idle = response.extensions().get::<Idle>().copied().unwrap_or(Idle(None));
     let Parts { mut headers, body, .. } = response.into_parts();
-    // RFC 9110 §8.6: a success of CONNECT has none.
+    // RFC 9110 §8.6: a success of CONNECT has no length.
     headers.remove(header::CONTENT_LENGTH);
     if sender.send_head(bring_out(StatusCode::OK, headers, shared), false).is_ok() {
         tunnel::run(body, sender, idle, signal).await;

@@ -1,4 +1,4 @@
-//! An upgraded exchange: bytes both ways, each direction ended by itself, until both have ended or neither has moved for too long.
+//! An upgraded exchange: bytes in both directions. Each direction ends by itself, until both have ended, or neither has moved for too long.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -35,7 +35,7 @@ pub(in crate::http) async fn run(mut body: ResponseBody<'_>, end: &impl Sink, id
     }
 }
 
-/// From the endpoint to the client; ready at the end.
+/// Moves bytes from the endpoint to the client. Is ready at the end.
 fn poll_down(body: &mut ResponseBody<'_>, end: &impl Sink, signal: &Signal, context: &mut Context<'_>) -> Poll<Result<(), Broke>> {
     loop {
         let mut waiting = false;
@@ -45,7 +45,7 @@ fn poll_down(body: &mut ResponseBody<'_>, end: &impl Sink, signal: &Signal, cont
                     signal.moved(data.len());
                     end.push(Part::Data(data))?;
                 }
-                // There is no place for them.
+                // There is no place for trailers.
                 Poll::Ready(Some(Ok(Part::Trailers(_)))) => {}
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "an upgraded connection broke");

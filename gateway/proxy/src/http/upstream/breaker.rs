@@ -12,16 +12,16 @@ use super::{Link, Upstreams};
 use crate::core::decider::Picked;
 use crate::core::places::{self, Places};
 
-/// Too much is under way.
+/// As much is under way as may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tripped;
 
-/// A place for another exchange; none: nothing counts them.
+/// A place for another exchange; none: exchanges are not counted.
 pub(crate) fn exchange(service: &ServicePort) -> Result<Option<Slot>, Tripped> {
     let settings = &service.settings;
     let most = match settings.breaker.requests {
         Some(most) => most,
-        // A budget is a share of them.
+        // They are counted, as a budget is a share of them.
         None if settings.budget.is_some() => u32::MAX,
         None => return Ok(None),
     };
@@ -31,7 +31,7 @@ pub(crate) fn exchange(service: &ServicePort) -> Result<Option<Slot>, Tripped> {
     })
 }
 
-/// What one waited for.
+/// What a waiting exchange has got.
 pub(crate) enum Got {
     /// Places for a connection.
     Places(Option<Box<Places>>),
@@ -39,8 +39,8 @@ pub(crate) enum Got {
     Link(Link),
 }
 
-/// Waits for a place, or for a connection that serves as well, as long as connecting may take. The queue is bounded; it is one for all workers,
-/// and who is first in it is woken when a connection closes. An idle connection that somebody else waits for is closed.
+/// Waits for a place, or for a connection that serves as well, as long as connecting may take. The queue is bounded, and is one for all workers: the first in it
+/// is woken when a connection closes. An idle connection is closed if somebody else waits for it.
 pub(crate) async fn wait(service: &ServicePort, to: &Picked, upstreams: &Rc<Upstreams>) -> Result<Got, Tripped> {
     let load = &service.stats.load;
     let Some(for_service) = load.connections.wait(service.settings.breaker.pending) else {

@@ -1,4 +1,4 @@
-//! One HTTP/2 connection to an endpoint, shared by the exchanges of a worker. A task drives it, as nobody waits for it alone.
+//! One HTTP/2 connection to an endpoint, which the exchanges of a worker share. A task drives it, as no exchange waits for it alone.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
@@ -21,24 +21,24 @@ use crate::core::places::Places;
 use crate::http2::{self, FAULTS, Guarded, MAX_HEADER_LIST, Meter, Outgoing, REMEMBERED, SEND_BUFFER};
 use crate::stream::Stream;
 
-/// An endpoint that speaks HTTP/2 sends its settings at once (RFC 9113 §3.4). Without them nobody knows how many streams it takes.
+/// How long the endpoint's settings may take. An endpoint that speaks HTTP/2 sends them at once (RFC 9113 §3.4), and they say how many streams it takes.
 const SETTINGS_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Carrier {
-    /// Opens no stream itself: each is opened by a copy. A sender remembers the newest of its streams that has to wait for a place, opens no other
-    /// until that has one, and to be polled then takes away that stream's waker, which its exchange waits with. A copy remembers none.
+    /// Opens no stream itself: each is opened by a clone. A sender remembers the newest of its streams that has to wait for a place, opens no other until that has
+    /// one, and if it is polled, takes away that stream's waker. A clone remembers none.
     sender: RefCell<SendRequest<Bytes>>,
     meter: Rc<Meter>,
     scheme: uri::Scheme,
-    /// Exchanges under way, and how many there may be by our own settings.
+    /// How many exchanges are under way, and how many there may be by the gateway's own settings.
     streams: Cell<usize>,
     most: usize,
     idle_since: Cell<Instant>,
     terms: Cell<Terms>,
-    /// What it takes up, as long as it is open.
+    /// The places that it takes, as long as it is open.
     places: Weak<Places>,
     state: Rc<State>,
-    /// Who is told when there is room again.
+    /// Is told when there is room again.
     upstreams: Weak<Upstreams>,
     address: SocketAddr,
 }
@@ -47,7 +47,7 @@ pub(super) struct Carrier {
 #[derive(Default)]
 struct State {
     ended: Cell<bool>,
-    /// The endpoint's settings are known.
+    /// Whether the endpoint's settings are known.
     settled: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
 }
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// False: the connection has ended before.
+    /// Waits for the endpoint's settings. Returns false if the connection has ended before.
     fn poll_settled(&self, context: &mut Context<'_>) -> Poll<bool> {
         if self.settled.get() || self.ended.get() {
             return Poll::Ready(!self.ended.get());
@@ -70,7 +70,7 @@ impl State {
 }
 
 impl Carrier {
-    /// Says hello, and waits for the endpoint's settings. None: it has none, as it speaks no HTTP/2.
+    /// Begins HTTP/2, and waits for the endpoint's settings. None: there are none, as the endpoint does not speak HTTP/2.
     pub(super) async fn new(
         stream: Stream,
         service: &ServicePort,
@@ -102,7 +102,7 @@ impl Carrier {
         tokio::task::spawn_local(async move {
             let mut living = pin!(sign_of_life(pings, keep_alive));
             poll_fn(|context| {
-                // Dropped, it is closed; its streams are told.
+                // When it is dropped, the connection is closed, and its streams are told.
                 if living.as_mut().poll(context).is_ready() || meter.is_exceeded() {
                     return Poll::Ready(());
                 }
@@ -147,14 +147,14 @@ impl Carrier {
         self.scheme.clone()
     }
 
-    /// Whether it takes new streams at all: it has not ended, nor said GOAWAY, nor run out of numbers, nor served for as long as it may.
+    /// Whether it takes new streams at all: it has not ended, nor sent GOAWAY, nor run out of numbers, nor served for as long as it may.
     pub(super) fn is_open(&self, now: Instant) -> bool {
-        // It is never pending, as this sender has opened nothing.
+        // It is never pending, as this sender has opened no stream.
         let ready = self.sender.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
         !self.state.ended.get() && self.terms.get().allow(now) && !matches!(ready, Poll::Ready(Err(_))) && !self.meter.is_near_its_end()
     }
 
-    /// Whether one more exchange fits, by the endpoint's settings and ours.
+    /// Whether there is room for one more exchange, by the endpoint's settings and the gateway's.
     pub(super) fn has_room(&self) -> bool {
         self.streams.get() < self.most.min(self.sender.borrow().current_max_send_streams())
     }
@@ -168,7 +168,7 @@ impl Carrier {
         self.is_idle() && !self.terms.get().allow_idle(self.idle_since.get(), now)
     }
 
-    /// What it takes up, if that is counted.
+    /// The places that it takes, if it is counted.
     pub(super) fn places(&self) -> Option<Rc<Places>> {
         self.places.upgrade()
     }
@@ -188,7 +188,7 @@ impl Carrier {
         }
     }
 
-    /// `whole`: the head is all of the request.
+    /// Opens a stream. `whole`: the head is all of the request.
     pub(super) fn open(&self, request: Request<()>, whole: bool) -> Result<(ResponseFuture, Outgoing), h2::Error> {
         let mut sender = self.sender.borrow().clone();
         let (response, stream) = sender.send_request(request, whole)?;
@@ -201,7 +201,7 @@ impl Carrier {
     }
 }
 
-/// Ends when the connection shows none.
+/// Ends when the connection shows no sign of life.
 async fn sign_of_life(pings: Option<PingPong>, keep_alive: Option<KeepAlive>) {
     let (Some(mut pings), Some(KeepAlive { interval, timeout })) = (pings, keep_alive) else { return std::future::pending().await };
     loop {

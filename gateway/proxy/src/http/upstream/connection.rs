@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection to an endpoint. No task drives it: whoever waits for its answer does, so an exchange wakes no other task.
+//! One HTTP/1.1 connection to an endpoint. No task drives it: whoever waits for its answer does, so that an exchange wakes no other task.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -18,26 +18,26 @@ use crate::http::rules::forwarding::Forwarding;
 use crate::http::rules::upgrade::Upgrade;
 use crate::stream::Stream;
 
-/// How much is read at a time of a head, with all of the content that most responses have, which saves a read and a write.
+/// How many bytes are read at a time for a head. Most responses fit into that with their content, which saves a read and a write.
 const HEAD: usize = 16 << 10;
-/// How much content is read at a time.
+/// How many bytes are read at a time for content.
 const CONTENT: usize = 64 << 10;
 
 pub(crate) struct Connection {
     stream: Stream,
     buffer: BytesMut,
-    /// The bytes of a response's head that were looked at in vain.
+    /// The number of bytes of a response's head that were looked at in vain.
     seen: usize,
     decoder: Decoder,
     /// What becomes of the names of the response's fields.
     case: Case,
     outgoing: Outgoing,
-    /// The request's content has not all been pushed.
+    /// Whether some of the request's content was not pushed yet.
     sending: bool,
-    /// Some of the request was written.
+    /// Whether some of the request was written.
     written: bool,
     keep_alive: bool,
-    /// The bytes are another protocol's: the end of those to the endpoint is told it.
+    /// Whether the bytes are another protocol's. Then the endpoint is told of the end of those that go there.
     tunnel: bool,
     terms: Terms,
     tls: u64,
@@ -64,20 +64,20 @@ pub(crate) enum Broken {
 }
 
 impl Broken {
-    /// Whether the endpoint said that it did nothing with the request (RFC 9113 §8.7). HTTP/1.1 has no word for it.
+    /// Whether the endpoint said that it did nothing with the request (RFC 9113 §8.7). HTTP/1.1 has no way to say so.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 
-    /// Whether that one stream was reset, refused or not: another on the same endpoint fares no better as yet. After GOAWAY, or when a connection has
-    /// broken, a new one may.
+    /// Whether only this stream was reset, refused or not. Then another one on the same endpoint would fare no better now. After GOAWAY, or when a connection has
+    /// broken, it may.
     pub(crate) fn is_stream_reset(&self) -> bool {
         matches!(self, Self::Refused(why) | Self::Stream(why) if why.is_reset())
     }
 }
 
 impl Connection {
-    /// `tls`: by which rules the endpoint was met.
+    /// `tls`: the rules of TLS by which the endpoint was met.
     pub(super) fn new(stream: Stream, terms: Terms, tls: u64) -> Self {
         Self {
             stream,
@@ -95,29 +95,29 @@ impl Connection {
         }
     }
 
-    /// Whether nothing has come since the last response: neither its end nor what nobody asked for.
+    /// Whether nothing has come since the last response: neither the end nor bytes that nobody asked for.
     pub(super) fn is_idle(&mut self) -> bool {
         self.poll_fill(&mut Context::from_waker(Waker::noop()), 1).is_pending()
     }
 
-    /// It has been idle for a while: its memory goes back.
+    /// Gives memory back, as it has been idle for a while.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
     }
 
-    /// What it was opened on.
+    /// The terms on which it was opened.
     pub(super) fn terms(&self) -> &Terms {
         &self.terms
     }
 
-    /// By which rules of TLS the endpoint was met; 0: in plain text.
+    /// The rules of TLS by which the endpoint was met; 0: in plain text.
     pub(super) fn tls(&self) -> u64 {
         self.tls
     }
 
-    /// What it takes up, if that is counted.
+    /// The places that it takes, if it is counted.
     pub(super) fn places(&self) -> Option<&Places> {
         self.stream.places()
     }
@@ -147,7 +147,7 @@ impl Connection {
         !self.written
     }
 
-    /// A request begins. [`poll_head`](Self::poll_head) sends it.
+    /// Begins a request. [`poll_head`](Self::poll_head) sends it.
     pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, forwarding: Option<Forwarding<'_>>) {
         self.terms.begin();
         let upgrade = request.extensions().get::<Upgrade>().map(|Upgrade(protocol)| protocol);
@@ -168,14 +168,14 @@ impl Connection {
         poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
     }
 
-    /// The endpoint has agreed to another protocol: all that comes is its, and all that the client sends.
+    /// The endpoint has agreed to another protocol, to which belongs all that comes from either side.
     pub(super) fn tunnel(&mut self) {
         (self.tunnel, self.sending, self.keep_alive) = (true, true, false);
         self.decoder = Decoder::UntilClose;
         self.outgoing.begin(Encoder::UntilClose);
     }
 
-    /// Sends as much of the request as it can. An endpoint that takes no more may have answered nevertheless: that is no error.
+    /// Sends as much of the request as possible. An endpoint that takes no more may have answered nevertheless, so that is no error.
     pub(super) fn poll_send(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         loop {
             let mut waiting = false;
@@ -194,7 +194,7 @@ impl Connection {
             if self.outgoing.is_empty() {
                 return match waiting {
                     true => Poll::Pending,
-                    // Half-close: the other direction goes on. Fails only where there is nothing left to close.
+                    // This closes one direction only. It fails only if there is nothing left to close.
                     false if self.tunnel => Pin::new(&mut self.stream).poll_shutdown(context).map(|_| Ok(())),
                     false => Poll::Ready(Ok(())),
                 };
@@ -213,7 +213,7 @@ impl Connection {
         }
     }
 
-    /// The head of the response, which may be an interim one: then another is to be asked for.
+    /// The head of the response. It may be an interim one; then this is to be called again.
     pub(super) fn poll_head(
         &mut self,
         to: &Method,
@@ -258,7 +258,7 @@ impl Connection {
                 Err(malformed) => return Poll::Ready(Some(Err(BodyError::Endpoint(malformed)))),
             }
             let size = if let Decoder::Length(left) = self.decoder {
-                // One more: a read that does not fill its room shows that there is no more to read.
+                // One byte more: a read that does not fill its buffer shows that there is no more to read.
                 usize::try_from(left).unwrap_or(CONTENT).saturating_add(1).clamp(HEAD, CONTENT)
             } else {
                 CONTENT

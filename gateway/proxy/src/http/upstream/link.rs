@@ -12,14 +12,14 @@ use crate::http::error::BodyError;
 use crate::http::rules::forwarding::Forwarding;
 
 pub(crate) enum Link {
-    /// A connection of HTTP/1.1, alone.
+    /// A connection of HTTP/1.1, which the exchange has alone.
     Alone(Box<Connection>),
     /// One stream of a connection of HTTP/2.
     Stream(Box<Stream>),
 }
 
 impl Link {
-    /// A request begins. [`poll_head`](Self::poll_head) sends it.
+    /// Begins a request. [`poll_head`](Self::poll_head) sends it.
     /// `forwarding`: fields that it has besides.
     pub(crate) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, forwarding: Option<Forwarding<'_>>) {
         match self {
@@ -28,7 +28,7 @@ impl Link {
         }
     }
 
-    /// The head of the response, which may be an interim one: then another is to be asked for.
+    /// The head of the response. It may be an interim one; then this is to be called again.
     pub(crate) fn poll_head(
         &mut self,
         to: &Method,
@@ -49,7 +49,7 @@ impl Link {
         }
     }
 
-    /// Sends the rest of the request; ready when all of it has left, or no more is wanted.
+    /// Sends the rest of the request. Is ready when all of it has left, or no more is wanted.
     pub(crate) fn poll_send(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         match self {
             Self::Alone(connection) => connection.poll_send(content, context),
@@ -57,7 +57,7 @@ impl Link {
         }
     }
 
-    /// The endpoint has agreed: what follows are the bytes of another protocol, both ways.
+    /// The endpoint has agreed to another protocol, to which belong all bytes that follow, in both directions.
     pub(crate) fn tunnel(&mut self) {
         match self {
             Self::Alone(connection) => connection.tunnel(),

@@ -1,6 +1,6 @@
-//! HTTP to endpoints. An exchange has a [`link`]: an HTTP/1.1 [`connection`] of its own, or a [`stream`] of an HTTP/2 connection ([`carrier`]) that
-//! it shares. Idle HTTP/1.1 connections are kept here: a stack for each endpoint, so that the warmest is used first and the coldest times out;
-//! HTTP/2 connections in [`shared`].
+//! HTTP to endpoints. An exchange has a [`link`]: an HTTP/1.1 [`connection`] of its own, or a [`stream`] of an HTTP/2 connection ([`carrier`]) that it shares.
+//! Idle HTTP/1.1 connections are kept here, in a stack for each endpoint, so that the warmest is used first and the coldest times out; HTTP/2 connections are
+//! kept in [`shared`].
 
 pub(in crate::http) mod breaker;
 mod carrier;
@@ -36,8 +36,7 @@ pub(crate) use waiting::Waiting;
 
 const IDLE_PER_ENDPOINT: usize = 128;
 
-/// Connects to an endpoint, or finds a place on a connection that is being made for `upstreams`. `places`: what the
-/// connection takes up.
+/// Connects to an endpoint, or finds a place on a connection that is being made for `upstreams`. `places`: what the connection takes.
 pub(crate) async fn open(
     service: &ServicePort,
     to: &Picked,
@@ -56,18 +55,18 @@ pub(crate) async fn open(
 /// A connection of HTTP/1.1 that has been used.
 type Idle = Box<Connection>;
 
-/// Connections: idle ones of HTTP/1.1, and all of HTTP/2; a worker's, or one client's where endpoints are told of the client.
+/// The connections of a worker, or of one client if endpoints are told of the client: idle ones of HTTP/1.1, and all of HTTP/2.
 #[derive(Default)]
 pub(crate) struct Upstreams {
     idle: RefCell<HashMap<Met, Vec<(Idle, Instant)>, FxBuildHasher>>,
     carriers: shared::Carriers,
     queues: Queues,
-    /// The next number of one who waits.
+    /// The number of the next exchange that waits.
     next: Cell<u64>,
 }
 
 impl Upstreams {
-    /// A place on a connection that its endpoint has not closed, as far as is known.
+    /// Checks out a connection, or a place on one, that its endpoint has not closed, as far as is known.
     pub(crate) fn check_out(&self, service: &ServicePort, address: SocketAddr) -> Option<Link> {
         if service.protocol.is_http2() {
             return self.carriers.check_out((address, service.tls.id())).map(|stream| Link::Stream(Box::new(stream)));
@@ -83,12 +82,12 @@ impl Upstreams {
         None
     }
 
-    /// Whether an endpoint of HTTP/2 has as many connections as it may have, which are full where [`check_out`](Self::check_out) found none.
+    /// Whether an endpoint of HTTP/2 has as many connections as it may have. If [`check_out`](Self::check_out) found no place, they are full.
     pub(crate) fn is_full(&self, service: &ServicePort, address: SocketAddr) -> bool {
         service.protocol.is_http2() && self.carriers.is_full((address, service.tls.id()))
     }
 
-    /// A place on a connection that is being made: many exchanges that begin at once share one. None: nothing is being made; within: it failed.
+    /// A place on a connection that is being made, as many exchanges that begin at once share one. None: no connection is being made; none within: it failed.
     pub(crate) async fn join(&self, service: &ServicePort, address: SocketAddr) -> Option<Option<Link>> {
         if !service.protocol.is_http2() {
             return None;
@@ -96,8 +95,8 @@ impl Upstreams {
         self.carriers.join((address, service.tls.id())).await.map(|joined| joined.map(|stream| Link::Stream(Box::new(stream))))
     }
 
-    /// One that cannot take another request is closed; so is one that another worker, or another endpoint's exchange, waits for. A stream has
-    /// ended.
+    /// Gives a connection back. It is closed if it cannot take another request, or if another worker, or an exchange with another endpoint, waits for it. A stream
+    /// has ended.
     pub(crate) fn check_in(&self, address: SocketAddr, link: Link, now: Instant) {
         let Link::Alone(connection) = link else { return };
         if !connection.is_reusable(now) {
@@ -119,7 +118,7 @@ impl Upstreams {
         Waiting::new(this, address)
     }
 
-    /// Closes one idle connection that takes up a place of these.
+    /// Closes one idle connection that takes one of these places.
     pub(crate) fn shed(&self, slots: &Arc<Slots>) {
         let mut idle = self.idle.borrow_mut();
         let counted = |(connection, _): &(Idle, Instant)| connection.places().is_some_and(|p| p.is_of(slots));
@@ -149,7 +148,7 @@ impl Upstreams {
         self.carriers.forget(gone);
     }
 
-    /// Closes connections that were idle for too long, or that their endpoints have closed; the others give memory back.
+    /// Closes connections that were idle for too long, or that their endpoints have closed. The others give memory back.
     pub(crate) fn prune(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain(|_, stack| {

@@ -1,5 +1,5 @@
-//! The HTTP/2 connections of a worker, by endpoint: an exchange goes on the first that has room, so that the last ones become idle and time out;
-//! when none has, another is made, once for all who wait.
+//! The HTTP/2 connections of a worker, by endpoint. An exchange goes on the first that has room, so that the last ones become idle and time out. If none has
+//! room, another is made, once for all who wait.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use crate::core::delta::{Met, Mets};
 use crate::core::places::Places;
 use crate::endpoint::{Endpoints, Opening, dial};
 
-/// Connections to one endpoint and worker. An exchange that finds all of them full goes to another endpoint, or waits for the end of a stream.
+/// How many connections there are to one endpoint from one worker. If all are full, an exchange goes to another endpoint, or waits for the end of a stream.
 const PER_ENDPOINT: usize = 128;
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Endpoint {
     dialing: Weak<Dialing>,
 }
 
-/// A connection in the making. Dropped, it tells all who wait.
+/// A connection that is being made. When this is dropped, all who wait are told.
 struct Dialing(watch::Sender<Outcome>);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -46,7 +46,7 @@ enum Outcome {
 }
 
 impl Carriers {
-    /// A stream on a connection that takes it.
+    /// A stream on a connection that has room.
     pub(super) fn check_out(&self, met: Met) -> Option<Stream> {
         let mut endpoints = self.0.borrow_mut();
         let endpoint = endpoints.get_mut(&met)?;
@@ -55,10 +55,10 @@ impl Carriers {
         endpoint.carriers.iter().find(|c| c.has_room()).map(|c| Stream::new(c.clone()))
     }
 
-    /// See [`Upstreams::join`].
+    /// Does what [`Upstreams::join`] says.
     pub(super) async fn join(&self, met: Met) -> Option<Option<Stream>> {
         while let Some(mut dialing) = self.dialing(met) {
-            // An error: its maker went away, and it is our turn.
+            // An error means that its maker has gone, and it is this exchange's turn.
             if dialing.changed().await.is_ok() && *dialing.borrow() == Outcome::Failed {
                 return Some(None);
             }
@@ -69,7 +69,7 @@ impl Carriers {
         None
     }
 
-    /// The connection in the making, if there is one.
+    /// The connection that is being made, if there is one.
     fn dialing(&self, met: Met) -> Option<watch::Receiver<Outcome>> {
         Some(self.0.borrow().get(&met)?.dialing.upgrade()?.0.subscribe())
     }
@@ -102,7 +102,7 @@ impl Carriers {
         self.keep(|_, carrier| !carrier.is_idle() || !carrier.places().is_some_and(|p| p.is_wanted()));
     }
 
-    /// Closes one idle connection that takes up a place of these.
+    /// Closes one idle connection that takes one of these places.
     pub(super) fn shed(&self, slots: &Arc<Slots>) {
         let mut found = false;
         self.keep(|_, carrier| {
@@ -112,7 +112,7 @@ impl Carriers {
         });
     }
 
-    /// Without a handle to it, a connection says GOAWAY and ends.
+    /// Keeps some connections. A connection to which there is no handle any more sends GOAWAY and ends.
     fn keep(&self, mut which: impl FnMut(&Met, &Rc<Carrier>) -> bool) {
         self.0.borrow_mut().retain(|met, endpoint| {
             endpoint.carriers.retain(|carrier| which(met, carrier));
@@ -121,8 +121,8 @@ impl Carriers {
     }
 }
 
-/// A stream on a connection that is new, or that somebody else makes just now, or, where there are as many as there may be, on the first that has room.
-/// None: there is none in time.
+/// A stream on a connection that is new, or that somebody else is making; or, if there are as many as there may be, on the first that has room. None: there is
+/// none in time.
 pub(super) async fn open(
     service: &ServicePort,
     to: &Picked,
@@ -156,7 +156,7 @@ pub(super) async fn open(
         stream
     });
     dialing.0.send_replace(outcome);
-    // Those who wait for a place of a breaker may have one here.
+    // Those who wait for a place of a circuit breaker may have one here.
     while stream.is_some() && upstreams.queues.wake(to.address) {}
     stream
 }
@@ -175,7 +175,7 @@ async fn room(met: Met, to: &Picked, upstreams: &Rc<Upstreams>) -> Option<Stream
     .await
 }
 
-/// Begins HTTP/2 on a connection. One that fails here has failed to connect, as far as anybody can see.
+/// Begins HTTP/2 on a connection. If that fails, the connection counts as failed.
 async fn greet(
     stream: crate::stream::Stream,
     service: &ServicePort,
@@ -186,7 +186,7 @@ async fn greet(
 ) -> Option<Rc<Carrier>> {
     let begun = Instant::now();
     let carrier = Carrier::new(stream, service, places, (upstreams, to.address), endpoints.core.clock.clone()).await;
-    // One that takes no stream at all (RFC 9113 §6.5.2 has it for a while) is as good as none.
+    // A connection that takes no streams at all, as it may for a while (RFC 9113 §6.5.2), is as good as none.
     let carrier = carrier.filter(|carrier| carrier.has_room());
     if carrier.is_none() {
         count(&service.stats.connect_failures);

@@ -1,4 +1,4 @@
-//! One exchange as a stream of an HTTP/2 connection to an endpoint: the same steps as [`super::Connection`] takes on HTTP/1.1.
+//! One exchange as a stream of an HTTP/2 connection to an endpoint. It takes the same steps as [`super::Connection`] does with HTTP/1.1.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,14 +19,14 @@ use crate::http2::{self, Incoming, Outgoing};
 
 pub(crate) struct Stream {
     carrier: Rc<Carrier>,
-    /// Not sent yet; and whether it is all of the request.
+    /// The request that is not sent yet, and whether its head is all of it.
     request: Option<(Request<()>, bool)>,
     response: Option<ResponseFuture>,
     outgoing: Option<Outgoing>,
     incoming: Option<Incoming>,
-    /// What the connection is to become, and the key that a WebSocket's client of HTTP/1.1 wants to see answered.
+    /// What the connection is to become, and the key that an HTTP/1.1 client of a WebSocket wants to see answered.
     upgrade: Option<(HeaderValue, Option<HeaderValue>)>,
-    /// The endpoint says that it did nothing with it.
+    /// Whether the endpoint says that it did nothing with the request.
     refused: bool,
     sent: bool,
     tunnel: bool,
@@ -67,7 +67,7 @@ impl Stream {
         let upgrade = request.extensions().get::<Upgrade>();
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
-        // What the library takes for a forwarded one: it may lack an authority, as HTTP/1.0 knows none.
+        // The library takes it for a forwarded request then, which may lack an authority, as HTTP/1.0 has none.
         *head.version_mut() = Version::HTTP_11;
         *head.headers_mut() = request.headers().clone();
         let authority = head.headers_mut().remove(header::HOST);
@@ -99,12 +99,12 @@ impl Stream {
 
     fn broken(&mut self, error: h2::Error) -> Broken {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        // A stream fails by GOAWAY only if its number is above the last one that the endpoint looked at (§6.8).
+        // GOAWAY fails only streams whose number is above the last one that the endpoint has looked at (§6.8).
         self.refused = error.is_remote() && (refused || error.is_go_away());
         if self.refused { Broken::Refused(error) } else { Broken::Stream(error) }
     }
 
-    /// Sends as much of the request as the endpoint lets it. An endpoint that takes no more may have answered nevertheless: that is no error.
+    /// Sends as much of the request as the endpoint takes. An endpoint that takes no more may have answered nevertheless, so that is no error.
     pub(super) fn poll_send(&mut self, content: &mut RequestBody<'_>, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let Some(outgoing) = &mut self.outgoing else { return Poll::Ready(Ok(())) };
         loop {
@@ -123,7 +123,7 @@ impl Stream {
         }
     }
 
-    /// The head of the response, which may be an interim one: then another is to be asked for.
+    /// The head of the response. It may be an interim one; then this is to be called again.
     pub(super) fn poll_head(
         &mut self,
         to: &Method,
@@ -138,7 +138,7 @@ impl Stream {
         }
         let Some(response) = &mut self.response else { return Poll::Ready(Err(Broken::Closed)) };
         match response.poll_informational(context) {
-            // RFC 9113 §8.6: there is no such thing here.
+            // RFC 9113 §8.6: HTTP/2 has no such status.
             Poll::Ready(Some(Ok(interim))) if interim.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Poll::Ready(Err(Broken::Closed));
             }
@@ -181,7 +181,7 @@ impl Stream {
         incoming.poll_part(context).map(|part| part.map(|p| p.map_err(BodyError::Stream)))
     }
 
-    /// What follows are the bytes of another protocol, both ways.
+    /// All bytes that follow, in both directions, belong to another protocol.
     pub(super) fn tunnel(&mut self) {
         self.tunnel = true;
     }
@@ -193,7 +193,7 @@ impl Drop for Stream {
     }
 }
 
-/// RFC 9113 §8.3.1. A Host that is no authority stays out of the target, and is refused by the endpoint rather than by us.
+/// The target (RFC 9113 §8.3.1). A `Host` that is not an authority stays out of it, and is refused by the endpoint rather than by the gateway.
 fn target(uri: &Uri, authority: Option<&HeaderValue>, scheme: uri::Scheme) -> Uri {
     let mut parts = uri::Parts::default();
     parts.scheme = Some(scheme);

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use sluicegate_model::snapshot::ServicePort;
 
-/// What its service's policy said when it was opened.
+/// What the service's policy said when the connection was opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// Idle.
+    /// How long it may be idle.
     idle: Option<Duration>,
-    /// In all.
+    /// Until when it may serve.
     until: Option<Instant>,
-    /// Exchanges it may still take.
+    /// How many exchanges it may still take.
     left: u32,
 }
 
@@ -26,12 +26,12 @@ impl Terms {
         }
     }
 
-    /// An exchange begins.
+    /// Notes that an exchange begins.
     pub(crate) fn begin(&mut self) {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Whether it may take another, at its end. Ages are looked at when the clock is looked at anyway.
+    /// Whether it may take another exchange, at the end of one. Its age is only looked at when the clock is looked at anyway.
     pub(crate) fn allow(&self, now: Instant) -> bool {
         self.left > 0 && self.until.is_none_or(|until| now < until)
     }
@@ -41,7 +41,7 @@ impl Terms {
         self.idle.is_none_or(|idle| now.saturating_duration_since(since) < idle) && self.until.is_none_or(|until| now < until)
     }
 
-    /// Whether its time may run out between two looks at all that is idle; then a look is taken before it is used.
+    /// Whether its time may run out between two looks at all idle connections. Then it is looked at before it is used.
     pub(crate) fn is_strict(&self) -> bool {
         self.until.is_some() || self.idle.is_some_and(|idle| idle < Duration::from_secs(60))
     }

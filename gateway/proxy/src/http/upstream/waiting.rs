@@ -1,4 +1,4 @@
-//! Who waits in this worker for a connection to an endpoint that another exchange leaves.
+//! The exchanges of this worker that wait for a connection to an endpoint which another exchange leaves.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -10,12 +10,12 @@ use rustc_hash::FxBuildHasher;
 
 use super::Upstreams;
 
-/// By endpoint, in the order they came.
+/// Those who wait, by endpoint, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Queues(RefCell<HashMap<SocketAddr, BTreeMap<u64, Waker>, FxBuildHasher>>);
 
 impl Queues {
-    /// Wakes the one who has waited longest; false: nobody waits.
+    /// Wakes the one that has waited longest. Returns false if nobody waits.
     pub(super) fn wake(&self, address: SocketAddr) -> bool {
         let mut queues = self.0.borrow_mut();
         let Some(queue) = queues.get_mut(&address) else { return false };
@@ -30,7 +30,7 @@ impl Queues {
     }
 }
 
-/// One who waits; no longer when dropped.
+/// An exchange that waits, until this is dropped.
 pub(crate) struct Waiting {
     upstreams: Rc<Upstreams>,
     address: SocketAddr,
@@ -57,7 +57,7 @@ impl Drop for Waiting {
             queues.remove(&self.address);
         }
         drop(queues);
-        // It was woken for a connection that it may not have taken: the next in turn has a look.
+        // It was woken for a connection that it may not have taken, so the next in turn has a look.
         if !waits {
             self.upstreams.queues.wake(self.address);
         }
