@@ -1,5 +1,5 @@
-//! What a load balancer in front is told at a Service's `healthCheckNodePort`: whether this node has endpoints, as kube-proxy says it
-//! (SERVICE-SEMANTICS §6). These ports are on the node's addresses, for everybody: each answer closes its connection, and all have a deadline.
+//! Answers a load balancer in front at a Service's `healthCheckNodePort`: it says whether this node has endpoints, as kube-proxy does. These ports are on the
+//! node's addresses, for everybody, so each answer closes its connection, and all have a deadline.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,14 +21,14 @@ use tokio::task::AbortHandle;
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 /// How long one connection may take, from its beginning to its end.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Connections of one port served at a time; more wait in its queue.
+/// How many connections of one port are served at a time; more wait in its queue.
 const AT_ONCE: usize = 64;
-/// After an accept fails for want of descriptors, trying again at once would spin.
+/// How long to wait after an accept has failed for want of descriptors, as trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// All such ports.
+/// The health check node ports.
 pub struct HealthChecks {
-    /// The gateway stops: nothing new is to come here.
+    /// Whether the gateway stops: no new connections are to come here then.
     stopping: Arc<AtomicBool>,
     ports: Mutex<BTreeMap<SocketAddr, Port>>,
 }
@@ -54,7 +54,7 @@ impl HealthChecks {
         }
     }
 
-    /// Serves these and no others. Returns what could not be bound. To be called within a runtime, which serves them.
+    /// Serves these ports and no others. Returns what could not be bound. It must be called within a runtime, which serves them.
     pub fn update(&self, wanted: &[HealthCheck], bind: impl Fn(SocketAddr) -> std::io::Result<TcpListener>) -> Vec<String> {
         self.release(wanted);
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,7 @@ impl HealthChecks {
         failures
     }
 
-    /// Answers no more: a successor does, from the same sockets.
+    /// Stops answering, as a successor answers from the same sockets.
     pub fn leave(&self) {
         for port in self.ports.lock().unwrap_or_else(PoisonError::into_inner).values() {
             port.task.abort();
@@ -112,7 +112,7 @@ async fn accept(listener: tokio::net::TcpListener, shown: Arc<ArcSwap<HealthChec
                 let answer = answer(&shown.load(), healthy);
                 async move { Ok::<_, Infallible>(answer) }
             });
-            // Go's server, which load balancers were tried with, writes its fields this way.
+            // Go's server, with which load balancers were tried, writes its fields this way.
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).title_case_headers(true).keep_alive(false);
             let _ = tokio::time::timeout(DEADLINE, http.serve_connection(TokioIo::new(stream), service)).await;

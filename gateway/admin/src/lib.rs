@@ -52,13 +52,13 @@ pub struct View {
     pub stopping: Arc<AtomicBool>,
     /// Takes orders to control.
     pub operate: Operate,
-    /// Samples balancers' picks.
+    /// Samples the picks of balancers.
     pub recorder: Arc<Recorder>,
     /// What became of the lines of the process's log.
     pub log: Arc<LogStats>,
 }
 
-/// Serves until `shutdown` is ready.
+/// Serves the admin API until `shutdown` is ready.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     view: View,
@@ -92,7 +92,7 @@ async fn objects(State(view): State<View>, Path(plural): Path<String>) -> Respon
     .await
 }
 
-/// Made on a thread of its own: with 100,000 endpoints it takes a while, and `/healthz` must not wait for it.
+/// Makes an answer on a thread of its own: with 100,000 endpoints it takes a while, and `/healthz` must not wait for it.
 async fn beside(view: View, make: impl FnOnce(&Status) -> Response + Send + 'static) -> Response {
     let made = tokio::task::spawn_blocking(move || make(&view.status.load()));
     made.await.unwrap_or_else(|error| failed(&error))
@@ -116,7 +116,7 @@ async fn ready(State(view): State<View>) -> impl IntoResponse {
                 status.awaited.iter().map(|name| format!("no endpoints were found yet: {}\n", escape::line(name))).collect();
             return (StatusCode::SERVICE_UNAVAILABLE, format!("endpoints are looked for\n{awaited}"));
         }
-        // What is missing does not keep traffic from the rest, so it is said, and no reason for a balancer in front to go elsewhere.
+        // What is missing does not keep traffic from the rest. So it is told, and is no reason for a balancer in front to go elsewhere.
         let unserved = status.unserved();
         (StatusCode::OK, std::iter::once("ok".to_owned()).chain(unserved).map(|line| format!("{}\n", escape::line(&line))).collect())
     }

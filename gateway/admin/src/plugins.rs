@@ -1,4 +1,4 @@
-//! What became of a plugin, and orders about it.
+//! The history of a plugin, and orders about it.
 
 use std::str::FromStr as _;
 
@@ -10,13 +10,13 @@ use sluicegate_model::operate::{Action, PluginEvent};
 use crate::View;
 use crate::shown::Shown;
 
-/// An order must carry this field. A page in a browser cannot send it to another origin without being asked first (CORS preflight), which is never
-/// answered: without it, any page could give orders to a gateway on the visitor's machine.
+/// The field that an order must carry. A page in a browser cannot send it to another origin without asking first (CORS preflight), which is never answered.
+/// Without it, any page could give orders to a gateway on the visitor's machine.
 const ORDER: &str = "x-sluicegate-order";
 
 pub(super) type Refused = (StatusCode, String);
 
-/// Whether a request carries it.
+/// Checks that a request carries the field.
 pub(super) fn ordered(headers: &HeaderMap) -> Result<(), Refused> {
     match headers.contains_key(ORDER) {
         true => Ok(()),

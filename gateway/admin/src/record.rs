@@ -19,11 +19,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use crate::View;
 use crate::plugins::{Refused, ordered};
 
-/// How often workers' decisions are collected: they wake nobody.
+/// How often workers' decisions are collected, as workers wake nobody.
 const LOOK: Duration = Duration::from_millis(20);
-/// A client that does not read holds a recording for so long after its end.
+/// How long after its end a recording is held for a client that does not read.
 const SLACK: Duration = Duration::from_secs(5);
-/// A piece of the answer.
+/// The size of a piece of the answer, in bytes.
 const PIECE: usize = 64 << 10;
 
 /// What may be asked for, with its defaults.
@@ -90,7 +90,7 @@ pub(super) async fn record(
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], Body::new(lines)).into_response())
 }
 
-/// The lines still to come.
+/// The lines that are still to come.
 struct Lines {
     /// The recording; none: it has ended.
     recording: Option<Recording>,
@@ -99,21 +99,21 @@ struct Lines {
     /// The second for which picks were granted last, from 1.
     granted: u64,
     limits: Limits,
-    /// The version and configuration last written, by the pool's id.
+    /// The version and the configuration that were written last, by the pool's id.
     pools: BTreeMap<u64, (u64, std::sync::Arc<str>)>,
     written: u64,
     picks: u64,
-    /// Written, and not sent yet.
+    /// What was written and not sent yet.
     waiting: Vec<u8>,
 }
 
-/// Pools whose lines are remembered; beyond that they are written again.
+/// For how many pools the lines are remembered. Beyond that they are written again.
 const MOST_POOLS: usize = 16_384;
 
 impl Lines {
     fn write(&mut self, line: &Line) {
         let before = self.waiting.len();
-        // Of plain data to a Vec: neither can fail.
+        // Plain data are written to a Vec, so neither can fail.
         if serde_json::to_writer(&mut self.waiting, line).is_ok() {
             self.waiting.push(b'\n');
         }
@@ -149,7 +149,7 @@ impl Lines {
         }));
     }
 
-    /// Collects up to a piece. False once nothing more will come.
+    /// Collects up to one piece. Returns false when nothing more will come.
     fn collect(&mut self) -> bool {
         let Some(recording) = &self.recording else { return false };
         if self.written == 0 {

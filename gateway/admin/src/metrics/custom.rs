@@ -15,7 +15,7 @@ use sluicegate_model::status::{PluginStatus, Status};
 
 use super::family::{LabelSet, Labels, describe, family};
 
-/// One row: its labels and what it says.
+/// A row: its labels, and its value.
 type Row = (Vec<(String, String)>, Reading);
 
 struct Shown {
@@ -56,7 +56,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
     family(e, "plugin_shared_refusals", "Writes to it that were refused for want of room", refused)
 }
 
-/// By name; and how many series of each plugin are hidden.
+/// The metrics by name, and how many series of each plugin are hidden.
 fn gather(status: &Status) -> (BTreeMap<String, Shown>, BTreeMap<&str, i64>) {
     let (mut families, mut hidden) = (BTreeMap::<String, Shown>::new(), BTreeMap::new());
     let mut plugins: Vec<_> = status.plugins.iter().filter_map(|p| Some((p.name.as_str(), p.generation.as_deref()?))).collect();

@@ -23,18 +23,18 @@ pub(super) fn counter(value: &AtomicU64) -> impl Iterator<Item = (Labels, ConstC
     std::iter::once((Labels::new(), ConstCounter::new(count(value))))
 }
 
-/// Likewise of a gauge.
+/// The row of a gauge that has no labels.
 pub(super) fn gauge(value: &AtomicU64) -> impl Iterator<Item = (Labels, ConstGauge<i64>)> + use<> {
     std::iter::once((Labels::new(), ConstGauge::new(count(value).cast_signed())))
 }
 
-/// The labels and one more.
+/// Labels with one more.
 pub(super) fn and(mut labels: Labels, name: &'static str, value: &str) -> Labels {
     labels.push((name, value.to_owned()));
     labels
 }
 
-/// Begins a family, under a help text that stays on its line (OpenMetrics 1.0, "Escaping"); the library writes it as it is.
+/// Begins a family. The library writes the help text as it is, so it is made to stay on its line (OpenMetrics 1.0, "Escaping").
 pub(super) fn describe<'s>(
     encoder: &'s mut DescriptorEncoder<'_>,
     name: &'s str,
@@ -45,7 +45,7 @@ pub(super) fn describe<'s>(
     encoder.encode_descriptor(name, &help, None, kind)
 }
 
-/// One metric family: a row for each label set.
+/// Writes one metric family: a row for each set of labels.
 pub(super) fn family<M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -57,7 +57,7 @@ pub(super) fn family<M: EncodeMetric>(
     let mut metric = describe(encoder, name, help, first.metric_type())?;
     for (labels, value) in rows {
         if labels.is_empty() {
-            // One unlabelled row; `encode_family` refuses an empty label set.
+            // A single row without labels: `encode_family` refuses an empty set.
             return value.encode(metric);
         }
         value.encode(metric.encode_family(&LabelSet(labels))?)?;
@@ -65,7 +65,7 @@ pub(super) fn family<M: EncodeMetric>(
     Ok(())
 }
 
-/// A histogram as it is now; none when nothing was observed, so that what is never used has no rows.
+/// A histogram as it is now; none if nothing was observed, so that what is never used has no rows.
 pub(super) fn times(histogram: &Histogram) -> Option<Times> {
     let buckets = histogram.buckets();
     let count = buckets.iter().map(|(_, count)| count).sum();
@@ -88,8 +88,8 @@ impl EncodeMetric for Times {
     }
 }
 
-/// The labels of a row. The library escapes line breaks, quotes and backslashes in their values; what else hides in them is escaped so that two
-/// series stay two.
+/// The labels of a row. In their values the library escapes line breaks, quotes and backslashes. What else may hide in them is escaped here, in a way that keeps
+/// two series apart.
 #[derive(Debug)]
 pub(super) struct LabelSet<N>(pub(super) Vec<(N, String)>);
 
@@ -126,7 +126,7 @@ mod tests {
     #[derive(Debug)]
     struct Hostile;
 
-    /// What a guest would like to add to the page.
+    /// What a guest might like to add to the page.
     const FORGED: &str = "x\" 1\nsluicegate_requests_total 9\r\n# EOF\n\0\u{1b}[2J\u{85}\u{2028}\u{202e}\u{200b}\\";
 
     impl Collector for Hostile {

@@ -1,4 +1,4 @@
-//! What limits, breakers and overload refused, and what became of further tries.
+//! What limits, circuit breakers and overload have refused, and what became of retries.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -12,7 +12,7 @@ use sluicegate_model::status::Status;
 use super::family::{Labels, and, count, counter, family, gauge};
 use super::services::of;
 
-/// Rows of one family: a label's value, and the counter.
+/// The rows of a family: a label's value, and the counter.
 type Rows<T> = &'static [(&'static str, fn(&T) -> &AtomicU64)];
 
 const CLIENTS_REFUSED: Rows<ProxyStats> = &[

@@ -15,7 +15,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, log: &Lo
     family(e, "connections_accepted", "Client connections accepted", counter(&proxy.accepted))?;
     family(e, "connections_open", "Client connections open", gauge(&proxy.open))?;
     family(e, "requests", "HTTP exchanges begun", counter(&proxy.requests))?;
-    // A reason that never was has no row.
+    // A reason that never occurred has no row.
     let reasons = proxy.own_answers.rows().filter(|(_, n)| *n > 0);
     let reasons = reasons.map(|(reason, n)| (vec![("reason", reason.to_owned())], ConstCounter::new(n)));
     family(e, "own_answers", "HTTP answers made by the gateway itself, by reason", reasons)?;

@@ -18,7 +18,7 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Res
         Some((and(of(p), "phase", on.phase), ConstGauge::new(on.generation.number.cast_signed())))
     });
     family(e, "plugin_candidate_generation", "Number of the generation on trial", now)?;
-    // Who never tried anything has no rows.
+    // A plugin that never had a trial has no rows.
     let trials: Vec<(Labels, [u64; 10])> =
         status.plugins.iter().map(|p| (of(p), p.trials.counts())).filter(|(_, counts)| counts.iter().any(|count| *count > 0)).collect();
     let picks = trials.iter().flat_map(|(labels, c)| {
