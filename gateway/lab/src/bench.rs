@@ -30,11 +30,11 @@ use crate::subject::{Source, Subject};
 pub struct Options {
     /// The seed of the hashes and requests.
     pub seed: u64,
-    /// Endpoints of the pools.
+    /// The sizes of the pools, in endpoints.
     pub sizes: Vec<usize>,
     /// How long is measured for each figure.
     pub time: Duration,
-    /// What endpoints are like, in turn.
+    /// The profiles that endpoints have, in turn.
     pub profiles: Profiles,
 }
 
@@ -44,37 +44,37 @@ impl Default for Options {
     }
 }
 
-/// One kind of call of one plugin.
+/// The cost of one kind of call of one plugin.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measured {
-    /// Its name.
+    /// The plugin's name.
     pub plugin: String,
     /// Whether the plugin comes with the gateway.
     pub builtin: bool,
     /// `pick` or `route`.
     pub call: &'static str,
-    /// Endpoints of the pool, or rules.
+    /// The size: endpoints of the pool, or rules.
     pub size: usize,
-    /// A call, the median of batches.
+    /// The time of a call: the median of batches.
     pub nanoseconds: f64,
-    /// The median of calls that were timed one by one.
+    /// The median of the calls that were timed one by one.
     pub p50_nanoseconds: f64,
     /// The 99th percentile of these calls.
     pub p99_nanoseconds: f64,
-    /// Instructions that the guest carries out for a call, on average.
+    /// The number of instructions that the guest carries out for a call, on average.
     pub instructions: f64,
-    /// The guest's linear memory.
+    /// The guest's linear memory, in bytes.
     pub memory_bytes: usize,
-    /// The first call after a change, which tells the plugin of its endpoints, or configures it; the median.
+    /// The time of the first call after a change, in which the plugin is told of its endpoints, or is configured; the median.
     pub change_microseconds: f64,
-    /// How many calls were timed one by one.
+    /// The number of calls that were timed one by one.
     pub calls: usize,
 }
 
 const BATCHES: usize = 101;
 
-/// Measures each of these; routers with their configuration, balancers with pools of each size. The error names the plugin that failed.
+/// Measures each of these: routers with their configuration, balancers with pools of each size. The error names the plugin that failed.
 pub fn measure(loader: &Loader, sources: &[(Source, Value)], limits: &Limits, options: &Options) -> Result<Vec<Measured>, String> {
     let metered = loader.metered().map_err(|e| format!("the counting engine: {e:#}"))?;
     let mut all = Vec::new();
@@ -97,7 +97,7 @@ pub fn measure(loader: &Loader, sources: &[(Source, Value)], limits: &Limits, op
     Ok(all)
 }
 
-/// What timing a call by itself costs: the median of nothing timed.
+/// The cost of timing a call by itself: the median of nothing timed.
 fn clock_nanos() -> f64 {
     median((0..1_001).map(|_| Instant::now().elapsed().as_nanos() as f64).collect())
 }
@@ -114,9 +114,9 @@ struct Times {
     calls: usize,
 }
 
-/// Times a call for about `time`, half of it in batches. What the call fails with ends it.
+/// Times a call for about `time`, half of it in batches. It ends if a call fails.
 fn times(time: Duration, mut call: impl FnMut() -> Result<(), String>) -> Result<Times, String> {
-    // Warm: the instance is made, the pool opened, pages touched.
+    // The first calls warm up: the instance is made, the pool opened, pages touched.
     let begun = Instant::now();
     let mut warm = 0_u32;
     while warm < 8 || begun.elapsed() < time / 10 {
@@ -146,7 +146,7 @@ fn times(time: Duration, mut call: impl FnMut() -> Result<(), String>) -> Result
     Ok(Times { batch: median(batches), p50: single[calls / 2], p99: single[calls * 99 / 100], calls })
 }
 
-/// Hashes as keys have them, and statistics as of a service under load.
+/// Statistics of endpoints as a service under load has them.
 fn busy(size: usize, profiles: &Profiles, random: &mut Random) -> Vec<sluicegate_model::pool::Endpoint> {
     let made = |i: usize| {
         let endpoint = profiles.of(i).on(generate::endpoint(generate::address(i), 1));
@@ -251,7 +251,7 @@ fn router(
     })
 }
 
-/// A call's, on average over 256 of them after the first.
+/// The instructions of a call, on average over 256 calls after the first.
 fn instructions(mut left: impl FnMut() -> Result<Option<u64>, String>) -> Result<f64, String> {
     const CALLS: u32 = 256;
     let begun = left()?;
@@ -297,10 +297,10 @@ mod tests {
     fn instructions_tell_what_a_pick_does_and_are_the_same_each_time() {
         let empty = || serde_json::json!({});
         let round_robin = bench("round-robin", empty(), &[10, 1_000]);
-        // It looks at every endpoint.
+        // Its pick looks at every endpoint.
         assert!(round_robin[1].instructions > 50.0 * round_robin[0].instructions, "{round_robin:?}");
         let maglev = bench("maglev", empty(), &[10, 1_000]);
-        // It reads one slot of a table.
+        // Its pick reads one slot of a table.
         assert!((maglev[1].instructions - maglev[0].instructions).abs() < 20.0 && maglev[0].instructions > 10.0, "{maglev:?}");
         assert_eq!(bench("maglev", empty(), &[10])[0].instructions, maglev[0].instructions);
         assert!(maglev[1].memory_bytes >= 64 << 10 && maglev[1].change_microseconds > 0.0);
@@ -317,7 +317,7 @@ mod tests {
         assert!(measured[0].instructions > 10.0 && measured[0].nanoseconds > 10.0, "{measured:?}");
     }
 
-    /// Under one host name and under as many, by prefix and by exact path.
+    /// Routes under one host name or under as many as there are routes, by prefix or by exact path.
     fn routes(n: usize, shape: &str) -> Value {
         let rule = |i: usize| {
             let (hostname, kind, path) = match shape {
@@ -353,7 +353,7 @@ mod tests {
             println!("{shape}: {:.0} instructions with a route, {few:.0} with 100, {many:.0} with 5,000", cost(1, shape).0);
             assert!(many < 1.1 * few && few > 100.0, "{shape}: {few} instructions with 100 routes, {many} with 5,000");
         }
-        // Within the memory and the time that a plugin has.
+        // This is within the memory and the time that a plugin has.
         let (_, memory) = cost(10_000, "hostnames");
         println!("10,000 routes of as many host names: {memory} bytes");
         assert!(memory < Limits::default().memory / 2, "{memory} bytes");

@@ -14,7 +14,7 @@ use sluicegate_model::shared::Shared;
 use sluicegate_model::shared::state::SharedState;
 use sluicegate_model::stats::Sight;
 
-/// Of an algorithm that does not change with a library's version.
+/// The generator of random numbers. Its algorithm does not change with a library's version.
 pub type Random = Xoshiro256PlusPlus;
 
 /// One of the independent streams of a seed: what one purpose draws does not depend on how much another one drew.
@@ -22,17 +22,17 @@ pub fn stream(seed: u64, purpose: u64) -> Random {
     Random::seed_from_u64(seed ^ purpose.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-/// Time that goes on when it is told to, for what plugins share and let expire.
+/// A clock that goes on when it is told to, for what plugins share and let expire.
 #[derive(Clone, Debug, Default)]
 pub struct Time(Arc<AtomicU64>);
 
 impl Time {
-    /// So many nanoseconds have passed.
+    /// Sets how many nanoseconds have passed.
     pub fn set(&self, nanos: u64) {
         self.0.store(nanos, Ordering::Relaxed);
     }
 
-    /// What the instances of a plugin have in common, by this time.
+    /// What the instances of a plugin have in common, by this clock.
     pub fn shared(&self, limits: &Limits) -> Shared {
         let time = self.0.clone();
         let state = SharedState::with_clock(Arc::new(move || Duration::from_nanos(time.load(Ordering::Relaxed))));
@@ -42,29 +42,29 @@ impl Time {
     }
 }
 
-/// An endpoint that nothing is known of.
+/// An endpoint of which nothing is known.
 pub fn endpoint(address: SocketAddr, weight: u32) -> Endpoint {
     Endpoint { weight, ..Endpoint::new(address) }
 }
 
-/// The `index`th address of a network of 2^24.
+/// The address number `index` of a network of 2^24.
 pub fn address(index: usize) -> SocketAddr {
     let [_, b, c, d] = u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes();
     SocketAddr::from(([10, b, c, d], 8080))
 }
 
-/// A pool of these, under an id of its own or that of the pool it follows.
+/// A pool of these endpoints, under an id of its own, or that of the pool that it follows.
 pub fn pool(id: u64, endpoints: Vec<Endpoint>) -> Arc<Pool> {
     let empty = endpoints.is_empty().then_some(EmptyReason::NoEndpoints);
     Arc::new(Pool { id, version: unique(), endpoints: endpoints.into(), draining: Vec::new(), panic: false, empty })
 }
 
-/// Plain pools: so many endpoints of one weight.
+/// A plain pool: so many endpoints, of which nothing is known but their weights.
 pub fn plain(size: usize, weight: impl Fn(usize) -> u32) -> Arc<Pool> {
     pool(unique(), (0..size).map(|i| endpoint(address(i), weight(i))).collect())
 }
 
-/// Sizes of the `turn`th generated pool: the empty pool, one endpoint and others, now and then 1,000 or 10,000.
+/// The size of the generated pool number `turn`: 0, 1 and others, now and then 1,000 or 10,000.
 pub fn size(turn: usize, random: &mut Random) -> usize {
     const SMALL: [usize; 8] = [0, 1, 2, 3, 5, 10, 50, 200];
     match turn {
@@ -74,14 +74,14 @@ pub fn size(turn: usize, random: &mut Random) -> usize {
     }
 }
 
-/// A pool of all that may come: addresses of both families, also the same one twice, weights that are equal, uneven, huge, zero in part or in all,
-/// zones, nodes and labels or none, and any statistics.
+/// A pool with whatever may come: addresses of both families, also the same one twice; weights that are equal, uneven, huge, or zero in part or in all; with
+/// zones, nodes and labels or without; and any statistics.
 pub fn wild(size: usize, random: &mut Random) -> Arc<Pool> {
     let weights = random.random_range(0..6);
     let (v6, named) = (random.random_range(0..3), random.random_bool(0.5));
     let mut endpoints: Vec<Endpoint> = (0..size).map(|i| wild_endpoint(i, weights, v6, named, random)).collect();
     if size > 1 && random.random_bool(0.2) {
-        // The gateway names no address twice; a plugin that is told one twice must still keep within its list.
+        // The gateway names no address twice. A plugin that is told one twice must still keep within its list.
         endpoints[1].address = endpoints[0].address;
     }
     endpoints.sort_by_key(|e| e.address);
@@ -126,7 +126,7 @@ pub fn wild_sight(random: &mut Random) -> Sight {
     }
 }
 
-/// The same pool after a change: some endpoints gone, some new, some with other weights. One in eight times all are gone.
+/// The same pool after a change: some endpoints are gone, some are new, some have other weights. One time in eight all are gone.
 pub fn churn(old: &Pool, random: &mut Random) -> Arc<Pool> {
     if random.random_range(0..8) == 0 {
         return pool(old.id, Vec::new());

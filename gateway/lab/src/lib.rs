@@ -14,7 +14,7 @@ pub mod requests;
 pub mod simulate;
 pub mod subject;
 
-/// Rows of cells, the head first: how every report looks on a terminal.
+/// Rows of cells, the head first, as every report is shown on a terminal.
 pub type Rows = Vec<Vec<String>>;
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {

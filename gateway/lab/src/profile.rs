@@ -23,11 +23,11 @@ pub struct Profile {
     pub labels: BTreeMap<String, String>,
     /// The annotations of its pod.
     pub annotations: BTreeMap<String, String>,
-    /// How many times as fast as `latency` says; for simulations.
+    /// How many times as fast as `latency` the endpoint is, in simulations.
     pub speed: f64,
-    /// Requests that it works on at once, in the place of the settings'; likewise.
+    /// How many requests the endpoint works on at once in simulations, in place of the settings' number.
     pub concurrency: Option<usize>,
-    /// Requests that may wait, in the place of the settings'; likewise.
+    /// How many requests may wait at the endpoint in simulations, in place of the settings' number.
     pub queue: Option<usize>,
 }
 
@@ -39,7 +39,7 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// The endpoint, as pools have it.
+    /// The endpoint with this profile.
     pub fn on(&self, endpoint: Endpoint) -> Endpoint {
         let pairs = |of: &BTreeMap<String, String>| of.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let mut made = endpoint;
@@ -65,13 +65,13 @@ impl Profile {
     }
 }
 
-/// What endpoints are like, in turn: the first is like the first, and after the last one comes the first again.
+/// The profiles that endpoints have in turn: after the last one comes the first again.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Profiles(Vec<Profile>);
 
 impl Default for Profiles {
-    /// All alike.
+    /// One plain profile for all.
     fn default() -> Self {
         Self(vec![Profile::default()])
     }
@@ -83,7 +83,7 @@ struct File {
 }
 
 impl Profiles {
-    /// From a YAML file with a list `endpoints`; the error shows every fault with its place.
+    /// Reads a YAML file with a list `endpoints`. The error shows every fault with its place.
     pub fn read(file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
         Self::parse(file, &text)
@@ -112,18 +112,18 @@ impl Profiles {
         }
     }
 
-    /// What the `number`th endpoint is like.
+    /// The profile of the endpoint with this number.
     pub fn of(&self, number: usize) -> &Profile {
-        // There is at least one: no other way leads here.
+        // There is at least one, as each way to make this sees to it.
         &self.0[number % self.0.len()]
     }
 
-    /// Whether all are alike and plain.
+    /// Whether all profiles are plain, and so the same.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
-    /// How many endpoints there are.
+    /// The number of profiles.
     pub fn count(&self) -> usize {
         self.0.len()
     }

@@ -1,4 +1,4 @@
-//! Requests for routers, made from a seed and from what the router's own configuration speaks of, so that its rules are met.
+//! Requests for routers, made from a seed and from the words of the router's own configuration, so that its rules are met.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ use sluicegate_model::route::{Interests, RouteView};
 
 use crate::generate::Random;
 
-/// What requests are made of.
+/// The words that requests are made of.
 pub struct Words {
     paths: Vec<String>,
     hosts: Vec<String>,
     values: Vec<String>,
-    /// Of objects that have both: the values that fields are compared with.
+    /// Names and values that fields are compared with, from objects that have both.
     named: Vec<(String, String)>,
 }
 
@@ -30,7 +30,7 @@ pub struct Made {
 }
 
 impl Made {
-    /// As a router sees it.
+    /// The request as a router sees it.
     pub fn view(&self) -> RouteView<'_> {
         RouteView {
             method: &self.method,
@@ -44,7 +44,7 @@ impl Made {
 }
 
 impl Words {
-    /// Every word of a configuration.
+    /// Collects every word of a configuration.
     pub fn of(config: &Value) -> Self {
         let mut words =
             Self { paths: vec!["/".to_owned()], hosts: vec!["example.com".to_owned()], values: vec!["1".to_owned()], named: Vec::new() };
@@ -98,7 +98,7 @@ impl Words {
         }
     }
 
-    /// A request of all that may come: odd methods, long and empty paths, fields that repeat or hold no UTF-8, cookies, addresses of both families.
+    /// A request with whatever may come: odd methods, long and empty paths, fields that repeat or are not UTF-8, cookies, addresses of both families.
     pub fn wild(&self, interests: &Interests, random: &mut Random) -> Made {
         let mut made = self.plain(interests, random);
         match random.random_range(0..8) {

@@ -1,4 +1,4 @@
-//! What is looked at: a `.wasm` file or a built-in, with a configuration that fits its schema.
+//! The plugin that is looked at: a `.wasm` file or a built-in one, with a configuration that fits its schema.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -11,10 +11,10 @@ use sluicegate_host::load::MAX_PLUGIN_BYTES;
 use sluicegate_host::{Description, Loaded, Loader};
 use sluicegate_model::plugin::{Limits, PluginKind};
 
-/// A plugin's bytes, and what to call it.
+/// The bytes of a plugin, and its name.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The built-in's name, or the file's without its ending.
+    /// The name of the built-in plugin, or that of the file without its ending.
     pub name: String,
     /// The file's bytes.
     pub bytes: Cow<'static, [u8]>,
@@ -25,25 +25,25 @@ pub struct Source {
 /// A loaded plugin.
 #[derive(Clone)]
 pub struct Subject {
-    /// See [`Source::name`].
+    /// The name, as [`Source::name`].
     pub name: String,
-    /// What it says of itself.
+    /// What the plugin says of itself.
     pub description: Description,
-    /// Ready for instances.
+    /// The generation, from which instances are made.
     pub loaded: Loaded,
-    /// JSON, checked.
+    /// The configuration, JSON, which was checked.
     pub config: Arc<str>,
 }
 
 impl Source {
-    /// The built-in of this name, or the file.
+    /// Finds the built-in plugin of this name, or else the file.
     pub fn find(what: &str) -> Result<Self, String> {
         let path = Path::new(what);
         if let Some(builtin) = sluicegate_plugins::builtin(what).filter(|_| !path.exists()) {
             return Ok(Self { name: what.to_owned(), bytes: builtin.wasm.into(), builtin: true });
         }
         let size = std::fs::metadata(path).map_err(|e| format!("{what}: {e}, and no built-in plugin is called that"))?.len();
-        // Looked at before it is read: a file of any size may be named.
+        // The size is looked at before the file is read, as a file of any size may be named.
         if size > MAX_PLUGIN_BYTES as u64 {
             return Err(format!("{what}: {size} bytes are more than the {MAX_PLUGIN_BYTES} a plugin may have"));
         }
@@ -78,7 +78,7 @@ fn dotted(path: &str) -> String {
     if path.is_empty() { "config".to_owned() } else { format!("config.{path}") }
 }
 
-/// Configurations given on a command line.
+/// The configurations given on a command line.
 #[derive(Clone, Debug, Default)]
 pub struct Configs {
     of_all: Option<Value>,
@@ -86,7 +86,7 @@ pub struct Configs {
 }
 
 impl Configs {
-    /// Each is JSON or `@FILE` (YAML or JSON), for all plugins that are not built in; or `NAME=` and one of both, for that one.
+    /// Each is JSON or `@FILE` (YAML or JSON), for all plugins that are not built in; or `NAME=` and one of these, for the plugin of that name.
     pub fn parse(given: &[String]) -> Result<Self, String> {
         let mut configs = Self::default();
         for text in given {
@@ -98,13 +98,13 @@ impl Configs {
         Ok(configs)
     }
 
-    /// The one for a plugin; `{}` if none was given.
+    /// The configuration for a plugin; `{}` if none was given.
     pub fn of(&self, source: &Source) -> Value {
         let named = self.of_one.iter().find(|(name, _)| *name == source.name).map(|(_, value)| value);
         named.or_else(|| self.of_all.as_ref().filter(|_| !source.builtin)).cloned().unwrap_or_else(|| serde_json::json!({}))
     }
 
-    /// Names that none of these plugins has: most likely misspelt.
+    /// The names for which configurations were given and that no plugin has: they are most likely misspelt.
     pub fn unused<'a>(&'a self, sources: &'a [Source]) -> impl Iterator<Item = &'a str> {
         let known = |name: &str| sources.iter().any(|s| s.name == name);
         self.of_one.iter().map(|(name, _)| name.as_str()).filter(move |name| !known(name))

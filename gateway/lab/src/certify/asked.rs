@@ -1,4 +1,4 @@
-//! One instance that is asked, and the counts of what it answers.
+//! One instance that is asked, and counts of what it answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use sluicegate_model::pool::Pool;
 use crate::generate::{Random, stream};
 use crate::subject::Subject;
 
-/// What an exchange takes that ends at once.
+/// How long an exchange takes that ends at once.
 const LATENCY: Duration = Duration::from_millis(1);
 
-/// What picks are given.
+/// Whether picks are given hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hashed {
-    /// No hash.
+    /// Picks have no hash.
     No,
-    /// Each one of its own.
+    /// Each pick has a hash of its own.
     Yes,
 }
 
 pub(super) struct Asked<'s> {
     subject: &'s Subject,
     instance: Instance,
-    /// Of hashes and random bits.
+    /// The generator of hashes and random bits.
     pub(super) random: Random,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Asked<'s> {
 pub(super) struct Counts {
     pub(super) of: Vec<u64>,
     pub(super) picks: u64,
-    /// Picks of none.
+    /// How often no endpoint was picked.
     pub(super) declined: u64,
 }
 
@@ -52,7 +52,7 @@ impl Counts {
         }
     }
 
-    /// How many of the picks went to those that `is` says, 0 to 1.
+    /// The share of the picks, from 0 to 1, that went to endpoints for which `is` holds.
     pub(super) fn share(&self, is: impl Fn(usize) -> bool) -> f64 {
         let count: u64 = self.of.iter().enumerate().filter(|(i, _)| is(*i)).map(|(_, count)| count).sum();
         count as f64 / self.picks.max(1) as f64
@@ -60,27 +60,27 @@ impl Counts {
 }
 
 impl<'s> Asked<'s> {
-    /// `purpose`: what is drawn for one is the same however much another draws.
+    /// `purpose`: what is drawn for one purpose is the same however much another one draws.
     pub(super) fn new(subject: &'s Subject, generation: &WasmBalancer, seed: u64, purpose: u64) -> Self {
         Self { subject, instance: generation.seeded(seed), random: stream(seed, purpose) }
     }
 
-    /// The guest's linear memory.
+    /// The guest's linear memory, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.instance.memory()
     }
 
-    /// What is left of its fuel, on an engine that counts.
+    /// What is left of the fuel, on an engine that counts.
     pub(super) fn fuel(&self) -> Option<u64> {
         self.instance.fuel()
     }
 
-    /// Pools that are gone are freed.
+    /// Frees the pools that are not among these.
     pub(super) fn retain(&mut self, pools: &[&Arc<Pool>]) {
         self.instance.retain(&|id| pools.iter().any(|pool| pool.id == id));
     }
 
-    /// A pick; of what is wrong with it, the error.
+    /// Picks an endpoint. The error says what is wrong with the pick.
     pub(super) fn pick(&mut self, pool: &Arc<Pool>, context: PickContext) -> Result<Option<usize>, String> {
         let n = pool.endpoints.len();
         self.instance.pick(pool, &self.subject.config, context).map_err(|error| {
@@ -89,7 +89,7 @@ impl<'s> Asked<'s> {
         })
     }
 
-    /// A pick whose exchange ends at once and well, as endpoints' statistics and the plugin are told.
+    /// Picks for an exchange that ends at once and well, and tells that to the endpoint's statistics and the plugin.
     pub(super) fn exchange(&mut self, pool: &Arc<Pool>, context: PickContext) -> Result<Option<usize>, String> {
         let picked = self.pick(pool, context)?;
         if let Some(endpoint) = picked {
@@ -99,7 +99,7 @@ impl<'s> Asked<'s> {
         Ok(picked)
     }
 
-    /// Tells it that an exchange ended well, if it wants to know.
+    /// Tells the plugin that an exchange has ended well, if it wants to know.
     pub(super) fn report(&mut self, pool: &Arc<Pool>, endpoint: usize) -> Result<(), String> {
         if !self.instance.wants_report() {
             return Ok(());
@@ -108,13 +108,13 @@ impl<'s> Asked<'s> {
         reported.map_err(|error| format!("pool of {} endpoints: stage {}: {}", pool.endpoints.len(), error.stage, error.reason))
     }
 
-    /// Whom a pick is for.
+    /// The context of a pick.
     pub(super) fn context(&mut self, hashed: Hashed, attempt: u32) -> PickContext {
         let hash = (hashed == Hashed::Yes).then(|| self.random.next_u64());
         PickContext { hash, attempt, random: Some(self.random.next_u64()) }
     }
 
-    /// So many exchanges more.
+    /// Makes so many more exchanges.
     pub(super) fn exchanges(
         &mut self,
         pool: &Arc<Pool>,

@@ -1,5 +1,5 @@
-//! Balancers on generated pools: no trap, indices in range, the same answers to the same questions, memory that stays, calls that end in time. Then what
-//! only certain pools, updates or many calls show, each in a file of its own.
+//! Checks balancers on generated pools: no trap, indices in range, the same answers to the same questions, memory that does not grow, calls that end in time. What
+//! shows only with certain pools, updates or many calls is in files of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use super::{Check, Group, Options, Times, Verdict, cost, fairness, leaks, memory
 use crate::generate::{self, Random, Time, stream};
 use crate::subject::Subject;
 
-/// Pools that live at a time: an instance serves many.
+/// How many pools live at a time, as an instance serves many.
 const LIVE: usize = 16;
-/// Changes of each pool, and picks between two.
+/// How often each pool is changed, and how many picks lie between two changes.
 const CHANGES: usize = 3;
 const PICKS: usize = 8;
-/// Nanoseconds from one pool to the next, for what a plugin lets expire.
+/// The nanoseconds from one pool to the next, for what a plugin lets expire.
 const TURN: u64 = 10_000_000;
-/// For memory.
+/// The number of calls in the check of memory.
 const CALLS: u64 = 60_000;
 
 pub(super) fn certify(
@@ -84,7 +84,7 @@ pub(super) fn certify(
     Ok(())
 }
 
-/// Generated pools; false if one was too much for it.
+/// Checks with generated pools. Returns false if one was too much for the plugin.
 fn pools(subject: &Subject, generation: &Arc<WasmBalancer>, options: &Options, checks: &mut Vec<Check>) -> bool {
     let seed = options.seed;
     let run = || {
@@ -124,13 +124,13 @@ fn said(error: &PluginError) -> String {
 
 /// One walk over all generated pools.
 struct Run {
-    /// By pool and pick, in their order.
+    /// The decisions, by pool and pick, in their order.
     decisions: Vec<(usize, Option<usize>)>,
-    /// Times of calls.
+    /// The times of calls.
     nanos: Vec<u32>,
-    /// Times of calls that told of a change.
+    /// The times of calls that told of a change.
     updates: Vec<u32>,
-    /// Picks of none from pools that have an endpoint with a weight.
+    /// How often no endpoint was picked from a pool that has one with a weight.
     declined: u64,
     from_empty: u64,
     failed: Option<String>,
@@ -150,7 +150,7 @@ impl Run {
             }
             live.push(pool);
             for change in 0..=CHANGES {
-                // The one that is new, and between its changes others too: one instance serves all in turn.
+                // The pool that is new; and between its changes also others, as one instance serves all in turn.
                 let at = if change % 2 == 0 { live.len() - 1 } else { random.random_range(0..live.len()) };
                 if change > 0 {
                     live[at] = generate::churn(&live[at], &mut random);
@@ -174,8 +174,8 @@ impl Run {
     ) -> Result<(), String> {
         for nth in 0..PICKS {
             let context = generate::context(random);
-            // Whatever else runs on the machine is not counted: of both clocks the one that went less. That of the CPU costs as much as a pick, so it is
-            // read outside of the other.
+            // What else runs on the machine does not count: of both clocks the one counts that went less. To read that of the CPU costs as much as a pick, so it is read
+            // outside of the other.
             let (begun_cpu, begun) = (cpu(), Instant::now());
             let picked = instance.pick(pool, &subject.config, context);
             let taken = begun.elapsed().min(cpu().saturating_sub(begun_cpu));
@@ -218,7 +218,7 @@ fn determinism(first: &Run, second: &Run) -> Check {
     Check::passed_if("determinism", differs.is_none() && first.decisions.len() == second.decisions.len(), seen)
 }
 
-/// Many calls on a few pools that change now and then.
+/// Makes many calls on a few pools that change now and then, and checks memory.
 fn grows(subject: &Subject, mut instance: Instance, seed: u64) -> Check {
     let mut random = stream(seed, 2);
     let mut pools: Vec<Arc<Pool>> = [3, 10, 100].map(|size| generate::wild(size, &mut random)).to_vec();
@@ -227,7 +227,7 @@ fn grows(subject: &Subject, mut instance: Instance, seed: u64) -> Check {
     for call in 0..CALLS {
         let at = (call % pools.len() as u64) as usize;
         if call % 500 < pools.len() as u64 {
-            // Made from the first one each time: a pool that grew by and by would be a reason to grow.
+            // Each is made from the first one, as a pool that grew by and by would be a reason to grow.
             let changed = generate::churn(&sizes[at], &mut random);
             pools[at] = changed;
         }
@@ -259,7 +259,7 @@ fn grows(subject: &Subject, mut instance: Instance, seed: u64) -> Check {
     memory(half, instance.memory(), CALLS)
 }
 
-/// Of this thread.
+/// The CPU time of this thread.
 pub(super) fn cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

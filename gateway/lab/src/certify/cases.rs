@@ -25,13 +25,13 @@ use crate::generate::{endpoint, pool, stream};
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cases {
-    /// Of all that do not have their own, and of all other checks.
+    /// The configuration for all cases that do not have their own, and for all other checks.
     #[serde(default)]
     pub config: Option<Value>,
     /// What is demanded of the shares.
     #[serde(default)]
     pub fairness: Option<Fairness>,
-    /// How far a share may be off, as a part of it.
+    /// How far a share may be off, as a part of the share.
     #[serde(default)]
     pub tolerance: Option<f64>,
     /// The cases, in their order.
@@ -39,17 +39,17 @@ pub struct Cases {
     pub cases: Vec<Case>,
 }
 
-/// One pool, and what must come of it.
+/// A case: a pool, and what must come of it.
 #[derive(Debug, Deserialize)]
 pub struct Case {
     name: String,
     #[serde(default)]
     config: Option<Value>,
     endpoints: Vec<Given>,
-    /// Picks one after the other, each with what must be picked.
+    /// Picks, one after another, each with what must be picked.
     #[serde(default)]
     picks: Vec<Pick>,
-    /// Many picks, and their shares.
+    /// Shares that many picks must have.
     #[serde(default)]
     shares: Option<Shares>,
 }
@@ -86,29 +86,29 @@ fn one() -> u32 {
 struct Pick {
     #[serde(default)]
     hash: Option<u64>,
-    /// Hashed as the gateway hashes a header's value.
+    /// A key, which is hashed as the gateway hashes the value of a header.
     #[serde(default)]
     key: Option<String>,
     #[serde(default)]
     attempt: u32,
-    /// The random bits it gets.
+    /// The random bits that the pick gets.
     #[serde(default)]
     random: Option<u64>,
-    /// One of these; empty: none.
+    /// The endpoints of which one must be picked; empty: none may be.
     expect: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Shares {
-    /// How many picks are made.
+    /// The number of picks.
     #[serde(default = "ten_thousand")]
     picks: u32,
-    /// Each with a hash of its own.
+    /// Whether each pick has a hash of its own.
     #[serde(default)]
     hashed: bool,
-    /// Of all picks, 0 to 1; an endpoint that is not named may have any.
+    /// The shares of all picks, from 0 to 1. An endpoint that is not named may have any share.
     expect: BTreeMap<SocketAddr, f64>,
-    /// How far off a share may be, of all picks.
+    /// How far a share may be off, as a part of all picks.
     #[serde(default = "two_percent")]
     tolerance: f64,
 }
@@ -121,10 +121,10 @@ fn two_percent() -> f64 {
     0.02
 }
 
-/// More picks than this take too long.
+/// The largest number of picks, as more take too long.
 const MOST_PICKS: u32 = 10_000_000;
 
-/// Reads a file; the error shows every fault with its place.
+/// Reads a file. The error shows every fault with its place.
 pub fn read(file: &Path) -> Result<Cases, String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     parse(file, &text).map_err(|faults| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))
@@ -155,11 +155,11 @@ fn fault(document: Option<&Document>, path: &str, message: String) -> Fault {
     Fault { severity: Severity::Error, place, object: None, message, expected: None }
 }
 
-/// What types cannot say.
+/// Checks what types cannot express.
 fn check(cases: &Cases, document: &Document, faults: &mut Vec<Fault>) {
     let mut wrong = |path: String, message: String| {
         let fault = fault(Some(document), &path, format!("{path}: {message}"));
-        // A field that could not be read has been told of; what stands in for it is not looked at.
+        // A field that could not be read was told already, and the value in its place is not looked at.
         if faults.iter().all(|known| known.place != fault.place) {
             faults.push(fault);
         }

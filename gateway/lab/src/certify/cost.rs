@@ -1,5 +1,5 @@
-//! What updates and picks cost as pools grow, in instructions: they are the same on each machine, and of many updates the dearest counts. Twice the
-//! endpoints may cost twice as much and a little more, for sorting; four times as much is each compared with each.
+//! Checks what updates and picks cost as pools grow, in instructions. These are the same on each machine, and of many updates the dearest counts. Twice the
+//! endpoints may cost twice as much and a little more, for sorting; four times as much means that each is compared with each.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use super::{Check, Options, Verdict};
 use crate::generate::{address, endpoint, pool};
 use crate::subject::Subject;
 
-/// Doubled from one to the next; the last ones are as large as pools get.
+/// The sizes of pools, each of which is twice the one before. The last is as large as pools get.
 const SIZES: [usize; 3] = [2_500, 5_000, 10_000];
-/// Smaller ones, with many updates each, at the least and at the most.
+/// Smaller sizes, for many updates each.
 const SMALLER: [usize; 3] = [512, 1_024, 2_048];
 const UPDATES: (u64, u64) = (16, 160);
-/// Twice the endpoints may cost so many times as much. Twice, and a tenth for the logarithm, is n log n; four times is n squared.
+/// How many times as much twice the endpoints may cost. Twice and a tenth, for the logarithm, is n log n; four times is n squared.
 const GROWS: f64 = 2.8;
-/// A heavy endpoint may cost so many times what a light one does.
+/// How many times as much a heavy endpoint may cost as a light one.
 const HEAVIER: f64 = 8.0;
-/// Instructions that a machine carries out in a nanosecond, at the least.
+/// How many instructions a machine carries out in a nanosecond, at least.
 const PER_NANOSECOND: f64 = 1.0;
 
 /// What changes from one list to the next.
@@ -47,7 +47,7 @@ fn list(n: usize, from: usize, weight: impl Fn(usize) -> u32) -> Vec<Endpoint> {
     (from..from + n).map(|i| endpoint(address(i), weight(i - from))).collect()
 }
 
-/// On an engine that counts.
+/// Checks the cost, on an engine that counts.
 pub(super) fn check(subject: &Subject, counted: &WasmBalancer, options: &Options) -> Vec<Check> {
     let asked = || Asked::new(subject, counted, options.seed, 50);
     let update = updates(&asked, options).unwrap_or_else(|failed| Check::new("update cost", Verdict::Failed, failed));
@@ -60,7 +60,7 @@ fn cost(asked: &mut Asked<'_>, pool: &Arc<Pool>) -> Result<f64, String> {
     let before = asked.fuel();
     let context = asked.context(Hashed::Yes, 0);
     asked.pick(pool, context)?;
-    // Without an instance before, all that was spent since it was made is counted.
+    // If there was no instance before, all counts that was spent since it was made.
     let spent = |before: u64| asked.fuel().map_or(0, |after| before.saturating_sub(after));
     Ok(spent(before.unwrap_or(u64::MAX)) as f64)
 }
@@ -80,7 +80,7 @@ fn updates<'s>(fresh: &impl Fn() -> Asked<'s>, options: &Options) -> Result<Chec
         let seen = format!("{what}: {} instructions: it grows with the square of the pool", shown(sizes, costs));
         Ok(Check::new("update cost", Verdict::Failed, seen).with(serde_json::json!({"sizes": sizes, "instructions": costs})))
     };
-    // Each change at each size, in one instance a size.
+    // Each change at each size, in one instance for each size.
     let mut by_change = vec![Vec::new(); CHANGES.len()];
     for size in SIZES {
         let (mut asked, id) = (fresh(), unique());
@@ -102,13 +102,13 @@ fn updates<'s>(fresh: &impl Fn() -> Asked<'s>, options: &Options) -> Result<Chec
         );
         return Ok(Check::new("update cost", Verdict::Failed, seen));
     }
-    // The dearest of many.
+    // The dearest of many updates counts.
     let mut dearest = Vec::new();
     for size in SMALLER {
         let (mut asked, id) = (fresh(), unique());
         let mut most: f64 = 0.0;
         for turn in 0..turns {
-            // One leaves and one joins.
+            // One endpoint leaves and one joins.
             let list = pool(id, list(size, usize::try_from(turn).unwrap_or(0), |_| 1));
             let spent = cost(&mut asked, &list)?;
             most = most.max(if turn == 0 { 0.0 } else { spent });

@@ -1,6 +1,6 @@
-//! Shares against weights. What may be demanded depends on what a policy claims: random, round-robin and hashes promise shares in proportion to
-//! the weights; a least-request balancer promises that of equal, equally idle endpoints none is preferred and that a heavier one gets no less. So
-//! the latter is what is demanded unless the author says otherwise; the figures are reported in any case.
+//! Compares shares with weights. What may be demanded depends on what a policy claims. Random, round-robin and hashes promise shares in proportion to the weights.
+//! A least-request balancer promises that of equal, equally idle endpoints none is preferred, and that a heavier one gets no less. So the latter is demanded
+//! unless the author says otherwise. The figures are reported in any case.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use crate::subject::Subject;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fairness {
-    /// Nothing.
+    /// Nothing is demanded.
     Off,
     /// Equal endpoints get equal shares, heavier ones no less than lighter ones, and those of weight 0 nothing.
     #[default]
     Equal,
-    /// And shares are in proportion to the weights.
+    /// Shares must be in proportion to the weights, too.
     Weights,
 }
 
 impl Fairness {
-    /// What is demanded where proportion is another check's: that it is even and in order.
+    /// What is demanded if another check looks at proportions: that shares are even and in order.
     pub(super) fn in_order(self) -> Self {
         if self == Self::Weights { Self::Equal } else { self }
     }
@@ -50,7 +50,7 @@ impl FromStr for Fairness {
     }
 }
 
-/// How far a share may be off unless it is said: hashing with 160 points an endpoint is off by 8 % on average.
+/// How far a share may be off by default: hashing with 160 points an endpoint is off by 8 % on average.
 const TOLERANCE: f64 = 0.25;
 const PICKS: u64 = 30_000;
 
@@ -82,7 +82,7 @@ pub(super) fn check(
     }
 }
 
-/// How often each endpoint is picked when each exchange ends at once, after a millisecond, and well.
+/// How often each endpoint is picked if each exchange ends well, after a millisecond, and none runs beside it.
 fn shares(subject: &Subject, generation: &WasmBalancer, pool: &Arc<Pool>, hashed: bool, seed: u64) -> Result<Vec<u64>, String> {
     let mut instance = generation.seeded(seed);
     let mut random = stream(seed, 3);
@@ -128,7 +128,7 @@ fn judge(name: &str, pool: &Pool, counts: &[u64], demand: Fairness, tolerance: f
     }))
 }
 
-/// Whether the shares are what is demanded.
+/// Whether the shares are as demanded.
 pub(super) fn fits(pool: &Pool, counts: &[u64], demand: Fairness, tolerance: f64) -> bool {
     let weights: Vec<f64> = pool.endpoints.iter().map(|e| f64::from(e.weight)).collect();
     let off = measure(&weights, counts).off;
@@ -141,12 +141,12 @@ pub(super) fn fits(pool: &Pool, counts: &[u64], demand: Fairness, tolerance: f64
     }
 }
 
-/// Picks that went to endpoints of weight 0.
+/// The number of picks that went to endpoints of weight 0.
 fn idle(weights: &[f64], counts: &[u64]) -> u64 {
     counts.iter().zip(weights).filter(|(_, weight)| **weight == 0.0).map(|(count, _)| count).sum()
 }
 
-/// Whether all that have a weight have the same.
+/// Whether all endpoints that have a weight have the same.
 fn is_even(weights: &[f64]) -> bool {
     let mut some = weights.iter().filter(|weight| **weight > 0.0);
     let first = some.next();
@@ -154,9 +154,9 @@ fn is_even(weights: &[f64]) -> bool {
 }
 
 struct Measure {
-    /// The share that is farthest from its weight's, as a part of that.
+    /// The difference between a share and that of its weight, as a part of the latter, where it is largest.
     off: f64,
-    /// Pearson's.
+    /// Pearson's chi-squared.
     chi_squared: f64,
     degrees: usize,
 }
@@ -193,7 +193,7 @@ mod tests {
         // 60 throws of a die: 5, 8, 9, 8, 10, 20 (expected 10 each): (25+4+1+4+0+100)/10.
         let Measure { off, chi_squared, degrees } = measure(&[1.0; 6], &[5, 8, 9, 8, 10, 20]);
         assert!((chi_squared - 13.4).abs() < 1e-9 && degrees == 5 && (off - 1.0).abs() < 1e-9);
-        // An endpoint of weight 0 is none of them.
+        // An endpoint of weight 0 is not among them.
         assert_eq!(measure(&[0.0, 1.0, 1.0], &[0, 50, 50]).degrees, 1);
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let verdict =
             |weight: fn(usize) -> u32, counts: &[u64], demand| judge("", &plain(counts.len(), weight), counts, demand, 0.25).verdict;
         let heavier: fn(usize) -> u32 = |i| (i + 1) as u32;
-        // A power of two choices gives the heaviest more than its part.
+        // With the power of two choices the heaviest gets more than its part.
         assert_eq!(verdict(heavier, &[100, 300, 900], Fairness::Equal), Verdict::Passed);
         assert_eq!(verdict(heavier, &[100, 300, 900], Fairness::Weights), Verdict::Failed);
         assert_eq!(verdict(heavier, &[900, 300, 100], Fairness::Equal), Verdict::Failed);

@@ -1,5 +1,5 @@
-//! Memory that is kept and never given back: by pick or report, by address, by pool. A plugin takes what it needs within the first third of each walk; one
-//! that takes on more than a quarter of that afterwards grows for ever. A bounded table of what was seen is full by then.
+//! Finds memory that is kept and never given back: by pick or report, by address, by pool. A plugin takes what it needs within the first third of each walk. One
+//! that takes more than a quarter of that afterwards grows for ever. A bounded table of what was seen is full by then.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::subject::Subject;
 
 /// What an allocator loses between pieces of many sizes, and what a small table takes that is not full yet: four pages of WebAssembly.
 const LEAST: usize = 256 << 10;
-/// Endpoints of each list of new addresses.
+/// The number of endpoints in each list of new addresses.
 const ADDRESSES: usize = 50;
 
-/// `picks`: all there may be of one kind; of them a quarter is asked for here.
+/// `picks`: all there may be of one kind, of which a quarter is asked for here.
 pub(super) fn check(subject: &Subject, generation: &WasmBalancer, seed: u64, picks: u64) -> Vec<Check> {
     let asked = |purpose| Asked::new(subject, generation, seed, purpose);
     let (calls, lists, opened) = ((picks / 4).max(10_000), (picks / 1_250).max(100), (picks / 1_600).max(100));
@@ -30,14 +30,14 @@ pub(super) fn check(subject: &Subject, generation: &WasmBalancer, seed: u64, pic
     ]
 }
 
-/// One way of growing.
+/// One way in which memory may grow.
 struct Walk {
     name: &'static str,
-    /// What is counted,
+    /// What is counted.
     of: &'static str,
-    /// to here,
+    /// The number of turns.
     turns: u64,
-    /// in steps of so many.
+    /// How much is counted in each turn.
     each: u64,
 }
 

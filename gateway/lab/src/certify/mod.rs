@@ -32,26 +32,26 @@ pub(crate) use router::listener;
 use crate::Rows;
 use crate::subject::Source;
 
-/// What to demand.
+/// What is demanded.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The seed of all that is generated.
     pub seed: u64,
-    /// Pools, or for routers a twentieth of the requests.
+    /// The number of pools; a router gets twenty times as many requests.
     pub pools: usize,
-    /// Picks for what is rare; leaks, sizes and the like get a part of that.
+    /// The number of picks for what is rare. Leaks, sizes and the like get a part of that.
     pub picks: u64,
-    /// Endpoints of pools of equal ones, each size by itself.
+    /// The sizes of pools of equal endpoints, each of which is checked by itself.
     pub sizes: Vec<usize>,
-    /// Of a balancer's checks only these, after the trial; empty: all.
+    /// Only these checks of a balancer, after the trial; empty: all.
     pub only: Vec<Group>,
-    /// The configuration, but for cases that have their own.
+    /// The configuration, except for cases that have their own.
     pub config: Value,
-    /// As the `Plugin` object would set them.
+    /// The limits, as the `Plugin` object would set them.
     pub limits: Limits,
-    /// What is demanded of the shares; the author's cases may say it too.
+    /// What is demanded of the shares. The author's cases may say it, too.
     pub fairness: Option<Fairness>,
-    /// How far a share may be off, as a part of it; the author's cases may say it too.
+    /// How far a share may be off, as a part of the share. The author's cases may say it, too.
     pub tolerance: Option<f64>,
     /// The author's own cases.
     pub cases: Option<PathBuf>,
@@ -74,7 +74,7 @@ impl Default for Options {
     }
 }
 
-/// Picks for what is rare, unless it is said: what happens once in a million times is missed once in 150 times.
+/// The default number of picks for what is rare: what happens once in a million times is missed once in 150 times.
 pub const PICKS: u64 = 5_000_000;
 
 /// Checks of balancers that belong together.
@@ -84,7 +84,7 @@ pub enum Group {
     Pools,
     /// Each size at which code goes wrong, and retries.
     Sizes,
-    /// Shares against weights, small and large.
+    /// Shares against weights, small and large ones.
     Weights,
     /// What an update must change.
     Updates,
@@ -99,7 +99,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// Their names, as they are asked for.
+    /// The groups with the names by which they are asked for.
     pub const ALL: [(&str, Self); 8] = [
         ("pools", Self::Pools),
         ("sizes", Self::Sizes),
@@ -121,7 +121,7 @@ impl std::str::FromStr for Group {
     }
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -129,22 +129,22 @@ pub enum Verdict {
     Passed,
     /// The plugin must not ship so.
     Failed,
-    /// A figure that nothing is demanded of.
+    /// It is a figure of which nothing is demanded.
     Noted,
-    /// Not run, since something before it failed or there is nothing of the sort.
+    /// The check was not run, as something before it has failed, or there is nothing to check.
     Skipped,
 }
 
-/// One check.
+/// A check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// Its name.
+    /// The name of the check.
     pub name: String,
-    /// What it came to.
+    /// The result of the check.
     pub verdict: Verdict,
-    /// What was seen, for a reader.
+    /// What was seen, for people.
     pub seen: String,
-    /// The same, as figures.
+    /// What was seen, as figures.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub figures: Value,
 }
@@ -166,13 +166,13 @@ impl Check {
 /// All checks of one plugin.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The file's name, or the built-in's.
+    /// The name of the file, or of the built-in plugin.
     pub plugin: String,
-    /// What it decides; none if it could not be loaded.
+    /// The plugin's kind; none if it could not be loaded.
     pub kind: Option<PluginKind>,
-    /// What it says of its version.
+    /// The version that the plugin names.
     pub version: Option<String>,
-    /// Hex SHA-256 of the file: what these verdicts are of.
+    /// The SHA-256 of the file that was checked, in hexadecimal.
     pub sha256: String,
     /// The seed of all that was generated.
     pub seed: u64,
@@ -181,7 +181,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether it may ship.
+    /// Whether the plugin may ship.
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.verdict != Verdict::Failed)
     }
@@ -201,7 +201,7 @@ impl Report {
     }
 }
 
-/// Certifies a plugin. The error is one of what was asked, not of the plugin.
+/// Certifies a plugin. An error means that the question is wrong, not the plugin.
 pub fn certify(loader: &Loader, source: &Source, options: &Options) -> Result<Report, String> {
     let cases = options.cases.as_deref().map(read_cases).transpose()?;
     let mut report = Report {
@@ -249,7 +249,7 @@ fn only_for_balancers(cases: Option<&Cases>) -> Result<(), String> {
     cases.map_or(Ok(()), |_| Err("cases are for balancers; this is none".to_owned()))
 }
 
-/// The figures of call times in nanoseconds.
+/// The times of calls, in nanoseconds.
 struct Times {
     p50: Duration,
     p99: Duration,
@@ -264,7 +264,7 @@ impl Times {
         Some(Self { p50: span(at(0.5)?), p99: span(at(0.99)?), most: span(at(1.0)?) })
     }
 
-    /// The deadline is a limit for the worst; of what is usual a tenth is demanded.
+    /// Checks times. The deadline is a limit for the longest; what is usual may take a tenth of it.
     fn check(&self, name: &str, limit: Duration, what: &str) -> Check {
         let passed = self.p99 * 10 <= limit;
         let seen = format!(
@@ -281,8 +281,8 @@ impl Times {
     }
 }
 
-/// Memory that a plugin took on between the first half of its calls and the last: it should have what it needs by then, but for what an
-/// allocator loses between pieces of many sizes. One that keeps a word of each call takes on more.
+/// Checks the memory that a plugin took between the first half of its calls and the last. It should have what it needs by then, but for what an allocator loses
+/// between pieces of many sizes. A plugin that keeps a word of each call takes more.
 fn memory(half: usize, end: usize, calls: u64) -> Check {
     const LEAST: usize = 128 << 10;
     let (grown, most) = (end.saturating_sub(half), (half / 4).max(LEAST));

@@ -13,9 +13,9 @@ use super::fairness::Fairness;
 use super::{Check, Verdict};
 use crate::generate::{self, plain};
 
-/// However many picks there may be, a slow balancer is asked no longer, in CPU time.
+/// The longest CPU time for which a slow balancer is asked, however many picks there may be.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// Endpoints of the pool that gets the most.
+/// The number of endpoints of the pool that gets the most picks.
 const ENDPOINTS: usize = 10;
 
 pub(super) fn check(asked: &mut Asked<'_>, picks: u64, demand: Fairness) -> Check {
@@ -23,7 +23,7 @@ pub(super) fn check(asked: &mut Asked<'_>, picks: u64, demand: Fairness) -> Chec
     let (ten, one) = (plain(ENDPOINTS, |_| 1), plain(1, |_| 1));
     let mut told = Vec::new();
     let mut all = 0;
-    // Of each pool all at once: what counts picks counts those of one pool.
+    // All picks of a pool come in a row, as code that counts picks counts those of one pool.
     for (pool, part) in [(&one, picks / 4), (&ten, picks * 7 / 10)] {
         match walk(asked, pool, part, begun) {
             Ok(counts) => {
@@ -33,7 +33,7 @@ pub(super) fn check(asked: &mut Asked<'_>, picks: u64, demand: Fairness) -> Chec
             Err(failed) => return Check::new("rare", Verdict::Failed, failed),
         }
     }
-    // And with an update now and then.
+    // Now and then there is an update.
     let mut counts = Counts::new(ENDPOINTS);
     let mut pool = ten;
     for _ in 0..picks / 20 / 100 {

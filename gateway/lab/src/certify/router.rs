@@ -14,10 +14,10 @@ use crate::generate::stream;
 use crate::requests::Words;
 use crate::subject::Subject;
 
-/// For each pool that a balancer would get.
+/// The number of requests for each pool that a balancer would get.
 const REQUESTS: usize = 20;
 
-/// The listener that is not there.
+/// A listener that does not exist.
 pub(crate) fn listener() -> ListenerInfo {
     ListenerInfo { name: "lab".to_owned(), port: 80, transport: Transport::Http, hostname: None, namespace: "default".to_owned() }
 }
@@ -63,7 +63,7 @@ struct Run {
     decisions: Vec<String>,
     nanos: Vec<u32>,
     failed: Option<String>,
-    /// Memory after half of the requests, and after all.
+    /// The memory after half of the requests, and after all.
     half: usize,
     end: usize,
 }

@@ -1,5 +1,5 @@
-//! Pools of each size at which code goes wrong: small ones, and around each power of two up to 10,000 endpoints. All endpoints are equal, healthy and
-//! idle, so that none may be left out and none preferred, whatever the policy is; of retries as of first tries.
+//! Checks pools of each size at which code goes wrong: small ones, and around each power of two up to 10,000 endpoints. All endpoints are equal, healthy and idle,
+//! so that none may be left out and none preferred, whatever the policy is. It holds for retries as for first tries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,41 +13,41 @@ use super::fairness::Fairness;
 use super::{Check, Options, Verdict};
 use crate::generate::plain;
 
-/// Picks for each endpoint of small pools, on average.
+/// The number of picks for each endpoint of small pools, on average.
 const EACH_OF_SMALL: u64 = 400;
-/// The largest of the small pools.
+/// The size of the largest small pool.
 const SMALL: usize = 65;
-/// Picks for each endpoint of other pools; of large ones only as many as it takes to see all endpoints.
+/// The number of picks for each endpoint of other pools. Large pools get only as many as it takes to see all endpoints.
 const EACH: u64 = 40;
-/// Pools above this have so many only if they are the largest.
+/// Larger pools get so many only if they are the largest.
 const LARGE: usize = 1_100;
 /// The size of the largest pool.
 const LARGEST: usize = 10_000;
-/// An endpoint that gets its share, less the tolerance, is not seen in so many picks for each endpoint once in 10^9.
+/// An endpoint that gets its share, less the tolerance, is not seen in so many picks for each endpoint once in 10^9 times.
 const UNSEEN: u64 = 28;
-/// A balancer that looks at each endpoint for each pick is asked about one size for this long at most.
+/// The longest time for one size, with a balancer that looks at each endpoint for each pick.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// When all sizes so far took this long together, each further one is asked about for the short time only. Both are processor time of this thread, so
-/// that a busy machine changes nothing.
+/// When all sizes so far took this long together, each further one has only the short time. Both are processor time of this thread, so that a busy machine
+/// changes nothing.
 const ALL_PATIENCE: Duration = Duration::from_secs(20);
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
-/// As a part of the picks that are asked for.
+/// The part of the picks that are asked for.
 const OF_ALL: u64 = 12;
-/// Standard deviations that are chance.
+/// How many standard deviations are put down to chance.
 const CHANCE: f64 = 6.0;
 
-/// Bits that arithmetic goes wrong with.
+/// Bits with which arithmetic goes wrong.
 const EDGES: [u64; 8] = [0, 1, u64::MAX, u64::MAX - 1, 1 << 63, (1 << 63) - 1, u32::MAX as u64, 1 << 32];
 
-/// 1 to 17, then each power of two and one less and more.
+/// The sizes: 1 to 17, then each power of two and the numbers before and after it.
 pub(super) fn all() -> Vec<usize> {
     let around = (5..14).flat_map(|power| [(1 << power) - 1, 1 << power, (1 << power) + 1]);
     (1..=17).chain(around).chain([100, 1_000, LARGEST - 1, LARGEST]).collect()
 }
 
-/// All sizes, of first tries.
+/// Checks all sizes with first tries.
 pub(super) fn check(asked: &mut Asked<'_>, options: &Options, demand: Fairness, tolerance: f64) -> Check {
-    // Of fewer picks a large pool would show nothing.
+    // With fewer picks a large pool would show nothing.
     let sizes: Vec<usize> = options.sizes.iter().copied().filter(|size| *size as u64 * 4 <= options.picks).collect();
     let mut judged = Judge::new(options, demand, tolerance);
     for &size in &sizes {
@@ -58,7 +58,7 @@ pub(super) fn check(asked: &mut Asked<'_>, options: &Options, demand: Fairness, 
     judged.verdict("sizes", &format!("{} sizes up to {}", sizes.len(), sizes.iter().max().copied().unwrap_or_default()))
 }
 
-/// Retries.
+/// Checks retries.
 pub(super) fn retries(asked: &mut Asked<'_>, options: &Options, demand: Fairness, tolerance: f64) -> Check {
     let mut judged = Judge::new(options, demand, tolerance);
     let attempts = [1, 2, 3, 10, u32::MAX];
@@ -81,7 +81,7 @@ struct Judge {
     /// What is demanded and not kept.
     wrong: Vec<String>,
     picks: u64,
-    /// Of one size.
+    /// The largest number of picks for one size.
     most: u64,
     begun: Duration,
 }
@@ -114,7 +114,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Whatever the bits are, the index is one of the pool.
+    /// Whatever the bits are, the index must be one of the pool.
     fn edges(&mut self, asked: &mut Asked<'_>, pool: &Arc<Pool>) -> Result<(), String> {
         let mut counts = Counts::new(pool.endpoints.len());
         for random in EDGES {
@@ -170,17 +170,17 @@ impl Judge {
         }
     }
 
-    /// Each endpoint by itself.
+    /// Compares each endpoint by itself.
     fn endpoints(&mut self, counts: &Counts, hashed: Hashed, attempt: u32, of: &str) {
         let n = counts.of.len();
         let expected = counts.picks as f64 / n as f64;
         let bound = |part: f64| (expected * part, CHANCE * (expected * part).sqrt());
         let (high, low) = (bound(1.0 + self.tolerance), bound(1.0 - self.tolerance));
-        // A hash's shares of large pools are a matter of the ring's points, and of chance.
+        // The shares that hashes give in large pools depend on the ring's points, and on chance.
         if n > SMALL && hashed == Hashed::Yes {
             return;
         }
-        // Who follows whom where a key cannot be served is the policy's own: of each endpoint some keys must come, and no flood.
+        // The policy decides which endpoint follows if a key's own cannot be used. Each endpoint must get some keys, and no flood.
         let follows = hashed == Hashed::Yes && attempt > 0;
         let unseen = |count: u64| count == 0 && counts.picks >= UNSEEN * n as u64;
         let unlucky = |count: u64| unseen(count) || (!follows && (count as f64) < low.0 - low.1);
@@ -198,7 +198,7 @@ impl Judge {
         }
     }
 
-    /// Sixteenths of the pool, in its order and by the last four bits of the index: what is off by little at each endpoint adds up there.
+    /// Compares sixteenths of the pool, in its order and by the last four bits of the index: there small differences of each endpoint add up.
     fn blocks(&mut self, counts: &Counts, of: &str) {
         let n = counts.of.len();
         if n < 64 {
@@ -212,7 +212,7 @@ impl Judge {
             }
             for (at, (sum, size)) in sums.into_iter().zip(sizes).enumerate() {
                 let expected = counts.picks as f64 * size as f64 / n as f64;
-                // What goes in turn may be within a round: that is one pick of each.
+                // A balancer that takes turns may be in the middle of a round: that is one pick of each.
                 let allowed = expected * self.tolerance + CHANCE * expected.sqrt() + size as f64;
                 if (sum as f64 - expected).abs() > allowed {
                     let seen =

@@ -1,6 +1,6 @@
-//! Whether a balancer that goes by endpoints' statistics sees them change. They change with each exchange and without any update; one that reads them once
-//! sends everybody to what was idle then. The plugin is its own measure: where it has served before the change, its shares must come near to those
-//! of a fresh instance that knows only what is now.
+//! Checks whether a balancer that goes by endpoints' statistics sees them change. They change with each exchange, without any update; a balancer that reads them once
+//! sends all requests to what was idle then. The plugin is its own measure: where it has served before the change, its shares must come near to those of a fresh
+//! instance that knows only the present state.
 
 use sluicegate_host::balancer::WasmBalancer;
 use sluicegate_model::health::Condition;
@@ -12,11 +12,11 @@ use super::{Check, Options, Verdict};
 use crate::generate::plain;
 use crate::subject::Subject;
 
-/// Picks before the change, and of each measurement, at the least and at the most.
+/// The number of picks before the change, and of each measurement, at least and at most.
 const PICKS: (u64, u64) = (500, 2_000);
-/// Picks for each endpoint until a change must have shown, on average.
+/// The number of picks for each endpoint, on average, until a change must have shown.
 const SMOOTHING: u64 = 100;
-/// A share that is no further apart is taken as the same: a figure that changes nothing is not read.
+/// How far two shares may be apart and still count as the same: a figure that changes nothing is not read.
 const APART: f64 = 0.1;
 
 const GOOD: Sight = Sight { in_flight: 1, latency_us: 1_000, success: 1.0, condition: Condition::Healthy };
@@ -67,7 +67,7 @@ enum Followed {
 }
 
 fn follows<'s>(fresh: impl Fn() -> Asked<'s>, picks: u64, size: usize, hashed: Hashed, bad: Sight) -> Result<Followed, String> {
-    // Every other one, so that each part of a pool has both.
+    // Every other endpoint has it, so that each part of a pool has both kinds.
     let show = |pool: &Pool, of_half: Sight| {
         for (i, endpoint) in pool.endpoints.iter().enumerate() {
             endpoint.stats.show(if i % 2 == 0 { of_half } else { GOOD });
@@ -91,7 +91,7 @@ fn follows<'s>(fresh: impl Fn() -> Asked<'s>, picks: u64, size: usize, hashed: H
         share(&mut fresh(), &pool)
     };
     let (with_good, with_bad) = (alone(GOOD)?, alone(bad)?);
-    // The standard deviation of the difference of two shares, at the most.
+    // The largest standard deviation of the difference of two shares.
     let chance = (0.5 / picks as f64).sqrt();
     if (with_good - with_bad).abs() < APART + 4.0 * chance {
         return Ok(Followed::Unread);
@@ -101,7 +101,7 @@ fn follows<'s>(fresh: impl Fn() -> Asked<'s>, picks: u64, size: usize, hashed: H
         show(&pool, before);
         share(&mut asked, &pool)?;
         show(&pool, after);
-        // Smoothing has its time, with each endpoint.
+        // Smoothing takes time, for each endpoint.
         for _ in 0..(SMOOTHING * size as u64).div_ceil(picks) {
             share(&mut asked, &pool)?;
         }

@@ -1,6 +1,6 @@
-//! What an update must change, above all one that has as many endpoints as the one before: a plugin that takes it for none, or keeps half of what it knew,
-//! sends traffic to addresses and by weights that were. The plugin is its own measure: what it does after such an update must be what it does after
-//! one that comes to the same list by way of a longer one.
+//! Checks what an update must change, above all one with as many endpoints as the one before. A plugin that takes it for no update, or keeps half of what it knew,
+//! sends traffic to former addresses and by former weights. The plugin is its own measure: what it does after such an update must be what it does after one that
+//! comes to the same list by way of a longer one.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use super::{Check, Options, Verdict};
 use crate::generate::{address, endpoint, pool};
 use crate::subject::Subject;
 
-/// Hashes, or picks without one, of each comparison, at the least and at the most.
+/// The number of hashes, or of picks without one, in each comparison, at least and at most.
 const ASKED: (u64, u64) = (500, 3_000);
-/// Half the sum of the differences between two distributions may be so much, and what is chance.
+/// How far two distributions may be apart, by half the sum of their differences, besides what is chance.
 const APART: f64 = 0.1;
 
 /// How the last list is reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// From one of the same length.
+    /// From a list of the same length.
     Same,
-    /// From that, and then from one that is longer.
+    /// From such a list by way of a longer one.
     Longer,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn check(subject: &Subject, generation: &WasmBalancer, options: &Opti
     }
 }
 
-/// The same addresses, whose weights change places.
+/// Checks the same addresses with weights that change places.
 fn weights(asked: &mut Asked<'_>, picks: u64, demand: Fairness, tolerance: f64) -> Result<Option<String>, String> {
     let id = unique();
     let lists: [fn(usize) -> u32; 5] =
@@ -80,7 +80,7 @@ fn weights(asked: &mut Asked<'_>, picks: u64, demand: Fairness, tolerance: f64) 
     Ok(None)
 }
 
-/// The list before, and the one after: of the same length, a third of it others, and all the rest of what is known of an endpoint another.
+/// Lists of the same length: in the last one a third of the endpoints are others, and all else that is known of the endpoints is other, too.
 fn lists(size: usize) -> (Vec<Endpoint>, Vec<Endpoint>, Vec<Endpoint>) {
     let shift = size.div_ceil(3);
     let made = |i: usize, turn: usize| {
@@ -97,7 +97,7 @@ fn lists(size: usize) -> (Vec<Endpoint>, Vec<Endpoint>, Vec<Endpoint>) {
     (before, after, longer)
 }
 
-/// The last list, after the way to it. `picks` of each list on the way.
+/// Leads an instance to the last list. `picks`: the number of picks of each list on the way.
 fn lead(
     asked: &mut Asked<'_>,
     size: usize,
@@ -114,7 +114,7 @@ fn lead(
     Ok(pool(id, after))
 }
 
-/// Of a plugin that keeps the same hash on the same endpoint: those whose endpoint is still there stay, as they do by the longer way.
+/// Checks a plugin that keeps the same hash on the same endpoint: hashes whose endpoint is still there must stay, as they do by the longer way.
 fn keys<'s>(fresh: &impl Fn(u64) -> Asked<'s>, picks: u64, size: usize) -> Result<Option<String>, String> {
     let stay = |way: Way| -> Result<f64, String> {
         let mut asked = fresh(31);
@@ -139,7 +139,7 @@ fn keys<'s>(fresh: &impl Fn(u64) -> Asked<'s>, picks: u64, size: usize) -> Resul
         Ok(f64::from(same) / held.len().max(1) as f64)
     };
     let (longer, same) = (stay(Way::Longer)?, stay(Way::Same)?);
-    // By chance a hash stays once in `size` times; what keeps none by the longer way keeps none at all.
+    // By chance a hash stays once in `size` times. A plugin that keeps none by the longer way keeps none at all.
     let keeps = longer > 1.5 / (size as f64 * 2.0 / 3.0) && longer > 0.3;
     Ok((keeps && same < longer / 2.0).then(|| {
         format!(
@@ -151,11 +151,11 @@ fn keys<'s>(fresh: &impl Fn(u64) -> Asked<'s>, picks: u64, size: usize) -> Resul
 }
 
 fn keyed(hash: u64) -> PickContext {
-    // The random bits follow from the hash: whatever else is asked, a key is asked alike.
+    // The random bits follow from the hash, so that a key is asked in the same way whatever else is asked.
     PickContext { hash: Some(hash), attempt: 0, random: Some(hash.rotate_left(17)) }
 }
 
-/// Shares are what they are by the longer way.
+/// Checks that shares are what they are by the longer way.
 fn shares<'s>(fresh: &impl Fn(u64) -> Asked<'s>, picks: u64, size: usize) -> Result<Option<String>, String> {
     let counted = |way: Way| -> Result<Counts, String> {
         let mut asked = fresh(32);
@@ -166,7 +166,7 @@ fn shares<'s>(fresh: &impl Fn(u64) -> Asked<'s>, picks: u64, size: usize) -> Res
     };
     let (longer, same) = (counted(Way::Longer)?, counted(Way::Same)?);
     let apart: f64 = longer.of.iter().zip(&same.of).map(|(a, b)| a.abs_diff(*b) as f64).sum::<f64>() / 2.0 / longer.picks as f64;
-    // Two samples of the same chance are so far apart on average.
+    // Two samples of the same distribution are so far apart on average.
     let chance = (size as f64 / std::f64::consts::PI / longer.picks as f64).sqrt();
     Ok((apart > APART + 1.5 * chance).then(|| {
         format!(

@@ -1,5 +1,5 @@
-//! Weights as large as they may be, and pools as large: what is right with weights of 1 to 5 and ten endpoints must be right with any. "All weights may
-//! be multiplied alike" (the contract, `endpoint.weight`), so the plugin is its own measure.
+//! Checks weights as large as they may be, and pools as large: what is right with weights of 1 to 5 and ten endpoints must be right with any. "All weights may be
+//! multiplied alike" (the contract, `endpoint.weight`), so the plugin is its own measure.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use super::{Check, Options, Verdict};
 use crate::generate::plain;
 use crate::subject::Subject;
 
-/// Factors: sums pass 16, 24 and 32 bits with them, and the lowest 16 bits say nothing.
+/// Factors. With them sums pass 16, 24 and 32 bits, and the lowest 16 bits say nothing.
 const FACTORS: [u32; 5] = [1_000, 65_537, 1 << 24, 13_000_019, u32::MAX / 5];
-/// Endpoints of the same weight are a class. Six standard deviations of the difference of two shares are chance.
+/// The number of classes; endpoints of the same weight are one. Six standard deviations of the difference of two shares are put down to chance.
 const CLASSES: usize = 5;
-/// Of each measurement, at the least and at the most.
+/// The number of picks of each measurement, at least and at most.
 const PICKS: (u64, u64) = (2_000, 10_000);
 
 pub(super) fn check(subject: &Subject, generation: &WasmBalancer, options: &Options, demand: Fairness, tolerance: f64) -> Check {
@@ -73,7 +73,7 @@ fn wrong(asked: &mut Asked<'_>, picks: u64, demand: Fairness, tolerance: f64) ->
         for (name, weight) in lists {
             let pool = plain(10, weight);
             let counts = share(&pool)?;
-            // Shares of one in ten: six standard deviations.
+            // The shares are one in ten; six standard deviations are chance.
             if !fits(&pool, &counts.of, demand.in_order(), tolerance + 6.0 / (picks as f64 / 10.0).sqrt()) {
                 return Ok(Some(format!("ten endpoints, {name}: they get {:?} of {picks} picks{by}", counts.of)));
             }

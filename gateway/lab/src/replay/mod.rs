@@ -27,12 +27,12 @@ use crate::generate::{self, Time};
 use crate::subject::Source;
 use read::Lines;
 
-/// A gateway has an instance for each worker and generation.
+/// The largest number of instances. A gateway has one for each worker and generation.
 const MOST_INSTANCES: usize = 256;
-/// Versions of a pool that are remembered: workers take a new one within milliseconds of each other.
+/// How many versions of a pool are remembered, as workers take a new one within milliseconds of each other.
 const VERSIONS: usize = 8;
 
-/// Plays a trace. `config` is used in the place of the recorded one, if it is given. The error is one of the trace, with its line, or of the file.
+/// Plays a trace. `config` is used in place of the recorded one, if it is given. The error is one of the trace, with its line, or of the file.
 pub fn replay(loader: &Loader, source: &Source, config: Option<&Value>, limits: &Limits, trace: impl BufRead) -> Result<Report, String> {
     let (loaded, description) = loader.load_any(&source.name, &source.bytes, limits).map_err(|e| e.to_string())?;
     let Loaded::Balancer(generation) = loaded else {
@@ -40,7 +40,7 @@ pub fn replay(loader: &Loader, source: &Source, config: Option<&Value>, limits: 
     };
     let mut lines = Lines::new(trace);
     let begin = lines.begin()?;
-    // A trace has no times: what is shared does not expire.
+    // A trace has no times, so what is shared does not expire.
     let shared = Time::default().shared(limits);
     let mut replay = Replay {
         instance: &|number| generation.seeded_with(number, shared.clone()),
@@ -74,7 +74,7 @@ struct Replay<'a> {
     schema: &'a Value,
     config: Option<Arc<str>>,
     instances: BTreeMap<u64, Instance>,
-    /// By id and version.
+    /// The pools, by id and version.
     pools: BTreeMap<(u64, u64), Known>,
     report: Report,
 }
@@ -114,7 +114,7 @@ impl Replay<'_> {
             made
         };
         let endpoints = line.endpoints.iter().map(endpoint).collect();
-        // The plugin sees neither: the id tells the host's pools apart, the version when to tell of a change.
+        // The plugin sees neither: by the id the host tells pools apart, and by the version it knows when to tell of a change.
         let pool = Arc::new(Pool { id: line.id, version: unique(), endpoints, draining: Vec::new(), panic: false, empty: None });
         self.pools.insert(key, Known { pool, config });
         Ok(())
@@ -142,7 +142,7 @@ impl Replay<'_> {
         instance.play(line.random.iter().map(|hex| hex.0).collect());
         let context = PickContext { hash: line.hash.map(|hex| hex.0), attempt: line.attempt, random: None };
         let picked = instance.pick(&pool, &config, context);
-        // What it asked for that the one that was recorded did not: for that there is only what was known before.
+        // The plugin has asked for something that the recorded one did not ask for: there is only what was known before.
         let guessed = instance.sampled().is_some_and(|sample| {
             let unseen = sample.seen.iter().any(|(index, _)| line.seen.iter().all(|seen| seen.0 != *index));
             unseen || sample.cut || sample.random.len() > line.random.len()

@@ -1,10 +1,10 @@
-//! A trace, line by line. It is a file from somewhere: what is wrong with it is said with its line, and no line is longer than memory bears.
+//! Reads a trace line by line. It is a file from somewhere: what is wrong with it is told with its line, and no line may be longer than memory allows.
 
 use std::io::{BufRead, Read as _};
 
 use sluicegate_model::trace::{Begin, Line, VERSION};
 
-/// The line of a pool of 100,000 endpoints with labels.
+/// The longest line, in bytes: that of a pool of 100,000 endpoints with labels.
 const MOST_LINE: u64 = 256 << 20;
 
 pub(super) struct Lines<R> {
@@ -32,7 +32,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next line and its number. A last line without its end was cut off, with whatever wrote it, and is left out.
+    /// The next line with its number. A last line without its end was cut off, together with what wrote it, and is left out.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Line)>, String> {
         loop {
             self.line.clear();

@@ -1,4 +1,4 @@
-//! What a replay came to.
+//! The result of a replay.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,18 +9,18 @@ use sluicegate_model::trace::{Begin, EndLine, PickLine};
 
 use crate::Rows;
 
-/// Differences that are kept one by one; beyond that they are counted.
+/// How many differences are kept one by one; further ones are only counted.
 const MOST_DIFFERENCES: usize = 10_000;
 
 /// All decisions of a trace, compared.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The one that was asked.
+    /// The name of the plugin that was asked.
     pub plugin: String,
-    /// What it says of its version.
+    /// The version that it names.
     pub version: String,
-    /// Hex SHA-256 of its file.
+    /// The SHA-256 of its file, in hexadecimal.
     pub sha256: String,
     /// What was recorded.
     pub recorded: Begin,
@@ -34,25 +34,25 @@ pub struct Report {
     pub different: u64,
     /// Picks for which this version failed.
     pub failed: u64,
-    /// For which the one that was recorded failed: there is nothing to compare.
+    /// Picks for which the recorded version failed, so that there is nothing to compare.
     pub failed_then: u64,
-    /// For which this version asked for what is not in the trace.
+    /// Picks for which this version asked for what is not in the trace.
     pub guessed: u64,
     /// What became of the picks from each pool.
     pub pools: BTreeMap<u64, PoolReport>,
-    /// The first 10,000.
+    /// The differences: the first 10,000.
     pub differences: Vec<Difference>,
 }
 
-/// One pool's.
+/// The result for one pool.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolReport {
-    /// Picks from it.
+    /// Picks from the pool.
     pub picks: u64,
-    /// That would have been the same.
+    /// Picks that would have been the same.
     pub same: u64,
-    /// By address: how many it got, and how many it would have got.
+    /// For each endpoint, by its address, how many picks it got, and how many it would have got.
     pub shares: BTreeMap<SocketAddr, Share>,
 }
 
@@ -73,13 +73,13 @@ pub struct Difference {
     pub line: u64,
     /// The pool's id.
     pub pool: u64,
-    /// As recorded; none: no endpoint would do.
+    /// The endpoint that was picked; none: no endpoint would do.
     pub then: Option<SocketAddr>,
     /// The endpoint that this version would pick.
     pub now: Option<SocketAddr>,
     /// Why it failed, if it did.
     pub failed: Option<String>,
-    /// It asked for what is not in the trace.
+    /// Whether this version asked for what is not in the trace.
     pub guessed: bool,
 }
 
@@ -137,12 +137,12 @@ impl Report {
         }
     }
 
-    /// Every pick is in the trace, so that what a plugin keeps between two picks is as it was, but for what it had before.
+    /// Whether every pick is in the trace, so that what a plugin keeps between two picks is as it was, except for what it had before.
     pub fn is_whole(&self) -> bool {
         self.recorded.every == 1 && self.end.as_ref().is_some_and(|end| end.dropped == 0)
     }
 
-    /// The rows of a table for a terminal: each pool's, and the sum.
+    /// The rows of a table for a terminal: one for each pool, and the sum.
     pub fn rows(&self) -> Rows {
         let mut rows = vec![crate::row(["POOL", "PICKS", "SAME", "LARGEST CHANGE OF A SHARE"])];
         let share = |same: u64, picks: u64| format!("{:.2} %", same as f64 / picks.max(1) as f64 * 100.0);
@@ -162,7 +162,7 @@ impl Report {
         rows
     }
 
-    /// The first differences.
+    /// The rows of a table with the first differences.
     pub fn differences(&self, most: usize) -> Rows {
         let mut rows = vec![crate::row(["LINE", "POOL", "THEN", "NOW"])];
         let show = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |a| a.to_string());

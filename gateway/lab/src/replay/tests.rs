@@ -10,7 +10,7 @@ use super::*;
 use crate::generate::{Random, context, pool, stream};
 use rand::RngExt as _;
 
-/// Picks of a built-in in a gateway that is recorded, as a trace.
+/// A trace of the picks of a built-in balancer in a gateway that is recorded.
 fn record(name: &str, picks: usize) -> String {
     let recorder = Arc::new(Recorder::default());
     let loader = Loader::new().unwrap().recorded_by(recorder.clone());
@@ -74,7 +74,7 @@ fn play(name: &str, trace: &str) -> Result<Report, String> {
 
 #[test]
 fn the_same_version_decides_the_same() {
-    // With statistics, with hashes, with random bits of its own, with reports.
+    // Balancers with statistics, with hashes, with random bits of their own, with reports.
     for name in ["least-request", "maglev", "random", "peak-ewma", "bounded-load"] {
         let report = play(name, &record(name, 400)).unwrap();
         assert_eq!((report.picks, report.same, report.guessed), (400, 400, 0), "{name}: {:?}", report.differences.first());
@@ -87,7 +87,7 @@ fn another_policy_is_asked_what_it_would_have_done() {
     let trace = record("maglev", 400);
     let report = play("least-request", &trace).unwrap();
     assert!(report.different > 100 && report.same > 20, "{} of {}", report.same, report.picks);
-    // The statistics of a small pool are all in the trace.
+    // All statistics of a small pool are in the trace.
     assert_eq!((report.guessed, report.failed), (0, 0));
     assert_eq!(report.differences.len() as u64, report.different);
     let pool = report.pools.values().next().unwrap();
@@ -106,7 +106,7 @@ fn what_is_wrong_with_a_trace_is_said_with_its_line() {
     assert!(wrong(&format!("{}\n{}\n", line(0), line(2))).contains("line 2: nothing was told of pool"));
     assert!(wrong(&format!("{}\nnonsense\n", line(0))).contains("line 2: expected"));
     assert!(wrong(&trace.replace("\"picked\":", "\"picked\":9")).contains("of a pool of 5"));
-    // Cut off in the midst of a line, it is played up to that.
+    // A trace that is cut off in the middle of a line is played up to there.
     let report = play("random", &trace[..trace.len() - 20]).unwrap();
     assert!(report.picks == 4 && report.end.is_none() && !report.is_whole());
     assert!(play("rules", &trace).unwrap_err().contains("traces are of balancers"));

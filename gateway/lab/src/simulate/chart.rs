@@ -12,10 +12,10 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
 
-/// One line, or one row of dots.
+/// A line, or a row of dots.
 pub(super) struct Series<'a> {
     pub(super) name: &'a str,
-    /// Of the page's palette.
+    /// The number of its colour in the page's palette.
     pub(super) colour: usize,
     pub(super) points: Vec<(f64, f64)>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// From 0, with about five marks at round numbers.
+    /// A scale from 0, with about five marks at round numbers.
     pub(super) fn linear(most: f64, unit: &str) -> Self {
         let most = if most > 0.0 { most } else { 1.0 };
         let rough = most / 5.0;
@@ -40,7 +40,7 @@ impl Scale {
         Self { from: 0.0, to: count as f64 * step, log: false, marks }
     }
 
-    /// Over all decades between two positive numbers.
+    /// A scale over all decades between two positive numbers.
     pub(super) fn logarithmic(least: f64, most: f64, unit: &str) -> Self {
         let from = least.max(1e-3).log10().floor();
         let to = most.max(1e-2).log10().ceil().max(from + 1.0);
@@ -51,19 +51,19 @@ impl Scale {
         Self { from, to, log: true, marks }
     }
 
-    /// From 0 to `to`, with marks of one's own.
+    /// A scale from 0 to `to`, with these marks.
     pub(super) fn marked(to: f64, marks: Vec<(f64, String)>) -> Self {
         Self { from: 0.0, to, log: false, marks }
     }
 
-    /// 0 to 1.
+    /// Where on the scale a value lies, from 0 to 1.
     fn part(&self, value: f64) -> f64 {
         let value = if self.log { value.max(1e-9).log10() } else { value };
         ((value - self.from) / (self.to - self.from)).clamp(0.0, 1.0)
     }
 }
 
-/// Without needless zeros.
+/// A number without needless zeros.
 fn number(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -99,7 +99,7 @@ fn frame(svg: &mut String, title: &str, height: f64, x: &Scale, x_title: &str) {
     );
 }
 
-/// One line for each series.
+/// Draws one line for each series.
 pub(super) fn lines(title: &str, series: &[Series<'_>], x: &Scale, x_title: &str, y: &Scale) -> String {
     let mut svg = String::new();
     frame(&mut svg, title, HEIGHT, x, x_title);
@@ -130,7 +130,7 @@ pub(super) fn lines(title: &str, series: &[Series<'_>], x: &Scale, x_title: &str
     svg
 }
 
-/// A row of dots for each series, at the first coordinate of its points.
+/// Draws a row of dots for each series, at the first coordinates of its points.
 pub(super) fn dots(title: &str, series: &[Series<'_>], x: &Scale, x_title: &str) -> String {
     const ROW: f64 = 22.0;
     const NAMES: f64 = 16.0;

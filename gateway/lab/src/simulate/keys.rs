@@ -1,5 +1,5 @@
-//! Which keys move when a pool changes: what hashing is for. Asked of an instance of its own and of endpoints that are idle, so that the question
-//! changes nothing in the simulation.
+//! Which keys move when a pool changes, which is what hashing is for. An instance of its own is asked, with endpoints that are idle, so that the question changes
+//! nothing in the simulation.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -27,12 +27,12 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// None if the plugin does not go by the hash: the same key goes here and there, or all keys go to the same endpoint.
+    /// None if the plugin does not go by the hash: the same key goes to several endpoints, or all keys go to the same one.
     pub(super) fn new(generation: &WasmBalancer, config: &Arc<str>, seed: u64, first: &Pool) -> Option<Self> {
         let moved = Moved { changes: 0, each_change: 0.0, needlessly: 0.0 };
         let mut probe = Self { instance: generation.seeded(seed), config: config.clone(), places: Vec::new(), moved };
         probe.places = probe.places(first, 0..KEYS);
-        // Again, the other way round: who takes turns would come to the same endpoints in the same order.
+        // They are asked once more in reverse, as a balancer that takes turns would come to the same endpoints in the same order.
         let mut again = probe.places(first, (0..KEYS).rev());
         again.reverse();
         let distinct: BTreeSet<_> = probe.places.iter().flatten().collect();
@@ -54,17 +54,17 @@ impl Probe {
         keys.map(place).collect()
     }
 
-    /// The pool has changed.
+    /// Notes that the pool has changed.
     pub(super) fn changed(&mut self, now: &Pool) {
         let places = self.places(now, 0..KEYS);
         let stays = |place: &SocketAddr| now.endpoints.binary_search_by_key(place, |e| e.address).is_ok();
         let moved = self.places.iter().zip(&places).filter(|(old, new)| old != new);
         let (mut all, mut needlessly) = (0, 0);
-        // Endpoints that had a key before: each that has been there for long has some of a thousand.
+        // The endpoints that had a key before: each that has been there for long has some of a thousand.
         let known: BTreeSet<_> = self.places.iter().flatten().collect();
         for (old, new) in moved {
             all += 1;
-            // From one that is still there to one that was there before: nothing called for it.
+            // The key moved from an endpoint that is still there to one that was there before, without need.
             if old.as_ref().is_some_and(stays) && new.as_ref().is_some_and(|new| known.contains(new)) {
                 needlessly += 1;
             }

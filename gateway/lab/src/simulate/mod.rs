@@ -31,17 +31,17 @@ pub use settings::{Latency, Settings};
 use crate::Rows;
 use crate::subject::Source;
 
-/// All that was simulated.
+/// The result of a simulation.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// What it was simulated with.
+    /// The settings.
     pub settings: Settings,
-    /// What came of each scenario, in the order asked for.
+    /// The scenarios, in the order in which they were asked for.
     pub scenarios: Vec<Played>,
 }
 
-/// One scenario, as each plugin did in it.
+/// One scenario, with what each plugin did in it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Played {
@@ -49,11 +49,11 @@ pub struct Played {
     pub scenario: Scenario,
     /// What happens in it.
     pub story: String,
-    /// What came of it with each plugin, in the order asked for.
+    /// The outcomes of the plugins, in the order in which they were asked for.
     pub outcomes: Vec<Outcome>,
 }
 
-/// Plays each scenario with each plugin. The error names the plugin that cannot be loaded, or is no balancer.
+/// Plays each scenario with each plugin. The error names the plugin that cannot be loaded, or is not a balancer.
 pub fn simulate(loader: &Loader, sources: &[(Source, Value)], scenarios: &[Scenario], settings: &Settings) -> Result<Report, String> {
     settings.check()?;
     let mut subjects = Vec::new();

@@ -1,4 +1,4 @@
-//! What a simulation came to.
+//! The outcomes of a simulation.
 
 use std::net::SocketAddr;
 
@@ -7,47 +7,47 @@ use serde::Serialize;
 use super::settings::Settings;
 use super::world::Server;
 
-/// One plugin in one scenario. Latencies are those of requests that were served, from arrival to answer, tries that failed included.
+/// The outcome of one plugin in one scenario. Latencies are those of requests that were served, from arrival to answer, including tries that failed.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// Its name.
+    /// The plugin's name.
     pub plugin: String,
-    /// What it says of its version.
+    /// The version that the plugin names.
     pub version: String,
-    /// Hex SHA-256 of the file.
+    /// The SHA-256 of its file, in hexadecimal.
     pub sha256: String,
-    /// Requests that ended, one way or the other.
+    /// Requests that have ended, in whichever way.
     pub requests: u64,
-    /// That were not served: no endpoint, an error, three tries in vain.
+    /// Requests that were not served: there was no endpoint, an error, or three tries in vain.
     pub errors: u64,
-    /// Further tries, after an endpoint could not be reached or broke off.
+    /// Retries, after an endpoint could not be reached or broke off.
     pub retries: u64,
     /// Calls of the plugin that failed.
     pub failures: u64,
-    /// Picks that a random choice made in its place.
+    /// Picks by a random choice in place of the plugin.
     pub fallbacks: u64,
-    /// Why the first failed.
+    /// Why the first failed call failed.
     pub failure: Option<String>,
-    /// Milliseconds.
+    /// The mean latency, in milliseconds.
     pub mean_ms: f64,
-    /// The median.
+    /// The median of the latencies, in milliseconds.
     pub p50_ms: f64,
-    /// The 99th percentile of latencies.
+    /// The 99th percentile of the latencies, in milliseconds.
     pub p99_ms: f64,
-    /// The 99.9th percentile.
+    /// The 99.9th percentile of the latencies, in milliseconds.
     pub p999_ms: f64,
-    /// The worst.
+    /// The longest latency, in milliseconds.
     pub max_ms: f64,
-    /// The busiest endpoint's share of time at work over the mean of all: 1 is even.
+    /// The share of time that the busiest endpoint is at work, over the mean of all: 1 is even.
     pub imbalance: f64,
-    /// How many keys moved, of balancers that go by the hash.
+    /// How many keys moved; only for balancers that go by the hash.
     pub moved: Option<Moved>,
     /// The endpoints, in the order in which they came.
     pub endpoints: Vec<Endpoint>,
-    /// Sixty, one after the other.
+    /// The time in sixty windows, one after another.
     pub windows: Vec<Window>,
-    /// Percentiles and latencies in milliseconds, for a curve: more of them the higher they are.
+    /// Percentiles with their latencies in milliseconds, for a curve: the higher they are, the more there are.
     pub percentiles: Vec<(f64, f64)>,
 }
 
@@ -57,9 +57,9 @@ pub struct Outcome {
 pub struct Moved {
     /// Changes of the pool.
     pub changes: u64,
-    /// A part of all keys.
+    /// The part of all keys that moved at a change.
     pub each_change: f64,
-    /// From an endpoint that stayed to one that was there before.
+    /// The part of all keys that moved from an endpoint that stayed to one that was there before.
     pub needlessly: f64,
 }
 
@@ -67,11 +67,11 @@ pub struct Moved {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// Its address.
+    /// The endpoint's address.
     pub address: SocketAddr,
     /// Picks that went to it.
     pub picks: u64,
-    /// Of what it could do while it was in the pool.
+    /// How busy it was, as a part of what it could do while it was in the pool.
     pub busy: f64,
 }
 
@@ -81,11 +81,11 @@ pub struct Endpoint {
 pub struct Window {
     /// Requests that ended.
     pub requests: u64,
-    /// Not served.
+    /// Requests that were not served.
     pub errors: u64,
     /// The median latency of those that were served.
     pub p50_ms: Option<f64>,
-    /// The 99th percentile of their latencies.
+    /// The 99th percentile of the latencies of those that were served.
     pub p99_ms: Option<f64>,
 }
 
@@ -94,13 +94,13 @@ pub(super) const WINDOWS: usize = 60;
 /// What is noted of each request.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
-    /// Nanoseconds.
+    /// When the request arrived, in nanoseconds.
     pub(super) arrived: u64,
     pub(super) took: u64,
     pub(super) served: bool,
 }
 
-/// Everything that ends is noted here.
+/// Where everything that ends is noted.
 #[derive(Default)]
 pub(super) struct Record {
     pub(super) ended: Vec<Ended>,
@@ -111,14 +111,14 @@ fn ms(nanos: u64) -> f64 {
     nanos as f64 / 1e6
 }
 
-/// The value below which so large a part lies: the nearest rank.
+/// The value below which so large a part lies, by the nearest rank.
 fn percentile(sorted: &[u64], part: f64) -> Option<u64> {
     let rank = (sorted.len() as f64 * part).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
 impl Outcome {
-    /// Of the requests that ended.
+    /// The share of errors among the requests that ended.
     pub fn error_share(&self) -> f64 {
         self.errors as f64 / self.requests.max(1) as f64
     }
@@ -137,7 +137,7 @@ impl Outcome {
             window.p50_ms = percentile(&took, 0.5).map(ms);
             window.p99_ms = percentile(&took, 0.99).map(ms);
         }
-        // Of its first twentieth nothing is counted: it begins with nobody in it.
+        // The first twentieth does not count, as it begins without any requests.
         record.ended.retain(|ended| ended.arrived >= duration / 20);
         let mut took: Vec<u64> = record.ended.iter().filter(|e| e.served).map(|e| e.took).collect();
         took.sort_unstable();

@@ -27,7 +27,7 @@ svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}.grid{stroke
 .dot.c4,.key.c4{fill:#e0a000;background:#e0a000}.dot.c5,.key.c5{fill:#56b4e9;background:#56b4e9}\
 .dot.c6,.key.c6{fill:#8a5cd0;background:#8a5cd0}.dot.c7,.key.c7{fill:#7f8790;background:#7f8790}";
 
-/// The page.
+/// Makes the page.
 pub fn page(report: &Report) -> String {
     let settings = &report.settings;
     let mut html = String::from(
@@ -84,7 +84,7 @@ fn section(html: &mut String, played: &Played, seconds: f64) {
     let p99 = each(&|outcome| windows(outcome, &|window| window.p99_ms));
     let (least, most) = range(&p99);
     html.push_str(&lines("p99 latency over time", &p99, &time, "seconds", &Scale::logarithmic(least, most, " ms")));
-    // Nines: each to the right is ten times as rare.
+    // Nines: each one to the right is ten times as rare.
     let nines = |part: f64| -(1.0 - part).max(1e-6).log10();
     let curve = each(&|outcome| outcome.percentiles.iter().map(|(part, ms)| (nines(*part), *ms)).collect());
     let (least, most) = range(&curve);

@@ -1,4 +1,4 @@
-//! The loop of events. Each is at a nanosecond; of two at the same one, the one that was foreseen first comes first.
+//! The loop of events. Each event is at a nanosecond. Of two at the same one, the one that was scheduled first comes first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -21,18 +21,18 @@ use super::world::{Server, Ticket};
 use crate::generate::{Random, Time, stream};
 use crate::subject::Subject;
 
-/// A refused connection is known after so long, and an answer that costs nothing comes.
+/// After how many nanoseconds a refused connection is known, and an answer comes that costs nothing.
 const AT_ONCE: u64 = 500_000;
-/// A worker takes a new snapshot within this.
+/// Within how many nanoseconds a worker takes a new snapshot.
 const TAKEN_WITHIN: u64 = 2_000_000;
-/// Endpoints tried for one exchange, as `proxy` has it.
+/// How many endpoints are tried for one exchange, as in the data plane.
 const TRIES: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// The next request.
+    /// The next request arrives.
     Arrival,
-    /// The `n`th part of the script.
+    /// The part of the script with this number is due.
     Part(usize),
     /// A worker takes the newest pool.
     Take(usize),
@@ -43,9 +43,9 @@ enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     Served,
-    /// It answered 500, or 503 with its queue full; no place was taken.
+    /// The endpoint answered 500, or 503 as its queue was full. No place was taken.
     Error,
-    /// It could not be connected to, or was gone before it answered.
+    /// The endpoint could not be connected to, or was gone before it answered.
     Broken,
 }
 
@@ -69,7 +69,7 @@ struct Simulation<'a> {
     settings: &'a Settings,
     subject: &'a Subject,
     cache: Option<(usize, f64)>,
-    /// See [`Script::replaced`].
+    /// From which number on endpoints are like earlier ones: see [`Script::replaced`].
     replaced: usize,
     now: u64,
     foreseen: u64,
@@ -146,7 +146,7 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The pool of those that are in it, selected as the gateway does it.
+/// The pool of the endpoints that are in it, selected as in the gateway.
 fn members(id: u64, servers: &[Server]) -> Arc<Pool> {
     let all: Vec<Endpoint> = servers.iter().filter(|s| s.member).map(Server::endpoint).collect();
     Arc::new(Pool::select(id, &all, TrafficPolicy::Cluster, Distribution::Any, &Here::default(), 0))
@@ -222,7 +222,7 @@ impl Simulation<'_> {
     }
 
     fn end(&mut self, ticket: Ticket, end: End) {
-        // What broke off before was told then.
+        // What had broken off before was told then.
         let Some(flight) = &mut self.flights[ticket.0] else { return };
         let Some(attempt) = flight.attempt.take_if(|attempt| attempt.number == ticket.1) else { return };
         let server = &mut self.servers[attempt.server];
@@ -301,7 +301,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// It is gone, and what it worked on, and what waited, with it.
+    /// An endpoint stops, and what it worked on and what waited is lost.
     fn stop(&mut self, server: usize) {
         let to = &mut self.servers[server];
         to.up = false;
@@ -314,7 +314,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Each worker takes the new pool a little later, one after the other.
+    /// Publishes a new pool, which each worker takes a little later, one after the other.
     fn publish(&mut self) {
         self.pool = members(self.pool.id, &self.servers);
         if let Some(probe) = &mut self.probe {

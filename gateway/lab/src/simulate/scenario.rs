@@ -12,7 +12,7 @@ use super::settings::Settings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
-    /// Nothing.
+    /// Nothing happens.
     Steady,
     /// One endpoint is slow.
     OneSlow,
@@ -30,7 +30,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Self; 7] =
         [Self::Steady, Self::OneSlow, Self::OneFailing, Self::RollingRestart, Self::Scale, Self::ZoneLoss, Self::ColdCaches];
 }
@@ -58,41 +58,41 @@ impl FromStr for Scenario {
     }
 }
 
-/// One thing that happens. Endpoints are numbered as they come.
+/// Something that happens. Endpoints are numbered as they come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
-    /// An endpoint is in the pool; one that is new runs from then on.
+    /// An endpoint joins the pool. If it is new, it runs from then on.
     Join(usize),
-    /// It is not any more, and ends what it has.
+    /// An endpoint leaves the pool, and finishes what it has.
     Leave(usize),
-    /// The endpoint is gone, with what it was doing.
+    /// An endpoint stops, and what it was doing is lost.
     Stop(usize),
     /// The endpoint is back.
     Start(usize),
     /// The endpoint takes so many times as long.
     Slow(usize, f64),
-    /// The endpoint answers 500 at once, or no more.
+    /// The endpoint answers 500 at once; or does so no more.
     Fails(usize, bool),
-    /// The endpoint has nothing in its cache any more.
+    /// The endpoint's cache is empty now.
     Forget(usize),
 }
 
 /// A scenario with its times.
 pub(super) struct Script {
     pub(super) story: String,
-    /// Endpoints at the beginning.
+    /// The number of endpoints at the beginning.
     pub(super) endpoints: usize,
-    /// In the order of time.
+    /// What happens, in the order of time.
     pub(super) steps: Vec<(Duration, Vec<Step>)>,
-    /// Requests a second: linear between these, and constant before and after.
+    /// Requests a second: linear between these points, and constant before and after.
     pub(super) rate: Vec<(Duration, f64)>,
-    /// From this number on an endpoint is like the one so many before.
+    /// From this number on an endpoint is like the one so many numbers before.
     pub(super) replaced: usize,
-    /// What a request takes whose key an endpoint has in its cache, as a part of what it takes otherwise; none: there are no caches.
+    /// The time of a request whose key an endpoint has in its cache, as a part of the usual time; none: there are no caches.
     pub(super) hit: Option<f64>,
 }
 
-/// Probes and informers need about so long to notice that an endpoint is gone.
+/// How long probes and informers need to notice that an endpoint is gone.
 const NOTICED: Duration = Duration::from_secs(2);
 
 impl Scenario {
@@ -141,7 +141,7 @@ impl Scenario {
                 script.steps = (0..joins).map(|i| (begin + (end - begin) * i / joins, vec![Step::Join(from + i as usize)])).collect();
             }
             Self::ZoneLoss => {
-                // What is left must be able to carry it.
+                // The endpoints that are left must be able to carry it.
                 let load = settings.load * 0.75;
                 let lost: Vec<usize> = (0..n).filter(|i| settings.zone(*i) == settings.zone(2)).collect();
                 let noticed = NOTICED.min(third / 2);

@@ -1,4 +1,4 @@
-//! What may be set, and in which notation.
+//! The settings of a simulation, and how they are written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,30 +13,30 @@ use crate::profile::Profiles;
 /// How long an endpoint takes for a request, on average and by chance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Latency {
-    /// Always so long.
+    /// It always takes so long.
     Constant(Duration),
     /// A time that is exponentially distributed, with this mean.
     Exponential(Duration),
-    /// On average; the standard deviation of its logarithm. 0.5 is a usual service, 1 one with a long tail.
+    /// A time that is log-normally distributed: its mean, and the standard deviation of its logarithm. 0.5 is a usual service, 1 one with a long tail.
     LogNormal(Duration, f64),
 }
 
 impl Latency {
-    /// The mean.
+    /// The mean of the time.
     pub fn mean(self) -> Duration {
         match self {
             Self::Constant(mean) | Self::Exponential(mean) | Self::LogNormal(mean, _) => mean,
         }
     }
 
-    /// One request's, as a multiple of the mean, from two uniform numbers.
+    /// The time for one request, as a multiple of the mean, from two uniform numbers.
     pub(super) fn draw(self, u: f64, v: f64) -> f64 {
-        // From (0, 1]: its logarithm is finite.
+        // From (0, 1], so that its logarithm is finite.
         let u = 1.0 - u;
         match self {
             Self::Constant(_) => 1.0,
             Self::Exponential(_) => -u.ln(),
-            // Box and Muller, 1958. Less half of the variance, since that is what lifts the mean above the median.
+            // Box and Muller, 1958; less half of the variance, by which the mean lies above the median.
             Self::LogNormal(_, sigma) => {
                 let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
                 (sigma * normal - sigma * sigma / 2.0).exp()
@@ -48,7 +48,7 @@ impl Latency {
 impl FromStr for Latency {
     type Err = String;
 
-    /// `constant:10ms`, `exponential:10ms`, `lognormal:10ms` or `lognormal:10ms,0.8`.
+    /// Reads `constant:10ms`, `exponential:10ms`, `lognormal:10ms` or `lognormal:10ms,0.8`.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is none of constant:TIME, exponential:TIME, lognormal:TIME,SIGMA, as in lognormal:10ms,0.5");
         let (name, rest) = text.split_once(':').ok_or_else(wrong)?;
@@ -89,32 +89,32 @@ impl Serialize for Latency {
     }
 }
 
-/// A simulation's.
+/// The settings of a simulation.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
     /// The seed of all that is drawn.
     pub seed: u64,
-    /// Simulated time; of its first twentieth nothing is counted.
+    /// The simulated time. Its first twentieth does not count.
     #[serde(serialize_with = "milliseconds", rename = "durationMilliseconds")]
     pub duration: Duration,
-    /// Each with an instance of the plugin.
+    /// The number of workers, each of which has an instance of the plugin.
     pub workers: usize,
-    /// At the beginning; `scale-3-30` has its own numbers.
+    /// The number of endpoints at the beginning; `scale-3-30` has its own numbers.
     pub endpoints: usize,
-    /// What an endpoint takes for a request.
+    /// How long an endpoint takes for a request.
     pub latency: Latency,
-    /// Requests an endpoint works on at once.
+    /// How many requests an endpoint works on at once.
     pub concurrency: usize,
-    /// Requests that may wait at an endpoint; more are answered 503.
+    /// How many requests may wait at an endpoint; more are answered 503.
     pub queue: usize,
-    /// What the requests ask for of what all endpoints together can do.
+    /// The load, as a part of what all endpoints together can do.
     pub load: f64,
-    /// Different keys of requests; what is hashed.
+    /// The number of different keys of requests, which are hashed.
     pub keys: usize,
     /// How unequal keys are: the exponent of Zipf's law; 0: all alike.
     pub skew: f64,
-    /// What endpoints are like, in turn.
+    /// The profiles that endpoints have, in turn.
     #[serde(skip_serializing_if = "Profiles::is_plain")]
     pub profiles: Profiles,
 }
@@ -141,7 +141,7 @@ impl Default for Settings {
     }
 }
 
-/// A simulation of more requests takes too long, and its latencies too much memory.
+/// The largest number of requests, as more take too long, and their latencies too much memory.
 const MOST_REQUESTS: f64 = 20e6;
 
 impl Settings {
@@ -151,17 +151,17 @@ impl Settings {
         (0..endpoints).map(places).sum::<f64>() / self.latency.mean().as_secs_f64()
     }
 
-    /// Requests that an endpoint works on at once.
+    /// How many requests an endpoint works on at once.
     pub(super) fn places(&self, like: usize) -> usize {
         self.profiles.of(like).concurrency.unwrap_or(self.concurrency)
     }
 
-    /// Where an endpoint runs: in one of three zones in turn, unless its profile says it.
+    /// The zone in which an endpoint runs: one of three in turn, unless its profile names one.
     pub(super) fn zone(&self, like: usize) -> &str {
         self.profiles.of(like).zone.as_deref().unwrap_or(["a", "b", "c"][like % 3])
     }
 
-    /// The deadline is far: it is a time of the machine's, and what hangs on it would not come out the same twice.
+    /// The limits. The deadline is far off, as it goes by the machine's time, and what depends on it would differ from run to run.
     pub(super) fn limits(&self) -> Limits {
         Limits { deadline: Duration::from_secs(2), ..Limits::default() }
     }

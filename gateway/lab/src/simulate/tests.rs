@@ -17,7 +17,7 @@ fn near(value: f64, expected: f64, part: f64) -> bool {
     (value / expected - 1.0).abs() < part
 }
 
-/// One endpoint that nothing is refused by.
+/// The settings for one endpoint that refuses nothing.
 fn queue(concurrency: usize, load: f64, latency: Latency) -> Settings {
     Settings {
         endpoints: 1,
@@ -35,7 +35,7 @@ const MEAN: Duration = Duration::from_millis(10);
 
 #[test]
 fn one_place_and_exponential_work_wait_as_the_m_m_1_queue_does() {
-    // Time in the system 1 / (mu - lambda); its distribution is exponential too, so p99 is ln 100 times that.
+    // The time in the system is 1 / (mu - lambda), and exponentially distributed, so p99 is ln 100 times that.
     let outcome = play(&["random"], &[Scenario::Steady], &queue(1, 0.5, Latency::Exponential(MEAN)));
     let outcome = one(&outcome);
     assert!(near(outcome.mean_ms, 20.0, 0.05), "{} ms", outcome.mean_ms);
@@ -46,10 +46,10 @@ fn one_place_and_exponential_work_wait_as_the_m_m_1_queue_does() {
 
 #[test]
 fn four_places_wait_as_erlang_says_and_constant_work_half_as_long() {
-    // Erlang C of 4 places and 3.2 erlangs is 0.5964: waiting 0.5964 / (400 - 320) s, and 10 ms of work.
+    // Erlang C for 4 places and 3.2 erlangs is 0.5964: waiting takes 0.5964 / (400 - 320) s, and work 10 ms.
     let erlang = play(&["random"], &[Scenario::Steady], &queue(4, 0.8, Latency::Exponential(MEAN)));
     assert!(near(one(&erlang).mean_ms, 17.46, 0.05), "{} ms", one(&erlang).mean_ms);
-    // Pollaczek and Khinchine: rho / (2 mu (1 - rho)) of waiting.
+    // Pollaczek and Khinchine: waiting takes rho / (2 mu (1 - rho)).
     let constant = play(&["random"], &[Scenario::Steady], &queue(1, 0.5, Latency::Constant(MEAN)));
     assert!(near(one(&constant).mean_ms, 15.0, 0.04), "{} ms", one(&constant).mean_ms);
 }
@@ -74,7 +74,7 @@ fn short() -> Settings {
 
 #[test]
 fn two_choices_beat_one_at_the_tail() {
-    // Mitzenmacher, 2001: one look at the load of two takes the longest queues from exponential to doubly exponential.
+    // Mitzenmacher, 2001: one look at the load of two endpoints takes the longest queues from exponential to doubly exponential.
     let settings = Settings { load: 0.85, ..short() };
     let report = play(&["random", "least-request"], &[Scenario::Steady], &settings);
     let [random, two] = &report.scenarios[0].outcomes[..] else { panic!() };
@@ -102,22 +102,22 @@ fn each_scenario_tells_balancers_apart() {
         let played = report.scenarios.iter().find(|p| p.scenario == scenario).unwrap();
         played.outcomes.iter().find(|o| o.plugin == name).unwrap()
     };
-    // Who looks at what is under way keeps away from a slow endpoint, and runs into one that fails fast.
+    // A balancer that looks at what is under way avoids a slow endpoint, and runs into one that fails fast.
     assert!(of(Scenario::OneSlow, "least-request").p99_ms * 2.0 < of(Scenario::OneSlow, "round-robin").p99_ms);
     assert!(of(Scenario::OneFailing, "least-request").errors > of(Scenario::OneFailing, "round-robin").errors);
-    // A rollout that waits for what is under way loses nothing, whoever balances.
+    // A rollout that waits for what is under way loses nothing, whatever balances.
     for name in names {
         assert_eq!(of(Scenario::RollingRestart, name).failures, 0, "{name}");
     }
     assert_eq!(of(Scenario::RollingRestart, "least-request").errors, 0);
-    // Nor does the loss of a zone, as others are tried.
+    // The loss of a zone loses nothing either, as other endpoints are tried.
     assert!(of(Scenario::ZoneLoss, "least-request").retries > 0);
     assert!(of(Scenario::ZoneLoss, "least-request").error_share() < 0.01);
-    // Ten times the endpoints.
+    // There are ten times as many endpoints.
     assert_eq!(of(Scenario::Scale, "round-robin").endpoints.len(), 30);
     // Hashes find what is cached.
     assert!(of(Scenario::ColdCaches, "maglev").p50_ms * 1.5 < of(Scenario::ColdCaches, "round-robin").p50_ms);
-    // A ring moves no key that it need not move; a table a few.
+    // A ring moves no key without need; a table moves a few.
     let moved = |name| of(Scenario::RollingRestart, name).moved;
     assert!(moved("round-robin").is_none() && moved("least-request").is_none());
     let (ring, table) = (moved("ring-hash").unwrap(), moved("maglev").unwrap());
@@ -154,7 +154,7 @@ fn endpoints_that_are_not_alike_get_by_their_weights_and_work_by_their_places_an
     let endpoints = &one(&report).endpoints;
     assert!(near(endpoints[0].picks as f64, endpoints[1].picks as f64 * 3.0, 0.05), "{endpoints:?}");
     assert!(endpoints.iter().all(|e| near(e.busy, 0.4, 0.05)), "{endpoints:?}");
-    // Eight places' worth, of which four tenths are asked for.
+    // There are eight places, and four tenths of what they can do is asked for.
     assert!(near(endpoints.iter().map(|e| e.picks as f64).sum(), 800.0 * 0.4 * 60.0, 0.05), "{endpoints:?}");
     assert!(super::page::page(&report).contains("they have 2 profiles in turn"));
     assert_eq!(serde_json::to_value(&report).unwrap()["settings"]["profiles"][1]["labels"]["tier"], "gold");

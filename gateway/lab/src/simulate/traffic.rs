@@ -1,5 +1,5 @@
-//! Requests: when they arrive, at which worker, with which key, and how much work they are. None of it depends on what becomes of them, so that
-//! all plugins are given the same.
+//! Requests: when they arrive, at which worker, with which key, and how much work they are. None of it depends on what becomes of them, so that all plugins are
+//! given the same requests.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use rand::RngExt as _;
 use super::settings::{Latency, Settings};
 use crate::generate::{Random, stream};
 
-/// One request.
+/// A request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
-    /// Nanoseconds.
+    /// When it arrives, in nanoseconds.
     pub(super) at: u64,
     pub(super) worker: usize,
     pub(super) key: usize,
-    /// Its work, as a multiple of the mean.
+    /// The work that it is, as a multiple of the mean.
     pub(super) size: f64,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Traffic {
     end: f64,
     workers: usize,
     latency: Latency,
-    /// Seconds, and requests a second.
+    /// The rate: seconds, and requests a second.
     rate: Vec<(f64, f64)>,
     most: f64,
     /// The running sums of the keys' shares.

@@ -1,4 +1,4 @@
-//! A worker's deciding, by the same failure ladder as the data plane's.
+//! How a worker decides: by the same failure ladder as the data plane.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::generate::Random;
 pub(super) struct Trust {
     pub(super) failures: u64,
     pub(super) fallbacks: u64,
-    /// The first failure's text.
+    /// The text of the first failure.
     pub(super) reason: Option<String>,
-    /// Times of the last failures. A gateway counts them by its own clock; here time is the simulation's.
+    /// The times of the last failures, by the simulation's clock; a gateway goes by its own.
     recent: Vec<u64>,
     quarantined: bool,
 }
@@ -36,13 +36,13 @@ impl Trust {
 
 pub(super) struct Worker {
     pub(super) instance: Instance,
-    /// As it knows it: pools reach workers one after the other.
+    /// The pool as the worker knows it: pools reach workers one after the other.
     pub(super) pool: Arc<Pool>,
     pub(super) random: Random,
 }
 
 impl Worker {
-    /// An index in the pool, and whether the plugin wants to know what comes of it.
+    /// The index of an endpoint in the pool, and whether the plugin wants to know the outcome.
     pub(super) fn pick(
         &mut self,
         config: &Arc<str>,

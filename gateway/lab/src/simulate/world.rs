@@ -1,4 +1,4 @@
-//! Endpoints: what they work on, what waits, and what they remember.
+//! Endpoints: what they work on, what waits, and what they have in their caches.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ pub(super) type Ticket = (usize, u64);
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) stats: Arc<EndpointStats>,
-    /// As pools have it; its address and statistics are above.
+    /// The endpoint as pools have it, except for its address and statistics, which are above.
     made: Endpoint,
-    /// Requests that it works on at once, those that may wait, and how many times as fast it is as the settings say.
+    /// How many requests it works on at once, how many may wait, and how many times as fast as the settings it is.
     pub(super) places: usize,
     pub(super) queue: usize,
     pub(super) speed: f64,
@@ -33,7 +33,7 @@ pub(super) struct Server {
     pub(super) cache: Option<Cache>,
     /// Picks that went to it.
     pub(super) picks: u64,
-    /// Nanoseconds of work.
+    /// How long it has worked, in nanoseconds.
     pub(super) worked: f64,
     /// Since when it is in the pool, and how long it was before, in nanoseconds.
     pub(super) since: u64,
@@ -41,7 +41,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// `like`: the number of the one whose profile it has.
+    /// `like`: the number of the endpoint whose profile it has.
     pub(super) fn new(number: usize, like: usize, settings: &Settings, cache: Option<usize>) -> Self {
         let (address, stats, profile) = (generate::address(number + 1), Arc::new(EndpointStats::default()), settings.profiles.of(like));
         let zone = Some(settings.zone(like).to_owned());
@@ -71,7 +71,7 @@ impl Server {
         }
     }
 
-    /// As a pool has it.
+    /// The endpoint as a pool has it.
     pub(super) fn endpoint(&self) -> Endpoint {
         self.made.clone()
     }
@@ -86,7 +86,7 @@ impl Server {
     }
 }
 
-/// The keys used last.
+/// A cache of the keys that were used last.
 pub(super) struct Cache {
     room: usize,
     turn: u64,
@@ -99,7 +99,7 @@ impl Cache {
         Self { room, turn: 0, used: HashMap::new(), by_turn: BTreeMap::new() }
     }
 
-    /// Whether it has a key; from now on it does.
+    /// Whether it has a key. From now on it does.
     pub(super) fn has(&mut self, key: usize) -> bool {
         self.turn += 1;
         let known = self.used.insert(key, self.turn);
