@@ -1,5 +1,5 @@
-//! A runtime on a thread of its own, for what must answer while control computes: probes of the gateway's own health, and operators who want to know
-//! what keeps it busy.
+//! A runtime on a thread of its own, for what must answer while control computes: probes of the gateway's own health, and operators who want to know what keeps it
+//! busy.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// Ends, with all that runs on it, when it is dropped.
+/// The runtime. When it is dropped, it ends with all that runs on it.
 pub(crate) struct Apart {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
@@ -15,7 +15,7 @@ pub(crate) struct Apart {
 }
 
 impl Apart {
-    /// Begins. `name`: the thread's, at most 15 bytes.
+    /// Starts the runtime. `name`: that of its thread, at most 15 bytes.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -27,7 +27,7 @@ impl Apart {
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where to spawn.
+    /// The handle on which tasks are spawned.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -36,7 +36,7 @@ impl Apart {
 impl Drop for Apart {
     fn drop(&mut self) {
         self.stop = None;
-        // Waited for: its sockets are closed then.
+        // The end is waited for, as its sockets are closed then.
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

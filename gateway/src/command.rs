@@ -120,7 +120,7 @@ impl Command {
     }
 }
 
-/// Where compiled code is kept, if not in the state folder: for commands that have none, and gateways that share it.
+/// Where compiled code is kept, if not in the state folder: for commands that have no state folder, and for gateways that share the code.
 fn code_cache() -> Option<PathBuf> {
     std::env::var_os("SLUICEGATE_CODE_CACHE").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
@@ -130,8 +130,8 @@ fn loader() -> Result<Loader, String> {
     code_cache().map_or_else(Loader::new, |folder| Loader::keeping(&folder)).map_err(|error| format!("{error:#}"))
 }
 
-/// Prints to stdout. Nobody reads on after `| head`: that is no reason to panic, as `println!` does. No control character gets to the terminal; line breaks
-/// do, so what is not the gateway's own goes through [`escape::line()`] before.
+/// Prints to stdout. After `| head` nobody may read on, which is no reason to panic, as `println!` does. No control character gets to the terminal. Line breaks do,
+/// so text of others goes through [`escape::line()`] first.
 fn out(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{}", escape::lines(&text.to_string()));
 }

@@ -20,7 +20,7 @@ use crate::{Error, Settled, io, run};
 use backends::Backends;
 use load::{Load, Step};
 
-/// Prints a line; that nobody reads on is no reason to panic.
+/// Prints a line. It is no reason to panic that nobody reads on.
 macro_rules! say {
     ($($text:tt)*) => {{
         let _ = writeln!(std::io::stdout(), $($text)*);
@@ -38,7 +38,7 @@ pub struct Options {
 
 const PODS: usize = 8;
 const POD_PORT: u16 = 8080;
-/// What was under way when a change served has ended after this.
+/// How long what was under way still takes after a change serves.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 /// The longest that a change may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ spec:
   loadBalancer: {plugin: demo-balancer}
 ";
 
-/// Gives the demonstration; prints as it goes. The error says what failed.
+/// Gives the demonstration, and prints as it goes. The error says what failed.
 pub fn give(options: &Options) -> Result<(), Error> {
     let mut stage = Stage::build(options)?;
     let outcome = stage.play();
@@ -102,7 +102,7 @@ fn wait_for_interrupt() -> Result<(), Error> {
 struct Stage {
     folder: tempfile::TempDir,
     _state: tempfile::TempDir,
-    /// 127.A.B.0/24 is this run's own.
+    /// The network of this run: 127.A.B.0/24.
     net: [u8; 2],
     backends: Backends,
     gateway: Option<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<Result<(), crate::Error>>)>,
@@ -110,7 +110,7 @@ struct Stage {
     address: SocketAddr,
     load: Load,
     step: Duration,
-    /// Pods by name, with the last byte of their address.
+    /// The pods by name, with the last byte of their address.
     pods: BTreeMap<String, u8>,
     next_ip: u8,
     done: Vec<(String, Step)>,
@@ -187,7 +187,7 @@ impl Stage {
             for name in ["tomcat-3", "tomcat-6"] {
                 s.backends.kill(s.pod_address(name));
             }
-            // The kubelet takes a while to see it; until then the gateway has only the refused connections to go by.
+            // The kubelet takes a while to notice; until then the gateway has only the refused connections to go by.
             std::thread::sleep(Duration::from_millis(200));
             for name in ["tomcat-3", "tomcat-6"] {
                 s.remove_pod(name)?;
@@ -227,9 +227,9 @@ impl Stage {
         })
     }
 
-    /// One step: does it, lets what was under way end, and watches the traffic; `pods` must answer then, no more and no fewer.
+    /// Gives one step: does it, lets what was under way end, and watches the traffic. Exactly `pods` pods must answer then.
     fn act(&mut self, what: &str, pods: usize, doing: impl FnOnce(&mut Self) -> Result<Option<String>, Error>) -> Result<(), Error> {
-        // Shown at once, though the line is not at its end.
+        // It is shown at once, though the line is not at its end.
         let _ = write!(std::io::stdout(), "  {}. {what} ... ", self.done.len() + 1).and_then(|()| std::io::stdout().flush());
         let begun = Instant::now();
         self.load.take();
@@ -305,7 +305,7 @@ impl Stage {
         std::fs::remove_file(self.folder.path().join(format!("{name}.yaml"))).map_err(io(name))
     }
 
-    /// As Kubernetes does it: the pods stop being endpoints, go on with what they have, and end.
+    /// Removes pods as Kubernetes does it: they stop being endpoints, finish what they have, and end.
     fn retire(&mut self, names: &[String]) -> Result<(), Error> {
         let addresses: Vec<SocketAddr> = names.iter().map(|name| self.pod_address(name)).collect();
         for name in names {
@@ -349,13 +349,13 @@ fn plugin(name: &str) -> Result<&'static [u8], Error> {
     crate::builtin(name).ok_or_else(|| Error::Demo(format!("there is no built-in plugin {name}")))
 }
 
-/// Renamed into place, so that nobody reads half of it.
+/// Writes a file and renames it into place, so that nobody reads half of it.
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (partial, whole): (PathBuf, PathBuf) = (folder.join(format!(".{name}.partial")), folder.join(name));
     std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &whole)).map_err(io(name))
 }
 
-/// A 127.A.B.0/24 in which nobody has the pods' port.
+/// A network 127.A.B.0/24 in which nobody has the pods' port.
 fn free_net() -> Result<[u8; 2], Error> {
     let start = std::process::id();
     let nets =

@@ -50,11 +50,11 @@ pub struct Settled {
     pub paths: Vec<PathBuf>,
     /// Data plane threads.
     pub workers: usize,
-    /// Client connections open at a time; none: as many as three quarters of the descriptors allow that listeners leave, two for each.
+    /// How many client connections may be open at a time; none: three quarters of the descriptors that listeners leave, two for each.
     pub max_connections: Option<usize>,
-    /// UDP flows at a time; none: a quarter of the descriptors that listeners leave, and at most 65,536.
+    /// How many UDP flows there may be at a time; none: a quarter of the descriptors that listeners leave, and at most 65,536.
     pub max_flows: Option<usize>,
-    /// Of the admin API; port 0 takes a free one.
+    /// The address of the admin API; port 0 takes a free one.
     pub admin_address: SocketAddr,
     /// Where allocations are kept.
     pub state_dir: PathBuf,
@@ -62,21 +62,21 @@ pub struct Settled {
     pub code_cache: Option<PathBuf>,
     /// What may be allocated.
     pub ranges: Ranges,
-    /// CIDRs of local addresses node ports are served on; empty: all.
+    /// CIDRs of the local addresses on which node ports are served; empty: all addresses.
     pub nodeport_addresses: Vec<IpNet>,
     /// This node, for traffic policies and topology.
     pub here: Here,
-    /// Take the place of the gateway that runs with the same state folder, if one does.
+    /// Whether to take the place of the gateway that runs with the same state folder, if one does.
     pub take_over: bool,
     /// How long running work may go on after a stop was asked for.
     pub grace: Duration,
-    /// How long everything goes on after a stop was asked for, not ready, before listeners close.
+    /// How long everything goes on after a stop was asked for, without being ready, before listeners close.
     pub shutdown_delay: Duration,
-    /// A line for each exchange and connection; none: no log.
+    /// The access log, with a line for each exchange and connection; none: there is no log.
     pub access_log: Option<AccessLog>,
     /// When new work is refused for want of memory or descriptors.
     pub overload: Overload,
-    /// Of those whose plugin files are loaded; empty: of anybody.
+    /// Keys, of which one must have signed each plugin file; empty: files need no signature.
     pub trusted_keys: Vec<MinisignKey>,
     /// Whether Pods, EndpointSlices and static lists may name loopback addresses as endpoints.
     pub loopback_endpoints: LoopbackEndpoints,
@@ -89,7 +89,7 @@ pub struct Settled {
 }
 
 impl Default for Settled {
-    /// No paths, one worker, the admin API and the state in places of this run's own: what tests and the demonstration start from.
+    /// The settings from which tests and the demonstration start: no paths, one worker, the admin API and the state in places of this run's own.
     fn default() -> Self {
         Self {
             paths: Vec::new(),
@@ -119,18 +119,18 @@ impl Default for Settled {
 /// Why the gateway, or its demonstration, could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A socket, file or thread.
+    /// Something was attempted with a socket, a file or a thread, and failed.
     #[error("{what}: {error}")]
     Io {
         /// What was attempted.
         what: String,
-        /// What came of it.
+        /// The error that came of it.
         error: std::io::Error,
     },
-    /// The engine for plugins.
+    /// The engine for plugins could not start.
     #[error("the plugin engine could not start: {0}")]
     Engine(String),
-    /// Control, as when a source of objects cannot start.
+    /// Control could not go on, as when a source of objects cannot start.
     #[error("configuration cannot be followed: {0}")]
     Control(String),
     /// The demonstration could not be given, or it failed.
@@ -169,12 +169,12 @@ impl Settled {
     }
 }
 
-/// Sockets that a service manager opened for this process (sd_listen_fds(3)), found by their addresses.
+/// The sockets that a service manager has opened for this process (sd_listen_fds(3)). They are found by their addresses.
 fn activated() -> Vec<OwnedFd> {
     let mut handed = listenfd::ListenFd::from_env();
     let mut sockets = Vec::new();
     for i in 0..handed.len() {
-        // A socket of the other kind stays where it is.
+        // A socket of the other kind is left where it is.
         let tcp = handed.take_tcp_listener(i).map(|socket| socket.map(OwnedFd::from));
         match tcp.or_else(|_| handed.take_udp_socket(i).map(|socket| socket.map(OwnedFd::from))) {
             Ok(socket) => sockets.extend(socket),
@@ -184,25 +184,25 @@ fn activated() -> Vec<OwnedFd> {
     sockets
 }
 
-/// Tells the service manager, if there is one that listens (sd_notify(3)).
+/// Tells the service manager, if one listens (sd_notify(3)).
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager cannot be told");
     }
 }
 
-/// How often what pools of balancers know is written down: so much may be lost in a crash.
+/// How often the states of balancers' pools are written down. A crash may lose so much.
 const KEEP_STATE: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a new secret for session tickets is due.
+/// How often it is checked whether a new secret for session tickets is due.
 const TEND_TICKETS: Duration = Duration::from_secs(60);
 
 /// Why the gateway stops.
 enum Stop {
     Asked,
-    /// Another one has its place.
+    /// A successor has taken its place.
     Succeeded(Successor),
-    /// That did not come to serve in the other one's place, which goes on.
+    /// A stop was asked for before it served in place of the other gateway, which goes on.
     InVain,
 }
 
@@ -214,7 +214,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let (handed, lock, secrets, predecessor) =
         handed.map(takeover::Handed::split).map_or_else(Default::default, |(s, l, t, p)| (s, Some(l), t, Some(p)));
     let stats = Arc::new(ProxyStats::default());
-    // After the lock: a predecessor that still serves goes on writing it, and what it wrote last is a few seconds old.
+    // This comes after the lock. A predecessor that still serves goes on writing the file, but what it wrote last is a few seconds old.
     let state_store = Arc::new(keep::load(&settled.state_dir));
     let config = Config {
         workers: settled.workers,
@@ -227,7 +227,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     };
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     proxy.adopt(activated.into_iter().chain(handed));
-    // Bound before the loader is made: plugins must be kept from the very address.
+    // It is bound before the loader is made, as plugins must be kept from the very address.
     let admin = proxy.give(settled.admin_address).map_or_else(|| TcpListener::bind(settled.admin_address), Ok);
     let admin = admin.and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -243,7 +243,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     };
     let lock = allocator.lock().map_err(folder())?;
     let ticket_secrets = Arc::new(TicketSecrets::default());
-    // Only now is the folder this process's own. A predecessor's secrets are those that it may have written there, and newer.
+    // Only now does the folder belong to this process. A predecessor's secrets are those that it may have written there, and newer.
     ticket_secrets.adopt(match settled.session_tickets {
         Persist::Yes if secrets.is_empty() => tickets::load(&settled.state_dir),
         _ => secrets,
@@ -276,7 +276,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         let (published, checks, there) = (proxy.clone(), health_checks.clone(), apart.handle().clone());
         let publish = move |snapshot: Arc<Snapshot>| {
             let _there = there.enter();
-            // A number may go from one kind of port to the other.
+            // A number may move from one kind of port to the other.
             checks.release(&snapshot.health_checks);
             let failures = published.publish(snapshot.clone()).into_iter();
             let failures = failures.map(|f| Unbound {
@@ -305,7 +305,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             }
             tracing::info!("the place of the predecessor is taken");
         }
-        // Not before: until the predecessor has left, the file is its own.
+        // It does not begin before, as the file belongs to the predecessor until that has left.
         let tended = tokio::spawn(tend_tickets(ticket_secrets.clone(), settled.clone(), turns.clone()));
         for address in proxy.unused(took_over) {
             tracing::warn!(%address, "a socket that was handed over has no listener");
@@ -346,7 +346,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             successor = succeeded => Ok(Stop::Succeeded(successor)),
             ended = &mut control => Err(control_ended(ended)),
         };
-        // Nothing new is published: the sockets of what is published now are about to close.
+        // Nothing new is published, as the sockets of what is published now are about to close.
         control.abort();
         stopping.store(true, Ordering::Relaxed);
         rotated.abort();
@@ -355,7 +355,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         tended.abort();
         notify(&[NotifyState::Stopping]);
         if matches!(outcome, Ok(Stop::Succeeded(_))) {
-            // Waited for: what connects from now on is the successor's to answer.
+            // The end is waited for, as the successor is to answer what connects from now on.
             admin.abort();
             let _ = (&mut admin).await;
         }
@@ -374,18 +374,18 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     outcome
 }
 
-/// Writes down what pools of balancers know, from time to time.
+/// Writes the states of balancers' pools down from time to time.
 async fn keep_state(state_store: Arc<StateStore>, folder: PathBuf) {
     let mut tick = tokio::time::interval(KEEP_STATE);
     loop {
         tick.tick().await;
         let (state_store, folder) = (state_store.clone(), folder.clone());
-        // Only a panic would be an error; the next time it is tried again.
+        // Only a panic would be an error, and it is tried again the next time.
         let _ = tokio::task::spawn_blocking(move || keep::save(&state_store, &folder)).await;
     }
 }
 
-/// Makes new secrets for session tickets, and keeps them where that is asked for. None is made while a successor is handed those there are.
+/// Makes new secrets for session tickets, and keeps them if that is asked for. None is made while a successor is handed those that there are.
 async fn tend_tickets(secrets: Arc<TicketSecrets>, settled: Settled, turns: Arc<Mutex<()>>) {
     let mut keeper = TicketKeeper::new(secrets, settled.state_dir, settled.session_tickets);
     let mut tick = tokio::time::interval(TEND_TICKETS);
@@ -402,7 +402,7 @@ async fn tend_tickets(secrets: Arc<TicketSecrets>, settled: Settled, turns: Arc<
     }
 }
 
-/// Has this thread's free memory returned while memory is short. Most of what a change took was taken here.
+/// Has this thread return its free memory while memory is short. Most of what a change took was taken on this thread.
 async fn return_memory(stats: Arc<ProxyStats>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -413,7 +413,7 @@ async fn return_memory(stats: Arc<ProxyStats>) {
     }
 }
 
-/// SIGHUP says that the access log's file was renamed, as logrotate does.
+/// Opens the file of the access log anew at SIGHUP, by which logrotate says that it was renamed.
 async fn reopen_on_hangup(proxy: Arc<Proxy>) {
     let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
     while hangup.recv().await.is_some() {
@@ -421,7 +421,7 @@ async fn reopen_on_hangup(proxy: Arc<Proxy>) {
     }
 }
 
-/// Waits until the workers have drained; meanwhile the admin API and health checks go on, unless another gateway answers there.
+/// Waits until the workers have drained. Meanwhile the admin API and health checks go on, unless another gateway answers there.
 async fn stop(why: Stop, settled: &Settled, proxy: Arc<Proxy>, health_checks: &HealthChecks) -> Result<(), Error> {
     let grace = settled.grace;
     let leaves = !matches!(why, Stop::Asked);

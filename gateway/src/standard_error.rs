@@ -1,5 +1,5 @@
-//! Standard error, to which the log and messages for people go, by a writer that nobody waits for. A reader that stands still costs lines, which are
-//! counted, and one that has ended costs all of them; neither costs traffic, a change, an answer of the admin API, or a signal.
+//! Standard error, to which the log and messages for people go, by a writer that nobody waits for. A reader that stands still costs lines, which are counted, and one
+//! that has ended costs all further lines. Neither costs traffic, a change, an answer of the admin API, or a signal.
 
 use std::fs::File;
 use std::io::{Result, Write};
@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use sluicegate_model::stats::LogStats;
 use sluicegate_model::writer::{Queue, Sink, Writer, write_all};
 
-/// There is one in a process.
+/// The writer's counters, of which a process has one.
 static STATS: LazyLock<Arc<LogStats>> = LazyLock::new(Arc::default);
 static WRITER: Mutex<Option<Writer>> = Mutex::new(None);
 
@@ -18,12 +18,12 @@ pub(crate) fn stats() -> Arc<LogStats> {
     STATS.clone()
 }
 
-/// Starts the writer. What it is given for is each event of the log, whole.
+/// Starts the writer. It is given each event of the log as a whole.
 ///
 /// # Errors
 /// There is no standard error, or no thread.
 pub(crate) fn start() -> Result<impl Fn() -> Line + Send + Sync + 'static> {
-    // A descriptor of its own: Rust's locks it while somebody writes, and whoever else has something to say would wait for the lock.
+    // It has a descriptor of its own. Rust's is locked while somebody writes, and everybody else who writes would wait for the lock.
     let out = std::io::stderr().as_fd().try_clone_to_owned()?;
     let writer = Writer::start("log", stats(), StandardError(out.into()))?;
     let queue = writer.queue();
@@ -39,7 +39,7 @@ pub(crate) fn end() {
     }
 }
 
-/// A message for people, behind what was logged. Nobody reads it any more: that is no reason to panic, as `eprintln!` does.
+/// Writes a message for people, behind what was logged. It is no reason to panic that nobody reads it, as `eprintln!` does.
 pub(crate) fn say(text: impl std::fmt::Display) {
     let text = format!("{text}\n").into_bytes();
     match &*WRITER.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -64,7 +64,7 @@ impl Sink for StandardError {
 pub(crate) struct Line(Queue);
 
 impl Write for Line {
-    /// The formatter writes each event whole, by one call.
+    /// The formatter writes each event by one call.
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         self.0.put(bytes.to_vec(), 1);
         Ok(bytes.len())

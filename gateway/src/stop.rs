@@ -1,5 +1,5 @@
-//! Signals that ask the gateway to stop. A thread of its own waits for them, so that they are honoured whatever else hangs: a disk that does not
-//! answer, a plugin, a lock.
+//! Signals that ask the gateway to stop. They are waited for by a thread of their own, so that they work whatever else hangs: a disk that does not answer, a plugin,
+//! a lock.
 
 use std::process::exit;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// A second signal came.
+/// The exit status after a second signal.
 const ENDED_BY_SIGNAL: i32 = 130;
-/// After the grace period, for the rest of what is done at the end; then the process ends as it is.
+/// How long the end may take after the grace period; then the process ends as it is.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Ready at the first SIGTERM or SIGINT. The second one ends the process at once, and so does the end of the time that stopping may take:
-/// `patience` and some seconds.
+/// Is ready at the first SIGTERM or SIGINT. The second one ends the process at once, and so does the end of the time that stopping may take: `patience` and some
+/// seconds.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -28,7 +28,7 @@ pub(crate) fn asked(patience: Duration) -> std::io::Result<impl Future<Output = 
         runtime.block_on(async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::info!("stopping; a second signal ends at once");
-            // Nobody waits for it: the gateway ends by itself at the moment.
+            // Nobody may wait for it, if the gateway is just ending by itself.
             let _ = ask.send(());
             tokio::select! {
                 _ = terminate.recv() => exit(ENDED_BY_SIGNAL),
@@ -42,7 +42,7 @@ pub(crate) fn asked(patience: Duration) -> std::io::Result<impl Future<Output = 
     })?;
     Ok(async move {
         if asked.await.is_err() {
-            // The thread is gone, by a panic.
+            // The thread is gone, after a panic.
             std::future::pending().await
         }
     })

@@ -39,38 +39,38 @@ const NAME: &str = "takeover.sock";
 const ASK: &[u8] = b"take over 2";
 const ASK_FIRST: &[u8] = b"take over 1";
 const SOCKETS: &[u8] = b"sockets";
-/// The secrets follow it.
+/// The message that the secrets follow.
 const TICKETS: &[u8] = b"tickets ";
 const LOCK: &[u8] = b"lock";
 const SERVING: &[u8] = b"serving";
 const LEFT: &[u8] = b"left";
-/// Descriptors in one message; the kernel takes 253 (unix(7)).
+/// How many descriptors one message carries. The kernel takes 253 (unix(7)).
 const AT_ONCE: usize = 128;
-/// More than a control message with so many needs.
+/// Room for a control message, which is more than that many descriptors need.
 const ANCILLARY: usize = 1024;
-/// Bytes of one message. Earlier releases read 64, and are sent no longer ones.
+/// The size of one message, in bytes. Earlier releases read 64, and are not sent longer ones.
 const MESSAGE: usize = 1024;
-/// The newest, and all that still open a ticket: fewer than a message has room for.
+/// How many secrets are sent: the newest, and all that still open a ticket. A message has room for more.
 const MOST_SECRETS: usize = 16;
-/// For a message that needs no work.
+/// How long an answer that needs no work may take.
 const ANSWER: Duration = Duration::from_secs(10);
-/// For a successor to compile its plugins, find its endpoints, and serve.
+/// How long a successor may take to compile its plugins, find its endpoints, and serve.
 const SERVE: Duration = Duration::from_secs(120);
-/// After an accept fails for want of descriptors, trying again at once would spin.
+/// How long to wait after an accept has failed for want of descriptors, as trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a predecessor hands over.
 pub(crate) struct Handed {
     /// Sockets of TCP, which listen, and of UDP.
     pub(crate) sockets: Vec<OwnedFd>,
-    /// Of the state folder: held by both until the old one ends.
+    /// The lock of the state folder, which both hold until the old gateway ends.
     pub(crate) lock: File,
-    /// None from one of an earlier release.
+    /// The secrets of session tickets; a predecessor of an earlier release sends none.
     pub(crate) tickets: Vec<TicketSecret>,
     predecessor: UnixSeqpacket,
 }
 
-/// Asks the gateway that runs with this state folder; none: there is none.
+/// Asks the gateway that runs with this state folder to hand over; none: there is none.
 pub(crate) async fn ask(folder: &Path) -> Result<Option<Handed>> {
     match ask_for(folder, ASK).await {
         Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
@@ -89,7 +89,7 @@ pub(crate) async fn ask(folder: &Path) -> Result<Option<Handed>> {
 async fn ask_for(folder: &Path, version: &[u8]) -> Result<Option<Handed>> {
     let predecessor = match UnixSeqpacket::connect(folder.join(NAME)).await {
         Ok(connected) => connected,
-        // Not there, or left behind by one that was killed.
+        // The socket is not there, or was left behind by a process that was killed.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -114,14 +114,14 @@ async fn ask_for(folder: &Path, version: &[u8]) -> Result<Option<Handed>> {
 }
 
 impl Handed {
-    /// Tells the predecessor that its work is done here. It accepts no more when this returns, or it has ended.
+    /// Tells the predecessor that this gateway serves. When this returns, the predecessor accepts no more, or has ended.
     pub(crate) async fn serving(predecessor: UnixSeqpacket) -> Result<()> {
         predecessor.send(SERVING).await?;
         let (word, _) = timeout(ANSWER, receive(&predecessor)).await??;
         if word.as_slice() == LEFT { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
-    /// Its parts.
+    /// The parts of what was handed over.
     pub(crate) fn split(self) -> (Vec<OwnedFd>, File, Vec<TicketSecret>, UnixSeqpacket) {
         (self.sockets, self.lock, self.tickets, self.predecessor)
     }
@@ -129,13 +129,13 @@ impl Handed {
 
 /// What there is to hand over.
 pub(crate) struct Estate {
-    /// Called when somebody asks.
+    /// Gives the sockets, when a successor asks.
     pub(crate) sockets: Box<dyn Fn() -> Vec<AnySocket> + Send + Sync>,
-    /// None: the state folder could not be written, so nobody can ask by a socket in it either.
+    /// The lock of the state folder. None: the folder could not be written, so there is no socket in it at which to ask either.
     pub(crate) lock: Option<File>,
-    /// Those with which tickets are sealed, and the earlier ones that still open some.
+    /// The secrets: those with which tickets are sealed, and earlier ones that still open some.
     pub(crate) tickets: Arc<TicketSecrets>,
-    /// Held while the configuration or these secrets change: whoever holds it keeps them as they are.
+    /// Is locked while the configuration or these secrets change. Whoever holds it keeps them as they are.
     pub(crate) turns: Arc<Mutex<()>>,
 }
 
@@ -143,7 +143,7 @@ pub(crate) struct Estate {
 pub(crate) struct Succession(UnixSeqpacketListener);
 
 impl Succession {
-    /// The folder is this process's alone: what stands there was left behind.
+    /// Opens the socket. The folder belongs to this process, so what stands there was left behind.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         match std::fs::remove_file(&path) {
@@ -173,13 +173,13 @@ impl Succession {
     }
 }
 
-/// One that serves.
+/// A successor that serves.
 pub(crate) struct Successor(UnixSeqpacket);
 
 impl Successor {
-    /// Tells it that nothing is accepted here any more.
+    /// Tells the successor that nothing is accepted here any more.
     pub(crate) async fn left(self) {
-        // If it is gone meanwhile, this gateway has left nevertheless: it was told so.
+        // If it has ended meanwhile, this gateway has left nevertheless, as it was told.
         let _ = timeout(ANSWER, self.0.send(LEFT)).await;
     }
 }
@@ -234,7 +234,7 @@ async fn send(to: &UnixSeqpacket, word: &[u8], descriptors: &[BorrowedFd<'_>]) -
     to.send_with_ancillary(word, &mut ancillary).await.map(drop)
 }
 
-/// A message, empty at the end, and the descriptors it carries.
+/// Receives a message, which is empty at the end, and the descriptors that it carries.
 async fn receive(from: &UnixSeqpacket) -> Result<(Zeroizing<Vec<u8>>, Vec<OwnedFd>)> {
     let (mut word, mut space) = (Zeroizing::new(vec![0; MESSAGE]), [0; ANCILLARY]);
     let (info, ancillary) = from.recv_with_ancillary(&mut word, &mut space).await?;
@@ -272,7 +272,7 @@ mod tests {
         estate.lock.as_ref().expect("a lock").try_lock().expect("free");
         let (turns, ours) = (estate.turns.clone(), estate.tickets.all());
         let old = tokio::spawn(succession.succeeded(estate));
-        // One that asks, and is gone.
+        // One that asks and is gone.
         drop(ask(folder.path()).await.expect("asked").expect("there"));
         let (sockets, lock, tickets, old_end) = ask(folder.path()).await.expect("asked").expect("there").split();
         assert_eq!(sockets.len(), 300, "in several messages");
@@ -289,7 +289,7 @@ mod tests {
         other.try_lock().expect("free");
     }
 
-    /// As earlier releases ask, and read.
+    /// A successor of an earlier release asks, and reads, as this one does.
     #[tokio::test]
     async fn a_successor_of_an_earlier_release_is_sent_what_it_understands() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -311,7 +311,7 @@ mod tests {
         old.await.expect("succeeded");
     }
 
-    /// One that closes at what it does not know, as earlier releases do.
+    /// A predecessor of an earlier release closes at what it does not know.
     #[tokio::test]
     async fn a_predecessor_of_an_earlier_release_is_asked_in_its_own_way() {
         let folder = tempfile::tempdir().expect("a folder");

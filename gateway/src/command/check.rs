@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn execute(self) -> ExitCode {
-        // A faulty configuration object is among the faults below.
+        // If the configuration object is faulty, that is among the faults below.
         let settled = flags::settle(self.paths.clone(), flags::Process::default(), self.network).unwrap_or_default();
         let allocator = Allocator::in_memory(settled.ranges.clone());
         let loaded = match loaded::load(self.paths, &settled, allocator, For::Judging) {

@@ -25,7 +25,7 @@ pub(super) fn yaml(value: &Value) -> String {
     text
 }
 
-/// YAML in block style. Scalars are JSON's, which is a part of YAML; plain words stand without quotes.
+/// Writes YAML in block style. Scalars are written as in JSON, which is a part of YAML; plain words have no quotes.
 fn fields(value: &Value, indent: usize, to: &mut String) {
     match value {
         Value::Object(map) if !map.is_empty() => {
@@ -59,7 +59,7 @@ fn inner(value: &Value, indent: usize, to: &mut String) {
     let _ = if block { write!(to, "\n{text}") } else { writeln!(to, " {}", text.trim()) };
 }
 
-/// Quoted, unless it is a word that nobody reads as anything else.
+/// A text in quotes, unless it is a word that cannot be read as anything else.
 fn word(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-./_".contains(c))

@@ -22,7 +22,7 @@ use super::{complain, flags, out, out_json};
 use decided::{Decided, Decider};
 use probes::Probe;
 
-/// What cannot be compared exits with this, as diff(1) does.
+/// The exit status if the two cannot be compared, as that of diff(1).
 const TROUBLE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ impl Arguments {
         }
     }
 
-    /// True if anything differs.
+    /// Compares. Returns whether anything differs.
     fn compare(self) -> Result<bool, String> {
         let process = flags::Process { state_dir: self.state_dir, ..flags::Process::default() };
         let settled = flags::settle(vec![self.old.clone()], process, self.network)?;
@@ -89,10 +89,10 @@ impl Arguments {
     }
 }
 
-/// A listener and the snapshot it is of.
+/// A listener, and the snapshot that has it.
 type Of<'s> = (&'s Snapshot, &'s Listener);
 
-/// The listeners of both: those that have the same address are the same, and of the others those that have the same name.
+/// Pairs the listeners of both: those with the same address are the same, and of the others those with the same name.
 fn pairs<'s>(old: &'s Snapshot, new: &'s Snapshot) -> Vec<(Option<Of<'s>>, Option<Of<'s>>)> {
     let of = |snapshot: &'s Snapshot| -> Vec<&'s Listener> { snapshot.listeners.sorted().into_iter().map(|(_, one)| &**one).collect() };
     let (gone, mut come): (Vec<_>, Vec<_>) = (of(old), of(new));

@@ -70,7 +70,7 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// The request asked about.
 struct Asked {
     method: String,
-    /// As a client would write it.
+    /// The target, as a client would write it.
     target: String,
     host: String,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -157,7 +157,7 @@ impl Arguments {
     }
 
     fn asked(&self, method: &str, url: &str) -> Result<Asked, String> {
-        // As written: what a URL's parser would mend is what the gateway is asked about. A fragment is the client's own.
+        // The URL is taken as it is written, as the gateway's answer to what a parser would mend is wanted. A fragment is the client's own.
         let url = url.split('#').next().unwrap_or_default();
         let (authority, target) = match url.split_once("://") {
             Some((_, rest)) => rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())),
@@ -171,7 +171,7 @@ impl Arguments {
         let named = self.headers.iter().find(|(name, _)| name == header::HOST).and_then(|(_, host)| host.to_str().ok());
         let literal: Option<IpAddr> = split_port(authority).trim_matches(['[', ']']).parse().ok();
         let address = self.address.or(literal);
-        // A client that is given an address alone sends that.
+        // A client that is given an address as the host sends that.
         let local = || SocketAddr::new(address.unwrap_or(IpAddr::from([127, 0, 0, 1])), self.port).to_string();
         let host = named.map_or_else(|| if authority.is_empty() { local() } else { authority.to_owned() }, str::to_owned);
         let mut headers = self.headers.clone();
@@ -191,7 +191,7 @@ impl Arguments {
     }
 }
 
-/// What a running gateway says of its Services and of its Gateways; none if none answers, or if it is something else that does.
+/// What a running gateway tells of its Services and Gateways; none if none answers, or something else does.
 fn running(admin: SocketAddr) -> Option<(serde_json::Value, serde_json::Value)> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().into();
     let ask = |what: &str| -> Option<serde_json::Value> {
@@ -246,7 +246,7 @@ impl<'a> World<'a> {
         self.pick(asked, service, to.side, None, story)
     }
 
-    /// In the order of their addresses.
+    /// The listeners, in the order of their addresses.
     fn listeners(&self) -> Vec<&'a Arc<Listener>> {
         self.snapshot.listeners.sorted().into_iter().map(|(_, listener)| listener).collect()
     }

@@ -1,4 +1,4 @@
-//! Flags, the `SluicegateConfiguration` object and defaults, joined: what a flag says counts, then what the object says.
+//! Joins flags, the `SluicegateConfiguration` object, and defaults: a flag counts before the object.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 
 use crate::Settled;
 
-/// The flags that set what a field of `SluicegateConfiguration` sets too, and count before it. Their help texts are the fields' ([`settings`]).
+/// The flags that set the same as a field of `SluicegateConfiguration`, and count before it. Their help texts are those of the fields ([`settings`]).
 const FLAGS: [(&str, &str); 19] = [
     ("workers", "workers"),
     ("max-connections", "maxConnections"),
@@ -44,12 +44,12 @@ const FLAGS: [(&str, &str); 19] = [
     ("zone", "zone"),
 ];
 
-/// What a flag's field says of itself.
+/// The help text of a flag, which is that of its field.
 fn help(flag: &str) -> String {
     static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(settings::process);
     let field = FLAGS.iter().find(|(known, _)| *known == flag).map(|(_, field)| *field);
     let Some(setting) = SETTINGS.iter().find(|setting| Some(setting.field.as_str()) == field) else { return String::new() };
-    // Such a flag takes a number, and not a time span.
+    // Such a flag takes a number, rather than a time span.
     let default = if flag.ends_with("-seconds") { setting.default.trim_end_matches('s') } else { &setting.default };
     format!("{} [default: {default}]", setting.meaning).replace('`', "")
 }
@@ -158,7 +158,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
     })
 }
 
-/// Format and path, each the flag's or the object's; what a line has is the object's.
+/// Format and path are the flag's or else the object's; the fields of a line are the object's.
 fn access_log(format: Option<AccessLogFormat>, path: Option<String>, object: &AccessLogSpec) -> Option<AccessLog> {
     let line = object.line(format.or(object.format).unwrap_or_default())?;
     let to = match path.as_deref().or(object.path.as_deref()) {
@@ -172,7 +172,7 @@ fn given<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-/// Where the admin API listens unless something else is said.
+/// Where the admin API listens by default.
 pub(super) fn default_admin_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9901))
 }
@@ -184,8 +184,8 @@ fn default_state_dir() -> PathBuf {
     state.unwrap_or_else(|| PathBuf::from("/var/lib")).join("sluicegate")
 }
 
-/// The one configuration object; the default if there is none. A faulty one is an error: to start with other settings than those
-/// written down would be worse than not to start.
+/// The one configuration object; the default if there is none. A faulty one is an error, as it would be worse to start with other settings than those that are
+/// written down than not to start.
 fn configuration(paths: &[PathBuf]) -> Result<SluicegateConfiguration, String> {
     if let Some(missing) = paths.iter().find(|p| !Path::exists(p)) {
         return Err(format!("{}: there is no such file or folder", missing.display()));
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!((settled.here.node.as_deref(), settled.session_tickets), (Some("n1"), Persist::No));
     }
 
-    /// Of which flags, fields and defaults the table of the reference consists: what `run` takes, and then the fields that have no flag.
+    /// The table of the reference: the flags of `run` with their fields and defaults, and then the fields that have no flag.
     fn table() -> String {
         let settings = settings::process();
         let row = |field: &str, flag: &str, default: &str, meaning: &str| format!("| {field} | {flag} | {default} | {meaning} |\n");

@@ -96,7 +96,7 @@ impl Arguments {
     }
 }
 
-/// `plugin list`, which is `get plugins`.
+/// Does what `get plugins` does, for `plugin list`.
 pub(super) fn list_plugins(from: &From) -> ExitCode {
     let form = match from.output {
         Output::Table => Form::Table,
@@ -105,7 +105,7 @@ pub(super) fn list_plugins(from: &From) -> ExitCode {
     show(What::Plugins, from.admin_address, form, false)
 }
 
-/// How often it is looked what has changed.
+/// How often is looked what has changed.
 const WATCH: Duration = Duration::from_secs(1);
 
 fn show(what: What, admin_address: SocketAddr, form: Form, watch: bool) -> ExitCode {
@@ -148,7 +148,7 @@ fn show(what: What, admin_address: SocketAddr, form: Form, watch: bool) -> ExitC
 }
 
 impl What {
-    /// What the admin API says of it.
+    /// Asks the admin API for it.
     fn fetch(self, admin_address: SocketAddr) -> Result<Value, String> {
         let path = match self {
             Self::Services => "services",
@@ -178,7 +178,7 @@ impl What {
             .map_err(|error| format!("{url}: {error}; is the gateway running, and is this its --admin-address?"))
     }
 
-    /// Its head and its rows.
+    /// The table: its head and its rows.
     fn table(self, rows: &[Value], wide: bool) -> Vec<Vec<String>> {
         match self {
             Self::Services => services(rows),
@@ -245,7 +245,7 @@ fn endpoints(rows: &[Value]) -> Vec<Vec<String>> {
     std::iter::once(head).chain(rows.iter().map(|r| fields.map(|f| text(r, f)).to_vec())).collect()
 }
 
-/// A row for each host name, or one for the listener.
+/// The rows of listeners: one for each host name, or one for the listener.
 fn listeners(rows: &[Value]) -> Vec<Vec<String>> {
     let mut table = vec![row(["ADDRESS", "PROTOCOL", "HOSTNAME", "TLS", "CLIENT-CERTIFICATES", "SECRETS", "LISTENER"])];
     for listener in rows {
@@ -291,12 +291,12 @@ fn faults(rows: &[Value]) -> Vec<Vec<String>> {
     table
 }
 
-/// Columns as wide as their widest cell. Whatever is in a cell stays in it.
+/// Makes a table: columns are as wide as their widest cell, and the content of a cell stays in it.
 pub(super) fn table(table: &[Vec<String>]) -> String {
     aligned(table, &mut Vec::new())
 }
 
-/// As [`table`], with columns at least as wide as they were, which they remember.
+/// Does what [`table`] does, with columns at least as wide as they were the last time.
 fn aligned(table: &[Vec<String>], widths: &mut Vec<usize>) -> String {
     let table: Vec<Vec<_>> = table.iter().map(|row| row.iter().map(|cell| escape::line(cell)).collect()).collect();
     for row in &table {

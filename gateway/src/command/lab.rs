@@ -90,7 +90,7 @@ impl Common {
     }
 }
 
-/// Prints a report as it was asked for.
+/// Prints a report in the form that was asked for.
 pub(super) fn show(output: Output, report: &impl Serialize, rows: Rows) -> Result<(), String> {
     match output {
         Output::Table => out(table(&rows)),
@@ -99,7 +99,7 @@ pub(super) fn show(output: Output, report: &impl Serialize, rows: Rows) -> Resul
     Ok(())
 }
 
-/// What endpoints are like; plain ones without a file.
+/// The profiles of endpoints; plain ones without a file.
 pub(super) fn profiles(file: Option<&Path>) -> Result<Profiles, String> {
     file.map_or_else(|| Ok(Profiles::default()), Profiles::read)
 }

@@ -18,7 +18,7 @@ pub(super) struct At {
     pub(super) admin_address: SocketAddr,
 }
 
-/// Longer than a load may take: describe, configure and trials have deadlines of their own.
+/// How long an answer may take. It is longer than loading, as describe, configure and trials have deadlines of their own.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn agent() -> ureq::Agent {
@@ -58,7 +58,7 @@ pub(super) fn history(at: &At, name: &str, output: Output) -> Result<String, Str
     })
 }
 
-/// Gives an order whose answer is long; it must have come to its end within `patience`.
+/// Gives an order whose answer is long. It must have ended within `patience`.
 pub(super) fn post(at: &At, name: &str, order: &str, patience: Duration) -> Result<ureq::http::Response<ureq::Body>, String> {
     let url = format!("http://{}/api/v1/plugins/{name}/{order}", at.admin_address);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(patience)).build().into();

@@ -22,18 +22,18 @@ pub(super) struct Loaded {
     pub(super) status: Status,
 }
 
-/// For whom it is loaded.
+/// What a configuration is loaded for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum For {
-    /// Who wants to know what would be decided.
+    /// To tell what would be decided.
     Deciding,
-    /// Who compares what routes say; endpoints do not matter.
+    /// To compare what routes say; endpoints do not matter.
     Comparing,
-    /// Who wants to know all that is wrong, whether or not what plugins ask answers.
+    /// To tell everything that is wrong, whether or not what plugins ask answers.
     Judging,
 }
 
-/// Loads the objects of files and folders, and looks for endpoints once. Without the node's addresses: a machine that lacks them can be asked, too.
+/// Loads the objects of files and folders, and looks for endpoints once. The node's own addresses are left out, so that it works on another machine, too.
 pub(super) fn load(paths: Vec<PathBuf>, settled: &Settled, allocator: Allocator, purpose: For) -> Result<Loaded, String> {
     let loader = super::loader()?;
     let loader = if purpose == For::Deciding { loader.guarding(settled.admin_address) } else { loader.offline() };

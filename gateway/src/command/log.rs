@@ -36,12 +36,12 @@ pub(super) fn begin(settled: &Settled) -> Result<(), String> {
     Ok(())
 }
 
-/// What is logged: the directives, in which a bare level up to `info` is the gateway's own, and of the libraries beneath it only errors are logged. Some
-/// of them warn at what a peer sends, once for each time, by which anybody could fill the log. Bare `debug` and `trace` are everybody's, and a
-/// directive that names a library (`h2=warn`) counts as ever.
+/// The filter of the log. A bare level up to `info` is that of the gateway's own code, and of the libraries only errors are logged: some of them warn at what a peer
+/// sends, once each time, by which anybody could fill the log. Bare `debug` and `trace` count for all code, and a directive that names a library (`h2=warn`) counts
+/// as usual.
 fn filter(directives: &str) -> Result<EnvFilter, String> {
     let wrong = |error| format!("log level {directives:?}: {error}");
-    // As it is, so that what is wrong is said in the operator's words.
+    // It is parsed as it is, so that an error names it in the operator's own words.
     let asked = EnvFilter::try_new(directives).map_err(wrong)?;
     let mut levels = directives.split(',').filter_map(|part| part.trim().parse::<LevelFilter>().ok());
     match levels.next_back() {
@@ -64,7 +64,7 @@ where
     }
 }
 
-/// The fields of a line for people, `message name=value`, escaped; the names are the program's own.
+/// Formats the fields of a line for people, `message name=value`, escaped. The names are the program's own.
 struct Fields;
 
 impl<'w> FormatFields<'w> for Fields {
@@ -74,7 +74,7 @@ impl<'w> FormatFields<'w> for Fields {
             let text = escape::line(&text);
             match (field.name(), writer.has_ansi_escapes()) {
                 ("message", _) => writer.write_str(&text),
-                // Italic and dim, as the library has them.
+                // Italic and dim, as the library does it.
                 (name, true) => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{text}"),
                 (name, false) => write!(writer, "{name}={text}"),
             }
@@ -83,7 +83,7 @@ impl<'w> FormatFields<'w> for Fields {
     }
 }
 
-/// Lines of JSON in which everything can be seen.
+/// Formats lines of JSON in which everything can be seen.
 struct Visible<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for Visible<F>

@@ -189,7 +189,7 @@ fn build(folder: &Path) -> Result<String, String> {
     let component = componentize(&bytes).map_err(|(stage, reason)| format!("{stage}: {reason}"))?;
     let loader = super::loader()?;
     let seen = loader.inspect(name, &component).map_err(|e| e.to_string())?;
-    // Written beside and renamed over, so that a gateway that watches the file never sees half of it.
+    // It is written beside and renamed into place, so that a gateway that watches the file never sees half of it.
     let file = folder.join(format!("{name}.wasm"));
     let partial = folder.join(format!(".{name}.wasm.partial"));
     std::fs::write(&partial, &component).and_then(|()| std::fs::rename(&partial, &file)).map_err(|e| format!("{}: {e}", file.display()))?;

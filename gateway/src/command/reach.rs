@@ -13,10 +13,10 @@ use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{Snapshot, Target};
 use sluicegate_proxy::try_listen;
 
-/// Addresses that are tried; of more, the others are taken as free.
+/// How many addresses are tried; the others are taken for free.
 const MOST: usize = 512;
 
-/// Rules whose backends are no service ports: 500 for all that match.
+/// Faults of rules whose backends are not service ports: all that match are answered 500.
 pub(super) fn routes(snapshot: &Snapshot, plan: &Plan) -> Vec<Fault> {
     let (mut faults, mut seen) = (Vec::new(), HashSet::new());
     let planned: HashMap<_, _> = plan.routers.iter().map(|r| ((&r.listener, &*r.plugin.config), r)).collect();
@@ -41,7 +41,7 @@ pub(super) fn routes(snapshot: &Snapshot, plan: &Plan) -> Vec<Fault> {
     faults
 }
 
-/// Addresses that something else has, or that this process may not have. Numbers that are only allocated when the gateway runs are left out.
+/// Faults of addresses that something else has, or that this process may not have. Node ports that are only allocated when the gateway runs are left out.
 pub(super) fn addresses(objects: &Objects, plan: &Plan, nodeport_addresses: &[IpNet]) -> Vec<Fault> {
     let services = objects.of_kind("Service").filter_map(|object| match &object.body {
         Body::Service(service) => service.spec.as_ref()?.ports.as_deref(),

@@ -18,7 +18,7 @@ pub(super) struct Password {
 }
 
 impl Password {
-    /// None: the terminal is asked.
+    /// Reads the password. None: it is asked for on the terminal.
     fn read(&self) -> Result<Option<String>, String> {
         let Some(file) = &self.password_file else { return Ok(None) };
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
@@ -27,14 +27,14 @@ impl Password {
 }
 
 pub(super) fn keygen(name: &Path, without_password: bool, password: &Password) -> Result<String, String> {
-    // Appended: `release-1.2` has no ending to be replaced.
+    // The ending is appended, as `release-1.2` has none to be replaced.
     let with = |ending: &str| {
         let mut path = name.as_os_str().to_owned();
         path.push(ending);
         PathBuf::from(path)
     };
     let (secret, public) = (with(".key"), with(".pub"));
-    // Asked before a password is; what comes between is refused by the writing.
+    // It is checked before a password is asked for. A file that comes between is found when writing.
     if let Some(there) = [&secret, &public].into_iter().find(|file| file.exists()) {
         return Err(format!("{} exists already", there.display()));
     }
@@ -61,12 +61,12 @@ pub(super) fn sign(key: &Path, file: &Path, comment: Option<&str>, password: &Pa
     let key = secret_key(key, password)?;
     let name = file.file_name().map_or_else(|| "plugin".into(), |name| name.to_string_lossy());
     let seconds = sluicegate_model::unix::seconds();
-    // As minisign writes it, unless something else is said.
+    // By default it is what minisign writes.
     let trusted = comment.map_or_else(|| format!("timestamp:{seconds}\tfile:{name}\thashed"), str::to_owned);
     let made = minisign::sign(None, &key, Cursor::new(&bytes), Some(&trusted), Some("signature of a Sluicegate plugin"));
     let made = made.map_err(|e| e.to_string())?;
     let path = signature::beside(file);
-    // Renamed over, so that a gateway never sees half of it.
+    // It is renamed into place, so that a gateway never sees half of it.
     let partial = path.with_extension("minisig.partial");
     write(&partial, &made.into_string(), File::options().create(true).truncate(true))?;
     std::fs::rename(&partial, &path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -80,7 +80,7 @@ pub(super) fn verify(key: &str, file: &Path) -> Result<String, String> {
     Ok(format!("{}: signed with the key {}, {said}", file.display(), signature::id(key.keynum())))
 }
 
-/// In base64, or a file that has it.
+/// Reads a public key in base64, or from a file that has it.
 fn public_key(text: &str) -> Result<PublicKey, String> {
     if text.parse::<MinisignKey>().is_ok() {
         return PublicKey::from_base64(text).map_err(|e| e.to_string());

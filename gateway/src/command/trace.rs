@@ -59,7 +59,7 @@ pub(super) struct Replay {
     output: Output,
 }
 
-/// Beyond the time of the recording itself.
+/// How long it may take besides the time of the recording.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Record {

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// How long each answer takes: what a small application server needs.
+/// How long each answer takes, as that of a small application server.
 const THINKS: Duration = Duration::from_millis(1);
 
 enum Order {
@@ -24,7 +24,7 @@ enum Order {
     Kill(SocketAddr),
 }
 
-/// All of them. They end with this value.
+/// All backends. They end when this is dropped.
 pub(super) struct Backends(mpsc::UnboundedSender<Order>);
 
 impl Backends {
@@ -35,7 +35,7 @@ impl Backends {
         Ok(Self(orders))
     }
 
-    /// Starts one; it listens when this returns.
+    /// Starts a backend. It listens when this returns.
     pub(super) fn spawn(&self, address: SocketAddr, name: &str) -> std::io::Result<()> {
         let (to, answer) = reply::channel();
         let gone = || std::io::Error::other("the backends' thread has ended");
@@ -43,7 +43,7 @@ impl Backends {
         answer.recv().map_err(|_| gone())?
     }
 
-    /// Ends one as a crash does: its listener and all its connections are closed at once.
+    /// Ends a backend as a crash does: its listener and all its connections are closed at once.
     pub(super) fn kill(&self, address: SocketAddr) {
         let _ = self.0.send(Order::Kill(address));
     }
@@ -61,7 +61,7 @@ async fn obey(mut inbox: mpsc::UnboundedReceiver<Order>) {
                 let _ = to.send(bound);
             }
             Order::Kill(address) => {
-                // Its connections are in a set that the task owns: they go with it.
+                // Its connections are in a set that the task owns, so they go with it.
                 if let Some(server) = running.remove(&address) {
                     server.abort();
                 }

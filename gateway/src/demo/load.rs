@@ -1,4 +1,4 @@
-//! The clients: connections that are kept, each with one request after another, and what came of them.
+//! The clients: connections that are kept, each with one request after another, and the outcomes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,17 +14,17 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Requests under way at a time.
+/// How many requests are under way at a time.
 pub(super) const CLIENTS: usize = 16;
-/// Between two requests of a client.
+/// The pause between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(5);
-/// An answer that takes longer is a failure.
+/// How long an answer may take before it counts as a failure.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What came of the requests of a stretch of time.
+/// The outcomes of the requests of a stretch of time.
 #[derive(Default)]
 pub(super) struct Step {
-    /// In microseconds, of the requests that went well.
+    /// The latencies of the requests that went well, in microseconds.
     latencies: Vec<u32>,
     pods: BTreeMap<String, usize>,
     failures: usize,
@@ -48,12 +48,12 @@ impl Step {
         &self.pods
     }
 
-    /// How many pods answered, and how often the one that did least, and most.
+    /// How many pods have answered, and how often the one did that answered least, and most.
     pub(super) fn spread(&self) -> Option<(usize, usize, usize)> {
         Some((self.pods.len(), *self.pods.values().min()?, *self.pods.values().max()?))
     }
 
-    /// By the nearest rank.
+    /// A percentile of the latencies, by the nearest rank.
     pub(super) fn percentile(&self, share: f64) -> Option<Duration> {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
@@ -107,7 +107,7 @@ impl Load {
         Ok(load)
     }
 
-    /// What came of the requests that ended since this was last called.
+    /// The outcomes of the requests that have ended since the last call.
     pub(super) fn take(&self) -> Step {
         std::mem::take(&mut *self.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -136,9 +136,9 @@ async fn client(to: SocketAddr, now: Arc<Mutex<Step>>, stop: Arc<AtomicBool>) {
     }
 }
 
-/// One request; the name of the pod that answered, or what went wrong. Nothing is tried twice.
+/// Sends one request. Returns the name of the pod that answered, or what went wrong. Nothing is tried twice.
 async fn ask(to: SocketAddr, connection: &mut Option<SendRequest<Empty<Bytes>>>) -> Result<String, String> {
-    // A connection that the gateway has closed between two requests is no failed request.
+    // If the gateway has closed a connection between two requests, no request has failed.
     let mut sender = match connection.take().filter(|sender| !sender.is_closed()) {
         Some(sender) => sender,
         None => {

@@ -17,18 +17,18 @@ use sluicegate_proxy::{Asked, Outcome, preview};
 use super::Of;
 use super::probes::Probe;
 
-/// Who asks. Routers may look at it, and then other clients may be answered otherwise.
+/// The client. Routers may look at it, and then other clients may be answered otherwise.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// What of a rule says which requests it takes, and not what becomes of them.
+/// The fields of a rule that say which requests it takes, and not what becomes of them.
 const CONDITIONS: [&str; 5] = ["matches", "hostnames", "source", "createdAt", "name"];
 
 /// What one configuration decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Decided {
-    /// The route and the rule, if one decides.
+    /// The route and the rule that decide, if one does.
     by: String,
     does: String,
-    /// What its rule does, as it is written.
+    /// What the rule does, as it is written.
     rule: String,
 }
 
@@ -37,7 +37,7 @@ impl Decided {
         Self { does: does.into(), ..Self::default() }
     }
 
-    /// Whoever decides, what is decided is the same.
+    /// Whether the same is decided, whichever rule decides.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.does == other.does && self.rule == other.rule
     }
@@ -46,7 +46,7 @@ impl Decided {
         if self.by.is_empty() { self.does.clone() } else { format!("{} ({})", self.does, self.by) }
     }
 
-    /// Both in words, and if these are the same, what else differs.
+    /// Describes both, and if the descriptions are the same, what else differs.
     pub(super) fn apart(one: &Self, other: &Self) -> (String, String) {
         let (was, is) = (one.text(), other.text());
         if was != is {
@@ -71,11 +71,11 @@ impl Decided {
     }
 }
 
-/// Asks one configuration. Instances of routers are kept, as each compiles the rules it is asked about, and so is what these are written as.
+/// Asks one configuration. Instances of routers are kept, as each compiles the rules that it is asked about; and so is what these rules are written as.
 #[derive(Default)]
 pub(super) struct Decider {
     routers: Instances,
-    /// By the table's number, its configuration.
+    /// Configurations, by the tables' numbers.
     written: HashMap<u64, Value>,
 }
 
@@ -91,7 +91,7 @@ impl Routers for Instances {
         }
     }
 
-    /// What a router that fails means is told by the answer.
+    /// If a router fails, the answer tells it.
     fn failed(&mut self, _: &RouterRung, _: &PluginError) {}
 }
 
@@ -146,7 +146,7 @@ impl Decider {
         }
     }
 
-    /// What a rule does; without an answer of its own, its backends.
+    /// What a rule does. If it gives no answer of its own, these are its backends.
     fn by_rule(&mut self, (rung, choice): (&RouterRung, Choice), answer: Option<String>) -> Decided {
         let config = self.written.entry(rung.table.id).or_insert_with(|| serde_json::from_str(&rung.table.config).unwrap_or_default());
         let written = &config["rules"][choice.rule];
@@ -161,7 +161,7 @@ impl Decider {
     }
 }
 
-/// Each with its weight, if there are several.
+/// The backends, each with its weight if there are several.
 fn backends(rung: &RouterRung, index: usize, written: &Value) -> String {
     let rule = rung.table.rules.get(index);
     let served = rule.into_iter().flat_map(|rule| &rule.backends).zip(rung.backends.get(index).into_iter().flatten());

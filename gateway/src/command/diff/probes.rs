@@ -9,14 +9,14 @@ use sluicegate_model::snapshot::{Front, Listener, Target, TlsMode};
 
 use super::sample;
 
-/// So many requests are tried at one listener.
+/// The largest number of requests that are tried at one listener.
 pub(super) const MOST: usize = 50_000;
 
 /// A request, or a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Probe {
     pub(super) host: String,
-    /// GET, if no rule asks for one.
+    /// The method; none: no rule asks for one, and it is GET.
     method: Option<String>,
     path: String,
     query: BTreeMap<String, String>,
@@ -28,7 +28,7 @@ impl Probe {
         self.method.as_deref().unwrap_or("GET")
     }
 
-    /// Path and query.
+    /// The path and the query.
     pub(super) fn target(&self) -> String {
         let pairs: Vec<String> = self.query.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
         if pairs.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, pairs.join("&")) }
@@ -39,7 +39,7 @@ impl Probe {
     }
 }
 
-/// RFC 3986 §2.1.
+/// Percent-encodes a text (RFC 3986 §2.1).
 fn escaped(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -57,9 +57,9 @@ impl fmt::Display for Probe {
 struct Wanted {
     hostname: String,
     probe: Probe,
-    /// More may follow behind its path.
+    /// Whether more may follow behind the path.
     prefix: bool,
-    /// Which rule it is of, by its number among all of both listeners.
+    /// The rule, by its number among all rules of both listeners.
     rule: usize,
 }
 
@@ -95,7 +95,7 @@ pub(super) fn of(old: &Listener, new: &Listener) -> (Vec<Probe>, bool) {
     (probes.into_iter().take(MOST).collect(), cut)
 }
 
-/// The host names that a listener has; any is `*`.
+/// The host names of a listener; `*` stands for any.
 fn hosts(listener: &Listener) -> Vec<String> {
     let name = |hostname: &Option<String>| hostname.clone().unwrap_or_else(|| "*".to_owned());
     match &listener.front {
@@ -105,7 +105,7 @@ fn hosts(listener: &Listener) -> Vec<String> {
     }
 }
 
-/// The rules that take requests, each with the host name of the listener it stands behind.
+/// The rules that take requests, each with the host name of the listener behind which it stands.
 fn rules(listener: &Listener) -> Vec<(String, Value)> {
     let mut targets: Vec<(Option<&str>, &Target)> = Vec::new();
     match &listener.front {
@@ -126,7 +126,7 @@ fn rules(listener: &Listener) -> Vec<(String, Value)> {
     rules
 }
 
-/// A host that a name or a wildcard stands for.
+/// A host for which a name or a wildcard stands.
 fn example(hostname: &str) -> String {
     match hostname.strip_prefix("*.") {
         Some(rest) => format!("any.{rest}"),

@@ -1,12 +1,12 @@
-//! A text that a regular expression matches.
+//! Makes a text that a regular expression matches.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// The shortest there is at the first sight: of each repetition as few as may be, of alternatives the first, of classes a character that a request may
-/// have. None: it is no regular expression, or matches none but bytes that are no text.
+/// A short text that matches: of each repetition as few as possible, of alternatives the first, of classes a character that a request may have. None: it is not a
+/// regular expression, or it matches only bytes that are not text.
 pub(super) fn of(pattern: &str) -> Option<String> {
     let mut text = String::new();
-    // As the router reads it.
+    // It is read as the router reads it.
     write(&regex_syntax::parse(pattern).ok()?, &mut text)?;
     Some(text)
 }
@@ -24,7 +24,7 @@ fn write(hir: &Hir, text: &mut String) -> Option<()> {
     Some(())
 }
 
-/// A letter or a digit if there is one.
+/// A character of a class: a letter or a digit if it has one.
 fn character(class: &Class) -> Option<char> {
     let has = |c: char| match class {
         Class::Unicode(class) => class.iter().any(|range| (range.start()..=range.end()).contains(&c)),

@@ -13,7 +13,7 @@ pub(super) fn who(what: &str, generation: &Generation) -> String {
     format!("{what} {}, generation {}", generation.plugin, generation.number)
 }
 
-/// Instances of routers.
+/// Makes instances of routers.
 #[derive(Default)]
 pub(super) struct AskedRouters {
     instance: Option<Box<dyn Router>>,
@@ -37,7 +37,7 @@ impl Routers for AskedRouters {
     }
 }
 
-/// Instances of a service port's balancer.
+/// Makes instances of a service port's balancer.
 pub(super) struct AskedBalancers<'a> {
     pub(super) service: &'a ServicePort,
     pub(super) story: &'a mut Story,
@@ -68,6 +68,6 @@ impl Balancers for AskedBalancers<'_> {
         self.story.say("pick", format!("{who} failed: {error}"));
     }
 
-    /// Each failure is told.
+    /// Each failure was told already.
     fn fell_back(&mut self) {}
 }

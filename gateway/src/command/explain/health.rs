@@ -1,4 +1,4 @@
-//! What decides whether an endpoint is used. Without a running gateway nothing is probed, so all are taken as healthy here.
+//! What decides whether an endpoint is used. Without a running gateway nothing is probed, so all endpoints are taken for healthy here.
 
 use sluicegate_model::settings::{Probe, ProbeVersion};
 use sluicegate_model::snapshot::ServicePort;

@@ -11,11 +11,11 @@ use sluicegate_proxy::Arrived;
 use super::ask::AskedBalancers;
 use super::{Asked, End, Story, World, health, tls};
 
-/// What a request, a connection and a flow come to.
+/// What becomes of a request, a connection or a flow for which there is no endpoint.
 const NO_ENDPOINT: &str = "503 no-endpoint (HTTP), a reset (TCP) or a drop (UDP)";
 
 impl World<'_> {
-    /// `arrived`: the request, where it is one.
+    /// `arrived`: the request, if it is one.
     pub(super) fn pick(
         &self,
         asked: &Asked,

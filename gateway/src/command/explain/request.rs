@@ -9,7 +9,7 @@ use sluicegate_proxy::{Arrived, Outcome, Preview, preview};
 use super::ask::{AskedRouters, who};
 use super::{Asked, End, Story, World, describe, rivals};
 
-/// Where it goes, and how it came; none if the answer is made here.
+/// Where the request goes, and how it arrived; none if the gateway answers.
 pub(super) type Forwarded<'a> = Option<(&'a ServicePort, Side, Option<Arrived>)>;
 
 pub(super) fn explain<'a>(world: &World<'a>, asked: &Asked, listener: &'a Listener, story: &mut Story) -> Result<Forwarded<'a>, End> {
@@ -82,7 +82,7 @@ pub(super) fn explain<'a>(world: &World<'a>, asked: &Asked, listener: &'a Listen
     }
 }
 
-/// An answer that is a failure, in the words of the access log.
+/// An answer that is a failure, as the access log tells it.
 fn own(status: StatusCode, reason: Reason, rule: Option<&(&RouterRung, Choice)>) -> String {
     let why = match (reason, rule) {
         (Reason::BadBackend, Some((rung, choice))) => no_backend(rung, choice),

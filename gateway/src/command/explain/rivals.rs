@@ -11,7 +11,7 @@ use sluicegate_model::snapshot::RouterRung;
 
 use super::{Story, World};
 
-/// How many are told.
+/// How many rivals are told.
 const RIVALS: usize = 2;
 
 /// Tells the rules that come after the one that was chosen.
@@ -45,7 +45,7 @@ fn ask(rung: &RouterRung, config: &Value, rules: Vec<Value>, view: &RouteView<'_
     }
 }
 
-/// What of a rule takes a request.
+/// The part of a rule that takes a request.
 struct Taken<'r> {
     rule: &'r Value,
     index: usize,
@@ -54,7 +54,7 @@ struct Taken<'r> {
 }
 
 impl<'r> Taken<'r> {
-    /// The rule is asked in its parts: a rule for each pair of a hostname and a match.
+    /// Asks about the parts of a rule: one for each pair of a host name and a match.
     fn of(rung: &RouterRung, config: &Value, rule: &'r Value, index: usize, view: &RouteView<'_>) -> Option<Self> {
         let list = |field: &str| rule[field].as_array().filter(|list| !list.is_empty());
         let hostnames = list("hostnames").map_or_else(|| vec![None], |names| names.iter().map(|name| name.as_str()).collect());
@@ -66,7 +66,7 @@ impl<'r> Taken<'r> {
         Some(Self { rule, index, hostname: hostname.map(str::to_owned), one: (*one).clone() })
     }
 
-    /// Gateway API's list of precedence: the first point in which the two differ.
+    /// The first point of the Gateway API's precedence in which the two differ.
     fn loses_to(&self, winner: &Self) -> Option<String> {
         let hostname = |taken: &Self| taken.hostname.clone().unwrap_or_else(|| "*".to_owned());
         if hostname(self) != hostname(winner) {
@@ -99,7 +99,7 @@ impl<'r> Taken<'r> {
     }
 }
 
-/// A match's condition on the path, in words.
+/// The condition that a match has for the path.
 fn path(one: &Value) -> String {
     let kind = |of: &Value, default: &str| of["type"].as_str().unwrap_or(default).to_owned();
     let call = &one["grpc"];

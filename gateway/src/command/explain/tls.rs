@@ -1,11 +1,11 @@
-//! What becomes of TLS, by its server name; and how endpoints are spoken to.
+//! What becomes of TLS, by its server name; and whether TLS is spoken with endpoints.
 
 use sluicegate_model::snapshot::{EndpointTls, Hosts, ServicePort, TlsHost};
 use sluicegate_model::tls::{Demand, Verify};
 
 use super::{Asked, End, Story};
 
-/// By the server name a client would ask for, which is the URL's host.
+/// Explains by the server name that a client would ask for, which is the URL's host.
 pub(super) fn explain<'h>(asked: &Asked, hosts: &'h Hosts<TlsHost>, story: &mut Story) -> Result<&'h TlsHost, End> {
     let found = hosts.find(&asked.host);
     let found = found.ok_or_else(|| End(format!("no handshake: no host name of this listener takes the server name {:?}", asked.host)))?;
@@ -33,7 +33,7 @@ pub(super) fn explain<'h>(asked: &Asked, hosts: &'h Hosts<TlsHost>, story: &mut 
     Ok(found)
 }
 
-/// How a service's endpoints are spoken to, where that is not in plain text.
+/// How TLS is spoken with a service's endpoints, if it is.
 pub(super) fn endpoints(service: &ServicePort, story: &mut Story) {
     match &service.tls {
         EndpointTls::Off => {}

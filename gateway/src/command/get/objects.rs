@@ -39,7 +39,7 @@ pub(super) fn listener_sets(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
     std::iter::once(head).chain(rows.iter().map(line)).collect()
 }
 
-/// The last cells of what has listeners: its conditions, its listeners with the number of their routes, and, if asked for, what is wrong.
+/// The last cells of an object with listeners: its conditions, its listeners with the number of their routes, and, if asked for, what is wrong.
 fn with_listeners(object: &Value, wide: bool) -> Vec<String> {
     let (conditions, listeners) = (list(object, "/status/conditions"), list(object, "/status/listeners"));
     let shown: Vec<String> = listeners.iter().map(|l| format!("{} ({})", text(l, "/name"), text(l, "/attachedRoutes"))).collect();
@@ -111,7 +111,7 @@ pub(super) fn backends(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
     std::iter::once(head).chain(rows.iter().map(line)).collect()
 }
 
-/// The name in a reference, with the section and the port that it may say.
+/// The name in a reference, with its section and port if it has these.
 fn named(value: &Value, reference: &str) -> String {
     let part = |field: &str| text(value, &format!("{reference}/{field}"));
     let mut shown = part("name");
@@ -132,7 +132,7 @@ fn status(conditions: &[Value], kind: &str) -> String {
     conditions.iter().find(|condition| condition["type"] == kind).map_or_else(|| "-".to_owned(), |condition| text(condition, "/status"))
 }
 
-/// Why conditions are not as one would like them.
+/// The reasons of conditions that are not as one would like them.
 fn reasons(conditions: &[Value]) -> Vec<String> {
     let bad = conditions.iter().filter(|condition| {
         let wanted = if matches!(condition["type"].as_str(), Some("Conflicted" | "PartiallyInvalid")) { "False" } else { "True" };
