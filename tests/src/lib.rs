@@ -18,9 +18,9 @@ use sluicegate_control::allocate::Ranges;
 
 /// A balancer that misbehaves as its configuration says.
 pub const HOSTILE_BALANCER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_balancer.wasm"));
-/// A router likewise.
+/// A router that misbehaves as its configuration says.
 pub const HOSTILE_ROUTER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_router.wasm"));
-/// A discovery plugin likewise.
+/// A discovery plugin that misbehaves as its configuration says.
 pub const HOSTILE_DISCOVERY: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/hostile_discovery.wasm"));
 
 /// A balancer that looks right, and is wrong in the way that its configuration says.
@@ -28,12 +28,12 @@ pub const FLAWED_BALANCER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/flaw
 
 /// A round-robin balancer of version 0.1.0 of the contract.
 pub const OLD_BALANCER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_balancer.wasm"));
-/// A router likewise.
+/// A router of version 0.1.0 of the contract.
 pub const OLD_ROUTER: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_router.wasm"));
-/// A discovery plugin likewise.
+/// A discovery plugin of version 0.1.0 of the contract.
 pub const OLD_DISCOVERY: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/old_discovery.wasm"));
 
-/// A balancer that asks the host for all that it may, and for too much of it.
+/// A balancer that asks the host for everything that it may ask for, and for too much of it.
 pub const PROBE: &[u8] = include_bytes!(concat!(env!("GUESTS"), "/probe.wasm"));
 
 /// Where all tests keep compiled code, so that a plugin is compiled once and not for each gateway.
@@ -57,12 +57,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one on a folder with these files.
+    /// Starts a gateway on a folder with these files.
     pub fn new(files: &[(&str, &str)]) -> Self {
         Self::with(files, |_, _| {})
     }
 
-    /// The same with other settings; `adjust` is given the B and C of its addresses.
+    /// Starts a gateway with other settings; `adjust` is given the B and C of its addresses.
     pub fn with(files: &[(&str, &str)], adjust: fn(&mut Settled, [u8; 2])) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, text) in files {
@@ -82,7 +82,7 @@ impl Gateway {
         gateway
     }
 
-    /// Starts it again after [`Self::stop`], with the same folders.
+    /// Starts the gateway again after [`Self::stop`], with the same folders.
     pub fn start(&mut self) {
         let mut settled = Settled {
             paths: vec![self.folder.path().to_owned()],
@@ -109,7 +109,7 @@ impl Gateway {
         eventually("ready", || self.get("/readyz").is_some());
     }
 
-    /// Stops it and waits for its end.
+    /// Stops the gateway and waits until it has ended.
     pub fn stop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             let _ = stop.send(());
@@ -117,7 +117,7 @@ impl Gateway {
         }
     }
 
-    /// An address of this test's own.
+    /// One of this gateway's own addresses.
     pub fn ip(&self, last: u8) -> IpAddr {
         Ipv4Addr::new(127, self.net[0], self.net[1], last).into()
     }
@@ -134,7 +134,7 @@ impl Gateway {
         self.folder.path().join(name)
     }
 
-    /// A Pod of the quickstart's Service.
+    /// The text of a Pod of the quickstart's Service.
     pub fn pod(&self, name: &str, last: u8, ready: bool) -> String {
         let ready = if ready { "True" } else { "False" };
         let ip = self.ip(last);
@@ -143,12 +143,12 @@ impl Gateway {
         )
     }
 
-    /// Where the admin API listens.
+    /// The address of the admin API.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// What the admin API answers; none if it is no success.
+    /// What the admin API answers; none if the answer is not a success.
     pub fn get(&self, path: &str) -> Option<String> {
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
         agent.get(format!("http://{}{path}", self.admin)).call().ok()?.body_mut().read_to_string().ok()
@@ -159,13 +159,13 @@ impl Gateway {
         serde_json::from_str(&self.get(&format!("/api/v1/{what}")).expect("answered")).expect("JSON")
     }
 
-    /// One plugin, as the admin API shows it.
+    /// A plugin as the admin API shows it.
     pub fn plugin(&self, name: &str) -> Value {
         let all = self.json("plugins");
         all.as_array().expect("a list").iter().find(|p| p["name"] == name).cloned().unwrap_or(Value::Null)
     }
 
-    /// Where the first Service's first port is served.
+    /// The address at which the first Service's first port is served.
     pub fn node_port(&self) -> SocketAddr {
         let given = || self.json("services")[0]["ports"][0]["nodePort"].as_u64();
         eventually("a node port", || given().is_some());
@@ -173,13 +173,13 @@ impl Gateway {
         SocketAddr::new(self.ip(1), u16::try_from(port).expect("a port"))
     }
 
-    /// The first Service's stable address, with the quickstart's port.
+    /// The cluster IP of the first Service, with the quickstart's port.
     pub fn cluster_ip(&self) -> SocketAddr {
         let ip = self.json("services")[0]["clusterIPs"][0].as_str().expect("an address").parse().expect("an address");
         SocketAddr::new(ip, 8080)
     }
 
-    /// Whether one of the configuration's faults says all of this.
+    /// Whether one of the configuration's faults contains all these words.
     pub fn has_fault(&self, words: &[&str]) -> bool {
         let faults = self.json("faults");
         let mut messages = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
@@ -196,7 +196,7 @@ impl Gateway {
         connect(self.node_port()).is_ok_and(|(served, _)| served == name)
     }
 
-    /// Where all endpoints are, sorted as text.
+    /// The addresses of all endpoints, sorted as text.
     pub fn addresses(&self) -> Vec<String> {
         let all = self.json("endpoints");
         let mut found: Vec<String> =
@@ -217,7 +217,7 @@ impl Drop for Gateway {
     }
 }
 
-/// A 127.B.C.0/24 that no other test has, held by a port of it.
+/// A 127.B.C.0/24 that no other test has, held by a bound port.
 fn claim() -> ([u8; 2], TcpListener) {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let b = 128 + u8::try_from(std::process::id() % 100).expect("below 100");
@@ -288,7 +288,7 @@ pub fn connect(address: SocketAddr) -> std::io::Result<(String, BufReader<TcpStr
     Ok((name.trim_end().to_owned(), reader))
 }
 
-/// The names behind so many connections, each once.
+/// The names of the backends behind this many connections, each once.
 pub fn names(address: SocketAddr, connections: usize) -> Vec<String> {
     let mut names: Vec<String> = (0..connections).map(|_| connect(address).expect("connected").0).collect();
     names.sort();
@@ -296,14 +296,14 @@ pub fn names(address: SocketAddr, connections: usize) -> Vec<String> {
     names
 }
 
-/// One GET: status and body.
+/// Sends one GET; returns the answer's status and body.
 pub fn fetch(address: SocketAddr) -> (u16, String) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
     let mut response = agent.get(format!("http://{address}/x")).call().expect("an answer");
     (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
 }
 
-/// Renames new content over a file.
+/// Replaces a file by renaming a new one into place.
 pub fn replace(path: &Path, bytes: &[u8]) {
     let partial = path.with_extension("partial");
     std::fs::write(&partial, bytes).expect("written");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::{eventually, fetch};
 
-/// One request after another until it is ended; every answer must be 200.
+/// Sends one request after another until it is ended. Every answer must be 200.
 pub struct Load {
     stop: Arc<AtomicBool>,
     requests: Arc<AtomicUsize>,
@@ -18,7 +18,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins.
+    /// Begins to send requests.
     pub fn on(address: SocketAddr) -> Self {
         let load = Self { stop: Arc::default(), requests: Arc::default(), times: Arc::default(), failed: Arc::default(), thread: None };
         let (stop, requests, times, failed) = (load.stop.clone(), load.requests.clone(), load.times.clone(), load.failed.clone());
@@ -42,7 +42,7 @@ impl Load {
         eventually("the load goes on", || self.requests.load(Ordering::Relaxed) >= until);
     }
 
-    /// What requests took since the beginning, or since the last lap: the 99th percentile, and the longest.
+    /// How long requests took since the beginning or the last call: the 99th percentile, and the longest.
     pub fn lap(&self) -> (Duration, Duration) {
         let mut times = std::mem::take(&mut *self.times.lock().expect("not poisoned"));
         times.sort_unstable();
@@ -50,7 +50,7 @@ impl Load {
         (times.get(times.len() * 99 / 100).copied().unwrap_or_default(), longest)
     }
 
-    /// Ends, and says how long the longest request took, of the last lap.
+    /// Ends the load. Returns how long the longest request took since the last call of [`Self::lap`].
     pub fn end(mut self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("running").join().expect("the load ends");

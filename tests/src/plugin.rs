@@ -1,15 +1,15 @@
-//! A gateway with a plugin `mine`.
+//! A gateway with a plugin of the name `mine`.
 
 use crate::{Gateway, SERVICE, eventually, fetch, http};
 
-/// The `Plugin` object, whose `spec` goes on with `more`.
+/// The `Plugin` object, with `more` at the end of its `spec`.
 pub fn object(kind: &str, more: &str) -> String {
     format!(
         "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: mine}}\nspec: {{kind: {kind}, source: {{file: mine.wasm}}{more}}}\n---\n"
     )
 }
 
-/// It and the policy that has the Service balanced by it, configured so.
+/// The `Plugin` object, and a policy by which it balances the Service with this configuration.
 pub fn balanced(config: &str, more: &str) -> String {
     object("balancer", more)
         + "apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  loadBalancer: {plugin: mine, config: "
@@ -17,7 +17,7 @@ pub fn balanced(config: &str, more: &str) -> String {
         + "}\n"
 }
 
-/// The `Plugin` object and the policy that has the Service routed by it, configured so.
+/// The `Plugin` object, and a policy by which it routes the Service with this configuration.
 pub fn routed(config: &str, more: &str) -> String {
     object("router", more)
         + "apiVersion: sluicegate.dev/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{group: '', kind: Service, name: nginx-svc}]\n  router: {plugin: mine, config: "
@@ -25,26 +25,26 @@ pub fn routed(config: &str, more: &str) -> String {
         + "}\n"
 }
 
-/// The object of a built-in discovery plugin, `sd`, with these capabilities, and that of publishing the addresses that tests have.
+/// The object of a built-in discovery plugin, `sd`, with these capabilities and that of publishing the addresses that tests have.
 pub fn discovering(builtin: &str, capabilities: &str) -> String {
     format!(
         "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: sd}}\nspec: {{kind: discovery, source: {{builtin: {builtin}}}, capabilities: {{allowLoopbackEndpoints: true, {capabilities}}}}}\n---\n"
     )
 }
 
-/// The policy that has a Service's endpoints found by it, configured so.
+/// A policy by which `sd` finds a Service's endpoints with this configuration.
 pub fn discovered_by_sd(service: &str, config: &str) -> String {
     format!(
         "apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: {service}}}\nspec:\n  targetRefs: [{{kind: Service, name: {service}}}]\n  discovery: {{plugin: sd, config: {{{config}}}}}\n"
     )
 }
 
-/// Both, of the quickstart's Service.
+/// The `Plugin` object and the policy of the quickstart's Service.
 pub fn discovered(builtin: &str, capabilities: &str, config: &str) -> String {
     discovering(builtin, capabilities) + &discovered_by_sd("nginx-svc", config)
 }
 
-/// The quickstart's Service, forwarded by request.
+/// The quickstart's Service, as an HTTP service.
 pub fn http_service() -> String {
     SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http")
 }
@@ -63,24 +63,24 @@ pub fn gateway(wasm: &[u8], objects: &str) -> Gateway {
     gateway
 }
 
-/// The same, once it answers.
+/// The same gateway, once it answers.
 pub fn serving(wasm: &[u8], objects: &str) -> Gateway {
     let gateway = gateway(wasm, objects);
     eventually("served", || fetch(gateway.node_port()).0 == 200);
     gateway
 }
 
-/// Whether the plugin's state has a reason that says all of this.
+/// Whether one of the reasons in the plugin's status contains all these words.
 pub fn reason_has(gateway: &Gateway, words: &[&str]) -> bool {
     gateway.plugin("mine")["reason"].as_str().is_some_and(|reason| words.iter().all(|word| reason.contains(word)))
 }
 
-/// The same code with one more custom section: another version.
+/// The same code with one more custom section, which makes it another version.
 pub fn another(wasm: &[u8]) -> Vec<u8> {
     [wasm, &[0, 2, 1, b'x']].concat()
 }
 
-/// Gives an order about the plugin `mine`: the status and the words of the answer.
+/// Orders an action for the plugin `mine`; returns the status and the text of the answer.
 pub fn order(gateway: &Gateway, action: &str) -> (u16, String) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(crate::PATIENCE)).build().into();
     let url = format!("http://{}/api/v1/plugins/mine/{action}", gateway.admin());

@@ -1,6 +1,6 @@
-//! Plugins written in WebAssembly text, for deeds that no compiler would emit: pointers out of bounds, discriminants that do not exist, handles
-//! that were never given out. Each begins as a plugin that behaves; a test replaces the bodies of some of its functions. What the functions take
-//! and give is the component model's canonical ABI for `sdk/wit`.
+//! Plugins written in WebAssembly text, for misbehaviour that no compiler would emit: pointers out of bounds, discriminants that do not exist, handles
+//! that were never given out. Each begins as a plugin that behaves; a test replaces the bodies of some of its functions. The functions' parameters and
+//! results follow the component model's canonical ABI for `sdk/wit`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::path::Path;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// A plugin in the making.
+/// A plugin that is being written.
 #[derive(Clone)]
 pub struct Text {
     world: &'static str,
-    /// Name, parameters and results, body.
+    /// The functions by name: parameters and results, and the body.
     functions: BTreeMap<&'static str, (&'static str, String)>,
-    /// Imports.
+    /// The imports.
     imports: String,
-    /// Anything else: tables, globals, `start`.
+    /// Everything else: tables, globals, `start`.
     fields: String,
-    /// Of 64 KiB.
+    /// The memory, in pages of 64 KiB.
     pages: u32,
 }
 
@@ -61,13 +61,13 @@ pub fn balancer() -> Text {
         .also("(global $size (mut i32) (i32.const 0)) (global $live (mut i32) (i32.const 0))")
 }
 
-/// A router with one rule, that answers each request with 204.
+/// A router with one rule, which answers each request with 204.
 pub fn router() -> Text {
     let it = Text::new(
         "router",
         "(import \"[export]sluicegate:plugin/routing@0.2.0\" \"[resource-new]table\" (func $resource-new (param i32) (result i32)))\n",
     );
-    // Of `configured` all but one empty rule is zero; of its options too. A rule takes 72 bytes, an answer's status is at 4.
+    // In `configured`, everything but one empty rule is zero; the rule's options, too. A rule takes 72 bytes, and an answer's status is at 4.
     it.function("describe", "(result i32)", "i32.const 64")
         .function(
             "[static]table.configure",
@@ -99,7 +99,7 @@ impl Text {
     fn new(world: &'static str, imports: &str) -> Self {
         let log = "(import \"sluicegate:plugin/host@0.2.0\" \"log\" (func $log (param i32 i32 i32 i32 i32)))\n";
         Self { world, functions: BTreeMap::new(), imports: format!("{imports}{log}"), fields: String::new(), pages: 2 }
-            // It never frees, and grows what memory there is.
+            // The allocator never frees, and grows the memory when needed.
             .function(
                 "cabi_realloc",
                 "(param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)",
@@ -117,7 +117,7 @@ impl Text {
         self
     }
 
-    /// With another body of the function of this name.
+    /// Gives the function of this name another body.
     #[must_use]
     pub fn with(mut self, name: &str, body: &str) -> Self {
         let function = self.functions.iter_mut().find(|(known, _)| known.rsplit_once('.').map_or(**known, |(_, method)| method) == name);
@@ -126,15 +126,15 @@ impl Text {
         self
     }
 
-    /// A balancer or router whose function does this first, but not on trial. A balancer is on trial with pools of 192.0.0.0/16; tests have 127.0.0.0/8.
+    /// Makes a balancer's or router's function do this first, but not on trial. A balancer is on trial with pools of 192.0.0.0/16; tests have 127.0.0.0/8.
     #[must_use]
     pub fn in_service(self, name: &str, body: &str) -> Self {
         let known = self.functions.iter().find(|(known, _)| known.ends_with(&format!(".{name}")));
         let (_, (_, old)) = known.unwrap_or_else(|| panic!("a {} has no function {name}", self.world));
         let live = match self.world {
-            // The host's name, which on trial is `trial.invalid`, begins with a digit.
+            // The request's host is `trial.invalid` on trial; otherwise it begins with a digit.
             "router" => "(i32.eq (i32.load8_u (local.get 4)) (i32.const 0x31))",
-            // `update` finds out.
+            // A balancer finds out in `update`.
             _ => "(global.get $live)",
         };
         let deed = format!("(if {live} (then {body}))");
@@ -142,7 +142,7 @@ impl Text {
         self.with(name, &body)
     }
 
-    /// With other parameters and results, and another body, of the function of this name.
+    /// Gives the function of this name other parameters and results, and another body.
     #[must_use]
     pub fn typed(mut self, name: &'static str, signature: &'static str, body: &str) -> Self {
         assert!(self.functions.contains_key(name), "a {} has no function {name}", self.world);
@@ -150,14 +150,14 @@ impl Text {
         self
     }
 
-    /// Without the function of this name.
+    /// Removes the function of this name.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         assert!(self.functions.remove(name).is_some(), "a {} has no function {name}", self.world);
         self
     }
 
-    /// With more functions, tables, globals, data.
+    /// Adds functions, tables, globals or data.
     #[must_use]
     pub fn also(mut self, fields: &str) -> Self {
         self.fields.push_str(fields);
@@ -165,7 +165,7 @@ impl Text {
         self
     }
 
-    /// With another import.
+    /// Adds an import.
     #[must_use]
     pub fn importing(mut self, import: &str) -> Self {
         self.imports.push_str(import);
@@ -173,14 +173,14 @@ impl Text {
         self
     }
 
-    /// With this much memory at once, in pages of 64 KiB.
+    /// Sets the initial memory, in pages of 64 KiB.
     #[must_use]
     pub fn pages(mut self, pages: u32) -> Self {
         self.pages = pages;
         self
     }
 
-    /// The core module, which says what world it is for: what `cargo build` leaves of a plugin in Rust.
+    /// The core module with the name of its world, which is what `cargo build` makes of a plugin in Rust.
     pub fn module(&self) -> Vec<u8> {
         let interface = match self.world {
             "balancer" => "balancing",
@@ -213,7 +213,7 @@ fn contract() -> (Resolve, wit_parser::PackageId) {
     (resolve, package)
 }
 
-/// `description`s of the three kinds at 32, 64 and 96: name, version, kind, schema; the texts from 256 on. At 512 what `configure` returns.
+/// The `description`s of the three kinds, at 32, 64 and 96: name, version, kind, schema; the texts begin at 256. What `configure` returns is at 512.
 const DESCRIPTIONS: &str = r#"
     (data (i32.const 32) "\00\01\00\00\04\00\00\00" "\08\01\00\00\01\00\00\00" "\00\00\00\00" "\10\01\00\00\02\00\00\00")
     (data (i32.const 64) "\00\01\00\00\04\00\00\00" "\08\01\00\00\01\00\00\00" "\01\00\00\00" "\10\01\00\00\02\00\00\00")
@@ -222,7 +222,7 @@ const DESCRIPTIONS: &str = r#"
     (data (i32.const 520) "\00\04\00\00\01\00\00\00")
 "#;
 
-/// A plugin as a component, with another component in it, in text, which is instantiated with it: for what a core module cannot do.
+/// A plugin as a component that contains and instantiates another component, given as text. It serves for what a core module cannot do.
 pub fn with_nested(plugin: &Text, nested: &str) -> Vec<u8> {
     let componentized = wit_component::ComponentEncoder::default().module(&plugin.module()).and_then(|mut encoder| encoder.encode());
     let mut component = componentized.expect("a component");
@@ -255,7 +255,7 @@ fn sections(component: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Of a section's size.
+/// A number as a section's size is encoded.
 fn leb128(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What bombs leave behind in the process: nothing. Alone in its process, since it measures that.
+//! Plugins that allocate without end leave nothing behind in the process. This has a process of its own, since it measures that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use sluicegate_model::plugin::{BalancerGeneration, Limits, PickContext, PluginKi
 use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_tests::wat::{Text, balancer};
 
-/// Rounds after which what fills up once is full: the allocator's arenas, the pool of instances.
+/// The rounds after which everything is full that fills up once: the allocator's arenas, the pool of instances.
 const WARM: usize = 10;
 const ROUNDS: usize = 40;
-/// One bomb of each round that stayed would be a multiple of this.
+/// The most that may be left; one allocation of each round would be a multiple of this.
 const MOST: usize = 16 << 20;
 
-/// Memory of the process that is resident, in bytes.
+/// The resident memory of the process, in bytes.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
@@ -25,7 +25,7 @@ fn memory_comes_back_after_every_bomb() {
     let limits = Limits { memory: 16 << 20, deadline: Duration::from_millis(500), ..Limits::default() };
     let endpoints = vec![Endpoint::new(([127, 0, 0, 1], 80).into())];
     let pool = Arc::new(Pool { id: unique(), version: unique(), endpoints: endpoints.into(), draining: vec![], panic: false, empty: None });
-    // It writes to each page: what is not written to is not resident.
+    // It writes to each page, since a page that is not written to is not resident.
     let memory = "(local $at i32) (drop (memory.grow (i32.const 200)))
         (loop (i32.store (local.get $at) (i32.const 1)) (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4096))) (i32.const 13000000)))) unreachable";
     let table = "(loop (if (i32.ne (table.grow $bomb (ref.func $deep) (i32.const 1000)) (i32.const -1)) (then (br 1)))) unreachable";

@@ -1,5 +1,5 @@
-//! Deeds under traffic: a balancer that behaves until it serves, then does its worst. Each time no request fails, the 99th percentile of requests stays
-//! within its bound, the generation before takes over where the deed is a failure, and the memory that instances held is given back.
+//! Misbehaviour under traffic: a balancer that behaves until it serves, and then does its worst. Each time no request fails, the 99th percentile of
+//! requests stays within its bound, the generation before takes over if the call fails, and the memory that instances held is given back.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use sluicegate_tests::plugin::{another, balanced, metric, serving};
 use sluicegate_tests::wat::{Text, balancer};
 use sluicegate_tests::{Gateway, eventually, replace};
 
-/// Of a pick or report, in milliseconds.
+/// The deadline of a pick or report, in milliseconds.
 const DEADLINE: u64 = 50;
-/// What a failing plugin may cost: a request waits for one call that is cut at its deadline, and for another's of the same worker before it. The deadline
+/// What a failing plugin may cost: a request waits for one call that is ended at its deadline, and for another one of the same worker before it. The
+/// deadline counts computing time, so that a busy machine may double it, and a request needs some time of its own there.
 /// counts what was computed, so a machine that has other things to do may double that, and needs some time of its own for a request.
 const P99: Duration = Duration::from_millis(4 * DEADLINE + 300);
-/// A call whose thread does not run is cut at nine deadlines at the latest.
+/// A call whose thread does not get to run is ended at nine deadlines at the latest.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Of two generations on two workers, with a page or two more than they began with.
+/// The memory of two generations on two workers, with a page or two more than they began with.
 const HELD: f64 = (1 << 20) as f64;
 
 const LIMITS: &str = "configureDeadline: 200ms, memory: 8Mi, sharedEntries: 100, sharedMemory: 64Ki";
@@ -108,7 +109,7 @@ fn versions_that_change_all_the_time_are_not_felt() {
         eventually("the next generation", || gateway.plugin("mine")["generation"]["number"].as_u64() > number);
     }
     let (p99, _) = load.lap();
-    // A machine that is busy with other things makes both vary: what compiling on threads of its own priority would add is more than that.
+    // A busy machine makes both vary. Compiling on threads of the same priority would add more than this.
     assert!(p99 < calm * 3 + Duration::from_millis(20), "{p99:?}, and {calm:?} when nothing changes");
     load.end();
 }
@@ -122,7 +123,7 @@ fn a_flooding_balancer_is_cut_off_and_serves_on() {
         format!("(global.set $i (i32.const 0)) (loop {body} (br_if 0 (i32.lt_u (global.tee_i) (i32.const {count}))))")
             .replace("(global.tee_i)", "(block (result i32) (global.set $i (i32.add (global.get $i) (i32.const 1))) (global.get $i))")
     };
-    // A name at 65,540 that is another each time: six letters.
+    // This makes a name of six letters at 65,540 that is another one each time.
     let fresh = "(func $fresh (local $n i32) (local $at i32) (local.set $n (global.get $names)) (global.set $names (i32.add (local.get $n) (i32.const 1)))
         (loop (i32.store8 offset=65540 (local.get $at) (i32.add (i32.const 97) (i32.and (local.get $n) (i32.const 15))))
             (local.set $n (i32.shr_u (local.get $n) (i32.const 4)))
@@ -155,7 +156,7 @@ fn a_flooding_balancer_is_cut_off_and_serves_on() {
         ("log fields", balancer().pages(20).in_service("pick", &log(100, 2_000))),
         ("seven megabytes", balancer().in_service("pick", "(drop (memory.grow (i32.const 1))) (if (i32.lt_u (memory.size) (i32.const 110)) (then (drop (memory.grow (i32.const 100)))))")),
     ];
-    // Floods are allowed, and take what time they take: on a busy machine more than 50 ms of a build that is not optimized.
+    // Floods are allowed and may take long: on a busy machine more than 50 ms in a build that is not optimized.
     let (gateway, load) = behaving("2s");
     let mut good = balancer().module();
     for (name, text) in deeds {
@@ -174,7 +175,7 @@ fn a_flooding_balancer_is_cut_off_and_serves_on() {
             _ => {}
         }
         assert!(name != "seven megabytes" || held(&gateway) > 7e6, "{}", held(&gateway));
-        // Twice: the generation before the live one stays with its instances, to take over at once.
+        // This is done twice, as the generation before the live one keeps its instances, to take over at once.
         for swap in 2..4 {
             good = another(&good);
             replace(&gateway.path("mine.wasm"), &good);
@@ -184,7 +185,7 @@ fn a_flooding_balancer_is_cut_off_and_serves_on() {
         eventually("its memory came back", || held(&gateway) <= HELD);
     }
     load.end();
-    // All that was left in the host's own keeping.
+    // These are all numbers of what the host keeps for plugins.
     let text = gateway.get("/metrics").expect("metrics");
     let rows = text.lines().filter(|line| line.starts_with("sluicegate_custom_")).count();
     assert!(rows <= 1_100, "{rows} rows");

@@ -1,4 +1,4 @@
-//! What the calls into plugins cost alone, in the very host code of the gateway: its own `plugin bench` says it.
+//! What the calls into plugins cost by themselves, in the gateway's own host code, as its `plugin bench` measures it.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize)]
 pub(crate) struct Call {
     pub(crate) name: String,
-    /// The median of the batches, a call.
+    /// Nanoseconds for each call, the median of the batches.
     pub(crate) nanos: f64,
-    /// Of the guest, a call.
+    /// Instructions of the guest for each call.
     pub(crate) instructions: f64,
-    /// Made for each request of the L7 row.
+    /// Whether the call is made for each request of the L7 row.
     pub(crate) in_path: bool,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn measure(gateway: &Path) -> Result<Vec<Call>, String> {
         }
     }
     for routes in crate::peers::ROUTES {
-        // Too long for an argument.
+        // The configuration is too long for an argument.
         let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         crate::peers::write(file.path(), crate::peers::routes(routes).to_string())?;
         for measured in bench(gateway, &["rules", "--config", &format!("rules=@{}", file.path().display())])? {

@@ -19,10 +19,10 @@ const SERVICES: u16 = 1_000;
 const PLUGINS: usize = 20;
 const ENDPOINTS: [u8; 4] = [2, 3, 4, 5];
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The most that is wanted: seconds to be ready with compiled code in the cache, and MiB with one worker.
+/// The highest values that are wanted: seconds until it is ready with compiled code in the cache, and MiB with one worker.
 const WARM_GOAL: f64 = 2.0;
 const MEMORY_GOAL: f64 = 150.0;
-/// A cluster IP for each Service.
+/// The range from which each Service has a cluster IP.
 const CLUSTER_IPS: &str = "127.213.0.0/16";
 
 /// Medians over the rounds.
@@ -86,7 +86,7 @@ pub(crate) fn measure(gateway: &Path, rounds: usize) -> Result<Fleet, String> {
     Ok(Fleet { cold: of("cold")?, warm: of("warm")?, memory: of("memory")?, worker: of("worker")?, swap: of("swap")? })
 }
 
-/// Accept and close; the port they share.
+/// Starts the endpoints, which accept and close; returns the port that they share.
 fn backends() -> Result<u16, String> {
     let shared = port()?;
     for last in ENDPOINTS {
@@ -96,7 +96,7 @@ fn backends() -> Result<u16, String> {
     Ok(shared)
 }
 
-/// Its own content, so that it is compiled by itself: a built-in balancer with one more custom section.
+/// A plugin with content of its own, so that it is compiled by itself: a built-in balancer with one more custom section.
 fn plugin(number: usize, version: usize) -> Vec<u8> {
     let balancers: Vec<_> =
         sluicegate_plugins::builtins().iter().filter(|plugin| plugin.kind == sluicegate_plugins::Kind::Balancer).collect();
@@ -125,7 +125,7 @@ fn lay_down(folder: &Path, backends: u16) -> Result<(), String> {
                 "targetRefs": [{"kind": "Service", "name": name}],
                 "loadBalancer": {"plugin": format!("plugin-{}", usize::from(number) % PLUGINS)}}}),
         ];
-        // As one file has them who deploys a service.
+        // Someone who deploys a service has its objects in one file.
         let documents: Vec<String> = objects.iter().map(Value::to_string).collect();
         write(&folder.join(format!("{name}.yaml")), documents.join("\n---\n"))?;
     }
@@ -138,7 +138,7 @@ fn address(service: u16) -> SocketAddr {
 }
 
 impl Setting {
-    /// Starts the gateway: the seconds until it is ready.
+    /// Starts the gateway. Returns the seconds until it is ready.
     fn start(&self, workers: usize) -> Result<(f64, Running), String> {
         let (admin, workers) = (self.admin.to_string(), workers.to_string());
         let arguments = ["run", text(&self.folder)?, "--workers", &workers, "--admin-address", &admin, "--state-dir", text(&self.state)?];
@@ -164,15 +164,15 @@ impl Setting {
         head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
     }
 
-    /// MiB resident when each Service was connected to, by each worker.
+    /// MiB resident once each worker has connected to each Service.
     fn used(&self, running: &Running) -> Result<f64, String> {
         for service in 0..SERVICES {
-            // Workers share a port by a hash of the client's: several connections reach both.
+            // Workers share a port by a hash of the client's address: several connections reach both.
             for _ in 0..4 {
                 let mut stream = TcpStream::connect_timeout(&address(service), Duration::from_secs(5))
                     .map_err(|e| format!("{}: {e}", address(service)))?;
                 stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
-                // The backend closes; until then a pick was made.
+                // The backend closes the connection; by then the gateway has picked an endpoint.
                 let _ = stream.read(&mut [0]);
             }
         }
@@ -181,7 +181,7 @@ impl Setting {
         Ok(resident.ok_or("VmRSS is missing")? / 1024.0)
     }
 
-    /// Seconds from the rename until the API shows the next generation.
+    /// Seconds from renaming the new version into place until the API shows the next generation.
     fn swap(&self, version: usize) -> Result<f64, String> {
         let generation = || -> Option<u64> {
             let all: Value = serde_json::from_str(&self.get("/api/v1/plugins")?).ok()?;

@@ -45,7 +45,7 @@ struct Arguments {
     /// The gateway's binary
     #[arg(long, default_value = "target/release/sluicegate")]
     gateway: PathBuf,
-    /// Where Envoy, Traefik and Caddy are, which `make bench-tools` installs; the table "Scale" does without those that are not there
+    /// Where Envoy, Traefik and Caddy are, which `make bench-tools` installs; the table "Scale" leaves out those that are missing
     #[arg(long, default_value = "target/tools/peers/bin")]
     tools: PathBuf,
     #[command(flatten)]
@@ -57,7 +57,7 @@ struct Arguments {
     part: Option<Part>,
 }
 
-/// What the benchmark starts itself again for.
+/// The parts of the benchmark that are processes of their own, for which it starts itself again.
 #[derive(Subcommand)]
 enum Part {
     #[command(hide = true)]
@@ -130,7 +130,7 @@ fn calls(gateway: &Path) -> Result<Vec<calls::Call>, String> {
     Ok(calls)
 }
 
-/// Each scenario with each proxy, in rounds.
+/// Measures each scenario with each proxy, in rounds.
 fn compare(arguments: &Arguments, scenarios: &[&Scenario]) -> Result<Vec<Measured>, String> {
     println!("Starting the proxies and backends ...");
     let peers = Peers::start(&arguments.gateway)?;
@@ -140,7 +140,7 @@ fn compare(arguments: &Arguments, scenarios: &[&Scenario]) -> Result<Vec<Measure
         let there = peers.all.iter().filter(|p| p.doors.contains_key(&scenario.door));
         let peers: Vec<_> = there.filter(|p| p.name == scenario.reference || wanted(p.name, &arguments.proxy)).collect();
         for peer in &peers {
-            // Warm: connections open, plugins instantiated, pages touched.
+            // This warms it up: connections are opened, plugins instantiated, pages touched.
             scenario.load(peer, arguments.connections, 1)?;
         }
         for round in 1..=arguments.rounds {

@@ -13,7 +13,7 @@ impl Running {
         Self::anywhere("taskset", &[&["-c", &core.to_string(), program], arguments].concat(), log)
     }
 
-    /// Starts it on whatever core is free.
+    /// Starts a program without binding it to a core.
     pub(crate) fn anywhere(program: &str, arguments: &[&str], log: &std::path::Path) -> Result<Self, String> {
         let file = std::fs::File::create(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let error = file.try_clone().map_err(|e| e.to_string())?;
@@ -34,7 +34,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // SIGTERM, so that nginx's master ends its workers.
+        // SIGTERM lets nginx's master end its workers.
         let _ = Command::new("kill").arg(self.pid().to_string()).status();
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.ended() && Instant::now() < deadline {
@@ -52,7 +52,7 @@ pub(crate) fn family(pid: u32) -> Result<Vec<u32>, String> {
     for entry in entries.flatten() {
         let Some(other) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        // `pid (name) state ppid …`; the name may hold anything, so what follows its last parenthesis counts.
+        // The line is `pid (name) state ppid …`. The name may contain anything, so only what follows its last parenthesis counts.
         let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
         if parent == Some(pid) {
             all.push(other);
@@ -61,7 +61,7 @@ pub(crate) fn family(pid: u32) -> Result<Vec<u32>, String> {
     Ok(all)
 }
 
-/// Time on a CPU, user and system, of all threads of the processes.
+/// The CPU time, user and system, of all threads of the processes.
 pub(crate) fn cpu(pids: &[u32]) -> Result<Duration, String> {
     let mut nanos = 0;
     for pid in pids {
@@ -74,7 +74,7 @@ pub(crate) fn cpu(pids: &[u32]) -> Result<Duration, String> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Waits until something listens.
+/// Waits until something listens at an address.
 pub(crate) fn wait_for(address: SocketAddr, who: &str) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {

@@ -15,9 +15,9 @@ pub(crate) struct Measured {
     pub(crate) scenario: &'static str,
     pub(crate) proxy: &'static str,
     pub(crate) round: usize,
-    /// Microseconds of CPU for each of what the scenario counts.
+    /// Microseconds of CPU for each unit that the scenario counts.
     pub(crate) cpu_us: f64,
-    /// So many of them a second.
+    /// How many units a second were done.
     pub(crate) rate: f64,
     pub(crate) p99_ms: Option<f64>,
 }
@@ -29,23 +29,23 @@ struct Row {
     unit: &'static str,
     proxy: &'static str,
     cpu_us: f64,
-    /// The median, over the rounds, of its CPU time over the reference's in the same round.
+    /// The median, over the rounds, of the proxy's CPU time divided by the reference's in the same round.
     ratio: Option<f64>,
     reference: &'static str,
-    /// The most that is wanted of ours.
+    /// The highest ratio that is wanted of Sluicegate.
     goal: f64,
     rate: f64,
     p99_ms: Option<f64>,
 }
 
-/// All there is to say.
+/// The whole report.
 #[derive(Serialize)]
 pub(crate) struct Report {
     rows: Vec<Row>,
     calls: Vec<Call>,
-    /// Route and pick over the CPU time of a request at L7; none if that was not measured.
+    /// The share of route and pick in the CPU time of a request at L7; none if that was not measured.
     wasm_share: Option<f64>,
-    /// CPU time for each request with 5,000 routes over that with 100, of ours, in the same rounds; at most 1.10 is wanted.
+    /// Sluicegate's CPU time for each request with 5,000 routes divided by that with 100, in the same rounds; at most 1.10 is wanted.
     routes_growth: Option<f64>,
     fleet: Option<Fleet>,
     scale: Option<Scale>,

@@ -8,27 +8,27 @@ use crate::peers::{Door, Peer};
 /// One row of the report for each proxy.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// What the CPU time is of.
+    /// The unit that the CPU time is given for.
     pub(crate) unit: &'static str,
     pub(crate) door: Door,
-    /// Whom the others are compared with.
+    /// The proxy that the others are compared with.
     pub(crate) reference: &'static str,
-    /// CPU time of ours over the reference's that is wanted at most.
+    /// The highest ratio of Sluicegate's CPU time to the reference's that is wanted.
     pub(crate) goal: f64,
     kind: Kind,
 }
 
 enum Kind {
-    /// A path, and whether each request has a connection of its own.
+    /// wrk with a path, and whether each request has a connection of its own.
     Wrk(&'static str, bool),
     H2load,
     Udp,
 }
 
-/// What every row of `small` asks for: 100 bytes, by the last of ten rules.
+/// What every row asks for that is about small answers: 100 bytes, by the last of ten rules.
 const SMALL: &str = "/service-9/items";
 
-/// The same of the last of so many routes.
+/// The same, by the last of this many routes.
 const ROUTES: [(&str, u16, &str); 3] =
     [("routes: 1", 1, "/service-0/items"), ("routes: 100", 100, "/service-99/items"), ("routes: 5,000", 5_000, "/service-4999/items")];
 
@@ -37,7 +37,7 @@ const fn routes(i: usize) -> Scenario {
     row(name, Door::Routes(routes), "nginx", 1.10, Kind::Wrk(path, false))
 }
 
-/// The rows whose CPU time for each request may differ by a tenth.
+/// The rows whose CPU time for each request may differ by at most a tenth.
 pub(crate) const FEW_AND_MANY_ROUTES: [&str; 2] = [ROUTES[1].0, ROUTES[2].0];
 
 const fn row(name: &'static str, door: Door, reference: &'static str, goal: f64, kind: Kind) -> Scenario {
@@ -60,15 +60,15 @@ pub(crate) const ALL: [Scenario; 13] = [
     Scenario { unit: "datagram and its echo", ..row("UDP, 100 bytes", Door::Udp, "nginx", 1.10, Kind::Udp) },
 ];
 
-/// Streams a connection of HTTP/2 has.
+/// How many streams a connection of HTTP/2 has.
 const STREAMS: usize = 8;
 
 impl Scenario {
-    /// Loads one proxy.
+    /// Puts the load on one proxy.
     pub(crate) fn load(&self, peer: &Peer, connections: usize, seconds: u64) -> Result<Load, String> {
         let address = peer.doors.get(&self.door).ok_or_else(|| format!("{} has no door for {}", peer.name, self.name))?;
         let load = self.send(*address, connections, seconds)?;
-        // A lost datagram is no fault of UDP's; a lost request is one.
+        // UDP may lose datagrams, so a few are tolerated; a lost request is a failure.
         let tolerated = if matches!(self.kind, Kind::Udp) { load.done / 1000 } else { 0 };
         if load.failures > tolerated {
             return Err(format!("{}, {}: {} of {} failed", self.name, peer.name, load.failures, load.done + load.failures));

@@ -1,4 +1,4 @@
-//! Files of objects: parsed, typed, validated and compiled into a plan, with faults that can be shown, and without a panic.
+//! Files of objects are parsed, typed, validated and compiled into a plan, with faults that can be shown, and without a panic.
 #![no_main]
 
 use std::path::Path;

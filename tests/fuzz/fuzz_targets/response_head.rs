@@ -1,3 +1,3 @@
-//! Heads of responses, likewise.
+//! Heads of responses are read the same in whatever pieces they arrive, and the same again after they were written.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| sluicegate_proxy::fuzz::response_head(data));

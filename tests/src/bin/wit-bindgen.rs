@@ -1,5 +1,5 @@
-//! The official generator of bindings for C, as `wit-bindgen c` has it, at the version that Cargo.lock pins: `cargo install wit-bindgen-cli` takes
-//! minutes, and this much is what the tests need of it.
+//! The official generator of bindings for C, as `wit-bindgen c`, at the version that Cargo.lock pins. `cargo install wit-bindgen-cli` takes
+//! minutes, and the tests need no more of it than this.
 
 use std::error::Error;
 use std::path::PathBuf;

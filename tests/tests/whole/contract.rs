@@ -43,7 +43,7 @@ fn a_plugin_of_a_contract_to_come_is_refused_with_both_versions() {
     let found: Vec<usize> = (0..wasm.len() - marks.len()).filter(|at| &wasm[*at..at + marks.len()] == marks).collect();
     assert!(!found.is_empty());
     let gateway = gateway(OLD_BALANCER, &balanced("{}", ""));
-    // All of the package, so that it is one that was built so.
+    // The whole package is patched, so that it looks like one that was built for this version.
     let all: Vec<usize> = (0..wasm.len() - 6).filter(|at| &wasm[*at..at + 6] == b"@0.2.0").collect();
     all.iter().for_each(|at| wasm[at + 3] = b'9');
     replace(&gateway.path("mine.wasm"), &wasm);
@@ -61,7 +61,7 @@ fn metrics_and_shared_state_reach_all_workers_and_outlive_a_swap() {
     for _ in 0..40 {
         assert_eq!(fetch(address).0, 200);
     }
-    // Each pick adds one to the shared number, and tells a gauge what it is; two workers serve.
+    // Each pick adds one to the shared number and sets a gauge to it; two workers serve.
     let picks = || metric(&gateway, "sluicegate_custom_picks_total{plugin=\"mine\",side=\"all\"}");
     eventually("all are counted", || picks() == Some(40.0));
     assert_eq!(metric(&gateway, "sluicegate_custom_shared_picks{plugin=\"mine\"}"), Some(40.0));

@@ -1,12 +1,12 @@
-//! Each crate names in its code what it depends on: what is left over is compiled for nothing.
+//! Each crate uses in its code what it depends on: a dependency that is left over is compiled for nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that are no crate's of this workspace, or not its code.
+/// Folders that do not belong to a crate of this workspace, or are not its code.
 const NOT: [&str; 4] = ["target", "templates", "fuzz", ".git"];
 
-/// The manifests in a folder.
+/// Finds the manifests in a folder.
 fn manifests(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
@@ -18,7 +18,7 @@ fn manifests(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The code of a crate, without that of crates in its folders.
+/// Collects the code of a crate, without that of crates in its folders.
 fn code(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
@@ -30,7 +30,7 @@ fn code(folder: &Path, text: &mut String) {
     }
 }
 
-/// The names of what a manifest depends on, as code writes them.
+/// The names of a manifest's dependencies, as code writes them.
 fn dependencies(manifest: &str) -> Vec<String> {
     let mut within = false;
     let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! Discovery over HTTP: the built-in plugin `http` and a real source. What it may not reach is refused by the gateway, whatever the source says.
+//! Discovery over HTTP with the built-in plugin `http` and a real source. The gateway refuses what the plugin may not reach, whatever the source says.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate_tests::{Gateway, HOSTILE_DISCOVERY, PATIENCE, SERVICE, connect, echo, eventually, plugin};
 
-/// What the source does with a request for a path: writes an answer, or nothing.
+/// What the source does with a request for a path: it writes an answer, or nothing.
 type Answer = Box<dyn FnMut(&str, &mut TcpStream) -> std::io::Result<()> + Send>;
 
 /// An HTTP server whose behaviour is swapped while it runs.
@@ -16,7 +16,7 @@ struct Source {
     address: SocketAddr,
     answer: Arc<Mutex<Answer>>,
     asked: Arc<AtomicUsize>,
-    /// The last request: head and content.
+    /// The last request: its head and content.
     last: Arc<Mutex<(String, Vec<u8>)>>,
 }
 
@@ -76,7 +76,7 @@ fn redirect(to: String) -> Answer {
     Box::new(move |_, stream| write!(stream, "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"))
 }
 
-/// A `Plugin` object for the built-in, and a policy that uses it.
+/// A `Plugin` object for the built-in plugin, and a policy that uses it.
 fn policy(url: &str, hosts: &str, more: &str) -> String {
     plugin::discovered("http", &format!("allowedHosts: [{hosts}]"), &format!("url: \"{url}\", refreshInterval: 1s{more}"))
 }
@@ -117,7 +117,7 @@ fn a_host_that_is_not_allowed_is_not_asked() {
             gateway.has_fault(&["plugin sd", &format!("{} is not among the plugin's capabilities.allowedHosts", source.address)])
         });
     }
-    // By a name that is not allowed, though the address is.
+    // The name is not allowed, though its address is.
     let by_name = format!("http://localhost:{}/targets", source.address.port());
     gateway.write("policy.yaml", &policy(&by_name, "\"127.0.0.1\"", ""));
     eventually("by name", || gateway.has_fault(&[&format!("localhost:{} is not among", source.address.port())]));
@@ -155,7 +155,7 @@ fn slow_and_huge_answers_are_cut_and_other_services_do_not_wait_for_them() {
     let source = Source::new(Box::new(|_, _| Ok(())));
     let url = format!("http://{}/targets", source.address);
     let hosts = format!("\"{}\"", source.address);
-    // It reads the request and says nothing; then half an answer; then a drop at a time.
+    // The source reads the request and says nothing; then it sends half an answer; then a little at a time.
     let held: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
     let keep = held.clone();
     source.does(Box::new(move |_, to| {
@@ -212,7 +212,7 @@ fn names_of_targets_are_looked_up_if_they_are_allowed() {
     eventually("refused", || {
         gateway.has_fault(&["target `localhost:4711`: localhost is not among the plugin's capabilities.allowedHosts"])
     });
-    // With any port: it is the name that is looked up.
+    // Any port will do: it is the name that is looked up.
     gateway.write("policy.yaml", &policy(&url, "127.0.0.1, \"localhost:1\"", ""));
     let found = |wanted: &str| gateway.json("endpoints").as_array().is_some_and(|all| all.iter().any(|e| e["address"] == wanted));
     eventually("looked up", || (found("127.0.0.1:4711") || found("[::1]:4711")) && found("127.0.0.3:80") && gateway.has_no_fault());

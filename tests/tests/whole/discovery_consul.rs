@@ -1,5 +1,5 @@
-//! Discovery by Consul's catalogue: the built-in plugin `consul` against a server that speaks the protocol of blocking queries, as Consul's
-//! documentation has it ("Blocking queries", API reference): index, waiting, resets of the index, and failures. There is no Debian package of
+//! Discovery by Consul's catalogue: the built-in plugin `consul` against a server that speaks the protocol of blocking queries as Consul's
+//! documentation describes it ("Blocking queries", API reference): index, waiting, resets of the index, and failures. There is no Debian package of
 //! Consul.
 
 use std::collections::BTreeMap;
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use sluicegate_tests::{Gateway, PATIENCE, SERVICE, echo, eventually, plugin};
 
-/// What the catalogue has, and how it answers.
+/// What the catalogue contains, and how it answers.
 #[derive(Default)]
 struct State {
     index: u64,
     services: BTreeMap<String, String>,
-    /// Answered to everything, with this status.
+    /// If set, everything is answered with this status.
     broken: Option<u16>,
     /// The paths that were asked for.
     asked: Vec<String>,
-    /// Questions that wait for a change.
+    /// How many queries wait for a change.
     waiting: usize,
-    /// Questions that waited in vain.
+    /// How many queries waited in vain.
     timed_out: usize,
 }
 
@@ -63,7 +63,7 @@ impl Consul {
         let (lock, changed) = &*self.state;
         let mut state = lock.lock().expect("not poisoned");
         state.asked.push(path);
-        // A question waits while nothing is newer than its index. An index that is larger than the own one waits, too: that is why a
+        // A query waits while nothing is newer than its index. It also waits if its index is larger than the server's, which is why a
         // client must reset it.
         let until = Instant::now() + wait;
         state.waiting += 1;
@@ -141,7 +141,7 @@ fn a_change_in_the_catalogue_is_served_at_once_and_failures_keep_the_last_good_s
     consul.change(|state| state.broken = Some(500));
     eventually("told", || gateway.has_fault(&["plugin sd", "service `web`: answered 500: No cluster leader"]));
     assert!(gateway.serves("b"), "the last good set stays");
-    // The cluster comes back from a backup: its index is far behind.
+    // The cluster comes back from a backup, and its index is far behind.
     consul.change(|state| (state.broken, state.index) = (None, 5));
     eventually("recovered", || !gateway.has_fault(&["plugin sd"]));
     consul.set("web", &[(gateway.ip(2), "passing")]);
@@ -156,7 +156,7 @@ fn an_index_that_goes_backwards_is_reset_and_questions_that_time_out_are_asked_a
     gateway.write("plugin.yaml", &plugin::discovering("consul", &format!("allowedHosts: [\"{}\"]", consul.address)));
     gateway.write("policy.yaml", &policy(&consul, "nginx-svc", "web", ", wait: 1s"));
     eventually("found", || gateway.ready_endpoints() == 1);
-    // Backwards while a question waits: it is answered with the smaller index when its time is over.
+    // If the index goes backwards while a query waits, the query is answered with the smaller index when its time is over.
     consul.change(|state| state.index = 3);
     eventually("the question timed out", || consul.look(|state| state.timed_out >= 1));
     eventually("asked without an index", || consul.look(|state| state.asked.iter().skip(1).any(|path| !path.contains("index="))));
@@ -187,7 +187,7 @@ fn services_wait_for_their_own_changes_only() {
     consul.set("web-13", &[(gateway.ip(2), "passing"), (gateway.ip(3), "passing")]);
     eventually("one has two", || gateway.ready_endpoints() == 21);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    // A Service that goes away takes its question with it.
+    // The query of a Service ends when the Service is removed.
     std::fs::remove_file(gateway.path("svc-13.yaml")).expect("removed");
     eventually("one less", || gateway.ready_endpoints() == 19);
 }

@@ -17,7 +17,7 @@ enum Mode {
     Answers,
     Fails,
     Silent,
-    /// Over UDP it says: too long, ask over TCP.
+    /// Over UDP it says that the answer is too long, so that the question must be asked over TCP.
     Truncates,
 }
 
@@ -32,7 +32,7 @@ enum Entry {
 struct Zone {
     mode: Mode,
     records: HashMap<&'static str, (u32, Vec<Entry>)>,
-    /// The questions, with when they came.
+    /// The questions, and when they came.
     asked: Vec<(String, Instant)>,
     over_tcp: usize,
 }
@@ -45,7 +45,7 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        // A port that is free for both.
+        // The port must be free for both protocols.
         let (udp, tcp) = (0..100)
             .find_map(|_| {
                 let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
@@ -147,7 +147,7 @@ impl Server {
         change(&mut self.zone.lock().expect("not poisoned"));
     }
 
-    /// When a question came.
+    /// When the questions of this name came.
     fn asked(&self, question: &str) -> Vec<Instant> {
         let zone = self.zone.lock().expect("not poisoned");
         zone.asked.iter().filter(|(asked, _)| asked.starts_with(question)).map(|(_, at)| *at).collect()
@@ -181,7 +181,7 @@ fn addresses_are_asked_for_again_when_their_time_is_over_and_not_before() {
         pause >= Duration::from_millis(1_900) && pause < Duration::from_secs(5),
         "{pause:?} between questions with a time to live of 2 s"
     );
-    // An hour: nobody asks while another name is asked for again and again.
+    // The answer for `web.test` holds for an hour: it is not asked for while another name is asked for again and again.
     let before = server.asked("web.test").len();
     let other = SERVICE.split("---").nth(1).expect("the Service").replace("nginx-svc", "other-svc");
     server.set("tick.test", 1, &[Entry::Address(gateway.ip(2))]);
@@ -211,7 +211,7 @@ fn failing_and_silent_servers_leave_the_last_good_set_and_a_missing_name_does_no
     assert!(gateway.serves("a"));
     server.change(|zone| zone.mode = Mode::Answers);
     eventually("recovered", || gateway.has_no_fault() && gateway.serves("a"));
-    // That there is no such name is an answer; it holds for the two seconds that the zone says.
+    // That a name does not exist is an answer, which holds for the two seconds that the zone says.
     server.change(|zone| zone.records.clear());
     eventually("no endpoints", || gateway.addresses().is_empty() && gateway.has_no_fault());
     server.set("web.test", 1, &[Entry::Address(gateway.ip(2))]);
@@ -232,7 +232,7 @@ fn srv_records_aliases_and_truncated_answers() {
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "_web._tcp.test, a.test"), config));
     eventually("the lowest priority", || gateway.addresses() == [format!("{}:8081", gateway.ip(4)), "[2001:db8::1]:8081".to_owned()]);
     assert!(server.zone.lock().expect("not poisoned").over_tcp >= 3, "each answer was too long for UDP");
-    // A target that may not be looked up.
+    // The target is a name that may not be looked up.
     gateway.write("policy.yaml", &policy(&server, &allowed(&server, "_web._tcp.test, a.test"), &format!("{config}, priorities: All")));
     eventually("refused", || {
         gateway.has_fault(&["plugin sd", "b.test: the name or the server is not among the plugin's capabilities.allowedHosts"])

@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use sluicegate_tests::{Gateway, SERVICE, echo, eventually, plugin};
 
-/// Ends with this value.
+/// A server that ends when this value is dropped.
 struct Dnsmasq(Child);
 
 impl Dnsmasq {
-    /// On port 5300 of an address, with these records.
+    /// Starts a server on port 5300 of an address, with these records.
     fn start(at: IpAddr, records: &[String]) -> Self {
         let mut command = Command::new("dnsmasq");
         // /usr/sbin is not on everybody's path.
@@ -56,7 +56,7 @@ fn addresses_follow_the_server_and_stay_while_it_is_away() {
     let serving = Dnsmasq::start(at, &[format!("--host-record=web.test,{b},1")]);
     eventually("the new one", || gateway.serves("b") && gateway.has_no_fault());
     drop(serving);
-    // The server knows the zone, and no such name: NXDOMAIN.
+    // The server knows the zone, but not the name: its answer is NXDOMAIN.
     let _serving = Dnsmasq::start(at, &[format!("--host-record=other.test,{a},1")]);
     eventually("no such name", || gateway.addresses().is_empty());
 }
@@ -74,7 +74,7 @@ fn locations_both_families_and_an_answer_too_long_for_a_datagram() {
         .map(str::to_owned)
         .chain([format!("--host-record=a.test,{},2001:db8::1,60", gateway.ip(4)), format!("--host-record=b.test,{},60", gateway.ip(5))])
         .collect();
-    // 80 addresses are some 1,300 bytes; the server sends 512 over UDP.
+    // 80 addresses take some 1,300 bytes, and the server sends 512 over UDP.
     records.extend((100..180).map(|last| format!("--host-record=many.test,127.{}.{}.{last},60", net[1], net[2])));
     let _serving = Dnsmasq::start(at, &records);
     gateway.write("policy.yaml", &policy(&gateway, "name: _web._tcp.test, type: SRV"));

@@ -1,4 +1,4 @@
-//! Discovery by files: the built-in plugin `file`, and what the gateway lets a plugin read.
+//! Discovery by files: the built-in plugin `file`, and what the gateway permits a plugin to read.
 
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate_tests::{Gateway, SERVICE, echo, eventually, plugin};
 
-/// A `Plugin` object for the built-in, and a policy that uses it.
+/// A `Plugin` object for the built-in plugin, and a policy that uses it.
 fn policy(allowed: &str, files: &str) -> String {
     plugin::discovered("file", &format!("allowedFiles: [{allowed}]"), &format!("files: [{files}]"))
 }
@@ -17,7 +17,7 @@ fn endpoints_follow_a_file_and_stay_while_it_is_faulty_or_missing() {
     for (name, last) in [("a", 2), ("b", 3)] {
         echo(gateway.ip(last), name);
     }
-    // A name that the gateway does not read as an object.
+    // The gateway does not read a file of this name as an object.
     let file = gateway.path("sd");
     std::fs::create_dir(&file).expect("made");
     let targets = |last: u8| format!("- targets: ['{}:80']\n  labels: {{rack: r1}}\n", gateway.ip(last));
@@ -26,7 +26,7 @@ fn endpoints_follow_a_file_and_stay_while_it_is_faulty_or_missing() {
         std::fs::rename(file.join(".partial"), file.join("t.targets.yml")).expect("renamed");
     };
     write(&targets(2));
-    // The folder of objects is read as a whole: the list of targets has no kind, and is told so.
+    // The folder of objects is read as a whole: the list of targets has no kind, which is a fault.
     gateway.write("policy.yaml", &policy("sd/*.yml", "sd/t.targets.yml"));
     eventually("the file's endpoint", || gateway.ready_endpoints() == 1);
     eventually("served", || gateway.serves("a"));
@@ -77,7 +77,7 @@ fn what_is_not_allowed_is_not_read_and_no_link_leads_out() {
     assert!(gateway.json("endpoints").as_array().is_some_and(Vec::is_empty));
     gateway.write("policy.yaml", &policy(&format!("\"{}\"", at("*.json")), &format!("\"{}\"", at("mine.json"))));
     eventually("allowed", || gateway.has_no_fault());
-    // Too large, whatever its content.
+    // The file is too large, whatever its content.
     std::fs::write(at("mine.json"), " ".repeat((4 << 20) + 1)).expect("written");
     eventually("too large", || gateway.has_fault(&["plugin sd", "mine.json: it is larger than 4194304 bytes"]));
 }
@@ -94,7 +94,7 @@ fn a_configmap_volume_is_followed_by_its_links() {
     for (name, last) in [("a", 2), ("b", 3)] {
         echo(gateway.ip(last), name);
     }
-    // As the kubelet does it: targets.json → ..data/targets.json, ..data → ..1, then a rename of a new ..data over the old one.
+    // The kubelet does it like this: targets.json → ..data/targets.json, ..data → ..1, then a rename of a new ..data over the old one.
     let volume = tempfile::tempdir().expect("a folder");
     let fill = |version: &str, last: u8| {
         let folder = volume.path().join(version);
@@ -131,7 +131,7 @@ fn a_list_that_is_being_written_or_was_emptied_takes_nothing_away_and_a_folder_t
     let pattern = format!("\"{}/*.yml\"", current.display());
     gateway.write("policy.yaml", &policy(&pattern, &pattern));
     eventually("the file's endpoint", || gateway.ready_endpoints() == 1 && gateway.serves("a"));
-    // As a shell does it: empty at once, and written later.
+    // A shell does it like this: the file is empty at once and is written later.
     let mut file = std::fs::File::create(current.join("t.yml")).expect("opened");
     (0..50).for_each(|_| assert!(gateway.serves("a")));
     file.write_all(target(2).as_bytes()).expect("written");

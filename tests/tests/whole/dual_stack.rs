@@ -1,5 +1,5 @@
-//! Services of two IP families (KEP-563): addresses of each family, which lead to endpoints of that family and no other. The only address of IPv6
-//! here is `::1`: it is node address, range of cluster IPs and Pod at once.
+//! Services of two IP families (KEP-563): addresses of each family lead only to endpoints of that family. The only IPv6 address here is `::1`, which
+//! is node address, range of cluster IPs and Pod at once.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
@@ -13,7 +13,7 @@ fn dual(settled: &mut Settled, _: [u8; 2]) {
     settled.nodeport_addresses.push("::1/128".parse().expect("a network"));
 }
 
-/// A server that says its name and closes. None: this machine has no IPv6.
+/// A server that sends its name and closes. None if this machine has no IPv6.
 fn named(ip: IpAddr, port: u16, name: &'static str) -> Option<u16> {
     use std::io::Write;
     let listener = match TcpListener::bind((ip, port)) {
@@ -29,7 +29,7 @@ fn free_port() -> u16 {
     TcpListener::bind((V6, 0)).expect("bound").local_addr().expect("an address").port()
 }
 
-/// Services: of both families, of IPv4, of IPv6, and one that says nothing; each with a Pod of both families.
+/// Services of both families, of IPv4, of IPv6, and one that does not say; each with a Pod of both families.
 fn objects(gateway: &Gateway, target: u16, port: u16) -> String {
     let both = format!("podIPs: [{{ip: {}}}, {{ip: \"::1\"}}]", gateway.ip(2));
     let families = ["ipFamilyPolicy: PreferDualStack, ", "ipFamilies: [IPv4], ", "ipFamilies: [IPv6], ", ""];
@@ -54,7 +54,7 @@ fn an_address_of_a_family_leads_to_endpoints_of_that_family() {
     let Some(target) = named(V6, 0, "v6") else { return };
     named(gateway.ip(2), target, "v4").expect("bound");
     gateway.write("all.yaml", &objects(&gateway, target, free_port()));
-    // What has no cluster IP for want of another address than ::1 has its node ports all the same.
+    // A Service that has no cluster IP, since there is no other address than ::1, has its node ports all the same.
     eventually("all are served", || {
         let services = gateway.json("services");
         let all = services.as_array().expect("a list");

@@ -1,4 +1,4 @@
-//! What stands before and behind an edge: load balancers with their health checks and source ranges, PROXY headers, traffic for this node only.
+//! What belongs to an edge: load balancers in front with their health checks and source ranges, PROXY headers, and traffic for this node only.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -25,7 +25,7 @@ fn pod(name: &str, ip: std::net::IpAddr, node: &str) -> String {
     )
 }
 
-/// All bytes of an answer but its date.
+/// All bytes of an answer except its date.
 fn ask(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -72,7 +72,7 @@ fn a_load_balancer_is_told_of_this_nodes_endpoints_and_may_alone_connect() {
     };
     assert!(connect(gateway.node_port()).is_err());
     assert_eq!((resets("no-local-endpoint"), resets("no-endpoint")), (1, 0));
-    // From inside, endpoints anywhere serve: `internalTrafficPolicy` is Cluster.
+    // For traffic from inside, endpoints anywhere serve: `internalTrafficPolicy` is Cluster.
     assert_eq!(connect(gateway.cluster_ip()).expect("connected").0, "b");
 
     gateway.write("a.yaml", &pod("a", gateway.ip(4), "here"));

@@ -1,4 +1,4 @@
-//! Manifest → endpoints by wasm discovery → wasm pick → bytes back, and what happens when any of it changes.
+//! The whole way from manifests over endpoints found by a wasm discovery plugin and a wasm pick to the answer, and what happens when any of it changes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -144,7 +144,7 @@ fn a_plugin_file_is_replaced_under_load_and_a_broken_one_changes_nothing() {
         }
         requests
     });
-    // Renamed over, rewritten in place, then two that must be refused.
+    // A file is renamed over the plugin's, then it is rewritten in place; then come two that must be refused.
     replace(&gateway.path("mine.wasm"), wasm("round-robin"));
     eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2);
     std::fs::write(gateway.path("mine.wasm"), wasm("least-request")).expect("written");
@@ -231,7 +231,7 @@ fn a_policy_names_the_proxies_that_are_believed_and_the_access_log_says_who_came
         path: {escapedSlashesAction: RejectRequest}\n";
     let gateway = Gateway::with(&[("svc.yaml", &service), ("policy.yaml", policy)], |settled, _| {
         use AccessLogField::{Client, Path, Reason, Service, Status};
-        // In the folder of objects, where names that begin with a dot are passed over.
+        // The log is in the folder of objects, where names that begin with a dot are skipped.
         let to = AccessLogTarget::File(settled.paths[0].join(".access.log"));
         settled.access_log = Some(AccessLog { line: Line::Json(vec![Client, Path, Status, Reason, Service]), to });
     });

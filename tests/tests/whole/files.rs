@@ -1,4 +1,4 @@
-//! Files of objects and plugins that are written, replaced, flipped and emptied under traffic, of which nothing may fail.
+//! Files of objects and plugins that are written, replaced, switched by links and emptied under traffic, of which nothing may fail.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,14 +8,14 @@ use sluicegate_tests::load::Load;
 use sluicegate_tests::plugin::{balanced, http_service};
 use sluicegate_tests::{Gateway, eventually, http};
 
-/// Another Service, with no endpoints of its own.
+/// Another Service, without endpoints of its own.
 fn other() -> String {
     let text = http_service();
     let (_, service) = text.split_once("---").expect("a Deployment before it");
     service.replace("nginx-svc", "other")
 }
 
-/// One that serves a backend of its own, everything in one file.
+/// A gateway that serves a backend, with everything in one file.
 fn serving() -> (Gateway, String) {
     let gateway = Gateway::new(&[]);
     http(gateway.ip(2), "a");
@@ -32,7 +32,7 @@ fn a_file_that_is_being_written_takes_nothing_away() {
     for round in 0..3 {
         let label = format!("labels: {{round: r{round}, ");
         let new = text.replace("labels: {", &label);
-        // As a shell does it for `helm template > all.yaml`: empty at once, and written later.
+        // A shell does it like this for `helm template > all.yaml`: the file is empty at once and is written later.
         let mut file = File::create(gateway.path("all.yaml")).expect("opened");
         load.goes_on(20);
         let (first, second) = new.split_at(new.find("---").expect("two objects"));
@@ -42,7 +42,7 @@ fn a_file_that_is_being_written_takes_nothing_away() {
         drop(file);
         load.goes_on(20);
     }
-    // A disk that is full leaves an empty file behind.
+    // A full disk leaves an empty file behind.
     drop(File::create(gateway.path("all.yaml")).expect("emptied"));
     eventually("told", || gateway.has_fault(&["all.yaml", "it is empty"]));
     load.goes_on(20);
@@ -104,7 +104,7 @@ fn a_plugins_file_that_is_being_written_or_empty_leaves_what_was_loaded_and_a_pi
 
 #[test]
 fn a_state_folder_that_cannot_be_written_is_a_warning() {
-    // Where nobody may write, root neither.
+    // Nobody may write there, not even root.
     let gateway = Gateway::with(&[("svc.yaml", &http_service())], |settled, _| settled.state_dir = "/sys/sluicegate".into());
     eventually("told", || gateway.has_fault(&["the allocations could not be saved"]));
     let port = gateway.node_port();

@@ -1,5 +1,5 @@
-//! `plugin test` on balancers that look right: each has one flaw that only certain pools, updates or many calls show, and each is found out by the check
-//! that is there for it.
+//! `plugin test` on balancers that look right. Each has one flaw that only certain pools, updates or many calls show, and each is found by the check that
+//! exists for it.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,20 +12,20 @@ use sluicegate_tests::FLAWED_BALANCER;
 
 fn report(loader: &Loader, config: &Value, only: &[Group], picks: u64) -> Report {
     let size = config["size"].as_u64().and_then(|size| usize::try_from(size).ok()).unwrap_or(100);
-    // Those around each power of two are tried by default: here a few, and the one that is wrong.
+    // By default the sizes around each power of two are tried: here it is a few, and the one at which the flaw shows.
     let sizes = vec![1, 2, 3, 10, 63, 1_000, size];
     let source = Source { name: "flawed".to_owned(), bytes: FLAWED_BALANCER.into(), builtin: false };
     let options = Options { pools: 10, picks, only: only.to_vec(), sizes, config: config.clone(), ..Options::default() };
     certify(loader, &source, &options).expect("certified")
 }
 
-/// What failed, with what was seen.
+/// The checks that failed, and what they saw.
 fn failed(report: &Report) -> Vec<(&str, &str)> {
     let failed = report.checks.iter().filter(|check| check.verdict == Verdict::Failed);
     failed.map(|check| (check.name.as_str(), check.seen.as_str())).collect()
 }
 
-/// Each is tried on one of two threads, as there are two cores at the least.
+/// Checks each of these on one of two threads, since there are at least two cores.
 fn each<T: Sync>(all: &[T], check: impl Fn(&Loader, &T) + Sync) {
     let (next, loader) = (AtomicUsize::new(0), Loader::new().expect("an engine"));
     let panicked = Mutex::new(Vec::new());
@@ -43,7 +43,7 @@ fn each<T: Sync>(all: &[T], check: impl Fn(&Loader, &T) + Sync) {
     assert!(panicked.is_empty(), "{} of {} came out otherwise", panicked.len(), all.len());
 }
 
-/// So many picks as a test has time for; what is rare is made as much more frequent.
+/// As many picks as a test has time for; what is rare is made more frequent by as much.
 const FEW: u64 = 120_000;
 
 #[test]
@@ -88,7 +88,7 @@ fn each_flaw_is_found_by_the_check_that_is_there_for_it() {
         (json!({"flaw": "beyond-at-ones"}), Pools, "pools", "out of range"),
     ];
     each(&flaws, |loader, (config, group, check, words)| {
-        // To see each of many endpoints takes many picks for each.
+        // To see each of many endpoints, a check needs many picks for each.
         let picks = match group {
             Sizes if check == &"sizes" => PICKS,
             Memory => FEW * 4,
@@ -100,7 +100,7 @@ fn each_flaw_is_found_by_the_check_that_is_there_for_it() {
     });
 }
 
-/// As rare as it may be by default, which has a little more than this many picks of each pool.
+/// The flaw is as rare as the default can find, which makes a little more than this many picks of each pool.
 #[test]
 fn what_goes_wrong_once_in_a_million_picks_is_found() {
     const { assert!(PICKS / 4 >= 1_000_000) };
@@ -109,7 +109,7 @@ fn what_goes_wrong_once_in_a_million_picks_is_found() {
     assert!(failed(&report).iter().any(|(name, _)| *name == "rare"), "{:#?}", report.checks);
 }
 
-/// What is wrong with the others is their flaw, and not what they are otherwise.
+/// These show that the flaws of the others are found, and not something else about them.
 #[test]
 fn balancers_without_a_flaw_pass() {
     let good = [

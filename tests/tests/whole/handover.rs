@@ -1,4 +1,5 @@
-//! What pools of balancers know: handed over to a newer generation, and to a later start. The probe sticks to the endpoint it chose first.
+//! What balancers have learned about pools is handed over to a newer generation and to a later start. The probe stays with the endpoint that it chose
+//! first.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ fn count(gateway: &Gateway, what: &str) -> Option<f64> {
     metric(gateway, &format!("sluicegate_plugin_state_{what}_total{{plugin=\"mine\",kind=\"balancer\"}}"))
 }
 
-/// Until both workers have picked.
+/// Waits until both workers have picked.
 fn both_have_chosen(gateway: &Gateway) {
     let address = gateway.node_port();
     eventually("both workers have chosen", || fetch(address).0 == 200 && chosen(gateway) == Some(2.0));
@@ -51,7 +52,7 @@ fn a_pool_goes_on_with_what_it_knew_after_a_restart_if_it_is_to() {
         eventually("both pools are restored", || fetch(address).0 == 200 && count(&gateway, "restored") == Some(2.0));
         assert_eq!(chosen(&gateway).unwrap_or(0.0), 0.0);
     }
-    // Without being asked to, it begins cold.
+    // If it is not asked to hand over, it begins with nothing.
     gateway.write("policy.yaml", &balanced("{mode: stick}", ""));
     gateway.stop();
     gateway.start();

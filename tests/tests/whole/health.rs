@@ -1,4 +1,4 @@
-//! Health from YAML: probes, ejection under traffic, panic, slow start, and a balancer of one's own that knows nothing of them.
+//! Health as YAML configures it: probes, ejection under traffic, panic, slow start, and a custom balancer that knows nothing of them.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use sluicegate_tests::{Gateway, HOSTILE_BALANCER, SERVICE, eventually, fetch, replace};
 
-/// What a [`backend`] does with a request.
+/// A mode of [`backend`]: it answers every request.
 const WELL: u8 = 0;
-/// Its probes fail, its exchanges do not.
+/// Its probes fail, but its exchanges do not.
 const SICK: u8 = 1;
 /// It resets the connection.
 const RESET: u8 = 2;
 /// Every second exchange fails.
 const HALF: u8 = 3;
-/// It takes its time.
+/// It answers slowly.
 const SLOW: u8 = 4;
 
-/// An HTTP backend that answers with its name, as its mode says.
+/// An HTTP backend that answers with its name, in the way that its mode says.
 fn backend(ip: IpAddr, name: &'static str) -> Arc<AtomicU8> {
     let listener = TcpListener::bind((ip, 80)).expect("port 80 of a loopback address: run as root, or allow unprivileged ports");
     let mode = Arc::new(AtomicU8::new(WELL));
@@ -62,7 +62,7 @@ fn policy(spec: &str) -> String {
     )
 }
 
-/// A gateway whose Service is HTTP, with a balancer file of its own, and endpoints a, b, c on 127.B.C.2 and up.
+/// A gateway whose Service is HTTP, with a balancer from a file, and endpoints a, b, c on 127.B.C.2 and up.
 fn gateway(spec: &str, names: &[&'static str]) -> (Gateway, SocketAddr, Vec<Arc<AtomicU8>>) {
     let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
     let gateway = Gateway::new(&[("svc.yaml", &service)]);
@@ -82,7 +82,7 @@ fn gateway(spec: &str, names: &[&'static str]) -> (Gateway, SocketAddr, Vec<Arc<
     (gateway, address, modes)
 }
 
-/// State and reason of the endpoint with this last number.
+/// The state, and the reason for it, of the endpoint with this last number.
 fn state(gateway: &Gateway, last: u8) -> (String, String) {
     let address = format!("{}:80", gateway.ip(last));
     let all = gateway.json("endpoints");
@@ -151,7 +151,7 @@ fn an_endpoint_that_resets_under_traffic_is_ejected_within_a_second_and_returns(
     let begun = std::time::Instant::now();
     let mut requests = 0;
     while state(&gateway, 2).0 != "ejected" {
-        // Sent again elsewhere: nobody sees the resets.
+        // The request is sent again elsewhere, so nobody sees the resets.
         assert_eq!(fetch(address), (200, "b".to_owned()), "request {requests}");
         requests += 1;
         assert!(begun.elapsed() < std::time::Duration::from_secs(15), "not ejected after {requests} requests");
@@ -169,7 +169,7 @@ fn endpoints_that_fail_or_answer_late_among_their_like_are_ejected() {
     let rules =
         "consecutive5XxErrors: 0, interval: 2s, baseEjectionTime: 300s, maxEjectionPercent: 50, minimumEndpoints: 4, requestVolume: 4";
     for (mode, rule, reason, counted) in [
-        // Of five rates 1, 1, 1, 1, 0.5: the mean is 0.9, the standard deviation 0.2.
+        // The rates are 1, 1, 1, 1 and 0.5: their mean is 0.9, and their standard deviation 0.2.
         (HALF, "successRateStdevFactor: 1000", "success rate", "success_rate"),
         (HALF, "failurePercentageThreshold: 40", "failures", "failure_percentage"),
         (SLOW, "latencyPercentageThreshold: 300", "latency", "latency"),
@@ -197,7 +197,7 @@ fn an_endpoint_that_joins_takes_a_small_share_at_first() {
     eventually("it warms up", || state(&gateway, 9) == ("warming".to_owned(), "takes 10 % of its weight".to_owned()));
     eventually("it takes traffic", || shares(address, 20).contains_key("new"));
     let shares = shares(address, 300);
-    // 1 in 11: 27 of 300, by chance between 8 and 55 (four standard deviations).
+    // The share is 1 in 11: 27 of 300, and by chance between 8 and 55 (four standard deviations).
     assert!((6..=58).contains(&shares["new"]), "{shares:?}");
 }
 
@@ -207,7 +207,7 @@ fn a_balancer_may_ask_for_the_condition_that_probes_found() {
     replace(&gateway.path("mine.wasm"), HOSTILE_BALANCER);
     eventually("another balancer", || gateway.plugin("mine")["generation"]["number"] == 2);
     gateway.write("policy.yaml", &policy(&ACTIVE.replace("{plugin: mine}", "{plugin: mine, config: {mode: choosy}}")));
-    // So few are healthy that the pool has all of them: now the balancer alone keeps away from the sick ones.
+    // So few are healthy that the pool has all of them: now only the balancer avoids the sick ones.
     modes[0].store(SICK, Ordering::Relaxed);
     modes[1].store(SICK, Ordering::Relaxed);
     eventually("a panic", || metric(&gateway, "sluicegate_service_panic") == Some(1.0));

@@ -1,4 +1,4 @@
-//! What stays as it is while other things change: node ports with their holders, counters, and an address that another process holds for a while.
+//! What stays the same while other things change: node ports with their owners, counters, and an address that another process holds for a while.
 
 use std::net::TcpListener;
 

@@ -1,5 +1,5 @@
-//! Balancers that break their contract, written with the SDK: what they do is refused before traffic or contained under it, traffic goes on, and the
-//! operator is told which plugin, which stage, which reason. What no compiler would emit is in `hostile_components.rs` and `hostile_serving.rs`.
+//! Balancers that break their contract, written with the SDK. What they do is refused before traffic or contained under it, traffic goes on, and the
+//! operator is told which plugin failed, at which stage, and why. What no compiler would emit is in `hostile_components.rs` and `hostile_serving.rs`.
 
 use std::time::Duration;
 
@@ -49,15 +49,15 @@ fn a_balancer_that_turns_bad_under_traffic_is_contained_and_rolled_back_to_the_g
             ["plugin mine", "stage pick", "generation 1 is quarantined", reason].iter().all(|words| told.contains(words))
         });
         load.goes_on(20);
-        // What it cost: five calls, and one more of the other worker at most, each cut at its deadline.
+        // It cost five calls, and at most one more of the other worker, each ended at its deadline.
         let failures = told.split_once("quarantined after ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
         assert!(failures.is_some_and(|n| (5..=6).contains(&n)), "{mode}: {told}");
-        // And no request more than one of them. A call that is never cut would not end at all; one on a busy machine may have its deadline nine times
-        // over (the host counts what it computed, not what it waited), and then the request waits for its turn like everybody.
+        // No request took longer than one of them. A call that is never ended would not return at all; one on a busy machine may take nine times its
+        // deadline (the host counts the time that it computed, not the time that it waited), and then the request waits for its turn like any other.
         let worst = load.end();
         assert!(worst < Duration::from_secs(5), "{mode}: a request took {worst:?}");
         assert_eq!(gateway.plugin("mine")["state"], "failed", "there was no generation before: the native choice serves");
-        // The same configuration again does not bring the bad version back; a new file does.
+        // The same configuration does not bring the bad version back; a new file does.
         replace(&gateway.path("mine.wasm"), &another(HOSTILE_BALANCER));
         gateway.write("policy.yaml", &balanced("{mode: ok}", ", limits: {memory: 8Mi, deadline: 100ms}"));
         eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2 && gateway.plugin("mine")["state"] == "active");
@@ -88,7 +88,7 @@ fn quarantine_ends_when_the_configuration_that_caused_it_changes() {
     let gateway = serving(HOSTILE_BALANCER, &balanced("{mode: ok}", limits));
     let number = || gateway.plugin("mine")["generation"]["number"].as_u64();
     let load = Load::on(gateway.node_port());
-    // Without a generation before, and with one that fails likewise.
+    // The plugin has no generation before it, and then one that fails in the same way.
     for round in 1..=2 {
         gateway.write("policy.yaml", &balanced("{mode: trap-pick, spare_trials: true}", limits));
         eventually("quarantined", || gateway.plugin("mine")["state"] == "failed" && reason_has(&gateway, &["is quarantined"]));
@@ -102,7 +102,7 @@ fn quarantine_ends_when_the_configuration_that_caused_it_changes() {
 #[test]
 fn a_version_that_was_refused_for_a_configuration_is_loaded_when_that_changes() {
     let gateway = serving(HOSTILE_BALANCER, &balanced("{mode: ok}", ""));
-    // Its schema knows no `mode`.
+    // This plugin's schema has no `mode`.
     replace(&gateway.path("mine.wasm"), sluicegate_plugins::builtin("maglev").expect("built in").wasm);
     eventually("refused", || gateway.plugin("mine")["state"] == "degraded" && reason_has(&gateway, &["stage configure", "mode"]));
     gateway.write("policy.yaml", &balanced("{tableSize: 101}", ""));

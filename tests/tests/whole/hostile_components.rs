@@ -1,6 +1,6 @@
-//! Deeds of the component model and its canonical ABI, each in a few lines of WebAssembly text: traps, endless loops and recursion in every
-//! function that the host calls, values that are none, calls back into the plugin, bombs. The host's answer to each is an error that names the
-//! stage and the reason, in time, and the next plugin loads and serves as if nothing had been.
+//! Misbehaviour at the level of the component model and its canonical ABI, each in a few lines of WebAssembly text: traps, endless loops and recursion in
+//! every function that the host calls, invalid values, calls back into the plugin, allocation without end. The host answers each in time with an error that
+//! names the stage and the reason, and the next plugin loads and serves as if nothing had happened.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ fn pool() -> Arc<Pool> {
     Arc::new(Pool { id: unique(), version: unique(), endpoints, draining: vec![], panic: false, empty: None })
 }
 
-/// All that happens to a plugin: it is loaded and tried as when its file changes, then it serves, and its pool is dropped. What the operator is
-/// told at the first failure; nothing, if there is none.
+/// Does with a plugin all that the gateway does: it is loaded and tried as when its file changes, then it serves, and its pool is dropped. Returns what
+/// the operator is told at the first failure, or nothing if there is none.
 ///
-/// A discovery plugin runs for `patience`: a loop ends when it has computed for its deadline, which on a busy machine takes its time.
+/// A discovery plugin runs for `patience`: a loop ends when it has computed for its deadline, which may take longer on a busy machine.
 fn told(loader: &Loader, kind: PluginKind, wasm: &[u8], patience: Duration) -> String {
     let life = || -> Result<(), PluginError> {
         match loader.load("mine", 1, wasm, kind, &limits())?.0 {
@@ -41,7 +41,7 @@ fn told(loader: &Loader, kind: PluginKind, wasm: &[u8], patience: Duration) -> S
                 instance.report(&pool, 0, true, Duration::from_millis(1))?;
                 instance.save(pool.id);
                 instance.retain(&|_| false);
-                // Its failures here are no errors of a call: they are logged, and counted.
+                // Its failures here are not errors of a call: they are logged and counted.
                 let stats = &balancer.generation().stats;
                 let cold = |stage| PluginError { plugin: "mine".into(), stage, reason: "the state of a pool is lost".to_owned() };
                 match stats.lost.load(Ordering::Relaxed) {
@@ -66,15 +66,15 @@ fn told(loader: &Loader, kind: PluginKind, wasm: &[u8], patience: Duration) -> S
     life().err().map(|error| error.to_string()).unwrap_or_default()
 }
 
-/// What a guest says is cut at 4 KiB; each byte of it may be shown as two.
+/// A guest's message is cut at 4 KiB, and each of its bytes may be shown as two.
 const MOST_SAID: usize = 9_000;
-/// How long a discovery plugin that does no harm is watched.
+/// How long a discovery plugin that does no harm is observed.
 const SHORT: Duration = Duration::from_millis(400);
 
-/// A deed: its name, whose, the plugin, and what the operator is told.
+/// A case of misbehaviour: its name, the kind of plugin, the plugin, and what the operator is told.
 type Deed = (&'static str, PluginKind, Vec<u8>, &'static [&'static str]);
 
-/// One of a balancer.
+/// A case of a balancer.
 fn of(name: &'static str, text: Text, words: &'static [&'static str]) -> Deed {
     (name, Balancer, text.module(), words)
 }
@@ -96,7 +96,7 @@ fn each_is_answered(deeds: impl IntoIterator<Item = Deed>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Each function that the host calls, and the stage that it fails in.
+/// Each function that the host calls, and the stage at which it fails.
 fn entries() -> Vec<(PluginKind, fn() -> Text, &'static str, &'static [&'static str])> {
     vec![
         (Balancer, balancer, "describe", &["stage describe"]),
@@ -116,7 +116,7 @@ fn entries() -> Vec<(PluginKind, fn() -> Text, &'static str, &'static [&'static 
     ]
 }
 
-/// The same body in every function; `reason` is told where the stage has one.
+/// Cases with the same body in every function. `reason` is told where the stage has one.
 fn everywhere(name: &'static str, body: &str, fields: &str, reason: &'static str) -> Vec<Deed> {
     let deed = |(kind, text, function, stage): (PluginKind, fn() -> Text, &'static str, &'static [&'static str])| {
         let quiet = matches!(function, "save" | "restore");
@@ -169,7 +169,7 @@ fn a_table_bomb_at_every_entry_point() {
 
 #[test]
 fn values_that_are_none_and_texts_without_end() {
-    // `description` at 32: name, version, kind, schema. Everything written to 0xFFFFFFF0 and read from there is out of bounds.
+    // The `description` is at 32: name, version, kind, schema. Everything written to 0xFFFFFFF0 and read from there is out of bounds.
     let describe = |body: &str| balancer().with("describe", &format!("{body} i32.const 32")).module();
     let giant = balancer().pages(120);
     each_is_answered([
@@ -194,7 +194,7 @@ fn values_that_are_none_and_texts_without_end() {
         of("memory for the host that is not aligned", balancer().with("cabi_realloc", "i32.const 1025"), &["stage trial", "align"]),
         ("a log line out of bounds", Balancer, balancer().with("pick", "(call $log (i32.const 0) (i32.const -16) (i32.const 99) (i32.const 0) (i32.const 0)) i32.const 144").module(), &["stage pick", "out of bounds"]),
         ("a level that does not exist", Balancer, balancer().with("pick", "(call $log (i32.const 9) (i32.const 256) (i32.const 4) (i32.const 0) (i32.const 0)) i32.const 144").module(), &["stage pick", "discriminant"]),
-        // The same seven megabytes again and again: a list of 1,000 fields, all in the guest's eight.
+        // These are the same seven megabytes again and again: a list of 1,000 fields, all within the guest's eight megabytes.
         ("fields of 7 GB", Balancer, balancer().pages(120).with("pick", "(call $log (i32.const 0) (i32.const 256) (i32.const 4) (i32.const 8192) (i32.const 1000)) i32.const 144").with("update", FIELDS).module(), &["stage pick", "fuel"]),
     ]);
 }
@@ -241,12 +241,12 @@ fn decisions_and_rules_that_are_none() {
 #[test]
 fn a_plugin_is_not_called_while_it_calls() {
     let log = "(call $log (i32.const 1) (i32.const 256) (i32.const 4) (i32.const 0) (i32.const 0))";
-    // What the host calls to hand something over, and to let go of what it was given, may not call the host.
+    // The functions by which the host hands something over or releases what it was given may not call the host.
     let realloc = balancer().with("cabi_realloc", &format!("{log} unreachable")).module();
     let post = |body: &str| {
         balancer().also(&format!("(func (export \"cabi_post_sluicegate:plugin/balancing@0.2.0#describe\") (param i32) {body})")).module()
     };
-    // A function of its own, handed to itself as an import: the one way to come back into an instance that is being called.
+    // A function of the component, given to itself as an import, is the one way to come back into an instance that is being called.
     let own = r#"(component
         (core module $a (table (export "t") 1 funcref) (func (export "f") (call_indirect (i32.const 0))))
         (core instance $a (instantiate $a))
@@ -305,7 +305,7 @@ fn instances_that_are_none() {
 
 #[test]
 fn components_of_another_kind_and_imports_that_are_not_there() {
-    // Compiled and linked they are, as `cargo build --target wasm32-wasip2` links them.
+    // They are compiled and linked as `cargo build --target wasm32-wasip2` links them.
     let component = |imports: &str, export: &str| {
         let text = format!(
             r#"(component {imports}
@@ -365,7 +365,7 @@ fn components_of_another_kind_and_imports_that_are_not_there() {
     ]);
 }
 
-/// Tells when something is published.
+/// Notifies when something is published.
 #[derive(Default)]
 struct Published(tokio::sync::Notify);
 
@@ -379,7 +379,7 @@ impl Publisher for Published {
 #[test]
 fn publications_without_end() {
     let publish = "(call $publish (i32.const 256) (i32.const 4) (i32.const 256) (i32.const 4) (i32.const 65536) (i32.const 80000))";
-    // To the same target the newest one counts; a new one each time fills the host until it is too much.
+    // For the same target the newest message counts; a new target each time fills the host until it is too much.
     let same = discovery().pages(125).with("run", &format!("(local $i i32) (loop {publish} (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3)))) (loop (call $next (i32.const 0) (i64.const 0) (i32.const 640)) (br 0)) unreachable"));
     let other = discovery().pages(125).with("run", &format!("(i32.store8 (i32.const 256) (i32.const 65)) (loop {publish} (i32.store8 (i32.const 256) (i32.add (i32.load8_u (i32.const 256)) (i32.const 1))) (br_if 0 (i32.lt_u (i32.load8_u (i32.const 256)) (i32.const 0x7f)))) unreachable"));
     let limits = Limits { configure_deadline: Duration::from_secs(30), ..limits() };
@@ -404,7 +404,7 @@ fn publications_without_end() {
 #[test]
 fn schemas_of_plugins_that_behave_are_borne_with_any_configuration() {
     let loader = Loader::new().expect("an engine");
-    // Deeper than any that a plugin knows.
+    // This is nested more deeply than any configuration that a plugin knows.
     let mut deep = serde_json::json!({});
     (0..16).for_each(|_| deep = serde_json::json!([{"a": deep.clone()}]));
     for builtin in sluicegate_plugins::builtins() {

@@ -1,4 +1,4 @@
-//! Discovery plugins that break their contract, and ask for what they may not reach: what they published stays, the traffic of others goes on.
+//! Discovery plugins that break their contract, or ask for what they may not reach: what they published stays, and the traffic of others goes on.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use sluicegate_tests::{Gateway, HOSTILE_DISCOVERY, SERVICE, eventually, fetch, h
 /// What a plugin needs to publish the addresses that tests have.
 const LOOPBACK: &str = ", capabilities: {allowLoopbackEndpoints: true}";
 
-/// A Service of pods beside the one that is tried, and the gateway's first.
+/// A Service with Pods, beside the one that is tried and the gateway's first.
 fn another_service() -> String {
     http_service().split("---").nth(1).expect("the Service").replace("nginx-svc", "an-svc")
 }
@@ -22,7 +22,7 @@ fn a_discovery_plugin_that_misbehaves_leaves_the_last_endpoints() {
             + mode
             + "}}\n"
     };
-    // Another Service, of pods, has traffic all the while.
+    // Another Service, with Pods, has traffic all the time.
     let gateway = Gateway::new(&[("svc.yaml", SERVICE), ("other.yaml", &another_service())]);
     http(gateway.ip(2), "a");
     gateway.write("a.yaml", &gateway.pod("a", 2, true));
@@ -40,11 +40,11 @@ fn a_discovery_plugin_that_misbehaves_leaves_the_last_endpoints() {
         assert!(published(), "{mode}: the last endpoints stay");
     }
     load.goes_on(20);
-    // It runs on a thread of its own: workers never wait for it. The bound is for a busy machine.
+    // The plugin runs on a thread of its own, so workers never wait for it. The bound is for a busy machine.
     let (p99, _) = load.lap();
     assert!(p99 < Duration::from_millis(300), "the 99th percentile is {p99:?}");
     eventually("its memory came back", || held() <= Some(4e6));
-    // The pauses before it is started anew double. An edit ends them: the next one would take seconds.
+    // The pauses before it is started again double. An edit ends them: the next one would take seconds.
     gateway.write("policy.yaml", &policy("trap"));
     let failures = || gateway.plugin("mine")["generation"]["failures"].as_u64().expect("a number");
     let before = failures();
@@ -70,11 +70,11 @@ fn the_admin_api_and_metadata_addresses_must_be_named_themselves() {
     let port = admin.port();
     let (unnamed, leads) = ("is not among the plugin's capabilities.allowedHosts", "resolves to an address that must be named itself");
     for (host, allowed, said) in [
-        // Nothing is allowed that is not named,
+        // Nothing is allowed that is not named.
         (admin.to_string(), "", unnamed),
         ("169.254.169.254".to_owned(), "", unnamed),
         ("100.100.100.200".to_owned(), "'*.internal', '10.0.0.1'", unnamed),
-        // nor by its address without the port, nor by a name or another address that leads there.
+        // An address is not allowed without its port, nor is a name or another address that leads there.
         (admin.to_string(), "'127.0.0.1'", leads),
         (format!("localhost:{port}"), "localhost", leads),
         (format!("0.0.0.0:{port}"), "'0.0.0.0'", leads),
@@ -83,7 +83,7 @@ fn the_admin_api_and_metadata_addresses_must_be_named_themselves() {
         ask(&host, allowed);
         eventually(&format!("{host}, and {allowed} allowed"), || gateway.has_fault(&["plugin mine", &format!("{host} {said}")]));
     }
-    // Named with its port, it is reached, and what it answers is no endpoint.
+    // An address that is named with its port is reached, but what it answers is not a list of endpoints.
     ask(&admin.to_string(), &format!("\"{admin}\""));
     eventually("reached", || gateway.has_fault(&["plugin mine", "endpoint \"\" of default/nginx-svc:8080", "it is no IP address"]));
 }
@@ -115,10 +115,10 @@ fn no_endpoint_leads_to_the_gateway_itself_or_to_what_is_meant_for_this_host_alo
         let policy = discovered_by_sd("nginx-svc", &config).replace("plugin: sd", "plugin: mine");
         gateway.write("policy.yaml", &(object("discovery", capabilities) + &policy));
     };
-    // What is on loopback is published by those who may,
+    // An address on loopback is published by plugins that may.
     publish(&[&good], "");
     eventually("refused", || gateway.has_fault(&["plugin mine", "it is a loopback address"]) && gateway.addresses().is_empty());
-    // and of the rest each is refused, whatever the plugin may; the others serve.
+    // Each of the other addresses is refused, whatever the plugin may do; the rest serve.
     for (address, reason) in &all {
         publish(&[address, &good], LOOPBACK);
         let refused = || gateway.has_fault(&["plugin mine: endpoint", reason]) && gateway.addresses() == [good.replace(' ', ":")];
@@ -131,7 +131,7 @@ fn no_endpoint_leads_to_the_gateway_itself_or_to_what_is_meant_for_this_host_alo
         let (status, body) = fetch(gateway.node_port());
         assert!(status == 200 && body.starts_with("a "), "{status} {body}");
     }
-    // Other sources are bound by the same rule.
+    // The same rule holds for other sources.
     let list = format!("endpoints: ['127.0.0.1:{admin}', '169.254.169.254:80', '{}']", good.replace(' ', ":"));
     let policy = discovered_by_sd("nginx-svc", &list).replace("plugin: sd", "plugin: static");
     gateway.write("policy.yaml", &policy);
@@ -222,7 +222,7 @@ fn a_flood_of_endpoints_starves_nobody() {
     }
     // Half of that is what one publication takes in an unoptimized build.
     assert!(health < Duration::from_secs(1), "the gateway's health took {health:?} to tell");
-    // Control goes on: another Service's endpoint is served, and an order is carried out.
+    // The control plane goes on: another Service's endpoint is served, and an order is carried out.
     gateway.write("b.yaml", &gateway.pod("b", 3, true));
     eventually("b serves", || fetch(gateway.node_port()).1.starts_with("b "));
     let begun = Instant::now();

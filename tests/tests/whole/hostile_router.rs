@@ -1,4 +1,4 @@
-//! Routers that break their contract: refused before traffic or contained under it, and the operator is told.
+//! Routers that break their contract are refused before traffic or contained under it, and the operator is told.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn a_router_that_misbehaves_is_refused_or_contained() {
         load.goes_on(3);
     }
     load.end();
-    // Under traffic, without a generation before it: 503, and the reason.
+    // It fails under traffic without a generation before it: the answer is 503, and the reason is told.
     gateway.write("policy.yaml", &routed("{mode: trap-route, spare_trials: true}", LIMITS));
     eventually("contained", || fetch(address) == (503, "the router plugin failed\n".to_owned()));
     eventually("quarantined", || {
@@ -37,7 +37,7 @@ fn a_router_that_misbehaves_is_refused_or_contained() {
 
 #[test]
 fn a_router_that_turns_bad_under_traffic_is_rolled_back_and_traffic_goes_on() {
-    // As in `hostile_serving.rs`: four deadlines of 50 ms, and 300 ms.
+    // The bound is the one of `hostile_serving.rs`: four deadlines of 50 ms, and 300 ms.
     const P99: Duration = Duration::from_millis(500);
     let limits = ", limits: {memory: 8Mi, deadline: 50ms, configureDeadline: 200ms}";
     let good = || router().with("route", "i32.const 576 i32.const 1 i32.store8 i32.const 580 i32.const 200 i32.store16 i32.const 576");

@@ -1,10 +1,10 @@
-//! Texts of a plugin that would forge lines of others, seen through the admin API.
+//! Texts of a plugin that would forge lines of others, as the admin API shows them.
 
 use sluicegate_model::escape::is_hidden;
 use sluicegate_tests::plugin::{balanced, gateway, metric};
 use sluicegate_tests::{PROBE, eventually, fetch};
 
-/// In which nothing is hidden.
+/// Checks that nothing in a text is hidden.
 fn visible(text: String) -> String {
     let hidden: Vec<char> = text.chars().filter(|c| is_hidden(*c) && *c != '\n').collect();
     assert!(hidden.is_empty(), "{hidden:?} in {text:?}");

@@ -1,4 +1,4 @@
-//! HTTP/2 from YAML: `appProtocol`, policies, discovery and wasm picks, with the library `h2` as client and backend.
+//! HTTP/2 as YAML configures it: `appProtocol`, policies, discovery and wasm picks, with the library `h2` as client and backend.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("in time") });
 }
 
-/// A gRPC backend that answers each call with its name and a status; how many connections it has had.
+/// A gRPC backend that answers each call with its name and a status. Returns the number of connections that it has had.
 async fn backend(ip: IpAddr, name: &'static str, status: &'static str) -> Arc<AtomicUsize> {
     let listener = TcpListener::bind((ip, 80)).await.expect("bound");
     let connections = Arc::new(AtomicUsize::new(0));
@@ -58,7 +58,7 @@ async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     sender.ready().await.expect("ready")
 }
 
-/// The name of who answered, and the status.
+/// Makes a call; returns the name of the backend that answered, and the status.
 async fn call(client: &mut SendRequest<Bytes>) -> (String, Option<String>) {
     let request = Request::post("http://a.example/s/M").header("content-type", "application/grpc").header("te", "trailers");
     let (response, _) = client.send_request(request.body(()).expect("a request"), true).expect("sent");
@@ -86,7 +86,7 @@ fn grpc_is_balanced_by_call() {
         })
         .await
         .expect("served");
-        // Without an endpoint: in gRPC's words.
+        // There is no endpoint, which is told as a status of gRPC.
         let mut client = connect(address).await;
         assert_eq!(call(&mut client).await, (String::new(), Some("14".to_owned())));
         assert_eq!(client.current_max_send_streams(), 7, "as the policy says");

@@ -1,4 +1,4 @@
-//! The tools of authors, on plugins that must not pass.
+//! The tools for authors of plugins, on plugins that must not pass.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn hostile_balancers_are_refused_with_the_reason() {
         ("trap-pick", false, "trial", "stage pick: trapped"),
         ("loop-open", false, "trial", "stage configure: did not return within its deadline of 500ms"),
         ("memory-open", false, "trial", "memory limit of 8388608 bytes"),
-        // Those that behave while the gateway tries them are found out on other pools.
+        // A plugin that behaves while the gateway tries it is found out on other pools.
         ("trap-pick", true, "pools", "stage pick: trapped"),
         ("out-of-range", true, "pools", "out of range"),
         ("loop-pick", true, "pools", "did not return within its deadline of 200ms"),
@@ -107,7 +107,7 @@ fn record(gateway: &Gateway, plugin: &str, query: &str, field: &str) -> (u16, St
 
 const ORDER: &str = "x-sluicegate-order";
 
-/// A gateway that is asked one request after the other while `watch` runs.
+/// Runs `watch` while a gateway is sent one request after another.
 fn under_traffic(watch: impl FnOnce(&Gateway)) {
     let gateway = Gateway::new(&[("svc.yaml", &SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http"))]);
     for (name, last) in [("a", 2), ("b", 3), ("c", 4)] {
@@ -164,7 +164,7 @@ fn recordings_are_bounded_ordered_and_one_at_a_time() {
         assert_eq!(record(gateway, "kubernetes", "seconds=1", ORDER).0, 409);
         assert_eq!(record(gateway, "least-request", "seconds=0", ORDER).0, 400);
         assert_eq!(record(gateway, "least-request", "secunds=1", ORDER).0, 400);
-        // One whose client goes away ends with it.
+        // A stream ends when its client goes away.
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(20))).build().into();
         let url = format!("http://{}/api/v1/plugins/least-request/record?seconds=3600", gateway.admin());
         let running = agent.post(url).header(ORDER, "1").send_empty().expect("begun");

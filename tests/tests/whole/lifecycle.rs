@@ -1,4 +1,4 @@
-//! What an operator orders of a running gateway's plugins, under traffic.
+//! An operator's orders about the plugins of a running gateway, under traffic.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn objects(kind: &str) -> String {
     )
 }
 
-/// Gives an order: the status, and what was said.
+/// Gives an order; returns the status and the text of the answer.
 fn order(gateway: &Gateway, action: &str, field: Option<&str>) -> (u16, String) {
     let agent: ureq::Agent =
         ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(20))).build().into();

@@ -1,5 +1,5 @@
-//! Whole gateways in this process, each on loopback addresses of its own: one binary, as every one links wasmtime. What measures the process's
-//! memory or times requests stands beside this folder.
+//! Whole gateways in this process, each on loopback addresses of its own. They are one binary, as each binary links wasmtime. Tests that measure
+//! the process's memory or time requests are binaries of their own, beside this folder.
 
 mod contract;
 mod dependencies;

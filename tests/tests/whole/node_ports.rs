@@ -1,4 +1,4 @@
-//! Node ports that change hands.
+//! Node ports that pass from one Service to another.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,5 +1,5 @@
-//! The contract is open: a balancer in C (`sdk/examples/c`), built by its own Makefile with clang and the official generator of bindings, and then
-//! treated as those in Rust are.
+//! The contract is open to other languages: a balancer in C (`sdk/examples/c`) is built by its own Makefile with clang and the official generator of
+//! bindings, and then treated like those in Rust.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,18 +16,18 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/examples/c");
 
 static FIRST: LazyLock<Vec<u8>> = LazyLock::new(|| build("0.1.0"));
 
-/// Runs its Makefile, as an author would; only what the Makefile asks the environment for is set.
+/// Runs the example's Makefile as an author would. Only the variables that the Makefile asks for are set.
 fn make(folder: &Path, variables: &[&str]) -> Output {
     let mut make = Command::new("make");
     make.args(["-C", EXAMPLE, &format!("BUILD={}", folder.display()), concat!("WIT_BINDGEN=", env!("CARGO_BIN_EXE_wit-bindgen"))]);
     make.args(variables);
-    // What `make test` of the repository was given is not meant for this one.
+    // The variables that `make test` of this repository was given are not meant for this Makefile.
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").output().expect("make runs")
 }
 
 fn build(version: &str) -> Vec<u8> {
     let folder: PathBuf = [env!("CARGO_TARGET_TMPDIR"), "c", version].iter().collect();
-    // From nothing: bindings that a former run left would hide that they cannot be made.
+    // It starts from nothing: bindings left by a former run would hide that they cannot be made.
     let _ = std::fs::remove_dir_all(&folder);
     let made = make(&folder, &[&format!("VERSION={version}"), "WARNINGS=-Wall -Wextra -Werror"]);
     let errors = String::from_utf8_lossy(&made.stderr);
@@ -35,7 +35,7 @@ fn build(version: &str) -> Vec<u8> {
     std::fs::read(folder.join("d-choices.wasm")).expect("built")
 }
 
-/// A gateway of a TCP service with three pods, the last of which has twice the weight, and the balancer.
+/// A gateway with the balancer, and a TCP service with three pods, the last of which has twice the weight.
 fn gateway(config: &str) -> Gateway {
     let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
     for (name, last, weight) in [("a", 2, 1), ("b", 3, 1), ("c", 4, 2)] {
@@ -56,7 +56,7 @@ fn a_balancer_in_c_says_what_it_is_and_asks_for_nothing_but_the_contract() {
     assert_eq!((about.name.as_str(), about.version.as_str(), about.kind.to_string().as_str()), ("d-choices", "0.1.0", "balancer"));
     assert_eq!(seen.contract.to_string(), "0.2");
     assert_eq!(about.config_schema["properties"]["choices"]["maximum"], 16);
-    // The C library is in it, and nothing of that asks for the system.
+    // The C library is part of it, and nothing of that asks for the system.
     assert!(seen.imports.iter().all(|import| import.starts_with("sluicegate:plugin/")), "{:?}", seen.imports);
 }
 
@@ -77,7 +77,7 @@ fn a_balancer_in_c_is_certified_with_its_authors_cases() {
 fn a_balancer_in_c_spreads_connections_by_weight_and_is_swapped_under_them() {
     let gateway = gateway("{choices: 3}");
     let mut held = Vec::new();
-    // All three are compared, so what is under way follows the weights to the connection, whichever worker placed it.
+    // All three endpoints are compared, so the connections under way follow the weights exactly, whichever worker placed them.
     let mut hold = |connections: usize| {
         held.extend((0..connections).map(|_| connect(gateway.node_port()).expect("connected")));
         ["a", "b", "c"].map(|name| held.iter().filter(|(served, _)| served == name).count())
@@ -107,7 +107,7 @@ fn a_faulty_configuration_of_a_balancer_in_c_is_refused_with_its_place() {
         let (text, column) = (at["text"].as_str().expect("a line"), at["column"].as_u64().expect("a column"));
         assert!(text[column as usize - 1..].starts_with(place), "{config}: {at}");
     }
-    // What served before goes on.
+    // The version that served before goes on.
     assert_eq!(names(gateway.node_port(), 20).len(), 3);
 }
 

@@ -1,4 +1,4 @@
-//! Where a plugin's bytes come from: a file that is replaced in the ways that files are, and one whose SHA-256 is pinned.
+//! Where a plugin's bytes come from: a file that is replaced in various ways, and one whose SHA-256 is pinned.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ fn a_plugin_behind_a_configmap_volume_is_swapped_by_its_symlink() {
     let gateway = Gateway::new(&[("svc.yaml", &sluicegate_tests::plugin::http_service())]);
     http(gateway.ip(2), "a");
     gateway.write("a.yaml", &gateway.pod("a", 2, true));
-    // As the kubelet does it: ..data → ..1, mine.wasm → ..data/mine.wasm, then a rename of a new ..data over the old one.
+    // The kubelet does it like this: ..data → ..1, mine.wasm → ..data/mine.wasm, then a rename of a new ..data over the old one.
     let volume = tempfile::tempdir().expect("a folder");
     let fill = |name: &str, plugin: &str| {
         std::fs::create_dir(volume.path().join(name)).expect("made");
@@ -45,7 +45,7 @@ fn a_pinned_file_is_loaded_only_as_it_was_pinned() {
     };
     let gateway = serving(wasm("random"), &pinned(wasm("random")));
     let load = Load::on(gateway.node_port());
-    // One byte more, and another plugin altogether: neither is run, the pinned one serves on.
+    // One file has a byte more, and one is another plugin altogether. Neither is run, and the pinned one goes on serving.
     for other in [sluicegate_tests::plugin::another(wasm("random")), wasm("round-robin").to_vec()] {
         replace(&gateway.path("mine.wasm"), &other);
         let sum = sluicegate_host::load::sha256(&other);

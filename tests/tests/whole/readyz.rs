@@ -1,4 +1,4 @@
-//! `/readyz` says what is not served, and says 200 meanwhile: what is missing is no reason to send the rest of the traffic elsewhere.
+//! `/readyz` says what is not served, but its status stays 200: that something is missing is no reason to send the rest of the traffic elsewhere.
 
 use std::net::TcpListener;
 
@@ -8,7 +8,7 @@ fn service(name: &str, port: &str) -> String {
     format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: {name}}}, ports: [{port}]}}\n")
 }
 
-/// What stands below the first line of an answer of 200.
+/// The lines after the first one of an answer of 200.
 fn unserved(gateway: &Gateway) -> Vec<String> {
     let text = gateway.get("/readyz").expect("200");
     let mut lines = text.lines().map(str::to_owned);
@@ -27,7 +27,7 @@ fn readyz_names_what_is_not_served_and_forgets_it_when_it_is() {
             "apiVersion: v1\nkind: Service\nmetadata: {name: elsewhere}\nspec: {type: ExternalName, externalName: example.com}\n",
         ),
     ]);
-    // Endpoints of the one protocol are none of the other's, and where nothing is forwarded nothing is missing.
+    // An endpoint of one protocol is not an endpoint of the other, and where nothing is forwarded nothing is missing.
     eventually("two are idle", || unserved(&gateway) == ["no ready endpoint: default/tcp:80", "no ready endpoint: default/udp:53/UDP"]);
 
     gateway.write("broken.yaml", &service("broken", "{port: 0}"));

@@ -1,4 +1,4 @@
-//! Retries, rate limits and limits of connections, from the objects that ask for them.
+//! Retries, rate limits and connection limits, from the objects that ask for them.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -54,7 +54,7 @@ spec:
       - backendRefs: [{name: nginx-svc, port: 8080}]
 "#;
 
-/// An HTTP backend that has no time.
+/// An HTTP backend that answers 503.
 fn unavailable(ip: IpAddr) {
     let listener = TcpListener::bind((ip, 80)).expect("port 80 of a loopback address");
     std::thread::spawn(move || {
@@ -71,7 +71,7 @@ fn unavailable(ip: IpAddr) {
     });
 }
 
-/// The answer's head.
+/// Sends a request; returns the answer's head.
 fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.write_all(request.as_bytes()).expect("sent");
@@ -115,7 +115,7 @@ fn policies_ask_for_retries_and_limits_and_a_change_elsewhere_forgives_nothing()
 
     let passed = |times: usize| (0..times).filter(|_| get(address, "/dear").starts_with("HTTP/1.1 200 ")).count();
     assert_eq!(passed(8), 5);
-    // Another snapshot, with the same limits.
+    // This makes another snapshot, with the same limits.
     std::fs::remove_file(gateway.path("bad.yaml")).expect("removed");
     eventually("one endpoint", || gateway.ready_endpoints() == 1);
     let refused = get(address, "/dear");

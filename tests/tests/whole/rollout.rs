@@ -1,4 +1,4 @@
-//! A new generation that takes over step by step: in the shadow of the live one, then as a canary.
+//! A new generation that takes over step by step: first as the shadow of the live one, then as a canary.
 
 use sluicegate_tests::load::Load;
 use sluicegate_tests::plugin::{another, balanced, gateway, metric, order};
@@ -17,7 +17,7 @@ fn has(gateway: &Gateway, what: &str, generation: u64) -> bool {
     events(gateway).contains(&(what.to_owned(), generation))
 }
 
-/// The hostile balancer with another default, which it shows to pools that are no trial's.
+/// The hostile balancer with another default mode, which it does not show to the pools of a trial.
 fn patched(how: &[u8; 12]) -> Vec<u8> {
     let mut wasm = HOSTILE_BALANCER.to_vec();
     let marks: Vec<usize> = (0..wasm.len() - 12).filter(|at| &wasm[*at..at + 12] == b"default-good").collect();
@@ -35,7 +35,7 @@ fn a_shadow_sees_the_same_picks_never_influences_them_and_is_promoted() {
     let gateway = gateway(HOSTILE_BALANCER, &balanced("{mode: ok}", ", rollout: {shadow: {duration: 4s}}"));
     let address = gateway.node_port();
     eventually("served", || fetch(address).0 == 200);
-    // Its picks are all of the first endpoint, where those of the live one take turns.
+    // It always picks the first endpoint, while the live generation takes turns.
     replace(&gateway.path("mine.wasm"), &patched(b"default-lead"));
     eventually("in shadow", || has(&gateway, "shadow", 2));
     assert_eq!(gateway.plugin("mine")["generation"]["number"], 1);
@@ -78,7 +78,7 @@ fn a_shadow_that_fails_is_rolled_back_and_traffic_never_knew() {
     }
 }
 
-/// Serves a share of 50 % until it is promoted or rolled back; `more` ends the canary.
+/// A rollout that serves a share of 50 % until it is promoted or rolled back; `more` ends the canary.
 fn canary(more: &str) -> String {
     balanced("{mode: ok}", &format!(", rollout: {{canary: {{weight: 50, minRequests: 20, {more}}}}}"))
 }
@@ -106,7 +106,7 @@ fn a_canary_whose_exchanges_fail_is_rolled_back() {
     let gateway = gateway(HOSTILE_BALANCER, &canary("duration: 1h"));
     let address = gateway.node_port();
     eventually("served", || fetch(address).0 == 200);
-    // It will have no endpoint at all, which is an error of its own; the live one serves these exchanges.
+    // It picks no endpoint at all, which is an error of its own; the live generation serves these exchanges.
     let load = Load::on(address);
     replace(&gateway.path("mine.wasm"), &patched(b"default-none"));
     eventually("rolled back", || has(&gateway, "rolled back", 2));
@@ -117,7 +117,7 @@ fn a_canary_whose_exchanges_fail_is_rolled_back() {
     let reason = plugin["reason"].as_str().expect("a reason");
     assert!(reason.contains("generation 2 is rolled back, canary: 100.00 % of its exchanges failed"), "{reason}");
     assert!(count(&gateway, "canary_exchanges", "generation=\"candidate\",result=\"error\"") >= 20.0);
-    // What is not there any more is not tried again; a new file is.
+    // What was rolled back is not tried again; a new file is.
     replace(&gateway.path("mine.wasm"), &another(HOSTILE_BALANCER));
     eventually("the next one", || has(&gateway, "canary", 3));
 }

@@ -1,11 +1,11 @@
-//! The walls inside crates, where Cargo keeps none: each room knows those that stand below it in its crate's list, and none above. So no circle crosses
-//! rooms. The maps in `gateway/README.md` show the same.
+//! The order of modules inside crates, which Cargo does not enforce: each room knows the rooms below it in its crate's list, and none above. So there are
+//! no cycles between rooms. The maps in `gateway/README.md` show the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// For each crate its rooms, from what knows most to what knows least. A room is a file or a folder of `src`; the longest name that fits is a file's room. Rooms in
-/// one line may know one another.
+/// The rooms of each crate, from what knows most to what knows least. A room is a file or a folder of `src`; a file belongs to the room with the longest
+/// name that fits. Rooms in one line may know one another.
 const CRATES: &[(&str, &[&str])] = &[
     ("gateway", &["command", "demo", "takeover", "apart", "stop", "standard_error", "allocator"]),
     (
@@ -152,17 +152,17 @@ const CRATES: &[(&str, &[&str])] = &[
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];
 
-/// Called by fuzz targets only, which look behind every wall.
+/// Only fuzz targets call this module, and they look into every room.
 const OUTSIDE: &str = "fuzz";
 
-/// The row of a crate's list in which a path has its room.
+/// The row of a crate's list to which the room of a path belongs.
 fn room(rooms: &[&str], path: &str) -> Option<usize> {
     let fits = |room: &&str| path == *room || path.strip_prefix(*room).is_some_and(|rest| rest.starts_with('/'));
     let all = rooms.iter().enumerate().flat_map(|(row, names)| names.split(' ').map(move |name| (row, name)));
     all.filter(|(_, name)| fits(name)).max_by_key(|(_, name)| name.len()).map(|(row, _)| row)
 }
 
-/// The source files of a folder, without those that hold tests alone.
+/// The source files of a folder, without those that only hold tests.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -178,7 +178,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The paths within the crate that the code of a module names, as `http/exchange/Peer`; without comments and tests.
+/// The paths within the crate that a module's code names, such as `http/exchange/Peer`; without comments and tests.
 fn named(module: &str, text: &str) -> Vec<String> {
     let code = text.split("\n#[cfg(test)]").next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
@@ -186,7 +186,7 @@ fn named(module: &str, text: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for (at, start) in code.match_indices("crate::").chain(code.match_indices("super::")) {
         let before = &code[..at];
-        // The middle of a longer path, or a visibility.
+        // This is the middle of a longer path, or a visibility.
         if before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') || before.ends_with("in ") {
             continue;
         }
@@ -201,7 +201,7 @@ fn named(module: &str, text: &str) -> Vec<String> {
         }
         let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
         let head = format!("{base}/{}", &rest[..end]);
-        // `use crate::http::{self, Http}` names members of one module; `use crate::{http, tcp}` several.
+        // `use crate::http::{self, Http}` names members of one module; `use crate::{http, tcp}` names several modules.
         match rest[end..].strip_prefix('{') {
             Some(members) => {
                 let members = members.split('}').next().unwrap_or_default().split(',').map(str::trim);
@@ -224,14 +224,14 @@ fn each_room_knows_only_those_below_it() {
         for file in all {
             let name = file.strip_prefix(&source).expect("within").with_extension("").display().to_string();
             let name = name.trim_end_matches("/mod");
-            // The root of a crate stands above all.
+            // The root of a crate may know all rooms.
             if matches!(name, OUTSIDE | "lib" | "main") {
                 continue;
             }
             let own = room(rooms, name).unwrap_or_else(|| panic!("{folder}/src/{name} has no place in the list of rooms"));
             let text = fs::read_to_string(&file).expect("readable");
             for path in named(name, &text) {
-                // What the crate's root has is everybody's: its types, no code.
+                // What the crate's root has may be used everywhere: it holds types, no code.
                 let Some(other) = room(rooms, &path) else { continue };
                 if other < own {
                     wrong.push(format!("{folder}/src/{name} ({}) names {path} ({})", rooms[own], rooms[other]));

@@ -1,4 +1,4 @@
-//! Where keys are trusted, a plugin's file is loaded only if one of them has signed it; what serves goes on serving.
+//! If keys are trusted, a plugin's file is loaded only if one of them has signed it; what serves goes on serving.
 
 use std::io::Cursor;
 use std::sync::LazyLock;
@@ -40,7 +40,7 @@ fn only_what_a_trusted_key_has_signed_is_loaded() {
     eventually("by somebody else", || refused(&["signed with the key", "none of the trusted ones"]));
     assert_eq!(serving(&gateway), None);
 
-    // Of another file.
+    // The signature is of another file.
     replace(&beside, signature(&OURS, wasm("maglev")).as_bytes());
     eventually("of something else", || refused(&["it is not the signature of"]));
     assert_eq!(serving(&gateway), None);
@@ -48,7 +48,7 @@ fn only_what_a_trusted_key_has_signed_is_loaded() {
     replace(&beside, signature(&OURS, wasm("random")).as_bytes());
     eventually("loaded", || serving(&gateway) == Some(1) && gateway.has_no_fault());
 
-    // A new file before its signature is there: the old one serves until it is.
+    // The new file comes before its signature: the old one serves until the signature is there.
     replace(&gateway.path("mine.wasm"), wasm("round-robin"));
     eventually("its signature is not its own", || refused(&["it is not the signature of"]));
     assert_eq!(serving(&gateway), Some(1));
@@ -56,7 +56,7 @@ fn only_what_a_trusted_key_has_signed_is_loaded() {
     replace(&beside, signature(&OURS, wasm("round-robin")).as_bytes());
     eventually("the new one", || serving(&gateway) == Some(2) && gateway.has_no_fault());
 
-    // The signature before its file: what serves was signed when it was loaded, and is not asked for it again.
+    // The signature comes before its file. What serves was signed when it was loaded, and its signature is not checked again.
     replace(&beside, signature(&OURS, wasm("maglev")).as_bytes());
     gateway.write("b.yaml", &gateway.pod("b", 3, true));
     eventually("what came later is seen", || gateway.ready_endpoints() == 2);

@@ -1,11 +1,11 @@
-//! Stickiness: by a cookie that the gateway sets, and by the client's address; with all workers, over changes of the pool, a swap and a restart.
+//! Stickiness by a cookie that the gateway sets, and by the client's address: with all workers, over changes of the pool, a swap and a restart.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use sluicegate_tests::{Gateway, eventually, http, plugin};
 
-/// Asks over a connection of its own, with this cookie: who answered, and the cookie that was set.
+/// Asks over a new connection, with this cookie; returns who answered, and the cookie that was set.
 fn ask(address: SocketAddr, cookie: Option<&str>) -> std::io::Result<(String, Option<String>)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(sluicegate_tests::PATIENCE))?;
@@ -56,7 +56,7 @@ fn a_browser_stays_with_its_endpoint() {
     }
     let all_stay = |gateway: &Gateway| {
         for (cookie, served) in &browsers {
-            // Over connections of their own, so that both workers get some.
+            // Each request has a connection of its own, so that both workers get some.
             for _ in 0..3 {
                 let (now, set) = ask(gateway.node_port(), Some(cookie)).expect("answered");
                 assert_eq!((&now, set), (served, None), "{cookie}");
@@ -76,7 +76,7 @@ fn a_browser_stays_with_its_endpoint() {
     eventually("five again", || gateway.ready_endpoints() == 5 && ask(gateway.node_port(), None).is_ok());
     all_stay(&gateway);
 
-    // One goes: its browsers go elsewhere and stay there when it is back; the others do not notice.
+    // An endpoint goes: its browsers go elsewhere, and stay there when it is back. The others do not notice.
     std::fs::remove_file(gateway.path("a.yaml")).expect("removed");
     eventually("four", || gateway.ready_endpoints() == 4);
     let moved: Vec<String> = browsers.iter().map(|(cookie, _)| ask(gateway.node_port(), Some(cookie)).expect("answered").0).collect();

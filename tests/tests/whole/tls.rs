@@ -1,4 +1,4 @@
-//! From objects to handshakes: certificates of Secrets, renewed and broken, and endpoints verified by a BackendTLSPolicy.
+//! TLS from objects to handshakes: certificates of Secrets, renewed and broken, and endpoints verified by a BackendTLSPolicy.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use sluicegate_tests::{Gateway, PATIENCE, eventually};
 
-/// An authority, and what it issues.
+/// A certificate authority, and the certificates that it issues.
 struct Authority {
     pem: String,
     der: CertificateDer<'static>,
@@ -48,12 +48,12 @@ impl Issued {
     }
 }
 
-/// One GET: the server's certificate and its answer.
+/// Sends one GET; returns the server's certificate and its answer.
 fn get(at: SocketAddr, name: &str, ca: &Authority) -> std::io::Result<(CertificateDer<'static>, String)> {
     get_as(at, name, ca, None)
 }
 
-/// The same with a certificate of the client's.
+/// Sends one GET with a client certificate.
 fn get_as(at: SocketAddr, name: &str, ca: &Authority, shows: Option<&Issued>) -> std::io::Result<(CertificateDer<'static>, String)> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.der.clone()).expect("an authority");
@@ -169,7 +169,7 @@ fn certificates_come_from_secrets_are_renewed_and_never_lost() {
 
     gateway.write("cert.yaml", &second.secret("cert"));
     eventually("the renewed certificate", || get(at, "a.example", &ca).is_ok_and(|(shown, _)| shown == second.der));
-    // One whose key is lost is a fault, and the last good one serves on.
+    // A certificate whose key is lost is a fault, and the last good one goes on serving.
     gateway.write("cert.yaml", &second.secret("cert").replace("PRIVATE KEY", "LOST KEY"));
     eventually("the fault", || gateway.json("faults").to_string().contains("Secret default/cert"));
     let faults = gateway.json("faults").to_string();
@@ -183,7 +183,7 @@ fn certificates_come_from_secrets_are_renewed_and_never_lost() {
     );
     assert!(gateway.get("/metrics").expect("metrics").contains("sluicegate_tls_handshakes_total "));
 
-    // An authority that did not sign the endpoint's certificate: nothing is sent there.
+    // This authority did not sign the endpoint's certificate, so nothing is sent there.
     gateway.write("ca.yaml", &authorities(&other));
     eventually("the endpoint is refused", || get(at, "a.example", &ca).is_ok_and(|(_, answer)| answer.starts_with("HTTP/1.1 502")));
     gateway.write("ca.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: authorities}\ndata: {ca.crt: nonsense}\n");
@@ -200,7 +200,7 @@ fn a_service_port_ends_tls_by_its_policy() {
     gateway.write("policy.yaml", policy);
     eventually("one endpoint", || gateway.ready_endpoints() == 1);
     let at = gateway.node_port();
-    // By connection, since the port has no appProtocol: the head is as it was sent.
+    // The port has no appProtocol and is forwarded by connection, so the head arrives as it was sent.
     eventually("TLS at L4", || get_once(at, &ca).is_ok_and(|answer| answer.contains("GET /x HTTP/1.1\r\nhost: a.example\r\n")));
     assert!(!get_once(at, &ca).expect("an answer").contains("x-forwarded"));
 }
@@ -248,7 +248,7 @@ spec:
     assert_eq!(status(Some(&alice)).expect("an answer"), "200");
 }
 
-/// As [`get`], of a server that keeps the connection.
+/// Sends one GET like [`get`], to a server that keeps the connection.
 fn get_once(at: SocketAddr, ca: &Authority) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.der.clone()).expect("an authority");
@@ -297,7 +297,7 @@ spec:
     );
     gateway.write("policies.yaml", &policies);
     let at = SocketAddr::new(gateway.ip(1), 8443);
-    // `appProtocol: https`, and nobody says how to verify the endpoint: that is the client's own affair here.
+    // With `appProtocol: https` and nothing that says how to verify the endpoint, TLS is passed through, and verifying is up to the client.
     eventually("from end to end", || get_once(at, &ca).is_ok_and(|answer| answer.contains("sni a.example\n") || answer.contains("200 OK")));
     assert!(!get_once(at, &ca).expect("an answer").contains("x-forwarded"), "nobody looked into it");
     assert!(get(at, "b.example", &ca).is_err(), "no rule takes it");

@@ -8,7 +8,7 @@ use sluicegate_tests::{Gateway, connect, echo, eventually};
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: dns}\nspec:\n  type: NodePort\n  selector: {app: nginx}\n  ports:\n  \
     - {name: dns, port: 53, protocol: UDP, targetPort: 80}\n  - {name: dns-tcp, port: 53, targetPort: 80}\n";
 
-/// Answers with its name.
+/// A backend that answers each datagram with its name.
 fn udp(ip: IpAddr, name: &'static str) {
     let socket = UdpSocket::bind((ip, 80)).expect("port 80 of a loopback address: run as root, or allow unprivileged ports");
     std::thread::spawn(move || {
@@ -26,7 +26,7 @@ fn client(to: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// One question; none if there is no answer.
+/// Sends one datagram; none if there is no answer.
 fn ask(client: &UdpSocket) -> Option<String> {
     client.send(b"?").ok()?;
     let mut got = [0; 64];
@@ -53,7 +53,7 @@ fn udp_and_tcp_share_a_number_and_flows_follow_the_pods() {
     assert_eq!(ask(&client(cluster_ip)).as_deref(), Some("a"));
     assert_eq!(connect(node_port).expect("connected").0, "tcp");
 
-    // Its endpoint stops serving while another is there: the flow goes on with that.
+    // The flow's endpoint stops serving while another is there: the flow goes on with the other.
     gateway.write("b.yaml", &gateway.pod("b", 3, true));
     gateway.write("a.yaml", &gateway.pod("a", 2, false));
     eventually("moved", || ask(&running).as_deref() == Some("b"));
@@ -62,7 +62,7 @@ fn udp_and_tcp_share_a_number_and_flows_follow_the_pods() {
     let row = "sluicegate_service_udp_flows_moved_total{namespace=\"default\",service=\"dns\",port=\"53\",protocol=\"UDP\"} 1";
     assert!(metrics.contains(row), "{metrics}");
 
-    // The last one goes, though it answers still.
+    // The last endpoint goes, though it still answers.
     for name in ["a.yaml", "b.yaml"] {
         std::fs::remove_file(gateway.path(name)).expect("removed");
     }

@@ -1,10 +1,10 @@
-//! h2load: HTTP/2 by prior knowledge.
+//! h2load, which speaks HTTP/2 with prior knowledge.
 
 use std::process::Command;
 
 use super::Load;
 
-/// So many connections with so many streams each, for so many seconds, from core 1.
+/// Loads a URL over a number of connections with a number of streams each, for a number of seconds, from core 1.
 pub(crate) fn load(url: &str, connections: usize, streams: usize, seconds: u64) -> Result<Load, String> {
     let output = Command::new("taskset")
         .args(["-c", "1", "h2load", "-t1", "-c", &connections.to_string(), "-m", &streams.to_string(), "-D", &seconds.to_string(), url])
@@ -22,11 +22,11 @@ fn parse(text: &str) -> Option<Load> {
     // `requests: 228391 total, 228391 started, 228391 done, 228391 succeeded, 0 failed, 0 errored, 0 timeout`
     let requests = line("requests: ")?;
     let count = |what: &str| requests.split(", ").find_map(|part| part.strip_suffix(what)).and_then(|n| n.parse::<u64>().ok());
-    // What was under way when the time was over counts as neither.
+    // Requests that were under way when the time was over count as neither.
     Some(Load { done: count(" succeeded")?, failures: count(" errored")? + count(" timeout")? + bad(text)?, rate, p99_ms: None })
 }
 
-/// `status codes: 228391 2xx, 0 3xx, 0 4xx, 0 5xx`
+/// The number of answers with an error status, from `status codes: 228391 2xx, 0 3xx, 0 4xx, 0 5xx`.
 fn bad(text: &str) -> Option<u64> {
     let codes = text.lines().find_map(|l| l.strip_prefix("status codes: "))?;
     codes

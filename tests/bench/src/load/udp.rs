@@ -1,5 +1,5 @@
-//! UDP: flows that each send a datagram, wait for its echo, and send the next; and the echo behind the proxies. A process of its own on core
-//! 1, so that its time is not the proxy's: the benchmark starts itself again as `udp-load` or `udp-echo`.
+//! UDP: flows that each send a datagram, wait for its echo, and send the next; and the echo server behind the proxies. Both are processes of their own
+//! on core 1, so that their time is not counted as the proxy's: the benchmark starts itself again as `udp-load` or `udp-echo`.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::Load;
 
-/// As in the HTTP rows.
+/// The size of a datagram, the same as the answers in the HTTP rows.
 const PAYLOAD: usize = 100;
 /// A datagram that has not come back within this time is lost.
 const LOST: Duration = Duration::from_millis(500);
 
-/// So many flows for so many seconds, from core 1.
+/// Loads an address with a number of flows for a number of seconds, from core 1.
 pub(crate) fn load(address: SocketAddr, flows: usize, seconds: u64) -> Result<Load, String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let output = Command::new("taskset")
@@ -29,7 +29,7 @@ pub(crate) fn load(address: SocketAddr, flows: usize, seconds: u64) -> Result<Lo
     }
 }
 
-/// `udp-load`: prints the echoes that came, the datagrams lost, and the echoes a second.
+/// `udp-load`: prints how many echoes came, how many datagrams were lost, and the echoes a second.
 pub(crate) fn generate(address: SocketAddr, flows: usize, seconds: u64) -> Result<(), String> {
     let flow = || -> std::io::Result<UdpSocket> {
         let socket = UdpSocket::bind(("127.0.0.1", 0))?;
@@ -41,7 +41,7 @@ pub(crate) fn generate(address: SocketAddr, flows: usize, seconds: u64) -> Resul
     let (mut done, mut lost, mut buffer) = (0_u64, 0_u64, [0; PAYLOAD]);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(seconds) {
-        // All flows at once, then all echoes: the proxy sees bursts, as from many clients.
+        // All flows send before any echo is read: the proxy sees bursts, as from many clients.
         for socket in &flows {
             let _ = socket.send(&[b'x'; PAYLOAD]);
         }
@@ -56,7 +56,7 @@ pub(crate) fn generate(address: SocketAddr, flows: usize, seconds: u64) -> Resul
     Ok(())
 }
 
-/// `udp-echo`: echoes for ever on each address.
+/// `udp-echo`: echoes datagrams for ever at each address.
 pub(crate) fn echo(addresses: &[SocketAddr]) -> Result<(), String> {
     let threads: Vec<_> = addresses
         .iter()

@@ -1,10 +1,11 @@
-//! wrk: HTTP/1.1, plain or through TLS. It resumes no TLS session, so with a connection for each request each is a full handshake.
+//! wrk, which speaks HTTP/1.1, plain or through TLS. It does not resume TLS sessions, so with a connection for each request each is a full handshake.
 
 use std::process::Command;
 
 use super::{Load, milliseconds};
 
-/// So many connections, each with one request after another, for so many seconds, from core 1. `fresh`: a connection for each request.
+/// Loads a URL over a number of connections, each with one request after another, for a number of seconds, from core 1. `fresh`: each request has a
+/// connection of its own.
 pub(crate) fn load(url: &str, connections: usize, seconds: u64, fresh: bool) -> Result<Load, String> {
     let mut command = Command::new("taskset");
     command.args(["-c", "1", "wrk", "-t1", "--latency", "-c", &connections.to_string(), "-d", &format!("{seconds}s")]);

@@ -1,4 +1,4 @@
-//! HAProxy. It forwards no UDP.
+//! HAProxy, which does not forward UDP.
 
 use super::{BACKENDS, Door, PROXY_CORE, Peer, Setting, port, text, write};
 use crate::process::Running;

@@ -1,5 +1,5 @@
-//! The proxies that are compared, configured to do the same: ten prefixes, of which the last takes the requests; four endpoints, the one with
-//! the least work next; connections kept on both sides; the usual forwarding headers; one certificate; no access log.
+//! The proxies that are compared, all configured to do the same: ten prefixes, of which the last takes the requests; four endpoints, of which the one
+//! with the least work is picked; connections kept on both sides; the usual forwarding headers; one certificate; no access log.
 
 mod haproxy;
 mod nginx;
@@ -17,7 +17,7 @@ const PROXY_CORE: usize = 0;
 const BACKEND_CORE: usize = 1;
 const BACKENDS: [u8; 4] = [2, 3, 4, 5];
 
-/// A way through a proxy.
+/// A kind of traffic that a proxy takes at a port of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Door {
     Http,
@@ -25,14 +25,14 @@ pub(crate) enum Door {
     H2,
     L4,
     Udp,
-    /// HTTP/1, with so many routes.
+    /// HTTP/1, with this many routes.
     Routes(u16),
 }
 
-/// How many routes a listener has whose requests are compared.
+/// The numbers of routes whose requests are compared.
 pub(crate) const ROUTES: [u16; 3] = [1, 100, 5_000];
 
-/// The prefix of each of so many routes; the last takes the requests.
+/// The prefixes of this many routes; the last takes the requests.
 fn prefixes(routes: u16) -> impl Iterator<Item = String> {
     (0..routes).map(|i| format!("/service-{i}"))
 }
@@ -49,7 +49,7 @@ impl Peer {
         family(self.running.pid())
     }
 
-    /// Whether it is still there.
+    /// A peer that was started, if its process is still there.
     fn started(name: &'static str, running: Running, doors: &[(Door, u16)]) -> Result<Self, String> {
         for (_, port) in doors.iter().filter(|(door, _)| *door != Door::Udp) {
             wait_for(local(*port), name)?;
@@ -58,19 +58,19 @@ impl Peer {
     }
 }
 
-/// All of them, and the backends.
+/// All proxies, and the backends.
 pub(crate) struct Peers {
     pub(crate) all: Vec<Peer>,
     _backends: [Running; 2],
     _folder: tempfile::TempDir,
 }
 
-/// What all proxies have in common.
+/// What all proxies are given.
 struct Setting<'a> {
     folder: &'a Path,
-    /// Of the HTTP backends.
+    /// The port of the HTTP backends.
     backend: u16,
-    /// Of the UDP ones.
+    /// The port of the UDP echo.
     echo: u16,
     /// PEM files: the certificate, its key, and both in one.
     certificate: PathBuf,
@@ -113,7 +113,7 @@ impl Peers {
     }
 }
 
-/// A certificate for all: ECDSA on P-256, as the web's mostly are.
+/// Makes what all proxies are given, with a certificate like most on the web: ECDSA on P-256.
 fn setting(folder: &Path, backend: u16, echo: u16) -> Result<Setting<'_>, String> {
     let made = rcgen::generate_simple_self_signed(["bench.example".to_owned(), "127.0.0.1".to_owned()]).map_err(|e| e.to_string())?;
     let (certificate, key, both) = (folder.join("tls.crt"), folder.join("tls.key"), folder.join("tls.pem"));

@@ -1,4 +1,4 @@
-//! nginx, as a proxy, and as the backends of all.
+//! nginx, as one of the proxies and as the backend of all.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ const COMMON: &str = "daemon off; pid FOLDER/pid; error_log FOLDER/error.log war
 const HTTP: &str = "  access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; default_type text/plain; sendfile on;\n  \
     client_body_temp_path FOLDER/a; proxy_temp_path FOLDER/b; fastcgi_temp_path FOLDER/c; uwsgi_temp_path FOLDER/d; scgi_temp_path FOLDER/e;\n";
 
-/// Of a server that forwards.
+/// The directives of a server that forwards.
 const FORWARD: &str = "    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n    proxy_set_header Host $http_host;\n    \
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    proxy_set_header X-Forwarded-Proto $scheme;\n    \
     proxy_set_header X-Forwarded-Host $http_host;\n    proxy_set_header X-Forwarded-Port $server_port;\n";
@@ -78,7 +78,7 @@ fn run(at: &Path, name: &str, core: usize, config: &str) -> Result<Running, Stri
     Running::start(core, "nginx", &["-p", text(&folder)?, "-c", text(&file)?], &folder.join("log"))
 }
 
-/// Debian builds it as a module of its own.
+/// The directive that loads the module for TCP and UDP, which Debian builds separately.
 fn stream_module() -> Option<String> {
     ["/usr/lib/nginx/modules/ngx_stream_module.so", "/usr/share/nginx/modules/ngx_stream_module.so"]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Ourselves: a Gateway with the `rules` router in front of an HTTP service, and node ports for the others; balanced by `least-request`.
+//! Sluicegate itself: a Gateway with the `rules` router in front of an HTTP service, and node ports for the others; balanced by `least-request`.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(crate) fn rules(with_header: bool) -> Value {
     json!({"rules": (0..10).map(rule).collect::<Vec<_>>()})
 }
 
-/// The same with so many of them.
+/// The configuration of the `rules` router with this many routes.
 pub(crate) fn routes(routes: u16) -> Value {
     let rule = |prefix| json!({"matches": [{"path": {"value": prefix}}], "backendRefs": [{"name": "bench", "port": 80}]});
     json!({"rules": prefixes(routes).map(rule).collect::<Vec<_>>()})

@@ -1,4 +1,4 @@
-//! The endpoints that exist: nginx, which answers with the address that it was asked at.
+//! The endpoints that exist: an nginx that answers with the address at which it was asked.
 
 use std::net::SocketAddr;
 use std::path::Path;

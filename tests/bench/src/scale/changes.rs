@@ -7,43 +7,44 @@ use super::gateway::Gateway;
 use super::http::Client;
 use super::process::Cpu;
 
-/// A change that is not served after so long is not served.
+/// A change that is not served within this time counts as not served.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks at whether a change is served.
+/// The pause between two checks whether a change is served.
 const LOOK: Duration = Duration::from_micros(500);
-/// How long it is looked at what a gateway uses that has nothing to do: it looks for changes every two seconds.
+/// For how long an idle gateway is observed: it looks for changes every two seconds.
 const IDLE: Duration = Duration::from_secs(6);
-/// Between two changes whose cost is measured, at least: longer than what is taken in at once. If changes take longer to be served, so many times that.
+/// The shortest pause between two changes whose cost is measured. It is longer than the time within which changes are taken in together. If changes take
+/// longer to be served, the pause is that time.
 const PAUSE: Duration = Duration::from_millis(150);
 const TIMES: f64 = 3.0;
-/// As many changes as fit into so long, and at least so many, are measured.
+/// As many changes are measured as fit into this time, but at least the given number.
 const AT_MOST: Duration = Duration::from_secs(60);
 const FEWEST: usize = 4;
 
-/// Of one change, in milliseconds of CPU.
+/// The cost of one change, in milliseconds of CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cost {
     pub(super) control: f64,
-    /// Of the one worker.
+    /// The share of the one worker.
     pub(super) worker: f64,
 }
 
 impl Cost {
-    /// Of the whole process.
+    /// The cost in the whole process.
     pub(super) fn all(self) -> f64 {
         self.control + self.worker
     }
 }
 
-/// What changes come to when nothing else is done.
+/// What changes cost when nothing else is done.
 pub(super) struct Measured {
-    /// Milliseconds until each is served, sorted.
+    /// Milliseconds until each change was served, sorted.
     pub(super) served: Vec<f64>,
     pub(super) cost: Cost,
 }
 
-/// Makes an even number of changes twice: to see how soon each is served, and, when nobody looks, what they cost. `change` is given their numbers, and
-/// `seen` says whether that one is served.
+/// Makes an even number of changes twice: to see how soon each is served, and to see what they cost when nobody checks. `change` makes the change of a
+/// number, and `seen` says whether it is served.
 pub(super) fn measure(
     gateway: &Gateway,
     count: usize,
@@ -57,7 +58,7 @@ pub(super) fn measure(
     Ok(Measured { served, cost })
 }
 
-/// On average.
+/// The average cost of a change.
 fn cost(gateway: &Gateway, count: usize, pause: Duration, mut change: impl FnMut(usize) -> Result<(), String>) -> Result<Cost, String> {
     let used = |during: &mut dyn FnMut() -> Result<(), String>| -> Result<(Cpu, f64), String> {
         let (begun, before) = (Instant::now(), gateway.cpu()?);
@@ -80,7 +81,7 @@ fn cost(gateway: &Gateway, count: usize, pause: Duration, mut change: impl FnMut
     Ok(Cost { control: each(busy.control, idle.control), worker: each(busy.workers, idle.workers) })
 }
 
-/// Milliseconds from a change until it is seen: `change` is given the numbers, `seen` says whether that one is served.
+/// Milliseconds from each change until it is seen. `change` makes the change of a number, and `seen` says whether it is served.
 pub(super) fn latencies(
     count: usize,
     mut change: impl FnMut(usize) -> Result<(), String>,
@@ -97,24 +98,24 @@ pub(super) fn latencies(
             std::thread::sleep(LOOK);
         }
         all.push(begun.elapsed().as_secs_f64() * 1e3);
-        // As discovery publishes at most every 20 ms, or a change would wait for the one before.
+        // Discovery publishes at most every 20 ms: without this pause a change would wait for the one before.
         std::thread::sleep(Duration::from_millis(25));
     }
     all.sort_by(f64::total_cmp);
     Ok(all)
 }
 
-/// Of sorted values.
+/// A percentile of sorted values.
 pub(super) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// Whether a request is answered by this body.
+/// Whether a request is answered with this body.
 pub(super) fn answers(client: &mut Client, path: &str, body: &str) -> bool {
     client.get(path).is_ok_and(|answer| answer.status == 200 && answer.body == body)
 }
 
-/// Whether something listens there.
+/// Whether something listens at an address.
 pub(super) fn listens(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }

@@ -10,23 +10,23 @@ use super::world::CLUSTER_IPS;
 use crate::peers::{port, text};
 use crate::process::Running;
 
-/// For a gateway to serve everything: much more than it should need.
+/// How long a gateway may take to serve everything: much longer than it should need.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How often it is asked whether it serves everything: seldom, since its answer is long until then.
+/// How often the gateway is asked whether it serves everything: seldom, since its answer is long until then.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// One that runs.
+/// A gateway that runs.
 pub(super) struct Gateway {
     running: Running,
     admin: SocketAddr,
-    /// CPU time until everything was served.
+    /// The CPU time until everything was served.
     pub(super) start: Cpu,
-    /// The same by the clock.
+    /// The time until everything was served.
     pub(super) took: Duration,
 }
 
 impl Gateway {
-    /// Starts it with one worker, and waits until nothing of its folder is unserved. `state` keeps compiled code from one start to the next.
+    /// Starts a gateway with one worker, and waits until it serves everything in its folder. `state` keeps compiled code from one start to the next.
     pub(super) fn start(binary: &Path, folder: &Path, state: &Path) -> Result<Self, String> {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port()?));
         let (told, log) = (admin.to_string(), PathBuf::from(format!("{}.log", state.display())));
@@ -37,7 +37,7 @@ impl Gateway {
         let mut gateway = Self { running, admin, start: Cpu::default(), took: Duration::ZERO };
         loop {
             let answer = gateway.ready();
-            // What follows the first line is not served.
+            // The lines after the first are what is not served.
             if answer.as_ref().is_some_and(|(status, body)| *status == 200 && body.trim_end().lines().count() <= 1) {
                 break;
             }
@@ -59,7 +59,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Status and body of `/readyz`.
+    /// The status and body of `/readyz`.
     fn ready(&self) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect_timeout(&self.admin, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
@@ -83,12 +83,12 @@ impl Gateway {
     }
 }
 
-/// CPU seconds of `check` over a folder.
+/// The CPU seconds that `check` takes for a folder.
 pub(super) fn check(binary: &Path, folder: &Path, log: &Path) -> Result<f64, String> {
     let network = ["--service-cluster-ip-range", CLUSTER_IPS];
     let running = Running::anywhere(text(binary)?, &[&["check", text(folder)?][..], &network].concat(), log)?;
     let deadline = Instant::now() + PATIENCE;
-    // Not waited for yet, so its times are still there.
+    // The process is not waited for yet, so that its times can still be read.
     while !process::ended(running.pid()) {
         if Instant::now() > deadline {
             return Err("check does not end".to_owned());

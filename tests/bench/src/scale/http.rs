@@ -1,13 +1,13 @@
-//! The smallest HTTP client that will do: one kept connection, requests one after another, answers with a Content-Length.
+//! A minimal HTTP client: one kept connection, requests one after another, answers with a Content-Length.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// An answer that takes longer is none.
+/// An answer that takes longer than this counts as none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One connection, opened when it is needed.
+/// A client with one connection, which is opened when it is needed.
 pub(super) struct Client {
     address: SocketAddr,
     open: Option<BufReader<TcpStream>>,
@@ -15,7 +15,7 @@ pub(super) struct Client {
     pub(super) again: u64,
 }
 
-/// What came.
+/// An answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -27,7 +27,7 @@ impl Client {
         Self { address, open: None, again: 0 }
     }
 
-    /// A kept connection that was closed before the first byte of an answer is no failure: clients send such a request again (RFC 9112 §9.3.1).
+    /// Sends a request. A kept connection that closes before an answer begins is no failure: clients send such a request again (RFC 9112 §9.3.1).
     pub(super) fn get(&mut self, path: &str) -> std::io::Result<Answer> {
         if let Some(kept) = self.open.take() {
             match self.exchange(kept, path) {
@@ -73,7 +73,7 @@ impl Client {
     }
 }
 
-/// Before an answer began.
+/// Whether an error says that the connection was closed before an answer began.
 fn closed(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }

@@ -1,5 +1,5 @@
-//! Load at a fixed rate: each connection has times of its own at which its requests are due, and a request's time counts from when it was due, so
-//! that one that waits for the one before is as slow as its client sees it. A process of its own: the benchmark starts itself again as `scale-load`.
+//! Load at a fixed rate. Each connection has times at which its requests are due, and a request's time counts from when it was due, so that one which
+//! waits for an earlier one counts as slow as its client sees it. It is a process of its own: the benchmark starts itself again as `scale-load`.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 
 use super::http::Client;
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Loaded {
-    /// Answered with 200.
+    /// How many requests were answered with 200.
     pub(super) done: u64,
     pub(super) failed: u64,
-    /// Sent again, as a kept connection was closed.
+    /// How many were sent again because a kept connection was closed.
     pub(super) again: u64,
-    /// Answered in a second.
+    /// How many were answered in a second.
     pub(super) rate: f64,
-    /// Milliseconds.
+    /// The 99th percentile in milliseconds.
     pub(super) p99: f64,
 }
 
-/// One that goes on until it is told to end.
+/// A load that goes on until it is told to end.
 pub(super) struct Load(Child);
 
 impl Load {
-    /// GETs of `path`, spread over the addresses.
+    /// Starts GETs of `path`, spread over the addresses.
     pub(super) fn start(own: &Path, addresses: &[SocketAddr], path: &str, rate: u32, connections: usize) -> Result<Self, String> {
         let mut command = Command::new(own);
         command.args(["scale-load", "--rate", &rate.to_string(), "--connections", &connections.to_string(), "--path", path]);
@@ -55,7 +55,7 @@ impl Drop for Load {
     }
 }
 
-/// `scale-load`: goes on until its input ends, then prints what came of it.
+/// `scale-load`: goes on until its input ends, then prints the result.
 pub(crate) fn generate(addresses: &[SocketAddr], path: &str, rate: u32, connections: usize) -> Result<(), String> {
     let stop = AtomicBool::new(false);
     let begun = Instant::now();
@@ -64,7 +64,7 @@ pub(crate) fn generate(addresses: &[SocketAddr], path: &str, rate: u32, connecti
         let clients: Vec<_> = (0..connections)
             .map(|number| {
                 let (stop, address) = (&stop, addresses[number % addresses.len()]);
-                // Not all at once.
+                // The connections do not all begin at once.
                 let first = begun + period * number as u32 / connections as u32;
                 scope.spawn(move || client(address, path, first, period, stop))
             })

@@ -31,20 +31,20 @@ use world::{Form, Routes, Services, Side};
 
 use crate::peers::port;
 
-/// Of the rows of the gateway alone, and of those with other proxies.
+/// The names of the rows of the gateway alone, and of those with other proxies.
 pub(crate) const NAMES: [&str; 2] = ["Scale, the gateway", "Scale, other proxies"];
-/// Changes whose cost is measured.
+/// How many changes have their cost measured.
 const COUNTED: usize = 40;
-/// Of load, while nothing changes.
+/// How long the load runs while nothing changes.
 const CALM: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 64;
-/// Requests a second, and the least that is tried if the machine does not make so many.
+/// Requests a second, and the lowest rate that is tried if the machine does not manage that many.
 const RATE: u32 = 20_000;
 const LEAST_RATE: u32 = 1_250;
-/// Of calm load, in milliseconds: with a longer p99 the machine is not fit for that rate.
+/// The highest p99 in milliseconds while nothing changes: if it is higher, the machine is not fit for that rate.
 const FIT: f64 = 200.0;
 
-/// How large it is.
+/// The size of what is measured.
 #[derive(clap::Args)]
 pub(crate) struct Sizes {
     /// Services, each with ten endpoints, and routes, of the table "Scale"
@@ -59,12 +59,12 @@ struct Setting<'a> {
     binary: &'a Path,
     folder: PathBuf,
     backend: u16,
-    /// Where programs from PyPI are.
+    /// The folder with programs from PyPI.
     tools: &'a Path,
     sizes: &'a Sizes,
 }
 
-/// What is wanted of `NAMES`; none: nothing.
+/// Measures the tables of `NAMES` that are wanted; none if neither is.
 pub(crate) fn measure(binary: &Path, tools: &Path, sizes: &Sizes, wanted: [bool; 2]) -> Result<Option<Scale>, String> {
     if wanted == [false; 2] {
         return Ok(None);
@@ -85,7 +85,8 @@ pub(crate) fn measure(binary: &Path, tools: &Path, sizes: &Sizes, wanted: [bool;
     Ok(Some(scale))
 }
 
-/// Of a start: CPU seconds, MiB (proportional), and milliseconds of CPU for one changed endpoint, one changed policy, and one Service more or less.
+/// The figures of a start: CPU seconds, MiB (proportional), and milliseconds of CPU for one changed endpoint, one changed policy, and one Service
+/// more or less.
 #[derive(Clone, Copy)]
 struct Growth {
     count: u32,
@@ -106,7 +107,7 @@ impl Setting<'_> {
     }
 
     fn alone(&self, scale: &mut Scale) -> Result<(), String> {
-        // Fills the cache of compiled code.
+        // This start fills the cache of compiled code.
         drop(self.services("first", 10)?);
         let (small, large) = ((self.sizes.scale / 10).max(2), self.sizes.scale);
         let before = self.growth(small)?;
@@ -126,7 +127,7 @@ impl Setting<'_> {
         Ok((services, gateway))
     }
 
-    /// The figures of a smaller configuration, to compare with.
+    /// The figures of a smaller configuration, for comparison.
     fn growth(&self, count: u32) -> Result<Growth, String> {
         let (services, gateway) = self.services("fewer", count)?;
         self.grown(count, &services, &gateway)
@@ -141,27 +142,27 @@ impl Setting<'_> {
         Ok(Growth { count, start, memory, endpoint, policy, service })
     }
 
-    /// An endpoint changed, time and again.
+    /// Changes one endpoint repeatedly.
     fn endpoint(services: &Services, gateway: &Gateway) -> Result<Measured, String> {
         let mut client = Client::new(Services::changed());
         let body = |number: usize| Side::of(number).address().to_string();
         changed(gateway, COUNTED, |n| services.endpoint(Side::of(n)), |n| answers(&mut client, "/", &body(n)))
     }
 
-    /// A policy changed, time and again.
+    /// Changes one policy repeatedly.
     fn policy(services: &Services, gateway: &Gateway) -> Result<Measured, String> {
         let mut client = Client::new(Services::changed());
         let mut limited = |wanted: bool| client.get("/").is_ok_and(|answer| (answer.status == 429) == wanted);
         changed(gateway, COUNTED, |n| services.policy(n.is_multiple_of(2)), |n| limited(n.is_multiple_of(2)))
     }
 
-    /// A Service added and removed, time and again.
+    /// Adds and removes one Service repeatedly.
     fn service(services: &Services, gateway: &Gateway) -> Result<Measured, String> {
         let further = |number: usize| if number.is_multiple_of(2) { services.add() } else { services.remove() };
         changed(gateway, COUNTED, further, |number| listens(services.further()) == number.is_multiple_of(2))
     }
 
-    /// A start with many Services, and changes while nothing else is done.
+    /// Starts with many Services, and makes changes while nothing else is done.
     fn large(&self, services: &Services, gateway: &Gateway, before: Growth, scale: &mut Scale) -> Result<(), String> {
         let (count, memory) = (self.sizes.scale, gateway.memory());
         let start = gateway.start.control + gateway.start.workers;
@@ -195,7 +196,7 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// Changes of an endpoint while requests come, half of them for the Service that is changed.
+    /// Changes an endpoint while requests come, half of them for the Service that is changed.
     fn loaded(&self, services: &Services, scale: &mut Scale) -> Result<(), String> {
         services.endpoint(Side::A)?;
         let addresses = [Services::loaded(), Services::changed()];
@@ -247,7 +248,7 @@ impl Setting<'_> {
         println!("  {what} ...");
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port()?));
         let few = Routes::lay_down(self.folder.join(folder), form, 1, at, self.backend)?;
-        // The first start compiles, and what that took of memory does not come back.
+        // The first start compiles, and the memory which that takes is not given back.
         drop(Gateway::start(self.binary, &few.folder, &self.state())?);
         let gateway = Gateway::start(self.binary, &few.folder, &self.state())?;
         let without = gateway.memory().proportional;
@@ -258,7 +259,7 @@ impl Setting<'_> {
         let path = routes.changed();
         let body = |number: usize| Side::of(number).address().to_string();
         let route = |number: usize| routes.route(Side::of(number));
-        // The rules are there when the first request has met them.
+        // A router compiles its rules at the first request that needs them.
         latencies(2, route, |number| answers(&mut client, &path, &body(number)))?;
         scale.row(Row::of(format!("{what}: more memory than of one"), gateway.memory().proportional - without, "MiB").goal(100.0));
         let start = gateway.start.control + gateway.start.workers;

@@ -1,13 +1,13 @@
-//! What processes use, as the kernel counts it: CPU time by threads, and memory.
+//! What processes use, by the kernel's count: CPU time of threads, and memory.
 
 use std::time::Duration;
 
 /// CPU time of a gateway, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cpu {
-    /// Of all threads but the workers, also of those that have ended.
+    /// The time of all threads but the workers, including threads that have ended.
     pub(super) control: f64,
-    /// Of the workers together.
+    /// The time of the workers together.
     pub(super) workers: f64,
 }
 
@@ -19,7 +19,7 @@ impl std::ops::Sub for Cpu {
     }
 }
 
-/// Of a gateway: its workers are the threads `worker-0` and so on.
+/// The CPU time of a gateway, whose workers are the threads `worker-0` and so on.
 pub(super) fn of_gateway(pid: u32) -> Result<Cpu, String> {
     let all = of_process(pid)?.as_secs_f64();
     let mut workers = 0.0;
@@ -33,27 +33,27 @@ pub(super) fn of_gateway(pid: u32) -> Result<Cpu, String> {
     Ok(Cpu { control: (all - workers).max(0.0), workers })
 }
 
-/// Of a whole process, with threads that have ended, in ticks of 10 ms; also of one that has ended and is not waited for.
+/// The CPU time of a whole process, including threads that have ended, in ticks of 10 ms. The process itself may have ended, if it is not waited for.
 pub(super) fn of_process(pid: u32) -> Result<Duration, String> {
     times(pid).map(|[own, _]| own)
 }
 
-/// Of processes and of their children that have ended.
+/// The CPU time of processes and of their children that have ended.
 pub(super) fn of_family(pids: &[u32]) -> Duration {
     pids.iter().filter_map(|pid| times(*pid).ok()).flatten().sum()
 }
 
-/// Its own time, and that of children that it has waited for (proc_pid_stat(5), fields 14 to 17).
+/// A process's own time, and that of children that it has waited for (proc_pid_stat(5), fields 14 to 17).
 fn times(pid: u32) -> Result<[Duration; 2], String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| format!("process {pid}: {e}"))?;
-    // The name may hold anything, so what follows its last parenthesis counts: that begins with the third field.
+    // The name may contain anything, so only what follows its last parenthesis counts: that begins with the third field.
     let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
     let ticks = |at: usize| fields.get(at).and_then(|n| n.parse::<u64>().ok()).ok_or("/proc/PID/stat has another form");
     let time = |at| Ok::<_, String>(Duration::from_millis(10 * (ticks(at)? + ticks(at + 1)?)));
     Ok([time(11)?, time(13)?])
 }
 
-/// Whether it has ended and is not waited for.
+/// Whether a process has ended and is not waited for.
 pub(super) fn ended(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
@@ -61,15 +61,15 @@ pub(super) fn ended(pid: u32) -> bool {
         .unwrap_or(true)
 }
 
-/// MiB.
+/// The memory of processes, in MiB.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub(super) struct Memory {
     pub(super) resident: f64,
-    /// Pages that several processes have count by their share.
+    /// The memory where pages that several processes share are divided among them.
     pub(super) proportional: f64,
 }
 
-/// Of all of them together.
+/// The memory of all these processes together.
 pub(super) fn memory(pids: &[u32]) -> Memory {
     let mut sum = Memory::default();
     for pid in pids {

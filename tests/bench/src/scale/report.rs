@@ -6,20 +6,20 @@ use serde::Serialize;
 
 use super::peers::Tried;
 
-/// All rows.
+/// All rows of the table.
 #[derive(Default, Serialize)]
 pub(crate) struct Scale {
     rows: Vec<Row>,
     pub(super) peers: Vec<Tried>,
 }
 
-/// One figure.
+/// One figure of the table.
 #[derive(Serialize)]
 pub(super) struct Row {
     what: String,
     value: f64,
     unit: &'static str,
-    /// The most that is wanted, or the least.
+    /// The highest value that is wanted, or the lowest.
     goal: Option<f64>,
     least: bool,
 }
@@ -33,7 +33,7 @@ impl Row {
         Self { goal: Some(goal), ..self }
     }
 
-    /// The goal is the least that is wanted.
+    /// Makes the goal the lowest value that is wanted.
     pub(super) fn more(self) -> Self {
         Self { least: true, ..self }
     }
@@ -44,7 +44,7 @@ fn number(value: f64) -> String {
 }
 
 impl Scale {
-    /// Adds one, and prints it.
+    /// Adds a row, and prints it.
     pub(super) fn row(&mut self, row: Row) {
         println!("  {}: {} {}", row.what, number(row.value), row.unit);
         self.rows.push(row);

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use crate::peers::write;
 
-/// A cluster IP for each Service.
+/// The range from which each Service has a cluster IP.
 pub(super) const CLUSTER_IPS: &str = "127.213.0.0/16";
 pub(super) const ENDPOINTS: u32 = 10;
-/// Gets load; all its endpoints exist.
+/// The Service that gets load; all its endpoints exist.
 const LOADED: u32 = 0;
-/// Is changed.
+/// The Service that is changed.
 const CHANGED: u32 = 1;
 
-/// One of the two things that a change leads to.
+/// One of the two endpoints between which changes switch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Side {
     A,
@@ -24,12 +24,12 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// In turn.
+    /// The two in turn.
     pub(super) fn of(number: usize) -> Self {
         if number.is_multiple_of(2) { Self::B } else { Self::A }
     }
 
-    /// The endpoint.
+    /// The address of the endpoint.
     pub(super) fn address(self) -> Ipv4Addr {
         Ipv4Addr::new(127, 0, 0, if self == Self::A { 2 } else { 3 })
     }
@@ -39,7 +39,7 @@ impl Side {
     }
 }
 
-/// Addresses that exist: `Side`'s, and further ones of the Service with load.
+/// The addresses that exist: those of both sides, and further ones of the Service that gets load.
 pub(super) fn real() -> impl Iterator<Item = Ipv4Addr> {
     (0..ENDPOINTS as u8).map(|i| Ipv4Addr::new(127, 0, 0, 2 + i))
 }
@@ -49,7 +49,7 @@ pub(super) fn unreal(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 128, 0, 0)) + number)
 }
 
-/// Services in a folder, a file for each.
+/// Services in a folder, with a file for each.
 pub(super) struct Services {
     pub(super) folder: PathBuf,
     count: u32,
@@ -74,17 +74,17 @@ impl Services {
         at(CHANGED)
     }
 
-    /// Where a Service that comes and goes is.
+    /// The address of a Service that comes and goes.
     pub(super) fn further(&self) -> SocketAddr {
         at(self.count)
     }
 
-    /// Has the endpoint of one Service be that one.
+    /// Gives the changed Service this endpoint.
     pub(super) fn endpoint(&self, side: Side) -> Result<(), String> {
         self.put(CHANGED, side, false)
     }
 
-    /// Has the policy of one Service limit it to a request a day, or not.
+    /// Gives the changed Service's policy a limit of one request a day, or removes it.
     pub(super) fn policy(&self, limited: bool) -> Result<(), String> {
         self.put(CHANGED, Side::A, limited)
     }
@@ -101,7 +101,7 @@ impl Services {
         self.folder.join(format!("service-{number}.yaml"))
     }
 
-    /// As one file has them who deploys a service.
+    /// Writes a Service's file. Someone who deploys a service has its objects in one file.
     fn put(&self, number: u32, side: Side, limited: bool) -> Result<(), String> {
         let name = format!("service-{number}");
         let endpoint = |address: Ipv4Addr, ready: bool| json!({"addresses": [address.to_string()], "conditions": {"ready": ready}});
@@ -130,21 +130,21 @@ impl Services {
     }
 }
 
-/// A Service's cluster IP.
+/// The cluster IP of a Service.
 fn at(number: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 213, 1, 0)) + number), 80))
 }
 
-/// How routes are written.
+/// The form in which routes are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
     /// As the rules of one policy, in one file.
     Policy,
-    /// As HTTPRoutes of one rule, a file for each.
+    /// As HTTPRoutes with one rule each, in a file each.
     HttpRoutes,
 }
 
-/// Many routes on one Gateway, to two Services; and Services with endpoints that routes may lead to.
+/// Many routes on one Gateway to two Services, and Services with endpoints that routes may lead to.
 pub(super) struct Routes {
     pub(super) folder: PathBuf,
     pub(super) at: SocketAddr,
@@ -178,12 +178,12 @@ impl Routes {
         Ok(routes)
     }
 
-    /// Of the route that is changed, in the midst of them.
+    /// The path of the route that is changed, in the middle of the others.
     pub(super) fn changed(&self) -> String {
         path(self.count / 2)
     }
 
-    /// Has it lead there.
+    /// Makes the changed route lead to this side.
     pub(super) fn route(&self, side: Side) -> Result<(), String> {
         if self.form == Form::HttpRoutes {
             return self.http_route(self.count / 2, side);
@@ -202,7 +202,7 @@ impl Routes {
     }
 }
 
-/// A rule, as both forms have it.
+/// A rule, as it is written in both forms.
 fn rule(number: u32, side: Side) -> Value {
     json!({"matches": [{"path": {"type": "PathPrefix", "value": path(number)}}], "backendRefs": [{"name": side.name(), "port": 80}]})
 }
@@ -211,7 +211,7 @@ pub(super) fn path(number: u32) -> String {
     format!("/route-{number}/")
 }
 
-/// Written beside, and renamed into place.
+/// Writes a file beside the old one, and renames it into place.
 pub(super) fn replace(file: &Path, text: &str) -> Result<(), String> {
     let beside = file.with_extension("partial");
     write(&beside, text)?;

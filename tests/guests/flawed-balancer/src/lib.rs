@@ -1,5 +1,5 @@
 //! Balancers that look right: fair on small pools of usual weights, and wrong in one way that only certain pools, updates or millions of calls show.
-//! What is wrong is chosen by the configuration; with `flaw: none` it is a fair random choice that honours weights and keeps its contract.
+//! The configuration chooses the flaw; with `flaw: none` it is a fair random choice that honours weights and keeps the contract.
 
 use std::collections::BTreeMap;
 
@@ -7,94 +7,94 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Outcome, Pick};
 
-/// What is wrong.
+/// The flaw of a balancer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flaw {
-    /// Nothing: weighted random.
+    /// There is none: it picks at random by weight.
     #[default]
     None,
-    /// Nothing, and the same hash goes to the same address (rendezvous hashing).
+    /// There is none, and the same hash goes to the same address (rendezvous hashing).
     NoneHashed,
-    /// Nothing, and of two endpoints the one with fewer exchanges under way is taken.
+    /// There is none, and of two endpoints the one with fewer exchanges under way is picked.
     NoneLeast,
-    /// Traps with pools of `size` endpoints.
+    /// It traps with pools of `size` endpoints.
     TrapAtSize,
-    /// Picks none from them.
+    /// It picks no endpoint of pools of `size` endpoints.
     NoneAtSize,
-    /// Picks one beyond their end, now and then.
+    /// With pools of `size` endpoints it now and then picks one beyond their end.
     BeyondAtSize,
-    /// Never picks their last.
+    /// It never picks the last of `size` endpoints.
     SkipLastAtSize,
-    /// Takes random bits by a mask: the rest of a pool that is no power of two gets nothing.
+    /// It takes random bits by a mask: if the size of a pool is not a power of two, the rest gets nothing.
     Mask,
-    /// In pools of `size` endpoints and more, only the first half is picked.
+    /// In pools of `size` or more endpoints, it only picks from the first half.
     HalfOfLarge,
-    /// In pools of `size` endpoints and more, one in `every` picks takes the first endpoint.
+    /// In pools of `size` or more endpoints, one in `every` picks takes the first endpoint.
     LeadOfLarge,
-    /// Weights are kept in 16 bits.
+    /// It keeps weights in 16 bits.
     NarrowWeights,
-    /// Weights are summed up in 32 bits.
+    /// It sums weights up in 32 bits.
     NarrowSum,
-    /// The heavier, the less, where weights are large.
+    /// Where weights are large, heavier endpoints get less.
     InverseOfLarge,
-    /// Retries go to the first endpoint.
+    /// It gives retries to the first endpoint.
     FirstAtRetry,
-    /// Retries go to the first half.
+    /// It gives retries to the first half.
     HalfAtRetry,
-    /// A hash beside a retry goes to the first half.
+    /// It gives retries that have a hash to the first half.
     HalfAtHashedRetry,
-    /// An update of as many endpoints as before is taken for none.
+    /// It ignores an update that has as many endpoints as before.
     KeepsSameLength,
-    /// It is taken for one of weights only: addresses, which are hashed, stay.
+    /// It takes an update for one of weights only: addresses, which are hashed, stay.
     KeepsAddresses,
-    /// It is taken for one of addresses only: weights stay.
+    /// It takes an update for one of addresses only: weights stay.
     KeepsWeights,
-    /// Keeps a word of each pick.
+    /// It keeps a word of each pick.
     LeakPick,
-    /// Keeps a word of each report.
+    /// It keeps a word of each report.
     LeakReport,
-    /// Keeps each address that it was ever told of.
+    /// It keeps each address that it was ever told.
     LeakAddress,
-    /// Keeps a page of each pool that is gone.
+    /// It keeps a page of each pool that is gone.
     LeakPool,
-    /// Traps at each `every`th pick.
+    /// It traps at each `every`th pick.
     RareTrap,
-    /// Picks none then.
+    /// It picks no endpoint at each `every`th pick.
     RareNone,
-    /// Picks beyond the end then.
+    /// It picks beyond the end at each `every`th pick.
     RareBeyond,
-    /// Traps with pools of one endpoint, but not at once.
+    /// It traps with pools of one endpoint, but not at once.
     TrapOfOne,
-    /// Picks none from them.
+    /// It picks no endpoint of pools of one, but not at once.
     NoneOfOne,
-    /// Picks beyond the end when the hash is all ones, as a division by the largest value does.
+    /// It picks beyond the end when the hash is all ones, as a division by the largest value does.
     BeyondAtOnes,
-    /// An update compares each two endpoints.
+    /// Its updates compare every two endpoints.
     QuadraticUpdate,
-    /// One in `every` updates does.
+    /// One in `every` updates compares every two endpoints.
     RareQuadraticUpdate,
-    /// Only one that comes after others, with other addresses, does.
+    /// An update compares every two endpoints only if it comes after others and has other addresses.
     QuadraticReplacement,
-    /// Each weight is written out as so many places.
+    /// It writes each weight out as that many places.
     Places,
-    /// Reads what is under way once after each update.
+    /// It reads what is under way once after each update.
     FrozenInFlight,
-    /// Reads latencies likewise.
+    /// It reads latencies once after each update.
     FrozenLatency,
-    /// Reads the share of successes likewise.
+    /// It reads the share of successes once after each update.
     FrozenSuccess,
 }
 
-/// What is wrong, and where.
+/// The flaw, and where it shows.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What is wrong.
+    /// The flaw.
     pub flaw: Flaw,
-    /// See the flaws.
+    /// The pool size that some flaws are about.
     pub size: usize,
-    /// Likewise.
+    /// How often some flaws show.
     pub every: u64,
 }
 
@@ -104,14 +104,14 @@ impl Default for Config {
     }
 }
 
-/// One pool.
+/// The balancer of one pool.
 pub struct Flawed {
     config: Config,
     addresses: Vec<String>,
-    /// Their hashes.
+    /// The hashes of the endpoints' addresses.
     names: Vec<u64>,
     weights: Vec<u64>,
-    /// Sums of weights up to each endpoint, with it.
+    /// For each endpoint the sum of the weights up to and including it.
     sums: Vec<u64>,
     picks: u64,
     updates: u64,
@@ -166,7 +166,7 @@ impl Balancer for Flawed {
         }
         if !(same_length && flaw == Flaw::KeepsAddresses) {
             self.addresses = endpoints.iter().map(|endpoint| endpoint.address.clone()).collect();
-            // FNV-1a.
+            // This is FNV-1a.
             let hash = |address: &String| {
                 address.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
             };
@@ -257,7 +257,7 @@ impl Flawed {
         }
     }
 
-    /// In proportion to the weights.
+    /// Picks in proportion to the weights.
     fn fair(&self, pick: &Pick) -> Option<usize> {
         let total = *self.sums.last()?;
         let at = u64::try_from((u128::from(pick.random()) * u128::from(total)) >> 64).unwrap_or(0);
@@ -279,7 +279,7 @@ impl Flawed {
         scored.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
     }
 
-    /// Of two that were drawn by weight the one of the lower cost.
+    /// Picks the one with the lower cost of two that were drawn by weight.
     fn better(&self, pick: &Pick, cost: impl Fn(usize) -> f64) -> Option<usize> {
         let first = self.fair(pick)?;
         let total = *self.sums.last()?;
@@ -288,7 +288,7 @@ impl Flawed {
         Some(if cost(second) < cost(first) { second } else { first })
     }
 
-    /// Likewise, by costs as they were at the first pick after an update.
+    /// Picks the one with the lower cost of two, by costs as they were at the first pick after an update.
     fn frozen(&mut self, pick: &Pick, cost: impl Fn(usize) -> f64) -> Option<usize> {
         let n = self.addresses.len();
         let frozen = self.frozen.take().unwrap_or_else(|| (0..n).map(cost).collect());

@@ -1,5 +1,5 @@
-//! A balancer that misbehaves as its configuration says, for tests of the host. With `mode: ok` it is a plain round-robin, with `mode: choosy` one of
-//! healthy endpoints only.
+//! A balancer that misbehaves as its configuration says, for tests of the host. With `mode: ok` it is a plain round-robin, and with `mode: choosy` one
+//! that only picks healthy endpoints.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,10 +9,10 @@ use sluicegate_sdk::{Balancer, Condition, Endpoint, Level, Pick, log};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Nothing.
+    /// Do nothing wrong.
     #[default]
     Ok,
-    /// Nothing: it asks for each endpoint's condition, and takes healthy ones.
+    /// Do nothing wrong: ask for each endpoint's condition, and pick healthy ones.
     Choosy,
     /// Trap in `open`.
     TrapOpen,
@@ -34,7 +34,7 @@ pub enum Mode {
     LogFlood,
     /// Pick the first endpoint each time.
     Lead,
-    /// Pick none.
+    /// Pick no endpoint.
     Nobody,
 }
 
@@ -48,7 +48,7 @@ pub struct Config {
     pub spare_trials: bool,
 }
 
-/// One pool.
+/// The balancer of one pool.
 pub struct Hostile {
     config: Config,
     endpoints: usize,
@@ -56,7 +56,7 @@ pub struct Hostile {
     picks: usize,
 }
 
-/// Tests patch these bytes of the built file, to have a second version that is another under the same configuration.
+/// Tests patch these bytes of the built file to get a second version that differs under the same configuration.
 static DEFAULT: &[u8; 12] = b"default-good";
 
 impl Balancer for Hostile {
@@ -109,7 +109,7 @@ impl Balancer for Hostile {
     }
 }
 
-/// A loop the compiler must keep.
+/// A loop that the compiler must keep.
 fn spin() -> ! {
     loop {
         std::hint::black_box(());

@@ -8,36 +8,36 @@ use sluicegate_sdk::{Discovery, Objects, PublishedEndpoint, Service, clock, http
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Nothing.
+    /// Do nothing wrong.
     #[default]
     Ok,
-    /// Trap.
+    /// Trap when asked for endpoints.
     Trap,
-    /// Never return.
+    /// Never return when asked for endpoints.
     Loop,
-    /// Allocate without end.
+    /// Allocate without end when asked for endpoints.
     Memory,
     /// Not hostile: POST the wall clock's year and a body of 100,000 bytes to `url`, and publish the address that is answered.
     Post,
     /// Publish `addresses`.
     Publish,
-    /// Wait for a tunnel, and for another host's fields: what the host must refuse.
+    /// Wait for a tunnel, and for a request with another host's fields, both of which the host must refuse.
     Forbidden,
 }
 
-/// What to do wrong.
+/// What to do wrong, and with what.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What to do wrong when asked for endpoints.
     pub mode: Mode,
-    /// Whom to ask.
+    /// The URL of the source that is asked.
     pub url: String,
-    /// What to publish: `address port`.
+    /// What to publish, each as `address port`.
     pub addresses: Vec<String>,
 }
 
-/// One service.
+/// The discovery of one service.
 pub struct Hostile(Config);
 
 impl Discovery for Hostile {

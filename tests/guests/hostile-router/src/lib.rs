@@ -8,7 +8,7 @@ use sluicegate_sdk::{Answer, Choice, Configured, Decision, Listener, Request, Ro
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Nothing.
+    /// Do nothing wrong.
     #[default]
     Ok,
     /// Trap in `configure`.
@@ -33,7 +33,7 @@ pub struct Config {
     pub spare_trials: bool,
 }
 
-/// One listener's table.
+/// The table of one listener.
 pub struct Hostile {
     config: Config,
 }
@@ -65,7 +65,7 @@ impl Router for Hostile {
     }
 }
 
-/// A loop the compiler must keep.
+/// A loop that the compiler must keep.
 fn spin() -> ! {
     loop {
         std::hint::black_box(());

@@ -1,4 +1,4 @@
-//! A round-robin balancer against version 0.1.0 of the contract, written with plain wit-bindgen: what was built in those days loads to this day.
+//! A round-robin balancer for version 0.1.0 of the contract, written with plain wit-bindgen: plugins that were built for that version still load.
 #![allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated code")]
 
 use std::cell::Cell;
@@ -52,7 +52,7 @@ impl GuestPool for RoundRobin {
     fn pick(&self, _: PickContext) -> Option<u32> {
         let next = self.next.get().checked_rem(self.endpoints.get())?;
         self.next.set(next + 1);
-        // All that it may import is asked for.
+        // It asks for everything that it may import.
         let fit = statistics::condition_of(next) == statistics::Condition::Healthy && statistics::success(next) >= 0.0;
         let _ = (fit, statistics::in_flight(next), statistics::latency(next), host::random());
         Some(next)

@@ -1,4 +1,4 @@
-//! A discovery plugin against version 0.1.0 of the contract, written with plain wit-bindgen: each Service gets one endpoint, 127.0.0.1:9.
+//! A discovery plugin for version 0.1.0 of the contract, written with plain wit-bindgen: each Service gets one endpoint, 127.0.0.1:9.
 #![allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated code")]
 
 wit_bindgen::generate!({

@@ -1,4 +1,4 @@
-//! A router against version 0.1.0 of the contract, written with plain wit-bindgen: it answers everything itself.
+//! A router for version 0.1.0 of the contract, written with plain wit-bindgen: it answers everything itself.
 #![allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated code")]
 
 wit_bindgen::generate!({

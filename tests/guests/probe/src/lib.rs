@@ -1,5 +1,5 @@
-//! A balancer that uses all that a plugin may ask of the host, or too much of it, for tests of the contract. Round-robin, unless it is to stick to
-//! the endpoint it chose first.
+//! A balancer that uses everything that a plugin may ask of the host, or too much of it, for tests of the contract. It is a round-robin, unless it is
+//! told to stay with the endpoint that it chose first.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,30 +10,30 @@ use sluicegate_sdk::{Balancer, Endpoint, Level, Pick, log, shared};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Count.
+    /// Count picks.
     #[default]
     Count,
     /// Ask for far too many metrics, series and entries.
     Bombs,
-    /// Stay with the endpoint that was chosen first, and hand it over.
+    /// Stay with the endpoint that was chosen first, and hand it over to the next generation.
     Stick,
-    /// Likewise, but trap in `save`,
+    /// Stay with the first endpoint, but trap in `save`.
     SaveTrap,
-    /// never return from it,
+    /// Stay with the first endpoint, but never return from `save`.
     SaveLoop,
-    /// allocate a gigabyte there,
+    /// Stay with the first endpoint, but allocate a gigabyte in `save`.
     SaveGigabyte,
-    /// save more than is kept,
+    /// Stay with the first endpoint, but save more than is kept.
     SaveTooMuch,
-    /// trap in `restore`,
+    /// Stay with the first endpoint, but trap in `restore`.
     RestoreTrap,
-    /// never return from it,
+    /// Stay with the first endpoint, but never return from `restore`.
     RestoreLoop,
-    /// or refuse it.
+    /// Stay with the first endpoint, but refuse in `restore`.
     RestoreRefuse,
     /// Forge lines: in the help text of a metric, the values of its labels, the log and its fields.
     Forge,
-    /// Refuse to open, in words that forge lines.
+    /// Refuse to open, with a text that forges lines.
     ForgeOpen,
 }
 
@@ -41,17 +41,17 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Count, or what else.
+    /// What to do.
     pub mode: Mode,
 }
 
-/// What would add a line to `/metrics`, end that page, add one to the log, clear a terminal's screen, turn what follows around, and hide.
+/// A text that would add a line to `/metrics`, end that page, add a line to the log, clear a terminal's screen, reverse what follows, and hide it.
 const FORGED: &str =
     "\"} 1\nsluicegate_forged_total 9\r\n# EOF\n2026  INFO fine\0\u{1b}[2J\u{9b}\u{85}\u{2028}\u{202e}\u{2066}\u{200b}\u{feff}\\";
 
 fn forge() -> Result<(), String> {
     let metric = Gauge::new("forged", FORGED, &["text"])?;
-    // The second and third would be one if escapes looked like what they stand for.
+    // The second and third would be the same if escapes were not told from text that looks like them.
     for value in [FORGED, "\u{202e}", r"\u{202e}", "\n"] {
         metric.series(&[value])?.set(1.0);
     }
@@ -60,7 +60,7 @@ fn forge() -> Result<(), String> {
     Ok(())
 }
 
-/// One pool.
+/// The balancer of one pool.
 pub struct Probe {
     config: Config,
     endpoints: usize,
@@ -153,14 +153,14 @@ impl Balancer for Probe {
     }
 }
 
-/// A loop the compiler must keep.
+/// A loop that the compiler must keep.
 fn spin() -> ! {
     loop {
         std::hint::black_box(());
     }
 }
 
-/// All of it is refused, or too much at last; none of it may be the gateway's end.
+/// Asks for far too much. All of it is refused, or from some number on; nothing may end the gateway.
 fn bombs() {
     let Ok(done) = Gauge::new("bombs", "Done.", &[]).and_then(|done| done.series(&[])) else { return };
     let value = vec![7; 10_000];

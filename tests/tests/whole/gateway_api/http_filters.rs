@@ -164,7 +164,7 @@ fn HTTPRouteRewritePath() {
     }
 }
 
-/// Each path leads to a status and a place.
+/// Checks that each path leads to a status and a place.
 fn redirects(rules: &str, cases: &[(&str, u16, &str)]) {
     let world = World::new(&route("r", &format!("  rules:\n{rules}")));
     for (path, status, wanted) in cases {
@@ -244,7 +244,7 @@ fn HTTPRouteRedirectScheme() {
     redirects(&rules, &cases);
 }
 
-/// A POST to a rule with this status is sent elsewhere with it.
+/// Checks that a POST to a rule with this status is redirected with it.
 fn redirects_with(status: u16) {
     let rules = redirect("/redirect", &format!("hostname: example.org, statusCode: {status}"));
     let world = World::new(&route("r", &format!("  rules:\n{rules}")));
@@ -267,7 +267,7 @@ fn HTTPRoute308Redirect() {
     redirects_with(308);
 }
 
-/// Whom a request with this marker was copied to.
+/// The backends that got a copy of the request with this marker.
 fn copies(world: &World, marker: &str) -> Vec<String> {
     let seen = world.seen.lock().expect("not poisoned");
     let mut names: Vec<String> = seen.iter().filter(|(_, head)| head.contains(marker)).map(|(name, _)| name.clone()).collect();

@@ -26,7 +26,7 @@ const LISTENERS: &str = "  - {name: l1, port: 9301, protocol: TCP}
   - {name: l2, port: 9302, protocol: TCP}
   - {name: l3, port: 9303, protocol: TCP}";
 
-/// Who answers a connection; none: it is refused or reset.
+/// The name of the backend that answers a connection; none if it is refused or reset.
 fn asked(at: SocketAddr) -> Option<String> {
     connect(at).ok().map(|(name, _)| name).filter(|name| !name.is_empty())
 }
@@ -82,7 +82,7 @@ fn TCPRouteMultipleRoutesAttachment() {
 const WEIGHTED: fn(u16) -> String =
     |port| format!("{{name: t1, port: {port}, weight: 70}}, {{name: t2, port: {port}, weight: 30}}, {{name: t3, port: {port}, weight: 0}}");
 
-/// Of 500 draws at 70 to 30; six standard deviations are 61.
+/// Checks the shares of 500 draws at 70 to 30; six standard deviations are 61.
 fn weighted(names: &[String]) {
     let share = |name: &str| names.iter().filter(|answered| *answered == name).count();
     assert_eq!(share("t1") + share("t2"), 500);
@@ -133,7 +133,7 @@ const UDP_LISTENERS: &str = "  - {name: l1, port: 5301, protocol: UDP}
   - {name: l2, port: 5302, protocol: UDP}
   - {name: l3, port: 5303, protocol: UDP}";
 
-/// Who answers a datagram from a socket of its own; none: nobody within the time.
+/// The name of the backend that answers a datagram from a new socket; none if there is no answer in time.
 fn datagram(at: SocketAddr, patience: Duration) -> Option<String> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
     socket.set_read_timeout(Some(patience)).expect("set");

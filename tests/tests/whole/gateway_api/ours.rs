@@ -1,4 +1,4 @@
-//! What the specification says, and no test of the conformance suite asserts; and what it leaves to implementations.
+//! What the specification says but no test of the conformance suite asserts, and what it leaves to implementations.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ fn of_an_http_and_a_grpc_route_with_a_common_host_a_listener_takes_the_older() {
         + &grpc("v", "", "{name: same-namespace}", "two.example")
         + &http("b", "two.example")
         + &grpc("w", "", "{name: same-namespace}", "three.example")
-        // One listener has the other kind for the host name, and another one has not.
+        // One listener has a route of the other kind for the host name, and another one has not.
         + &gateway("split", 4, listeners)
         + &route_of("infra", "c", "{name: split, sectionName: a}", "  rules: [{backendRefs: [{name: ib1, port: 8080}]}]")
         + &grpc("d", "", "{name: split}", "*.example");
@@ -44,7 +44,7 @@ fn of_an_http_and_a_grpc_route_with_a_common_host_a_listener_takes_the_older() {
     world.expect(4, &get("/").host("x.two.example"), "ib1");
     let at = SocketAddr::new(world.address(4), 80);
     assert_eq!(call(at, "x.three.example", "/a.B/C", None), Some(("g1".to_owned(), "0".to_owned())));
-    // Without the one that is older, the other one is taken.
+    // If the older route is removed, the other one is taken.
     let without: String = manifests.split_inclusive("---\n").filter(|object| !object.contains("{name: z,")).collect();
     world.apply("test", &without);
     world.accepted("httproutes", "a");
@@ -161,7 +161,7 @@ fn a_backend_leads_to_addresses_that_no_service_has() {
     world.expect(1, &get("/far/200/0"), "unreliable");
     world.expect(1, &get("/missing/200/0"), "unreliable");
     world.accepted("httproutes", "backends");
-    // Authorities that go leave nothing open.
+    // If the authorities are removed, nobody gets in.
     world.apply("test", &manifests.replace("name: authorities}]}", "name: gone}]}"));
     world.condition("backends", "tls", "/status/conditions", "Accepted", ("False", "Invalid"));
     world.expect(1, &get("/tls"), 502);

@@ -37,7 +37,7 @@ pub(super) fn unreliable(ip: IpAddr) {
                     let status = match how {
                         _ if count > times => "200",
                         "reset" => return Ok(()),
-                        // Longer than anybody waits: the connection is what ends it.
+                        // This is longer than anybody waits: the connection's end is what ends it.
                         "silence" => continue,
                         status => status,
                     };

@@ -35,7 +35,7 @@ fn a_router_of_a_rule_decides_among_the_backends_of_the_rule() {
     let both = "backendRefs: [{name: ib1, port: 8080}, {name: ib2, port: 8080, weight: 0}]";
     let rules = rule("routed", "decides", both) + "  - {backendRefs: [{name: ib3, port: 8080}]}";
     let manifests = filter("decides", DECIDES) + &route("routed", &format!("  rules:\n{rules}"));
-    // That another route may refer to the Service is no leave for a router.
+    // Permission for another route to refer to the Service is no permission for a router.
     let world = World::new(&(manifests.clone() + &grant("web", "")));
     let answer = world.expect(1, &get("/routed/a"), "ib1");
     assert_eq!(answer.saw("x-set").as_deref(), Some("inner"));
@@ -113,7 +113,7 @@ fn a_router_of_a_rule_that_misbehaves_costs_that_rule() {
     }
 }
 
-/// The plugin with a custom section more: a version of its own, which begins without failures.
+/// The plugin with one more custom section, which makes it a version of its own that begins without failures.
 fn another(mode: &str) -> Vec<u8> {
     let mut bytes = HOSTILE_ROUTER.to_vec();
     let name = format!("v{mode}");

@@ -11,7 +11,7 @@ use sluicegate_tests::PATIENCE;
 
 use super::world::{Answer, Ask};
 
-/// A certificate that stands for itself.
+/// A self-signed certificate.
 pub(super) struct Identity {
     pub(super) pem: String,
     pub(super) der: CertificateDer<'static>,
@@ -23,7 +23,7 @@ impl Identity {
         Self::with_uri(names, None)
     }
 
-    /// One that has the name of a workload besides (SPIFFE).
+    /// A certificate that also has the name of a workload (SPIFFE).
     pub(super) fn with_uri(names: &[&str], uri: Option<&str>) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = rcgen::CertificateParams::new(names).expect("names");
@@ -33,13 +33,13 @@ impl Identity {
         Self { pem: made.pem(), der: made.der().clone(), key }
     }
 
-    /// A ConfigMap with it as the certificate of an authority.
+    /// A ConfigMap with this as the certificate of an authority.
     pub(super) fn authority(&self, namespace: &str, name: &str) -> String {
         let indented: String = self.pem.lines().map(|line| format!("    {line}\n")).collect();
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n  ca.crt: |\n{indented}---\n")
     }
 
-    /// The certificate as [`Identity::serve`] tells of it.
+    /// The certificate as [`Identity::serve`] shows it.
     pub(super) fn hex(&self) -> String {
         hex(&self.der)
     }
@@ -69,7 +69,7 @@ impl Identity {
         });
     }
 
-    /// A Secret with it.
+    /// A Secret with the certificate and its key.
     pub(super) fn secret(&self, namespace: &str, name: &str) -> String {
         let indented = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
         let (chain, key) = (indented(&self.pem), indented(&self.key.serialize_pem()));
@@ -83,7 +83,7 @@ impl Identity {
         self.connect_as(at, server_name, None)
     }
 
-    /// The same with a certificate of the client's.
+    /// Connects with a server name and a client certificate, and checks that the server's certificate is this one.
     fn connect_as(
         &self,
         at: SocketAddr,
@@ -108,7 +108,7 @@ impl Identity {
         Ok(StreamOwned::new(client, stream))
     }
 
-    /// Asks over TLS with a certificate of the client's.
+    /// Asks over TLS with a client certificate.
     pub(super) fn ask_as(&self, at: SocketAddr, server_name: &str, ask: &Ask, shows: Option<&Self>) -> std::io::Result<Answer> {
         ask.send(&mut self.connect_as(at, server_name, shows)?, server_name)
     }

@@ -1,4 +1,4 @@
-//! Which tests of the conformance suite are here: the table of `config/GATEWAY-API.md` is made of the names below and of the functions of this folder.
+//! Which tests of the conformance suite are here. The table of `config/GATEWAY-API.md` is made from the names below and the functions of this folder.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! TLSRoute: connections by their server name, passed through or ended here.
+//! TLSRoute: connections by their server name, passed through or with TLS ended by the gateway.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -46,7 +46,7 @@ fn world(manifests: &str) -> (World, Identity) {
     (world, identity)
 }
 
-/// The line that a server name leads to; none: the handshake fails.
+/// The line that a server name leads to; none if the handshake fails.
 fn asked(identity: &Identity, at: SocketAddr, name: &str) -> Option<String> {
     let mut line = String::new();
     BufReader::new(identity.connect(at, name).ok()?).read_line(&mut line).ok()?;
@@ -174,7 +174,7 @@ fn TLSRouteInvalidReferenceGrant() {
     {
         let wrong = right.replace(from, to);
         assert_ne!(wrong, right);
-        // The Gateway that comes with it is there once it is read.
+        // Once the Gateway that comes with it is there, it has been read.
         let marker = format!("marker{i}");
         world.apply("grant", &format!("{wrong}---\n{}", passthrough(&marker, 5, "")));
         world.of_gateway(&marker, "Programmed", ("True", "Programmed"));

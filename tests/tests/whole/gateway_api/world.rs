@@ -1,4 +1,4 @@
-//! What the suite stands on: namespaces, Services and Gateways like those of the conformance suite's base, on loopback addresses of the test's own.
+//! What the tests have in common: namespaces, Services and Gateways like those of the conformance suite's base, on loopback addresses of the test's own.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -74,12 +74,12 @@ spec:
 ";
 
 impl World {
-    /// The base, and what a test needs besides.
+    /// The base, and the manifests that a test needs besides.
     pub(super) fn new(manifests: &str) -> Self {
         Self::of(Gateway::new(&[]), manifests)
     }
 
-    /// The same of a gateway that has two addresses to give to Gateways.
+    /// The base, in a gateway that has two addresses to give to Gateways.
     pub(super) fn with_pool(manifests: &str) -> Self {
         let pool = |settled: &mut Settled, [b, c]: [u8; 2]| {
             settled.ranges.load_balancer = vec![format!("127.{b}.{c}.96/30").parse().expect("a network")];
@@ -115,7 +115,7 @@ impl World {
         world
     }
 
-    /// Manifests with addresses in them.
+    /// Manifests with the addresses filled in.
     fn written(&self, manifests: &str) -> String {
         let addresses = (1..=9).map(|i| (format!("${i}"), self.address(i).to_string()));
         addresses.fold(manifests.to_owned(), |text, (name, ip)| text.replace(&name, &ip))
@@ -126,7 +126,7 @@ impl World {
         self.gateway.ip(FIRST_GATEWAY + i)
     }
 
-    /// Applies manifests, in the place of those of the same name.
+    /// Applies manifests, and replaces those of the same name.
     pub(super) fn apply(&self, name: &str, manifests: &str) {
         self.gateway.write(&format!("{name}.yaml"), &self.written(manifests));
     }
@@ -241,7 +241,7 @@ impl World {
         self.expect_at(SocketAddr::new(self.address(i), 80), ask, wanted)
     }
 
-    /// The same at an address.
+    /// Waits until a backend answers at an address, or, without one, a status.
     pub(super) fn expect_at(&self, at: SocketAddr, ask: &Ask, wanted: impl Into<Wanted>) -> Answer {
         let wanted = wanted.into();
         let deadline = Instant::now() + PATIENCE;
@@ -311,7 +311,7 @@ impl Ask {
         self
     }
 
-    /// Sends it on a connection, and reads the answer to its end.
+    /// Sends the request on a connection, and reads the answer to its end.
     pub(super) fn send(&self, stream: &mut (impl Read + Write), address: &str) -> std::io::Result<Answer> {
         let Self { method, host, path, headers } = self;
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -328,14 +328,14 @@ impl Ask {
     }
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
-    /// Who answered.
+    /// The name of the backend that answered.
     pub(super) backend: String,
-    /// The head of the request that it saw.
+    /// The head of the request that the backend saw.
     pub(super) seen: String,
 }
 
@@ -351,7 +351,7 @@ impl Answer {
         joined(fields.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value))
     }
 
-    /// The path that it saw, with the query.
+    /// The path that the backend saw, with the query.
     pub(super) fn path(&self) -> &str {
         self.seen.split(' ').nth(1).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Caddy: a PATCH of its admin API.
+//! Caddy, which is changed by a PATCH of its admin API.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use crate::scale::world::Side;
 struct Caddy {
     running: Running,
     admin: SocketAddr,
-    /// Of the changed route's upstreams.
+    /// The path of the changed route's upstreams in the configuration.
     path: String,
     backend: u16,
 }
@@ -25,7 +25,7 @@ pub(super) fn start(plan: &Plan<'_>) -> Result<Option<Box<dyn Proxy>>, String> {
     let dial = |address: &Ipv4Addr| json!({"dial": format!("{address}:{}", plan.backend)});
     let pools = plan.pools(Side::A);
     let route = |(number, (path, pool)): (usize, (String, String))| {
-        // A route has its endpoints itself.
+        // In Caddy a route itself has the endpoints.
         let endpoints = match plan.kind {
             Kind::Routes => pools.iter().find(|(name, _)| *name == pool).map(|(_, endpoints)| endpoints),
             Kind::Endpoints => pools.get(number).map(|(_, endpoints)| endpoints),

@@ -1,4 +1,5 @@
-//! Envoy: files of routes (RDS) and endpoints (EDS), renamed into the folders that it watches. Only the pool that is changed has a file: each takes one of the
+//! Envoy, which watches files of routes (RDS) and endpoints (EDS) that are renamed into place. Only the changed pool has a file: each takes one of the
+//! inotify instances of a user, of which there usually are 128.
 //! inotify instances that a user may have, of which there are 128 as a rule.
 
 use std::net::Ipv4Addr;
@@ -13,7 +14,7 @@ use crate::scale::world::{Side, replace};
 
 struct Envoy {
     running: Running,
-    /// What is renamed, and its text for each side.
+    /// The file that is renamed into place, and its text for each side.
     file: PathBuf,
     texts: [String; 2],
 }
@@ -66,7 +67,7 @@ fn watched(file: &Path) -> Result<Value, String> {
     Ok(json!({"path_config_source": {"path": text(file)?}, "resource_api_version": "V3"}))
 }
 
-/// A file of one resource.
+/// The text of a file with one resource.
 fn discovered(kind: &str, mut resource: Value) -> String {
     resource["@type"] = json!(format!("type.googleapis.com/envoy.config.{kind}"));
     json!({"resources": [resource]}).to_string()

@@ -14,9 +14,9 @@ use crate::scale::world::{Side, path, replace};
 struct Haproxy {
     running: Running,
     folder: PathBuf,
-    /// For each side, the file and the map.
+    /// The file and the map, for each side.
     texts: [(String, String); 2],
-    /// For each side, the command of the runtime API; none: it is reloaded.
+    /// The command of the runtime API for each side; none: the proxy is reloaded.
     commands: Option<[String; 2]>,
 }
 

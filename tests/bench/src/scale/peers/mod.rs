@@ -25,47 +25,47 @@ use super::{Setting, process};
 use crate::process::family;
 
 const ROUTES: u32 = 5_000;
-/// Of ten endpoints each.
+/// How many pools there are, with ten endpoints each.
 const POOLS: u32 = 1_000;
 const CHANGES: usize = 10;
-/// Requests a second, and connections that they come over.
+/// Requests a second, and the number of connections for them.
 const RATE: u32 = 1_000;
 const CONNECTIONS: usize = 16;
-/// For a proxy to read its configuration.
+/// How long a proxy may take to read its configuration.
 const START: Duration = Duration::from_secs(120);
-/// Of load, while nothing changes; and after each change, so that what it leaves behind counts as well.
+/// How long the load runs while nothing changes, and after each change, so that the aftermath counts as well.
 const CALM: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// What came of one proxy and kind of change.
+/// The result of one proxy and kind of change.
 #[derive(Serialize)]
 pub(super) struct Tried {
     pub(super) change: &'static str,
     pub(super) proxy: &'static str,
-    /// Milliseconds until a change is served.
+    /// The median in milliseconds until a change is served.
     pub(super) median: f64,
     pub(super) slowest: f64,
-    /// Milliseconds of all its processes, for each change.
+    /// The CPU milliseconds of all its processes, for each change.
     pub(super) cpu: f64,
     pub(super) failed: u64,
-    /// Requests on kept connections that were closed.
+    /// How many requests came on kept connections that were closed.
     pub(super) again: u64,
-    /// MiB, proportional, before the changes; and the most while they are made.
+    /// Memory in MiB, proportional: before the changes, and the highest value while they are made.
     pub(super) memory: f64,
     pub(super) most: f64,
 }
 
-/// Of what there are many, one of which is changed.
+/// What there are many of, one of which is changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Routes,
     Endpoints,
 }
 
-/// A configuration, as each proxy writes it in its own words.
+/// A configuration, which each proxy writes in its own form.
 struct Plan<'a> {
     folder: PathBuf,
-    /// Of programs from PyPI.
+    /// The folder with programs from PyPI.
     tools: &'a Path,
     binary: &'a Path,
     kind: Kind,
@@ -79,7 +79,7 @@ impl Plan<'_> {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// The number of the route that is changed, or whose endpoint is.
+    /// The number of the route that is changed, or of the pool whose endpoint is.
     fn changed(&self) -> u32 {
         if self.kind == Kind::Routes { ROUTES / 2 } else { 1 }
     }
@@ -91,7 +91,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Of a pool of many. That of the changed one is alone in its pool, so that each request shows it.
+    /// The endpoints of a pool. The changed endpoint is the only one of its pool, so that each request shows it.
     fn endpoints(&self, number: u32, side: Side) -> Vec<Ipv4Addr> {
         match number {
             0 => real().collect(),
@@ -100,7 +100,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Each a path, and the pool's name.
+    /// The routes, each a path and the name of a pool.
     fn routes(&self, side: Side) -> Vec<(String, String)> {
         let to = |number: u32| match self.kind {
             Kind::Routes if number == self.changed() => side.name().to_owned(),
@@ -112,20 +112,20 @@ impl Plan<'_> {
     }
 }
 
-/// A proxy that runs with a plan.
+/// A proxy that runs with such a configuration.
 trait Proxy {
     /// Orders the change; it need not be served when this returns.
     fn change(&mut self, side: Side) -> Result<(), String>;
 
     fn pid(&self) -> u32;
 
-    /// Where it is asked for what gets load, and for what is changed: address and path.
+    /// Where to send requests for what gets load and for what is changed, as an address and a path each.
     fn doors(&self, plan: &Plan<'_>) -> [(SocketAddr, String); 2] {
         [(plan.listen(), path(0)), (plan.listen(), path(plan.changed()))]
     }
 }
 
-/// Starts one; none: it is not installed.
+/// Starts a proxy; none if it is not installed.
 type Start = fn(&Plan<'_>) -> Result<Option<Box<dyn Proxy>>, String>;
 
 const ALL: [(&str, Start); 7] = [
@@ -179,7 +179,7 @@ fn attempt(plan: &Plan<'_>, proxy: &mut dyn Proxy) -> Result<Tried, String> {
     }
     let pid = proxy.pid();
     let memory = || family(pid).map(|pids| process::memory(&pids).proportional);
-    // Of all its processes, and of those that have ended.
+    // The time of all its processes, including those that have ended.
     let cpu = || family(pid).map(|pids| process::of_family(&pids).as_secs_f64());
     let before = memory()?;
     let running = Load::start(&Setting::own()?, &[load], &load_path, RATE, CONNECTIONS)?;
@@ -203,7 +203,7 @@ fn attempt(plan: &Plan<'_>, proxy: &mut dyn Proxy) -> Result<Tried, String> {
     Ok(Tried { change: "", proxy: "", median, slowest, cpu, failed: loaded.failed, again: loaded.again, memory: before, most })
 }
 
-/// A program's path: of those from PyPI, or of the system; none: there is none.
+/// The path of a program, from PyPI or of the system; none if it is not installed.
 fn find(plan: &Plan<'_>, program: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").map(|all| std::env::split_paths(&all).collect::<Vec<_>>()).unwrap_or_default();
     let folders = std::iter::once(plan.tools.to_owned()).chain(folders).chain(["/usr/sbin".into()]);

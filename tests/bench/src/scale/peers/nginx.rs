@@ -1,4 +1,4 @@
-//! nginx: another file, and SIGHUP to the master (`nginx -s reload`).
+//! nginx, which is changed by another file and SIGHUP to the master (`nginx -s reload`).
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The gateway: a file that is renamed into its folder.
+//! The gateway, which is changed by a file that is renamed into its folder.
 
 use std::net::SocketAddr;
 

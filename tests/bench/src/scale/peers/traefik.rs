@@ -1,4 +1,4 @@
-//! Traefik: a folder that its file provider watches, with a file for the routes, or for each pool and its route.
+//! Traefik, whose file provider watches a folder with a file for the routes, or for each pool and its route.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::scale::world::{Side, path, replace};
 
 struct Traefik {
     running: Running,
-    /// What is renamed, and its text for each side.
+    /// The file that is renamed into place, and its text for each side.
     file: PathBuf,
     texts: [String; 2],
 }
