@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const ADMIN: &str = "127.200.7.1:9901";
 const AT: &str = "127.200.7.1:30084";
 const MIB: u64 = 1 << 20;
-/// As much of a head as a client may send without its end.
+/// How much of a head a client may send without ending it.
 const HEAD: usize = 60 << 10;
 const CLIENTS: usize = 800;
 
@@ -30,7 +30,7 @@ impl Gateway {
         Self(command.stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// From proc_pid_status(5), in bytes.
+    /// A value of proc_pid_status(5), in bytes.
     fn memory(&self, of: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(of)).unwrap();
@@ -62,7 +62,7 @@ fn is_ready() -> bool {
     ready().is_some_and(|answer| answer.starts_with("HTTP/1.1 200 "))
 }
 
-/// The service has no endpoint: that is the answer of a gateway that takes work.
+/// Whether the gateway takes work: the service has no endpoint, so its answer is that of a gateway that does.
 fn takes_work() -> bool {
     ask(AT, "/").is_some_and(|answer| answer.contains("503 ") && !answer.contains("overloaded"))
 }
@@ -85,14 +85,14 @@ fn memory_that_can_be_given_back_is_no_pressure_and_pressure_ends_with_its_cause
     let (all, own) = (gateway.memory("VmRSS"), gateway.memory("RssAnon"));
     drop(gateway);
 
-    // With nothing compiled yet, and a limit below what is resident: most of that is the program's file.
+    // Nothing is compiled yet, and the limit is below the resident memory: most of that is the program's file.
     let limit = own + 24 * MIB;
     assert!(limit < all, "{limit} is to be below {all}");
     let empty = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(folder.path(), empty.path(), limit);
     eventually("ready, though compiling took more for a while", is_ready);
     eventually("serving", takes_work);
-    // Heads that do not end hold what they have.
+    // Heads that do not end keep their memory.
     let mut clients: Vec<TcpStream> = Vec::new();
     let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "y".repeat(HEAD));
     for _ in 0..CLIENTS {
@@ -107,7 +107,7 @@ fn memory_that_can_be_given_back_is_no_pressure_and_pressure_ends_with_its_cause
     let held = gateway.memory("RssAnon");
     drop(clients);
     let took = eventually("it is taken again", || is_ready() && takes_work());
-    // 2 s is what is promised; the rest is for a machine that is busy.
+    // The promise is 2 s; the rest is for a busy machine.
     assert!(took < Duration::from_secs(5), "{took:?}");
     eventually("what they held is given back", || gateway.memory("RssAnon") < held - (limit - own) / 2);
 }

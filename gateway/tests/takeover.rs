@@ -26,7 +26,7 @@ fn objects(backend: SocketAddr) -> String {
     all
 }
 
-/// Answers each request, also after others on the same connection; and each datagram with itself.
+/// Answers each request, also after others on the same connection, and echoes each datagram.
 fn backend() -> SocketAddr {
     let (listener, datagrams) = std::iter::repeat_with(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -70,12 +70,12 @@ fn head(reader: &mut BufReader<TcpStream>) -> Option<String> {
 
 struct Gateway {
     child: Child,
-    /// What it logs, line by line.
+    /// The lines that it logs.
     log: mpsc::Receiver<String>,
 }
 
 impl Gateway {
-    /// Starts it; `wrap` may put another command before the binary's.
+    /// Starts the binary; `wrap` may put another command before it.
     fn start(folder: &Path, ip: &str, more: &[&str], wrap: impl FnOnce(Command) -> Command) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
         command.args(["run", "all.yaml", "--admin-address"]).arg(format!("{ip}:9901")).args(["--nodeport-addresses", &format!("{ip}/32")]);
@@ -89,7 +89,7 @@ impl Gateway {
         Self { child, log }
     }
 
-    /// Waits until it logs such a line.
+    /// Waits until a line of the log contains this text.
     fn says(&self, what: &str) {
         let deadline = Instant::now() + PATIENCE;
         let mut all = Vec::new();
@@ -106,7 +106,7 @@ impl Gateway {
         Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("sent");
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends; returns its exit code.
     fn ends(mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -137,7 +137,7 @@ fn ready(ip: &str) -> bool {
     get(&format!("{ip}:9901"), "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
-/// The answer to one request, to the end of its connection.
+/// The answer to one request, up to the end of its connection.
 fn get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -179,7 +179,7 @@ impl Load {
         Self { stop, requests, clients }
     }
 
-    /// Of datagrams: one client with a flow that stays, and one with a new flow for each. Each waits for the answer to what it sent.
+    /// Load of datagrams: one client with a flow that stays, and one with a new flow for each. Each waits for the answer to what it sent.
     fn of_datagrams(address: &str) -> Self {
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients = [true, false].map(|keep| {
@@ -189,7 +189,7 @@ impl Load {
                 let open = || {
                     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
                     socket.connect(&address).expect("connected");
-                    // Loopback loses nothing by itself, so what has not come after so long was lost by the gateway.
+                    // Loopback does not lose anything by itself, so what has not come after this time was lost by the gateway.
                     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
                     socket
                 };
@@ -219,14 +219,14 @@ impl Load {
         eventually("two hundred more requests", || self.requests.load(Ordering::Relaxed) >= wanted);
     }
 
-    /// What failed.
+    /// Stops the load. Returns what failed.
     fn stop(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         self.clients.into_iter().flat_map(|client| client.join().expect("ran")).collect()
     }
 }
 
-/// One exchange; whether the connection closes after it.
+/// Makes one exchange. Returns the connection, and whether it closes.
 fn exchange(address: &str, kept: Option<BufReader<TcpStream>>) -> std::io::Result<(BufReader<TcpStream>, bool)> {
     let mut reader = match kept {
         Some(reader) => reader,
@@ -261,7 +261,7 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
     old.says("the admin API listens");
     eventually("ready", || ready(ip));
     let allocations = std::fs::read_to_string(folder.path().join("state/allocations.json")).expect("kept");
-    // L4 connections are as long as their clients like: at the old one they would keep it until its grace ends.
+    // L4 connections last as long as their clients like: they would keep the old gateway until its grace period ends.
     let load = Load::start(&[format!("{ip}:30081")]);
     let short = Load::start(&[format!("{ip}:30082")]);
     load.goes_on();
@@ -272,7 +272,7 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
     second.says("another gateway uses this state folder");
     assert_eq!(second.ends(), Some(1), "not without being told to");
 
-    // One that was handed the sockets and ends before it serves changes nothing.
+    // A successor that was handed the sockets and ends before it serves changes nothing.
     let failing = Gateway::start(folder.path(), ip, &["--take-over"], |command| with(command, "--admin-address", "192.0.2.1:1"));
     old.says("a successor takes over");
     assert_eq!(failing.ends(), Some(1));
@@ -292,9 +292,9 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
     assert_eq!(failures, Vec::<String>::new());
     assert_eq!(std::fs::read_to_string(folder.path().join("state/allocations.json")).expect("kept"), allocations);
 
-    // And again, from the successor, with more workers than there are sockets and then fewer.
+    // This is done again, from the successor, with more workers than there are sockets and then with fewer.
     let load = Load::start(&[format!("{ip}:30081")]);
-    // While the one before still drains, all datagrams are the successor's.
+    // While the gateway before still drains, all datagrams go to the successor.
     datagrams.goes_on();
     let third = Gateway::start(folder.path(), ip, &["--take-over"], |command| with(command, "--workers", "3"));
     third.says("the admin API listens");
@@ -330,7 +330,7 @@ fn a_stop_serves_what_has_come_and_tells_kept_connections_to_close() {
     eventually("ready", || ready(ip));
     let (mut kept, _) = exchange(&format!("{ip}:30081"), None).expect("answered");
     let (silent, _) = exchange(&format!("{ip}:30081"), None).expect("answered");
-    // In the kernel's queue or just out of it.
+    // Each is in the kernel's queue or has just left it.
     let waiting: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(format!("{ip}:30081")).expect("connected")).collect();
     gateway.signal("-TERM");
     gateway.says("stopping");
@@ -382,7 +382,7 @@ fn a_second_signal_ends_at_once() {
     drop(held);
 }
 
-/// Starts it as a service manager does that has this socket: the first descriptor is 3, and the process is named.
+/// Starts it as a service manager that has this socket does: the first descriptor is 3, and the process is named.
 fn activated(folder: &Path, ip: &str, socket: OwnedFd) -> Gateway {
     Gateway::start(folder, ip, &[], |command| {
         let mut shell = Command::new("sh");
@@ -397,7 +397,7 @@ fn activated(folder: &Path, ip: &str, socket: OwnedFd) -> Gateway {
 fn sockets_of_a_service_manager_are_used_and_keep_their_queue() {
     let (folder, ip) = (folder(backend()), "127.215.0.1");
     let socket = TcpListener::bind(format!("{ip}:30081")).expect("bound");
-    // Before the gateway runs: it waits in the queue that the service manager's socket has.
+    // This connection comes before the gateway runs: it waits in the queue of the service manager's socket.
     let early = TcpStream::connect(format!("{ip}:30081")).expect("connected");
     let notices = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).expect("bound");
     notices.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -419,7 +419,7 @@ fn sockets_of_a_service_manager_are_used_and_keep_their_queue() {
     gateway.signal("-TERM");
     told("STOPPING=1");
     assert_eq!(gateway.ends(), Some(0));
-    // The socket is the service manager's: it still listens, and the next gateway serves who came meanwhile.
+    // The socket belongs to the service manager: it still listens, and the next gateway serves connections that came meanwhile.
     let between = TcpStream::connect(format!("{ip}:30081")).expect("connected");
     let gateway = start();
     told("READY=1");

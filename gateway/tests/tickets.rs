@@ -23,7 +23,7 @@ struct Place {
 }
 
 impl Place {
-    /// Two listeners of one port with a host name each, and one of another port. None has a backend: a handshake is all that counts.
+    /// Two listeners of one port with a host name each, and one of another port. None has a backend, as only the handshake matters.
     fn new(ip: &'static str) -> Self {
         let place = Self { folder: tempfile::tempdir().expect("a folder"), ip };
         let mut all = format!(
@@ -69,7 +69,7 @@ impl Place {
         self.file("state/session-tickets.json")
     }
 
-    /// Has this done to what the file of ticket secrets holds; without a checksum, as a file of hand.
+    /// Changes the file of ticket secrets, and leaves it without a checksum, like a file written by hand.
     fn change_secrets(&self, change: impl FnOnce(&mut Value)) {
         let text = std::fs::read_to_string(self.secrets()).expect("there");
         let mut content = serde_json::from_str::<Value>(&text).expect("JSON")["content"].take();
@@ -88,7 +88,7 @@ impl Place {
         });
     }
 
-    /// A new session with a host, kept in a file of this name.
+    /// Begins a session with a host, and keeps it in a file of this name.
     fn meet(&self, name: &str, version: &str, session: &str) {
         let answer = self.shake(name, version, &[], &["-sess_out".as_ref(), self.file(session).as_os_str()]);
         assert!(answer.contains("New, TLSv1"), "{answer}");
@@ -107,7 +107,7 @@ impl Place {
             .count()
     }
 
-    /// What `s_client` says of one exchange; it must be answered.
+    /// What `s_client` prints about one exchange, which must be answered.
     fn shake(&self, name: &str, version: &str, more: &[&str], session: &[&std::ffi::OsStr]) -> String {
         let port = if name == "c" { 9443 } else { 8443 };
         let mut client = Command::new("openssl");
@@ -123,7 +123,7 @@ impl Place {
         client.args(more).args(session).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut client = client.spawn().expect("openssl runs");
         let request = format!("GET / HTTP/1.1\r\nhost: {name}.example\r\nconnection: close\r\n\r\n");
-        // Kept open to the end: s_client takes its end for the user's.
+        // Standard input is kept open to the end: s_client takes its end for the user's.
         let mut stdin = client.stdin.take().expect("piped");
         let _ = stdin.write_all(request.as_bytes());
         let answer = client.wait_with_output().expect("ended");
@@ -152,7 +152,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Waits until it logs such a line.
+    /// Waits until a line of the log contains this text.
     fn says(&mut self, what: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.said.iter().any(|line| line.contains(what)) {
@@ -163,7 +163,7 @@ impl Gateway {
         }
     }
 
-    /// Waits for its end; what it logged.
+    /// Waits until the process ends; returns what it logged.
     fn ends(mut self) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait().expect("waited for").is_none() {
@@ -256,7 +256,7 @@ fn a_ticket_is_good_after_a_restart_where_that_is_asked_for_until_its_secret_ret
     assert_eq!(after, [SOME; 2]);
     assert!(log.iter().all(|line| !line.contains(&first)), "{log:?}");
 
-    // After its time a secret makes no more tickets, and still takes those it has made.
+    // After its time a secret makes no more tickets, but still opens those that it has made.
     place.age_secrets(7);
     assert_eq!(resumed(PERSIST).0, [SOME; 2]);
     assert_eq!((secret(1), secret(0) == first), (first, false), "rotated, and the one before is kept");
@@ -266,7 +266,7 @@ fn a_ticket_is_good_after_a_restart_where_that_is_asked_for_until_its_secret_ret
     let oldest = content["content"]["secrets"].as_array().expect("a list").iter().filter_map(|s| s["made"].as_u64()).min();
     assert!(oldest.expect("one") + 12 * 3600 > seconds(), "what has retired is not kept");
 
-    // Who asks no more, has no secrets on disk any more.
+    // Without the setting there are no secrets on disk any more.
     assert_eq!(resumed(&[]).0, [0; 2]);
     let left: Vec<_> = std::fs::read_dir(place.file("state")).expect("read").flatten().map(|entry| entry.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("tickets")), "{left:?}");

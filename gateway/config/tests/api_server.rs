@@ -1,6 +1,6 @@
-//! What an API server (Kubernetes 1.36.2, Gateway API v1.6.1) said of 263 objects of the Gateway API, in a dry run with strict field validation: the same
-//! objects pass here, and of the others the same is said. `api_server/gateway-api.jsonl` has an object a line, and the server's message if it refused it;
-//! `api_server/gateway-api-defaults.jsonl` has those that it took, but for the longest ones, and their `spec` as it gave it back.
+//! What an API server (Kubernetes 1.36.2, Gateway API v1.6.1) said about 263 objects of the Gateway API, in a dry run with strict field validation. Objects
+//! that it took are taken here, and about the others the same is said. `api_server/gateway-api.jsonl` has one object for each line, and the server's message
+//! if it refused it; `api_server/gateway-api-defaults.jsonl` has those that it took, except for the longest ones, and their `spec` as it returned it.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ struct Recorded {
     message: Option<String>,
 }
 
-/// The errors of one object, put together as an API server does.
+/// The errors of one object, joined as an API server does it.
 fn message(document: &str) -> Option<String> {
     let parsed = manifest::parse(Path::new("object.json"), document);
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     let mut found = Vec::new();
     for document in parsed.documents {
         let (decoded, mut faults) = object::decode(document);
-        // What does not fit its type is not looked at further.
+        // If something does not fit its type, nothing else is checked.
         let fits = faults.iter().all(|fault| fault.severity == Severity::Warning);
         if let Some(decoded) = decoded.filter(|_| fits) {
             let more = validate::object(&decoded, &faults);
@@ -36,7 +36,7 @@ fn message(document: &str) -> Option<String> {
     Some(if let [cause] = causes[..] { format!("{head}{cause}") } else { format!("{head}[{}]", causes.join(", ")) })
 }
 
-/// What is of the experimental channel and served here all the same.
+/// Fields of the experimental channel that are served here nevertheless.
 const EXPERIMENTAL: [&str; 2] = ["retry (experimental)", "sessionPersistence (experimental)"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! Golden tests: every `faults/NAME.yaml` must give exactly the faults of `faults/NAME.err`. `UPDATE_GOLDEN=1` writes the latter anew.
+//! Golden tests: every `faults/NAME.yaml` must give exactly the faults of `faults/NAME.err`. `UPDATE_GOLDEN=1` renews the latter.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use sluicegate_config::plan::{self, Allocations, Settings};
 use sluicegate_config::{manifest, object, validate};
 use sluicegate_model::fault::{Fault, Severity};
 
-/// What a folder with this one file would report, node ports and addresses apart (those have their tests beside the allocator).
+/// The faults of a folder with this one file, without node ports and addresses (which the allocator's own tests cover).
 fn faults(file: &Path, text: &str) -> Vec<Fault> {
     let parsed = manifest::parse(file, text);
     let mut faults = parsed.faults;

@@ -1,6 +1,5 @@
 //! Golden tests: the Gateways, ListenerSets, routes and policies of every `status/NAME.yaml` must have exactly the status of `status/NAME.json`.
-//! `UPDATE_GOLDEN=1` writes the
-//! latter anew.
+//! `UPDATE_GOLDEN=1` renews the latter.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -98,7 +97,7 @@ spec:
     let statuses = Statuses::new(&planned(Path::new("test.yaml"), text, &settings));
     let shown = |ips: &[&str]| json!(ips.iter().map(|ip| json!({"type": "IPAddress", "value": ip})).collect::<Vec<_>>());
     let good = json!(["True", "Programmed"]);
-    // Who listens on all addresses is reached by those of the machine.
+    // A Gateway that listens on all addresses is reached by those of the machine.
     let both = shown(&["192.0.2.7", "2001:db8::7"]);
     assert_eq!(said(&statuses, "gateways", "/status/conditions", "Programmed"), (good.clone(), both.clone()));
     let failed = |protocol, at: &str| {
@@ -111,7 +110,7 @@ spec:
     assert_eq!(said(&of_gateway, "gateways", "/status/listeners/0/conditions", "Programmed").0, good);
     assert_eq!(said(&of_gateway, "gateways", "/status/listeners/1/conditions", "Programmed").0, json!(["False", "PortUnavailable"]));
     assert_eq!(said(&of_gateway, "listenersets", "/status/conditions", "Programmed").0, good);
-    // A port of a ListenerSet is no matter of the Gateway's.
+    // A port of a ListenerSet does not concern the Gateway.
     let of_set = failed(Protocol::Tcp, "[::]:81");
     assert_eq!(said(&of_set, "gateways", "/status/conditions", "Programmed"), (good, both));
     assert_eq!(said(&of_set, "listenersets", "/status/conditions", "Programmed").0, json!(["False", "PortUnavailable"]));

@@ -1,4 +1,4 @@
-//! A thousand swaps of one plugin leave no memory behind: code, instances, pools and what is kept of old generations. Alone in its process,
+//! A thousand swaps of one plugin leave no memory behind: code, instances, pools and what is kept of old generations. This has a process of its own,
 //! since it measures that.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,10 +13,10 @@ use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_model::rollout::Rollout;
 
 const SWAPS: usize = 1_000;
-/// Swaps after which everything that fills up once is full: the allocator's arenas, the pools of instances, the history of the plugin.
+/// The swaps after which everything is full that fills up once: the allocator's arenas, the pools of instances, the history of the plugin.
 const WARM: usize = 200;
 
-/// Of the process, in bytes: memory in use, and mappings.
+/// The process's memory in use, in bytes, and its number of mappings.
 fn used() -> (usize, usize) {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
@@ -33,7 +33,7 @@ fn memory_stays_flat_over_a_thousand_swaps() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.wasm");
     let wasm = sluicegate_plugins::builtin("maglev").unwrap().wasm;
-    // The same code with one more custom section is another version; few of them, so that nearly all are found compiled.
+    // The same code with one more custom section is another version. There are few of them, so that nearly all are found compiled.
     let version = |n: usize| [wasm, &[0, 2, 1, b'a' + u8::try_from(n % 4).unwrap()]].concat();
     let planned = [PlannedPlugin {
         name: "mine".to_owned(),
@@ -58,7 +58,7 @@ fn memory_stays_flat_over_a_thousand_swaps() {
         assert_eq!(others, ["mine"], "who uses it is assembled anew");
         let Some(Loaded::Balancer(live)) = registry.live("mine") else { panic!("swap {swap}: it is not loaded") };
         assert_eq!(live.generation().number, swap as u64 + 1);
-        // Two workers, each with an instance of its own until the next swap.
+        // There are two workers, each with an instance of its own until the next swap.
         instances = (0..2).map(|_| live.instantiate().unwrap()).collect();
         for instance in &mut instances {
             let context = PickContext { hash: Some(swap as u64), ..PickContext::default() };

@@ -12,7 +12,7 @@ fn wasm(name: &str) -> &'static [u8] {
     sluicegate_plugins::builtin(name).unwrap().wasm
 }
 
-/// Loads a balancer by a start of its own, tries it, and says where its code came from.
+/// Loads a balancer as a new process would, tries it, and returns where its code came from.
 fn start(folder: &Path, name: &str) -> Compiled {
     let loader = Loader::keeping(folder).unwrap();
     serves(&loader, name);
@@ -71,7 +71,7 @@ fn an_entry_with_a_flipped_byte_is_ignored_wherever_the_byte_is() {
         assert_eq!(start(&folder, "random"), ANEW, "byte {at} of {size}");
         assert_eq!(start(&folder, "random"), FOUND, "and it was written again");
     }
-    // Its sum likewise; and half an entry, as a full disk leaves it.
+    // The same is done with its checksum, and with half an entry, as a full disk leaves it.
     let sum = std::fs::read_dir(folder.join("sums")).unwrap().next().unwrap().unwrap().path();
     flip(&sum, 7);
     assert_eq!(start(&folder, "random"), ANEW);
@@ -98,7 +98,7 @@ fn an_entry_from_elsewhere_is_ignored() {
     let folder = folder.path().join("compiled");
     assert_eq!(start(&folder, "random"), ANEW);
     assert_eq!(start(&folder, "round-robin"), ANEW);
-    // The code of one plugin in the place of the other's, and a file nobody wrote down.
+    // One plugin's code is in the place of another's, and there is a file that was never recorded.
     let all = entries(&folder);
     let (a, b) = (std::fs::read(&all[0]).unwrap(), std::fs::read(&all[1]).unwrap());
     assert_ne!(a, b);

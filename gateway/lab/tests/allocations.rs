@@ -1,4 +1,4 @@
-//! A pick allocates nothing of ours: its one allocation is wasmtime's, for the borrowed `pool` handle (gateway/README.md, "Measured").
+//! Code of the project allocates nothing for a pick: the one allocation is wasmtime's, for the borrowed `pool` handle (gateway/README.md, "Measured").
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn a_pick_makes_one_allocation_which_is_wasmtimes() {
                 assert!(balancer.pick(&pool, &config, context).expect("a pick").is_some());
             }
         };
-        // The first opens the pool.
+        // The first pick opens the pool.
         picks();
         assert_eq!(allocation_counter::measure(&mut picks).count_total, PICKS, "{name}");
     }

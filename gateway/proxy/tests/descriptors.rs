@@ -46,7 +46,7 @@ async fn exchange(at: SocketAddr) -> String {
     answer
 }
 
-/// TCP listeners that answer by themselves.
+/// TCP listeners that answer by themselves, without an endpoint.
 fn answering(addresses: impl Iterator<Item = usize>) -> Vec<Arc<Listener>> {
     let answer = sluicegate_model::route::Answer { status: ::http::StatusCode::OK, headers: ::http::HeaderMap::new(), body: "here".into() };
     let rule = || sluicegate_model::route::Rule {
@@ -95,7 +95,7 @@ fn workers_share_sockets_where_descriptors_would_not_suffice() {
         listeners.extend(datagrams.iter().map(|at| udp(*at)));
         proxy.serve(listeners, vec![service(&[backend])]).await;
         assert_eq!(descriptors() - before, 70 + 1, "one each, and the echo's");
-        // More connections than workers at once, so that several workers are woken for the same.
+        // There are more connections than workers at once, so that several workers are woken for the same one.
         for n in 0..60 {
             let answers = futures_util::future::join_all((0..3).map(|_| exchange(at(n)))).await;
             assert!(answers.iter().all(|answer| answer.ends_with("here")), "{answers:?}");
@@ -125,7 +125,7 @@ fn listeners_leave_a_quarter_to_traffic_and_say_which_are_not_bound() {
         let text = failures[0].to_string();
         assert!(text.contains("listeners have 300 of 400 file descriptors, and a quarter is kept for traffic"), "{text}");
         assert!(exchange(at(0)).await.ends_with("here") && exchange(at(299)).await.ends_with("here"));
-        // When others go, there is room again.
+        // When other listeners are gone, there is room again.
         assert!(publish(2, 300).is_empty());
         assert_eq!(publish(3, 301).len(), 1);
     });

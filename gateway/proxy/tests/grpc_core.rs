@@ -1,5 +1,5 @@
-//! gRPC's C core as a client (PyPI `grpcio`): ordinary calls at the rates it is made for, all over one connection, of which none may be lost. What it
-//! sends is `tests/grpc/load.py`; where it is installed, the Makefile's `test-tools` says.
+//! gRPC's C core as a client (PyPI `grpcio`): ordinary calls at the rates that it is made for, all over one connection, none of which may be lost. What
+//! it sends is in `tests/grpc/load.py`; the Makefile's `test-tools` installs it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -22,7 +22,7 @@ use tokio::process::Command;
 use crate::support::http2::*;
 use crate::support::*;
 
-/// The Python that has it, in a place of its own below the build products.
+/// The Python that has gRPC, in a folder of its own below the build products.
 fn python() -> PathBuf {
     let products = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let python = products.join("tools/python/bin/python");
@@ -60,7 +60,7 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let _ = sending.send_trailers(trailers());
 }
 
-/// All of so many calls, messages or streams come to what they should, on one connection.
+/// Checks that this many calls, messages or streams over one connection all end as they should.
 fn nothing_is_lost(kind: &'static str, count: usize) {
     run(async move {
         let python = python();
@@ -112,7 +112,7 @@ fn calls_that_do_not_end_before_their_deadlines() {
     nothing_is_lost("deadline", 3_000);
 }
 
-/// Its server, too: what it refuses before it has read it costs neither its connection nor the calls beside.
+/// This includes its server: a call that it refuses unread costs neither its connection nor the other calls.
 #[test]
 fn streams_that_its_server_ends_at_once() {
     run(async {

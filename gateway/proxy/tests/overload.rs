@@ -16,10 +16,10 @@ const DESCRIPTORS: u64 = 100;
 /// MiB: several times what the child uses.
 const MEMORY: u64 = 400;
 
-/// What a child process is to be; in the test process itself there is nothing to do.
+/// The variable that says what a child process is; in the test process itself, this test has nothing to do.
 const ROLE: &str = "SLUICEGATE_TEST_CHILD";
 
-/// The gateway. It says where it listens, then obeys: `hold N` opens files, `fill N` takes so many MiB, `free` gives all back.
+/// The gateway. It prints where it listens, and then obeys: `hold N` opens files, `fill N` takes N MiB, `free` gives everything back.
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -51,7 +51,7 @@ fn child() {
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.split_once(' ') {
             Some(("hold", count)) => held.extend((0..count.parse().unwrap()).map_while(|_| std::fs::File::open("/dev/null").ok())),
-            // Written to: only then are they in use.
+            // Memory is in use only when it is written to.
             Some(("fill", count)) => filled = vec![1_u8; count.parse::<usize>().unwrap() << 20],
             _ => (held, filled) = (Vec::new(), Vec::new()),
         }
@@ -82,7 +82,7 @@ impl Gateway {
         gateway
     }
 
-    /// The rest of the next line that begins so.
+    /// The rest of the next line that begins with this text.
     fn says(&mut self, begin: &str) -> String {
         let mut line = String::new();
         loop {
@@ -102,7 +102,7 @@ impl Gateway {
         (refused.parse().unwrap(), overload.parse().unwrap())
     }
 
-    /// Seconds of CPU time it has used (proc_pid_stat(5), in ticks of which there are 100 a second).
+    /// Seconds of CPU time that it has used (proc_pid_stat(5), in ticks of which there are 100 a second).
     fn cpu(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -117,7 +117,7 @@ impl Drop for Gateway {
     }
 }
 
-/// One request on a connection that stays open; none: it was reset.
+/// Sends a request on a connection that stays open; none if the connection was reset.
 fn asked(stream: &mut TcpStream) -> Option<String> {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").ok()?;
@@ -149,7 +149,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 fn without_descriptors_clients_are_reset_and_the_accept_loop_does_not_spin() {
     let mut gateway = Gateway::start("unwatched");
     let mut open: Vec<TcpStream> = Vec::new();
-    // Until one is sent away: it must not wait in the queue.
+    // This goes on until a connection is refused: it must not wait in the queue.
     while let Some(stream) = connected(gateway.at) {
         open.push(stream);
         assert!(open.len() < DESCRIPTORS as usize, "more connections than descriptors");
@@ -159,7 +159,7 @@ fn without_descriptors_clients_are_reset_and_the_accept_loop_does_not_spin() {
     for _ in 0..20 {
         assert!(connected(gateway.at).is_none(), "without a descriptor nobody is served");
     }
-    // The queue stays quiet now; a loop that spins would use all of this time.
+    // The queue stays quiet now. A loop that spins would use all of this time.
     let rest = Duration::from_millis(500).saturating_sub(begun.elapsed());
     std::thread::sleep(rest);
     let used = gateway.cpu() - before;

@@ -1,4 +1,4 @@
-//! The binary as its users run it: its output, and what it leaves with.
+//! The binary as its users run it: its output, and its exit codes.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -146,7 +146,7 @@ fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
         }
         assert!(Instant::now() < deadline + Duration::from_secs(20), "{out}");
     }
-    // A row that was there is not shown again.
+    // A row that was there before is not shown again.
     let row = watched.next().expect("what is new is shown");
     assert!(row.starts_with("error") && row.contains("Service default/bad"), "{row}");
     watching.kill().expect("ended");
@@ -159,7 +159,7 @@ fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
     assert_eq!((code, out.as_str()), (Some(0), "plugin least-request: generation 2 serves\n"));
     let recorded = AtomicBool::new(false);
     let (code, out, err) = std::thread::scope(|scope| {
-        // Nothing answers there, but an endpoint is picked for each.
+        // Nothing answers there, but an endpoint is picked for each request.
         scope.spawn(|| {
             while !recorded.load(Ordering::Relaxed) {
                 let _ = ureq::get("http://127.211.7.1:30017/").call();
@@ -191,12 +191,12 @@ fn run_serves_until_it_is_asked_to_stop_and_get_shows_what() {
 
 #[test]
 fn a_plugin_of_each_kind_goes_from_nothing_to_a_file_that_inspect_knows() {
-    // At the same place each time, beside what cargo made of the dependencies before. They are the workspace's own, which are on this machine already.
+    // The place is the same each time, so that cargo finds the dependencies compiled. They are the workspace's own, and are on this machine already.
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("authors");
     let (folder, target) = (&place.join("projects"), place.join("target"));
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder).expect("a folder");
-    // One profile for tests and plugins, and nothing optimized: what takes time here is rustc.
+    // Tests and plugins have one profile, and nothing is optimized: what takes time here is rustc.
     let settings = [("CARGO_NET_OFFLINE", "true"), ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"), ("CARGO_PROFILE_RELEASE_LTO", "off")];
     let cargo = |arguments: &[&str], project: &str| {
         let mut cargo = Command::new(env!("CARGO"));

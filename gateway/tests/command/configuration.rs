@@ -1,4 +1,4 @@
-//! What lies in `config/`: every example is free of faults, the CRDs are what the types say, and the deployment's manifests are whole.
+//! What is in `config/`: every example is free of faults, the CRDs are what the types say, and the deployment's manifests are complete.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -48,7 +48,7 @@ fn the_manifests_are_whole_and_what_they_mount_is_without_fault() {
         // Kinds that only a cluster reads are skipped with a warning; what is not well-formed is an error.
         let (code, out) = run(&["check", file.to_str().expect("UTF-8")]);
         assert_eq!(code, Some(0), "{}: {out}", file.display());
-        // The one ConfigMap: what a gateway in the cluster serves.
+        // The only ConfigMap is what a gateway in the cluster serves.
         if let Some((_, data)) = text.split_once("\n  objects.yaml: |\n") {
             let lines = data.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
             objects.extend(lines.flat_map(|line| [line.strip_prefix("    ").unwrap_or(line), "\n"]));
@@ -83,7 +83,7 @@ fn the_references_have_each_built_in_plugin() {
     assert_eq!(told, built_in.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
 
-/// What stands between backticks.
+/// The parts of a cell between backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
@@ -103,7 +103,7 @@ fn fields(cell: &str) -> Vec<String> {
     fields
 }
 
-/// Numbers and times; what is said in words differs between the reference and the code.
+/// This compares numbers and times. Defaults in words differ between the reference and the code.
 #[test]
 fn the_reference_tells_the_defaults_of_policies_and_plugins() {
     let reference = std::fs::read_to_string(config("README.md")).expect("read");

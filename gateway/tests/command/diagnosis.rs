@@ -1,4 +1,4 @@
-//! `check` and `explain` say why a request would fail, and by whom an address is held.
+//! `check` and `explain` say why a request would fail, and who has an address.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = crate::binary();
-    // A gateway that happens to run on this machine is none of these tests'.
+    // A gateway that happens to run on this machine must not take part in these tests.
     command.current_dir(folder).env("HOME", folder).env_remove("XDG_STATE_HOME");
     let Output { status, stdout, stderr } = command.args(arguments).output().expect("runs");
     (status.code(), String::from_utf8(stdout).expect("UTF-8") + &String::from_utf8(stderr).expect("UTF-8"))
@@ -107,7 +107,7 @@ fn a_port_without_privilege_is_told() {
     command.args(["--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service", "sh", "-c", &check]).current_dir(folder.path());
     let Ok(output) = command.output() else { return };
     let out = String::from_utf8_lossy(&output.stdout);
-    // A capability that is not in the bounding set is lost at exec, by root too (capabilities(7)); others may not take it away, and have none.
+    // A capability that is not in the bounding set is lost at exec, for root as well (capabilities(7)). Other users may not remove it, but have none.
     if output.stderr.is_empty() {
         assert!(out.contains("cannot listen on 127.0.0.1:79: Permission denied (os error 13): ports below"), "{out}");
         assert!(out.contains("need CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start=79"), "{out}");

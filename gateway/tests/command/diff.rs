@@ -28,7 +28,7 @@ fn http(name: &str, rest: &str) -> String {
     )
 }
 
-/// What differs between two configurations, as JSON, and what the command left with.
+/// What differs between two configurations, as JSON, and the command's exit code.
 fn diff(old: &[String], new: &[String]) -> (Option<i32>, Vec<Value>) {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, routes) in [("old", old), ("new", new)] {
@@ -40,7 +40,7 @@ fn diff(old: &[String], new: &[String]) -> (Option<i32>, Vec<Value>) {
     (code, serde_json::from_str::<Value>(&out).expect("JSON").as_array().expect("a list").clone())
 }
 
-/// One difference: the requests, and what was and is decided.
+/// One difference: the requests, what was decided, and what is decided now.
 fn told(row: &Value) -> (Vec<&str>, &str, &str) {
     let requests = row["requests"].as_array().expect("requests").iter().filter_map(Value::as_str).collect();
     (requests, row["old"]["decision"].as_str().expect("a text"), row["new"]["decision"].as_str().expect("a text"))
@@ -56,7 +56,7 @@ fn a_route_that_steals_requests_of_another_is_told_with_the_requests() {
         "the order of files decides nothing"
     );
 
-    // It takes what has a header, of any host but the one that has a route of its own.
+    // It takes requests with a header, of any host except the one that has a route of its own.
     let thief = http("thief", "  rules: [{matches: [{headers: [{name: X-Canary, value: \"1\"}]}], backendRefs: [{name: pay, port: 80}]}]");
     let (code, rows) = diff(&[all.clone(), unlike.clone()], &[all.clone(), unlike.clone(), thief]);
     assert_eq!((code, rows.len()), (Some(1), 1), "{rows:#?}");
@@ -90,7 +90,7 @@ fn what_is_answered_and_what_fails_is_told() {
         assert_eq!(was, "default/shop:80 with weight 1, default/pay:80 with weight 3");
         assert!(is.starts_with(decision), "{is}");
     }
-    // The same backends, and something else is done with the request on its way.
+    // The backends are the same, but something else is done with the request on its way.
     let rewritten = rule(
         "filters: [{type: URLRewrite, urlRewrite: {hostname: x.example}}], backendRefs: [{name: shop, port: 80}, {name: pay, port: 80, weight: 3}]",
     );

@@ -54,7 +54,7 @@ fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stdout).expect("UTF-8") + &String::from_utf8(stderr).expect("UTF-8"))
 }
 
-/// A gateway, ended with the test.
+/// A gateway that ends with the test.
 struct Running(Child, String);
 
 impl Running {
@@ -82,7 +82,7 @@ impl Drop for Running {
     }
 }
 
-/// The status line and the reason of what a gateway answers.
+/// The status line of a gateway's answer, and the reason that it gives.
 fn ask(method: &str, target: &str, host: &str, more: &str) -> std::io::Result<(u16, Option<String>)> {
     let mut stream = TcpStream::connect("127.231.7.1:18766")?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -130,7 +130,7 @@ fn explain_and_the_gateway_answer_the_same() {
             assert!(reason.as_deref().is_none_or(|reason| result.contains(reason)), "{method} {target} {host}: {reason:?}: {told}");
         }
     }
-    // Its node port is the running gateway's, which nobody has written down.
+    // The node port belongs to the running gateway, and is not in any file.
     let (_, services) = run(folder.path(), &["get", "services", "-o", "json", "--admin-address", &gateway.1]);
     let services: serde_json::Value = serde_json::from_str(&services).expect("JSON");
     let port = services[0]["ports"][0]["nodePort"].to_string();

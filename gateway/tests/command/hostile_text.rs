@@ -1,4 +1,4 @@
-//! Names and texts out of files and plugins that would forge lines or drive a terminal, shown by the binary.
+//! Names and texts from files and plugins that would forge lines or control a terminal, as the binary shows them.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use sluicegate_model::escape::is_hidden;
 
-/// In YAML: a line break and what looks like a line of ours, the terminal's screen cleared, a C1 control, an override of the direction, no width.
+/// A text in YAML: a line break and a forged line, a cleared screen, a C1 control, reversed direction, characters without width.
 const IN_YAML: &str = r#"x\nsluicegate: all is well\r\e[2J\x9b31m\u202E\u2066\u200B\uFEFF\0"#;
 
 fn sluicegate(folder: &Path, arguments: &[&str]) -> Command {
@@ -15,7 +15,7 @@ fn sluicegate(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What it printed on both streams, in which nothing is hidden.
+/// What the command printed on both streams, after a check that nothing in it is hidden.
 fn shown(folder: &Path, arguments: &[&str]) -> String {
     let Output { stdout, stderr, .. } = sluicegate(folder, arguments).output().expect("runs");
     let text = String::from_utf8([stdout, stderr].concat()).expect("UTF-8");
@@ -40,7 +40,7 @@ fn folder() -> tempfile::TempDir {
          apiVersion: v1\nkind: Service\nmetadata: {{name: \"{IN_YAML}\"}}\nspec: {{type: \"{IN_YAML}\", ports: [{{port: 80}}], \"{IN_YAML}\": 1}}\n"
     );
     std::fs::write(folder.path().join("all.yaml"), objects).expect("written");
-    // A line that is shown as it stands in the file.
+    // This line is shown as it is in the file.
     std::fs::write(folder.path().join("raw\n\u{1b}[2J\u{202e}.yaml"), "kind: \u{202e}Service\u{9b}\nmetadata: 7\n").expect("written");
     folder
 }
@@ -62,7 +62,7 @@ fn faults_of_files_stay_on_their_lines() {
 fn what_a_plugin_calls_itself_stays_in_its_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let built = sluicegate_plugins::builtin("least-request").expect("it is built in").wasm;
-    // Of the same length as the name, so that the rest of the file stays where it is.
+    // The text is as long as the name, so that the rest of the file stays where it is.
     let (name, forged) = (b"least-request", b"\nkind:\x1b[2J\0\xc2\x9b");
     assert_eq!(name.len(), forged.len());
     let mut wasm = built.to_vec();

@@ -10,7 +10,7 @@ fn run(arguments: &[&str]) -> String {
     String::from_utf8(stdout).expect("UTF-8")
 }
 
-/// The names of the commands below one, from its `--help`.
+/// The names of a command's subcommands, from its `--help`.
 fn below(command: &[&str]) -> Vec<String> {
     let help = run(&[command, &["--help"]].concat());
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
@@ -18,7 +18,7 @@ fn below(command: &[&str]) -> Vec<String> {
     names.filter(|name| !name.is_empty() && name != "help").collect()
 }
 
-/// Of each page the commands that it is about.
+/// For each page, the command that it describes.
 fn pages(command: &[&str], all: &mut BTreeSet<String>) {
     all.insert(format!("sluicegate{}.1", command.iter().map(|word| format!("-{word}")).collect::<String>()));
     for name in below(command) {
@@ -75,7 +75,7 @@ fn the_settings_that_are_installed_are_without_fault() {
     assert_eq!(run(&["check", path.to_str().expect("UTF-8")]), "0 errors, 0 warnings\n");
 }
 
-/// Where systemd is not, there is nothing to ask.
+/// Without systemd there is nothing to ask.
 #[test]
 fn systemd_finds_no_fault_in_the_units() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -58,7 +58,7 @@ cases:
     ] {
         assert!(out.lines().any(|line| line.contains(wanted) && line.contains("passed")), "{wanted:?} is missing:\n{out}");
     }
-    // What the file of cases says: shares in proportion to the weights, which two choices do not give.
+    // The file of cases asks for shares in proportion to the weights, which two choices do not give.
     let (code, out, err) = run(folder.path(), &[&["test", "least-request", "--cases", "wrong.yaml", "-o", "json"][..], &few].concat());
     assert_eq!(code, Some(1), "{out}");
     assert!(err.contains("least-request does not pass"), "{err}");
@@ -98,7 +98,7 @@ fn every_balancer_and_router_that_comes_with_the_gateway_passes() {
             let folder = &folder;
             scope.spawn(move || {
                 for name in half {
-                    // Where nothing is optimized, a policy that asks the host for each of 10,000 endpoints takes longer than its deadline.
+                    // In a build that is not optimized, a policy that asks the host about each of 10,000 endpoints takes longer than its deadline.
                     let few = ["--pools", "60", "--picks", "6000", "--deadline-ms", "500"];
                     let (code, out, err) = run(folder.path(), &[&["test", *name][..], &few].concat());
                     assert_eq!(code, Some(0), "{name}:\n{out}{err}");

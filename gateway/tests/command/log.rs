@@ -1,4 +1,4 @@
-//! The binary, and readers of its log that end or stand still, which is their own affair.
+//! The binary, and readers of its log that end or stop reading, which must not matter to it.
 
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::TcpStream;
@@ -78,7 +78,7 @@ impl Drop for Gateway {
     }
 }
 
-/// A pipe that has no room, for as long as its reader is there and does not read.
+/// A pipe that has no room as long as its reader exists and does not read.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("made");
     let mut filling = writer.try_clone().expect("cloned");

@@ -1,4 +1,4 @@
-//! The binary, as operators and authors of plugins run it: one binary of tests. What measures the process or loads it stands beside this folder.
+//! The binary as operators and authors of plugins run it, in one binary of tests. Tests that measure or load the process are beside this folder.
 
 mod cli;
 mod configuration;
@@ -22,14 +22,14 @@ fn binary() -> Command {
     command
 }
 
-/// The binary in a folder, and with that as its home.
+/// The binary, in a folder that is also its home.
 fn sluicegate(folder: &Path) -> Command {
     let mut command = binary();
     command.current_dir(folder).env("HOME", folder).env_remove("XDG_STATE_HOME").env_remove("SLUICEGATE_LOG");
     command
 }
 
-/// What it leaves with, and what it says on both its outputs.
+/// A command's exit code, and what it prints on both streams.
 fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = sluicegate(folder).args(arguments).output().expect("runs");
     (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8(stderr).expect("UTF-8"))

@@ -31,7 +31,7 @@ spec:
         - {hostnames: [grpc.example], matches: [{grpc: {method: Get}}], backendRefs: [{name: web, port: 80}]}
 ";
 
-/// What is told of a topic, its further lines in one.
+/// What is said about each topic, with its further lines in one.
 fn told(folder: &std::path::Path, port: &str, arguments: &[&str]) -> Vec<(String, String)> {
     let words = [&["explain", "all.yaml", "--state-dir", "state", "--port", port], arguments].concat();
     let (_, text, _) = crate::run(folder, &words);
@@ -100,7 +100,7 @@ fn an_invalid_backend_is_told_with_its_reason() {
     let topics = told(folder.path(), "18767", &["-H", "Host: a.example", "POST", "/cart"]);
     let result = topics.iter().find(|(name, _)| name == "result").map(|(_, text)| text.as_str());
     assert_eq!(result, Some("500 bad-backend: RefNotPermitted: Service pay/cart"), "{topics:#?}");
-    // A listener's rules of HTTP take no connections.
+    // The rules of an HTTP listener take no connections.
     let topics = told(folder.path(), "18768", &["GET", "http://127.231.8.1/"]);
     assert!(topics.iter().any(|(name, text)| name == "result" && text.contains("no-route")), "{topics:#?}");
 }
@@ -154,7 +154,7 @@ spec: {endpoints: [{ip: {address: 10.0.0.2, port: 80}}]}
     let (told_of, _, backend) = routes("/a/b");
     assert!(told_of[0].contains("HTTPRoute default/shop outer") && told_of[1].contains("rule 0 \"inner\""), "{told_of:?}");
     assert_eq!(backend, ["default/one.backend:80"], "of the outer rule no backend is told");
-    // The Backend is there, and not the rule's own.
+    // The Backend exists, but does not belong to the rule.
     let (told_of, result, _) = routes("/a/c");
     assert!(told_of[1].contains("rule 1 \"strange\""), "{told_of:?}");
     assert!(result[0].starts_with("500 bad-backend: default/two.backend:80 is none of the backends of the rule"), "{result:?}");

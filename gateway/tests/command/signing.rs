@@ -37,7 +37,7 @@ fn a_file_is_signed_and_verified() {
         assert!(out.starts_with("mine.wasm: signed with the key ") && out.ends_with(", version 1.2.0\n"), "{out}");
     }
 
-    // The wrong password, somebody else's key, another file.
+    // These have the wrong password, another key, and another file.
     std::fs::write(at("password"), "a wrong one\n").expect("written");
     let (code, _, err) = ask(&sign);
     assert_eq!((code, err.contains("release.key: ")), (Some(1), true), "{err}");
@@ -48,7 +48,7 @@ fn a_file_is_signed_and_verified() {
     std::fs::write(at("mine.wasm"), sluicegate_plugins::builtin("maglev").expect("built in").wasm).expect("written");
     let (code, _, err) = ask(&["verify", "--key", "release.pub", "mine.wasm"]);
     assert_eq!((code, err.contains("it is not the signature of mine.wasm")), (Some(1), true), "{err}");
-    // Without a password, and with the usual comment.
+    // This one has no password, and the usual comment.
     let (code, out, err) = ask(&["sign", "--key", "other.key", "mine.wasm"]);
     assert_eq!((code, out.contains("\tfile:mine.wasm\thashed")), (Some(0), true), "{out}{err}");
     assert_eq!(ask(&["verify", "--key", "other.pub", "mine.wasm"]).0, Some(0));

@@ -1,4 +1,4 @@
-//! The plan that is kept up to date is the plan from nothing, whatever has changed in whatever order, and a change costs what it reaches.
+//! The plan that is kept up to date equals a plan made from nothing, whatever has changed in whatever order, and a change costs what it reaches.
 
 mod writer;
 
@@ -22,7 +22,7 @@ fn parse(text: &str) -> Arc<Object> {
     Arc::new(made.unwrap_or_else(|| panic!("{text}\n{faults:?}")))
 }
 
-/// All that is in a plan, as text. The order of faults means nothing: they are sorted before they are shown.
+/// Everything in a plan, as text. The order of faults has no meaning: they are sorted before they are shown.
 fn shown(plan: &Plan) -> Vec<String> {
     let mut faults: Vec<String> = plan.faults.iter().map(|fault| format!("{fault:?}")).collect();
     faults.sort();
@@ -35,7 +35,7 @@ fn shown(plan: &Plan) -> Vec<String> {
     all.chain(faults).collect()
 }
 
-/// A planner and its world.
+/// A planner, and the objects that it plans.
 struct World {
     objects: Objects,
     allocations: Allocations,
@@ -168,7 +168,7 @@ fn a_changed_route_makes_itself_and_its_gateway_and_no_other_route() {
     assert_eq!(world.change(&changes, Allocations::default()).made, 101);
     assert_eq!(world.planner.plan().gateways[0].listeners[0].routes, 50);
     assert_eq!(world.change(&[Change::Applied(route(7, "/other"))], Allocations::default()).made, 2);
-    // The route is made anew, as it has looked at the Service, and comes to the same.
+    // The route is made again, as it has looked at the Service, with the same result.
     assert_eq!(world.change(&[Change::Applied(service(7, "grpc"))], Allocations::default()).made, 2);
     assert_eq!(world.change(&[Change::Gone(service(7, "grpc").key.clone())], Allocations::default()).made, 3);
     assert_eq!(world.change(&[Change::Gone(route(7, "/").key.clone())], Allocations::default()).made, 2);
@@ -188,7 +188,7 @@ fn a_changed_listener_set_makes_itself_and_no_other_set() {
     changes.extend((0..50).map(|i| Change::Applied(set(i, &format!("h{i}.example")))));
     assert_eq!(world.change(&changes, Allocations::default()).made, 51);
     assert_eq!(world.change(&[Change::Applied(set(7, "other.example"))], Allocations::default()).made, 1);
-    // A route of the Gateway is no concern of its sets, and what it allows is. The route has looked whether the Gateway is there.
+    // A route of the Gateway does not concern its sets, but what the Gateway allows does. The route has looked whether the Gateway exists.
     let of_gateway = route(1, "/");
     assert_eq!(world.change(&[Change::Applied(of_gateway)], Allocations::default()).made, 2);
     assert_eq!(world.change(&[Change::Applied(parse(&gateway.replace("All", "Same")))], Allocations::default()).made, 52);
@@ -210,6 +210,6 @@ fn eight_times_the_objects_cost_about_eight_times_as_much() {
         (0..3).map(|_| once()).fold(f64::MAX, f64::min)
     };
     let (few, many) = (cost(150), cost(1200));
-    // Whatever walks over all objects for each makes it 64; the machine may be busy.
+    // If something walks over all objects for each of them, this is 64. The machine may be busy.
     assert!(many / few < 24.0, "{few} s, and {many} s for eight times as many");
 }

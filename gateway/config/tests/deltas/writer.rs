@@ -1,4 +1,4 @@
-//! A world at random: objects of all kinds that meet in a few names, and what an allocator may have given them.
+//! Random worlds: objects of all kinds that share a few names, and what an allocator may have given them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::parse;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const NAMESPACES: [&str; 2] = ["one", "two"];
 
-/// Writes objects at random, few names and many meetings.
+/// Writes random objects, with few names and many collisions.
 pub(crate) struct Writer {
     pub(crate) random: StdRng,
     certificate: String,
@@ -293,7 +293,7 @@ impl Writer {
         )
     }
 
-    /// What an allocator may have given: numbers that meet are told in the plan.
+    /// What an allocator may have given. Numbers that collide are faults of the plan.
     pub(crate) fn allocations(&mut self, objects: &Objects) -> Allocations {
         let mut made = Allocations::default();
         for service in objects.of_kind("Service") {

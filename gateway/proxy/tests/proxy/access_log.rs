@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::support::*;
 
-/// A file of this test's own, removed at its end.
+/// A file for one test, which is removed at its end.
 struct Place(PathBuf);
 
 impl Place {
@@ -27,7 +27,7 @@ impl Place {
         std::fs::read_to_string(&self.0).unwrap_or_default()
     }
 
-    /// Its lines, once it has so many.
+    /// The file's lines, once there are this many.
     async fn lines(&self, count: usize) -> Vec<String> {
         loop {
             let lines: Vec<String> = self.text().lines().map(str::to_owned).collect();
@@ -77,7 +77,7 @@ fn an_exchange_has_a_line_with_what_is_known_of_it() {
         assert_eq!(ask(&mut stream, "GET /none HTTP/1.1\r\nhost: a\r\n\r\n").await.status(), 404);
         assert_eq!(ask(&mut stream, "GET / HTTP/1.1\nhost: a\n\n").await.status(), 400);
         let lines = place.lines(3).await;
-        // Round robin begins with either.
+        // Round robin begins with either endpoint.
         let one = |attempts| {
             format!(
                 "http 192.0.2.9 [test {at}] \"POST /app/./x?y HTTP/1.1\" a.example 200 - 3 4 default/s:80 {to_backend} /app {attempts} id-1 \"a \\x22b\\x22\""
@@ -139,7 +139,7 @@ fn what_ends_early_says_why() {
                 client.read_exact(&mut [0; 17]).await.unwrap();
             }
             if client_leaves {
-                // A reset: an end alone would let the endpoint go on.
+                // This is a reset: if the client only ended its side, the endpoint would go on.
                 client.set_zero_linger().unwrap();
                 drop(client);
                 assert_eq!(upstream.read(&mut [0; 1]).await.unwrap_or(0), 0);
@@ -188,7 +188,7 @@ fn a_file_that_was_renamed_is_opened_anew_and_the_end_writes_what_is_left() {
         proxy.proxy.reopen_access_log();
         get(at, "/two").await;
         assert_eq!((place.lines(1).await, moved.lines(1).await), (vec!["/two".to_owned()], vec!["/one".to_owned()]));
-        // Nobody says so this time: it is seen within a second.
+        // Nobody tells the gateway this time: it notices within a second.
         std::fs::remove_file(&place.0).unwrap();
         while place.text().is_empty() {
             get(at, "/three").await;

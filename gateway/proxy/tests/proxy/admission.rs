@@ -19,7 +19,7 @@ async fn from(client: u8, to: SocketAddr) -> std::io::Result<TcpStream> {
     socket.connect(to).await
 }
 
-/// A connection on which a request was answered; none: it was refused.
+/// A connection on which a request was answered; none if it was refused.
 async fn served(client: u8, to: SocketAddr) -> Option<TcpStream> {
     let mut stream = from(client, to).await.ok()?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.ok()?;

@@ -1,4 +1,4 @@
-//! What is made of a request before it is routed: whom it is for, what is believed of it, how its path is read.
+//! What is settled about a request before it is routed: which host it is for, what is believed about its client, and how its path is read.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn reason(answer: &Seen) -> (u16, Option<&str>) {
     (answer.status(), answer.field("x-sluicegate-reason"))
 }
 
-/// What is no host, with or without a port.
+/// Texts that are not a host, with or without a port.
 const NO_HOSTS: &[&str] = &[
     "",
     ":80",
@@ -155,7 +155,7 @@ fn a_last_dot_is_no_part_of_the_name() {
         }
         assert_eq!(reason(&raw(at, "GET / HTTP/1.1\r\nhost: a.example..\r\n\r\n").await), (400, Some("bad-host")));
         let client = Arc::new(ca.client());
-        // RFC 6066 §3: the server name has none, and browsers leave it in Host.
+        // By RFC 6066 §3 the server name has no last dot, but browsers leave it in Host.
         let mut stream = tls::connect(secure, "a.example", &client).await.unwrap();
         for (host, status) in [("a.example.", 200), ("a.example.:443", 200), ("b.example.", 421), ("c.example.", 404), ("a.example", 200)] {
             assert_eq!(ask(&mut stream, &format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")).await.status(), status, "{host}");
@@ -303,7 +303,7 @@ fn connection_names_away_neither_what_was_set_nor_what_was_routed_on() {
             assert!(body.contains(there), "{there:?} is not in {body}");
         }
         assert!(!body.contains("x-hop"), "{body}");
-        // What the router saw and what the endpoint gets is one thing.
+        // The router sees exactly what the endpoint gets.
         let admin = |connection: &str| format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: {connection}\r\nx-role: admin\r\n\r\n");
         let body = raw(at, &admin("X-Role")).await.body;
         assert!(body.contains("x-rule: all\r\n") && !body.contains("x-role"), "{body}");

@@ -1,4 +1,4 @@
-//! Circuit breakers: what a service may have under way, and who waits for it.
+//! Circuit breakers: how much a service may have under way, and which requests wait.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use std::net::SocketAddr;
@@ -146,7 +146,7 @@ fn an_endpoint_that_is_full_leaves_the_request_to_another() {
         free_one.permits.add_permits(100);
         let breaker = Breaker { endpoint_connections: Some(1), pending: 0, ..Breaker::default() };
         let (_proxy, at, _) = serving(1, http(to(0)), limited(&[full.address, free_one.address], breaker, DEADLINE)).await;
-        // One goes to each.
+        // Each endpoint gets one request.
         let both = [tokio::spawn(get(at, "/")), tokio::spawn(get(at, "/"))];
         eventually("one request is held", || of(&full.waiting) == 1).await;
         for _ in 0..10 {

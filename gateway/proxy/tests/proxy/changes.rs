@@ -1,4 +1,4 @@
-//! A publication costs what it changes: counted, not timed.
+//! A publication costs what it changes, which is counted here, not timed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::support::*;
 const WORKERS: u64 = 2;
 
 impl Running {
-    /// Service ports and listeners that workers took, and sockets on which something was set.
+    /// How many service ports and listeners workers took, and on how many sockets something was set.
     fn work(&self) -> [u64; 3] {
         let changes = &self.stats.changes;
         [&changes.services, &changes.listeners, &changes.socket_options].map(|n| n.swap(0, Ordering::Relaxed))
@@ -41,7 +41,7 @@ fn with_settings(listener: &Listener, settings: ClientSettings) -> Arc<Listener>
     listener_with(listener.address, http(to(0)), settings)
 }
 
-/// A backend that says its name.
+/// A backend that answers with its name.
 async fn named(name: &'static str) -> SocketAddr {
     backend(move |_| ok(name)).await.0
 }
@@ -85,7 +85,7 @@ fn settings_are_set_on_the_sockets_of_the_listener_whose_probes_changed() {
         change(&mut snapshot, ClientSettings { content: Some(1), ..ClientSettings::default() });
         proxy.publish(&snapshot).await;
         assert_eq!(proxy.work(), [0, WORKERS, 0], "it is another listener, but its sockets need nothing");
-        // A connection of before has the new settings, too.
+        // A connection from before has the new settings, too.
         idle.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxx").await.unwrap();
         assert_eq!(message(&mut idle).await.unwrap().unwrap().status(), 413);
         let keepalive = Keepalive { idle: Duration::from_secs(7), ..ClientSettings::default().keepalive };
@@ -114,7 +114,7 @@ fn workers_that_miss_publications_serve_the_last_one() {
                 0 => _ = snapshot.listeners.insert(extra.at(), extra.clone()),
                 _ => _ = snapshot.listeners.remove(&extra.at()),
             }
-            // While a worker has not let it go yet, the address cannot be bound anew: the next snapshot that has it tries again.
+            // While a worker still has the socket, the address cannot be bound again: the next snapshot that has the listener tries again.
             proxy.proxy.publish(Arc::new(snapshot.clone()));
         }
         let changed = moved(snapshot.services.get(&1).unwrap(), &[b]);

@@ -147,7 +147,7 @@ fn odd_requests_are_tolerated_and_go_on_as_they_should_be() {
         let (proxy, at) = (start(1), free());
         let (to_backend, _) = mirror_back().await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[to_backend])]).await;
-        // What the endpoint gets; what it must not get.
+        // Each row: a request, what the endpoint gets, and what it must not get.
         let table: Vec<(String, Vec<&str>, Vec<&str>)> = vec![
             (format!("\r\nGET / HTTP/1.1\r\n{HOST}\r\n"), vec!["GET / HTTP/1.1\r\n"], vec![]),
             (
@@ -233,7 +233,7 @@ fn http_1_0_is_served_as_it_expects() {
     });
 }
 
-/// One exchange with an endpoint that answers so; all that the client gets.
+/// Everything that a client gets in one exchange with an endpoint that sends this response.
 async fn answered(proxy: &Running, at: std::net::SocketAddr, method: &str, response: &str) -> String {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[endpoint.local_addr().unwrap()])]).await;

@@ -1,4 +1,4 @@
-//! Who the client is, and which fields tell the endpoint, by what the listener's policy says.
+//! Who the client is, and which fields tell the endpoint about it, depending on the listener's policy.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use crate::support::*;
 
 const CLAIMS: &str = "x-forwarded-for: 6.6.6.6, 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: b.example\r\nforwarded: for=6.6.6.6\r\nx-request-id: theirs\r\n";
 
-/// What the endpoint gets of a request with these fields, by these settings.
+/// What the endpoint gets when a request has these fields, with these settings.
 async fn seen(settings: ClientSettings, path: &str, fields: &str) -> Seen {
     let (proxy, at) = (start(1), free());
     let (to_backend, _) = mirror_back().await;

@@ -12,7 +12,7 @@ use crate::support::*;
 const HEAD: &str = "POST /p HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
 const NEXT: &str = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// Chunked content that is none, and why.
+/// Malformed chunked content, and what is wrong with it.
 fn malformed() -> Vec<(&'static str, String)> {
     let chunk = |line: &str| format!("{line}abc\r\n0\r\n\r\n");
     vec![
@@ -55,7 +55,7 @@ fn malformed_chunks_and_trailers_of_requests_are_refused_in_whatever_pieces_they
         let (to_backend, log) = mirror_back().await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[to_backend])]).await;
         for (what, content) in malformed() {
-            // With the head and what follows, in one piece, and a byte of the content apart from the rest.
+            // The content comes with the head in one piece, or a byte of it apart from the rest.
             for cut in [0, 1, 2, content.len() - 1] {
                 let mut stream = TcpStream::connect(at).await.unwrap();
                 stream.set_nodelay(true).unwrap();
@@ -102,7 +102,7 @@ fn malformed_chunks_and_trailers_of_responses_are_502_or_cut_off() {
             let whole = endpoint(vec![format!("{head}{content}")]).await;
             proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[whole])]).await;
             let post = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            // As far as it comes with the head.
+            // This is as much as comes with the head.
             if content.len() < 10_000 {
                 let mut stream = TcpStream::connect(at).await.unwrap();
                 let answer = ask(&mut stream, post).await;

@@ -26,7 +26,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::support::http2::{by_text, call, connect, h2_backend, post, speaking};
 use crate::support::*;
 
-/// Messages are text.
+/// A codec whose messages are text.
 #[derive(Clone, Copy, Default)]
 struct Text;
 
@@ -85,7 +85,7 @@ impl StreamingService<String> for Calls {
     type Response = String;
     type ResponseStream = ReceiverStream<Result<String, Status>>;
     type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
-    /// Each message is answered when it comes.
+    /// Answers each message when it comes.
     fn call(&mut self, request: Request<Streaming<String>>) -> Self::Future {
         let (to, from) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -104,7 +104,7 @@ impl StreamingService<String> for Calls {
     }
 }
 
-/// Answers with an error at once.
+/// A method that answers with an error at once.
 struct Fails;
 
 impl UnaryService<String> for Fails {
@@ -217,7 +217,7 @@ fn the_outcome_of_a_call_counts_for_its_endpoint() {
             let _ = unary(&mut client, path, None).await;
             (before, stats.success())
         };
-        // Trailers-Only, then in trailers: HTTP says 200 to all of them.
+        // The status comes without content first (Trailers-Only), and then in trailers; HTTP's status is 200 both times.
         for path in ["/t/Fail", "/t/Fail"] {
             let (before, after) = success(path).await;
             assert!(after < before, "{path}: {before} to {after}");
@@ -302,13 +302,13 @@ fn our_own_errors_are_in_grpcs_words() {
         proxy.serve(vec![listener(at, http(router(vec![])))], vec![]).await;
         let status = unary(&mut client, "/t/Unary", None).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "404");
-        // GRPCRoute's word for a backend that is invalid, which is 500 to others.
+        // This is GRPCRoute's status for an invalid backend, where other requests get 500.
         let nowhere = sluicegate_model::route::Rule { name: Some("/t".into()), ..Default::default() };
         proxy.serve(vec![listener(at, http(router(vec![nowhere])))], vec![]).await;
         let status = unary(&mut client, "/t/Unary", None).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::Unavailable, "the route has no usable backend"));
         assert_eq!(get(at, "/t").await.status(), 500);
-        // Others get HTTP's.
+        // Other requests get HTTP's status.
         assert_eq!(get(at, "/").await.status(), 404);
     });
 }
@@ -317,7 +317,7 @@ fn our_own_errors_are_in_grpcs_words() {
 fn a_call_without_an_outcome_speaks_against_its_endpoint() {
     run(async {
         let (proxy, at) = (start(1), free());
-        // 200, content, and no trailers.
+        // It answers with 200 and content, but without trailers.
         let (address, _) = h2_backend(h2::server::Builder::new(), |_, mut respond| async move {
             let mut sending = respond.send_response(http::Response::new(()), false).unwrap();
             sending.send_data(bytes::Bytes::from_static(b"x"), true).unwrap();

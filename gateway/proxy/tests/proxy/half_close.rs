@@ -1,4 +1,4 @@
-//! Clients that end their side of a connection after their request, and clients that go.
+//! Clients that end their side of a connection after their request, and clients that disconnect.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::support::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// An endpoint that answers when it is told to, and tells when its request has come and when its connection has ended before that.
+/// An endpoint that answers when it is told to, and reports when its request has come and when its connection has ended before that.
 struct Slow {
     address: SocketAddr,
     come: Arc<Notify>,
@@ -54,14 +54,14 @@ fn a_client_that_half_closes_gets_its_answers() {
         let mut stream = TcpStream::connect(at).await.unwrap();
         stream.write_all(GET.as_bytes()).await.unwrap();
         slow.come.notified().await;
-        // The request is on its way when the end comes.
+        // The request is already on its way when the end comes.
         stream.shutdown().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
         slow.answer.notify_one();
         let mut all = String::new();
         stream.read_to_string(&mut all).await.unwrap();
         assert!(all.starts_with("HTTP/1.1 200 ") && all.contains("connection: close\r\n") && all.ends_with("GET / "), "{all}");
-        // With the request, and after others.
+        // The end comes with the only request, or after others.
         for requests in [1, 3] {
             let mut stream = TcpStream::connect(at).await.unwrap();
             stream.write_all(GET.repeat(requests).as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Ejection by the workers themselves, before anybody makes a new pool; and what pools that control made mean for picks.
+//! Ejection by the workers themselves, before there is a new pool, and how pools that control has made affect picks.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn passive() -> Passive {
     }
 }
 
-/// A service port that may eject so many.
+/// A service port of which this many endpoints may be ejected.
 fn watched(endpoints: &[std::net::SocketAddr], rules: Passive, limit: u32) -> ServicePort {
     let mut service = service(endpoints);
     let health = HealthSettings { passive: Some(rules), ..HealthSettings::default() };
@@ -48,7 +48,7 @@ fn condition(service: &ServicePort, address: std::net::SocketAddr) -> Condition 
     found.expect("it is in the pool").stats.health.condition()
 }
 
-/// How often each body came in so many requests; other statuses than 200 count under their number.
+/// How often each body came in this many requests; answers with another status than 200 count under their number.
 async fn bodies(address: std::net::SocketAddr, requests: usize) -> std::collections::BTreeMap<String, usize> {
     let mut counts = std::collections::BTreeMap::new();
     for _ in 0..requests {
@@ -68,7 +68,7 @@ async fn resetting() -> std::net::SocketAddr {
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // Dropped with a linger of nothing: RST.
+            // A connection that is dropped without lingering sends a reset.
             let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         }
     });
@@ -101,7 +101,7 @@ fn an_endpoint_that_resets_its_connections_is_ejected() {
         let service = watched(&[bad, good], Passive { split_local_errors: true, ..passive() }, 1);
         let (address, proxy) = (free(), start(1));
         proxy.serve(vec![listener(address, http(to(0)))], vec![service.clone()]).await;
-        // Requests without content go elsewhere, so that no client sees any of it.
+        // Requests without content go elsewhere, so that no client sees any of these resets.
         let counts = bodies(address, 40).await;
         assert_eq!(counts.get("good"), Some(&40), "{counts:?}");
         assert_eq!(condition(&service, bad), Condition::Ejected);
@@ -183,7 +183,7 @@ fn a_client_s_affinity_does_not_lead_to_an_ejected_endpoint() {
         }
         let mut service = watched(&endpoints, passive(), 1);
         service.affinity = affinity();
-        // Bound to "a" by hand: which one comes first is the balancer's affair.
+        // The client is bound to "a" by hand, since it is up to the balancer which endpoint comes first.
         let client = std::net::IpAddr::from([127, 0, 0, 1]);
         service.affinity.as_ref().expect("it has one").bind(client, endpoints[0], std::time::Instant::now());
         let (address, proxy) = (free(), start(1));
@@ -195,7 +195,7 @@ fn a_client_s_affinity_does_not_lead_to_an_ejected_endpoint() {
     });
 }
 
-/// Always the first: a balancer that knows nothing of health.
+/// A balancer that always picks the first endpoint, and knows nothing about health.
 struct First(Arc<Generation>);
 struct Firsts;
 
@@ -273,7 +273,7 @@ async fn half_answering() -> std::net::SocketAddr {
             tokio::spawn(async move {
                 if message(&mut stream).await.is_ok() {
                     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf").await;
-                    // Taken by the gateway before the reset, which would throw it away.
+                    // The gateway takes it before the reset, which would discard it.
                     let _ = tokio::time::timeout(Duration::from_millis(20), stream.read_u8()).await;
                     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                 }
@@ -283,7 +283,7 @@ async fn half_answering() -> std::net::SocketAddr {
     address
 }
 
-/// The same by HTTP/2, where a stream is reset and its connection goes on.
+/// Does the same by HTTP/2, where a stream is reset and its connection goes on.
 async fn half_answering_h2() -> std::net::SocketAddr {
     let (address, _) = crate::support::http2::h2_backend(h2::server::Builder::new(), |_, mut respond| async move {
         let head = ::http::Response::builder().header("content-length", 8).body(()).unwrap();
@@ -296,7 +296,7 @@ async fn half_answering_h2() -> std::net::SocketAddr {
     address
 }
 
-/// How many of so many requests one after another were answered whole. Each has a connection of its own.
+/// How many of this many requests, one after another, were answered completely. Each has a connection of its own.
 async fn whole(address: std::net::SocketAddr, requests: usize) -> usize {
     let mut count = 0;
     for _ in 0..requests {
@@ -332,7 +332,7 @@ fn an_endpoint_that_breaks_in_the_middle_of_its_responses_is_ejected() {
 #[test]
 fn a_client_that_leaves_in_the_middle_is_no_fault_of_the_endpoint() {
     run(async {
-        // Never ends what it has begun.
+        // It never ends the content that it has begun.
         let (endless, _) = crate::support::http2::h2_backend(h2::server::Builder::new(), |_, mut respond| async move {
             let mut stream = respond.send_response(::http::Response::new(()), false).unwrap();
             stream.send_data(bytes::Bytes::from_static(b"half"), false).unwrap();
@@ -350,7 +350,7 @@ fn a_client_that_leaves_in_the_middle_is_no_fault_of_the_endpoint() {
             while !seen.ends_with(b"half\r\n") {
                 seen.push(stream.read_u8().await.unwrap());
             }
-            // A reset: one that only ends its own side may still want the rest.
+            // This is a reset: a client that only ends its own side may still want the rest.
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
         let ended = || service.stats.exchange_time.buckets().iter().map(|(_, count)| count).sum::<u64>();

@@ -1,4 +1,4 @@
-//! L7 through a running proxy.
+//! HTTP requests through a running proxy.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -151,7 +151,7 @@ fn cross_origin_requests() {
             (actual.field("access-control-allow-credentials"), actual.field("access-control-expose-headers")),
             (Some("true"), Some("x-left"))
         );
-        // Served all the same: it is the browser that keeps the answer from the page.
+        // It is served nevertheless: the browser is what keeps the answer from the page.
         let unmarked = ask(&mut stream, &from("https://evil.example")).await;
         assert_eq!((unmarked.status(), unmarked.field("access-control-allow-origin")), (200, None));
         // OPTIONS that is no preflight goes to the endpoint.
@@ -215,7 +215,7 @@ fn what_could_smuggle_a_request_is_refused() {
     });
 }
 
-/// One endpoint connection, played by hand.
+/// An endpoint's connections, which the test answers by hand.
 async fn by_hand(proxy: &Running, at: std::net::SocketAddr) -> TcpListener {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[endpoint.local_addr().unwrap()])]).await;
@@ -238,7 +238,7 @@ fn interim_responses_are_passed_on() {
         until(&mut upstream, "hi").await;
         upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         assert!(until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\ncontent-length: 0\r\ndate: "));
-        // HTTP/1.0 knows no interim responses.
+        // HTTP/1.0 has no interim responses.
         let mut client = TcpStream::connect(at).await.unwrap();
         client.write_all(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n").await.unwrap();
         until(&mut upstream, "\r\n\r\n").await;
@@ -263,12 +263,12 @@ fn an_answer_may_come_before_the_end_of_the_request() {
         until(&mut upstream, "one\r\n").await;
         upstream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nuno\r\n").await.unwrap();
         until(&mut client, "uno\r\n").await;
-        // Both go on; the response's trailers, too.
+        // Both bodies go on, and the response's trailers pass, too.
         client.write_all(b"3\r\ntwo\r\n0\r\nx-sum: 6\r\n\r\n").await.unwrap();
         assert_eq!(until(&mut upstream, "\r\n\r\n").await, "3\r\ntwo\r\n0\r\n\r\n");
         upstream.write_all(b"3\r\ndos\r\n0\r\nx-suma: 6\r\n\r\n").await.unwrap();
         assert_eq!(until(&mut client, "\r\n\r\n").await, "3\r\ndos\r\n0\r\nx-suma: 6\r\n\r\n");
-        // And the connections serve again.
+        // After that the connections serve again.
         client.write_all(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         until(&mut upstream, "\r\n\r\n").await;
         upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await.unwrap();
@@ -292,7 +292,7 @@ fn a_client_that_leaves_takes_its_exchange_with_it() {
             if !answer.is_empty() {
                 until(&mut client, "abc").await;
             }
-            // A reset: an end alone would let the endpoint go on.
+            // This is a reset: if the client only ended its side, the endpoint would go on.
             client.set_zero_linger().unwrap();
             drop(client);
             assert_eq!(upstream.read(&mut [0; 1]).await.unwrap_or(0), 0, "the endpoint's connection is closed");

@@ -183,7 +183,7 @@ fn both_sides_multiplex_and_more_streams_get_more_connections() {
     });
 }
 
-/// A backend by hand: settings, then `answer` to each HEADERS.
+/// A backend written by hand: it sends settings, and then `answer` for each HEADERS.
 async fn by_hand(answer: impl Fn(u32) -> Vec<u8> + Clone + Send + 'static) -> (std::net::SocketAddr, Log) {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, log) = (backend.local_addr().unwrap(), Log::default());
@@ -224,7 +224,7 @@ fn what_an_endpoint_did_not_look_at_goes_elsewhere() {
         proxy.serve(vec![listener(at, http(to(0)))], vec![s]).await;
         let client = connect(at).await;
         for _ in 0..9 {
-            // Not idempotent: only a refusal makes it safe to be sent again.
+            // POST is not idempotent: only a refusal makes it safe to send it again.
             assert_eq!(call(&client, post("/"), "", None).await.unwrap().status(), 200);
         }
         assert_eq!(served.requests.load(Ordering::Relaxed), 9);
@@ -265,7 +265,7 @@ fn an_endpoint_that_speaks_another_protocol_fails_to_connect() {
 fn a_dead_connection_is_found_by_its_silence() {
     run(async {
         let (proxy, at) = (start(1), free());
-        // It says hello, and nothing more.
+        // It sends its preface, and nothing more.
         let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = backend.local_addr().unwrap();
         let silent = tokio::spawn(async move {
@@ -296,7 +296,7 @@ fn what_is_no_request_is_refused() {
         assert!(!answer.head.headers().contains_key(header::CONNECTION), "of one hop");
         let tunnel = Request::connect("a.example:443").body(()).unwrap();
         assert_eq!(call(&client, tunnel, "", None).await.unwrap().status(), 405);
-        // RFC 9113 §8.2.2: malformed.
+        // These fields make a request malformed (RFC 9113 §8.2.2).
         for (name, value) in [("connection", "close"), ("transfer-encoding", "chunked"), ("te", "gzip"), ("upgrade", "x")] {
             let mut stream = raw(at).await;
             let block = [head(), field(name, value)].concat();

@@ -1,5 +1,5 @@
-//! Endpoints that speak HTTP/2 and take few streams, answer early, refuse streams or say goodbye: no request hangs, none is lost that can be
-//! served, and what one exchange meets costs no other.
+//! Endpoints that speak HTTP/2 and take few streams, answer early, refuse streams or close their connections: no request hangs, none is lost that can
+//! be served, and one exchange's failure costs no other.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ async fn serving(endpoints: &[SocketAddr]) -> (Running, SocketAddr) {
     (proxy, at)
 }
 
-/// An endpoint that takes so many streams on a connection, and answers with the length of what it was sent.
+/// An endpoint that takes this many streams on a connection, and answers with the length of what it was sent.
 async fn narrow(streams: u32) -> (SocketAddr, Log) {
     let mut builder = h2::server::Builder::new();
     builder.max_concurrent_streams(streams);
@@ -200,7 +200,7 @@ fn an_early_answer_reaches_a_client_of_http1_that_still_sends() {
     });
 }
 
-/// As above, over HTTP/1.1 on the endpoint's side.
+/// The same with HTTP/1.1 on the endpoint's side.
 #[test]
 fn an_early_answer_of_http1_is_passed_on_while_content_still_comes() {
     run(async {

@@ -10,7 +10,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use crate::support::http2::*;
 use crate::support::*;
 
-/// Sends `flood(n)` for n = 0, 1, … until the connection takes no more; what the proxy said last, with GOAWAY.
+/// Sends `flood(n)` for n = 0, 1, … until the connection takes no more. Returns the code of the GOAWAY with which the proxy ended it.
 async fn flood(at: SocketAddr, flood: impl Fn(u32) -> Vec<u8>) -> Option<u32> {
     let (mut from, mut to) = raw(at).await.into_split();
     let reading = tokio::spawn(async move { goodbye(&mut from).await });
@@ -25,7 +25,7 @@ async fn flood(at: SocketAddr, flood: impl Fn(u32) -> Vec<u8>) -> Option<u32> {
     reading.await.unwrap()
 }
 
-/// The code of GOAWAY; none: the connection ended without.
+/// The code of GOAWAY; none if the connection ended without one.
 async fn goodbye(from: &mut OwnedReadHalf) -> Option<u32> {
     Some(next_of(from, GOAWAY).await?.code())
 }
@@ -37,7 +37,7 @@ async fn serving() -> (Running, SocketAddr, Log) {
     (proxy, at, log)
 }
 
-/// A flood, and another client beside it.
+/// Checks that a flood is ended, and that another client beside it is served.
 fn calm(what: &'static str, frames: impl Fn(u32) -> Vec<u8> + 'static) {
     run(async move {
         let (proxy, at, log) = serving().await;
@@ -90,14 +90,14 @@ fn priorities() {
 
 #[test]
 fn continuation() {
-    // A head that never ends: the library's limit is on its frames.
+    // A head never ends: the library's limit is on its frames.
     calm("CONTINUATION", |n| match n {
         0 => frame(HEADERS, END_STREAM, 1, &head()),
         n => frame(CONTINUATION, 0, 1, &field("x", &n.to_string())),
     });
 }
 
-/// A flood that breaks the protocol as well: the connection ends, with whatever code, and others are served on.
+/// Checks a flood that breaks the protocol as well: the connection ends, with any code, and other clients are served.
 fn ended(what: &'static str, frames: impl Fn(u32) -> Vec<u8> + 'static) {
     run(async move {
         let (proxy, at, log) = serving().await;

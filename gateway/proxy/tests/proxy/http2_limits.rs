@@ -1,4 +1,4 @@
-//! Limits of HTTP/2's heads, streams and times, with clients in frames written by hand. Floods: `http2_floods`.
+//! Limits on the heads, streams and times of HTTP/2, with clients written by hand in frames. Floods are in `http2_floods`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ fn a_large_head_is_answered_431() {
         let answer = next_of(&mut stream, HEADERS).await.unwrap();
         // `:status` by its static name, "431" in Huffman's code (RFC 7541, Appendix B).
         assert_eq!(answer.payload[..5], [0x48, 0x83, 0x69, 0x90, 0xff]);
-        // Many fields, as HTTP/1.1 has it.
+        // There are too many fields, by the limit of HTTP/1.1.
         let client = connect(at).await;
         let mut request = get_request("/");
         for n in 0..101 {

@@ -1,4 +1,4 @@
-//! What ordinary HTTP/2 clients do at rates that look like floods to who counts badly: none of their connections is ended.
+//! What ordinary HTTP/2 clients do at rates that could be taken for floods: none of their connections is ended.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -119,7 +119,7 @@ fn requests_that_are_given_up_after_a_while() {
             let streams = || (round * 100..round * 100 + 100).map(|n| n * 2 + 1);
             let begun: Vec<u8> = streams().flat_map(|s| frame(HEADERS, END_HEADERS | END_STREAM, s, &head())).collect();
             stream.write_all(&begun).await.unwrap();
-            // What is reset before the gateway came to it is what a flood is made of.
+            // Streams that are reset before the gateway looks at them would be a flood.
             while log.requests.load(Ordering::Relaxed) < u64::from(round + 1) * 100 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
@@ -143,7 +143,7 @@ fn many_resets_that_come_at_once() {
         let (endpoint, _) = mirror_back().await;
         let (proxy, at) = (start(1), free());
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[endpoint])]).await;
-        // What a client that was stopped for a while, or a gateway that was, has to say: 100 requests, all of them given up.
+        // This is what comes at once after a client or the gateway was stopped for a while: 100 requests, all of them cancelled.
         let mut stream = raw(at).await;
         let all: Vec<u8> = (0..100)
             .map(|n| n * 2 + 1)
@@ -164,7 +164,7 @@ fn many_resets_that_come_at_once() {
 #[test]
 fn messages_of_a_few_bytes_that_wait_for_a_slow_receiver() {
     run(async {
-        // The endpoint reads nothing for a while: nearly a window of small frames waits in the gateway, and is passed on whole.
+        // The endpoint reads nothing for a while. Nearly a window of small frames waits in the gateway, and all of it is passed on.
         let mut builder = h2::server::Builder::new();
         builder.initial_window_size(1000).data_frame_budget(16 << 20);
         let (endpoint, _) = h2_backend(builder, |request, mut respond| async move {

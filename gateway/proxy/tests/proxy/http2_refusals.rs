@@ -25,14 +25,14 @@ fn of(counter: &AtomicU64) -> u64 {
 #[derive(Clone, Copy, PartialEq)]
 enum Deed {
     Refuse,
-    /// GOAWAY that names no stream, and the end of the connection.
+    /// It sends a GOAWAY that names no stream, and ends the connection.
     Leave,
-    /// GOAWAY that names the stream, and the end of the connection: it may have been acted on.
+    /// It sends a GOAWAY that names the stream, and ends the connection: the request may have been acted on.
     Fail,
     Serve,
 }
 
-/// An endpoint that does the deeds in turn, the last one for ever, on streams over all of its connections.
+/// An endpoint that does these things in turn, and the last one for ever, on streams over all of its connections.
 async fn doing(deeds: &'static [Deed]) -> (SocketAddr, Log) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, log) = (listener.local_addr().unwrap(), Log::default());
@@ -79,7 +79,7 @@ async fn serving(endpoints: &[SocketAddr], settings: BackendSettings) -> (Runnin
     (proxy, at, stats)
 }
 
-/// Ten requests each with and without content, over both versions; how many were served.
+/// Sends ten requests each with and without content, over both versions. Returns how many were served.
 async fn served(at: SocketAddr) -> usize {
     let client = connect(at).await;
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! What clients may ask for, how large and how fast; and peers that mean no good.
+//! What clients may ask for, how large and how fast it may be, and peers that are hostile.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use std::net::SocketAddr;
@@ -278,7 +278,7 @@ fn idle_and_old_connections_close() {
         let (_proxy, at) = serving(timeouts(ClientTimeouts { age: a_second(), ..ClientTimeouts::default() }), service(&[backend])).await;
         let mut stream = TcpStream::connect(at).await.unwrap();
         let begun = Instant::now();
-        // Told in a response, or closed between two.
+        // The client is told in a response, or the connection closes between two.
         loop {
             assert!(begun.elapsed() < Duration::from_secs(10));
             let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;

@@ -1,5 +1,5 @@
-//! The data plane against raw sockets and real peers, with native plugins: one binary, as linking dozens takes minutes. What sets limits of the
-//! process stands beside this folder, as a binary of its own.
+//! The data plane against raw sockets and real peers, with native plugins. This is one binary, as linking dozens takes minutes. Tests that set limits of
+//! the process are binaries of their own, beside this folder.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access_log;

@@ -1,4 +1,4 @@
-//! What of a message is for one version or one hop alone: lengths, upgrades, expectations, minor versions, and how many fields pass.
+//! The parts of a message that only concern one version or one hop: lengths, upgrades, expectations, minor versions, and how many fields pass.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::support::http2::*;
 use crate::support::*;
 
-/// All that a client gets from an endpoint that answers so; the connection ends with it.
+/// Everything that a client gets from an endpoint that sends this response. The connection ends with it.
 async fn answered(proxy: &Running, at: std::net::SocketAddr, request: &str, response: &str) -> (String, Log) {
     let response = response.to_owned();
     let (address, log) = backend(move |_| response.clone()).await;
@@ -41,7 +41,7 @@ fn a_switch_and_no_content_have_no_length_whatever_the_versions() {
         }
         let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 101 ") && !head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
-        // The same as an answer to extended CONNECT.
+        // The same holds for an answer to extended CONNECT.
         let mut client = connect(at).await;
         while !client.is_extended_connect_protocol_enabled() {
             tokio::task::yield_now().await;
@@ -65,7 +65,7 @@ fn a_switch_and_no_content_have_no_length_whatever_the_versions() {
             };
             assert_eq!((head.headers().get("content-length"), head.headers().get("link").is_some()), (None, true), "{code}");
         }
-        // From an endpoint of HTTP/2.
+        // The endpoint speaks HTTP/2.
         let (address, _) = h2_backend(h2::server::Builder::new(), |_, mut respond| async move {
             let mut response = Response::new(());
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -118,7 +118,7 @@ fn a_426_says_to_what_and_other_answers_do_not() {
         assert_eq!((answer.status(), answer.field("connection")), (426, Some("upgrade")));
         let (other, _) = answered(&proxy, at, CLOSE, &response("200 OK")).await;
         assert!(!other.to_ascii_lowercase().contains("upgrade"), "{other}");
-        // HTTP/2 has no place for it (RFC 9113 §8.2.2).
+        // HTTP/2 does not permit this field (RFC 9113 §8.2.2).
         let (address, _) = backend(move |_| response("426 Upgrade Required")).await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[address])]).await;
         let mut client = connect(at).await;
@@ -142,7 +142,7 @@ fn later_minor_versions_are_served_as_1_1() {
                 "{answer:?}"
             );
         }
-        // In pieces.
+        // The request comes in pieces.
         stream.write_all(b"GET /x HTTP/1.2").await.unwrap();
         tokio::task::yield_now().await;
         assert_eq!(ask(&mut stream, "\r\nhost: a\r\n\r\n").await.status(), 200);
@@ -178,7 +178,7 @@ fn no_expectation_is_none() {
             let empty = !field.contains("100");
             assert!(status == 417 || !(empty && answer.body.contains("expect")), "{field}: {}", answer.body);
         }
-        // Nothing is expected, so what is unread is read, and the connection kept.
+        // An empty Expect expects nothing, so the content that was not read is read, and the connection kept.
         let (early, _) = backend(|_| ok("")).await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[early])]).await;
         let mut stream = TcpStream::connect(at).await.unwrap();

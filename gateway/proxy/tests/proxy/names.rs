@@ -1,4 +1,4 @@
-//! Field names keep their case where a policy asks for it, over every way that a head takes.
+//! The names of fields keep their case where a policy asks for it, on every way that a head takes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn keeping() -> ClientSettings {
     ClientSettings { headers: HeaderSettings { preserve_case: true, ..HeaderSettings::default() }, ..ClientSettings::default() }
 }
 
-/// A backend that answers so, and hands the heads over that it gets.
+/// A backend that sends this answer, and hands over the heads that it gets.
 async fn recording(answer: &'static str) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<String>) {
     let (to, from) = mpsc::unbounded_channel();
     let (address, _) = backend(move |seen| {
@@ -64,14 +64,14 @@ fn names_keep_their_case_both_ways_where_a_policy_asks() {
             assert!(answer.contains(&format!("\r\n{line}\r\n")), "{line} in {answer}");
         }
         assert!(!answer.contains("X-Gone"), "{answer}");
-        // Chunks, from either side.
+        // Both sides send chunks.
         let chunked = "HTTP/1.1 200 OK\r\nTRANSFER-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
         let (address, mut heads) = recording(chunked).await;
         proxy.serve(vec![listener_with(at, http(to(0)), keeping())], vec![service(&[address])]).await;
         let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-ENCODING: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n";
         assert!(all_of(at, request).await.contains("\r\nTRANSFER-Encoding: chunked\r\n"));
         assert!(heads.recv().await.unwrap().contains("\r\nTransfer-ENCODING: chunked\r\n"));
-        // Without it, what is looked at is in lower case.
+        // Without the policy, fields that the gateway looks at are in lower case.
         let (address, mut heads) = recording(ANSWER).await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[address])]).await;
         assert!(
@@ -111,7 +111,7 @@ fn names_keep_their_case_where_heads_are_changed_mirrored_interim_or_upgraded() 
             "{head}"
         );
         assert!(mirrored.recv().await.unwrap().contains("\r\nX-MiXeD-CaSe: 1\r\n"));
-        // Interim responses, 204, HEAD and 426.
+        // These are interim responses, 204, HEAD and 426.
         for (method, answer, line) in [
             ("GET", "HTTP/1.1 103 Early Hints\r\nLinK: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "LinK: x"),
             ("GET", "HTTP/1.1 204 No Content\r\nETaG: x\r\n\r\n", "ETaG: x"),
@@ -150,7 +150,7 @@ fn http_2_has_lower_case_by_nature() {
         let (response, _) = client.send_request(request, true).unwrap();
         assert_eq!(response.await.unwrap().headers()["x-own"], "1");
         assert!(heads.recv().await.unwrap().contains("\r\nx-mixed: 1\r\n"));
-        // From HTTP/1.1 to an endpoint of HTTP/2 and back.
+        // Requests go from HTTP/1.1 to an endpoint of HTTP/2, and answers back.
         let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let noted = seen.clone();
         let (address, _) = h2_backend(h2::server::Builder::new(), move |request, mut respond| {

@@ -18,7 +18,7 @@ use crate::support::http2::{echo, h2_backend, speaking};
 use crate::support::tls::{Authority, Issued, ended, front, https, settings};
 use crate::support::*;
 
-/// Certificates, keys and sessions as files, in a folder of the test's own.
+/// Certificates, keys and sessions as files, in a folder of the test.
 struct Files(PathBuf);
 
 impl Files {
@@ -39,7 +39,7 @@ impl Files {
         self.path(name)
     }
 
-    /// The flags that show a certificate.
+    /// The flags with which a command shows a certificate.
     fn identity(&self, name: &str, issued: &Issued) -> [String; 4] {
         let pem = |label: &str, der: &[u8]| {
             let text = base64::engine::general_purpose::STANDARD.encode(der);
@@ -59,7 +59,7 @@ impl Drop for Files {
     }
 }
 
-/// What a command says, on both ways; it gets `input`, whose end it is told only when it has ended itself.
+/// What a command prints on both streams. It is given `input`, and told its end only when the command has ended by itself.
 async fn output(mut command: Command, input: &'static str) -> (bool, String) {
     let ran = tokio::task::spawn_blocking(move || {
         let name = command.get_program().to_string_lossy().into_owned();
@@ -69,7 +69,7 @@ async fn output(mut command: Command, input: &'static str) -> (bool, String) {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} is a peer of this test and has to be installed: {error}"));
-        // It may have failed, and gone, already.
+        // The command may have failed and ended already.
         let _ = child.stdin.as_mut().unwrap().write_all(input.as_bytes());
         let mut errors = child.stderr.take().unwrap();
         let errors = std::thread::spawn(move || {
@@ -231,7 +231,7 @@ impl Server {
                 break address.parse().unwrap();
             }
         };
-        // Read on, so that it never waits.
+        // The output is read on, so that the server never waits.
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         Self { child, address }
     }
@@ -252,7 +252,7 @@ fn openssl_as_an_endpoint_gets_its_name_and_a_certificate_and_is_verified() {
         let second = [&identity[1], &identity[3]];
         let authority = files.authority("clients.pem", &clients);
         let flags: Vec<&str> = identity.iter().map(String::as_str).collect();
-        // Another server name, no certificate or another authority's end the handshake.
+        // Another server name, no certificate, or another authority's certificate ends the handshake.
         let strict = ["-servername", "b.example", "-servername_fatal", "-cert2", second[0], "-key2", second[1]];
         let wants = ["-CAfile", &authority, "-Verify", "1", "-verify_return_error"];
         let server = Server::start(&[&flags[..], &strict, &wants].concat());

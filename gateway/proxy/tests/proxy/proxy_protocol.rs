@@ -1,4 +1,4 @@
-//! The PROXY protocol through a running proxy, from clients and towards endpoints; and who may connect.
+//! The PROXY protocol through a running proxy, from clients and towards endpoints, and which clients may connect.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ fn telling(endpoint: SocketAddr, version: ProxyVersion) -> ServicePort {
     ServicePort { settings: Arc::new(settings), ..service(&[endpoint]) }
 }
 
-/// Sends back all it gets until the client's end.
+/// Echoes everything until the client's end.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -115,7 +115,7 @@ fn only_trusted_proxies_are_believed() {
         proxy.serve(vec![listener_with(at, Front::Tcp(to(0)), trusting("192.0.2.0/24", false))], vec![service(&[to_echo])]).await;
         assert!(exchange(at, &with_header).await.is_err());
         assert_eq!(proxy.stats.reset(Reset::Untrusted).load(Ordering::Relaxed), 1);
-        // Optional: served as it is, its header being so many bytes.
+        // If the header is optional, a client that is not trusted is served, and its header is content like any other.
         proxy.serve(vec![listener_with(at, Front::Tcp(to(0)), trusting("192.0.2.0/24", true))], vec![service(&[to_echo])]).await;
         assert_eq!(exchange(at, &with_header).await.unwrap(), with_header);
         proxy.serve(vec![listener_with(at, Front::Tcp(to(0)), trusting("127.0.0.0/8", true))], vec![service(&[to_echo])]).await;
@@ -188,7 +188,7 @@ fn source_ranges_let_in_whom_they_name() {
         serve(sources("192.0.2.0/24", ClientSettings::default())).await;
         assert!(exchange(at, b"x").await.is_err());
         assert_eq!(proxy.stats.reset(Reset::SourceRange).load(Ordering::Relaxed), 1);
-        // The client counts that the header names.
+        // The client that the header names is the one that counts.
         serve(sources("192.0.2.0/24", trusting("127.0.0.0/8", false))).await;
         assert_eq!(exchange(at, &[V2, b"x"].concat()).await.unwrap(), b"x");
     });
@@ -238,7 +238,7 @@ fn a_header_stands_in_front_of_tls_on_either_side() {
         stream.write_all(V2).await.unwrap();
         let seen = ask(&mut stream, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(seen.body.starts_with("PROXY TCP4 192.0.2.1 "), "{}", seen.body);
-        // Without its header a handshake is none.
+        // Without its header, a handshake is refused.
         let stream = TcpStream::connect(inward).await.unwrap();
         assert!(tls::shake(stream, "a.example", &Arc::new(ca.client())).await.is_err());
     });

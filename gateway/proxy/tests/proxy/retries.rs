@@ -224,7 +224,7 @@ fn a_rule_that_says_when_to_try_again_counts_before_the_service() {
         assert_eq!((of(&stats.retries.tries), of(&stats.retries.exhausted)), (3, 1));
         assert_eq!((get(at, "/other").await.status(), of(&log.requests)), (503, 5), "another status");
         assert_eq!((get(at, "/service").await.status(), of(&log.requests)), (503, 6), "the service's own policy knows no status");
-        // The other way round: the service would, the rule will not.
+        // The other way round: the service would try again, but the rule does not.
         let (_proxy, at, _) = routed(rules(), retrying(&[bad], policy(&[Trigger::GatewayError]))).await;
         assert_eq!((get(at, "/never").await.status(), of(&log.requests)), (503, 7));
         assert_eq!((get(at, "/service").await.status(), of(&log.requests)), (503, 10));

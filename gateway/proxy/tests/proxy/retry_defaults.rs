@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::support::*;
 
-/// Answers so many requests of each connection, and closes it at the next one without an answer. Counts the requests.
+/// Answers this many requests of each connection, and closes it at the next one without an answer. Counts the requests.
 async fn breaking(after: u32) -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
@@ -58,7 +58,7 @@ fn a_request_that_endpoints_break_is_sent_once_more_and_not_a_third_time() {
         assert_eq!(get(at, "/").await.status(), 502);
         assert_eq!(counts.iter().map(|c| c.load(Ordering::Relaxed)).sum::<u64>(), 2);
 
-        // It counts as one where the connection was kept, too.
+        // A try on a kept connection counts as well.
         let (flaky, count) = breaking(1).await;
         let (_proxy, at) = serving(&[flaky, endpoints[0], endpoints[1]], BackendSettings::default(), AppProtocol::Http).await;
         let mut client = TcpStream::connect(at).await.unwrap();
@@ -171,14 +171,14 @@ fn an_address_that_swallows_packets_costs_a_moment_where_there_are_others() {
             }
             let moment = Duration::from_millis(250)..Duration::from_secs(2);
             assert!(moment.contains(&longest), "{protocol:?}: {longest:?}, where the whole time-out is 5 s");
-            // What the operator says holds for each try.
+            // A time-out that the operator sets holds for each try.
             let patient = Duration::from_millis(600);
             let timeouts = BackendTimeouts { connect: patient, connect_elsewhere: patient, ..BackendTimeouts::default() };
             let settings = BackendSettings { timeouts, ..BackendSettings::default() };
             let (_proxy, at) = serving(&[swallows, good], settings, protocol).await;
             assert!(timed(at).await.max(timed(at).await) >= patient);
         }
-        // The last one there is has the whole time-out.
+        // The last endpoint that is left has the whole time-out.
         let timeouts = BackendTimeouts { connect: Duration::from_millis(700), ..BackendTimeouts::default() };
         let (_proxy, at) = serving(&[swallows], BackendSettings { timeouts, ..BackendSettings::default() }, AppProtocol::Http).await;
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Session persistence of a rule: who comes back stays with an endpoint.
+//! Session persistence of a rule: a client that comes back stays with an endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn cookie() -> Carrier {
     Carrier::Cookie { name: "stay".to_owned(), permanent: false }
 }
 
-/// Two endpoints, asked in turn.
+/// A service with two endpoints, which are asked in turn.
 async fn two() -> ServicePort {
     let (a, _) = backend(|_| ok("a")).await;
     let (b, _) = backend(|_| ok("b")).await;
@@ -36,7 +36,7 @@ async fn with(stream: &mut TcpStream, field: &str) -> Seen {
     ask(stream, &format!("GET / HTTP/1.1\r\nhost: a.example\r\n{field}\r\n")).await
 }
 
-/// The same with sessions that are the service's own.
+/// The service with sessions of its own.
 fn keeping(mut service: ServicePort, name: &str) -> ServicePort {
     let carrier = Carrier::Cookie { name: name.to_owned(), permanent: false };
     Arc::make_mut(&mut service.settings).session = Some(Session { carrier, absolute: None, idle: None });
@@ -64,7 +64,7 @@ fn a_service_keeps_sessions_by_itself_and_its_session_counts_before_the_weights(
         let other = ServicePort { id: ServiceRef { name: "other".into(), ..reference() }, ..keeping(two().await, "other") };
         let backend = |service: &ServicePort, weight| Backend { service: service.id.clone(), weight, actions: Default::default() };
         let kept = keeping(two().await, "stay");
-        // The router of tests chooses the first backend always.
+        // The tests' router always chooses the first backend.
         let backends = vec![backend(&kept, 1), backend(&other, 0)];
         let rules = vec![Rule { name: Some("/".into()), backends, ..Rule::default() }];
         let listeners = vec![listener(straight, http(to(0))), listener(routed, http(leading(rules)))];
@@ -92,7 +92,7 @@ fn a_service_keeps_sessions_by_itself_and_its_session_counts_before_the_weights(
         ];
         assert_eq!(there[0].body, there[1].body);
         assert_eq!(there[0].field("set-cookie"), None, "it goes on");
-        // A name of another service's leads nowhere.
+        // The name of another service's session leads nowhere.
         assert!(with(&mut stream, &format!("cookie: stay={token}\r\n")).await.field("set-cookie").unwrap().starts_with("stay="));
     });
 }
@@ -111,13 +111,13 @@ fn a_cookie_leads_back_to_its_endpoint() {
             let again = with(&mut stream, &brought).await;
             assert_eq!((again.body.as_str(), again.field("set-cookie")), (first.body.as_str(), None));
         }
-        // Without it the balancer goes on in turn, and one that cannot be read is none.
+        // Without a token the balancer goes on in turn, and a token that cannot be read counts as none.
         for field in ["", "cookie: stay=\r\n", "cookie: stay=1-2-3-4-5\r\n"] {
             let bodies = [with(&mut stream, field).await, with(&mut stream, field).await];
             assert_ne!(bodies[0].body, bodies[1].body, "{field}");
             assert!(bodies[0].field("set-cookie").is_some());
         }
-        // Its endpoint is gone: the session leads to another one, and the client is told.
+        // The endpoint is gone: the session leads to another one, and the client is told.
         let other = both.internal.endpoints.iter().map(|e| e.address).filter(|address| !set.contains(&format!("-{:x}-", address.port())));
         let left = service(&other.collect::<Vec<_>>());
         assert_eq!(left.internal.endpoints.len(), 1);
@@ -137,7 +137,7 @@ fn a_header_leads_back_and_a_dead_endpoint_is_left() {
         let name = HeaderName::from_static("x-stay");
         proxy.serve(serving(at, Carrier::Header(name)), vec![service(&[alive, gone])]).await;
         let mut stream = TcpStream::connect(at).await.unwrap();
-        // By the first of the two, whichever it is, the other is tried.
+        // If the first of the two is asked first, whichever it is, the other is tried.
         let first = with(&mut stream, "").await;
         let token = first.field("x-stay").unwrap().to_owned();
         assert_eq!((first.body.as_str(), first.field("set-cookie")), ("alive", None));

@@ -102,7 +102,7 @@ fn streams_share_the_connections_that_a_breaker_allows_and_others_wait_for_a_pla
                 async move { fetch(&client, "/").await }
             })
         };
-        // The endpoint's word that it takes two at a time has come with the first.
+        // With the first answer it has come through that the endpoint takes two streams at a time.
         let first = ask();
         eventually("the first came", || of(&log.requests) == 1).await;
         let mut running: Vec<_> = (0..4).map(|_| ask()).collect();
@@ -179,7 +179,7 @@ fn streams_are_counted_by_rate_limits_one_by_one() {
         let service = speaking(AppProtocol::H2c, &[endpoint], BackendSettings::default());
         let (proxy, at, _) = serving(ClientSettings { rates, ..ClientSettings::default() }, service).await;
         let client = connect(at).await;
-        // At once, on one connection.
+        // All of them begin at once, on one connection.
         let all: Vec<_> = (0..8)
             .map(|_| {
                 tokio::spawn({
@@ -259,7 +259,7 @@ fn each_stream_has_its_line_in_the_access_log() {
         proxy.serve(vec![listener(at, http(to(0)))], vec![speaking(AppProtocol::H2c, &[endpoint], BackendSettings::default())]).await;
         let client = connect(at).await;
         assert_eq!(call(&client, post("/a"), "abc", None).await.unwrap().body, "abcabc");
-        // One that its client resets, and one on the same connection after it.
+        // Its client resets one stream, and begins another one on the same connection.
         let (response, mut stream) = client.clone().ready().await.unwrap().send_request(get_request("/silent"), true).unwrap();
         let service_has_it = || proxy.stats.requests.load(Ordering::Relaxed) == 2;
         eventually("it is under way", service_has_it).await;
@@ -276,7 +276,7 @@ fn each_stream_has_its_line_in_the_access_log() {
     });
 }
 
-/// Connections to endpoints that were idle or are old serve no more.
+/// Checks that connections to endpoints which were idle for long, or are old, serve no more requests.
 fn no_more_after(timeouts: BackendTimeouts, protocol: AppProtocol) {
     run(async move {
         let (endpoint, log) = match protocol {
@@ -356,7 +356,7 @@ fn a_stream_that_lasts_too_long_is_reset() {
         let (proxy, answer, took) = stalled(timeouts, service).await;
         assert!(answer.is_err_and(|error| error.is_reset()) && took < Duration::from_secs(5), "{took:?}");
         assert_eq!(of(&proxy.stats.clients.long), 1);
-        // The service's own bound, of HTTP/1.1's exchanges too.
+        // The bound is the service's own, and holds for exchanges of HTTP/1.1, too.
         let timeouts = BackendTimeouts { stream: Some(Duration::from_millis(100)), ..BackendTimeouts::default() };
         let settings = BackendSettings { timeouts, ..BackendSettings::default() };
         let service = speaking(AppProtocol::H2c, &[stalls_after_its_head().await], settings);

@@ -1,4 +1,4 @@
-//! L4 through a running proxy.
+//! TCP forwarding through a running proxy.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::*;
 
-/// Says its name, then echoes until the client's half-close.
+/// Sends its name, then echoes until the client's half-close.
 async fn echo(name: &'static str) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -201,16 +201,16 @@ fn a_reset_of_one_side_becomes_one_of_the_other_and_not_an_end() {
 fn a_reset_is_seen_of_a_side_that_is_not_read_from() {
     run(async {
         let proxy = start(1);
-        // Half-closed: nothing more is read from the client.
+        // The client has closed its side, so nothing more is read from it.
         let (mut client, mut server) = pair(&proxy, ClientSettings::default()).await;
         client.shutdown().await.unwrap();
         assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
         reset(client);
-        // Its end has been read already: what tells of the reset is that nothing can be written any more.
+        // The client's end has been read already: the reset shows when nothing can be written any more.
         while server.write_all(b"x").await.is_ok() {
             tokio::task::yield_now().await;
         }
-        // Stalled: the server reads nothing, so all buffers on the way are full.
+        // The connection is stalled: the server reads nothing, so all buffers on the way are full.
         let (client, server) = pair(&proxy, ClientSettings::default()).await;
         while let Ok(ready) = tokio::time::timeout(Duration::from_millis(200), client.writable()).await {
             ready.unwrap();
@@ -226,7 +226,7 @@ fn bulk_arrives_whole_both_ways_at_once_and_small_messages_after_it() {
     run(async {
         let proxy = start(1);
         let (mut client, mut server) = pair(&proxy, ClientSettings::default()).await;
-        // A pattern with a period that no buffer's size shares.
+        // The pattern's period divides no buffer's size.
         let sent: Arc<Vec<u8>> = Arc::new((0..24_000_000_u32).map(|i| (i % 251) as u8).collect());
         for round in 0..2 {
             let mut got = [vec![0; sent.len()], vec![0; sent.len()]];
@@ -299,7 +299,7 @@ fn what_waits_in_the_accept_queue_is_served_when_the_proxy_stops() {
     run(async {
         let (proxy, at, to_echo) = (start(1), free(), echo("a:").await);
         proxy.serve(vec![listener(at, Front::Tcp(to(0)))], vec![service(&[to_echo])]).await;
-        // Std connects at once, many of them before the worker has looked: this test's thread and the worker's race for it.
+        // These connect at once, many of them before the worker has looked: this test's thread and the worker race for them.
         let clients: Vec<std::net::TcpStream> = (0..200).map(|_| std::net::TcpStream::connect(at).unwrap()).collect();
         let stats = proxy.stats.clone();
         let stopping = tokio::task::spawn_blocking(move || proxy.proxy.shutdown(DEADLINE));

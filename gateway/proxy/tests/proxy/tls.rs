@@ -33,13 +33,13 @@ fn the_certificate_fits_the_server_name_and_the_host_the_listener() {
             let request = |host: &str| format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
             let answer = ask(&mut stream, &request(name)).await;
             assert!(answer.body.contains("x-forwarded-proto: https\r\n"), "{}", answer.body);
-            // Another listener's host, and nobody's; the connection is kept.
+            // The request names another listener's host, then nobody's; the connection is kept.
             let other = if name == "a.example" { "x.wild.example" } else { "a.example" };
             assert_eq!(ask(&mut stream, &request(other)).await.status(), 421);
             assert_eq!(ask(&mut stream, &request("b.example")).await.status(), 404);
             assert_eq!(ask(&mut stream, &request(name)).await.status(), 200);
         }
-        // Of one listener's names any will do.
+        // Any of one listener's names will do.
         let mut stream = connect(at, "x.wild.example", &client).await.unwrap();
         assert_eq!(ask(&mut stream, "GET / HTTP/1.1\r\nhost: y.wild.example\r\n\r\n").await.status(), 200);
         // A client that has only an address to go by sends no name.
@@ -142,7 +142,7 @@ fn versions_are_limited_both_ways() {
 
 const FORGED: &str = "GET / HTTP/1.1\r\nhost: a.example\r\nx-forwarded-client-cert: Subject=\"CN=admin\"\r\nX-Forwarded-Client-Cert: Hash=1\r\nconnection: x-forwarded-client-cert\r\n\r\n";
 
-/// What the backend was told of the client, on a connection whose request forges it.
+/// What the backend was told about the client, on a connection whose request forges it.
 async fn told(at: std::net::SocketAddr, client: rustls::ClientConfig) -> std::io::Result<Option<String>> {
     let mut stream = connect(at, "a.example", &Arc::new(client)).await?;
     stream.write_all(FORGED.as_bytes()).await?;
@@ -183,7 +183,7 @@ fn client_certificates_are_verified_and_told_and_cannot_be_forged() {
         assert!(told(optional, client(Some(&mallory))).await.is_err());
         assert_eq!(told(fallback, client(Some(&mallory))).await.unwrap(), None);
         failed(&proxy.stats, TlsFailure::ClientCertificate, 3).await;
-        // Neither without TLS.
+        // A request without TLS brings neither.
         let answer = ask(&mut TcpStream::connect(plain).await.unwrap(), FORGED).await;
         assert!(!answer.body.contains("client-cert"), "{}", answer.body);
         // A session is resumed with the identity it began with.
@@ -221,7 +221,7 @@ fn clients_that_stall_or_send_garbage_delay_nobody() {
             stream.write_all(first).await.unwrap();
             stalled.push(stream);
         }
-        // One that stalls behind its hello.
+        // This client stalls after its hello.
         let mut stream = TcpStream::connect(at).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("a.example").unwrap();
         let mut hello = Vec::new();
@@ -236,7 +236,7 @@ fn clients_that_stall_or_send_garbage_delay_nobody() {
             let mut stream = TcpStream::connect(at).await.unwrap();
             stream.write_all(garbage).await.unwrap();
             let mut rest = Vec::new();
-            // The end, or a reset, since not all was read.
+            // This ends with the end of the connection or with a reset, since not everything was read.
             let _ = stream.read_to_end(&mut rest).await;
             assert!(rest.is_empty() || rest.starts_with(&[21, 3, 3, 0, 2, 2]), "{rest:?}");
         }
@@ -269,7 +269,7 @@ fn large_content_passes_both_ways_also_to_a_slow_reader() {
         let answer = message(&mut stream).await.unwrap().unwrap();
         assert_eq!(answer.status(), 200);
         assert!(answer.body.ends_with(&content));
-        // Kept for another.
+        // The connection is kept for another request.
         assert_eq!(ask(&mut stream, "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n").await.status(), 200);
     });
 }

@@ -46,7 +46,7 @@ fn endpoints_are_verified_and_only_then_sent_anything() {
             (to_backend, on(signed(&ca, Some("b.example"), &[])), Ok("sni=b.example certificate=false")),
             (to_backend, on(signed(&ca, Some("c.example"), &[])), Err("connect-failed")),
             (to_backend, on(signed(&other, Some("b.example"), &[])), Err("connect-failed")),
-            // Where names are given, only they count.
+            // If names are given, only they count.
             (
                 to_backend,
                 on(signed(&ca, Some("c.example"), &[host("x.example"), host("b.example")])),
@@ -86,7 +86,7 @@ fn endpoints_are_verified_and_only_then_sent_anything() {
                 }
             }
         }
-        // The server sees its handshake fail, or takes it for done before the gateway has refused its certificate.
+        // The server sees its handshake fail, or takes it for complete before the gateway has refused its certificate.
         assert!(met.failed.load(Ordering::Relaxed) + met.handshakes.load(Ordering::Relaxed) >= 4);
         assert_eq!(strict.handshakes.load(Ordering::Relaxed), 1);
     });
@@ -135,7 +135,7 @@ fn a_connection_met_by_one_rule_is_not_used_for_another() {
 fn the_connect_timeout_covers_the_handshake() {
     run(async {
         let (proxy, at, ca) = (start(1), free(), Authority::new());
-        // Accepts, and says nothing.
+        // This endpoint accepts, and sends nothing.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let timeouts = BackendTimeouts { connect: Duration::from_millis(200), ..BackendTimeouts::default() };
         let settings = Arc::new(BackendSettings { timeouts, ..BackendSettings::default() });
@@ -177,7 +177,7 @@ fn tls_is_put_around_connections_too() {
         stream.shutdown().await.unwrap();
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the end is said, not cut");
         assert_eq!(met.handshakes.load(Ordering::Relaxed), 2);
-        // Nobody says how to verify: what a client sends itself goes on, what was protected until here does not.
+        // No rules say how to verify the endpoint: what a client sends in the clear is passed on, what was protected until here is not.
         assert_eq!(ask(&mut TcpStream::connect(untold).await.unwrap(), request).await.status(), 200);
         let mut stream = tls::connect(ended_untold, "a.example", &client).await.unwrap();
         let _ = stream.write_all(request.as_bytes()).await;
@@ -239,7 +239,7 @@ fn http2_goes_through_tls_too() {
         for _ in 0..3 {
             let answer = get(at, "/").await;
             assert_eq!((answer.status(), answer.body.contains("scheme=https")), (200, true), "{answer:?}");
-            // The same endpoint without TLS is another connection, and none that succeeds.
+            // Without TLS, the same endpoint needs another connection, which fails.
             assert_eq!(get(plain, "/").await.status(), 502);
         }
         assert_eq!(handshakes.load(Ordering::Relaxed), 1);

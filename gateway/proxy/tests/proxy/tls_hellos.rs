@@ -31,7 +31,7 @@ fn name(name: &str) -> Vec<u8> {
     extension(0, &long(&[&[0][..], &long(name.as_bytes())].concat()))
 }
 
-/// A hello of TLS 1.2 with these extensions, in records of so many bytes.
+/// A hello of TLS 1.2 with these extensions, in records of this size.
 fn hello(extensions: &[u8], record: usize) -> Vec<u8> {
     let body = [&[3, 3][..], &[7; 32], &short(b""), &long(&[0xc0, 0x2b]), &short(&[0]), &long(extensions)].concat();
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();
@@ -39,7 +39,7 @@ fn hello(extensions: &[u8], record: usize) -> Vec<u8> {
     message.chunks(record).flat_map(|piece| [&[22, 3, 1][..], &long(piece)].concat()).collect()
 }
 
-/// Sends it all; all that comes back. A reset is an error.
+/// Sends all of it; returns everything that comes back. A reset is an error.
 async fn answer(at: SocketAddr, sent: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(sent).await.unwrap();
@@ -70,13 +70,13 @@ fn a_refused_hello_gets_its_alert() {
             ("a name that is none", hello(&name("a b"), 1 << 14), decode_error, TlsFailure::Hello),
             ("an extension twice", hello(&doubled, 1 << 14), illegal_parameter, TlsFailure::Hello),
             ("two names", hello(&two_names, 1 << 14), illegal_parameter, TlsFailure::Hello),
-            // What follows is on its way when it is refused.
+            // The rest is still on its way when the hello is refused.
             ("too large", [&[22, 3, 1, 0x40, 0, 1, 1, 0, 0][..], &[0; 100_000]].concat(), decode_error, TlsFailure::Hello),
             ("in too many records", hello(&padded, 1), decode_error, TlsFailure::Hello),
             ("a name that nobody serves", hello(&name("b.example"), 1 << 14), 112, TlsFailure::Name),
             ("no name", hello(&extension(21, &[0]), 1 << 14), 109, TlsFailure::Name),
             ("a name without a certificate", hello(&name("none.example"), 1 << 14), 80, TlsFailure::Unready),
-            // rustls' own: no group is offered.
+            // rustls refuses this one, as no group is offered.
             ("nothing in common", hello(&a, 1 << 14), 40, TlsFailure::Incompatible),
         ];
         let mut counts = std::collections::HashMap::new();
@@ -88,7 +88,7 @@ fn a_refused_hello_gets_its_alert() {
             *count += 1;
             failed(&proxy.stats, *failure, *count).await;
         }
-        // Who does not speak TLS would not know what an alert is.
+        // Peers that do not speak TLS would not know what an alert is.
         for other in [&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[21, 3, 3, 0, 2, 2, 40]] {
             let mut stream = TcpStream::connect(at).await.unwrap();
             stream.write_all(other).await.unwrap();
@@ -109,7 +109,7 @@ fn hellos_of_up_to_64_kib_are_taken() {
         for version in [&TLS12, &TLS13] {
             for protocols in [80, 200, 249] {
                 let mut client = ca.client_of(&[version], None);
-                // Of 256 bytes each.
+                // Each name has 256 bytes.
                 client.alpn_protocols = (0..protocols).map(|n| format!("{n:0>255}").into_bytes()).chain([b"http/1.1".to_vec()]).collect();
                 let mut stream = connect(at, "a.example", &Arc::new(client)).await.unwrap();
                 assert_eq!(ask(&mut stream, "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n").await.status(), 200, "{protocols}");

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::tls::{Authority, ended, failed, https, settings, shake};
 use crate::support::*;
 
-/// Sends its first bytes one by one, each in a segment of its own as far as that can be had, and cut into tiny records if told so.
+/// Sends its first bytes one by one, each in its own segment where possible, and cut into tiny records if asked to.
 struct Trickle {
     stream: TcpStream,
     slowly: usize,
@@ -132,7 +132,7 @@ fn bytes_arrive_as_they_were_sent_whatever_records_they_are_in() {
         let mut hello = Vec::new();
         let name = rustls::pki_types::ServerName::try_from("a.example").unwrap();
         rustls::ClientConnection::new(Arc::new(ca.client()), name).unwrap().write_tls(&mut hello).unwrap();
-        // In records of 100 bytes, and more behind it, in one piece.
+        // The hello comes in records of 100 bytes, with more behind it, in one piece.
         let pieces = hello[5..].chunks(100).flat_map(|p| [&[22, 3, 1, 0, u8::try_from(p.len()).unwrap()][..], p].concat());
         let sent: Vec<u8> = pieces.chain(*b"early data, perhaps").collect();
         let mut stream = TcpStream::connect(at).await.unwrap();

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::http2::*;
 use crate::support::*;
 
-/// What no sender may say behind its content: identity, routing, of one hop, framing, authentication, control; and in spellings of CGI.
+/// Fields that no sender may have behind its content: identity, routing, hop-by-hop, framing, authentication and control; also as CGI would spell them.
 const BARRED: &[&str] = &[
     "x-forwarded-client-cert",
     "x-forwarded-for",
@@ -58,7 +58,7 @@ fn is_http2(name: &str) -> bool {
     !matches!(name, "keep-alive" | "proxy-connection" | "transfer-encoding" | "content-length" | "connection" | "upgrade")
 }
 
-/// In portions that are no more than a trailer section may have.
+/// The fields in portions that a trailer section may have.
 fn lines() -> Vec<String> {
     BARRED.chunks(20).map(|names| names.iter().map(|name| format!("{name}: 1\r\n")).collect()).collect()
 }
@@ -94,7 +94,7 @@ async fn plain(fields: &'static str, trailers: String) -> SocketAddr {
     at
 }
 
-/// A message in chunks, all of it as it came.
+/// A message in chunks, exactly as it came.
 async fn whole(from: &mut TcpStream) -> Option<String> {
     let (mut seen, mut last) = (Vec::new(), None);
     loop {
@@ -108,7 +108,7 @@ async fn whole(from: &mut TcpStream) -> Option<String> {
     }
 }
 
-/// What stands behind the last chunk.
+/// What comes behind the last chunk.
 fn behind(message: &str) -> &str {
     message.rsplit_once("\r\n0\r\n").unwrap().1
 }
@@ -204,7 +204,7 @@ fn what_a_rule_sets_or_removes_does_not_come_behind_it() {
         let answer = call(&connect(at).await, post("/p"), "abc", Some(trailers)).await.unwrap();
         let seen: Vec<&str> = answer.body.lines().filter_map(|line| line.strip_prefix("trailer ")).collect();
         assert_eq!(seen, ["x-policy: 1", "x-sum: 1"]);
-        // The endpoint sends back what it got: of that the response's rule has set one.
+        // The endpoint sends back the fields that it got. The response's rule sets one of them, which is therefore removed.
         assert_eq!(answer.trailers.unwrap().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
     });
 }

@@ -25,7 +25,7 @@ fn questions_are_answered_and_counted() {
         proxy.serve(vec![udp(at)], vec![s]).await;
         let (mut names, mut clients) = (std::collections::BTreeSet::new(), Vec::new());
         for i in 0..40 {
-            // Kept: the port of one that is gone may be given to the next, whose flow would be the same.
+            // The clients are kept: the port of one that is gone could be given to the next, whose flow would be the same.
             clients.push(client(at).await);
             let answer = ask(&clients[i], &format!("{i}")).await;
             let (name, text) = answer.split_once(':').unwrap();
@@ -83,7 +83,7 @@ fn a_tcp_and_a_udp_listener_share_an_address() {
         assert_eq!(ask(&client(at).await, "x").await, "udp:x");
         let (_client, accepted) = tokio::join!(tokio::net::TcpStream::connect(at), tcp.accept());
         accepted.unwrap();
-        // One goes, the other stays.
+        // One listener goes, the other stays.
         proxy.serve(vec![udp(at)], vec![service(&[echo("udp").await])]).await;
         assert!(tokio::net::TcpStream::connect(at).await.is_err());
         assert_eq!(ask(&client(at).await, "x").await, "udp:x");
@@ -165,13 +165,13 @@ fn a_flow_moves_when_its_endpoint_stops_serving_and_loses_nothing() {
         let client = client(at).await;
         assert_eq!(ask(&client, "1").await, "a:1");
 
-        // It terminates, and still serves: new flows go elsewhere, this one stays.
+        // The endpoint terminates and still serves: new flows go elsewhere, this one stays.
         let leaving = Endpoint { ready: false, terminating: true, ..a.clone() };
         proxy.serve(vec![udp(at)], vec![of(&stats, &[leaving.clone(), b.clone()])]).await;
         assert_eq!(ask(&client, "2").await, "a:2");
         assert_eq!(ask(&self::client(at).await, "2").await, "b:2");
 
-        // It serves no more: the very next datagram goes elsewhere.
+        // It stops serving: the very next datagram goes elsewhere.
         let gone = Endpoint { serving: false, ..leaving };
         proxy.serve(vec![udp(at)], vec![of(&stats, &[gone.clone(), b.clone()])]).await;
         assert_eq!(ask(&client, "3").await, "b:3");
@@ -208,7 +208,7 @@ fn an_answer_still_comes_from_the_endpoint_that_a_flow_has_left() {
 fn flows_end_when_their_last_endpoint_goes() {
     run(async {
         let (proxy, at, stats) = (start(1), free_udp(), Arc::new(ServiceStats::default()));
-        // Says something when it is asked, and whenever the test wants.
+        // The endpoint sends an answer when it is asked, and whenever the test wants.
         let endpoint = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = endpoint.local_addr().unwrap();
         let publish = async |endpoints: &[Endpoint]| proxy.serve(vec![udp(at)], vec![of(&stats, endpoints)]).await;
@@ -232,7 +232,7 @@ fn flows_end_when_their_last_endpoint_goes() {
         endpoint.send_to(b"two", gateways[1]).await.unwrap();
         until(|| stats.udp.open.load(Ordering::Relaxed) == 0).await;
         assert!(listens.try_recv(&mut [0; 16]).is_err() && endpoint.try_recv(&mut [0; 16]).is_err());
-        // What serves next has them all.
+        // The next endpoint that serves gets them all.
         publish(&[Endpoint::new(echo("b").await)]).await;
         assert_eq!((ask(&asks, "3").await, ask(&listens, "3").await), ("b:3".to_owned(), "b:3".to_owned()));
     });

@@ -1,4 +1,4 @@
-//! How many flows there may be, and what becomes of them when memory is short, when a listener goes, and when the proxy stops or is succeeded.
+//! How many flows there may be, and what becomes of them when memory is short, when a listener is removed, and when the proxy stops or is succeeded.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -79,7 +79,7 @@ fn stopping_waits_for_an_answer_and_takes_no_new_flow() {
         let Running { proxy, .. } = proxy;
         let stopping = tokio::task::spawn_blocking(move || proxy.shutdown(DEADLINE));
         while stats.udp.dropped(UdpDrop::Stopping) == 0 {
-            // Each is a flow of its own; those that came before the stop have their answer.
+            // Each is a flow of its own; the flows from before the stop have their answers.
             self::client(at).await.send(b"late").await.unwrap();
             tokio::time::sleep(Duration::from_millis(2)).await;
             while let Ok((_, from)) = backend.try_recv_from(&mut got) {
@@ -115,7 +115,7 @@ fn a_client_has_no_more_flows_than_its_limit_and_gets_them_back() {
         let fourth = client(at).await;
         fourth.send(b"x").await.unwrap();
         until(|| stats.udp.dropped(UdpDrop::Limit) == 1).await;
-        // Another client's flows are its own; those that there are go on.
+        // Another client's flows are counted separately; the existing ones go on.
         let other = UdpSocket::bind("127.0.0.2:0").await.unwrap();
         other.connect(at).await.unwrap();
         assert_eq!(ask(&other, "y").await, "a:y");
@@ -129,7 +129,7 @@ fn a_client_has_no_more_flows_than_its_limit_and_gets_them_back() {
 #[test]
 fn beyond_a_listener_s_limit_invented_clients_push_out_each_other() {
     run(async {
-        // One worker: two share the limit, but a flow is pushed out only by others of its own worker.
+        // There is one worker: two share the limit, but a flow is pushed out only by others of its own worker.
         let (proxy, at) = (start(1), free_udp());
         let (quiet, seen) = sink().await;
         let s = service(&[quiet]);
@@ -188,7 +188,7 @@ fn sockets_go_on_in_another_data_plane_and_no_datagram_is_lost() {
         old.serve(vec![udp(at)], vec![service(&[endpoint])]).await;
         let known = client(at).await;
         assert_eq!(ask(&known, "1").await, "a:1");
-        // Fewer workers than sockets, and then more.
+        // There are fewer workers than sockets, and then more.
         let mut before = old;
         for workers in [1, 3] {
             let after = start(workers);

@@ -79,7 +79,7 @@ async fn say<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>,
     socket.send(message).await.unwrap();
 }
 
-/// Sends each message back, until the client closes.
+/// Echoes each message until the client closes.
 async fn echo_messages<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
     while let Some(message) = next(&mut socket).await {
         if message.is_close() {
@@ -91,7 +91,7 @@ async fn echo_messages<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketS
     }
 }
 
-/// A WebSocket server of HTTP/1.1.
+/// A WebSocket server that speaks HTTP/1.1.
 async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -107,7 +107,7 @@ async fn server() -> SocketAddr {
     address
 }
 
-/// One of HTTP/2, by extended CONNECT.
+/// A WebSocket server that speaks HTTP/2, by extended CONNECT.
 async fn server_of_http2() -> SocketAddr {
     let (address, _) = h2_backend(h2::server::Builder::new().enable_connect_protocol().clone(), |request, mut respond| async move {
         assert_eq!(request.method(), Method::CONNECT);
@@ -122,7 +122,7 @@ async fn server_of_http2() -> SocketAddr {
     address
 }
 
-/// Large and small messages there and back, then the closing handshake.
+/// Sends large and small messages and reads them back, then does the closing handshake.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
     for message in [Message::text("hello"), Message::binary(vec![7; 1 << 20]), Message::text("x".repeat(70_000))] {
         say(&mut socket, message.clone()).await;
@@ -134,7 +134,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>)
     }
 }
 
-/// A client of HTTP/2.
+/// Connects as a client of HTTP/2.
 async fn connect_over_http2(at: SocketAddr) -> Result<Tunnel, StatusCode> {
     let mut client = connect(at).await;
     // The proxy's settings come first.
@@ -241,7 +241,7 @@ fn an_upgrade_that_is_not_allowed_is_served_without() {
             assert_eq!(answer.status(), 200);
             assert!(!answer.body.contains("upgrade"), "{}", answer.body);
         }
-        // Extended CONNECT makes no sense without: RFC 9220 §3.
+        // Without the gateway's consent, extended CONNECT has no meaning (RFC 9220 §3).
         proxy.serve(vec![listener(at, http(to(0)))], vec![speaking(AppProtocol::Http, &[to_backend], allowing(&[], None))]).await;
         assert_eq!(connect_over_http2(at).await.err(), Some(StatusCode::NOT_IMPLEMENTED));
     });
@@ -262,7 +262,7 @@ fn what_an_endpoint_did_not_agree_to_is_no_tunnel() {
         assert_eq!(ask(&mut stream, UPGRADE).await.status(), 502, "agreed to something else");
         // An endpoint that answers 200 speaks no WebSocket: a client of HTTP/2 must not take that for yes.
         assert_eq!(connect_over_http2(plain).await.err(), Some(StatusCode::BAD_GATEWAY));
-        // One of HTTP/2 that has not said that it takes extended CONNECT is not asked.
+        // An endpoint of HTTP/2 that has not announced extended CONNECT is not asked.
         let (to_h2, log) = h2_backend(h2::server::Builder::new(), echo).await;
         proxy.serve(vec![listener(plain, http(to(0)))], vec![speaking(AppProtocol::H2c, &[to_h2], BackendSettings::default())]).await;
         assert_eq!(connect_over_http2(plain).await.err(), Some(StatusCode::BAD_GATEWAY));

@@ -22,14 +22,14 @@ pub fn speaking(protocol: AppProtocol, endpoints: &[SocketAddr], settings: Backe
     ServicePort { protocol, settings: Arc::new(settings), ..service(endpoints) }
 }
 
-/// A client's connection, driven until the test ends.
+/// A client's connection, which is driven until the test ends.
 pub async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     connect_with(address, &h2::client::Builder::new()).await
 }
 
 pub async fn connect_with(address: SocketAddr, builder: &h2::client::Builder) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
-    // As real peers do: else each window update waits for an acknowledgement (RFC 896).
+    // Real peers do this, too: otherwise each window update waits for an acknowledgement (RFC 896).
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = builder.handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -44,7 +44,7 @@ pub fn get_request(path: &str) -> Request<()> {
     Request::get(format!("http://a.example{path}")).body(()).unwrap()
 }
 
-/// A response, whole.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub head: Response<()>,
@@ -95,7 +95,7 @@ pub async fn content(stream: &mut RecvStream) -> Result<(String, Option<HeaderMa
     Ok((String::from_utf8(body).unwrap(), stream.trailers().await?))
 }
 
-/// Sends data as the windows let it. False: the stream was reset.
+/// Sends data as the windows permit. False if the stream was reset.
 pub async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> bool {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -159,7 +159,7 @@ pub async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>
     }
 }
 
-/// The preface, and empty SETTINGS.
+/// The connection preface, and empty SETTINGS.
 pub const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -172,7 +172,7 @@ pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
-/// GOAWAY and RST_STREAM.
+/// Error codes of GOAWAY and RST_STREAM.
 pub const REFUSED_STREAM: u32 = 7;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -229,7 +229,7 @@ impl Frame {
     }
 }
 
-/// The next frame; none: the connection has ended.
+/// The next frame; none if the connection has ended.
 pub async fn next<R: AsyncReadExt + Unpin>(from: &mut R) -> Option<Frame> {
     let mut header = [0; 9];
     from.read_exact(&mut header).await.ok()?;
@@ -250,7 +250,7 @@ pub async fn next_of<R: AsyncReadExt + Unpin>(from: &mut R, kind: u8) -> Option<
     }
 }
 
-/// A connection that has said hello.
+/// A connection on which the preface was sent.
 pub async fn raw(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(HELLO).await.unwrap();

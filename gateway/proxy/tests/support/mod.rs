@@ -1,4 +1,4 @@
-//! Native plugins, snapshots, backends and a client for the proxy's tests. No wasm, no sleeps: every wait ends by an event or a deadline.
+//! Native plugins, snapshots, backends and a client for the proxy's tests, without wasm. Every wait ends with an event or at a deadline.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod http2;
@@ -28,7 +28,7 @@ use sluicegate_proxy::Proxy;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// For every wait of a test.
+/// The deadline of every wait in a test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn run<F: Future<Output = ()>>(test: F) {
@@ -36,7 +36,7 @@ pub fn run<F: Future<Output = ()>>(test: F) {
     runtime.block_on(async { tokio::time::timeout(DEADLINE, test).await.expect("the test ends in time") });
 }
 
-/// Waits until something is so, which the message of a test that waits in vain names.
+/// Waits until a condition holds; `what` names it in the message of a test that waits in vain.
 pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let waiting = async {
         while !done() {
@@ -46,7 +46,7 @@ pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     tokio::time::timeout(DEADLINE / 2, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
-/// An address of 127/8 nothing else uses.
+/// An address of 127/8 that nothing else uses.
 pub fn free() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let (n, pid) = (NEXT.fetch_add(1, Ordering::Relaxed), std::process::id());
@@ -72,7 +72,7 @@ pub fn failure(generation: &Generation, stage: Stage) -> PluginError {
     PluginError { plugin: generation.plugin.clone(), stage, reason: "told to fail".to_owned() }
 }
 
-/// Round robin over the pool, per worker; or one that always fails.
+/// A balancer that takes turns over the pool in each worker, or one that always fails.
 pub struct Turns(pub Arc<Generation>, pub bool);
 struct Turn(Arc<Generation>, bool, usize);
 
@@ -96,7 +96,7 @@ impl Balancer for Turn {
     fn retain(&mut self, _: &dyn Fn(u64) -> bool) {}
 }
 
-/// Takes the rule whose name is a prefix of the path, and its first backend.
+/// A router that takes the rule whose name is a prefix of the path, and its first backend.
 pub struct ByPrefix(pub Arc<Generation>);
 
 impl RouterGeneration for ByPrefix {
@@ -156,7 +156,7 @@ pub fn listener(address: SocketAddr, front: Front) -> Arc<Listener> {
     Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::default(), limiter: None })
 }
 
-/// The same with what a policy says.
+/// A listener with a policy's settings.
 pub fn listener_with(address: SocketAddr, front: Front, settings: ClientSettings) -> Arc<Listener> {
     Arc::new(Listener { address, name: format!("test {address}"), front, settings: Arc::new(settings), limiter: None })
 }
@@ -211,7 +211,7 @@ impl Running {
     }
 }
 
-/// One request as it came.
+/// A request as it came.
 #[derive(Debug)]
 pub struct Seen {
     pub head: String,
@@ -229,7 +229,7 @@ impl Seen {
     }
 }
 
-/// Reads a message with a Content-Length or none, or in chunks.
+/// Reads a message with a Content-Length, without content, or in chunks.
 pub async fn message(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Seen>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -253,7 +253,7 @@ pub async fn message(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<S
     Ok(Some(seen))
 }
 
-/// What a backend saw and counts.
+/// What a backend has seen and counted.
 #[derive(Clone, Default)]
 pub struct Log {
     pub connections: Arc<AtomicU64>,
@@ -312,12 +312,12 @@ pub fn loopback() -> IpAddr {
     Ipv4Addr::LOCALHOST.into()
 }
 
-/// A backend that reads requests and never says anything.
+/// A backend that reads requests and never sends anything.
 pub async fn silent() -> SocketAddr {
     stalling("").await
 }
 
-/// A backend that answers with these bytes and then neither says anything nor closes.
+/// A backend that answers with these bytes and then neither sends anything nor closes.
 pub async fn stalling(bytes: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -19,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Seen, message};
 
-/// An authority of certificates.
+/// A certificate authority.
 pub struct Authority {
     pub pem: String,
     pub der: CertificateDer<'static>,
@@ -42,7 +42,7 @@ impl Authority {
         Self { pem: made.pem(), der: made.der().clone(), issuer: Issuer::new(params, key) }
     }
 
-    /// For names; one with a colon is a URI, the first is the common name too.
+    /// Issues a certificate for names. One with a colon is a URI; the first is the common name, too.
     pub fn issue(&self, names: &[&str]) -> Issued {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.distinguished_name.push(DnType::CommonName, names[0]);
@@ -64,7 +64,7 @@ impl Authority {
         roots
     }
 
-    /// A client that trusts this authority alone.
+    /// A client that trusts only this authority.
     pub fn client(&self) -> ClientConfig {
         self.client_of(rustls::DEFAULT_VERSIONS, None)
     }
@@ -78,7 +78,7 @@ impl Authority {
         }
     }
 
-    /// A server; `clients`: the authority of certificates it asks for.
+    /// A server. `clients`: the authority whose certificates it asks for.
     pub fn server(&self, names: &[&str], clients: Option<&Self>) -> ServerConfig {
         let issued = self.issue(names);
         let builder = ServerConfig::builder_with_provider(provider().clone()).with_safe_default_protocol_versions().unwrap();
@@ -98,7 +98,7 @@ impl Issued {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
     }
 
-    /// As the gateway has it.
+    /// The authority's certificate, as the gateway has it.
     pub fn certificate(&self) -> Arc<Certificate> {
         Arc::new(Certificate::from_der("default/test", vec![self.der.clone()], self.key()).unwrap())
     }
@@ -151,7 +151,7 @@ pub async fn get(at: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::
     Ok((seen, resumed))
 }
 
-/// Waits until so many handshakes have failed for a reason: they are counted behind what the client sees.
+/// Waits until this many handshakes have failed for a reason. They are counted after the client sees it.
 pub async fn failed(stats: &ProxyStats, why: TlsFailure, times: u64) {
     until(|| stats.tls.failures[why as usize].load(Ordering::Relaxed), times).await;
 }
@@ -164,7 +164,7 @@ pub async fn until(read: impl Fn() -> u64, wanted: u64) {
     }
 }
 
-/// What a TLS backend met.
+/// What a TLS backend has seen.
 #[derive(Clone, Default)]
 pub struct Met {
     pub handshakes: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! Clients, backends and services of UDP.
+//! Clients, backends and services for UDP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub async fn echo(name: &'static str) -> SocketAddr {
     address
 }
 
-/// Takes everything, says nothing, and counts.
+/// A backend that takes everything, answers nothing, and counts.
 pub async fn sink() -> (SocketAddr, Arc<AtomicU64>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (address, count) = (socket.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
@@ -42,7 +42,7 @@ pub async fn sink() -> (SocketAddr, Arc<AtomicU64>) {
     (address, count)
 }
 
-/// An address of UDP nothing else uses.
+/// An address that nothing else uses for UDP.
 pub fn free_udp() -> SocketAddr {
     let address = free();
     std::net::UdpSocket::bind((address.ip(), 0)).unwrap().local_addr().unwrap()
@@ -65,7 +65,7 @@ pub async fn receive(client: &UdpSocket) -> String {
     String::from_utf8_lossy(&got[..length]).into_owned()
 }
 
-/// Asks again until there is an answer: what was lost is asked anew, as DNS clients do.
+/// Asks again until there is an answer, as DNS clients do when something is lost.
 pub async fn ask_until_answered(client: &UdpSocket, text: &str) -> String {
     loop {
         client.send(text.as_bytes()).await.unwrap();
