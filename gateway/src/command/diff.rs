@@ -147,7 +147,7 @@ impl Told {
             }
         }
         for ((was, is), asked) in changes {
-            let requests: Vec<String> = asked.iter().map(ToString::to_string).collect();
+            let requests: Vec<String> = asked.iter().map(|probe| decided::asked(old.1, probe)).collect();
             let (was_told, is_told) = Decided::apart(&was, &is);
             self.lines.push(line(&old.1.name, &requests[0], &was_told, &is_told, requests.len() - 1));
             self.rows.push(json!({"listener": old.1.name, "requests": requests, "old": was.json(), "new": is.json()}));

@@ -113,7 +113,9 @@ fn listeners_that_come_go_or_lead_elsewhere_are_told() {
     assert_eq!(code, Some(1));
     let raw = rows.iter().find(|row| row["listener"] == "listener raw of Gateway default/edge").expect("told");
     assert_eq!(told(raw).1, "default/shop:80");
-    assert_eq!(told(raw).2, "default/pay:80");
+    assert_eq!((told(raw).0, told(raw).2), (vec!["a connection"], "default/pay:80"));
+    let (_, gone) = diff(&[tcp("shop")], &[tcp("gone")]);
+    assert!(told(&gone[0]).2.starts_with("refused ("), "{gone:#?}");
     let come =
         rows.iter().find(|row| row["listener"].as_str().is_some_and(|name| name.starts_with("node port of default/new"))).expect("told");
     assert!(come["old"]["address"].is_null() && come["new"]["address"].as_str().is_some_and(|at| at.ends_with(":30771")), "{come}");

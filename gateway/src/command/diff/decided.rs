@@ -10,8 +10,8 @@ use sluicegate_decide::answer::{Reason, Why};
 use sluicegate_decide::ladder::Routers;
 use sluicegate_decide::way::{self, Forwarded, Unrouted};
 use sluicegate_model::plugin::{PluginError, Router, RouterGeneration};
-use sluicegate_model::route::Choice;
-use sluicegate_model::snapshot::{Front, RouterRung, ServiceIndex, Snapshot, Target, TlsMode};
+use sluicegate_model::route::{Choice, Transport};
+use sluicegate_model::snapshot::{Front, Listener, RouterRung, ServiceIndex, Snapshot, Target, TlsMode};
 use sluicegate_proxy::{Asked, Outcome, preview};
 
 use super::Of;
@@ -95,6 +95,19 @@ impl Routers for Instances {
     fn failed(&mut self, _: &RouterRung, _: &PluginError) {}
 }
 
+/// What a listener is asked, in words: where connections or flows are forwarded whole there is no request.
+pub(super) fn asked(listener: &Listener, probe: &Probe) -> String {
+    match &listener.front {
+        Front::Http(_) => probe.to_string(),
+        Front::Tcp(_) => "a connection".to_owned(),
+        Front::Udp(_) => "a flow".to_owned(),
+        Front::Tls(hosts) => match hosts.find(&probe.host) {
+            Some(host) if matches!(host.mode, TlsMode::Http(_)) => probe.to_string(),
+            _ => format!("a connection with TLS for {}", probe.host),
+        },
+    }
+}
+
 impl Decider {
     pub(super) fn decide(&mut self, of: Of<'_>, probe: &Probe) -> Decided {
         match &of.1.front {
@@ -163,21 +176,22 @@ impl Decider {
 
 /// The backends, each with its weight if there are several.
 fn backends(rung: &RouterRung, index: usize, written: &Value) -> String {
+    let refused = if rung.table.listener.transport == Transport::Http { "500" } else { "refused" };
     let rule = rung.table.rules.get(index);
     let served = rule.into_iter().flat_map(|rule| &rule.backends).zip(rung.backends.get(index).into_iter().flatten());
     let mut all: Vec<(String, u64)> = served
         .map(|(backend, found)| {
-            let what = found.as_ref().err().map_or_else(|| backend.service.to_string(), |why| format!("500 ({why})"));
+            let what = found.as_ref().err().map_or_else(|| backend.service.to_string(), |why| format!("{refused} ({why})"));
             (what, u64::from(backend.weight))
         })
         .collect();
     for backend in written["backendRefs"].as_array().into_iter().flatten() {
         if let Some(why) = backend["invalid"].as_str() {
-            all.push((format!("500 ({why})"), backend["weight"].as_u64().unwrap_or(1)));
+            all.push((format!("{refused} ({why})"), backend["weight"].as_u64().unwrap_or(1)));
         }
     }
     match all.as_slice() {
-        [] => "500 (the rule has no backend)".to_owned(),
+        [] => format!("{refused} (the rule has no backend)"),
         [(only, _)] => only.clone(),
         several => several.iter().map(|(what, weight)| format!("{what} with weight {weight}")).collect::<Vec<_>>().join(", "),
     }
