@@ -7,7 +7,7 @@
 //! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops; below the first line what is not served, and why |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
-//! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/listenersets`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes`, `…/backendtlspolicies`, `…/backendtrafficpolicies`, `…/clienttrafficpolicies`, `…/xbackendtrafficpolicies`, `…/backends` | JSON: the objects with their status |
+//! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/listenersets`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes`, `…/backendtlspolicies`, `…/backendtrafficpolicies`, `…/clienttrafficpolicies`, `…/xbackendtrafficpolicies`, `…/backends`, `…/services` (those that stand for Gateways) | JSON: the objects with their status |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/promote`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |

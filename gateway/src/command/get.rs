@@ -45,6 +45,9 @@ enum What {
     #[value(name = "xbackendtrafficpolicies")]
     XBackendTrafficPolicies,
     Backends,
+    /// The Services that stand for Gateways
+    #[value(name = "gatewayservices")]
+    GatewayServices,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -169,6 +172,7 @@ impl What {
             Self::ClientTrafficPolicies => "objects/clienttrafficpolicies",
             Self::XBackendTrafficPolicies => "objects/xbackendtrafficpolicies",
             Self::Backends => "objects/backends",
+            Self::GatewayServices => "objects/services",
         };
         let url = format!("http://{admin_address}/api/v1/{path}");
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
@@ -195,6 +199,7 @@ impl What {
                 objects::policies(rows, false, wide)
             }
             Self::Backends => objects::backends(rows, wide),
+            Self::GatewayServices => objects::gateway_services(rows, wide),
         }
     }
 }

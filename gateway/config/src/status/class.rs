@@ -7,7 +7,7 @@ use crate::plan::{PlannedClass, Reason};
 
 /// What of the Gateway API's conformance suite is claimed, by the suite's names. `config/GATEWAY-API.md` says by which tests it is shown. Those of
 /// `HTTPRouteRetry…` hold where objects may have the field `retry`, which is of the experimental channel: in a folder always.
-const FEATURES: [&str; 47] = [
+const FEATURES: [&str; 48] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -19,6 +19,7 @@ const FEATURES: [&str; 47] = [
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayInfrastructurePropagation",
     "GatewayPort8080",
     "GatewayStaticAddresses",
     "HTTPRoute",

@@ -5,6 +5,7 @@ mod backend;
 mod class;
 mod condition;
 mod gateway;
+mod infrastructure;
 mod listener;
 mod policy;
 mod route;
@@ -99,6 +100,9 @@ impl ObjectStatus for Statuses {
         let of_gateways = self.gateways.iter().flat_map(|gateway| &gateway.attachments);
         for attachment in of_gateways.chain(self.listener_sets.iter().flat_map(|set| &set.attachments)) {
             attached.entry(&attachment.route).or_default().push(attachment);
+        if plural == "services" {
+            return Some(self.services());
+        }
         }
         let routes = self.routes.iter().filter(|route| route.kind == kind);
         Some(routes.map(|r| with_status(&r.object, route::status(r, attached.get(&r.object.key).map_or(&[], Vec::as_slice)))).collect())
@@ -152,6 +156,19 @@ fn with_status(object: &Object, status: Value) -> Value {
     let mut value = Value::clone(&object.value.tree());
     if let Some(fields) = value.as_object_mut() {
         fields.insert("status".to_owned(), status);
+impl Statuses {
+    /// The Services that stand for Gateways, of those that are accepted.
+    fn services(&self) -> Vec<Value> {
+        let made = self.gateways.iter().zip(self.holders(true)).filter(|(gateway, _)| gateway.accepted.is_ok());
+        made.filter_map(|(gateway, shown)| {
+            let sets = self.listener_sets.iter().filter(|set| set.gateway == gateway.object.key && set.accepted.is_ok());
+            let listeners = gateway.listeners.iter().chain(sets.flat_map(|set| &set.listeners));
+            infrastructure::service(gateway, &shown["status"]["addresses"], listeners)
+        })
+        .collect()
+    }
+}
+
     }
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         if !object.key.namespace.is_empty() {

@@ -50,7 +50,7 @@ fn with_listeners(object: &Value, wide: bool) -> Vec<String> {
         for listener in listeners {
             why.extend(reasons(list(listener, "/conditions")).into_iter().map(|why| format!("{}: {why}", text(listener, "/name"))));
         }
-        cells.push(or_none(why));
+        cells.push(or_none(why, "; "));
     }
     cells
 }
@@ -66,7 +66,7 @@ pub(super) fn routes(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
             let conditions = list(parent, "/conditions");
             let mut cells = vec![text(route, "/metadata/namespace"), text(route, "/metadata/name"), text(route, "/spec/hostnames")];
             cells.extend([named(parent, "/parentRef"), status(conditions, "Accepted"), status(conditions, "ResolvedRefs")]);
-            cells.extend(wide.then(|| or_none(reasons(conditions))));
+            cells.extend(wide.then(|| or_none(reasons(conditions), "; ")));
             table.push(cells);
         }
     }
@@ -87,7 +87,7 @@ pub(super) fn policies(rows: &[Value], resolves: bool, wide: bool) -> Vec<Vec<St
             let mut cells = vec![text(policy, "/metadata/namespace"), text(policy, "/metadata/name"), targets.join(",")];
             cells.extend([named(ancestor, "/ancestorRef"), status(conditions, "Accepted")]);
             cells.extend(resolves.then(|| status(conditions, "ResolvedRefs")));
-            cells.extend(wide.then(|| or_none(reasons(conditions))));
+            cells.extend(wide.then(|| or_none(reasons(conditions), "; ")));
             table.push(cells);
         }
     }
@@ -105,10 +105,34 @@ pub(super) fn backends(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
         let conditions = list(backend, "/status/conditions");
         let mut cells = vec![text(backend, "/metadata/namespace"), text(backend, "/metadata/name")];
         cells.extend([endpoints.collect::<Vec<_>>().join(","), status(conditions, "Accepted")]);
-        cells.extend(wide.then(|| or_none(reasons(conditions))));
+        cells.extend(wide.then(|| or_none(reasons(conditions), "; ")));
         cells
     };
     std::iter::once(head).chain(rows.iter().map(line)).collect()
+}
+
+/// The Services that stand for Gateways.
+pub(super) fn gateway_services(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    let mut head = row(["NAMESPACE", "NAME", "GATEWAY", "ADDRESSES", "PORTS"]);
+    head.extend(wide.then(|| ["LABELS", "ANNOTATIONS"].map(str::to_owned)).into_iter().flatten());
+    let line = |service: &Value| {
+        let ports = list(service, "/spec/ports").iter().map(|port| format!("{}/{}", text(port, "/port"), text(port, "/protocol")));
+        let addresses: Vec<String> = list(service, "/status/loadBalancer/ingress").iter().map(|ingress| text(ingress, "/ip")).collect();
+        let mut cells = vec![text(service, "/metadata/namespace"), text(service, "/metadata/name")];
+        cells.push(text(service, "/metadata/labels/gateway.networking.k8s.io~1gateway-name"));
+        cells.extend([addresses, ports.collect()].map(|all| or_none(all, ",")));
+        if wide {
+            cells.extend(["/metadata/labels", "/metadata/annotations"].map(|map| or_none(pairs(service.pointer(map)), ",")));
+        }
+        cells
+    };
+    std::iter::once(head).chain(rows.iter().map(line)).collect()
+}
+
+/// The entries of a map.
+fn pairs(map: Option<&Value>) -> Vec<String> {
+    let entries = map.and_then(Value::as_object).into_iter().flatten();
+    entries.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect()
 }
 
 /// The name in a reference, with its section and port if it has these.
@@ -132,17 +156,17 @@ fn status(conditions: &[Value], kind: &str) -> String {
     conditions.iter().find(|condition| condition["type"] == kind).map_or_else(|| "-".to_owned(), |condition| text(condition, "/status"))
 }
 
-/// The reasons of conditions that are not as one would like them.
+/// Why conditions are not as one would like them, and what is said of those that are.
 fn reasons(conditions: &[Value]) -> Vec<String> {
     let bad = conditions.iter().filter(|condition| {
         let wanted = if matches!(condition["type"].as_str(), Some("Conflicted" | "PartiallyInvalid")) { "False" } else { "True" };
-        condition["status"] != wanted
+        condition["status"] != wanted || condition["message"].as_str().is_some_and(|message| !message.is_empty())
     });
     let mut all: Vec<String> = bad.map(|condition| format!("{}: {}", text(condition, "/reason"), text(condition, "/message"))).collect();
     all.dedup();
     all
 }
 
-fn or_none(reasons: Vec<String>) -> String {
-    if reasons.is_empty() { "-".to_owned() } else { reasons.join("; ") }
+fn or_none(all: Vec<String>, between: &str) -> String {
+    if all.is_empty() { "-".to_owned() } else { all.join(between) }
 }

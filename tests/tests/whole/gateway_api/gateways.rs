@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde_json::{Value, json};
+
 use super::secure::Identity;
 use super::world::{World, gateway, get, route_of};
 
@@ -109,6 +111,27 @@ fn GatewayInvalidParametersRef() {
     let parameters = "  infrastructure: {parametersRef: {group: invalid.example, kind: Unknown, name: x}}\n  listeners:";
     let world = World::new(&gateway("g", 4, "  - {name: http, port: 80, protocol: HTTP}").replace("  listeners:", parameters));
     world.of_gateway("g", "Accepted", ("False", "InvalidParameters"));
+}
+
+/// In a folder nobody makes objects: the Service that stands for a Gateway is among those that the admin API shows.
+#[test]
+fn GatewayInfrastructure() {
+    let (of, class) = ("gateway.networking.k8s.io/gateway-name", "gateway.networking.k8s.io/gateway-class-name");
+    let given = format!("  infrastructure: {{annotations: {{key1: value1}}, labels: {{key2: value2, {of}: other}}}}\n  listeners:");
+    let listeners = "  - {name: http, port: 8080, protocol: HTTP}\n  - {name: https, port: 8080, protocol: HTTP, hostname: a.example}\n  - {name: udp, port: 53, protocol: UDP}";
+    let world = World::new(&gateway("with-metadata", 4, listeners).replace("  listeners:", &given));
+    world.of_gateway("with-metadata", "Programmed", ("True", "Programmed"));
+    let all = world.gateway.json("objects/services");
+    let of_gateway = |service: &&Value| service["metadata"]["labels"][of] == "with-metadata" && service["metadata"]["namespace"] == "infra";
+    let found: Vec<&Value> = all.as_array().expect("a list").iter().filter(of_gateway).collect();
+    let [service] = found[..] else { panic!("{found:?}") };
+    assert_eq!(service["kind"], "Service");
+    assert_eq!(service["metadata"]["labels"], json!({"key2": "value2", of: "with-metadata", class: "conformance"}));
+    assert_eq!(service["metadata"]["annotations"], json!({"key1": "value1"}));
+    let ports: Vec<String> =
+        service["spec"]["ports"].as_array().expect("a list").iter().map(|port| format!("{}/{}", port["port"], port["protocol"])).collect();
+    assert_eq!(ports, ["53/\"UDP\"", "8080/\"TCP\""]);
+    assert_eq!(service["status"]["loadBalancer"]["ingress"], json!([{"ip": world.address(4)}]));
 }
 
 #[test]

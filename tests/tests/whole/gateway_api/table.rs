@@ -142,8 +142,14 @@ const NAMES: [&str; 131] = [
 
 /// Tests that the suite leaves out where a feature is served.
 const LEFT_OUT: [(&str, &str); 2] = [
-    ("TLSRouteListenerTerminateNotSupported", "is left out, as TLSRouteModeTerminate is served"),
-    ("TLSRouteListenerMixedTerminationNotSupported", "is left out, as TLSRouteModeMixed is served"),
+    (
+        "TLSRouteListenerTerminateNotSupported",
+        "is left out: the suite runs it only where TLSRouteModeTerminate is not claimed, and asserts of a TLS listener with mode Terminate that it is `Accepted: False`, `UnsupportedValue`; here that mode is served",
+    ),
+    (
+        "TLSRouteListenerMixedTerminationNotSupported",
+        "is left out: the suite runs it only where TLSRouteModeMixed is not claimed, and asserts of TLS listeners with modes Terminate and Passthrough on one port that both are `Accepted: False`, `ProtocolConflict`; here both are served",
+    ),
 ];
 
 /// The suite's features, each with the beginnings of the names of tests that need it.

@@ -6,7 +6,6 @@
 
 mod addresses;
 mod attachments;
-mod infrastructure;
 mod listener;
 mod parameters;
 mod sets;
@@ -153,7 +152,6 @@ impl Compiler<'_> {
             self.part.faults.push(warning(&object.origin, &object.key, path, refusal.message.clone(), None));
         }
         let Settled { addresses, usable, accepted } = self.gateway_addresses(object, gateway, parameters.addresses());
-        self.infrastructure(object, gateway);
         let accepted = accepted.and(there);
         let resolved = self.gateway_identity(object, gateway);
         let holder = Holder { object, listeners: &gateway.spec.listeners, gateway: object, spec: gateway, parameters };
