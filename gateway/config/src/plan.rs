@@ -54,7 +54,8 @@ pub use crate::objects::{GROUP, ParentRef};
 pub use addresses::{Conflict, Listens, Order};
 pub use allocations::Allocations;
 pub use gateways::{
-    AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedClass, PlannedGateway, PlannedListenerSet, is_own,
+    AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedClass, PlannedGateway, PlannedListenerSet,
+    default_addresses, is_own,
 };
 pub use planner::{Delta, Planned, Planner, compile};
 pub use policies::{PlannedPolicy, PolicyTarget};

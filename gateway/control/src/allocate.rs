@@ -66,6 +66,8 @@ pub struct Allocator {
     keeping: Keeping,
     /// Addresses that Gateways name. Only Gateways that name one of these are given it.
     named: BTreeSet<IpAddr>,
+    /// Those that Gateways have by their parameters: likewise.
+    reserved: BTreeSet<IpAddr>,
     /// Everything could be read and everybody has what they asked for, so nobody's allocations bear on another's.
     settled: bool,
     /// The node ports that this process has logged.
@@ -77,7 +79,8 @@ pub struct Allocator {
 
 impl Allocator {
     fn with(ranges: Ranges, state: State, keeping: Keeping, lock: Option<File>) -> Self {
-        Self { ranges, state, keeping, named: BTreeSet::new(), settled: false, announced: BTreeMap::new(), lock }
+        let (named, reserved) = (BTreeSet::new(), BTreeSet::new());
+        Self { ranges, state, keeping, named, reserved, settled: false, announced: BTreeMap::new(), lock }
     }
 
     /// An allocator that keeps nothing on disk, for `check` and `explain`.
@@ -130,6 +133,11 @@ impl Allocator {
         !self.ranges.load_balancer.is_empty()
     }
 
+    /// Addresses that Gateways have by their parameters: from now on nobody else is given one of these, unless they name it.
+    pub fn reserve(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.reserved = addresses;
+    }
+
     /// Allocates for all Services and Gateways. First what they ask for by value is given, then what is held is kept, then the rest gets new numbers and
     /// addresses, each in the order of names. What is held by Services that are not there is free, unless `unread` says that they may be there.
     pub fn allocate(&mut self, objects: &[Arc<Object>], unread: &Unread) -> (Allocations, Vec<Fault>) {
@@ -137,6 +145,7 @@ impl Allocator {
         let mut unconfigured = Vec::new();
         let services: Vec<Wanting<'_>> = objects.iter().filter_map(|object| Wanting::new(object, &configured, &mut unconfigured)).collect();
         self.named = services.iter().filter_map(|wanting| wanting.gateway).flat_map(|gateway| AskedAddresses::of(gateway).named).collect();
+        self.named.extend(&self.reserved);
         let mut absent = self.absent(&services, unread);
         let (mut next, mut faults) = loop {
             let (next, faults) = self.attempt(&services, absent.held.clone());

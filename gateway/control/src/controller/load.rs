@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluicegate_config::object::{Body, Given, Object, ObjectKey};
 use sluicegate_config::objects::Change;
-use sluicegate_config::plan::{AskedAddresses, PlannedService, is_own};
+use sluicegate_config::plan::{AskedAddresses, PlannedService, default_addresses, is_own};
 use sluicegate_host::Loaded;
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::discovery::{DiscoveryGeneration, Key};
@@ -98,7 +98,18 @@ impl Controller {
         }
         let objects = self.store.objects();
         let own = |object: &&Arc<Object>| matches!(&object.body, Body::Gateway(gateway) if is_own(objects, gateway));
-        let asking: Vec<Arc<Object>> = objects.of_kind("Service").chain(objects.of_kind("Gateway").filter(own)).cloned().collect();
+        // Who listens where its parameters say needs no address.
+        let mut reserved = BTreeSet::new();
+        let needing = |object: &&Arc<Object>| {
+            let Body::Gateway(gateway) = &object.body else { return false };
+            let elsewhere = default_addresses(objects, object, gateway);
+            let elsewhere = if AskedAddresses::of(gateway).named.is_empty() { elsewhere } else { &[] };
+            reserved.extend(elsewhere);
+            elsewhere.is_empty()
+        };
+        let gateways = objects.of_kind("Gateway").filter(own).filter(needing);
+        let asking: Vec<Arc<Object>> = objects.of_kind("Service").chain(gateways).cloned().collect();
+        self.allocator.reserve(reserved);
         let (allocations, wrong) = self.allocator.allocate(&asking, self.store.unread());
         let allocated = allocations.differences(&self.allocations);
         (self.allocations, self.allocated) = (allocations, wrong);
@@ -173,10 +184,13 @@ fn asks_otherwise(change: &Change, old: Option<&Object>) -> bool {
         Change::Gone(_) => None,
     };
     let asked = |object: Option<&Object>| match object.map(|object| &object.body) {
-        Some(Body::Gateway(gateway)) => Some((gateway.spec.gateway_class_name.clone(), AskedAddresses::of(gateway))),
+        Some(Body::Gateway(gateway)) => {
+            let parameters = gateway.spec.infrastructure.as_ref().and_then(|infrastructure| infrastructure.parameters_ref.clone());
+            Some((gateway.spec.gateway_class_name.clone(), AskedAddresses::of(gateway), parameters))
+        }
         _ => None,
     };
-    change.key().kind == "GatewayClass" || asked(old) != asked(new)
+    matches!(change.key().kind.as_str(), "GatewayClass" | "GatewayParameters") || asked(old) != asked(new)
 }
 
 /// What a discovery plugin is told of a Service, if there is anything to find. One plugin serves all ports of a Service, so a policy's `sectionName` does not

@@ -19,6 +19,7 @@ use crate::object::{Body, warning};
 use crate::objects::Objects;
 
 pub use addresses::{AskedAddresses, GatewayAddress};
+pub use parameters::default_addresses;
 
 use addresses::Settled;
 pub(super) use listener::ALPN;

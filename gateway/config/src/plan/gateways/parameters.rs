@@ -38,11 +38,38 @@ impl<'a> Parameters<'a> {
     }
 }
 
+/// Finds objects by kind, namespace and name.
+struct Found<F>(F);
+
 impl<'a> Compiler<'a> {
     /// The parameters of a Gateway, and whether all that are referred to are there. Of those that are not nothing is told here.
     pub(super) fn parameters(&self, object: &Object, gateway: &Gateway) -> (Parameters<'a>, Verdict) {
+        Found(|kind: &str, namespace: &str, name: &str| self.object(kind, namespace, name)).parameters(object, gateway)
+    }
+
+    /// A GatewayClass of this gateway's: whether its parameters are there.
+    pub(in crate::plan) fn gateway_class(&mut self, object: &Arc<Object>, class: &GatewayClass) {
+        if class.spec.controller_name != CONTROLLER {
+            return;
+        }
+        let found = Found(|kind: &str, namespace: &str, name: &str| self.object(kind, namespace, name));
+        let accepted = found.class_parameters(class).map(drop);
+        if let Err(refusal) = &accepted {
+            self.part.faults.push(warning(&object.origin, &object.key, "spec.parametersRef", refusal.message.clone(), None));
+        }
+        self.part.class = Some(Arc::new(PlannedClass { object: object.clone(), accepted }));
+    }
+}
+
+/// Where a Gateway listens that names no address, by its parameters or those of its class; empty: they do not say.
+pub fn default_addresses<'a>(objects: &'a Objects, object: &Object, gateway: &Gateway) -> &'a [IpAddr] {
+    Found(|kind: &str, namespace: &str, name: &str| objects.get(kind, namespace, name)).parameters(object, gateway).0.addresses()
+}
+
+impl<'a, F: Fn(&str, &str, &str) -> Option<&'a Arc<Object>>> Found<F> {
+    fn parameters(&self, object: &Object, gateway: &Gateway) -> (Parameters<'a>, Verdict) {
         let mut parameters = Parameters::default();
-        let class = self.object("GatewayClass", "", &gateway.spec.gateway_class_name);
+        let class = (self.0)("GatewayClass", "", &gateway.spec.gateway_class_name);
         let mut verdict = Ok(());
         if let Some(Body::GatewayClass(class)) = class.map(|class| &class.body) {
             match self.class_parameters(class) {
@@ -60,18 +87,6 @@ impl<'a> Compiler<'a> {
         (parameters, verdict)
     }
 
-    /// A GatewayClass of this gateway's: whether its parameters are there.
-    pub(in crate::plan) fn gateway_class(&mut self, object: &Arc<Object>, class: &GatewayClass) {
-        if class.spec.controller_name != CONTROLLER {
-            return;
-        }
-        let accepted = self.class_parameters(class).map(drop);
-        if let Err(refusal) = &accepted {
-            self.part.faults.push(warning(&object.origin, &object.key, "spec.parametersRef", refusal.message.clone(), None));
-        }
-        self.part.class = Some(Arc::new(PlannedClass { object: object.clone(), accepted }));
-    }
-
     fn class_parameters(&self, class: &GatewayClass) -> Result<Option<&'a GatewayParametersSpec>, Refusal> {
         let Some(given) = &class.spec.parameters_ref else { return Ok(None) };
         let (group, kind, name) = (given.group.as_str(), given.kind.as_str(), given.name.as_str());
@@ -87,7 +102,7 @@ impl<'a> Compiler<'a> {
             return invalid(format!("a {kind} of group {group:?} has no parameters for this gateway, but a {KIND} of group {OURS:?}"));
         }
         let Some(namespace) = namespace else { return invalid(format!("a {KIND} has a namespace")) };
-        match self.object(KIND, namespace, name).map(|object| &object.body) {
+        match (self.0)(KIND, namespace, name).map(|object| &object.body) {
             Some(Body::GatewayParameters(parameters)) => Ok(&parameters.spec),
             _ => invalid(format!("there is no {KIND} {name:?} in namespace {namespace:?}")),
         }
