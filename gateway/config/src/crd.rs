@@ -37,8 +37,8 @@ fn crd<Spec: JsonSchema>(kind: &str, plural: &str, short: &str, description: &st
     }
     let mut metadata = json!({"name": format!("{plural}.{group}")});
     if kind.ends_with("Policy") {
-        // By this label tools find policies (GEP-713).
-        metadata["labels"] = json!({"gateway.networking.k8s.io/policy": "Direct"});
+        // How tools find policies (GEP-713). What is said of a Gateway counts for its ListenerSets and routes too.
+        metadata["labels"] = json!({"gateway.networking.k8s.io/policy": "Inherited"});
     }
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",

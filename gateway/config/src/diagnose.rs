@@ -205,13 +205,10 @@ fn listeners(plan: &Plan, faults: &mut Vec<Fault>) {
             let message = format!("{path}: the listener {:?} has no routes: {what}", listener.name);
             let route = listener.protocol.routes().first().map_or("route", |kind| kind.name());
             let (kind, name) = (&object.key.kind, &object.key.name);
-            let hint = if kind == "Gateway" {
-                format!(
-                    "a {route} whose parentRefs name {name}, or a ClientTrafficPolicy with a router, whose targetRefs have kind Gateway and that name"
-                )
-            } else {
-                format!("a {route} whose parentRefs have kind {kind} and name {name}")
-            };
+            let named = if kind == "Gateway" { format!("name {name}") } else { format!("have kind {kind} and name {name}") };
+            let hint = format!(
+                "a {route} whose parentRefs {named}, or a ClientTrafficPolicy with a router, whose targetRefs have kind {kind} and that name"
+            );
             faults.push(warning(&object.origin, &object.key, &path, message, Some(hint)));
         }
     }

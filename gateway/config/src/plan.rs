@@ -51,7 +51,7 @@ use crate::object::ours::FailurePolicy;
 use crate::object::{Object, ObjectKey};
 
 pub use crate::objects::{GROUP, ParentRef};
-pub use addresses::{Conflict, Listens, Order};
+pub use addresses::{Conflict, Listens, Order, Shadow};
 pub use allocations::Allocations;
 pub use gateways::{
     AskedAddresses, Attachment, CONTROLLER, GatewayAddress, GatewayListener, PlannedClass, PlannedGateway, PlannedListenerSet,
@@ -61,7 +61,7 @@ pub use planner::{Delta, Planned, Planner, compile};
 pub use policies::{PlannedPolicy, PolicyTarget};
 pub use protocol::ListenerProtocol;
 pub use refusal::{Reason, Refusal, Verdict};
-pub use routes::{PlannedRoute, RouteKind};
+pub use routes::{PlannedRoute, RouteKind, RuleRouter, RuleSettings};
 pub use services::has_foreign_class;
 pub use tls_policies::{PlannedTlsPolicy, TlsTarget};
 pub use traffic::{RuleBalancer, Traffic};
@@ -124,6 +124,8 @@ pub struct Plan {
     pub backends: Vec<Arc<PlannedService>>,
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub conflicts: Vec<Conflict>,
+    /// ClientTrafficPolicies of listeners that share an address with others, whose policy counts there.
+    pub shadows: Vec<Shadow>,
     /// The health check node ports, where load balancers in front ask whether this node has endpoints.
     pub health_checks: Vec<Arc<PlannedHealthCheck>>,
     /// Every plugin that an object defines or names.
@@ -175,6 +177,8 @@ pub struct PlannedPort {
     pub app_protocol: AppProtocol,
     /// The balancer, with its configuration.
     pub balancer: PluginUse,
+    /// Whether a policy of the Service says which one: it counts before what is said of Gateways then.
+    pub own_balancer: bool,
     /// The discovery plugin, with its configuration.
     pub discovery: PluginUse,
     /// What a pick is hashed by; none: it is not hashed.
@@ -203,22 +207,36 @@ pub struct PluginUse {
     pub plugin: String,
     /// The configuration, which is JSON.
     pub config: ConfigText,
-    /// Where it is configured: the object, and the path of the field that holds `plugin` and `config`; none for a default.
-    pub at: Option<(Arc<Origin>, String)>,
+    /// Where it is configured; none for a default.
+    pub at: Option<ConfiguredAt>,
+}
+
+/// Where the use of a plugin is configured.
+#[derive(Clone, Debug)]
+pub struct ConfiguredAt {
+    /// The object.
+    pub object: ObjectKey,
+    /// Where its fields stand.
+    pub origin: Arc<Origin>,
+    /// The path of the field that holds `plugin` and `config`.
+    pub path: String,
 }
 
 /// Two are equal if they use the same plugin, configured in the same way at the same place.
 impl PartialEq for PluginUse {
     fn eq(&self, other: &Self) -> bool {
-        let at = |of: &Self| of.at.as_ref().map(|(origin, path)| (Arc::as_ptr(origin), path.clone()));
-        self.plugin == other.plugin && self.config == other.config && at(self) == at(other)
+        let same = match (&self.at, &other.at) {
+            (Some(own), Some(other)) => Arc::ptr_eq(&own.origin, &other.origin) && own.path == other.path,
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        self.plugin == other.plugin && self.config == other.config && same
     }
 }
 
 impl PluginUse {
     /// Where a field of the configuration stands. An empty field is the use itself.
     pub fn place(&self, field: &str) -> Option<Place> {
-        let (origin, path) = self.at.as_ref()?;
+        let ConfiguredAt { origin, path, .. } = self.at.as_ref()?;
         let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
         Some(if field.is_empty() { origin.place(path) } else { origin.place(&format!("{path}.config{dot}{field}")) })
     }

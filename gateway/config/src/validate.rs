@@ -46,7 +46,7 @@ fn all(object: &Object) -> Vec<Fault> {
         Body::ReferenceGrant(_) => policies::reference_grant(object, &mut faults),
         Body::Plugin(plugin) => policies::plugin(object, plugin, &mut faults),
         Body::BackendTrafficPolicy(policy) => {
-            policies::targets(object, &policy.spec.target_refs, &["Service", "HTTPRoute", "GRPCRoute", "Gateway"], &mut faults);
+            policies::targets(object, &policy.spec.target_refs, policies::OF_BACKENDS, &mut faults);
             balancing::check(object, &policy.spec, &mut faults);
             health::check(object, &policy.spec, &mut faults);
             limits::backend(object, policy, &mut faults);
@@ -56,7 +56,7 @@ fn all(object: &Object) -> Vec<Fault> {
             tls::backend(object, policy.spec.tls.as_deref(), &mut faults);
         }
         Body::ClientTrafficPolicy(policy) => {
-            policies::targets(object, &policy.spec.target_refs, &["Gateway", "Service"], &mut faults);
+            policies::targets(object, &policy.spec.target_refs, policies::OF_CLIENTS, &mut faults);
             limits::client(object, policy, &mut faults);
             connections::client(object, policy, &mut faults);
             forwarding::client(object, policy, &mut faults);

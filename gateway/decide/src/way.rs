@@ -140,7 +140,7 @@ fn resume(matched: &mut Matched<'_>, headers: &HeaderMap, client: &Client<'_>, s
     let mut backends = matched.rule.backends.iter().zip(services).enumerate();
     let (backend, token) = match &matched.rule.session {
         // If there is only one backend, this is looked at when the backend has been found.
-        None if services.len() < 2 => return None,
+        None if !matched.rung.keeps_sessions(matched.choice.rule) => return None,
         None => backends.find_map(|(i, (_, service))| Some((i, known(there(service)?, Side::Internal, headers, client)?)))?,
         Some(session) => {
             let token = session.of(headers, (client.clock)())?;

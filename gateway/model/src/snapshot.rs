@@ -239,6 +239,7 @@ impl RouterBinding {
                 && a.limiters.iter().zip(&b.limiters).all(|(a, b)| self::same(a.as_ref(), b.as_ref()))
                 && a.next.len() == b.next.len()
                 && a.next.iter().zip(&b.next).all(|(a, b)| self::same(a.as_ref(), b.as_ref()))
+                && a.sessions == b.sessions
         };
         self.transport == other.transport
             && self.ladder.len() == other.ladder.len()
@@ -261,6 +262,8 @@ pub struct RouterRung {
     /// For each rule of the table the router that decides what it takes, in the place of its backends; empty if no rule has one. No rule of such a router has
     /// one itself.
     pub next: Vec<Option<Arc<RouterBinding>>>,
+    /// For each rule of the table whether it has several backends, and one of their service ports keeps sessions by itself; empty where none does.
+    pub sessions: Vec<bool>,
 }
 
 impl RouterRung {
@@ -272,6 +275,11 @@ impl RouterRung {
     /// The router that decides what a rule takes.
     pub fn next(&self, rule: usize) -> Option<&RouterBinding> {
         self.next.get(rule)?.as_deref()
+    }
+
+    /// Whether one of a rule's several service ports may have a session with the client, which then chooses among them.
+    pub fn keeps_sessions(&self, rule: usize) -> bool {
+        self.sessions.get(rule).is_some_and(|keeps| *keeps)
     }
 }
 

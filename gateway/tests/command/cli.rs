@@ -88,7 +88,8 @@ fn check_shows_every_fault_with_its_place_and_a_plugins_configuration_is_checked
     assert!(out.contains("plugin rules: config.rules[1].filters[0].requestRedirect.statusCode:"), "in the same object:\n{out}");
     assert!(out.ends_with("2 errors, 0 warnings\n"), "{out}");
     let (_, out, _) = run(self::folder(&GATEWAY.replace("statusCode: 301", "statusCode: x")).path(), &["check", "all.yaml"]);
-    assert!(out.contains("all.yaml:34:96: error: plugin rules: config.rules[1].filters[0].requestRedirect.statusCode:"), "{out}");
+    let place = "all.yaml:34:96: error: ClientTrafficPolicy default/edge: ";
+    assert!(out.contains(&format!("{place}plugin rules: config.rules[1].filters[0].requestRedirect.statusCode:")), "{out}");
     assert!(out.ends_with("1 error, 0 warnings\n"), "{out}");
     let folder = self::folder(GATEWAY);
     let (code, out, _) = run(folder.path(), &["check", "--format", "json", "all.yaml"]);

@@ -44,6 +44,7 @@ impl Compiler<'_> {
             node_port: None,
             app_protocol,
             balancer: self.builtin(DEFAULT_BALANCER, PluginKind::Balancer),
+            own_balancer: false,
             discovery: self.backend_discovery(backend),
             hash: None,
             internal: TrafficPolicy::Cluster,

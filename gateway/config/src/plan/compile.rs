@@ -16,8 +16,8 @@ use super::references::Refused;
 use super::settings::Defaults;
 use super::*;
 use crate::builtins;
-use crate::object::error;
 use crate::object::ours::{CanaryRollout, Plugin, PluginRollout, ShadowRollout};
+use crate::object::{ClientTrafficPolicy, error};
 use crate::objects::{Objects, Target};
 
 /// What one object comes to.
@@ -54,6 +54,8 @@ pub(super) struct Claim {
     /// The field that says so.
     pub(super) path: Cow<'static, str>,
     pub(super) listener: Arc<PlannedListener>,
+    /// The ClientTrafficPolicy whose settings the listener has; none: nobody's, or it shares its address with nobody.
+    pub(super) policy: Option<Arc<Object>>,
 }
 
 /// What was looked at besides the object itself: when it changes, the part is made anew.
@@ -199,7 +201,8 @@ impl<'a> Compiler<'a> {
         }
         self.uses(name, kind);
         let path = path.strip_suffix(".plugin").unwrap_or(path).to_owned();
-        Some(PluginUse { plugin: name.to_owned(), config: config.clone(), at: Some((object.origin.clone(), path)) })
+        let at = ConfiguredAt { object: object.key.clone(), origin: object.origin.clone(), path };
+        Some(PluginUse { plugin: name.to_owned(), config: config.clone(), at: Some(at) })
     }
 
     fn uses(&mut self, name: &str, kind: PluginKind) {
@@ -215,13 +218,11 @@ impl<'a> Compiler<'a> {
     /// The router of a policy, if one counts and has one.
     pub(super) fn router(
         &mut self,
-        kind: &str,
-        target: &Object,
-        section: &str,
+        policy: Option<(&Arc<Object>, &ClientTrafficPolicy)>,
         listener: ListenerInfo,
         other_rules: PlannedRule,
     ) -> Option<Arc<PlannedRouter>> {
-        let (object, policy) = self.client_policy(kind, target, section)?;
+        let (object, policy) = policy?;
         let router = policy.spec.router.as_ref()?;
         let plugin = self.plugin(object, "spec.router.plugin", &router.plugin, PluginKind::Router, &router.config)?;
         Some(self.routed(plugin, listener, BTreeMap::new(), other_rules))
@@ -256,8 +257,9 @@ impl<'a> Compiler<'a> {
         router
     }
 
-    pub(super) fn listen(&mut self, object: &Arc<Object>, path: Cow<'static, str>, listener: PlannedListener) {
-        self.part.claims.push(Claim { object: object.clone(), path, listener: Arc::new(listener) });
+    /// `policy`: whose settings the listener has, if it can share its address with others.
+    pub(super) fn listen(&mut self, object: &Arc<Object>, path: Cow<'static, str>, listener: PlannedListener, policy: Option<Arc<Object>>) {
+        self.part.claims.push(Claim { object: object.clone(), path, listener: Arc::new(listener), policy });
     }
 }
 

@@ -26,15 +26,15 @@ pub(super) enum Way {
     Http1Endpoints,
     /// By request, with HTTP/2 to endpoints.
     Http2Endpoints,
-    /// By request: it is a route, or a rule of one.
-    Routes,
-    /// By request: it is a listener that leads to routes.
-    Gateways,
-    /// By connection or by flow, and its routes have no settings.
-    Unrouted,
+    /// By request: it is a route, a rule of one, or a listener that leads to routes.
+    Routed,
+    /// By connection, likewise.
+    RoutedConnections,
+    /// By flow, likewise.
+    RoutedFlows,
 }
 
-use Way::{EndedTls, Gateways, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Routes, Tcp, Udp, Unrouted};
+use Way::{EndedTls, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Routed, RoutedConnections, RoutedFlows, Tcp, Udp};
 
 /// What a policy counts for.
 pub(super) struct Counted {
@@ -64,17 +64,17 @@ const fn limit(path: &'static str, ways: &'static [Way]) -> Field {
 const REQUESTS: &[Way] = &[Http1Endpoints, Http2Endpoints];
 const STREAMS: &[Way] = &[Tcp, Http1Endpoints, Http2Endpoints];
 /// What a policy may say of routes, too.
-const ALSO_ROUTES: &[Way] = &[Http1Endpoints, Http2Endpoints, Routes, Gateways];
+const ALSO_ROUTES: &[Way] = &[Http1Endpoints, Http2Endpoints, Routed];
 const SERVICES: &[Way] = &[Tcp, Udp, Http1Endpoints, Http2Endpoints];
-const BUT_ROUTES: &[Way] = &[Tcp, Udp, Unrouted, Http1Endpoints, Http2Endpoints];
+/// Of what is within a field that tells the others already.
+const BUT_ROUTES: &[Way] = &[Tcp, Udp, RoutedConnections, RoutedFlows, Http1Endpoints, Http2Endpoints];
 
 /// Of `BackendTrafficPolicy`. What is not here counts everywhere.
 const BACKEND: &[Field] = &[
-    field("spec.loadBalancer", &[Tcp, Udp, Http1Endpoints, Http2Endpoints, Routes]),
-    field("spec.loadBalancer.slowStart", &[Tcp, Udp, Http1Endpoints, Http2Endpoints, Gateways, Unrouted]),
+    field("spec.loadBalancer.slowStart", SERVICES),
     field("spec.discovery", SERVICES),
-    field("spec.timeout.tcp", &[Tcp, Http1Endpoints, Http2Endpoints, Routes, Gateways]),
-    field("spec.timeout.udp", &[Udp]),
+    field("spec.timeout.tcp", &[Tcp, Http1Endpoints, Http2Endpoints, Routed, RoutedConnections]),
+    field("spec.timeout.udp", &[Udp, RoutedFlows]),
     limit("spec.timeout.http", ALSO_ROUTES),
     // Where no requests are served the field before says so.
     field("spec.timeout.http.connectionIdleTimeout", BUT_ROUTES),
@@ -97,7 +97,7 @@ const BACKEND: &[Field] = &[
     field("spec.trailers", SERVICES),
     field("spec.healthCheck", SERVICES),
     // Of routes the field before says so.
-    field("spec.healthCheck.passive.consecutiveGatewayErrors", &[Http1Endpoints, Http2Endpoints, Routes, Gateways, Unrouted]),
+    field("spec.healthCheck.passive.consecutiveGatewayErrors", &[Http1Endpoints, Http2Endpoints, Routed, RoutedConnections, RoutedFlows]),
 ];
 
 const BY_REQUEST: &[Way] = &[Http, Https];
@@ -156,8 +156,7 @@ impl Compiler<'_> {
         }
         let hash = tree.pointer("/spec/loadBalancer/hash/type").and_then(Value::as_str);
         if matches!(hash, Some("Header" | "Cookie" | "Path")) {
-            // Of Gateways it was said that there is no balancer.
-            idle(object, "spec.loadBalancer.hash", uses, &[Http1Endpoints, Http2Endpoints, Routes, Gateways, Unrouted], false, faults);
+            idle(object, "spec.loadBalancer.hash", uses, ALSO_ROUTES, false, faults);
         }
     }
 }

@@ -11,7 +11,7 @@ use sluicegate_model::settings::{
 
 use crate::object::ours::{
     BackendTrafficPolicySpec, Bytes, ClientTrafficPolicySpec, ConnectionLimit as Connections, HeaderSelectorType, PathSelectorType,
-    RateLimit, RateLimitRule, RateLimitUnit, Retry as RetrySpec, RetryBudget, SourceSelectorType, Span, TcpTimeout, Trigger,
+    RateLimit, RateLimitRule, RateLimitUnit, Retry as RetrySpec, RetryBudget, SourceSelectorType, Span, TcpTimeout, Trigger, UdpTimeout,
 };
 
 /// The default of `maxPendingRequests`, Envoy's.
@@ -37,12 +37,18 @@ pub(super) fn backend_timeouts(spec: &BackendTrafficPolicySpec) -> BackendTimeou
 
 /// What a policy says of routes, or of all that comes through a Gateway.
 /// `http`: of an exchange, and the longest that one may last.
-pub(super) fn traffic(tcp: &TcpTimeout, http: (Option<Span>, Option<Span>), retry: Option<&RetrySpec>) -> TrafficSettings {
+pub(super) fn traffic(
+    tcp: &TcpTimeout,
+    udp: &UdpTimeout,
+    http: (Option<Span>, Option<Span>),
+    retry: Option<&RetrySpec>,
+) -> TrafficSettings {
     TrafficSettings {
         connect: tcp.connect_timeout.map(|s| s.0),
         request: http.0.map(|s| s.0),
         stream: http.1.map(|s| s.0),
         retry: retry.map(self::retry),
+        flow_idle: udp.idle_timeout.map(|s| s.0),
     }
 }
 

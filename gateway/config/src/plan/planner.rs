@@ -12,7 +12,7 @@ use super::compile::{Compiler, Part, Read, loopback_endpoints};
 use super::effect::Counted;
 use super::settings::Defaults;
 use super::*;
-use crate::object::Body;
+use crate::object::{Body, warning};
 use crate::objects::{Change, Objects, targets};
 
 /// A plan from nothing.
@@ -320,6 +320,7 @@ impl Planner {
             policies: std::mem::take(&mut self.plan.policies),
             backends: self.backends.iter().filter_map(|key| parts.get(key)?.service.clone()).collect(),
             conflicts: self.addresses.conflicts().cloned().collect(),
+            shadows: self.addresses.shadows().cloned().collect(),
             health_checks: self.checking.iter().filter_map(|key| parts.get(key)?.health_check.clone()).collect(),
             plugins: self.all_plugins(),
             faults: self.faults(),
@@ -363,8 +364,13 @@ impl Planner {
         }
         let policies = || self.faulty.iter().filter_map(|(_, key)| self.parts.get(key));
         faults.extend((0..3).flat_map(|kind| policies().flat_map(move |part| &part.policy_faults[kind])));
+        let of_listeners = self.addresses.shadows().map(|Shadow { policy, message }| {
+            let path = "spec.targetRefs";
+            warning(&policy.origin, &policy.key, path, format!("{path}: {message}"), Some("another port for one of them".to_owned()))
+        });
+        let of_listeners: Vec<Fault> = of_listeners.collect();
         let mut seen = HashSet::new();
-        faults.into_iter().filter(|fault| seen.insert(*fault)).cloned().collect()
+        faults.into_iter().chain(&of_listeners).filter(|fault| seen.insert(*fault)).cloned().collect()
     }
 }
 

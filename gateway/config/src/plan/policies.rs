@@ -4,6 +4,7 @@ use sluicegate_model::sorted::Named;
 
 use super::compile::Compiler;
 use super::effect::Counted;
+use super::gateways::Apart;
 use super::services::{Forwarding, ours};
 use super::*;
 use crate::object::ours::TargetRef;
@@ -150,8 +151,22 @@ impl<'a> Compiler<'a> {
                 }
                 ("listener", gateway.spec.listeners.iter().map(|l| l.name.clone()).collect())
             }
+            Body::ListenerSet(set) => {
+                match self.gateway_of(target, set) {
+                    Err(Apart::Others) => return others("is of another gateway's Gateway"),
+                    Err(Apart::Nowhere(what, _) | Apart::Refused(_, what)) => {
+                        return whole(&format!("adds its listeners to no Gateway: {what}"));
+                    }
+                    Ok(_) => {}
+                }
+                ("listener", set.spec.listeners.iter().map(|l| l.name.clone()).collect())
+            }
             Body::HttpRoute(route) => ("rule", route.spec.rules.iter().flatten().filter_map(|rule| rule.name.clone()).collect()),
             Body::GrpcRoute(route) => ("rule", route.spec.rules.iter().flatten().filter_map(|rule| rule.name.clone()).collect()),
+            Body::TlsRoute(route) => ("rule", route.spec.rules.iter().filter_map(|rule| rule.name.clone()).collect()),
+            Body::TcpRoute(route) | Body::UdpRoute(route) => {
+                ("rule", route.spec.rules.iter().filter_map(|rule| rule.name.clone()).collect())
+            }
             _ => return None,
         };
         let section = section?;

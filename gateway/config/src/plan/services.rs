@@ -11,7 +11,7 @@ use super::compile::Compiler;
 use super::effect::Way;
 use super::gateways::ALPN;
 use super::*;
-use crate::object::ours::{Hash, HashedCookie, Span};
+use crate::object::ours::{Hash, HashedCookie, LoadBalancer, Span};
 use crate::object::{Body, error, warning};
 use crate::validate::SOURCE_RANGES;
 
@@ -125,6 +125,7 @@ impl Compiler<'_> {
                 node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol)).copied(),
                 protocol,
                 app_protocol,
+                own_balancer: policy.is_some_and(|(_, policy)| policy.spec.load_balancer.as_ref().is_some_and(LoadBalancer::decides)),
                 balancer: balancer.unwrap_or_else(|| self.builtin(DEFAULT_BALANCER, PluginKind::Balancer)),
                 discovery: discovery.unwrap_or_else(|| self.builtin(DEFAULT_DISCOVERY, PluginKind::Discovery)),
                 hash,
@@ -214,7 +215,7 @@ impl Compiler<'_> {
             hostname: None,
             namespace: object.key.namespace.clone(),
         };
-        let router = self.router("Service", object, &port.name, info, PlannedRule::default());
+        let router = self.router(policy, info, PlannedRule::default());
         let way = match (port.app_protocol, tls.is_some()) {
             (AppProtocol::Udp, _) => Way::Udp,
             (AppProtocol::Tcp, false) => Way::Tcp,
@@ -264,7 +265,7 @@ impl Compiler<'_> {
                 settings.clone()
             };
             let name = format!("{kind} of {name}");
-            self.listen(object, "spec.ports".into(), PlannedListener { address, name, front, settings, limiter: () });
+            self.listen(object, "spec.ports".into(), PlannedListener { address, name, front, settings, limiter: () }, None);
         }
     }
 }

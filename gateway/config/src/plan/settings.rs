@@ -76,7 +76,7 @@ fn backend(spec: &BackendTrafficPolicySpec, constraints: Constraints, protocol: 
             ProxyProtocolVersion::V1 => ProxyVersion::V1,
             ProxyProtocolVersion::V2 => ProxyVersion::V2,
         }),
-        udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map_or(UdpSettings::default().idle, |s| s.0) },
+        udp: UdpSettings { idle: spec.timeout.udp.idle_timeout.map(|s| s.0) },
         http2: http2::backend(&spec.http2),
         upgrades: http2::upgrades(spec),
         request_trailers: forwarding::request_trailers(spec),
@@ -153,8 +153,16 @@ mod tests {
             "targetRefs": [], "loadBalancer": {"slowStart": {"window": "10s"}}, "healthCheck": {"active": {"type": "TCP"}, "passive": {}},
             "retry": {"budget": {"minRetryRate": {}}, "perRetry": {"backOff": {}}}, "http2": {"connectionKeepalive": {"interval": "9s"}},
         });
-        // A time for connecting that is set holds for each try, and the default for the last one only.
-        let without = ["rateLimit", "tls", "healthCheck.active.http", "healthCheck.active.grpc", "timeout.tcp.connectTimeout"];
+        // A time for connecting that is set holds for each try, and the default for the last one only. That a flow may be silent for so long counts before
+        // what a Gateway's policy says of it.
+        let without = [
+            "rateLimit",
+            "tls",
+            "healthCheck.active.http",
+            "healthCheck.active.grpc",
+            "timeout.tcp.connectTimeout",
+            "timeout.udp.idleTimeout",
+        ];
         let (without, written, count) = with_defaults::<BackendTrafficPolicySpec>("BackendTrafficPolicy", &policy, &without);
         assert_eq!(
             backend(&without, Constraints::default(), AppProtocol::Http),

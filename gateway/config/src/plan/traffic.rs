@@ -1,15 +1,18 @@
-//! What BackendTrafficPolicies say of routes and Gateways. A rule's counts before its route's, these before those of the Services that the rule leads to, and
-//! these before the listener's and its Gateway's. Each setting is taken from the first of them that has it (GEP-713, "patch defaults"); of several
-//! policies with one target the older counts.
+//! What BackendTrafficPolicies say of routes, Gateways and ListenerSets. A rule's counts before its route's, these before those of the Services that the rule
+//! leads to, and these before the listener's, its ListenerSet's and its Gateway's. Each setting is taken from the first of them that has it (GEP-713, "patch
+//! defaults"); of several policies with one target the older counts.
 
+use sluicegate_builtins::DEFAULT_BALANCER;
+use sluicegate_model::route::Transport;
 use sluicegate_model::settings::{RuleTraffic, TrafficSettings};
 
 use super::compile::Compiler;
 use super::effect::Way;
+use super::gateways::Holder;
 use super::policies::{best, rank, targets};
 use super::*;
 use crate::object::ours::{BackendTrafficPolicySpec, GatewayParametersSpec, RateLimit};
-use crate::object::{BackendTrafficPolicy, Body, Named};
+use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, Named};
 
 /// What policies say of a rule and its route, or of a listener and its Gateway.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,7 +21,7 @@ pub struct Traffic {
     pub settings: TrafficSettings,
     /// Limits of each rule by itself, besides those of the Service.
     pub rates: Option<Vec<Rate>>,
-    /// The balancer that decides; of routes only.
+    /// The balancer that decides.
     pub balancer: Option<RuleBalancer>,
 }
 
@@ -29,6 +32,8 @@ pub struct RuleBalancer {
     pub plugin: PluginUse,
     /// What is hashed.
     pub hash: Option<HashKey>,
+    /// Whether it is for Services only whose own policy names none: a listener's or Gateway's.
+    pub default: bool,
 }
 
 impl Traffic {
@@ -41,14 +46,14 @@ impl Traffic {
     fn inherit(&mut self, policy: &BackendTrafficPolicy) {
         let BackendTrafficPolicySpec { timeout, retry, rate_limit, .. } = &policy.spec;
         let http = (timeout.http.request_timeout, timeout.http.max_stream_duration);
-        self.take(limits::traffic(&timeout.tcp, http, retry.as_deref()), rate_limit.as_ref());
+        self.take(limits::traffic(&timeout.tcp, &timeout.udp, http, retry.as_deref()), rate_limit.as_ref());
     }
 
     /// What the parameters of a Gateway say, likewise.
     pub(super) fn inherit_parameters(&mut self, parameters: &GatewayParametersSpec) {
         let GatewayParametersSpec { timeout, retry, rate_limit, .. } = parameters;
         let http = (timeout.http.request_timeout, timeout.http.max_stream_duration);
-        self.take(limits::traffic(&timeout.tcp, http, retry.as_deref()), rate_limit.as_ref());
+        self.take(limits::traffic(&timeout.tcp, &timeout.udp, http, retry.as_deref()), rate_limit.as_ref());
     }
 
     fn take(&mut self, settings: TrafficSettings, rates: Option<&RateLimit>) {
@@ -60,23 +65,35 @@ impl Traffic {
 }
 
 impl<'a> Compiler<'a> {
-    /// What policies say of a route or a Gateway, and of a section of it.
-    pub(super) fn traffic(&mut self, target: &Object, section: Option<&str>) -> Traffic {
+    /// What policies say of targets, that of the first one before that of the next: objects, and sections of them.
+    pub(super) fn traffic<'t>(&mut self, targets: impl IntoIterator<Item = (&'t Arc<Object>, Option<&'t str>)>) -> Traffic {
         let mut said = Traffic::default();
-        for level in section.map(Some).into_iter().chain([None]) {
-            let Some((object, policy)) = self.traffic_policy(target, level) else { continue };
+        for (target, section) in targets {
+            let Some((object, policy)) = self.traffic_policy(target, section) else { continue };
             said.inherit(policy);
-            if let Some(given) = policy.spec.load_balancer.as_ref().filter(|_| said.balancer.is_none() && target.key.kind != "Gateway") {
-                let plugin = given.plugin.as_deref().unwrap_or("least-request");
+            if let Some(given) = policy.spec.load_balancer.as_ref().filter(|given| said.balancer.is_none() && given.decides()) {
+                let plugin = given.plugin.as_deref().unwrap_or(DEFAULT_BALANCER);
                 let plugin = self.plugin(object, "spec.loadBalancer.plugin", plugin, PluginKind::Balancer, &given.config);
                 let hash = given.hash.as_ref().and_then(|hash| self.hash(object, hash));
-                said.balancer = plugin.map(|plugin| RuleBalancer { plugin, hash });
+                let default = matches!(target.key.kind.as_str(), "Gateway" | "ListenerSet");
+                said.balancer = plugin.map(|plugin| RuleBalancer { plugin, hash, default });
             }
         }
         said
     }
 
-    /// Whether there are policies that target a route or a Gateway, or a section of it.
+    /// What policies say of a route's rule and of the route.
+    pub(super) fn route_traffic(&mut self, route: &Arc<Object>, rule: Option<&str>) -> Traffic {
+        self.traffic(rule.map(|rule| (route, Some(rule))).into_iter().chain([(route, None)]))
+    }
+
+    /// The ClientTrafficPolicy that counts for a listener: one of the object that has it, or else one of its Gateway as a whole.
+    pub(super) fn listener_policy(&self, holder: Holder<'_>, listener: &str) -> Option<(&'a Arc<Object>, &'a ClientTrafficPolicy)> {
+        let own = self.client_policy(&holder.object.key.kind, holder.object, listener);
+        own.or_else(|| self.client_policy(&holder.gateway.key.kind, holder.gateway, ""))
+    }
+
+    /// Whether there are policies that target a route, or a rule of it.
     pub(super) fn has_traffic(&self, target: &Object) -> bool {
         self.policies(&target.key.kind, &target.key.namespace, &target.key.name).any(|o| matches!(o.body, Body::BackendTrafficPolicy(_)))
     }
@@ -94,8 +111,8 @@ impl<'a> Compiler<'a> {
         }))
     }
 
-    /// Notes which policies count for a route, or for rules of it.
-    pub(super) fn route_policies(&mut self, route: &Arc<Object>, rules: &[&str]) {
+    /// Notes which policies count for a route of some way, or for rules of it.
+    pub(super) fn route_policies(&mut self, route: &Arc<Object>, rules: &[&str], way: Way) {
         let Named { kind, namespace, name } = &*route.key;
         let policies: Vec<&Arc<Object>> = self.policies(kind, namespace, name).collect();
         for policy in policies {
@@ -106,26 +123,34 @@ impl<'a> Compiler<'a> {
                     continue;
                 }
                 let (what, is) = match section {
-                    Some(section) => (format!("rule {section} of {}", route.key), "a rule"),
-                    None => (route.key.to_string(), "a route"),
+                    Some(section) => (format!("rule {section} of {}", route.key), "is a rule"),
+                    None => (route.key.to_string(), "is a route"),
                 };
-                self.counts(Some(policy), Way::Routes, what, format!("is {is}, and this is a Service's to say"));
+                self.counts(Some(policy), way, what, format!("{is}{}", of_way(way)));
             }
         }
     }
 
-    /// Notes which policies count for a listener of a Gateway. `protocol` is the listener's.
-    pub(super) fn gateway_policies(&mut self, gateway: &Object, section: Option<&str>, what: &str, protocol: &ListenerProtocol) {
-        let (way, why) = match protocol {
-            ListenerProtocol::Http | ListenerProtocol::Https => {
-                (Way::Gateways, "leads to routes, and this is a Service's to say".to_owned())
-            }
-            other => (Way::Unrouted, format!("is of protocol {other}")),
+    /// Notes which policies count for a listener.
+    pub(super) fn listener_policies(&mut self, holder: Holder<'_>, listener: &str, what: &str, transport: Transport) {
+        let way = match transport {
+            Transport::Http => Way::Routed,
+            Transport::Tls | Transport::Tcp => Way::RoutedConnections,
+            Transport::Udp => Way::RoutedFlows,
         };
-        for level in section.map(Some).into_iter().chain([None]) {
-            let policy = self.traffic_policy(gateway, level).map(|(object, _)| object);
-            self.counts(policy, way, what.to_owned(), why.clone());
+        for (target, section) in holder.targets(listener) {
+            let policy = self.traffic_policy(target, section).map(|(object, _)| object);
+            self.counts(policy, way, what.to_owned(), format!("leads to routes{}", of_way(way)));
         }
+    }
+}
+
+/// What can be said of routes of some way.
+fn of_way(way: Way) -> &'static str {
+    match way {
+        Way::RoutedConnections => " of connections, of which `loadBalancer` and `timeout.tcp.connectTimeout` alone can be said",
+        Way::RoutedFlows => " of datagrams, of which `loadBalancer` and `timeout.udp.idleTimeout` alone can be said",
+        _ => ", and this is a Service's to say",
     }
 }
 
@@ -136,7 +161,7 @@ pub(super) fn planned_rule(limits: &[Rate], of_route: &Traffic, of_gateway: &Tra
     PlannedRule {
         rates: limits.iter().chain(rates.into_iter().flatten()).cloned().collect(),
         traffic: (!traffic.is_empty()).then(|| Arc::new(traffic)),
-        balancer: of_route.balancer.clone(),
+        balancer: of_route.balancer.as_ref().or(of_gateway.balancer.as_ref()).cloned(),
         router: None,
     }
 }

@@ -24,10 +24,11 @@ use sluicegate_model::status::ObjectStatus;
 use crate::object::{Object, ObjectKey};
 use crate::plan::{
     Attachment, Conflict, Plan, PlannedClass, PlannedGateway, PlannedListenerSet, PlannedPolicy, PlannedRoute, PlannedService,
-    PlannedTlsPolicy, RouteKind,
+    PlannedTlsPolicy, RouteKind, Shadow,
 };
 
 pub use condition::Condition;
+pub use policy::refused;
 
 /// What statuses are made of: parts that are shared with the plan.
 #[derive(Clone, Default)]
@@ -40,8 +41,11 @@ pub struct Statuses {
     policies: BTreeMap<String, Sorted<PlannedPolicy>>,
     /// What is wrong with some of these, by their keys.
     invalid: Arc<HashMap<String, String>>,
+    /// What plugins refuse of the configuration that objects have for them, likewise.
+    refused: Arc<HashMap<String, String>>,
     backends: Vec<Arc<PlannedService>>,
     conflicts: Vec<Conflict>,
+    shadows: Vec<Shadow>,
     unbound: Arc<HashMap<At, String>>,
 }
 
@@ -56,10 +60,23 @@ impl Statuses {
             tls_policies: plan.tls_policies.clone(),
             policies: plan.policies.clone(),
             invalid: Arc::new(policy::invalid(&plan.faults)),
+            refused: Arc::default(),
             backends: plan.backends.clone(),
             conflicts: plan.conflicts.clone(),
+            shadows: plan.shadows.clone(),
             unbound: Arc::default(),
         }
+    }
+
+    /// What plugins refuse of the configuration that objects have for them, by the objects' keys.
+    pub fn refused(&self) -> &HashMap<String, String> {
+        &self.refused
+    }
+
+    /// The same of a gateway whose plugins refuse this.
+    #[must_use]
+    pub fn with_refused(&self, refused: HashMap<String, String>) -> Self {
+        Self { refused: Arc::new(refused), ..self.clone() }
     }
 
     /// What could not be listened on, and why.
@@ -83,13 +100,20 @@ impl ObjectStatus for Statuses {
         if matches!(plural, "gateways" | "listenersets") {
             return Some(self.holders(plural == "gateways"));
         }
+        if plural == "services" {
+            return Some(self.services());
+        }
         if plural == "backendtlspolicies" {
             let reached = tls_policy::reached(&self.gateways, &self.listener_sets, &self.routes);
             return Some(self.tls_policies.iter().map(|p| with_status(&p.object, tls_policy::status(p, &reached))).collect());
         }
         if let Some(kind) = policy_kind(plural) {
             let policies = self.policies.get(kind).into_iter().flat_map(Sorted::iter);
-            let status = |policy: &PlannedPolicy| policy::status(policy, self.invalid.get(&policy.object.key.to_string()));
+            let status = |policy: &PlannedPolicy| {
+                let key = policy.object.key.to_string();
+                let shadows = self.shadows.iter().filter(|shadow| shadow.policy.key == policy.object.key);
+                policy::status(policy, self.invalid.get(&key).into_iter().chain(self.refused.get(&key)), shadows)
+            };
             return Some(policies.map(|policy| with_status(&policy.object, status(policy))).collect());
         }
         if plural == "backends" {
@@ -100,12 +124,10 @@ impl ObjectStatus for Statuses {
         let of_gateways = self.gateways.iter().flat_map(|gateway| &gateway.attachments);
         for attachment in of_gateways.chain(self.listener_sets.iter().flat_map(|set| &set.attachments)) {
             attached.entry(&attachment.route).or_default().push(attachment);
-        if plural == "services" {
-            return Some(self.services());
-        }
         }
         let routes = self.routes.iter().filter(|route| route.kind == kind);
-        Some(routes.map(|r| with_status(&r.object, route::status(r, attached.get(&r.object.key).map_or(&[], Vec::as_slice)))).collect())
+        let attached = |route: &PlannedRoute| attached.get(&route.object.key).map_or(&[][..], Vec::as_slice);
+        Some(routes.map(|r| with_status(&r.object, route::status(r, attached(r), &self.refused))).collect())
     }
 }
 
@@ -134,6 +156,19 @@ impl Statuses {
     }
 }
 
+impl Statuses {
+    /// The Services that stand for Gateways, of those that are accepted.
+    fn services(&self) -> Vec<Value> {
+        let made = self.gateways.iter().zip(self.holders(true)).filter(|(gateway, _)| gateway.accepted.is_ok());
+        made.filter_map(|(gateway, shown)| {
+            let sets = self.listener_sets.iter().filter(|set| set.gateway == gateway.object.key && set.accepted.is_ok());
+            let listeners = gateway.listeners.iter().chain(sets.flat_map(|set| &set.listeners));
+            infrastructure::service(gateway, &shown["status"]["addresses"], listeners)
+        })
+        .collect()
+    }
+}
+
 /// What bears on an object's listeners besides the object itself.
 #[derive(Clone, Copy)]
 struct Circumstances<'c> {
@@ -156,19 +191,6 @@ fn with_status(object: &Object, status: Value) -> Value {
     let mut value = Value::clone(&object.value.tree());
     if let Some(fields) = value.as_object_mut() {
         fields.insert("status".to_owned(), status);
-impl Statuses {
-    /// The Services that stand for Gateways, of those that are accepted.
-    fn services(&self) -> Vec<Value> {
-        let made = self.gateways.iter().zip(self.holders(true)).filter(|(gateway, _)| gateway.accepted.is_ok());
-        made.filter_map(|(gateway, shown)| {
-            let sets = self.listener_sets.iter().filter(|set| set.gateway == gateway.object.key && set.accepted.is_ok());
-            let listeners = gateway.listeners.iter().chain(sets.flat_map(|set| &set.listeners));
-            infrastructure::service(gateway, &shown["status"]["addresses"], listeners)
-        })
-        .collect()
-    }
-}
-
     }
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         if !object.key.namespace.is_empty() {

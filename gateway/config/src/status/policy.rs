@@ -7,39 +7,59 @@ use serde_json::{Value, json};
 use sluicegate_model::fault::{Fault, Severity};
 
 use super::{Condition, generation};
-use crate::plan::{CONTROLLER, GROUP, PlannedPolicy, PolicyTarget, Reason};
+use crate::plan::{CONTROLLER, GROUP, PlannedPolicy, PolicyTarget, Reason, Shadow};
 
 /// As many as the schema allows.
 const MOST_ANCESTORS: usize = 16;
 
 /// What is wrong with policies themselves, by their keys.
 pub(super) fn invalid(faults: &[Fault]) -> HashMap<String, String> {
-    let mut all: HashMap<String, Vec<&str>> = HashMap::new();
+    errors(faults, |object| KINDS.iter().any(|kind| object.starts_with(kind)))
+}
+
+/// What plugins refuse of objects, by the objects' keys: of what could not be assembled.
+pub fn refused(faults: &[Fault]) -> HashMap<String, String> {
+    errors(faults, |_| true)
+}
+
+fn errors(faults: &[Fault], of: impl Fn(&str) -> bool) -> HashMap<String, String> {
+    let mut all: HashMap<&str, Vec<&str>> = HashMap::new();
     for fault in faults.iter().filter(|fault| fault.severity == Severity::Error) {
-        let policy = fault.object.as_ref().filter(|object| KINDS.iter().any(|kind| object.starts_with(kind)));
-        if let Some(policy) = policy {
-            all.entry(policy.clone()).or_default().push(&fault.message);
+        let Some(object) = fault.object.as_deref().filter(|object| of(object)) else { continue };
+        let known = all.entry(object).or_default();
+        // What several listeners ask of a plugin is refused several times.
+        if !known.contains(&fault.message.as_str()) {
+            known.push(&fault.message);
         }
     }
-    all.into_iter().map(|(policy, messages)| (policy, messages.join("; "))).collect()
+    all.into_iter().map(|(object, messages)| (object.to_owned(), messages.join("; "))).collect()
 }
 
 const KINDS: [&str; 3] = ["BackendTrafficPolicy ", "ClientTrafficPolicy ", "XBackendTrafficPolicy "];
 
-pub(super) fn status(policy: &PlannedPolicy, invalid: Option<&String>) -> Value {
+/// `invalid`: what is wrong with the policy itself. `shadows`: that listeners share addresses.
+pub(super) fn status<'i>(
+    policy: &PlannedPolicy,
+    invalid: impl Iterator<Item = &'i String>,
+    shadows: impl Iterator<Item = &'i Shadow>,
+) -> Value {
+    let invalid: Vec<&str> = invalid.map(String::as_str).collect();
+    let mut remarks: Vec<&str> = policy.without_effect.iter().chain(shadows.map(|shadow| &shadow.message)).map(String::as_str).collect();
+    // At two addresses the same may be said.
+    remarks.dedup();
     let ancestors = policy.targets.iter().take(MOST_ANCESTORS).map(|target| {
-        let conditions = [accepted(policy, target, invalid)];
+        let conditions = [accepted(policy, target, &invalid, &remarks)];
         json!({"ancestorRef": reference(policy, target), "controllerName": CONTROLLER, "conditions": conditions})
     });
     json!({ "ancestors": ancestors.collect::<Vec<_>>() })
 }
 
-fn accepted(policy: &PlannedPolicy, target: &PolicyTarget, invalid: Option<&String>) -> Condition {
+fn accepted(policy: &PlannedPolicy, target: &PolicyTarget, invalid: &[&str], remarks: &[&str]) -> Condition {
     let generation = generation(&policy.object);
     match (&target.accepted, invalid) {
         (Err(_), _) => Condition::of("Accepted", &target.accepted, Reason::Accepted, generation),
-        (Ok(()), Some(what)) => Condition::new("Accepted", false, Reason::Invalid, what.as_str(), generation),
-        (Ok(()), None) => Condition::new("Accepted", true, Reason::Accepted, policy.without_effect.join("; "), generation),
+        (Ok(()), [_, ..]) => Condition::new("Accepted", false, Reason::Invalid, invalid.join("; "), generation),
+        (Ok(()), []) => Condition::new("Accepted", true, Reason::Accepted, remarks.join("; "), generation),
     }
 }
 

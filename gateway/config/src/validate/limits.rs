@@ -60,6 +60,9 @@ pub(super) fn parameters(object: &Object, spec: &GatewayParametersSpec, faults: 
     if spec.timeout.tcp.connect_timeout.is_some_and(|s| s.0.is_zero()) {
         check.invalid("spec.timeout.tcp.connectTimeout", "must be greater than 0");
     }
+    if spec.timeout.udp.idle_timeout.is_some_and(|s| s.0.is_zero()) {
+        check.invalid("spec.timeout.udp.idleTimeout", "must be greater than 0");
+    }
     if let Some(retry) = &spec.retry {
         self::retry(&mut check, retry);
     }

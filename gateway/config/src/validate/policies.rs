@@ -1,5 +1,7 @@
 //! Rules of our own kinds.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use sluicegate_model::allowed_file::FilePattern;
 use sluicegate_model::egress::AllowedHost;
@@ -151,12 +153,37 @@ const FROM: &[(&str, &str)] = &[
 /// Kinds that are referred to, likewise.
 const TO: &[(&str, &str)] = &[("Secret", ""), ("ConfigMap", ""), ("Service", ""), ("Backend", "sluicegate.dev")];
 
+/// So many targets may a policy have: `status.ancestors` has an entry for each, and may have no more.
+const MOST_TARGETS: usize = 16;
+/// What a BackendTrafficPolicy may target.
+pub(super) const OF_BACKENDS: &[&str] =
+    &["Service", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "Gateway", "ListenerSet"];
+/// What a ClientTrafficPolicy may target.
+pub(super) const OF_CLIENTS: &[&str] = &["Gateway", "ListenerSet", "Service"];
+
 pub(super) fn targets(object: &Object, targets: &[TargetRef], kinds: &[&str], faults: &mut Vec<Fault>) {
     if targets.is_empty() {
         faults.push(error(&object.origin, &object.key, "spec.targetRefs", "spec.targetRefs: Required value".to_owned(), None));
     }
+    if targets.len() > MOST_TARGETS {
+        let message = format!("spec.targetRefs: Too many: {}: must have at most {MOST_TARGETS} items", targets.len());
+        faults.push(error(&object.origin, &object.key, "spec.targetRefs", message, Some("another policy for the others".to_owned())));
+    }
     let tree = object.value.tree();
+    let mut seen = HashSet::new();
     for (i, target) in targets.iter().enumerate() {
+        for (field, given) in [("name", Some(&target.name)), ("sectionName", target.section_name.as_ref())] {
+            if given.is_some_and(String::is_empty) {
+                let path = format!("spec.targetRefs[{i}].{field}");
+                faults.push(error(&object.origin, &object.key, &path, format!("{path}: Required value"), None));
+            }
+        }
+        if !seen.insert((&target.kind, &target.name, &target.section_name)) {
+            let path = format!("spec.targetRefs[{i}]");
+            let section = target.section_name.as_ref().map(|section| format!(", {section}")).unwrap_or_default();
+            let message = format!("{path}: Duplicate value: {} {}{section}", target.kind, target.name);
+            faults.push(error(&object.origin, &object.key, &path, message, None));
+        }
         if !kinds.contains(&target.kind.as_str()) {
             let path = format!("spec.targetRefs[{i}].kind");
             let supported: Vec<String> = kinds.iter().map(|k| format!("{k:?}")).collect();

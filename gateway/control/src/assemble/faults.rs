@@ -13,7 +13,9 @@ pub(crate) fn refused(plugin: &PluginUse, error: &PluginError, registry: &Regist
         Some(_) => "what served before goes on serving",
         None => "no generation of it serves: balancers choose at random, routers answer 503, discovered endpoints stay",
     };
-    let fault = |place, message| Fault { severity: Severity::Error, place, object: None, message, expected: Some(serves.to_owned()) };
+    let object = plugin.at.as_ref().map(|at| at.object.to_string());
+    let fault =
+        |place, message| Fault { severity: Severity::Error, place, object: object.clone(), message, expected: Some(serves.to_owned()) };
     let violations = if error.stage == Stage::Configure { registry.violations(&plugin.plugin, &plugin.config) } else { Vec::new() };
     if violations.is_empty() {
         return vec![fault(plugin.place(""), error.to_string())];

@@ -13,7 +13,7 @@ use sluicegate_model::fault::Fault;
 use sluicegate_model::limiter::Limiter;
 use sluicegate_model::persistent::Map;
 use sluicegate_model::plugin::{BalancerGeneration, RouterGeneration};
-use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, Rule, ServiceRef};
+use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, Rule, ServiceRef, Transport};
 use sluicegate_model::snapshot::{At, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Target, TlsHost, VirtualHost};
 use sluicegate_model::sorted::Sorted;
 use sluicegate_model::status::ListenerStatus;
@@ -65,8 +65,8 @@ pub(super) struct Listeners {
     /// The use that has served each listener last.
     served: HashMap<ListenerInfo, Use>,
     bindings: HashMap<Use, Arc<RouterBinding>>,
-    /// Stands for a router of a rule that cannot be had.
-    unbound: Option<Arc<RouterBinding>>,
+    /// In the place of routers that cannot be had.
+    unbound: HashMap<Transport, Arc<RouterBinding>>,
     faults: BTreeMap<At, Vec<Fault>>,
     router_faults: Vec<Fault>,
     /// The places of listeners in what the admin API shows, which is in the plan's order.
@@ -171,12 +171,16 @@ impl Listeners {
 
     fn listener(&mut self, planned: &PlannedListener, tls: &mut Tls, entries: Entries<'_>, faults: &mut Vec<Fault>) -> Listener {
         let (protocol, address) = planned.at();
-        let target = |target: &PlannedTarget| match target {
+        let mut target = |target: &PlannedTarget| match target {
             PlannedTarget::Service(ServiceSide { service, side }) => match (entries.of)(service, protocol) {
                 Some(entry) => Target::Service(ServiceSide { service: entry.at(address), side: *side }),
                 None => Target::Nothing,
             },
-            PlannedTarget::Router(router) => self.bindings.get(&router_use(router)).cloned().map_or(Target::Nothing, Target::Router),
+            // One whose plugin has refused its configuration from the beginning decides nothing: 503, and not 404 as if nobody was asked to decide.
+            PlannedTarget::Router(router) => {
+                let known = self.bindings.get(&router_use(router)).cloned();
+                Target::Router(known.unwrap_or_else(|| unbound(&mut self.unbound, router.listener.transport).clone()))
+            }
             PlannedTarget::Nothing => Target::Nothing,
         };
         let front = match &planned.front {
@@ -272,7 +276,9 @@ impl Listeners {
                 return None;
             }
             let entry = (entries.of)(service, protocol)?;
-            let (traffic, balancer) = (rule.and_then(|rule| rule.traffic.as_ref()), rule.and_then(balancer_of));
+            let traffic = rule.and_then(|rule| rule.traffic.as_ref());
+            let counts = |balancer: &&PlannedRuleBalancer| !(balancer.default && entry.own_balancer);
+            let balancer = rule.filter(|rule| rule.balancer.as_ref().is_some_and(|balancer| counts(&balancer))).and_then(balancer_of);
             Some((entries.seen_by)(entry.route, View { identity: &router.identity, traffic, balancer }))
         };
         let limited = router.rules.values().chain([&router.other_rules]).any(|rule| !rule.rates.is_empty());
@@ -287,9 +293,7 @@ impl Listeners {
         };
         let hands_over = router.rules.values().any(|rule| rule.router.is_some());
         // A rule whose router cannot be had is answered 503.
-        let unbound = hands_over.then(|| {
-            self.unbound.get_or_insert_with(|| Arc::new(RouterBinding { transport: router.listener.transport, ladder: Vec::new() })).clone()
-        });
+        let unbound = hands_over.then(|| unbound(&mut self.unbound, router.listener.transport).clone());
         let next = |rule: &Rule| {
             let next = planned_rule(router, rule).router.as_ref()?;
             bound.get(&router_use(next)).cloned().or_else(|| unbound.clone())
@@ -308,9 +312,22 @@ impl Listeners {
             mirrors: table.rules.iter().map(|rule| rule.mirrors().map(|(_, m)| found(&m.service, None)).collect()).collect(),
             limiters: if limited { table.rules.iter().enumerate().map(limiter_of).collect() } else { Vec::new() },
             next: if hands_over { table.rules.iter().map(next).collect() } else { Vec::new() },
+            sessions: sessions(&table.rules, |service| (entries.of)(service, protocol).is_some_and(|entry| entry.sessions)),
         };
         Some(RouterBinding { transport: router.listener.transport, ladder: ladder.iter().map(rung).collect() })
     }
+}
+
+/// A router that can decide nothing.
+fn unbound(known: &mut HashMap<Transport, Arc<RouterBinding>>, transport: Transport) -> &Arc<RouterBinding> {
+    known.entry(transport).or_insert_with(|| Arc::new(RouterBinding { transport, ladder: Vec::new() }))
+}
+
+/// Of each rule whether one of its several backends keeps sessions by itself; empty: none does.
+fn sessions(rules: &[Rule], keeps: impl Fn(&ServiceRef) -> bool) -> Vec<bool> {
+    let several = |rule: &Rule| rule.backends.len() > 1 && rule.backends.iter().any(|backend| keeps(&backend.service));
+    let all: Vec<bool> = rules.iter().map(several).collect();
+    if all.contains(&true) { all } else { Vec::new() }
 }
 
 /// What counts for a rule besides what its router was told.

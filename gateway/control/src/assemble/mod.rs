@@ -259,7 +259,7 @@ impl Assembler {
             for gone in self.indices.keep(&id, &families) {
                 services.remove(&gone);
             }
-            let entry = record.enter(&service.families, &indices);
+            let entry = record.enter(port, &service.families, &indices);
             moves |= record.entry != Some(entry);
             record.entry = Some(entry);
             let before = before.as_ref().map(|(index, ports, refused)| Noted { index: *index, ports, refused: *refused });

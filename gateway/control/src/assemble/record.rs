@@ -35,6 +35,10 @@ pub(super) struct Entry {
     secondary: Option<(IpFamily, ServiceIndex)>,
     /// The index for routes, where the client's IP family does not decide the endpoint's.
     pub(super) route: ServiceIndex,
+    /// Whether its balancer is one that its own policy names, which counts before those of Gateways.
+    pub(super) own_balancer: bool,
+    /// Whether it keeps sessions by itself.
+    pub(super) sessions: bool,
 }
 
 impl Entry {
@@ -166,14 +170,14 @@ impl Record {
     }
 
     /// Gives it its indices, one for each family.
-    pub(super) fn enter(&self, families: &ServiceFamilies, indices: &[ServiceIndex]) -> Entry {
+    pub(super) fn enter(&self, port: &PlannedPort, families: &ServiceFamilies, indices: &[ServiceIndex]) -> Entry {
         let (primary, secondary) = (families.endpoints(), families.secondary());
         let answers = |family| self.all.iter().any(|e| IpFamily::of(e.address.ip()) == family && (e.ready || e.serving));
         let elsewhere = secondary.is_some_and(|family| answers(family) && !primary.is_some_and(answers));
         let first = indices.first().copied().unwrap_or_default();
         let second = secondary.zip(indices.get(1).copied());
         let route = second.filter(|_| elsewhere).map_or(first, |(_, index)| index);
-        Entry { primary: first, secondary: second, route }
+        Entry { primary: first, secondary: second, route, own_balancer: port.own_balancer, sessions: port.settings.session.is_some() }
     }
 
     /// A service port for each of `families`.

@@ -10,7 +10,7 @@ use crate::assemble::refused;
 /// the order of their places and without duplicates.
 pub(super) fn all(parts: &Parts<'_>) -> Vec<Fault> {
     let mut faults = parts.planned.to_vec();
-    faults.extend(parts.assembler.faults().cloned());
+    faults.extend(assembled(parts));
     for (planned, error, serving) in parts.registry.refused() {
         let message = error.to_string();
         if !faults.iter().any(|f| f.message == message) {
@@ -18,10 +18,14 @@ pub(super) fn all(parts: &Parts<'_>) -> Vec<Fault> {
             faults.push(Fault { severity: Severity::Error, place: planned.place.clone(), object: None, message, expected: Some(serving) });
         }
     }
-    faults.extend(discovery(parts));
     faults.sort_by(|a, b| (&a.place, &a.message).cmp(&(&b.place, &b.message)));
     faults.dedup();
     faults
+}
+
+/// What plugins refuse of the configuration that objects have for them, and what else could not be assembled.
+pub(super) fn assembled(parts: &Parts<'_>) -> Vec<Fault> {
+    parts.assembler.faults().cloned().chain(discovery(parts)).collect()
 }
 
 /// The faults of Services whose endpoints could not be found. If the configuration does not fit the plugin's schema, they name its fields.
@@ -34,7 +38,7 @@ fn discovery(parts: &Parts<'_>) -> Vec<Fault> {
         let error = PluginError { plugin: used.plugin.as_str().into(), stage: Stage::Configure, reason: reason.to_owned() };
         refused(used, &error, parts.registry).into_iter().map(|mut fault| {
             fault.place = fault.place.or_else(|| Some(service.object.origin.place("metadata.name")));
-            fault.object = Some(service.object.key.to_string());
+            fault.object = fault.object.or_else(|| Some(service.object.key.to_string()));
             fault
         })
     });

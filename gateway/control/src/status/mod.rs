@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sluicegate_config::plan::{Plan, Planner};
-use sluicegate_config::status::Statuses;
+use sluicegate_config::status::{Statuses, refused};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::snapshot::At;
 use sluicegate_model::status::{PluginState, Status};
@@ -61,6 +61,10 @@ impl Reporter {
                 plugin.state = PluginState::Degraded;
                 plugin.reason = Some(reason);
             }
+        }
+        let refused = refused(&faults::assembled(parts));
+        if *self.statuses.refused() != refused {
+            self.statuses = Arc::new(self.statuses.with_refused(refused));
         }
         Status {
             snapshot: parts.snapshot,

@@ -15,6 +15,8 @@ pub struct TrafficSettings {
     pub stream: Option<Duration>,
     /// When an exchange is tried again.
     pub retry: Option<Retry>,
+    /// A flow of UDP ends when nothing has moved in it for so long.
+    pub flow_idle: Option<Duration>,
 }
 
 impl TrafficSettings {
@@ -31,6 +33,7 @@ impl TrafficSettings {
         if self.retry.is_none() {
             self.retry.clone_from(&others.retry);
         }
+        self.flow_idle = self.flow_idle.or(others.flow_idle);
     }
 }
 
@@ -70,6 +73,7 @@ impl RuleTraffic {
             (Some(own), Some(service)) => Some(Retry { buffer: service.buffer, ..own.clone() }),
             (own, service) => own.as_ref().or(service.as_ref()).or(of_gateway.retry.as_ref()).cloned(),
         };
+        merged.udp.idle = of_route.flow_idle.or(service.udp.idle).or(of_gateway.flow_idle);
         merged
     }
 }
@@ -89,20 +93,27 @@ mod tests {
 
     #[test]
     fn a_route_counts_before_the_service_and_this_before_the_gateway() {
-        let of = |n| TrafficSettings { connect: seconds(n), request: seconds(n), stream: None, retry: Some(retry(n as u32)) };
+        let of = |n| TrafficSettings {
+            connect: seconds(n),
+            request: seconds(n),
+            stream: None,
+            retry: Some(retry(n as u32)),
+            flow_idle: seconds(n),
+        };
         let all = RuleTraffic { of_route: of(1), of_gateway: of(3) };
         let mut service = BackendSettings::default();
         service.timeouts.request = seconds(2);
         (service.timeouts.connect, service.timeouts.connect_elsewhere) = (Duration::from_secs(2), Duration::from_secs(2));
         service.retry = Some(retry(2));
+        service.udp.idle = seconds(2);
         let said = |merged: &BackendSettings| {
             let connect = merged.timeouts.connect_elsewhere;
-            (connect.as_secs(), merged.timeouts.request, merged.retry.as_ref().map(|retry| retry.times))
+            (connect.as_secs(), merged.timeouts.request, merged.retry.as_ref().map(|retry| retry.times), merged.udp.idle().as_secs())
         };
-        assert_eq!(said(&all.merged(&service)), (1, seconds(1), Some(1)));
+        assert_eq!(said(&all.merged(&service)), (1, seconds(1), Some(1), 1));
         let of_gateway = RuleTraffic { of_route: TrafficSettings::default(), ..all };
         assert_eq!(of_gateway.merged(&service), service, "the Service's own policy counts before");
-        assert_eq!(said(&of_gateway.merged(&BackendSettings::default())), (3, seconds(3), Some(3)));
+        assert_eq!(said(&of_gateway.merged(&BackendSettings::default())), (3, seconds(3), Some(3), 3));
         service.timeouts.request = seconds(0);
         assert_eq!(of_gateway.merged(&service).timeouts.request, seconds(0), "none is said, too");
         let mut own = TrafficSettings { request: seconds(9), ..TrafficSettings::default() };

@@ -90,7 +90,7 @@ impl Forwarder<'_> {
             Ok((leg, places)) => {
                 let entry = self.shared.core.log.as_ref().map(|log| Entry::new(log, "udp", key.client.ip(), &listener.name));
                 let flow = Flow::new(listener.clone(), (index, service.clone()), side, self.view.snapshot.version, leg, places, entry);
-                if let Some(evicted) = table.insert(key, flow, service.settings.udp.idle, self.now) {
+                if let Some(evicted) = table.insert(key, flow, service.settings.udp.idle(), self.now) {
                     evicted.evicted();
                 }
                 true

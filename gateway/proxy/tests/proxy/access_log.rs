@@ -232,7 +232,7 @@ fn a_flow_has_its_line_when_it_is_forgotten() {
         let endpoint = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let to_endpoint = endpoint.local_addr().unwrap();
         let mut s = service(&[to_endpoint]);
-        Arc::make_mut(&mut s.settings).udp.idle = std::time::Duration::from_millis(1);
+        Arc::make_mut(&mut s.settings).udp.idle = Some(std::time::Duration::from_millis(1));
         proxy.serve(vec![listener(at, Front::Udp(to(0)))], vec![s]).await;
         let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.send_to(b"question", at).await.unwrap();

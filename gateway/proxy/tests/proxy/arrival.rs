@@ -273,6 +273,7 @@ fn by_role() -> Target {
         mirrors: rung.mirrors.clone(),
         limiters: Vec::new(),
         next: Vec::new(),
+        sessions: Vec::new(),
     };
     Target::Router(Arc::new(RouterBinding { transport: binding.transport, ladder: vec![rung] }))
 }

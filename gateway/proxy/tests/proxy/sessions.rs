@@ -53,6 +53,7 @@ fn leading(rules: Vec<Rule>) -> Target {
         mirrors: rung.mirrors.clone(),
         limiters: Vec::new(),
         next: Vec::new(),
+        sessions: vec![true],
     });
     Target::Router(Arc::new(RouterBinding { transport: to_one.transport, ladder: ladder.collect() }))
 }

@@ -81,7 +81,15 @@ fn by_alpn() -> Target {
     let listener = ListenerInfo { name: "l".into(), port: 443, transport: Transport::Tls, hostname: None, namespace: "default".into() };
     let table = Arc::new(RouteTable { id: unique(), config: "{}".into(), listener, rules, interests: Interests::default() });
     let backends = vec![vec![Ok(0)], vec![Ok(1)]];
-    let rung = RouterRung { generation: Arc::new(ByAlpn(generation())), table, backends, mirrors: vec![], limiters: vec![], next: vec![] };
+    let rung = RouterRung {
+        generation: Arc::new(ByAlpn(generation())),
+        table,
+        backends,
+        mirrors: vec![],
+        limiters: vec![],
+        next: vec![],
+        sessions: vec![],
+    };
     Target::Router(Arc::new(RouterBinding { transport: Transport::Tls, ladder: vec![rung] }))
 }
 

@@ -317,7 +317,7 @@ fn idle_flows_are_forgotten() {
     run(async {
         let (proxy, at) = (start(2), free_udp());
         let mut s = service(&[echo("a").await]);
-        let udp_settings = UdpSettings { idle: Duration::from_millis(50) };
+        let udp_settings = UdpSettings { idle: Some(Duration::from_millis(50)) };
         s.settings = Arc::new(BackendSettings { udp: udp_settings, ..BackendSettings::default() });
         let (stats, endpoint) = (s.stats.clone(), s.internal.endpoints[0].stats.clone());
         proxy.serve(vec![udp(at)], vec![s]).await;

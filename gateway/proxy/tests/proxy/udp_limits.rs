@@ -103,7 +103,7 @@ fn limited(at: SocketAddr, all: Option<u32>, client: Option<u32>) -> Arc<Listene
 fn a_client_has_no_more_flows_than_its_limit_and_gets_them_back() {
     run(async {
         let (proxy, at) = (start(2), free_udp());
-        let (s, quick) = (service(&[echo("a").await]), UdpSettings { idle: Duration::from_secs(1) });
+        let (s, quick) = (service(&[echo("a").await]), UdpSettings { idle: Some(Duration::from_secs(1)) });
         let s = ServicePort { settings: Arc::new(BackendSettings { udp: quick, ..BackendSettings::default() }), ..s };
         let stats = s.stats.clone();
         proxy.serve(vec![limited(at, None, Some(3))], vec![s]).await;

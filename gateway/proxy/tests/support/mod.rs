@@ -171,6 +171,7 @@ pub fn udp_router(rules: Vec<Rule>) -> Target {
         mirrors: rung.mirrors.clone(),
         limiters: Vec::new(),
         next: Vec::new(),
+        sessions: Vec::new(),
     });
     Target::Router(Arc::new(RouterBinding { transport: Transport::Udp, ladder: ladder.collect() }))
 }
@@ -181,8 +182,15 @@ pub fn router(rules: Vec<Rule>) -> Target {
     let mirrors = rules.iter().map(|r| r.mirrors().map(|_| Some(1)).collect()).collect();
     let info = ListenerInfo { name: "l".into(), port: 80, transport: Transport::Http, hostname: None, namespace: "default".into() };
     let table = Arc::new(RouteTable { id: unique(), config: "{}".into(), listener: info, rules, interests: Interests::default() });
-    let rung =
-        RouterRung { generation: Arc::new(ByPrefix(generation())), table, backends, mirrors, limiters: Vec::new(), next: Vec::new() };
+    let rung = RouterRung {
+        generation: Arc::new(ByPrefix(generation())),
+        table,
+        backends,
+        mirrors,
+        limiters: Vec::new(),
+        next: Vec::new(),
+        sessions: Vec::new(),
+    };
     Target::Router(Arc::new(RouterBinding { transport: Transport::Http, ladder: vec![rung] }))
 }
 

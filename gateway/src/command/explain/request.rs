@@ -63,6 +63,8 @@ pub(super) fn explain<'a>(world: &World<'a>, asked: &Asked, listener: &'a Listen
             _ => "it answers itself".to_owned(),
         };
         story.say("route", format!("{}: {what}", who("router", rung.generation.generation())));
+    } else if binding.is_some() {
+        story.say("route", "none: the router's plugin refuses its configuration, as `sluicegate check` says");
     }
     match outcome {
         Outcome::Forward { service, side } => Ok(Some((service, side, arrived))),

@@ -15,6 +15,7 @@ mod l4;
 mod listener_sets;
 mod ours;
 mod policies;
+mod policy_targets;
 mod retries;
 mod routers;
 mod secure;

@@ -132,6 +132,7 @@ fn the_experimental_policy_of_a_service_keeps_sessions_and_limits_retries_and_ru
     };
     let rules = "  rules:
   - {matches: [{path: {value: /own}}], backendRefs: [{name: ib1, port: 8080}, {name: ib2, port: 8080}], sessionPersistence: {sessionName: rule, absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}}}
+  - {matches: [{path: {value: /either}}], backendRefs: [{name: ib1, port: 8080}, {name: ib2, port: 8080}]}
   - {matches: [{path: {value: /tries}}], backendRefs: [{name: unreliable, port: 80}], retry: {attempts: 5, codes: [500]}}
   - {backendRefs: [{name: ib1, port: 8080}, {name: ib2, port: 8080, weight: 0}]}";
     let policies = x_policy("sessions", "ib1", "sessionPersistence: {sessionName: service}")
@@ -152,6 +153,16 @@ fn the_experimental_policy_of_a_service_keeps_sessions_and_limits_retries_and_ru
     let (first, set) = told("/", "");
     assert!(first == "ib1" && set.starts_with("service=") && !set.contains("Max-Age"), "{set}");
     assert_eq!(told("/", set.split(';').next().unwrap_or_default()), ("ib1".to_owned(), String::new()), "it goes on");
+    // Of two Services one keeps sessions: its own go on there, whatever the weights are.
+    let mut set = String::new();
+    sluicegate_tests::eventually("an answer of ib1", || {
+        set = told("/either", "").1;
+        set.starts_with("service=")
+    });
+    let brought = set.split(';').next().unwrap_or_default();
+    for _ in 0..12 {
+        assert_eq!(told("/either", brought), ("ib1".to_owned(), String::new()));
+    }
     let (first, set) = told("/own", "");
     assert!(set.starts_with("rule=") && set.contains("Max-Age=3600"), "{set}");
     let brought = set.split(';').next().unwrap_or_default().to_owned();

@@ -28,7 +28,8 @@ pub struct BackendTrafficPolicy {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendTrafficPolicySpec {
-    /// Services, HTTPRoutes, GRPCRoutes and Gateways of this namespace.
+    /// Services, routes, Gateways and ListenerSets of this namespace.
+    #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TargetRef>,
     /// Which balancer, with which configuration.
     pub load_balancer: Option<LoadBalancer>,
@@ -76,6 +77,13 @@ pub struct LoadBalancer {
     pub hash: Option<Hash>,
     /// How an endpoint that joins gets its share.
     pub slow_start: Option<SlowStart>,
+}
+
+impl LoadBalancer {
+    /// Whether it says which balancer decides, and how; `slowStart` alone does not.
+    pub fn decides(&self) -> bool {
+        self.plugin.is_some() || self.hash.is_some() || self.config != ConfigText::default()
+    }
 }
 
 /// What to hash.

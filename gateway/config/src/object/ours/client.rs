@@ -25,7 +25,8 @@ pub struct ClientTrafficPolicy {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientTrafficPolicySpec {
-    /// Gateways and Services of this namespace.
+    /// Gateways, ListenerSets and Services of this namespace.
+    #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TargetRef>,
     /// Which router, with which configuration.
     pub router: Option<PluginUse>,

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{RateLimit, Retry, Span, TcpTimeout};
+use super::{RateLimit, Retry, Span, TcpTimeout, UdpTimeout};
 
 /// Parameters of Gateways.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +41,9 @@ pub struct RouteTimeout {
     /// Time-outs of TCP.
     #[serde(default)]
     pub tcp: TcpTimeout,
+    /// Time-outs of UDP flows.
+    #[serde(default)]
+    pub udp: UdpTimeout,
     /// Time-outs of HTTP exchanges.
     #[serde(default)]
     pub http: RouteHttpTimeout,

@@ -53,11 +53,13 @@ pub struct TargetRef {
     /// The target's group: empty for Service, `gateway.networking.k8s.io` for the others.
     #[serde(default)]
     pub group: String,
-    /// The target's kind: `Service` or `Gateway`; of a BackendTrafficPolicy also `HTTPRoute` or `GRPCRoute`.
+    /// The target's kind: `Service`, `Gateway` or `ListenerSet`; of a BackendTrafficPolicy also a kind of route.
     pub kind: String,
     /// The target's name.
+    #[schemars(length(min = 1))]
     pub name: String,
-    /// The name of a Service's port, a Gateway's listener or a route's rule. Default: all of them.
+    /// The name of a Service's port, of a listener or of a route's rule. Default: all of them.
+    #[schemars(length(min = 1))]
     pub section_name: Option<String>,
 }
 

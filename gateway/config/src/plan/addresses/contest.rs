@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::front::{self, Sharing};
-use super::{Claim, Order};
+use super::{Claim, Order, Shadow};
 use crate::object::ObjectKey;
 use crate::plan::{PlannedListener, Reason};
 
@@ -20,6 +20,8 @@ pub(super) struct Contest<'c> {
     pub(super) listener: Option<(&'c Order, Arc<PlannedListener>)>,
     /// In their order.
     pub(super) claims: Vec<(&'c Order, &'c Claim, Result<(), Lost>)>,
+    /// Of those that are joined, policies that count for less than they say.
+    pub(super) shadows: Vec<(&'c Order, Shadow)>,
 }
 
 /// Why a claim does not get the address.
@@ -33,8 +35,9 @@ pub(super) struct Lost {
 /// Settles the claims of an address.
 pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<'_> {
     let all: Vec<(&Order, &Claim)> = claims.iter().map(|(order, claim)| (order, claim)).collect();
-    let mut contest = Contest { listener: None, claims: Vec::with_capacity(all.len()) };
+    let mut contest = Contest { listener: None, claims: Vec::with_capacity(all.len()), shadows: Vec::new() };
     let mut earlier = Seen::default();
+    let mut first = None;
     for tier in all.chunk_by(|(_, a), (_, b)| same_tier(&a.object.key, &b.object.key)) {
         let mut same = Seen::default();
         for (_, claim) in tier.iter().copied().filter(|(_, claim)| earlier.rival(claim).is_none()) {
@@ -55,6 +58,7 @@ pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<
                     None => contest.listener = Some((order, claim.listener.clone())),
                     Some((_, listener)) => front::join(&mut Arc::make_mut(listener).front, &claim.listener.front),
                 }
+                contest.shadows.extend(shadow(claim, first.get_or_insert(claim)).map(|shadow| (order, shadow)));
             }
             contest.claims.push((order, claim, lost));
         }
@@ -64,6 +68,25 @@ pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<
         front::sort(&mut Arc::make_mut(listener).front);
     }
     contest
+}
+
+/// Whose connection it is that comes is known when it has been read from, so the settings of one listener count for all at an address: the first one's.
+fn shadow(claim: &Claim, first: &Claim) -> Option<Shadow> {
+    let (own, shared) = (&claim.listener, &first.listener);
+    if Arc::ptr_eq(&own.settings, &shared.settings) || own.settings == shared.settings {
+        return None;
+    }
+    let (port, other) = (own.address.port(), shown(claim, first));
+    Some(match &claim.policy {
+        Some(policy) => {
+            let what = format!("has no effect on the {}, but for `tls` and `router`: it shares port {port} with {other}", own.name);
+            Shadow { policy: policy.clone(), message: format!("{what}, and what counts there counts for both") }
+        }
+        None => {
+            let message = format!("counts for the {} too: it shares port {port} with the {}", shown_to(first, claim), shared.name);
+            Shadow { policy: first.policy.clone()?, message }
+        }
+    })
 }
 
 fn same_tier(a: &ObjectKey, b: &ObjectKey) -> bool {
@@ -79,6 +102,12 @@ fn shown(claim: &Claim, rival: &Claim) -> String {
     let (own, other) = (&claim.object.key, &rival.object.key);
     let strangers = other.kind == "ListenerSet" && other.namespace != own.namespace;
     if strangers { "a listener that comes before it".to_owned() } else { format!("the {}", rival.listener.name) }
+}
+
+/// The claim by its name, for the owner of another one.
+fn shown_to(owner: &Claim, claim: &Claim) -> String {
+    let strangers = claim.object.key.kind == "ListenerSet" && claim.object.key.namespace != owner.object.key.namespace;
+    if strangers { format!("listener of a ListenerSet of namespace {:?}", claim.object.key.namespace) } else { claim.listener.name.clone() }
 }
 
 impl Lost {

@@ -57,6 +57,15 @@ pub struct Conflict {
     pub message: String,
 }
 
+/// A ClientTrafficPolicy of a listener that shares an address with others. All have the settings of one policy.
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    /// The policy.
+    pub policy: Arc<Object>,
+    /// What it does not count for, or counts for as well, for people.
+    pub message: String,
+}
+
 /// Addresses, and what listens there, with its place among all; none: nothing.
 pub type Listens = BTreeMap<At, Option<(Order, Arc<PlannedListener>)>>;
 
@@ -124,6 +133,9 @@ impl Addresses {
                     _ => self.refused.agree(&order.whose()),
                 }
             }
+            for (order, shadow) in contest.shadows {
+                self.refused.shadows.insert(order.whose(), shadow);
+            }
             if let Some((order, listener)) = contest.listener {
                 self.winners.insert(at, order.clone());
                 listeners.insert(order.clone(), listener.clone());
@@ -136,6 +148,11 @@ impl Addresses {
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         self.refused.conflicts.values()
+    }
+
+    /// Policies that count for less, or for more, than they say, as listeners share addresses.
+    pub(super) fn shadows(&self) -> impl Iterator<Item = &Shadow> {
+        self.refused.shadows.values()
     }
 
     /// Of the claims of one object, why they were refused.
@@ -169,16 +186,20 @@ fn said_of_ipv4<'c>(
 struct Refused {
     faults: BTreeMap<Whose, Fault>,
     conflicts: BTreeMap<Whose, Conflict>,
+    /// Of those that were not, and share an address.
+    shadows: BTreeMap<Whose, Shadow>,
 }
 
 impl Refused {
     fn agree(&mut self, whose: &Whose) {
         self.faults.remove(whose);
         self.conflicts.remove(whose);
+        self.shadows.remove(whose);
     }
 
     /// Of a Gateway or ListenerSet it is no fault of the object, but a conflict (`status.listeners[].conditions`): an API server takes it.
     fn refuse(&mut self, whose: Whose, claim: &Claim, Lost { reason, message }: Lost) {
+        self.shadows.remove(&whose);
         let standard = claim.object.key.kind != "Service";
         let fault = if standard { warning } else { error };
         self.faults.insert(whose.clone(), fault(&claim.object.origin, &claim.object.key, &claim.path, message.clone(), None));

@@ -20,8 +20,7 @@ impl Compiler<'_> {
     pub(super) fn gateway_listener(&self, holder: Holder<'_>, given: &GatewayListeners) -> GatewayListener {
         let protocol = ListenerProtocol::named(&given.protocol);
         let (allowed, resolved) = Allowed::new(&protocol, given.allowed_routes.as_ref());
-        let policy =
-            self.client_policy("Gateway", holder.gateway, holder.section(&given.name)).filter(|(_, policy)| policy.spec.router.is_some());
+        let policy = self.listener_policy(holder, &given.name).filter(|(_, policy)| policy.spec.router.is_some());
         GatewayListener {
             name: given.name.clone(),
             // What does not fit was told when the object was judged.
@@ -46,7 +45,6 @@ impl Compiler<'_> {
         addresses: &[GatewayAddress],
     ) {
         let (object, listener) = (holder.object, &holder.listeners[i]);
-        let section = holder.section(&listener.name);
         let path = format!("spec.listeners[{i}]");
         let Ok(port) = u16::try_from(listener.port) else { return };
         let protocol = planned.protocol.clone();
@@ -74,14 +72,19 @@ impl Compiler<'_> {
         }
         let name = format!("listener {} of {}", listener.name, object.key);
         let hostname = planned.hostname.clone();
-        // What a router is configured with is the Gateway's, as the policy is; routes name the namespaces of their backends.
-        let namespace = holder.gateway.key.namespace.clone();
+        let policy = self.listener_policy(holder, &listener.name);
+        // What a router is configured with is of its policy's namespace; routes name the namespaces of their backends.
+        let namespace = policy.map_or(&holder.gateway.key, |(policy, _)| &policy.key).namespace.clone();
         let info = ListenerInfo { name: name.clone(), port, transport, hostname: hostname.clone(), namespace };
-        let mut of_gateway = self.traffic(holder.gateway, Some(section).filter(|section| !section.is_empty()));
+        let mut of_gateway = self.traffic(holder.targets(&listener.name));
         holder.parameters.all().for_each(|parameters| of_gateway.inherit_parameters(parameters));
+        if transport != Transport::Http {
+            // Connections and flows are not counted by rules, which the policy is told.
+            of_gateway.rates = None;
+        }
         let other_rules = planned_rule(&[], &Traffic::default(), &of_gateway);
         let target = if planned.overridden.is_some() {
-            let router = self.router("Gateway", holder.gateway, section, info, other_rules);
+            let router = self.router(policy, info, other_rules);
             router.map_or(PlannedTarget::Nothing, PlannedTarget::Router)
         } else if routes.is_empty() {
             PlannedTarget::Nothing
@@ -102,7 +105,6 @@ impl Compiler<'_> {
             let rules = rules.collect();
             PlannedTarget::Router(self.routed(plugin, info, rules, other_rules))
         };
-        let policy = self.client_policy("Gateway", holder.gateway, section);
         let way = match (&protocol, passthrough) {
             (ListenerProtocol::Http, _) => Way::Http,
             (ListenerProtocol::Https, _) => Way::Https,
@@ -115,7 +117,7 @@ impl Compiler<'_> {
         let why = format!("is of protocol {protocol}{mode}");
         let what = format!("listener {} of {}", listener.name, object.key);
         self.counts(policy.map(|(object, _)| object), way, what.clone(), why);
-        self.gateway_policies(holder.gateway, Some(section).filter(|section| !section.is_empty()), &what, &protocol);
+        self.listener_policies(holder, &listener.name, &what, transport);
         let settings = self.client_settings(policy);
         let before = self.refused.len();
         let mode = match (&protocol, passthrough) {
@@ -134,7 +136,8 @@ impl Compiler<'_> {
         for ip in addresses {
             let address = SocketAddr::new(ip.listen, port);
             let (name, front, settings) = (name.clone(), front.clone(), settings.clone());
-            self.listen(object, path.clone().into(), PlannedListener { address, name, front, settings, limiter: () });
+            let policy = policy.map(|(policy, _)| policy.clone());
+            self.listen(object, path.clone().into(), PlannedListener { address, name, front, settings, limiter: () }, policy);
         }
     }
 }

@@ -24,6 +24,7 @@ pub use parameters::default_addresses;
 use addresses::Settled;
 pub(super) use listener::ALPN;
 use parameters::Parameters;
+pub(super) use sets::Apart;
 
 /// What the names of GatewayClasses that are this gateway's own say of who carries them out.
 pub const CONTROLLER: &str = "sluicegate.dev/gateway-controller";
@@ -132,10 +133,12 @@ pub(super) struct Holder<'h> {
     pub(super) parameters: Parameters<'h>,
 }
 
-impl Holder<'_> {
-    /// By which name policies of the Gateway may target a listener. One of a ListenerSet has none: names are unique in the object that has them only.
-    fn section<'l>(&self, listener: &'l str) -> &'l str {
-        if self.object.key == self.gateway.key { listener } else { "" }
+impl<'h> Holder<'h> {
+    /// The targets of policies that count for a listener, the one that counts first at the beginning: the listener, the object that has it, and of a
+    /// ListenerSet its Gateway as a whole. Names of listeners are unique in the object that has them only.
+    pub(super) fn targets<'l>(&self, listener: &'l str) -> impl Iterator<Item = (&'h Arc<Object>, Option<&'l str>)> + use<'h, 'l> {
+        let gateway = (self.object.key != self.gateway.key).then_some((self.gateway, None));
+        [(self.object, Some(listener)), (self.object, None)].into_iter().chain(gateway)
     }
 }
 

@@ -13,6 +13,7 @@ use super::{RuleRouter, Rules, supported};
 use crate::object::{Object, warning};
 use crate::plan::PluginUse;
 use crate::plan::compile::Compiler;
+use crate::plan::effect::Way;
 
 impl Compiler<'_> {
     pub(super) fn http_rules(&mut self, object: &Arc<Object>, route: &HttpRoute) -> Rules {
@@ -67,7 +68,7 @@ impl Compiler<'_> {
         let targeted = self.has_traffic(object);
         if targeted {
             let names: Vec<&str> = given.iter().filter_map(|rule| rule["name"].as_str()).collect();
-            self.route_policies(object, &names);
+            self.route_policies(object, &names, Way::Routed);
         }
         for (i, rule) in given.into_iter().enumerate() {
             let path = format!("spec.rules[{i}]");
@@ -81,7 +82,7 @@ impl Compiler<'_> {
             let own_name = rule.get("name").and_then(Value::as_str).map(str::to_owned);
             let rule = self.rule(object, i, rule, &mut made);
             if targeted && let Some(name) = rule["name"].as_str() {
-                made.settings.entry(name.to_owned()).or_default().traffic = self.traffic(object, own_name.as_deref());
+                made.settings.entry(name.to_owned()).or_default().traffic = self.route_traffic(object, own_name.as_deref());
             }
             made.invalid_rules += usize::from(made.invalid.len() > before);
             made.rules.push(Value::Object(rule));
