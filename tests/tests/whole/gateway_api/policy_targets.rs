@@ -136,6 +136,7 @@ fn a_balancer_of_a_gateway_is_for_services_whose_policy_names_none() {
 
 #[test]
 fn policies_of_a_listener_set_count_before_its_gateways_and_for_its_listeners_only() {
+    // So many that asking again until a policy counts does not come to an end of them.
     let limit = |n: u32| format!("rateLimit: {{type: Local, local: {{rules: [{{limit: {{requests: {n}, unit: Hour}}}}]}}}}");
     let named = |name: &str| format!("headers: {{earlyRequestHeaders: {{set: [{{name: x-policy, value: {name}}}]}}}}");
     let holder = gateway("g", 4, "  - {name: a, port: 80, protocol: HTTP}")
@@ -145,9 +146,9 @@ fn policies_of_a_listener_set_count_before_its_gateways_and_for_its_listeners_on
     let manifests = holder + set + &route_of("infra", "r", parents, "  rules: [{backendRefs: [{name: ib1, port: 8080}]}]");
     let world = World::new(&manifests);
     let policies = |kind: &str, spec: &dyn Fn(&str, u32) -> String| {
-        policy(kind, "gateway", "kind: Gateway, name: g", &spec("gateway", 100))
-            + &policy(kind, "set", "kind: ListenerSet, name: s", &spec("set", 50))
-            + &policy(kind, "listener", "kind: ListenerSet, name: s, sectionName: a", &spec("listener", 20))
+        policy(kind, "gateway", "kind: Gateway, name: g", &spec("gateway", 10_000))
+            + &policy(kind, "set", "kind: ListenerSet, name: s", &spec("set", 5_000))
+            + &policy(kind, "listener", "kind: ListenerSet, name: s, sectionName: a", &spec("listener", 2_000))
     };
     let told = |port: u16| {
         let answer = world.expect_at(SocketAddr::new(world.address(4), port), &get("/"), "ib1");
@@ -166,7 +167,7 @@ fn policies_of_a_listener_set_count_before_its_gateways_and_for_its_listeners_on
     let client = policies("ClientTrafficPolicy", &|name, _| named(name));
     world.apply("backend", &backend);
     world.apply("client", &client);
-    reach([("gateway", "100"), ("listener", "20"), ("set", "50")]);
+    reach([("gateway", "10000"), ("listener", "2000"), ("set", "5000")]);
     for plural in ["backendtrafficpolicies", "clienttrafficpolicies"] {
         for name in ["gateway", "set", "listener"] {
             accepted(&world, plural, name);
@@ -180,16 +181,16 @@ fn policies_of_a_listener_set_count_before_its_gateways_and_for_its_listeners_on
     };
     world.apply("backend", &without(&backend, "set"));
     world.apply("client", &without(&client, "set"));
-    reach([("gateway", "100"), ("listener", "20"), ("gateway", "100")]);
+    reach([("gateway", "10000"), ("listener", "2000"), ("gateway", "10000")]);
     // A policy of a listener that is the Gateway's is not one of the set's of that name.
     let own = "kind: Gateway, name: g, sectionName: a";
-    world.apply("backend", &backend_policy("own", own, &limit(7)));
+    world.apply("backend", &backend_policy("own", own, &limit(7_000)));
     world.apply("client", &policy("ClientTrafficPolicy", "own", own, &named("own")));
-    reach([("own", "7"), ("", ""), ("", "")]);
+    reach([("own", "7000"), ("", ""), ("", "")]);
     // What targets a set that is not taken, or a listener that it has not, counts for nothing.
-    let other = backend_policy("other", "kind: ListenerSet, name: s, sectionName: c", &limit(7));
-    let none = backend_policy("none", "kind: ListenerSet, name: t", &limit(7));
-    world.apply("backend", &(other + &none + &backend_policy("set", "kind: ListenerSet, name: s", &limit(7))));
+    let other = backend_policy("other", "kind: ListenerSet, name: s, sectionName: c", &limit(7_000));
+    let none = backend_policy("none", "kind: ListenerSet, name: t", &limit(7_000));
+    world.apply("backend", &(other + &none + &backend_policy("set", "kind: ListenerSet, name: s", &limit(7_000))));
     for name in ["other", "none"] {
         world.condition("backendtrafficpolicies", name, "/status/ancestors/0/conditions", "Accepted", ("False", "TargetNotFound"));
     }
