@@ -18,11 +18,11 @@ pub mod balancer {
     });
 }
 
-/// World `router`.
+/// World `changing-router`, which is the world `router` with one more export.
 pub mod router {
     wit_bindgen::generate!({
         path: "wit",
-        world: "router",
+        world: "changing-router",
         pub_export_macro: true,
         export_macro_name: "export",
         default_bindings_module: "sluicegate_sdk::__private::router",

@@ -39,7 +39,7 @@ pub use lookup::resolve;
 pub use objects::{Object, Objects};
 pub use router::{
     Answer, Backend, Choice, Configured, Cors, Decision, Filter, Header, HeaderChanges, Interests, Listener, Mirror, PathRewrite, Redirect,
-    Request, Retry, Rewrite, Router, Rule, ServiceRef, Transport,
+    Request, Retry, Rewrite, Router, Rule, ServiceRef, Splice, Transport,
 };
 pub use {schemars, serde, serde_json};
 

@@ -1,13 +1,13 @@
 //! Routers: the trait, the types of its answers, and the component that the host sees.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::router::exports::sluicegate::plugin::routing as wit;
+use crate::bindings::router::exports::sluicegate::plugin::{changing, routing as wit};
 use crate::bindings::router::sluicegate::plugin::types::{Description, PluginKind};
 use crate::config::{self, Named};
 use crate::host;
@@ -87,8 +87,45 @@ pub trait Router: Sized + 'static {
     /// operator.
     fn configure(config: Self::Config, listener: &Listener) -> Result<(Self, Configured), String>;
 
+    /// Some elements of the configuration's list `rules` stand in the place of others: from here on this decides as a router would that was configured with the
+    /// list as it is now. Returns the rules of what was inserted, in their order, and what it reads now, all in all. Worth having for routers of thousands of
+    /// rules, of which each element of the list must come to one. `None`, as it is unless you say otherwise: it cannot, and is configured anew. After
+    /// `None` or an error this value is dropped.
+    fn change(&mut self, splices: Vec<Splice>) -> Option<Result<Configured, String>> {
+        drop(splices);
+        None
+    }
+
     /// Routes one exchange, or one connection (whose method and path are empty). On the way of every request: avoid allocating here.
     fn route(&mut self, request: &Request) -> Decision;
+}
+
+/// Elements of a configuration's list `rules` that stand in the place of others; for [`Router::change`].
+///
+/// ```
+/// use sluicegate_sdk::{Splice, serde_json::Value};
+/// // Of the list [1, 2, 3] it makes [1, 4, 5, 3].
+/// let splice = Splice { at: 1, removed: 1, inserted: vec!["4".into(), "5".into()] };
+/// assert_eq!(splice.read::<Value>(), Ok(vec![4.into(), 5.into()]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splice {
+    /// Where the first of the others stood in the list before the change. Splices rise, and what they remove does not overlap.
+    pub at: usize,
+    /// How many others there were.
+    pub removed: usize,
+    /// What stands there now, each as JSON.
+    pub inserted: Vec<String>,
+}
+
+impl Splice {
+    /// What was inserted.
+    ///
+    /// # Errors
+    /// An element is none of these.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Vec<T>, String> {
+        self.inserted.iter().map(|text| serde_json::from_str(text).map_err(|error| format!("rules: {error}"))).collect()
+    }
 }
 
 /// An exchange to route, or a connection, whose method and path are empty. Beyond method, host and path it has what the [`Interests`] name.
@@ -157,7 +194,7 @@ fn method(method: wit::Method) -> Cow<'static, str> {
 pub struct RouterComponent<R, N>(PhantomData<(R, N)>);
 
 /// One listener's router. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
-pub struct TableState<R>(RefCell<R>, Layout);
+pub struct TableState<R>(RefCell<R>, Cell<Layout>);
 
 impl<R: Router, N: Named> wit::Guest for RouterComponent<R, N> {
     type Table = TableState<R>;
@@ -173,16 +210,34 @@ impl<R: Router, N: Named> wit::Guest for RouterComponent<R, N> {
     }
 }
 
+impl<R: Router, N: Named> changing::Guest for RouterComponent<R, N> {
+    fn change(table: wit::TableBorrow<'_>, splices: Vec<changing::Splice>) -> Result<Option<Configured>, String> {
+        host::report_panics();
+        let splice = |changing::Splice { at, removed, inserted }| Splice { at: at as usize, removed: removed as usize, inserted };
+        table.get::<TableState<R>>().change(splices.into_iter().map(splice).collect())
+    }
+}
+
+impl<R: Router> TableState<R> {
+    fn change(&self, splices: Vec<Splice>) -> Result<Option<Configured>, String> {
+        let changed = self.0.borrow_mut().change(splices).transpose()?;
+        if let Some(configured) = &changed {
+            self.1.set(Layout::of(&configured.interests));
+        }
+        Ok(changed)
+    }
+}
+
 impl<R: Router> wit::GuestTable for TableState<R> {
     fn configure(config: String, listener: Listener) -> Result<(wit::Table, Configured), String> {
         host::report_panics();
         let (router, configured) = R::configure(config::parse(&config)?, &listener)?;
         let layout = Layout::of(&configured.interests);
-        Ok((wit::Table::new(Self(RefCell::new(router), layout)), configured))
+        Ok((wit::Table::new(Self(RefCell::new(router), Cell::new(layout))), configured))
     }
 
     fn route(&self, request: wit::Request) -> Decision {
-        self.0.borrow_mut().route(&self.1.request(request))
+        self.0.borrow_mut().route(&self.1.get().request(request))
     }
 }
 
@@ -293,7 +348,15 @@ mod tests {
                 Rule { name: Some(listener.name.clone()), backends: vec![Backend::new(ServiceRef::new("web", 80))], ..Rule::default() };
             Ok((Self, Configured { rules: vec![rule], ..Configured::default() }))
         }
+        fn change(&mut self, splices: Vec<Splice>) -> Option<Result<Configured, String>> {
+            let interests = Interests { query: true, ..Interests::default() };
+            (splices[0].removed > 0).then(|| Ok(Configured { rules: vec![], interests }))
+        }
+
         fn route(&mut self, request: &Request) -> Decision {
+            if request.query == "none" {
+                return Decision::NoMatch;
+            }
             if request.path == "/none" { Decision::NoMatch } else { Decision::Matched(Choice { backend: Some(0), ..Choice::default() }) }
         }
     }
@@ -303,10 +366,16 @@ mod tests {
         let listener = Listener { name: "web".to_owned(), ..Listener::default() };
         let (router, configured) = Everything::configure(NoConfig {}, &listener).unwrap();
         assert_eq!(configured.rules[0].name.as_deref(), Some("web"));
-        let table = TableState(RefCell::new(router), Layout::default());
+        let table = TableState(RefCell::new(router), Cell::new(Layout::default()));
         let request = |path: &str| wit::Request { method: wit::Method::Get, host: String::new(), path: path.to_owned(), values: None };
         assert_eq!(table.route(request("/")), Decision::Matched(Choice { rule: 0, backend: Some(0), matched_prefix: 0 }));
         assert_eq!(table.route(request("/none")), Decision::NoMatch);
+        let with_query = || wit::Request { values: Some(vec![Some("none".to_owned())]), ..request("/") };
+        let splice = |removed| vec![Splice { at: 0, removed, inserted: vec!["1".to_owned()] }];
+        assert_eq!(table.change(splice(0)), Ok(None));
+        assert_ne!(table.route(with_query()), Decision::NoMatch);
+        assert!(table.change(splice(1)).is_ok_and(|changed| changed.is_some()));
+        assert_eq!(table.route(with_query()), Decision::NoMatch, "what it reads is another than before");
     }
 
     #[test]

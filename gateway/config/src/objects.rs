@@ -9,7 +9,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::object::{Body, Object, ObjectKey};
-use parents::parents;
 
 pub use parents::{GROUP, ParentRef};
 
@@ -49,8 +48,6 @@ pub struct Objects {
     all: BTreeMap<ObjectKey, Arc<Object>>,
     /// The policies of all kinds, by what they target.
     targeting: HashMap<Target, BTreeSet<ObjectKey>>,
-    /// Routes of all kinds, by the Gateways and ListenerSets that they name as parents.
-    attached: HashMap<Target, BTreeSet<ObjectKey>>,
 }
 
 impl Objects {
@@ -79,9 +76,6 @@ impl Objects {
         for target in targets(&object) {
             self.targeting.entry(target).or_default().insert(object.key.clone());
         }
-        for parent in parents(&object) {
-            self.attached.entry(parent).or_default().insert(object.key.clone());
-        }
         self.all.insert(object.key.clone(), object);
         old
     }
@@ -91,9 +85,6 @@ impl Objects {
         let old = self.all.remove(key)?;
         for target in targets(&old) {
             forget(&mut self.targeting, &target, key);
-        }
-        for parent in parents(&old) {
-            forget(&mut self.attached, &parent, key);
         }
         Some(old)
     }
@@ -139,11 +130,6 @@ impl Objects {
     /// The policies of all kinds that have this target.
     pub fn targeting(&self, target: &Target) -> impl Iterator<Item = &Arc<Object>> {
         self.targeting.get(target).into_iter().flatten().filter_map(|key| self.all.get(key))
-    }
-
-    /// The keys of the routes of all kinds that have this parent.
-    pub fn attached(&self, parent: &Target) -> impl Iterator<Item = &ObjectKey> {
-        self.attached.get(parent).into_iter().flatten()
     }
 
     fn from<'o>(&'o self, first: &dyn Key) -> impl Iterator<Item = &'o Arc<Object>> + use<'o> {

@@ -135,7 +135,7 @@ pub fn follow<'v, B>(
 /// Resumes the client's session with a rule: if its endpoint may still be picked, its backend, which is one of the rule's, is chosen whatever its weight.
 /// What the rule says of sessions counts before what Services say.
 fn resume(matched: &mut Matched<'_>, headers: &HeaderMap, client: &Client<'_>, snapshot: &Snapshot) -> Option<Token> {
-    let services = matched.rung.backends.get(matched.choice.rule)?;
+    let services = matched.rung.backends(matched.choice.rule)?;
     let there = |service: &Result<ServiceIndex, _>| service.as_ref().ok().and_then(|index| snapshot.services.get(index));
     let mut backends = matched.rule.backends.iter().zip(services).enumerate();
     let (backend, token) = match &matched.rule.session {
@@ -172,7 +172,7 @@ fn serve(snapshot: &Snapshot, to: ServiceSide) -> Result<Led<'_>, Box<LocalReply
 
 /// The service port of a rule's backend; none: there is no such port, or no backend.
 fn backend(rung: &RouterRung, choice: Choice) -> Option<ServiceIndex> {
-    rung.backends.get(choice.rule)?.get(choice.backend?)?.as_ref().ok().copied()
+    rung.backends(choice.rule)?.get(choice.backend?)?.as_ref().ok().copied()
 }
 
 /// The rule that takes a request. If it leaves the decision to another router, it is returned with that router's rule.

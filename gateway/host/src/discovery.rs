@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::discovery::{
     DiscoveryGeneration, Event, Events, FoundAddress, FoundEndpoint, Key, Publications, Publisher, Running, Silent,
 };
@@ -78,7 +79,7 @@ impl Kind for WasmDiscovery {
         &self.generation
     }
 
-    fn trial(&self, _config: &str, _listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
+    fn trial(&self, _config: &ConfigText, _listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
         Ok(None)
     }
 }

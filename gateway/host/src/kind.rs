@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{Generation, GenerationStats, Limits, PluginError, PluginKind, Stage};
 use sluicegate_model::record::Recorder;
 use sluicegate_model::route::{ListenerInfo, RouteTable};
@@ -65,7 +66,7 @@ pub(crate) trait Kind: Sized {
     fn generation(&self) -> &Arc<Generation>;
 
     /// Tries the generation with a configuration before it gets traffic. For a router it returns what it made of the configuration. `listener`: a router's.
-    fn trial(&self, config: &str, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError>;
+    fn trial(&self, config: &ConfigText, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError>;
 }
 
 /// A version of a plugin that is being loaded.

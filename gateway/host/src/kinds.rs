@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{Generation, PluginError, PluginKind};
 use sluicegate_model::route::{ListenerInfo, RouteTable};
 use wasmtime::Engine;
@@ -33,7 +34,7 @@ macro_rules! kinds {
             ///
             /// # Errors
             /// It failed.
-            pub fn trial(&self, config: &str, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
+            pub fn trial(&self, config: &ConfigText, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
                 match self {
                     $(Self::$kind(plugin) => Kind::trial(&**plugin, config, listener),)*
                 }

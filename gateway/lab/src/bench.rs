@@ -15,6 +15,7 @@ use serde_json::Value;
 use sluicegate_host::balancer::WasmBalancer;
 use sluicegate_host::router::WasmRouter;
 use sluicegate_host::{Loaded, Loader};
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{Balancer as _, Limits, PickContext, PluginKind, Router as _, RouterGeneration as _};
 use sluicegate_model::pool::{Pool, unique};
 
@@ -214,7 +215,8 @@ fn router(
     options: &Options,
 ) -> Result<Measured, String> {
     let said = |error: sluicegate_model::plugin::PluginError| error.to_string();
-    let configure = |generation: &WasmRouter| generation.configure(&subject.config, &listener()).map(Arc::new).map_err(said);
+    let configure =
+        |generation: &WasmRouter| generation.configure(&ConfigText::from(&*subject.config), &listener()).map(Arc::new).map_err(said);
     let begun = Instant::now();
     let table = configure(generation)?;
     let change_microseconds = begun.elapsed().as_nanos() as f64 / 1e3;
@@ -285,6 +287,9 @@ pub fn rows(measured: &[Measured]) -> Rows {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use http::HeaderMap;
+    use sluicegate_model::route::{Decision, RouteTable, RouteView};
+
     use super::*;
 
     fn bench(name: &str, config: Value, sizes: &[usize]) -> Vec<Measured> {
@@ -336,7 +341,7 @@ mod tests {
         let metered = Loader::new().unwrap().metered().unwrap();
         let subject = Source::find("rules").unwrap().load(&metered, &Limits::default(), &routes(1, "exact")).unwrap();
         let Loaded::Router(router) = &subject.loaded else { panic!("a router") };
-        let configured = |n: usize, shape: &str| Arc::new(router.configure(&routes(n, shape).to_string(), &listener()).unwrap());
+        let configured = |n: usize, shape: &str| Arc::new(router.configure(&routes(n, shape).into(), &listener()).unwrap());
         let cost = |n: usize, shape: &str| {
             let (table, mut instance) = (configured(n, shape), router.seeded(1));
             let words = Words::of(&routes(n, shape));
@@ -357,5 +362,48 @@ mod tests {
         let (_, memory) = cost(10_000, "hostnames");
         println!("10,000 routes of as many host names: {memory} bytes");
         assert!(memory < Limits::default().memory / 2, "{memory} bytes");
+    }
+    #[test]
+    fn a_rule_of_ten_thousand_that_changes_costs_what_one_rule_costs() {
+        let metered = Loader::new().unwrap().metered().unwrap();
+        let subject = Source::find("rules").unwrap().load(&metered, &Limits::default(), &routes(1, "exact")).unwrap();
+        let Loaded::Router(router) = &subject.loaded else { panic!("a router") };
+        let mut written = routes(10_000, "prefixes");
+        let first = Arc::new(router.configure(&written.clone().into(), &listener()).unwrap());
+        // Leads elsewhere; is gone; is new.
+        written["rules"][5_000]["backendRefs"][0]["name"] = "other".into();
+        let second = Arc::new(router.reconfigure(&first, &written.clone().into()).unwrap());
+        let rules = written["rules"].as_array_mut().unwrap();
+        let gone = rules.remove(10);
+        rules.push(gone);
+        let third = Arc::new(router.reconfigure(&second, &written.clone().into()).unwrap());
+        let shared =
+            |a: &RouteTable, b: &RouteTable| a.rules.iter().filter(|rule| b.rules.iter().any(|other| Arc::ptr_eq(rule, other))).count();
+        assert_eq!((shared(&first, &second), shared(&second, &third)), (9_999, 9_999), "the rest is shared");
+        assert_eq!((first.id, second.id), (second.id, third.id));
+
+        let mut instance = router.seeded(1);
+        let mut left = u64::MAX;
+        let mut asked = |table: &Arc<RouteTable>, i: usize| {
+            let (headers, path) = (HeaderMap::new(), format!("/service-{i:05}/x"));
+            let client = [127, 0, 0, 1].into();
+            let view = RouteView { method: "GET", host: "shop.example.com", path: &path, query: "", headers: &headers, client };
+            let Decision::Matched(choice) = instance.route(table, &view).unwrap() else { panic!("{path} is taken") };
+            let cost = left - instance.fuel().unwrap();
+            left = instance.fuel().unwrap();
+            (choice.rule, table.rules[choice.rule].backends[0].service.name.clone(), cost)
+        };
+        let (rule, led, all) = asked(&first, 5_000);
+        assert_eq!((rule, &*led), (5_000, "web"));
+        let (_, _, nothing) = asked(&first, 5_000);
+        let (rule, led, one) = asked(&second, 5_000);
+        assert_eq!((rule, &*led), (5_000, "other"));
+        let (rule, led, moved) = asked(&third, 5_000);
+        assert_eq!((rule, &*led), (4_999, "other"), "one before it is gone");
+        assert_eq!(asked(&third, 10).0, 9_999);
+        // Who began with an earlier one still decides by it, and what is in between is made up for.
+        assert_eq!((asked(&first, 5_000).1, asked(&first, 10).0), ("web".to_owned(), 10));
+        println!("{all} instructions for all rules, {one} for one that changes, {moved} for one that moves, {nothing} for a request");
+        assert!(one < all / 400 && moved < all / 50, "{all} {one} {moved}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::config_text::ConfigText;
 use crate::counters::Counted;
 use crate::escape;
 use crate::pool::Pool;
@@ -283,7 +284,11 @@ pub trait RouterGeneration: Send + Sync {
     /// The generation's identity and counters.
     fn generation(&self) -> &Arc<Generation>;
     /// Checks a configuration and returns its static part. This does not happen on a worker, as it may take the configure deadline.
-    fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError>;
+    fn configure(&self, config: &ConfigText, listener: &ListenerInfo) -> Result<RouteTable, PluginError>;
+    /// Does the same with a configuration that comes in the place of another one, at the cost of what is different if the plugin can do that.
+    fn reconfigure(&self, before: &RouteTable, config: &ConfigText) -> Result<RouteTable, PluginError> {
+        self.configure(config, &before.listener)
+    }
     /// Makes a worker's instance.
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError>;
 }

@@ -1,12 +1,15 @@
 //! What a router is asked, what it answers, and the static part of its rules, which the host prepares once. The shapes are those of `sdk/wit/plugin.wit`,
 //! interface `routing`: a superset of HTTPRoute v1.
 
+use std::any::Any;
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::config_text::ConfigText;
 use crate::session::Session;
 use crate::settings::Retry;
 
@@ -104,8 +107,8 @@ impl PortProtocol {
     }
 }
 
-impl std::fmt::Display for PortProtocol {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for PortProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
@@ -113,16 +116,40 @@ impl std::fmt::Display for PortProtocol {
 /// The static part of a configured router.
 #[derive(Debug)]
 pub struct RouteTable {
-    /// A number that is unique in the process. A plugin keeps its compiled rules under it.
+    /// A plugin keeps its compiled rules under this number. Tables of which one was made from the other by changing some rules have the same number.
     pub id: u64,
     /// The configuration that it was made from, JSON.
-    pub config: Arc<str>,
+    pub config: ConfigText,
     /// The listener that it was made for.
     pub listener: ListenerInfo,
-    /// The rules, in the order in which the plugin numbers them.
-    pub rules: Vec<Rule>,
+    /// The rules, in the order in which the plugin numbers them. Tables share the rules that they have in common.
+    pub rules: Vec<Arc<Rule>>,
     /// What the router reads.
     pub interests: Interests,
+    /// Where it was tried, to try the next one there that is made of it.
+    pub trial: Trial,
+}
+
+/// Where a [`RouteTable`] was tried: whatever the generation puts there, whose own affair it is. It goes with the table.
+#[derive(Default)]
+pub struct Trial(Mutex<Option<Box<dyn Any + Send>>>);
+
+impl Trial {
+    /// Where it was tried.
+    pub fn at(place: Box<dyn Any + Send>) -> Self {
+        Self(Mutex::new(Some(place)))
+    }
+
+    /// Takes it away, if it is there still.
+    pub fn take(&self) -> Option<Box<dyn Any + Send>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Debug for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trial")
+    }
 }
 
 /// What a router reads of a request.
@@ -165,7 +192,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// All mirrors of the rule, in the order of [`RouterRung::mirrors`](crate::snapshot::RouterRung::mirrors): the rule's own, then those of each backend, with
+    /// All mirrors of the rule, in the order of [`BoundRule::mirrors`](crate::snapshot::BoundRule::mirrors): the rule's own, then those of each backend, with
     /// the backend's index.
     pub fn mirrors(&self) -> impl Iterator<Item = (Option<usize>, &Mirror)> {
         let own = self.actions.mirrors.iter().map(|mirror| (None, mirror));

@@ -314,7 +314,7 @@ impl<'a> World<'a> {
 
     /// Where the rule is written, for routers whose configuration has a list `rules` in the order of the table's, as `rules` has.
     fn rule(&self, rung: &RouterRung, index: usize, story: &mut Story) {
-        let written = self.plan.routers.iter().find(|r| r.listener == rung.table.listener && *r.plugin.config == *rung.table.config);
+        let written = self.plan.routers.iter().find(|r| r.listener == rung.table.listener && r.plugin.config == rung.table.config);
         let Some(place) = written.and_then(|r| r.plugin.place(&format!("rules[{index}]"))) else { return };
         let config: Option<serde_json::Value> = serde_json::from_str(&rung.table.config).ok();
         let matches = config.as_ref().and_then(|c| c.pointer(&format!("/rules/{index}")));

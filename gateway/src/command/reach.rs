@@ -19,13 +19,13 @@ const MOST: usize = 512;
 /// Faults of rules whose backends are not service ports: all that match are answered 500.
 pub(super) fn routes(snapshot: &Snapshot, plan: &Plan) -> Vec<Fault> {
     let (mut faults, mut seen) = (Vec::new(), HashSet::new());
-    let planned: HashMap<_, _> = plan.routers.iter().map(|r| ((&r.listener, &*r.plugin.config), r)).collect();
+    let planned: HashMap<_, _> = plan.routers.iter().map(|r| ((&r.listener, &r.plugin.config), r)).collect();
     let targets = snapshot.listeners.sorted().into_iter().flat_map(|(_, listener)| listener.front.targets());
     let bindings = targets.filter_map(|target| if let Target::Router(binding) = target { binding.ladder.first() } else { None });
     for rung in bindings {
-        let written = planned.get(&(&rung.table.listener, &*rung.table.config));
-        for (rule, backend, why) in rung.backends.iter().enumerate().flat_map(|(rule, backends)| {
-            backends.iter().enumerate().filter_map(move |(backend, found)| Some((rule, backend, found.as_ref().err()?)))
+        let written = planned.get(&(&rung.table.listener, &rung.table.config));
+        for (rule, backend, why) in rung.rules.iter().enumerate().flat_map(|(rule, bound)| {
+            bound.backends.iter().enumerate().filter_map(move |(backend, found)| Some((rule, backend, found.as_ref().err()?)))
         }) {
             let place = written.and_then(|router| {
                 let at = router.plugin.place(&format!("rules[{rule}].backendRefs[{backend}]"));

@@ -1,16 +1,13 @@
-//! Checks the rules, finds every fault in them, and puts their matches in the order of precedence.
+//! Checks rules and finds every fault in them.
 
-use std::cmp::Reverse;
-
-use rustc_hash::FxHashMap;
 use sluicegate_rule_values::{self as values, MOST_ATTEMPTS};
-use sluicegate_sdk::{Backend, Configured, Interests, Level, Listener, Retry, Rule as Static, Transport};
+use sluicegate_sdk::{Backend, Configured, Level, Listener, Retry, Rule as Static};
 
 use crate::config::{self, BackendRef, Config, FaultyRules, PathMatchType, Rule, ServiceRef, ValueMatch, ValueMatchType};
 use crate::faults::Faults;
 use crate::filter::{self, Owner};
 use crate::paths::{CallTest, PathTest};
-use crate::table::{HostPattern, Match, Shares, Table};
+use crate::table::{Compiled, Entry, HostPattern, Match, Shares, Size, Table};
 use crate::value::{Condition, Pattern, Test};
 
 /// The number of matches that all rules may have together.
@@ -26,67 +23,96 @@ const RETRIABLE: std::ops::RangeInclusive<u16> = 400..=599;
 
 /// Compiles the rules for a listener, or says all that is wrong with them.
 pub(crate) fn compile(config: Config, listener: &Listener) -> Result<(Table, Configured), String> {
-    let matches: usize = config.rules.iter().map(|rule| rule.matches.len().max(1)).sum();
+    let mut table = Table::new(listener.transport, config.faulty_rules);
+    let mut faults = Faults::default();
+    if let Some(hostname) = listener.hostname.as_deref().filter(|name| !name.is_empty()) {
+        let hostname = faults.take("the listener's hostname", values::hostname(hostname));
+        table.listener = hostname.as_deref().map(HostPattern::new);
+    }
+    let inserted = vec![Replaced { at: 0, removed: 0, rules: config.rules }];
+    let rules = replace(&mut table, inserted, faults)?;
+    let interests = table.interests();
+    Ok((table, Configured { rules, interests }))
+}
+
+/// Rules that stand in the place of others.
+pub(crate) struct Replaced {
+    /// Where the first of the others stands.
+    pub(crate) at: usize,
+    pub(crate) removed: usize,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// Compiles rules and lists them in the place of others, or says all that is wrong with them; then the table is not to be used any more. Returns their
+/// static parts.
+pub(crate) fn replace(table: &mut Table, replaced: Vec<Replaced>, mut all: Faults) -> Result<Vec<Static>, String> {
+    check_size(table, &replaced)?;
+    let mut statics = Vec::with_capacity(replaced.iter().map(|one| one.rules.len()).sum());
+    let mut compiled = Vec::with_capacity(replaced.len());
+    for Replaced { at, removed, rules } in replaced {
+        let mut entries = Vec::with_capacity(rules.len());
+        for (i, rule) in rules.into_iter().enumerate() {
+            let mut compiler = Compiler { faults: Faults::default(), table: &mut *table, matches: Vec::new(), shares: Shares::default() };
+            let mut made = compiler.rule(at + i, &rule);
+            let faults = std::mem::take(&mut compiler.faults);
+            if compiler.table.faulty_rules == FaultyRules::Fail && faults.count() > 0 {
+                made = compiler.failing(&rule, faults);
+            } else {
+                all.append(faults);
+            }
+            statics.push(made);
+            entries.push(Compiled { entry: entry(&rule, compiler.shares), matches: compiler.matches });
+        }
+        compiled.push((at, removed, entries));
+    }
+    all.into_result()?;
+    table.replace(compiled);
+    Ok(statics)
+}
+
+/// Whether the table is not too large with these rules.
+fn check_size(table: &Table, replaced: &[Replaced]) -> Result<(), String> {
+    let mut size = table.size;
+    let mut next = 0;
+    for Replaced { at, removed, rules } in replaced {
+        let gone = table.rules.get(*at..at.saturating_add(*removed)).filter(|_| *at >= next);
+        let gone = gone.ok_or("splices: they do not rise, or there are no such rules")?;
+        gone.iter().for_each(|entry| size.take(entry.size()));
+        rules.iter().for_each(|rule| size.add(Size::of(rule.matches.len(), rule.hostnames.len())));
+        next = at + removed;
+    }
+    let Size { matches, entries } = size;
     if matches > MOST_MATCHES {
         return Err(format!("rules: have {matches} matches; all rules together must have at most {MOST_MATCHES}"));
     }
-    let entries: usize = config.rules.iter().map(|rule| rule.matches.len().max(1) * rule.hostnames.len().max(1)).sum();
     if entries > MOST_ENTRIES {
         return Err(format!("rules: have {entries} pairs of a match and a hostname; all rules together must have at most {MOST_ENTRIES}"));
     }
-
-    let mut compiler = Compiler::default();
-    if let Some(hostname) = listener.hostname.as_deref().filter(|name| !name.is_empty()) {
-        let hostname = compiler.faults.take("the listener's hostname", values::hostname(hostname));
-        compiler.table.listener = hostname.as_deref().map(HostPattern::new);
-    }
-    let mut statics = Vec::with_capacity(config.rules.len());
-    let mut all = std::mem::take(&mut compiler.faults);
-    for (i, rule) in config.rules.iter().enumerate() {
-        let compiled = compiler.rule(i, rule);
-        let faults = std::mem::take(&mut compiler.faults);
-        if config.faulty_rules == FaultyRules::Fail && faults.count() > 0 {
-            statics.push(compiler.failing(rule, faults));
-        } else {
-            all.append(faults);
-            statics.push(compiled);
-        }
-    }
-    all.into_result()?;
-    let mut table = compiler.table;
-    fill(&mut table, &config.rules, listener.transport);
-    let query = !table.params.is_empty();
-    let interests = match listener.transport {
-        Transport::Http => Interests { headers: compiler.headers.names, query, ..Interests::default() },
-        Transport::Tls | Transport::Tcp | Transport::Udp => Interests::default(),
-    };
-    Ok((table, Configured { rules: statics, interests }))
+    Ok(())
 }
 
-#[derive(Default)]
-struct Compiler {
+/// What the table keeps of a rule.
+fn entry(rule: &Rule, shares: Shares) -> Entry {
+    let text = |text: &Option<String>| text.as_deref().map(Into::into);
+    Entry {
+        shares,
+        hostnames: rule.hostnames.iter().map(|name| name.to_ascii_lowercase().into()).collect(),
+        created_at: text(&rule.created_at),
+        source: text(&rule.source),
+        written: rule.matches.len() as u32,
+        matches: Box::default(),
+    }
+}
+
+/// Of one rule.
+struct Compiler<'t> {
     faults: Faults,
-    table: Table,
-    headers: Headers,
+    table: &'t mut Table,
+    matches: Vec<Match>,
+    shares: Shares,
 }
 
-/// The headers that rules name, each once.
-#[derive(Default)]
-struct Headers {
-    names: Vec<String>,
-    index: FxHashMap<String, usize>,
-}
-
-impl Headers {
-    fn intern(&mut self, name: &str) -> usize {
-        *self.index.entry(name.to_owned()).or_insert_with(|| {
-            self.names.push(name.to_owned());
-            self.names.len() - 1
-        })
-    }
-}
-
-impl Compiler {
+impl Compiler<'_> {
     fn rule(&mut self, index: usize, rule: &Rule) -> Static {
         let place = format!("rules[{index}]");
         for (i, hostname) in rule.hostnames.iter().enumerate() {
@@ -125,9 +151,7 @@ impl Compiler {
 
     /// In place of a rule that has a fault: no backend, so its requests are answered 500.
     fn failing(&mut self, rule: &Rule, faults: Faults) -> Static {
-        if let Some(shares) = self.table.shares.last_mut() {
-            *shares = Shares::default();
-        }
+        self.shares = Shares::default();
         let name = rule.name.clone().or_else(|| rule.source.clone());
         let whose = rule.source.as_ref().map_or_else(String::new, |source| format!(" of {source}"));
         if let Err(faults) = faults.into_result() {
@@ -174,7 +198,7 @@ impl Compiler {
             shares.push((Some(backends.len() as u32), weight));
             backends.push(Backend { service, weight, filters: filters.filters });
         }
-        self.table.shares.push(Shares::new(shares.into_iter()));
+        self.shares = Shares::new(shares.into_iter());
         backends
     }
 
@@ -256,7 +280,7 @@ impl Compiler {
         let method = from.method.as_deref().and_then(|method| self.faults.take(format_args!("{place}.method"), values::method(method)));
         let headers = self.conditions(&format!("{place}.headers"), &from.headers, |compiler, name| {
             let name = values::header_name(name)?;
-            Ok(compiler.headers.intern(&name))
+            Ok(compiler.table.headers.intern(&name))
         });
         let params = self.conditions(&format!("{place}.queryParams"), &from.query_params, |compiler, name| {
             if name.is_empty() || name.len() > 256 {
@@ -267,7 +291,8 @@ impl Compiler {
         // Left out when it has a fault: less than all its conditions would take more requests.
         let Some(path) = path.filter(|_| self.faults.count() == faults) else { return };
         let method = method.map(String::into_boxed_str);
-        self.table.matches.push(Match { rule: rule as u32, path, method, headers, params });
+        let number = self.matches.len() as u32;
+        self.matches.push(Match { rule: rule as u32, number, path, method, headers, params });
     }
 
     fn path(&mut self, place: &str, path: Option<&config::PathMatch>) -> Option<PathTest> {
@@ -332,36 +357,5 @@ impl Compiler {
             }
         }
         conditions
-    }
-}
-
-/// Lists the matches under their host names and paths, in the order of precedence. Host name and path are settled by the lists themselves,
-/// except as [`PathTest::precedence`] says.
-fn fill(table: &mut Table, rules: &[Rule], transport: Transport) {
-    let mut order: Vec<usize> = (0..table.matches.len()).collect();
-    order.sort_by_key(|&id| {
-        let one = &table.matches[id];
-        let rule = &rules[one.rule as usize];
-        let specific = (one.path.precedence(), one.method.is_some(), one.headers.len(), one.params.len());
-        let age = (rule.created_at.is_none(), rule.created_at.as_deref());
-        // The sort is stable: at last the order of the rules counts, and that of their matches.
-        (Reverse(specific), age, rule.source.as_deref().unwrap_or(""))
-    });
-    for id in order {
-        let one = &table.matches[id];
-        let unconditional = matches!(&one.path, PathTest::Prefix(prefix) if prefix.is_empty())
-            && one.method.is_none()
-            && one.headers.is_empty()
-            && one.params.is_empty();
-        // A connection has no path, no method and no headers.
-        if transport != Transport::Http && !unconditional {
-            continue;
-        }
-        let hostnames = &rules[one.rule as usize].hostnames;
-        let patterns = hostnames.iter().map(|name| Some(HostPattern::new(&name.to_ascii_lowercase())));
-        let anywhere = hostnames.is_empty().then_some(None);
-        for pattern in patterns.chain(anywhere) {
-            table.hosts.entry(pattern).push(&one.path, id as u32);
-        }
     }
 }

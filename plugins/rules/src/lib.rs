@@ -2,18 +2,22 @@
 //!
 //! [`config`] is what a policy writes; [`compile`] checks it, with [`sluicegate_rule_values`] for single values and [`filter`] for filters, and collects every
 //! fault; [`table`] is what it becomes and routes by, with [`paths`] for the matches of one host name, [`value`] for conditions on headers and
-//! query parameters and [`query`] to read the latter.
+//! query parameters, [`names`] for those headers and [`query`] to read the parameters.
 
-use sluicegate_sdk::{Configured, Decision, Listener, Request, Router};
+use sluicegate_sdk::{Configured, Decision, Listener, Request, Router, Splice};
 
 mod compile;
 pub mod config;
 mod faults;
 mod filter;
+mod names;
 mod paths;
 mod query;
 mod table;
 mod value;
+
+use compile::Replaced;
+use faults::Faults;
 
 #[cfg(test)]
 mod precedence_tests;
@@ -30,6 +34,18 @@ impl Router for Rules {
     fn configure(config: config::Config, listener: &Listener) -> Result<(Self, Configured), String> {
         let (table, configured) = compile::compile(config, listener)?;
         Ok((Self(table), configured))
+    }
+
+    fn change(&mut self, splices: Vec<Splice>) -> Option<Result<Configured, String>> {
+        let replaced = |splice: &Splice| Ok(Replaced { at: splice.at, removed: splice.removed, rules: splice.read()? });
+        let replaced = splices.iter().map(replaced).collect::<Result<Vec<_>, String>>();
+        drop(splices);
+        let rules = match replaced.and_then(|replaced| compile::replace(&mut self.0, replaced, Faults::default())) {
+            Ok(rules) => rules,
+            Err(error) => return Some(Err(error)),
+        };
+        // What nobody names any more would be read for nothing from here on, and of that there is no end.
+        (!self.0.reads_too_much).then(|| Ok(Configured { rules, interests: self.0.interests() }))
     }
 
     fn route(&mut self, request: &Request) -> Decision {

@@ -24,7 +24,7 @@ pub(crate) struct CallTest {
 }
 
 /// How specific a condition on a path is among those that stand in the same list, the most specific first; for [`PathTest::precedence`].
-type Precedence = (u8, usize, u8, usize);
+pub(crate) type Precedence = (u8, usize, u8, usize);
 
 impl PathTest {
     /// Orders the tests that lists of [`Paths`] do not settle: longer regular expressions come first, and for gRPC the service counts before
@@ -123,19 +123,43 @@ impl Calls {
 }
 
 impl Paths {
-    /// Adds a match at the end of the list of its path.
-    pub(crate) fn push(&mut self, path: &PathTest, id: u32) {
+    /// The list of a path.
+    pub(crate) fn list(&mut self, path: &PathTest) -> &mut Vec<u32> {
         match path {
-            PathTest::Exact(path) => self.exact.entry(path.clone()).or_default().push(id),
-            PathTest::Pattern(_) => self.patterns.push(id),
-            PathTest::Call(call) => self.calls.get_or_insert_default().list(call).push(id),
-            PathTest::Prefix(prefix) if prefix.is_empty() => self.root.push(id),
+            PathTest::Exact(path) => self.exact.entry(path.clone()).or_default(),
+            PathTest::Pattern(_) => &mut self.patterns,
+            PathTest::Call(call) => self.calls.get_or_insert_default().list(call),
+            PathTest::Prefix(prefix) if prefix.is_empty() => &mut self.root,
             PathTest::Prefix(prefix) => {
                 self.longest = self.longest.max(prefix.len());
                 self.lengths |= bit(prefix.len());
-                self.prefixes.entry(prefix.clone()).or_default().push(id);
+                self.prefixes.entry(prefix.clone()).or_default()
             }
         }
+    }
+
+    /// Removes the lists that nothing stands in any more.
+    pub(crate) fn tidy(&mut self) {
+        self.exact.retain(|_, list| !list.is_empty());
+        let before = self.prefixes.len();
+        self.prefixes.retain(|_, list| !list.is_empty());
+        if self.prefixes.len() < before {
+            self.longest = self.prefixes.keys().map(|prefix| prefix.len()).max().unwrap_or_default();
+            self.lengths = self.prefixes.keys().fold(0, |lengths, prefix| lengths | bit(prefix.len()));
+        }
+        if let Some(calls) = &mut self.calls {
+            calls.by_service.retain(|_, list| !list.is_empty());
+            calls.by_method.retain(|_, list| !list.is_empty());
+            if calls.by_service.is_empty() && calls.patterns.is_empty() && calls.by_method.is_empty() && calls.others.is_empty() {
+                self.calls = None;
+            }
+        }
+    }
+
+    /// Whether nothing is listed, once it is tidy.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { exact, calls, patterns, prefixes, root, longest: _, lengths: _ } = self;
+        exact.is_empty() && calls.is_none() && patterns.is_empty() && prefixes.is_empty() && root.is_empty()
     }
 
     /// From the most specific path to the least: exact, gRPC calls, regular expressions (where Envoy Gateway puts them too), prefixes.

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use serde_json::{Value, json};
-use sluicegate_sdk::{Decision, Listener, Request, Router};
+use sluicegate_sdk::{Configured, Decision, Listener, Request, Router, Splice};
 
 use crate::Rules;
 
@@ -178,14 +178,50 @@ fn table(random: &mut Random) -> (Value, Vec<Candidate>) {
     (json!({"rules": rules}), candidates)
 }
 
+/// A router of the same rules that had others before, some of which are still among them. None: it would have to be configured anew.
+fn changed(random: &mut Random, config: &Value) -> Option<(Rules, Configured)> {
+    let others = table(random).0;
+    let mut others = others["rules"].as_array().unwrap().iter().cloned();
+    let (mut before, mut splices) = (Vec::new(), Vec::<Splice>::new());
+    // What is inserted and what of it is to be returned.
+    let mut inserted = Vec::new();
+    for rule in config["rules"].as_array().unwrap() {
+        let mut splice = Splice { at: before.len(), removed: 0, inserted: Vec::new() };
+        while let (0, Some(other)) = (random.below(3), others.next()) {
+            before.push(other);
+            splice.removed += 1;
+        }
+        match random.below(3) {
+            0 => {
+                splice.inserted.push(rule.to_string());
+                inserted.push(rule["source"].as_str().map(str::to_owned));
+            }
+            _ => before.push(rule.clone()),
+        }
+        if splice.removed > 0 || !splice.inserted.is_empty() {
+            splices.push(splice);
+        }
+    }
+    let parsed = serde_json::from_value(json!({"rules": before})).unwrap();
+    let (mut router, configured) = Rules::configure(parsed, &Listener::default()).unwrap();
+    if splices.is_empty() {
+        return Some((router, configured));
+    }
+    let configured = router.change(splices)?.unwrap();
+    assert_eq!(configured.rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>(), inserted);
+    Some((router, configured))
+}
+
 #[test]
 fn random_tables_are_decided_as_the_list_of_precedence_says() {
     let random = &mut Random(0x5eed_0001);
-    let (mut matched, mut unmatched) = (0, 0);
+    let (mut matched, mut unmatched, mut changes) = (0, 0, 0);
     for _ in 0..1_500 {
         let (config, candidates) = table(random);
         let parsed = serde_json::from_value(config.clone()).unwrap();
         let (mut router, configured) = Rules::configure(parsed, &Listener::default()).unwrap_or_else(|e| panic!("{e}\n{config:#}"));
+        let mut changed = changed(random, &config);
+        changes += usize::from(changed.is_some());
         for _ in 0..20 {
             let host = random.one_of(HOSTS);
             let asked = Asked {
@@ -196,7 +232,7 @@ fn random_tables_are_decided_as_the_list_of_precedence_says() {
             };
             let value = |name: &String| (0..3).any(|i| asked.headers[i] && *name == format!("x{i}")).then(|| "1".to_owned());
             let query: Vec<String> = (0..3).filter(|&i| asked.params[i]).map(|i| format!("x{i}=1")).collect();
-            let request = Request {
+            let request = |configured: &Configured| Request {
                 method: asked.method.into(),
                 host: host.into(),
                 path: asked.path.into(),
@@ -204,16 +240,19 @@ fn random_tables_are_decided_as_the_list_of_precedence_says() {
                 headers: configured.interests.headers.iter().map(value).collect(),
                 ..Request::default()
             };
-            let best = candidates.iter().filter_map(|one| Some((one.rank(host, &asked)?, one.rule))).max_by(|a, b| a.0.cmp(&b.0));
-            let wanted = best.map(|(_, rule)| rule);
-            let found = match router.route(&request) {
+            let found = |router: &mut Rules, configured: &Configured| match router.route(&request(configured)) {
                 Decision::Matched(choice) => Some(choice.rule),
                 Decision::NoMatch => None,
                 Decision::Answer(answer) => panic!("{answer:?}"),
             };
-            assert_eq!(found, wanted, "{request:?}\n{config:#}");
+            let best = candidates.iter().filter_map(|one| Some((one.rank(host, &asked)?, one.rule))).max_by(|a, b| a.0.cmp(&b.0));
+            let wanted = best.map(|(_, rule)| rule);
+            assert_eq!(found(&mut router, &configured), wanted, "{:?}\n{config:#}", request(&configured));
+            if let Some((router, configured)) = &mut changed {
+                assert_eq!(found(router, configured), wanted, "of the changed one: {:?}\n{config:#}", request(configured));
+            }
             *if wanted.is_some() { &mut matched } else { &mut unmatched } += 1;
         }
     }
-    assert!(matched > 8_000 && unmatched > 8_000, "{matched} {unmatched}");
+    assert!(matched > 8_000 && unmatched > 8_000 && changes > 500, "{matched} {unmatched} {changes}");
 }

@@ -4,11 +4,14 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
+use crate::names::Uses;
+
 /// The parameters that rules name, and their values in the request at hand.
 #[derive(Debug, Default)]
 pub(crate) struct Params {
     index: FxHashMap<Box<str>, usize>,
     values: Vec<Option<Range<usize>>>,
+    uses: Uses,
     /// What `values` point into.
     text: String,
     /// A name or value being decoded.
@@ -28,6 +31,16 @@ impl Params {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// One more condition is on it.
+    pub(crate) fn uses(&mut self, index: usize) {
+        self.uses.up(index);
+    }
+
+    /// One condition on it goes; whether it was the last.
+    pub(crate) fn leaves(&mut self, index: usize) -> bool {
+        self.uses.down(index)
     }
 
     /// Reads a query, percent-encoded as forms are (WHATWG URL §5.1). Of a repeated parameter the first value counts, as HTTPRoute has it.

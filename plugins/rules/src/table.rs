@@ -1,10 +1,16 @@
 //! The compiled rules, and the way of a request through them: host name, then path, then the rest, each from the most to the least specific.
-//! The first match found is the one that precedence asks for, because every list is in its order.
+//! The first match found is the one that precedence asks for, because every list is in its order. Rules come and go one by one ([`Table::replace`]): each of their matches
+//! is put into its lists, or taken out of them.
+
+use std::cmp::Reverse;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
-use sluicegate_sdk::{Answer, Choice, Decision, Header, Request};
+use sluicegate_sdk::{Answer, Choice, Decision, Header, Interests, Request, Transport};
 
-use crate::paths::{PathTest, Paths};
+use crate::config::FaultyRules;
+use crate::names::Headers;
+use crate::paths::{PathTest, Paths, Precedence};
 use crate::query::Params;
 use crate::value::{Budget, Condition, OverBudget, all_hold};
 
@@ -12,20 +18,76 @@ use crate::value::{Budget, Condition, OverBudget, all_hold};
 const LONGEST_HOSTNAME: usize = 253;
 
 /// The rules of one listener.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     /// The host names that the listener is limited to.
     pub(crate) listener: Option<HostPattern>,
-    pub(crate) hosts: Hosts,
+    pub(crate) transport: Transport,
+    pub(crate) faulty_rules: FaultyRules,
+    /// The rules, in their order.
+    pub(crate) rules: Vec<Entry>,
+    hosts: Hosts,
     /// What the lists of `hosts` point to.
-    pub(crate) matches: Vec<Match>,
-    /// The backends of each rule.
-    pub(crate) shares: Vec<Shares>,
+    matches: Vec<Match>,
+    /// Places in `matches` that are free.
+    free: Vec<u32>,
+    pub(crate) headers: Headers,
     pub(crate) params: Params,
+    /// Headers or parameters are read that no rule names any more.
+    pub(crate) reads_too_much: bool,
+    /// Of all rules.
+    pub(crate) size: Size,
+}
+
+/// How large rules are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Their matches, as they are written.
+    pub(crate) matches: usize,
+    /// The pairs of a match and a host name.
+    pub(crate) entries: usize,
+}
+
+impl Size {
+    /// Of a rule.
+    pub(crate) fn of(matches: usize, hostnames: usize) -> Self {
+        Self { matches: matches.max(1), entries: matches.max(1) * hostnames.max(1) }
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        self.matches += more.matches;
+        self.entries += more.entries;
+    }
+
+    pub(crate) fn take(&mut self, less: Self) {
+        self.matches -= less.matches;
+        self.entries -= less.entries;
+    }
+}
+
+/// What is kept of a rule.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its backends.
+    pub(crate) shares: Shares,
+    /// In lower case.
+    pub(crate) hostnames: Box<[Box<str>]>,
+    pub(crate) created_at: Option<Box<str>>,
+    pub(crate) source: Option<Box<str>>,
+    /// The number of matches that are written.
+    pub(crate) written: u32,
+    /// Those that are listed, by their places.
+    pub(crate) matches: Box<[u32]>,
+}
+
+/// A rule that is not yet in the table.
+pub(crate) struct Compiled {
+    pub(crate) entry: Entry,
+    pub(crate) matches: Vec<Match>,
 }
 
 /// A host name with or without wildcard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostPattern {
     Exact(Box<str>),
     /// With its dot: `.example.com`.
@@ -52,18 +114,33 @@ impl HostPattern {
 
 /// The matches by host name. FxHash, since the keys are the operator's and cannot be chosen to collide by clients.
 #[derive(Debug, Default)]
-pub(crate) struct Hosts {
+struct Hosts {
     exact: FxHashMap<Box<str>, Paths>,
     suffix: FxHashMap<Box<str>, Paths>,
     any: Paths,
 }
 
 impl Hosts {
-    pub(crate) fn entry(&mut self, pattern: Option<HostPattern>) -> &mut Paths {
+    fn entry(&mut self, pattern: Option<HostPattern>) -> &mut Paths {
         match pattern {
             None => &mut self.any,
             Some(HostPattern::Exact(name)) => self.exact.entry(name).or_default(),
             Some(HostPattern::Suffix(suffix)) => self.suffix.entry(suffix).or_default(),
+        }
+    }
+
+    /// Does what follows when nothing more is taken out of the lists of a host name for now.
+    fn tidy(&mut self, pattern: Option<&HostPattern>) {
+        let (of, name) = match pattern {
+            None => return self.any.tidy(),
+            Some(HostPattern::Exact(name)) => (&mut self.exact, name),
+            Some(HostPattern::Suffix(suffix)) => (&mut self.suffix, suffix),
+        };
+        if let Some(paths) = of.get_mut(name) {
+            paths.tidy();
+            if paths.is_empty() {
+                of.remove(name);
+            }
         }
     }
 
@@ -82,6 +159,8 @@ impl Hosts {
 #[derive(Debug)]
 pub(crate) struct Match {
     pub(crate) rule: u32,
+    /// Its number among those of the rule.
+    pub(crate) number: u32,
     pub(crate) path: PathTest,
     pub(crate) method: Option<Box<str>>,
     pub(crate) headers: Vec<Condition>,
@@ -94,7 +173,28 @@ enum TooLong {
     Headers,
 }
 
+/// What the order of a list goes by; the least comes first.
+type Rank<'t> = (Reverse<(Precedence, bool, usize, usize)>, (bool, Option<&'t str>), &'t str, (u32, u32));
+
 impl Match {
+    /// Host name and path are settled by the lists themselves, except as [`PathTest::precedence`] says. At last the order of the rules counts, and that of their
+    /// matches.
+    fn rank<'t>(&self, rules: &'t [Entry]) -> Rank<'t> {
+        let specific = (self.path.precedence(), self.method.is_some(), self.headers.len(), self.params.len());
+        let rule = rules.get(self.rule as usize);
+        let created_at = rule.and_then(|rule| rule.created_at.as_deref());
+        let source = rule.and_then(|rule| rule.source.as_deref()).unwrap_or("");
+        (Reverse(specific), (created_at.is_none(), created_at), source, (self.rule, self.number))
+    }
+
+    /// Whether it takes whatever arrives.
+    fn is_unconditional(&self) -> bool {
+        matches!(&self.path, PathTest::Prefix(prefix) if prefix.is_empty())
+            && self.method.is_none()
+            && self.headers.is_empty()
+            && self.params.is_empty()
+    }
+
     /// Whether all holds that the lists do not settle already.
     fn holds(&self, request: &Request, params: &Params, budget: &Budget) -> Result<bool, TooLong> {
         if self.method.as_deref().is_some_and(|method| *method != *request.method) {
@@ -144,7 +244,155 @@ impl Shares {
     }
 }
 
+impl Entry {
+    pub(crate) fn size(&self) -> Size {
+        Size::of(self.written as usize, self.hostnames.len())
+    }
+
+    /// Under which host names its matches are listed.
+    fn patterns(&self) -> impl Iterator<Item = Option<HostPattern>> {
+        let anywhere = self.hostnames.is_empty().then_some(None);
+        self.hostnames.iter().map(|name| Some(HostPattern::new(name))).chain(anywhere)
+    }
+}
+
 impl Table {
+    /// One without rules.
+    pub(crate) fn new(transport: Transport, faulty_rules: FaultyRules) -> Self {
+        Self {
+            listener: None,
+            transport,
+            faulty_rules,
+            rules: Vec::new(),
+            hosts: Hosts::default(),
+            matches: Vec::new(),
+            free: Vec::new(),
+            headers: Headers::default(),
+            params: Params::default(),
+            reads_too_much: false,
+            size: Size::default(),
+        }
+    }
+
+    /// What is read of a request.
+    pub(crate) fn interests(&self) -> Interests {
+        match self.transport {
+            Transport::Http => Interests { headers: self.headers.names().to_vec(), query: !self.params.is_empty(), ..Interests::default() },
+            Transport::Tls | Transport::Tcp | Transport::Udp => Interests::default(),
+        }
+    }
+
+    /// Lists rules in the place of others: each time where the first of the others stands now, their number, and the rules. These rise and do not overlap.
+    pub(crate) fn replace(&mut self, replaced: Vec<(usize, usize, Vec<Compiled>)>) {
+        let moves = replaced.iter().any(|(_, removed, rules)| *removed != rules.len());
+        let mut first = replaced.first().map_or(0, |(at, ..)| *at);
+        let mut gone: Vec<Entry> = Vec::new();
+        let mut come = Vec::new();
+        // From the last to the first, so that places stay what they are. With many of them that would move the rest as often.
+        if let [(at, removed, _)] = replaced[..] {
+            for (_, _, rules) in replaced {
+                let (entries, matches): (Vec<_>, Vec<_>) = rules.into_iter().map(|rule| (rule.entry, rule.matches)).unzip();
+                come.extend(matches.into_iter().enumerate().map(|(i, matches)| (at + i, matches)));
+                gone.extend(self.rules.splice(at..at + removed, entries));
+            }
+        } else {
+            first = 0;
+            let mut rest = std::mem::take(&mut self.rules).into_iter();
+            let mut next = 0;
+            for (at, removed, rules) in replaced {
+                self.rules.extend(rest.by_ref().take(at - next));
+                gone.extend(rest.by_ref().take(removed));
+                next = at + removed;
+                for Compiled { entry, matches } in rules {
+                    come.push((self.rules.len(), matches));
+                    self.rules.push(entry);
+                }
+            }
+            self.rules.extend(rest);
+        }
+        let mut emptied = Vec::new();
+        for entry in &gone {
+            self.size.take(entry.size());
+            self.unlist(entry, &mut emptied);
+        }
+        if moves {
+            for (i, entry) in self.rules.iter().enumerate().skip(first) {
+                for id in &entry.matches {
+                    self.matches[*id as usize].rule = i as u32;
+                }
+            }
+        }
+        for (rule, matches) in come {
+            self.size.add(self.rules[rule].size());
+            self.list(rule, matches);
+        }
+        // Mostly a rule that comes stands where one went.
+        emptied.retain(|(pattern, path)| self.hosts.entry(pattern.clone()).list(path).is_empty());
+        let mut emptied: Vec<Option<HostPattern>> = emptied.into_iter().map(|(pattern, _)| pattern).collect();
+        emptied.sort_unstable();
+        emptied.dedup();
+        emptied.iter().for_each(|pattern| self.hosts.tidy(pattern.as_ref()));
+    }
+
+    /// Puts the matches of a rule into their lists.
+    fn list(&mut self, rule: usize, matches: Vec<Match>) {
+        let mut ids = Vec::with_capacity(matches.len());
+        for one in matches {
+            one.headers.iter().for_each(|condition| self.headers.uses(condition.index));
+            one.params.iter().for_each(|condition| self.params.uses(condition.index));
+            let id = self.free.pop().unwrap_or(self.matches.len() as u32);
+            let one = Match { rule: rule as u32, ..one };
+            match self.matches.get_mut(id as usize) {
+                Some(place) => *place = one,
+                None => self.matches.push(one),
+            }
+            ids.push(id);
+        }
+        self.rules[rule].matches = ids.into();
+        let (entry, all, rules) = (&self.rules[rule], &self.matches, &self.rules);
+        for id in &entry.matches {
+            let one = &all[*id as usize];
+            // A connection has no path, no method and no headers.
+            if self.transport != Transport::Http && !one.is_unconditional() {
+                continue;
+            }
+            let rank = one.rank(rules);
+            for pattern in entry.patterns() {
+                let list = self.hosts.entry(pattern).list(&one.path);
+                let at = list.partition_point(|other| all[*other as usize].rank(rules) < rank);
+                // A host name may be written twice.
+                if list.get(at) != Some(id) {
+                    list.insert(at, *id);
+                }
+            }
+        }
+    }
+
+    /// Takes the matches of a rule out of their lists, and notes which of these are empty then.
+    fn unlist(&mut self, entry: &Entry, emptied: &mut Vec<(Option<HostPattern>, Rc<PathTest>)>) {
+        for id in &entry.matches {
+            // What is free takes no room.
+            let free =
+                Match { rule: 0, number: 0, path: PathTest::Prefix("".into()), method: None, headers: Vec::new(), params: Vec::new() };
+            let one = std::mem::replace(&mut self.matches[*id as usize], free);
+            let path = Rc::new(one.path);
+            for pattern in entry.patterns() {
+                let list = self.hosts.entry(pattern.clone()).list(&path);
+                list.retain(|other| other != id);
+                if list.is_empty() {
+                    emptied.push((pattern, path.clone()));
+                }
+            }
+            for condition in &one.headers {
+                self.reads_too_much |= self.headers.leaves(condition.index);
+            }
+            for condition in &one.params {
+                self.reads_too_much |= self.params.leaves(condition.index);
+            }
+            self.free.push(*id);
+        }
+    }
+
     pub(crate) fn route(&mut self, request: &Request) -> Decision {
         if !self.params.is_empty() {
             self.params.read(&request.query);
@@ -152,7 +400,7 @@ impl Table {
         match self.find(request) {
             Ok(Some(found)) => Decision::Matched(Choice {
                 rule: found.rule,
-                backend: self.shares.get(found.rule as usize).and_then(Shares::pick),
+                backend: self.rules.get(found.rule as usize).and_then(|rule| rule.shares.pick()),
                 matched_prefix: found.path.matched_prefix(),
             }),
             Ok(None) => Decision::NoMatch,

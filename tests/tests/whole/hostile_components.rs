@@ -54,7 +54,7 @@ fn told(loader: &Loader, kind: PluginKind, wasm: &[u8], patience: Duration) -> S
                 let hostname = Some("a.example".to_owned());
                 let listener =
                     ListenerInfo { name: "web".to_owned(), port: 80, transport: Transport::Http, hostname, namespace: "n".to_owned() };
-                router.configure("{}", &listener).map(|_| ())
+                router.configure(&"{}".into(), &listener).map(|_| ())
             }
             Loaded::Discovery(discovery) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

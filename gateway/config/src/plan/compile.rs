@@ -13,6 +13,7 @@ use sluicegate_model::rollout::{Canary, Shadow};
 
 use super::effect::Counted;
 use super::references::Refused;
+use super::routes::AttachedRoutes;
 use super::settings::Defaults;
 use super::*;
 use crate::builtins;
@@ -96,6 +97,7 @@ pub(super) struct Compiler<'a> {
     pub(super) plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
     /// Of all objects, as far as they are made: routes before Gateways, and these before ListenerSets.
     pub(super) parts: &'a HashMap<ObjectKey, Box<Part>>,
+    attached: &'a AttachedRoutes,
     /// References to Secrets and ConfigMaps that may not be used, and why.
     pub(super) refused: Vec<Refused>,
     /// What the endpoints are shown that the routers of this object lead to.
@@ -110,10 +112,10 @@ impl<'a> Compiler<'a> {
         settings: &'a Settings,
         defaults: &'a Defaults,
         plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
-        parts: &'a HashMap<ObjectKey, Box<Part>>,
+        (parts, attached): (&'a HashMap<ObjectKey, Box<Part>>, &'a AttachedRoutes),
     ) -> Self {
         let (part, refused, identity, reads) = (Part::default(), Vec::new(), PlannedIdentity::Unset, RefCell::default());
-        Self { part, objects, allocations, settings, defaults, plugins, parts, refused, identity, reads }
+        Self { part, objects, allocations, settings, defaults, plugins, parts, attached, refused, identity, reads }
     }
 
     pub(super) fn done(self) -> Part {
@@ -143,12 +145,12 @@ impl<'a> Compiler<'a> {
         found.into_iter()
     }
 
-    /// The routes that name a Gateway or ListenerSet.
-    pub(super) fn attached(&self, holder: &ObjectKey) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
+    /// The routes that name a Gateway or ListenerSet, as far as they are planned: the oldest first.
+    pub(super) fn routes_of(&self, holder: &ObjectKey) -> impl Iterator<Item = &'a Arc<PlannedRoute>> + use<'a> {
         let target = Target { namespace: holder.namespace.clone(), kind: holder.kind.clone(), name: holder.name.clone() };
-        let found: Vec<_> = self.objects.attached(&target).collect();
+        let found = self.attached.get(&target).into_iter().flatten();
         self.read(Read::Attached(target));
-        found.into_iter()
+        found.map(|route| &**route)
     }
 
     pub(super) fn plugin_object(&mut self, object: &Object, plugin: &Plugin) {

@@ -10,6 +10,7 @@ use sluicegate_model::egress::AllowedHost;
 use super::addresses::Addresses;
 use super::compile::{Compiler, Part, Read, loopback_endpoints};
 use super::effect::Counted;
+use super::routes::{AttachedRoutes, ByAge};
 use super::settings::Defaults;
 use super::*;
 use crate::object::{Body, warning};
@@ -59,6 +60,7 @@ pub struct Planner {
     /// GatewayClasses, routes, Gateways and ListenerSets that are planned.
     classes: BTreeSet<ObjectKey>,
     routes: BTreeMap<ObjectKey, Arc<PlannedRoute>>,
+    attached: AttachedRoutes,
     /// Some of them are others than in the plan.
     other_routes: bool,
     gateways: BTreeSet<ObjectKey>,
@@ -170,7 +172,8 @@ impl Planner {
     fn make(&mut self, key: &ObjectKey, objects: &Objects, allocations: &Allocations, dirty: &mut Dirty, delta: &mut Delta) {
         delta.made += 1;
         let (object, Some(rank)) = (objects.of_key(key), rank(&key.kind)) else { return };
-        let mut compiler = Compiler::new(objects, allocations, &self.settings, &self.defaults, &self.plugins, &self.parts);
+        let mut compiler =
+            Compiler::new(objects, allocations, &self.settings, &self.defaults, &self.plugins, (&self.parts, &self.attached));
         match object.map(|object| (object, &object.body)) {
             Some((object, Body::Plugin(plugin))) => compiler.plugin_object(object, plugin),
             Some((object, Body::GatewayClass(class))) => {
@@ -236,8 +239,21 @@ impl Planner {
                 Some(route) => drop(self.routes.insert(key.clone(), route.clone())),
                 None => drop(self.routes.remove(key)),
             }
-            for parent in [&old.route, &new.route].into_iter().flatten().flat_map(|route| route.targets()) {
-                self.dirty(&Read::Attached(parent), dirty);
+            for (route, comes) in [(&old.route, false), (&new.route, true)] {
+                let Some(route) = route else { continue };
+                for parent in route.targets() {
+                    self.dirty(&Read::Attached(parent.clone()), dirty);
+                    #[expect(clippy::mutable_key_type, reason = "a route's order goes by its age and its key, which stay what they are")]
+                    let routes = self.attached.entry(parent.clone()).or_default();
+                    if comes {
+                        routes.insert(ByAge(route.clone()));
+                    } else {
+                        routes.remove(&ByAge(route.clone()));
+                        if routes.is_empty() {
+                            self.attached.remove(&parent);
+                        }
+                    }
+                }
             }
         }
         let same = match (&old.gateway, &new.gateway) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use sluicegate_config::object::ours::FailurePolicy;
 use sluicegate_config::plan::{
-    Listens, Order, Plan, PlannedFront, PlannedListener, PlannedRouter, PlannedRule, PlannedTarget, RuleBalancer as PlannedRuleBalancer,
+    Listens, Order, Plan, PlannedFront, PlannedIdentity, PlannedListener, PlannedRouter, PlannedRule, PlannedTarget,
+    RuleBalancer as PlannedRuleBalancer,
 };
 use sluicegate_host::Loaded;
 use sluicegate_model::fault::Fault;
@@ -14,7 +15,9 @@ use sluicegate_model::limiter::Limiter;
 use sluicegate_model::persistent::Map;
 use sluicegate_model::plugin::{BalancerGeneration, RouterGeneration};
 use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, Rule, ServiceRef, Transport};
-use sluicegate_model::snapshot::{At, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Target, TlsHost, VirtualHost};
+use sluicegate_model::snapshot::{
+    At, BoundRule, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Target, TlsHost, VirtualHost,
+};
 use sluicegate_model::sorted::Sorted;
 use sluicegate_model::status::ListenerStatus;
 
@@ -65,6 +68,8 @@ pub(super) struct Listeners {
     /// The use that has served each listener last.
     served: HashMap<ListenerInfo, Use>,
     bindings: HashMap<Use, Arc<RouterBinding>>,
+    /// The listeners of bound routers that are not [plain](is_plain).
+    ruled: HashSet<ListenerInfo>,
     /// In the place of routers that cannot be had.
     unbound: HashMap<Transport, Arc<RouterBinding>>,
     faults: BTreeMap<At, Vec<Fault>>,
@@ -101,7 +106,7 @@ impl Listeners {
         plan: &Plan,
         moved: Moved,
         again: Again,
-        last: &Map<At, Listener>,
+        (last, moves): (&Map<At, Listener>, bool),
         registry: &mut Registry,
         tls: &mut Tls,
         entries: Entries<'_>,
@@ -116,7 +121,7 @@ impl Listeners {
         }
         let mut wanted: HashMap<At, Arc<PlannedListener>> = moved.planned.iter().map(|planned| (planned.at(), planned.clone())).collect();
         if again != Again::None {
-            let others = self.bind(plan, registry, entries);
+            let others = self.bind(plan, moves, registry, entries);
             let routed = self.routed.iter().filter_map(|at| Some((*at, &self.planned.get(at)?.1)));
             let leads = |target: &PlannedTarget| matches!(target, PlannedTarget::Router(router) if others.contains(&router.listener));
             wanted.extend(
@@ -204,14 +209,17 @@ impl Listeners {
     }
 
     /// Binds all routers. Returns the listeners whose routers have changed.
-    fn bind(&mut self, plan: &Plan, registry: &mut Registry, entries: Entries<'_>) -> HashSet<ListenerInfo> {
+    fn bind(&mut self, plan: &Plan, moves: bool, registry: &mut Registry, entries: Entries<'_>) -> HashSet<ListenerInfo> {
         self.router_faults.clear();
         let mut bindings = HashMap::with_capacity(plan.routers.len());
         let mut others = HashSet::new();
         for router in &plan.routers {
             let wanted = router_use(router);
             let known = self.bindings.get(&wanted).cloned();
-            let Some(made) = self.router(router, &wanted, &bindings, registry, entries) else {
+            // Those that lead where all service ports stand as before are shared with the binding that this one comes after.
+            let before = known.clone().or_else(|| self.bindings.get(self.served.get(&router.listener)?).cloned());
+            let shared = before.filter(|_| !moves && is_plain(router) && !self.ruled.contains(&router.listener));
+            let Some(made) = self.router(router, &wanted, (&bindings, shared.as_deref()), registry, entries) else {
                 others.extend(known.map(|_| router.listener.clone()));
                 continue;
             };
@@ -224,6 +232,7 @@ impl Listeners {
             };
             bindings.insert(wanted, binding);
         }
+        self.ruled = plan.routers.iter().filter(|router| !is_plain(router)).map(|router| router.listener.clone()).collect();
         // A listener that led to one that is gone is planned otherwise.
         self.bindings = bindings;
         // A limiter that no router has any more goes with the last snapshot that has it.
@@ -236,12 +245,12 @@ impl Listeners {
         others
     }
 
-    /// Makes a router's binding. `bound`: the routers before it, and so those of its rules.
+    /// Makes a router's binding. `bound`: the routers before it, and so those of its rules. `shared`: a binding from which the rules that are still there are taken.
     fn router(
         &mut self,
         router: &PlannedRouter,
         wanted: &Use,
-        bound: &HashMap<Use, Arc<RouterBinding>>,
+        (bound, shared): (&HashMap<Use, Arc<RouterBinding>>, Option<&RouterBinding>),
         registry: &mut Registry,
         entries: Entries<'_>,
     ) -> Option<RouterBinding> {
@@ -298,21 +307,22 @@ impl Listeners {
             let next = planned_rule(router, rule).router.as_ref()?;
             bound.get(&router_use(next)).cloned().or_else(|| unbound.clone())
         };
-        let rung = |(generation, table): &(Arc<dyn RouterGeneration>, Arc<RouteTable>)| RouterRung {
-            generation: generation.clone(),
-            table: table.clone(),
-            backends: table
-                .rules
-                .iter()
-                .map(|rule| {
-                    let planned = Some(planned_rule(router, rule));
-                    rule.backends.iter().map(|b| found(&b.service, planned).ok_or_else(|| missing(router, &b.service, protocol))).collect()
-                })
-                .collect(),
-            mirrors: table.rules.iter().map(|rule| rule.mirrors().map(|(_, m)| found(&m.service, None)).collect()).collect(),
-            limiters: if limited { table.rules.iter().enumerate().map(limiter_of).collect() } else { Vec::new() },
-            next: if hands_over { table.rules.iter().map(next).collect() } else { Vec::new() },
-            sessions: sessions(&table.rules, |service| (entries.of)(service, protocol).is_some_and(|entry| entry.sessions)),
+        let bind = |(i, rule): (usize, &Arc<Rule>)| {
+            let planned = Some(planned_rule(router, rule));
+            let backends = rule.backends.iter();
+            Arc::new(BoundRule {
+                backends: backends.map(|b| found(&b.service, planned).ok_or_else(|| missing(router, &b.service, protocol))).collect(),
+                mirrors: rule.mirrors().map(|(_, m)| found(&m.service, None)).collect(),
+                limiter: if limited { limiter_of((i, rule)) } else { None },
+                next: if hands_over { next(rule) } else { None },
+                sessions: rule.backends.len() > 1
+                    && rule.backends.iter().any(|b| (entries.of)(&b.service, protocol).is_some_and(|entry| entry.sessions)),
+            })
+        };
+        let rung = |(generation, table): &(Arc<dyn RouterGeneration>, Arc<RouteTable>)| {
+            let before = shared.and_then(|shared| shared.ladder.iter().find(|rung| Arc::ptr_eq(&rung.generation, generation)));
+            let (generation, rules) = (generation.clone(), rules_of(table, before, bind));
+            RouterRung { generation, table: table.clone(), rules, hands_over }
         };
         Some(RouterBinding { transport: router.listener.transport, ladder: ladder.iter().map(rung).collect() })
     }
@@ -323,11 +333,39 @@ fn unbound(known: &mut HashMap<Transport, Arc<RouterBinding>>, transport: Transp
     known.entry(transport).or_insert_with(|| Arc::new(RouterBinding { transport, ladder: Vec::new() }))
 }
 
-/// Of each rule whether one of its several backends keeps sessions by itself; empty: none does.
-fn sessions(rules: &[Rule], keeps: impl Fn(&ServiceRef) -> bool) -> Vec<bool> {
-    let several = |rule: &Rule| rule.backends.len() > 1 && rule.backends.iter().any(|backend| keeps(&backend.service));
-    let all: Vec<bool> = rules.iter().map(several).collect();
-    if all.contains(&true) { all } else { Vec::new() }
+/// Whether nothing counts for a router's rules besides what it is told: where they lead depends on where service ports stand, and on nothing else.
+fn is_plain(router: &PlannedRouter) -> bool {
+    let PlannedRule { rates, traffic, balancer, router: next } = &router.other_rules;
+    router.rules.is_empty()
+        && router.within.is_none()
+        && router.identity == PlannedIdentity::Unset
+        && rates.is_empty()
+        && traffic.is_none()
+        && balancer.is_none()
+        && next.is_none()
+}
+
+/// The rules of a table, bound; those that a rung before has too are taken from there.
+fn rules_of(table: &RouteTable, before: Option<&RouterRung>, bind: impl Fn((usize, &Arc<Rule>)) -> Arc<BoundRule>) -> Vec<Arc<BoundRule>> {
+    let Some(before) = before else { return table.rules.iter().enumerate().map(bind).collect() };
+    let known = &before.table.rules;
+    let same = |(a, b): &(&Arc<Rule>, &Arc<Rule>)| Arc::ptr_eq(a, b);
+    // Mostly all but one.
+    let begin = table.rules.iter().zip(known).take_while(same).count();
+    let end = table.rules[begin..].iter().rev().zip(known[begin..].iter().rev()).take_while(same).count();
+    let between = begin..known.len() - end;
+    let between: HashMap<*const Rule, &Arc<BoundRule>> =
+        known[between.clone()].iter().map(Arc::as_ptr).zip(before.rules.get(between).unwrap_or_default()).collect();
+    let rest = table.rules.len() - end;
+    let rule = |(i, rule): (usize, &Arc<Rule>)| {
+        let known = match i {
+            _ if i < begin => before.rules.get(i),
+            _ if i >= rest => before.rules.get(i + known.len() - table.rules.len()),
+            _ => between.get(&Arc::as_ptr(rule)).copied(),
+        };
+        known.cloned().unwrap_or_else(|| bind((i, rule)))
+    };
+    table.rules.iter().enumerate().map(rule).collect()
 }
 
 /// What counts for a rule besides what its router was told.

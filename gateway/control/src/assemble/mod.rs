@@ -184,7 +184,8 @@ impl Assembler {
                 views.of(index, view, indices)
             },
         };
-        let listeners = self.listeners.assemble(plan, moved, again, &self.last.listeners, with.registry, &mut self.tls, entries);
+        let listeners =
+            self.listeners.assemble(plan, moved, again, (&self.last.listeners, moves || all), with.registry, &mut self.tls, entries);
         self.views.settle(&mut services, &mut self.indices);
         self.version += 1;
         let health_checks = self.health_checks(plan, changed.plan || all, &wanted, with.here);

@@ -1,13 +1,14 @@
 //! The plugins of a plan: reads their files, loads each new version outside the workers, tries it with the configurations in use, and keeps the
 //! version that serves if the new one is refused. [`lifecycle`] says what becomes of them afterwards, [`rollout`] how a new one takes over step by step.
 
+mod checks;
 mod lifecycle;
 mod read;
 mod rollout;
 pub mod signature;
 mod tries;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,10 +27,11 @@ use sluicegate_model::route::{ListenerInfo, RouteTable};
 use sluicegate_model::shared::Shared;
 use sluicegate_model::status::{Compiled, PluginState, PluginStatus};
 
+use checks::Checks;
 use lifecycle::Revival;
 use read::{read, signed};
 use rollout::Candidate;
-use tries::{Acceptance, check, checked, depends_on_configuration, fits, load};
+use tries::{Acceptance, check, depends_on_configuration, fits, load};
 
 /// For how many plugins counters are kept; when there are more, the counters of plugins that are gone are dropped.
 const MOST_COUNTED: usize = 1024;
@@ -55,8 +57,7 @@ pub struct Registry {
     /// One of these keys must have signed a plugin's file. If there are none, files need no signature.
     trusted: Vec<MinisignKey>,
     entries: BTreeMap<String, Entry>,
-    /// What came of configuring a generation for a use.
-    checked: HashMap<(u64, Use), Checked>,
+    checks: Checks,
     /// The counters by the plugin's name. They include plugins that are gone, so that one whose object comes back goes on counting.
     counters: BTreeMap<String, Arc<Counters<Generation, 6>>>,
     /// What was counted while generations were on trial, by the plugin's name and kept in the same way.
@@ -68,8 +69,6 @@ pub struct Registry {
     /// Files that must not be read at the moment.
     waiting: BTreeSet<PathBuf>,
 }
-
-type Checked = Result<Option<Arc<RouteTable>>, PluginError>;
 
 struct Entry {
     planned: PlannedPlugin,
@@ -120,7 +119,7 @@ impl Registry {
             builtins,
             trusted: Vec::new(),
             entries: BTreeMap::new(),
-            checked: HashMap::new(),
+            checks: Checks::default(),
             counters: BTreeMap::new(),
             trials: BTreeMap::new(),
             uses: Vec::new(),
@@ -226,7 +225,7 @@ impl Registry {
             let number = entry.number + 1;
             let all = uses.clone();
             let tries = uses.drain(..).map(|wanted| {
-                let must = entry.live.as_ref().is_some_and(|live| checked(&mut self.checked, live, &wanted).is_ok());
+                let must = entry.live.as_ref().is_some_and(|live| self.checks.of(live, &wanted).is_ok());
                 (wanted, if must { Acceptance::Needed } else { Acceptance::Open })
             });
             let tries = tries.collect();
@@ -235,7 +234,7 @@ impl Registry {
             match load(self.urgency, self.loader.clone(), plugin.clone(), number, bytes, tries, shared).await {
                 Ok((version, outcomes)) => {
                     let id = version.loaded.generation().id;
-                    self.checked.extend(outcomes.into_iter().map(|(wanted, outcome)| ((id, wanted), outcome)));
+                    outcomes.into_iter().for_each(|(wanted, outcome)| self.checks.note(id, wanted, outcome));
                     tracing::info!(plugin = plugin.name, kind = %plugin.kind, generation = number, version = version.description.version, signer, "the plugin is loaded");
                     self.counters.entry(plugin.name.clone()).or_default().join(version.loaded.generation().clone());
                     match on_trial {
@@ -259,31 +258,33 @@ impl Registry {
         }
         let live: Vec<u64> = self.entries.values().flat_map(Entry::versions).map(|v| v.loaded.generation().id).collect();
         let current: HashSet<&Use> = uses.iter().collect();
-        self.checked.retain(|(id, wanted), _| live.contains(id) && current.contains(wanted));
+        self.checks.retain(&live, &current);
         self.uses = uses.to_vec();
         self.urgency = Urgency::Background;
     }
 
     /// Tries new configurations with the versions that serve. It does so on another thread: a hostile plugin takes as long as its deadlines permit.
     async fn check_new(&mut self, uses: &[Use]) {
-        let mut new: Vec<(Version, Use)> = Vec::new();
+        let mut new: Vec<(Version, Option<Arc<RouteTable>>, Use)> = Vec::new();
         for wanted in uses {
             let versions = self.entries.get(&wanted.plugin).into_iter().flat_map(Entry::versions);
-            let untried = versions.filter(|version| !self.checked.contains_key(&(version.loaded.generation().id, wanted.clone())));
-            new.extend(untried.map(|version| (version.clone(), wanted.clone())));
+            let untried = versions.filter(|version| self.checks.known(version.loaded.generation().id, wanted).is_none());
+            new.extend(
+                untried.map(|version| (version.clone(), self.checks.before(version.loaded.generation().id, wanted), wanted.clone())),
+            );
         }
         if new.is_empty() {
             return;
         }
         let outcomes = background::run(self.urgency, move || {
-            let outcome = |(version, wanted): (Version, Use)| {
-                let outcome = check(&version, &wanted);
-                ((version.loaded.generation().id, wanted), outcome)
+            let outcome = |(version, before, wanted): (Version, Option<Arc<RouteTable>>, Use)| {
+                let outcome = check(&version, before.as_deref(), &wanted);
+                (version.loaded.generation().id, wanted, outcome)
             };
             new.into_iter().map(outcome).collect::<Vec<_>>()
         });
         // If the thread failed, the configurations are tried where they are needed.
-        self.checked.extend(outcomes.await.unwrap_or_default());
+        outcomes.await.unwrap_or_default().into_iter().for_each(|(id, wanted, outcome)| self.checks.note(id, wanted, outcome));
     }
 
     /// The generations that may serve a use, the best first, each checked with the use's configuration. The error is that of the best one.
@@ -303,7 +304,7 @@ impl Registry {
         // Whoever prefers a failure to being served otherwise does not want an older generation either.
         let previous = entry.kept.first().filter(|_| entry.planned.failure_policy == FailurePolicy::Fallback);
         for version in entry.live.iter().chain(previous) {
-            match checked(&mut self.checked, version, wanted) {
+            match self.checks.of(version, wanted) {
                 Ok(table) => ladder.push((version.loaded.clone(), table.clone())),
                 Err(error) => failed = failed.or(Some(error.clone())),
             }
@@ -330,7 +331,7 @@ impl Registry {
     }
 
     /// Where a configuration does not fit the schema of the plugin's live version.
-    pub fn violations(&self, plugin: &str, config: &str) -> Vec<Violation> {
+    pub fn violations(&self, plugin: &str, config: &ConfigText) -> Vec<Violation> {
         let live = self.entries.get(plugin).and_then(|entry| entry.live.as_ref());
         live.and_then(|version| fits(version, config).ok()).unwrap_or_default()
     }
@@ -398,7 +399,7 @@ impl Registry {
 
     /// The error of a configuration in use that a generation refuses or fails on.
     fn misused(&self, generation: u64) -> Option<&PluginError> {
-        self.uses.iter().find_map(|wanted| self.checked.get(&(generation, wanted.clone()))?.as_ref().err())
+        self.uses.iter().find_map(|wanted| self.checks.known(generation, wanted)?.as_ref().err())
     }
 
     /// All live generations, for metrics.

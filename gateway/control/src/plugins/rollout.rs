@@ -13,7 +13,7 @@ use sluicegate_model::snapshot::BalancerTrial;
 use sluicegate_model::status::RolloutStatus;
 use tokio::time::Instant;
 
-use super::{Entry, Registry, Use, Version, checked};
+use super::{Entry, Registry, Use, Version};
 
 /// A generation on trial.
 pub(super) struct Candidate {
@@ -129,7 +129,7 @@ impl Registry {
     pub fn trial(&mut self, wanted: &Use) -> Option<BalancerTrial> {
         let entry = self.entries.get(&wanted.plugin).filter(|entry| !entry.disabled)?;
         let candidate = entry.candidate.as_ref()?;
-        checked(&mut self.checked, &candidate.version, wanted).as_ref().ok()?;
+        self.checks.of(&candidate.version, wanted).as_ref().ok()?;
         let Loaded::Balancer(balancer) = &candidate.version.loaded else { return None };
         Some(BalancerTrial { generation: balancer.clone() as Arc<dyn BalancerGeneration>, trial: candidate.trial.clone() })
     }

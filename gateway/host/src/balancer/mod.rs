@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{Balancer, BalancerGeneration, Generation, Limits, PickContext, PluginError, PluginKind, Saved, Stage};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
 use sluicegate_model::record::{Event, Recorded, Recorder, SMALL_POOL, Session};
@@ -68,7 +69,7 @@ impl Kind for WasmBalancer {
         &self.generation
     }
 
-    fn trial(&self, config: &str, _listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
+    fn trial(&self, config: &ConfigText, _listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
         WasmBalancer::trial(self, config).map(|()| None)
     }
 }

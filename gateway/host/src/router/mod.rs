@@ -5,20 +5,53 @@ mod sessions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue};
 use rustc_hash::FxBuildHasher;
+use sluicegate_model::config_text::{ConfigText, RuleText, Splice};
 use sluicegate_model::plugin::{Generation, Limits, PluginError, PluginKind, Router, RouterGeneration, Stage};
-use sluicegate_model::route::{Decision, ListenerInfo, RouteTable, RouteView};
+use sluicegate_model::pool::unique;
+use sluicegate_model::route::{Decision, Interests, ListenerInfo, RouteTable, RouteView, Trial};
 use sluicegate_model::shared::Shared;
 use wasmtime::component::{Linker, ResourceAny};
 use wasmtime::{Engine, Store};
 
 use crate::kind::{Description, Kind, Loading, not_described, not_started};
 use crate::state::{State, arm_call, arm_configure, cut, explain};
-use guest::{Guest, Pre};
+use guest::{Changed, Guest, MAX_RULES, Pre, Static};
+
+/// So many rules are given at once to a guest that can change its table.
+const PORTION: usize = 256;
+/// Of so many rules the instance that a table was tried in is kept, so that what changes can be tried without the rest.
+const LARGE: usize = 256;
+/// So many such instances are kept at a time: they take places of those that all plugins have together.
+const MOST_KEPT: usize = 16;
+
+/// An instance in which a table was tried.
+struct Tried {
+    live: Live,
+    resource: ResourceAny,
+    _place: Place,
+}
+
+/// One of [`MOST_KEPT`], until it is dropped.
+struct Place;
+
+static PLACES: AtomicUsize = AtomicUsize::new(MOST_KEPT);
+
+impl Place {
+    fn take() -> Option<Self> {
+        PLACES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        PLACES.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// One generation of a router.
 pub struct WasmRouter {
@@ -33,34 +66,28 @@ impl RouterGeneration for WasmRouter {
         &self.generation
     }
 
-    fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
-        // What the plugin writes on trial must not reach the generations that serve.
-        let shared = Shared::new(&self.limits);
-        let mut live = self.start(None, shared.clone())?;
-        let (resource, table) = live.configure(config, listener)?;
-        let table = Arc::new(table);
-        // The table is tried as it is: with ten thousand rules, configuring once more takes as long again.
-        live.tables.insert(table.id, resource);
-        // It is tried before it gets traffic: with a plain request, and with one that has everything the router says it reads.
-        let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
-        let mut trial = Instance { live: Some(Box::new(live)), ..self.instance(None, shared) };
-        for headers in [HeaderMap::new(), headers] {
-            let view = RouteView {
-                method: "GET",
-                host: "trial.invalid",
-                path: "/trial",
-                query: "",
-                headers: &headers,
-                client: [127, 0, 0, 1].into(),
-            };
-            trial.try_route(&table, &view).map_err(|e| PluginError { stage: Stage::Trial, ..e })?;
+    fn configure(&self, config: &ConfigText, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
+        // What it writes on trial must not reach those that serve.
+        let mut live = self.start(None, Shared::new(&self.limits))?;
+        let (resource, made) = live.configure(config, listener)?;
+        let keeps =
+            live.guest.changes_tables() && config.rules().is_some_and(|rules| rules.len() >= LARGE && rules.len() == made.rules.len());
+        let (id, rules) = (unique(), made.rules.into_iter().map(Arc::new).collect());
+        let (config, listener, interests) = (config.clone(), listener.clone(), made.interests);
+        let mut table = RouteTable { id, config, listener, rules, interests, trial: Trial::default() };
+        live.try_out(resource, &table)?;
+        if let Some(place) = keeps.then(Place::take).flatten() {
+            table.trial = Trial::at(Box::new(Tried { live, resource, _place: place }));
         }
-        drop(trial);
-        Arc::into_inner(table).ok_or_else(|| PluginError {
-            plugin: self.generation.plugin.clone(),
-            stage: Stage::Configure,
-            reason: "the table is still in use after its trial".to_owned(),
-        })
+        Ok(table)
+    }
+
+    fn reconfigure(&self, before: &RouteTable, config: &ConfigText) -> Result<RouteTable, PluginError> {
+        match self.changed(before, config) {
+            Some(table) => Ok(table),
+            // It may be right all the same, and if not this says all that is wrong.
+            None => self.configure(config, &before.listener),
+        }
     }
 
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
@@ -91,7 +118,7 @@ impl Kind for WasmRouter {
         &self.generation
     }
 
-    fn trial(&self, config: &str, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
+    fn trial(&self, config: &ConfigText, listener: Option<&ListenerInfo>) -> Result<Option<Arc<RouteTable>>, PluginError> {
         listener.map(|listener| self.configure(config, listener).map(Arc::new)).transpose()
     }
 }
@@ -110,6 +137,31 @@ impl WasmRouter {
     /// An instance whose random bits follow from `seed`, and that has this in common with others.
     pub fn seeded_with(&self, seed: u64, shared: Shared) -> Instance {
         self.instance(Some(seed), shared)
+    }
+
+    /// The table that one becomes by what is different in its configuration; none: it is to be configured anew.
+    fn changed(&self, before: &RouteTable, config: &ConfigText) -> Option<RouteTable> {
+        let splices = config.changes_since(&before.config)?;
+        let after = config.rules().filter(|rules| rules.len() <= MAX_RULES)?;
+        let mut tried = before.trial.take()?.downcast::<Tried>().ok()?;
+        let Tried { live, resource, .. } = &mut *tried;
+        arm_configure(&mut live.store);
+        let changed = Changed { splices: &splices, rules: after, listener: &before.listener };
+        let Static { rules: inserted, interests } = live.guest.change(&mut live.store, *resource, changed).ok()?.ok()??;
+        let mut inserted = inserted.into_iter().map(Arc::new);
+        let mut rules = Vec::with_capacity(after.len());
+        let mut next = 0;
+        for Splice { at, removed, inserted: range } in &splices {
+            rules.extend_from_slice(before.rules.get(next..*at)?);
+            rules.extend(inserted.by_ref().take(range.len()));
+            next = at + removed;
+        }
+        rules.extend_from_slice(before.rules.get(next..)?);
+        let (listener, trial) = (before.listener.clone(), Trial::default());
+        let mut table = RouteTable { id: before.id, config: config.clone(), listener, rules, interests, trial };
+        live.try_out(*resource, &table).ok()?;
+        table.trial = Trial::at(tried);
+        Some(table)
     }
 
     fn instance(&self, seed: Option<u64>, shared: Shared) -> Instance {
@@ -136,27 +188,122 @@ impl WasmRouter {
 struct Live {
     store: Store<State>,
     guest: Guest,
-    tables: HashMap<u64, ResourceAny, FxBuildHasher>,
+    tables: HashMap<u64, Held, FxBuildHasher>,
+}
+
+/// A table of the guest's.
+struct Held {
+    resource: ResourceAny,
+    /// What it is a table of. Another one with the same id is what it can be changed to.
+    of: Arc<RouteTable>,
+    /// What it reads, in the guest's own order.
+    interests: Interests,
 }
 
 impl Live {
-    fn configure(&mut self, config: &str, listener: &ListenerInfo) -> Result<(ResourceAny, RouteTable), PluginError> {
-        arm_configure(&mut self.store);
-        let configured = self.guest.configure(&mut self.store, config, listener);
-        configured.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| PluginError {
-            plugin: self.store.data().plugin.clone(),
-            stage: Stage::Configure,
-            reason: cut(reason),
-        })
+    fn failed(&self, stage: Stage, reason: String) -> PluginError {
+        PluginError { plugin: self.store.data().plugin.clone(), stage, reason: cut(reason) }
     }
 
-    fn table(&mut self, table: &RouteTable) -> Result<ResourceAny, PluginError> {
-        if let Some(resource) = self.tables.get(&table.id) {
-            return Ok(*resource);
+    /// A table, all of it within one configure deadline.
+    fn configure(&mut self, config: &ConfigText, listener: &ListenerInfo) -> Result<(ResourceAny, Static), PluginError> {
+        arm_configure(&mut self.store);
+        if let Some(made) = self.configure_by_portions(config, listener)? {
+            return Ok(made);
         }
-        let (resource, _) = self.configure(&table.config, &table.listener)?;
-        self.tables.insert(table.id, resource);
-        Ok(resource)
+        let configured = self.guest.configure(&mut self.store, config, listener);
+        configured.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.map_err(|reason| self.failed(Stage::Configure, reason))
+    }
+
+    /// Many rules are given in portions to a guest that can change its table: what it needs to read them all at once it would keep. None: it cannot, or it refuses
+    /// some, and is to see all at once to say what is wrong.
+    fn configure_by_portions(
+        &mut self,
+        config: &ConfigText,
+        listener: &ListenerInfo,
+    ) -> Result<Option<(ResourceAny, Static)>, PluginError> {
+        let portions = |rules: &&[RuleText]| (PORTION + 1..=MAX_RULES).contains(&rules.len()) && self.guest.changes_tables();
+        let Some(rules) = config.rules().filter(portions) else { return Ok(None) };
+        let Some(first) = config.with_rules(std::iter::once(0..PORTION)) else { return Ok(None) };
+        let configured = self.guest.configure(&mut self.store, &first, listener);
+        let configured = configured.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?;
+        let Ok((resource, mut made)) = configured else { return Ok(None) };
+        for at in (PORTION..rules.len()).step_by(PORTION) {
+            let splice = Splice { at, removed: 0, inserted: at..rules.len().min(at + PORTION) };
+            let changed = Changed { splices: &[splice], rules, listener };
+            // Its rules may be others than those of the list.
+            let more = if made.rules.len() == at { self.change(resource, changed)? } else { None };
+            let Some(more) = more else {
+                self.drop_table(resource)?;
+                return Ok(None);
+            };
+            made.rules.extend(more.rules);
+            made.interests = more.interests;
+        }
+        Ok(Some((resource, made)))
+    }
+
+    /// Changes a table; none: it cannot, or refuses to.
+    fn change(&mut self, resource: ResourceAny, changed: Changed<'_>) -> Result<Option<Static>, PluginError> {
+        let changed = self.guest.change(&mut self.store, resource, changed);
+        Ok(changed.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.ok().flatten())
+    }
+
+    fn drop_table(&mut self, resource: ResourceAny) -> Result<(), PluginError> {
+        resource.resource_drop(&mut self.store).map_err(|e| explain(self.store.data(), Stage::Configure, &e))
+    }
+
+    /// Has the guest hold a table.
+    fn hold(&mut self, table: &Arc<RouteTable>) -> Result<(), PluginError> {
+        if self.tables.get(&table.id).is_some_and(|held| Arc::ptr_eq(&held.of, table)) {
+            return Ok(());
+        }
+        let (resource, interests) = match self.tables.remove(&table.id) {
+            Some(held) => match self.become_of(&held, table)? {
+                Some(interests) => (held.resource, interests),
+                None => {
+                    self.drop_table(held.resource)?;
+                    let (resource, made) = self.configure(&table.config, &table.listener)?;
+                    (resource, made.interests)
+                }
+            },
+            None => {
+                let (resource, made) = self.configure(&table.config, &table.listener)?;
+                (resource, made.interests)
+            }
+        };
+        self.tables.insert(table.id, Held { resource, of: table.clone(), interests });
+        Ok(())
+    }
+
+    /// Changes a table to another one by what is different. Returns what it reads then; none: it is to be configured anew.
+    fn become_of(&mut self, held: &Held, table: &RouteTable) -> Result<Option<Interests>, PluginError> {
+        let (Some(splices), Some(rules)) = (table.config.changes_since(&held.of.config), table.config.rules()) else { return Ok(None) };
+        arm_configure(&mut self.store);
+        let changed = self.change(held.resource, Changed { splices: &splices, rules, listener: &table.listener })?;
+        Ok(changed.map(|changed| changed.interests))
+    }
+
+    /// Tried before any traffic is: a plain request, and one with everything it said it reads.
+    fn try_out(&mut self, resource: ResourceAny, table: &RouteTable) -> Result<(), PluginError> {
+        let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
+        for headers in [HeaderMap::new(), headers] {
+            let view = RouteView {
+                method: "GET",
+                host: "trial.invalid",
+                path: "/trial",
+                query: "",
+                headers: &headers,
+                client: [127, 0, 0, 1].into(),
+            };
+            arm_call(&mut self.store);
+            let routed = self.guest.route(&mut self.store, resource, (table, &table.interests), &view);
+            // It has the time of a route.
+            let failed = |e: &wasmtime::Error| PluginError { stage: Stage::Trial, ..explain(self.store.data(), Stage::Route, e) };
+            let routed = routed.map_err(|e| failed(&e))?;
+            routed.map_err(|reason| self.failed(Stage::Trial, reason))?;
+        }
+        Ok(())
     }
 }
 
@@ -182,19 +329,18 @@ impl Instance {
         self.live.as_ref()?.store.get_fuel().ok()
     }
 
-    fn try_route(&mut self, table: &RouteTable, view: &RouteView<'_>) -> Result<Decision, PluginError> {
+    fn try_route(&mut self, table: &Arc<RouteTable>, view: &RouteView<'_>) -> Result<Decision, PluginError> {
         let mut live = match self.live.take() {
             Some(live) => live,
             None => Box::new(self.router.start(self.seed, self.shared.clone())?),
         };
-        let resource = live.table(table)?;
+        live.hold(table)?;
         arm_call(&mut live.store);
-        let routed = live.guest.route(&mut live.store, resource, table, view);
-        let decision = routed.map_err(|e| explain(live.store.data(), Stage::Route, &e))?.map_err(|reason| PluginError {
-            plugin: self.router.generation.plugin.clone(),
-            stage: Stage::Route,
-            reason: cut(reason),
-        })?;
+        let Live { store, guest, tables } = &mut *live;
+        let Some(held) = tables.get(&table.id) else { return Err(live.failed(Stage::Route, "its table is gone".to_owned())) };
+        let routed = guest.route(store, held.resource, (table, &held.interests), view);
+        let decision = routed.map_err(|e| explain(live.store.data(), Stage::Route, &e))?;
+        let decision = decision.map_err(|reason| live.failed(Stage::Route, reason))?;
         self.live = Some(live);
         Ok(decision)
     }
@@ -227,9 +373,9 @@ impl Router for Instance {
         let Some(live) = &mut self.live else { return };
         let dead: Vec<u64> = live.tables.keys().copied().filter(|id| !alive(*id)).collect();
         for id in dead {
-            if let Some(table) = live.tables.remove(&id) {
+            if let Some(held) = live.tables.remove(&id) {
                 arm_configure(&mut live.store);
-                if table.resource_drop(&mut live.store).is_err() {
+                if live.drop_table(held.resource).is_err() {
                     self.live = None;
                     return;
                 }

@@ -6,6 +6,8 @@ use sluicegate_model::duration;
 use sluicegate_model::route::Rule;
 use sluicegate_model::session::{Carrier, Session, default_name};
 
+const FIELD: &str = "\"sessionPersistence\"";
+
 #[derive(Deserialize)]
 struct Config {
     rules: Vec<Written>,
@@ -35,10 +37,19 @@ struct CookieConfig {
     lifetime_type: Option<String>,
 }
 
+/// Adds what one element of the configuration's list says of sessions to its rule.
+pub(crate) fn add_to(rule: &mut Rule, written: &str) -> Result<(), String> {
+    // Most have none, and are not read once more.
+    let read = || serde_json::from_str::<Written>(written).ok()?.session_persistence;
+    if let Some(session) = written.contains(FIELD).then(read).flatten() {
+        rule.session = Some(Box::new(session.of(rule)?));
+    }
+    Ok(())
+}
+
 /// Adds what the configuration says of sessions to the rules.
 pub(crate) fn add(config: &str, rules: &mut [Rule]) -> Result<(), String> {
-    // Most have none, and are not read once more.
-    if !config.contains("\"sessionPersistence\"") {
+    if !config.contains(FIELD) {
         return Ok(());
     }
     let Some(written) = serde_json::from_str::<Config>(config).ok().filter(|config| config.rules.len() == rules.len()) else {
@@ -87,6 +98,9 @@ mod tests {
         let mut rules = [Rule::default(), Rule::default()];
         add(&format!("{{\"rules\": [{{}}, {{\"sessionPersistence\": {session}}}]}}"), &mut rules)?;
         assert_eq!(rules[0].session, None);
+        let mut alone = Rule::default();
+        add_to(&mut alone, &format!("{{\"sessionPersistence\": {session}}}"))?;
+        assert_eq!(alone.session, rules[1].session);
         Ok(rules[1].session.take().map(|session| *session))
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluicegate_host::router::{Instance, WasmRouter};
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{Router as _, RouterGeneration as _};
 use sluicegate_model::route::{Decision, ListenerInfo, RouteTable, Transport};
 
@@ -23,7 +24,7 @@ pub(crate) fn listener() -> ListenerInfo {
 }
 
 pub(super) fn certify(subject: &Subject, generation: &Arc<WasmRouter>, options: &Options, checks: &mut Vec<Check>) {
-    let table = match generation.configure(&subject.config, &listener()) {
+    let table = match generation.configure(&ConfigText::from(&*subject.config), &listener()) {
         Ok(table) => Arc::new(table),
         Err(error) => return checks.push(Check::new("trial", Verdict::Failed, format!("stage {}: {}", error.stage, error.reason))),
     };

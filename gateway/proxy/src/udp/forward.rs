@@ -228,7 +228,7 @@ impl Forwarder<'_> {
             Target::Nothing => None,
             Target::Service(to) => same(&to.service).filter(|_| to.side == flow.side),
             Target::Router(binding) => {
-                let backends = binding.ladder.iter().flat_map(|rung| rung.backends.iter().flatten());
+                let backends = binding.ladder.iter().flat_map(|rung| rung.rules.iter().flat_map(|bound| &bound.backends));
                 backends.filter_map(|backend| backend.as_ref().ok()).find_map(same)
             }
         }

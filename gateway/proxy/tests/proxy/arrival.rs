@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::{HeaderName, HeaderValue, Request, header};
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{Generation, PluginError, Router, RouterGeneration};
-use sluicegate_model::pool::unique;
 use sluicegate_model::route::{Actions, Backend, Choice, Decision, HeaderChanges, Interests, ListenerInfo, RouteTable, RouteView, Rule};
 use sluicegate_model::settings::{ClientSettings, HeaderExtras, HeaderSettings, PathSettings, Trust, WithUnderscoresAction};
 use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, Target, VirtualHost};
@@ -229,7 +229,7 @@ impl RouterGeneration for ByRole {
     fn generation(&self) -> &Arc<Generation> {
         &self.0
     }
-    fn configure(&self, _: &str, _: &ListenerInfo) -> Result<RouteTable, PluginError> {
+    fn configure(&self, _: &ConfigText, _: &ListenerInfo) -> Result<RouteTable, PluginError> {
         unreachable!("its table is made by hand")
     }
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
@@ -260,21 +260,12 @@ fn by_role() -> Target {
     let Target::Router(binding) = router(vec![marked("admin"), marked("all")]) else { unreachable!("it makes a router") };
     let rung = &binding.ladder[0];
     let table = RouteTable {
-        id: unique(),
-        config: "{}".into(),
-        listener: rung.table.listener.clone(),
         rules: rung.table.rules.clone(),
         interests: Interests { headers: vec![HeaderName::from_static("x-role")], ..Interests::default() },
+        ..table(rung.table.listener.clone(), Vec::new(), Interests::default())
     };
-    let rung = RouterRung {
-        generation: Arc::new(ByRole(generation())),
-        table: Arc::new(table),
-        backends: rung.backends.clone(),
-        mirrors: rung.mirrors.clone(),
-        limiters: Vec::new(),
-        next: Vec::new(),
-        sessions: Vec::new(),
-    };
+    let rung =
+        RouterRung { generation: Arc::new(ByRole(generation())), table: Arc::new(table), rules: rung.rules.clone(), hands_over: false };
     Target::Router(Arc::new(RouterBinding { transport: binding.transport, ladder: vec![rung] }))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use sluicegate_model::route::{Backend, Rule, ServiceRef};
 use sluicegate_model::session::{Carrier, Session, Token};
-use sluicegate_model::snapshot::{Listener, RouterBinding, RouterRung, ServicePort, Target};
+use sluicegate_model::snapshot::{BoundRule, Listener, RouterBinding, RouterRung, ServicePort, Target};
 use tokio::net::TcpStream;
 
 use crate::support::*;
@@ -49,11 +49,8 @@ fn leading(rules: Vec<Rule>) -> Target {
     let ladder = to_one.ladder.iter().map(|rung| RouterRung {
         generation: rung.generation.clone(),
         table: rung.table.clone(),
-        backends: vec![vec![Ok(0), Ok(1)]],
-        mirrors: rung.mirrors.clone(),
-        limiters: Vec::new(),
-        next: Vec::new(),
-        sessions: vec![true],
+        rules: vec![Arc::new(BoundRule { backends: [Ok(0), Ok(1)].into(), sessions: true, ..BoundRule::default() })],
+        hands_over: false,
     });
     Target::Router(Arc::new(RouterBinding { transport: to_one.transport, ladder: ladder.collect() }))
 }

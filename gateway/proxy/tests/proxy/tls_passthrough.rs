@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{Generation, PluginError, Router, RouterGeneration};
-use sluicegate_model::pool::unique;
 use sluicegate_model::route::{Backend, Choice, Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule, Transport};
-use sluicegate_model::snapshot::{Front, RouterBinding, RouterRung, Target, TlsHost, TlsMode};
+use sluicegate_model::snapshot::{BoundRule, Front, RouterBinding, RouterRung, Target, TlsHost, TlsMode};
 use sluicegate_model::stats::TlsFailure;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,7 +56,7 @@ impl RouterGeneration for ByAlpn {
     fn generation(&self) -> &Arc<Generation> {
         &self.0
     }
-    fn configure(&self, _: &str, _: &ListenerInfo) -> Result<RouteTable, PluginError> {
+    fn configure(&self, _: &ConfigText, _: &ListenerInfo) -> Result<RouteTable, PluginError> {
         unreachable!("the test makes its table itself")
     }
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
@@ -79,17 +79,9 @@ fn by_alpn() -> Target {
     let backend = || vec![Backend { service: reference(), weight: 1, actions: Default::default() }];
     let rules = vec![Rule { backends: backend(), ..Rule::default() }, Rule { backends: backend(), ..Rule::default() }];
     let listener = ListenerInfo { name: "l".into(), port: 443, transport: Transport::Tls, hostname: None, namespace: "default".into() };
-    let table = Arc::new(RouteTable { id: unique(), config: "{}".into(), listener, rules, interests: Interests::default() });
-    let backends = vec![vec![Ok(0)], vec![Ok(1)]];
-    let rung = RouterRung {
-        generation: Arc::new(ByAlpn(generation())),
-        table,
-        backends,
-        mirrors: vec![],
-        limiters: vec![],
-        next: vec![],
-        sessions: vec![],
-    };
+    let table = Arc::new(table(listener, rules, Interests::default()));
+    let rules = [0, 1].map(|service| Arc::new(BoundRule { backends: [Ok(service)].into(), ..BoundRule::default() })).into();
+    let rung = RouterRung { generation: Arc::new(ByAlpn(generation())), table, rules, hands_over: false };
     Target::Router(Arc::new(RouterBinding { transport: Transport::Tls, ladder: vec![rung] }))
 }
 

@@ -12,15 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::plugin::{
     Balancer, BalancerGeneration, Generation, GenerationStats, PickContext, PluginError, Router, RouterGeneration, Stage,
 };
 use sluicegate_model::pool::{Distribution, Endpoint, Here, Pool, TrafficPolicy, unique};
-use sluicegate_model::route::{Choice, Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule, ServiceRef, Transport};
+use sluicegate_model::route::{Choice, Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule, ServiceRef, Transport, Trial};
 use sluicegate_model::settings::ClientSettings;
 use sluicegate_model::shared::Shared;
 use sluicegate_model::snapshot::{
-    Affinity, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
+    Affinity, BoundRule, Front, Listener, RouterBinding, RouterRung, ServicePort, ServiceSide, Side, Snapshot, Target, VirtualHost,
 };
 use sluicegate_model::stats::ProxyStats;
 pub use sluicegate_proxy::Config;
@@ -103,14 +104,8 @@ impl RouterGeneration for ByPrefix {
     fn generation(&self) -> &Arc<Generation> {
         &self.0
     }
-    fn configure(&self, config: &str, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
-        Ok(RouteTable {
-            id: unique(),
-            config: config.into(),
-            listener: listener.clone(),
-            rules: Vec::new(),
-            interests: Interests::default(),
-        })
+    fn configure(&self, _: &ConfigText, listener: &ListenerInfo) -> Result<RouteTable, PluginError> {
+        Ok(table(listener.clone(), Vec::new(), Interests::default()))
     }
     fn instantiate(&self) -> Result<Box<dyn Router>, PluginError> {
         Ok(Box::new(Prefixes))
@@ -167,31 +162,30 @@ pub fn udp_router(rules: Vec<Rule>) -> Target {
     let ladder = http.ladder.iter().map(|rung| RouterRung {
         generation: rung.generation.clone(),
         table: rung.table.clone(),
-        backends: rung.backends.clone(),
-        mirrors: rung.mirrors.clone(),
-        limiters: Vec::new(),
-        next: Vec::new(),
-        sessions: Vec::new(),
+        rules: rung.rules.clone(),
+        hands_over: false,
     });
     Target::Router(Arc::new(RouterBinding { transport: Transport::Udp, ladder: ladder.collect() }))
 }
 
 /// A router over `rules`; all their backends are service 0, all their mirrors service 1.
 pub fn router(rules: Vec<Rule>) -> Target {
-    let backends = rules.iter().map(|r| r.backends.iter().map(|_| Ok(0)).collect()).collect();
-    let mirrors = rules.iter().map(|r| r.mirrors().map(|_| Some(1)).collect()).collect();
-    let info = ListenerInfo { name: "l".into(), port: 80, transport: Transport::Http, hostname: None, namespace: "default".into() };
-    let table = Arc::new(RouteTable { id: unique(), config: "{}".into(), listener: info, rules, interests: Interests::default() });
-    let rung = RouterRung {
-        generation: Arc::new(ByPrefix(generation())),
-        table,
-        backends,
-        mirrors,
-        limiters: Vec::new(),
-        next: Vec::new(),
-        sessions: Vec::new(),
+    let bound = |rule: &Rule| BoundRule {
+        backends: rule.backends.iter().map(|_| Ok(0)).collect(),
+        mirrors: rule.mirrors().map(|_| Some(1)).collect(),
+        ..BoundRule::default()
     };
+    let bound = rules.iter().map(bound).map(Arc::new).collect();
+    let info = ListenerInfo { name: "l".into(), port: 80, transport: Transport::Http, hostname: None, namespace: "default".into() };
+    let table = Arc::new(table(info, rules, Interests::default()));
+    let rung = RouterRung { generation: Arc::new(ByPrefix(generation())), table, rules: bound, hands_over: false };
     Target::Router(Arc::new(RouterBinding { transport: Transport::Http, ladder: vec![rung] }))
+}
+
+/// The table that a router would make of nothing but these.
+pub fn table(listener: ListenerInfo, rules: Vec<Rule>, interests: Interests) -> RouteTable {
+    let rules = rules.into_iter().map(Arc::new).collect();
+    RouteTable { id: unique(), config: ConfigText::default(), listener, rules, interests, trial: Trial::default() }
 }
 
 pub struct Running {

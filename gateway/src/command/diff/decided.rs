@@ -178,7 +178,7 @@ impl Decider {
 fn backends(rung: &RouterRung, index: usize, written: &Value) -> String {
     let refused = if rung.table.listener.transport == Transport::Http { "500" } else { "refused" };
     let rule = rung.table.rules.get(index);
-    let served = rule.into_iter().flat_map(|rule| &rule.backends).zip(rung.backends.get(index).into_iter().flatten());
+    let served = rule.into_iter().flat_map(|rule| &rule.backends).zip(rung.backends(index).unwrap_or_default());
     let mut all: Vec<(String, u64)> = served
         .map(|(backend, found)| {
             let what = found.as_ref().err().map_or_else(|| backend.service.to_string(), |why| format!("{refused} ({why})"));

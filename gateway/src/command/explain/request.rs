@@ -96,7 +96,7 @@ fn own(status: StatusCode, reason: Reason, rule: Option<&(&RouterRung, Choice)>)
 
 /// Why the backend of a rule cannot be used, behind a colon.
 pub(super) fn no_backend(rung: &RouterRung, choice: &Choice) -> String {
-    let backend = choice.backend.and_then(|b| rung.backends.get(choice.rule)?.get(b));
+    let backend = choice.backend.and_then(|b| rung.backends(choice.rule)?.get(b));
     match backend {
         Some(found) => found.as_ref().err().map(|why| format!(": {why}")).unwrap_or_default(),
         None => invalid(rung, choice).unwrap_or_else(|| ": the rule has none".to_owned()),

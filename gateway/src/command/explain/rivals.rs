@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::route::{Choice, Decision, RouteView};
 use sluicegate_model::snapshot::RouterRung;
 
@@ -38,7 +39,7 @@ pub(super) fn tell(world: &World<'_>, rung: &RouterRung, choice: &Choice, view: 
 fn ask(rung: &RouterRung, config: &Value, rules: Vec<Value>, view: &RouteView<'_>) -> Option<usize> {
     let mut config = config.clone();
     config["rules"] = Value::Array(rules);
-    let table = Arc::new(rung.generation.configure(&config.to_string(), &rung.table.listener).ok()?);
+    let table = Arc::new(rung.generation.configure(&ConfigText::from(config), &rung.table.listener).ok()?);
     match rung.generation.instantiate().ok()?.route(&table, view).ok()? {
         Decision::Matched(choice) => Some(choice.rule),
         Decision::Answer(_) | Decision::NoMatch => None,

@@ -187,3 +187,44 @@ fn a_rules_rate_limit_by_extension_ref_is_kept_over_changes_and_is_that_rules_al
     world.apply("test", &(filter(5) + &route("limited", rules)));
     world.expect(1, &get("/few"), "ib1");
 }
+
+/// Of so many routes the router's tables are changed in place.
+#[test]
+fn routes_come_go_and_change_among_three_hundred_others() {
+    let to = |i: usize, conditions: &str, backend: &str| {
+        let matches = format!("[{{path: {{value: /r{i}}}{conditions}}}]");
+        route(&format!("r{i}"), &format!("  rules: [{{matches: {matches}, backendRefs: [{{name: {backend}, port: 8080}}]}}]"))
+    };
+    let header = |name: &str| format!(", headers: [{{name: {name}, value: \"1\"}}]");
+    let others: String = (0..300).filter(|i| *i != 150).map(|i| to(i, "", "ib1")).collect();
+    let world = World::new(&others);
+    let untouched = || [0, 149, 151, 299].map(|i| world.expect(1, &get(&format!("/r{i}")), "ib1"));
+    world.expect(1, &get("/r150"), 404);
+    untouched();
+    world.apply("one", &to(150, "", "ib2"));
+    world.expect(1, &get("/r150"), "ib2");
+    untouched();
+    world.apply("one", &to(150, "", "ib3"));
+    world.expect(1, &get("/r150"), "ib3");
+    // Headers that are read are others then, one more and one less.
+    for name in ["x-one", "x-two"] {
+        world.apply("one", &to(150, &header(name), "ib2"));
+        world.expect(1, &get("/r150").header(name, "1"), "ib2");
+        world.expect(1, &get("/r150"), 404);
+        untouched();
+    }
+    // A backend that is not there, and one that is again.
+    world.apply("one", &to(150, "", "nobody"));
+    world.expect(1, &get("/r150"), 500);
+    world.apply("one", &to(150, "", "ib3"));
+    world.expect(1, &get("/r150"), "ib3");
+    world.apply("more", &(to(3, "", "ib2") + &to(400, "", "ib2")).replace("name: r3,", "name: a,"));
+    world.expect(1, &get("/r400"), "ib2");
+    // Of two for the same path the first by name counts.
+    world.expect(1, &get("/r3"), "ib2");
+    world.delete("one");
+    world.expect(1, &get("/r150"), 404);
+    world.delete("more");
+    world.expect(1, &get("/r3"), "ib1");
+    untouched();
+}

@@ -15,7 +15,7 @@ impl Compiler<'_> {
                     continue;
                 }
                 let labels = |namespace: &str| self.namespace_labels(namespace);
-                let accepted = attach(listeners, &object.key.namespace, &route, parent, &labels).and_then(|found| {
+                let accepted = attach(listeners, &object.key.namespace, route, parent, &labels).and_then(|found| {
                     let mut refused = Vec::new();
                     let mut served = false;
                     for (at, hostnames) in found {
@@ -26,20 +26,20 @@ impl Compiler<'_> {
                             ));
                         } else if let Some(rival) = Some(&attached[at])
                             .filter(|_| kinds[at].iter().any(|kind| *kind != route.kind))
-                            .and_then(|attached| rival(attached, &route, &hostnames))
+                            .and_then(|attached| rival(attached, route, &hostnames))
                         {
                             let what = format!("{} has one of its host names there, and is older or comes first by name", rival.object.key);
                             refused.push(Refusal::new(Reason::Conflicted, what));
                         } else {
                             served = true;
                             kinds[at].insert(route.kind);
-                            join(&mut attached[at], &route, hostnames);
+                            join(&mut attached[at], route, hostnames);
                         }
                     }
                     refused.into_iter().next().filter(|_| !served).map_or(Ok(()), Err)
                 });
                 if let Err(refusal) = &accepted {
-                    self.not_attached(&route, i, refusal);
+                    self.not_attached(route, i, refusal);
                 }
                 attachments.push(Attachment { route: route.object.key.clone(), parent: i, accepted });
             }
@@ -56,7 +56,7 @@ impl Compiler<'_> {
         let mut attachments = Vec::new();
         for route in self.routes_of(&object.key) {
             for i in (0..route.parents.len()).filter(|i| route.names(*i, &object.key)) {
-                self.not_attached(&route, i, &refusal);
+                self.not_attached(route, i, &refusal);
                 attachments.push(Attachment { route: route.object.key.clone(), parent: i, accepted: Err(refusal.clone()) });
             }
         }
@@ -72,12 +72,13 @@ impl Compiler<'_> {
 }
 
 /// Takes in one more route, or more host names of the one that was taken in last, by another of its parent references.
-fn join(attached: &mut Vec<Attached>, route: &Arc<PlannedRoute>, hostnames: Vec<String>) {
+fn join(attached: &mut Vec<Attached>, route: &Arc<PlannedRoute>, hostnames: Arc<[String]>) {
     match attached.last_mut().filter(|(known, _)| Arc::ptr_eq(known, route)) {
         Some((_, known)) => {
-            known.extend(hostnames);
-            known.sort_unstable();
-            known.dedup();
+            let mut all = [&**known, &*hostnames].concat();
+            all.sort_unstable();
+            all.dedup();
+            *known = all.into();
         }
         None => attached.push((route.clone(), hostnames)),
     }

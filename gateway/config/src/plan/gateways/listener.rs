@@ -89,8 +89,8 @@ impl Compiler<'_> {
         } else if routes.is_empty() {
             PlannedTarget::Nothing
         } else {
-            let config = configuration(routes.iter().map(|(route, hostnames)| (&**route, &**hostnames)));
-            let plugin = PluginUse { config: ConfigText::made(&config), ..self.builtin(RULES, PluginKind::Router) };
+            let config = configuration(routes.iter().map(|(route, hostnames)| (&**route, hostnames)));
+            let plugin = PluginUse { config, ..self.builtin(RULES, PluginKind::Router) };
             let settings = routes.iter().flat_map(|(route, _)| route.settings.iter().map(move |(name, rule)| (route, name, rule)));
             let rules = settings.map(|(route, name, rule)| {
                 let mut planned = planned_rule(&rule.limits, &rule.traffic, &of_gateway);

@@ -1,6 +1,7 @@
 //! Which listeners of a Gateway a route is attached to: those that its parent reference names, if they allow it and have a host name in common.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gateway_api::apis::standard::gateways::GatewayListenersAllowedRoutes;
 
@@ -62,26 +63,31 @@ pub(in crate::plan) fn attach(
     route: &PlannedRoute,
     parent: &ParentRef,
     labels: &impl Fn(&str) -> BTreeMap<String, String>,
-) -> Result<Vec<(usize, Vec<String>)>, Refusal> {
+) -> Result<Vec<(usize, Arc<[String]>)>, Refusal> {
     let named = |l: &GatewayListener| {
         parent.section.as_ref().is_none_or(|section| *section == l.name) && parent.port.is_none_or(|port| port == l.port)
     };
-    let named: Vec<(usize, &GatewayListener)> = listeners.iter().enumerate().filter(|(_, listener)| named(listener)).collect();
-    if named.is_empty() {
+    let common = |listener: &GatewayListener| match route.kind {
+        RouteKind::Tcp | RouteKind::Udp => Some(Arc::default()),
+        RouteKind::Http | RouteKind::Grpc | RouteKind::Tls => intersection(listener.hostname.as_deref(), &route.hostnames),
+    };
+    let (mut is_named, mut is_taken, mut attached) = (false, false, Vec::new());
+    for (i, listener) in listeners.iter().enumerate().filter(|(_, listener)| named(listener)) {
+        is_named = true;
+        if listener.allowed.takes(route, namespace, labels) {
+            is_taken = true;
+            attached.extend(common(listener).map(|hostnames| (i, hostnames)));
+        }
+    }
+    if !is_named {
         let section = parent.section.as_ref().map(|section| format!(" called {section:?}")).unwrap_or_default();
         let port = parent.port.map(|port| format!(" of port {port}")).unwrap_or_default();
         return Err(Refusal::new(Reason::NoMatchingParent, format!("the {} has no listener{section}{port}", parent.kind)));
     }
-    let allowing: Vec<_> = named.into_iter().filter(|(_, listener)| listener.allowed.takes(route, namespace, labels)).collect();
-    if allowing.is_empty() {
+    if !is_taken {
         let what = format!("no listener that it names takes a {} of namespace {:?}", route.kind.name(), route.object.key.namespace);
         return Err(Refusal::new(Reason::NotAllowedByListeners, what));
     }
-    let common = |listener: &GatewayListener| match route.kind {
-        RouteKind::Tcp | RouteKind::Udp => Some(Vec::new()),
-        RouteKind::Http | RouteKind::Grpc | RouteKind::Tls => intersection(listener.hostname.as_deref(), &route.hostnames),
-    };
-    let attached: Vec<_> = allowing.into_iter().filter_map(|(i, listener)| Some((i, common(listener)?))).collect();
     if attached.is_empty() {
         let what = format!("no listener that takes it has a host name in common with {}", route.hostnames.join(", "));
         return Err(Refusal::new(Reason::NoMatchingListenerHostname, what));

@@ -1,15 +1,17 @@
 //! Host names that a listener and a route have in common (Gateway API, `HTTPRoute.spec.hostnames`).
 
+use std::sync::Arc;
+
 /// What of a route's host names a listener takes; empty: every host. None: they have nothing in common. All are in lower case.
-pub(super) fn intersection(listener: Option<&str>, route: &[String]) -> Option<Vec<String>> {
-    let Some(listener) = listener.filter(|hostname| !hostname.is_empty()) else { return Some(route.to_vec()) };
+pub(super) fn intersection(listener: Option<&str>, route: &Arc<[String]>) -> Option<Arc<[String]>> {
+    let Some(listener) = listener.filter(|hostname| !hostname.is_empty()) else { return Some(route.clone()) };
     if route.is_empty() {
-        return Some(vec![listener.to_owned()]);
+        return Some([listener.to_owned()].into());
     }
     let mut common: Vec<String> = route.iter().filter_map(|hostname| narrower(listener, hostname)).map(str::to_owned).collect();
     common.sort_unstable();
     common.dedup();
-    (!common.is_empty()).then_some(common)
+    (!common.is_empty()).then(|| common.into())
 }
 
 /// Whether two routes have host names in common; one without any has all of them.
@@ -38,8 +40,7 @@ mod tests {
     use super::*;
 
     fn common(listener: &str, route: &[&str]) -> Option<Vec<String>> {
-        let route: Vec<String> = route.iter().map(|name| (*name).to_owned()).collect();
-        intersection(Some(listener), &route)
+        intersection(Some(listener), &route.iter().map(|name| (*name).to_owned()).collect()).map(|common| common.to_vec())
     }
 
     #[test]

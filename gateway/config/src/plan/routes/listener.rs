@@ -1,36 +1,54 @@
 //! All routes of a listener as one configuration of the router plugin `rules`, which orders their rules by the Gateway API's precedence itself.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
 use serde_json::json;
+use sluicegate_model::config_text::{ConfigText, RuleText};
 
 use super::PlannedRoute;
 
-/// The configuration, as JSON. `routes` have the host names that they and the listener have in common. Rules are written already, each an object with a
-/// name, and are joined as text: of ten thousand routes one changes at a time.
-pub(in crate::plan) fn configuration<'r>(routes: impl IntoIterator<Item = (&'r PlannedRoute, &'r [String])>) -> String {
-    // What is found to be wrong only there costs its own rule.
-    let mut text = r#"{"faultyRules":"Fail","rules":["#.to_owned();
-    let mut first = true;
+/// The configuration, as JSON. `routes` have the host names that they and the listener have in common. Of ten thousand routes one changes at a time: what the
+/// others come to is shared with the configuration before.
+pub(in crate::plan) fn configuration<'r>(routes: impl IntoIterator<Item = (&'r PlannedRoute, &'r Arc<[String]>)>) -> ConfigText {
+    let mut rules = Vec::new();
     for (route, hostnames) in routes {
-        let mut more = json!({
-            "hostnames": hostnames,
-            "source": route.age.name(),
-        });
-        if let Some(created) = route.age.created() {
-            more["createdAt"] = created.into();
-        }
-        let more = more.to_string();
-        for rule in &route.rules {
-            if !std::mem::take(&mut first) {
-                text.push(',');
-            }
-            // The end of the one object, and the beginning of the other.
-            text.push_str(rule.strip_suffix('}').unwrap_or(rule));
-            text.push(',');
-            text.push_str(more.strip_prefix('{').unwrap_or(&more));
-        }
+        rules.extend_from_slice(&written(route, hostnames));
     }
-    text.push_str("]}");
-    text
+    // What is found to be wrong only there costs its own rule.
+    ConfigText::made(r#"{"faultyRules":"Fail""#, rules)
+}
+
+/// The rules of a route with host names, once a listener has asked for them. What they are follows from the route, so it shows nothing of its own.
+#[derive(Clone, Default)]
+pub(super) struct Written(OnceLock<(Arc<[String]>, Vec<RuleText>)>);
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Written")
+    }
+}
+
+/// The rules of a route for these host names. Mostly all listeners that a route is attached to have the same in common with it.
+fn written<'r>(route: &'r PlannedRoute, hostnames: &Arc<[String]>) -> Cow<'r, [RuleText]> {
+    let (known, written) = route.written.0.get_or_init(|| (hostnames.clone(), write(route, hostnames)));
+    if known == hostnames { Cow::Borrowed(written) } else { Cow::Owned(write(route, hostnames)) }
+}
+
+/// Each is an object with a name at least, to which is added what it is not told by its route.
+fn write(route: &PlannedRoute, hostnames: &[String]) -> Vec<RuleText> {
+    let mut more = json!({
+        "hostnames": hostnames,
+        "source": route.age.name(),
+    });
+    if let Some(created) = route.age.created() {
+        more["createdAt"] = created.into();
+    }
+    let more = more.to_string();
+    // The end of the one object, and the beginning of the other.
+    let join = |rule: &str| format!("{},{}", rule.strip_suffix('}').unwrap_or(rule), more.strip_prefix('{').unwrap_or(&more));
+    route.rules.iter().map(|rule| RuleText::from(&*join(rule))).collect()
 }
 
 #[cfg(test)]

@@ -30,9 +30,10 @@ use crate::objects::Target;
 use crate::objects::parents::{ParentRef, parent_refs, parents};
 
 pub(super) use attach::{Allowed, attach};
+use listener::Written;
 pub(super) use listener::configuration;
 use rivals::Age;
-pub(super) use rivals::{Attached, rival};
+pub(super) use rivals::{Attached, AttachedRoutes, ByAge, rival};
 
 /// A kind of route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,9 +78,11 @@ pub struct PlannedRoute {
     /// The Gateways and ListenerSets that it names, and what else.
     pub parents: Vec<ParentRef>,
     /// The host names that the route takes, in lower case.
-    pub hostnames: Vec<String>,
+    pub hostnames: Arc<[String]>,
     /// As the plugin `rules` takes them, without host names; JSON objects, each with a name at least.
     pub rules: Vec<Box<str>>,
+    /// The same with host names, of the first listener that has asked for them.
+    written: Written,
     /// The service ports that it leads to, those that are only missing among them.
     pub services: BTreeSet<ServiceRef>,
     /// What counts for its rules besides what the plugin is told, by their names.
@@ -176,9 +179,22 @@ impl Compiler<'_> {
         };
         let hostnames = hostnames.iter().map(|hostname| hostname.to_ascii_lowercase()).collect();
         let rules = rules.iter().map(|rule| rule.to_string().into()).collect();
-        let (object, age) = (object.clone(), Age::of(object));
-        let route =
-            PlannedRoute { object, kind, age, parents, hostnames, rules, services, settings, references, invalid, invalid_rules, count };
+        let (object, age, written) = (object.clone(), Age::of(object), Written::default());
+        let route = PlannedRoute {
+            object,
+            kind,
+            age,
+            parents,
+            hostnames,
+            rules,
+            written,
+            services,
+            settings,
+            references,
+            invalid,
+            invalid_rules,
+            count,
+        };
         self.part.route = Some(Arc::new(route));
     }
 
@@ -197,12 +213,5 @@ impl Compiler<'_> {
                 self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
             }
         }
-    }
-
-    /// The routes that name a Gateway or ListenerSet, as far as they are planned: the [oldest](Age) first.
-    pub(super) fn routes_of(&self, holder: &ObjectKey) -> Vec<Arc<PlannedRoute>> {
-        let mut routes: Vec<_> = self.attached(holder).filter_map(|key| self.parts.get(key)?.route.clone()).collect();
-        routes.sort_by(|a, b| a.age.cmp(&b.age));
-        routes
     }
 }

@@ -1,14 +1,53 @@
 //! An HTTPRoute and a GRPCRoute that have a host name in common: a listener takes the older one only (GEP-1016, `GRPCRoute.spec.hostnames`).
 
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::hostnames::overlap;
 use super::{PlannedRoute, RouteKind};
 use crate::object::Object;
+use crate::objects::Target;
 use crate::plan::policies::created;
 
 /// A route that is attached to a listener, with the host names that they have in common.
-pub(in crate::plan) type Attached = (Arc<PlannedRoute>, Vec<String>);
+pub(in crate::plan) type Attached = (Arc<PlannedRoute>, Arc<[String]>);
+
+/// Routes by the Gateways and ListenerSets that they name.
+pub(in crate::plan) type AttachedRoutes = HashMap<Target, BTreeSet<ByAge>>;
+
+/// A route in the order of its [age](Age).
+#[derive(Debug)]
+pub(in crate::plan) struct ByAge(pub(in crate::plan) Arc<PlannedRoute>);
+
+impl Deref for ByAge {
+    type Target = Arc<PlannedRoute>;
+
+    fn deref(&self) -> &Arc<PlannedRoute> {
+        &self.0
+    }
+}
+
+impl PartialEq for ByAge {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByAge {}
+
+impl PartialOrd for ByAge {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByAge {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.age.cmp(&other.age).then_with(|| self.object.key.cmp(&other.object.key))
+    }
+}
 
 /// Which route comes first: the older, one of a file without a time last; then by `{namespace}/{name}`. Of two kinds with the same name the HTTPRoute does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::cookie::cookie;
-use sluicegate_model::pool::unique;
 use sluicegate_model::route::{
     Actions, Answer, Backend, Choice, Cors, Decision, HeaderChanges, Interests, ListenerInfo, Mirror, PathRewrite, Redirect, Rewrite,
     RouteTable, RouteView, Rule, ServiceRef, Transport,
@@ -14,13 +14,11 @@ use sluicegate_model::route::{
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
+use super::super::{MAX_RULES, Static};
 use super::wit;
 use super::wit::exports::sluicegate::plugin::routing;
 use crate::router::sessions;
 use crate::state::State;
-
-/// A router may have this many rules.
-const MAX_RULES: usize = 65_536;
 
 /// An instance of a component.
 pub(crate) struct Guest(pub(crate) wit::Router);
@@ -31,13 +29,14 @@ impl Guest {
         Ok((said.name, said.version, said.config_schema))
     }
 
-    /// The guest's table, and its static part; or what is wrong with the configuration or with what the guest made of it.
+    /// The guest's table, and what is static of it; or what is wrong with the configuration or with what the guest made of it.
     pub(crate) fn configure(
         &self,
         store: &mut Store<State>,
-        config: &str,
+        config: &ConfigText,
         listener: &ListenerInfo,
-    ) -> wasmtime::Result<Result<(ResourceAny, RouteTable), String>> {
+    ) -> wasmtime::Result<Result<(ResourceAny, Static), String>> {
+        let config = config.whole();
         let info = routing::Listener {
             name: &listener.name,
             port: listener.port,
@@ -50,8 +49,12 @@ impl Guest {
             hostname: listener.hostname.as_deref(),
             namespace: &listener.namespace,
         };
-        let configured = self.0.sluicegate_plugin_routing().table().call_configure(store, config, info)?;
-        Ok(configured.and_then(|(table, configured)| Ok((table, raise(configured, config, listener)?))))
+        let configured = self.0.sluicegate_plugin_routing().table().call_configure(store, &config, info)?;
+        Ok(configured.and_then(|(table, configured)| {
+            let mut made = raise(configured, listener)?;
+            sessions::add(&config, &mut made.rules)?;
+            Ok((table, made))
+        }))
     }
 
     /// The decision; or what is wrong with it.
@@ -59,10 +62,10 @@ impl Guest {
         &self,
         store: &mut Store<State>,
         resource: ResourceAny,
-        table: &RouteTable,
+        (table, interests): (&RouteTable, &Interests),
         view: &RouteView<'_>,
     ) -> wasmtime::Result<Result<Decision, String>> {
-        let routed = lower(table, view, |request| self.0.sluicegate_plugin_routing().table().call_route(store, resource, request))?;
+        let routed = lower(interests, view, |request| self.0.sluicegate_plugin_routing().table().call_route(store, resource, request))?;
         Ok(decide(routed, table))
     }
 }
@@ -85,8 +88,7 @@ fn decide(decision: routing::Decision, table: &RouteTable) -> Result<Decision, S
 }
 
 /// Hands a request over, borrowed. Only what the router has declared crosses the boundary.
-fn lower<T>(table: &RouteTable, view: &RouteView<'_>, call: impl FnOnce(routing::Request<'_>) -> T) -> T {
-    let interests = &table.interests;
+fn lower<T>(interests: &Interests, view: &RouteView<'_>, call: impl FnOnce(routing::Request<'_>) -> T) -> T {
     let method = method(view.method);
     if interests.is_empty() {
         return call(routing::Request { method, host: view.host, path: view.path, values: None });
@@ -125,19 +127,15 @@ fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>>
     Some(value)
 }
 
-fn raise(configured: routing::Configured, config: &str, listener: &ListenerInfo) -> Result<RouteTable, String> {
+pub(super) fn raise(configured: routing::Configured, listener: &ListenerInfo) -> Result<Static, String> {
     if configured.rules.len() > MAX_RULES {
         return Err(format!("{} rules are more than {MAX_RULES}", configured.rules.len()));
     }
     let at = |i: usize| move |e: String| format!("rules[{i}]: {e}");
     let rules = configured.rules.into_iter().enumerate().map(|(i, rule)| raise_rule(rule, &listener.namespace).map_err(at(i)));
-    let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
-    sessions::add(config, &mut rules)?;
+    let rules = rules.collect::<Result<Vec<_>, _>>()?;
     let headers = configured.interests.headers.iter().map(|name| header_name(name));
-    Ok(RouteTable {
-        id: unique(),
-        config: config.into(),
-        listener: listener.clone(),
+    Ok(Static {
         rules,
         interests: Interests {
             headers: headers.collect::<Result<_, _>>()?,

@@ -1,16 +1,99 @@
-//! Routers of version 0.2.
+//! Routers of version 0.2, which may be able to change their tables.
 
 use std::time::Duration;
 
+use sluicegate_model::route::ListenerInfo;
 use sluicegate_model::settings::Retry;
+use wasmtime::component::{ComponentExportIndex, ComponentType, Func, InstancePre, Lower, ResourceAny};
+use wasmtime::{AsContextMut as _, Store};
+
+use super::{Changed, Static};
 
 use crate::bindings::router as wit;
+use crate::router::sessions;
+use crate::state::State;
 
 #[path = "of_version.rs"]
 #[allow(clippy::duplicate_mod, reason = "the types of the two versions are alike, and not the same")]
 mod of_version;
-pub(super) use of_version::Guest;
-pub(super) use wit::{Router, RouterPre};
+pub(super) use wit::Router;
+use wit::exports::sluicegate::plugin::routing;
+
+/// Linked, and not yet made.
+#[derive(Clone)]
+pub(crate) struct Linked {
+    pre: InstancePre<State>,
+    routing: wit::RouterIndices,
+    change: Option<ComponentExportIndex>,
+}
+
+/// One instance.
+pub(crate) struct Guest {
+    pub(super) routing: of_version::Guest,
+    /// `changing.change`, if it exports that.
+    change: Option<Func>,
+}
+
+/// As the contract has it.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Splice<'s> {
+    at: u32,
+    removed: u32,
+    inserted: &'s [&'s str],
+}
+
+impl Linked {
+    pub(super) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
+        let component = pre.component();
+        let changing = component.get_export_index(None, "sluicegate:plugin/changing@0.2.0");
+        let change = changing.and_then(|changing| component.get_export_index(Some(&changing), "change"));
+        Ok(Self { routing: wit::RouterIndices::new(&pre)?, change, pre })
+    }
+
+    pub(super) fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
+        let instance = self.pre.instantiate(store.as_context_mut())?;
+        let change = self.change.as_ref().and_then(|index| instance.get_func(store.as_context_mut(), index));
+        Ok(Guest { routing: of_version::Guest(self.routing.load(store, &instance)?), change })
+    }
+}
+
+impl Guest {
+    pub(super) fn changes_tables(&self) -> bool {
+        self.change.is_some()
+    }
+
+    pub(super) fn change(
+        &self,
+        store: &mut Store<State>,
+        resource: ResourceAny,
+        Changed { splices, rules, listener }: Changed<'_>,
+    ) -> wasmtime::Result<Result<Option<Static>, String>> {
+        let Some(change) = self.change else { return Ok(Ok(None)) };
+        let inserted: Vec<Vec<&str>> = splices.iter().map(|one| rules[one.inserted.clone()].iter().map(|rule| &**rule).collect()).collect();
+        let lowered = splices.iter().zip(&inserted).map(|(one, inserted)| Splice {
+            at: u32::try_from(one.at).unwrap_or(u32::MAX),
+            removed: u32::try_from(one.removed).unwrap_or(u32::MAX),
+            inserted,
+        });
+        let lowered: Vec<Splice<'_>> = lowered.collect();
+        let change = change.typed::<(ResourceAny, &[Splice<'_>]), (Result<Option<routing::Configured>, String>,)>(&*store)?;
+        let (changed,) = change.call(store, (resource, &lowered))?;
+        Ok(changed.and_then(|changed| changed.map(|configured| raise_inserted(configured, listener, &inserted)).transpose()))
+    }
+}
+
+fn raise_inserted(configured: routing::Configured, listener: &ListenerInfo, inserted: &[Vec<&str>]) -> Result<Static, String> {
+    let mut made = of_version::raise(configured, listener)?;
+    let count: usize = inserted.iter().map(Vec::len).sum();
+    if made.rules.len() != count {
+        return Err(format!("{} rules came of {count} that were inserted", made.rules.len()));
+    }
+    for (rule, written) in made.rules.iter_mut().zip(inserted.iter().flatten()) {
+        sessions::add_to(rule, written)?;
+    }
+    Ok(made)
+}
 
 fn milliseconds(number: u32) -> Duration {
     Duration::from_millis(number.into())

@@ -36,7 +36,7 @@ pub(in crate::http) fn start(
     shared: &Rc<Exchanges>,
 ) {
     let mut copies = Vec::new();
-    let services = matched.rung.mirrors.get(matched.choice.rule).map(Vec::as_slice).unwrap_or_default();
+    let services = matched.rung.mirrors(matched.choice.rule);
     for ((backend, mirror), service) in matched.rule.mirrors().zip(services) {
         let Some(service) = service.filter(|_| backend.is_none() || backend == matched.choice.backend) else { continue };
         let drawn = rand::rng().random_range(0..mirror.denominator.max(1)) < mirror.numerator;
