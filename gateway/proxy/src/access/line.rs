@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Version;
+use jiff::Timestamp;
 use sluicegate_model::access_log::{AccessLogField as Field, Line, Piece};
 use sluicegate_model::escape;
 
@@ -27,27 +28,15 @@ impl Clock {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         if self.text.is_empty() || self.second != since.as_secs() {
             self.second = since.as_secs();
-            let (year, month, day) = date(self.second / 86_400);
-            let (hour, minute, second) = (self.second / 3600 % 24, self.second / 60 % 60, self.second % 60);
+            let second = i64::try_from(self.second).ok().and_then(|second| Timestamp::from_second(second).ok()).unwrap_or_default();
             self.text.clear();
-            // It cannot fail, as a String grows.
-            let _ = write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+            // It cannot fail, as a String grows. The milliseconds come before its "Z".
+            let _ = write!(self.text, "{second}");
+            self.text.pop();
         }
         out.extend_from_slice(self.text.as_bytes());
         print(out, format_args!(".{:03}Z", since.subsec_millis()));
     }
-}
-
-/// Year, month and day of a day since 1970 (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + u64::from(month <= 2), month, day)
 }
 
 /// Writes a text without a buffer in between.
