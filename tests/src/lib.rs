@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a gateway with loopback addresses of its own, backends and clients. The tests are in `tests/`; hostile
 //! guests, built for wasm by `build.rs`, in `guests/`.
 
+pub mod apiserver;
 pub mod load;
 pub mod plugin;
 pub mod wat;
