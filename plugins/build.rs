@@ -1,4 +1,5 @@
-//! Builds the plugins of the list `sluicegate-builtins` for wasm and writes down what `src/lib.rs` embeds: their `.wasm`, and the files of the SDK.
+//! Builds the plugins of the list `sluicegate-builtins` for wasm and writes down what `src/lib.rs` embeds: their `.wasm`, compressed with zstd, and the
+//! files of the SDK.
 
 mod guests;
 
@@ -9,6 +10,9 @@ use std::{env, fs};
 
 use sluicegate_builtins::BUILTINS;
 
+/// As small as zstd makes them; it takes a second for all.
+const LEVEL: i32 = 19;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let root = here.parent().ok_or("plugins/ has no parent folder")?;
@@ -16,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     watch(root, &here);
     let packages: Vec<String> = BUILTINS.iter().map(|(name, _)| format!("sluicegate-plugin-{name}")).collect();
     let built = guests::build(root, &out, &packages)?;
-    fs::write(out.join("generated.rs"), generate(root, &built)?)?;
+    fs::write(out.join("generated.rs"), generate(root, &built, &out)?)?;
     Ok(())
 }
 
@@ -33,11 +37,14 @@ fn watch(root: &Path, here: &Path) {
     }
 }
 
-fn generate(root: &Path, built: &Path) -> Result<String, Box<dyn Error>> {
+fn generate(root: &Path, built: &Path, out: &Path) -> Result<String, Box<dyn Error>> {
     let mut code = String::from("static BUILTINS: &[Builtin] = &[\n");
     for (name, kind) in BUILTINS {
-        let wasm = built.join(format!("sluicegate_plugin_{}.wasm", name.replace('-', "_")));
-        writeln!(code, "    Builtin {{ name: {name:?}, kind: Kind::{kind:?}, wasm: include_bytes!({:?}) }},", utf8(&wasm)?)?;
+        let wasm = fs::read(built.join(format!("sluicegate_plugin_{}.wasm", name.replace('-', "_"))))?;
+        let packed = out.join(format!("{name}.wasm.zst"));
+        fs::write(&packed, zstd::bulk::compress(&wasm, LEVEL)?)?;
+        let (size, packed) = (wasm.len(), utf8(&packed)?);
+        writeln!(code, "    Builtin {{ name: {name:?}, kind: Kind::{kind:?}, packed: include_bytes!({packed:?}), size: {size} }},")?;
     }
     code.push_str("];\nstatic SDK_FILES: &[(&str, &str)] = &[\n");
     let sdk = root.join("sdk");

@@ -123,7 +123,7 @@ impl Stage {
         let state = tempfile::tempdir().map_err(io("a folder for the state"))?;
         let net = free_net()?;
         let ip = |last| IpAddr::from(Ipv4Addr::new(127, net[0], net[1], last));
-        write(folder.path(), "balancer.wasm", plugin("least-request")?)?;
+        write(folder.path(), "balancer.wasm", &plugin("least-request")?)?;
         write(folder.path(), "service.yaml", SERVICE.as_bytes())?;
         write(folder.path(), "plugin.yaml", PLUGIN.as_bytes())?;
         let backends = Backends::start().map_err(io("the backends"))?;
@@ -212,7 +212,7 @@ impl Stage {
         })?;
 
         self.act("the balancer's file is replaced: round-robin", PODS, |s| {
-            write(s.folder.path(), "balancer.wasm", plugin("round-robin")?)?;
+            write(s.folder.path(), "balancer.wasm", &plugin("round-robin")?)?;
             s.wait("generation 2", |s| s.plugin()["generation"]["number"] == 2).map(|()| None)
         })?;
 
@@ -345,7 +345,7 @@ impl Stage {
     }
 }
 
-fn plugin(name: &str) -> Result<&'static [u8], Error> {
+fn plugin(name: &str) -> Result<Vec<u8>, Error> {
     crate::builtin(name).ok_or_else(|| Error::Demo(format!("there is no built-in plugin {name}")))
 }
 

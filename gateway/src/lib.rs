@@ -144,8 +144,8 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 }
 
 /// Finds an embedded plugin.
-pub fn builtin(name: &str) -> Option<&'static [u8]> {
-    sluicegate_plugins::builtin(name).map(|b| b.wasm)
+pub fn builtin(name: &str) -> Option<Vec<u8>> {
+    sluicegate_plugins::builtin(name).map(|builtin| builtin.wasm())
 }
 
 impl Settled {

@@ -13,8 +13,18 @@ pub struct Builtin {
     pub name: &'static str,
     /// What it decides.
     pub kind: Kind,
-    /// A core module that carries its component type.
-    pub wasm: &'static [u8],
+    /// Its `.wasm`, compressed with zstd: the binary is smaller by two thirds of them.
+    packed: &'static [u8],
+    /// Of the `.wasm`, in bytes.
+    size: usize,
+}
+
+impl Builtin {
+    /// Its `.wasm`: a core module that carries its component type. It is decompressed at each call, which takes about a millisecond.
+    pub fn wasm(&self) -> Vec<u8> {
+        // What is embedded decompresses, as a test holds; the host would refuse an empty module as it refuses any file that is none.
+        zstd::bulk::decompress(self.packed, self.size).unwrap_or_default()
+    }
 }
 
 /// All of them.
@@ -79,7 +89,7 @@ mod tests {
 
     #[test]
     fn each_plugin_has_the_world_of_its_kind_and_nothing_of_the_others() {
-        for Builtin { name, kind, wasm } in builtins() {
+        for builtin @ Builtin { name, kind, .. } in builtins() {
             let (allowed, export): (&[&str], _) = match kind {
                 Kind::Balancer => (&["types", "host", "metrics", "shared", "statistics"], "balancing"),
                 Kind::Router => (&["types", "host", "metrics", "shared"], "routing"),
@@ -96,10 +106,14 @@ mod tests {
                 Kind::Discovery => usize::MAX,
                 Kind::Balancer | Kind::Router => 0,
             });
-            let (imports, exports) = world(wasm);
+            let wasm = builtin.wasm();
+            assert_eq!(wasm.len(), builtin.size, "{name}");
+            let (imports, exports) = world(&wasm);
             println!("{name}: {} bytes, imports {imports:?}, exports {exports:?}", wasm.len());
             let full = |interface: &str| format!("sluicegate:plugin/{interface}@0.2.0");
-            assert_eq!(exports, [full(export)], "{name}");
+            // The router that comes with the gateway changes its tables in place.
+            let expected: Vec<_> = (*name == "rules").then_some("changing").into_iter().chain([export]).map(full).collect();
+            assert_eq!(exports, expected, "{name}");
             let wasi = wasi.map(|interface| format!("wasi:{interface}@0.2.12"));
             let allowed: Vec<_> = allowed.iter().map(|interface| full(interface)).chain(wasi).collect();
             assert!(imports.iter().all(|import| allowed.contains(import)), "{name}: {imports:?}");

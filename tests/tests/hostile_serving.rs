@@ -93,7 +93,7 @@ fn a_failing_balancer_is_rolled_back_and_traffic_goes_on() {
 
 #[test]
 fn versions_that_change_all_the_time_are_not_felt() {
-    let wasm = |name| sluicegate_plugins::builtin(name).expect("built in").wasm.to_vec();
+    let wasm = |name| sluicegate_plugins::builtin(name).expect("built in").wasm();
     let mut version = wasm("least-request");
     let gateway = serving(&version, &balanced("{}", ""));
     let load = Load::on(gateway.node_port());

@@ -32,9 +32,9 @@ fn pool() -> Arc<Pool> {
 fn memory_stays_flat_over_a_thousand_swaps() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.wasm");
-    let wasm = sluicegate_plugins::builtin("maglev").unwrap().wasm;
+    let wasm = sluicegate_plugins::builtin("maglev").unwrap().wasm();
     // The same code with one more custom section is another version. There are few of them, so that nearly all are found compiled.
-    let version = |n: usize| [wasm, &[0, 2, 1, b'a' + u8::try_from(n % 4).unwrap()]].concat();
+    let version = |n: usize| [&wasm[..], &[0, 2, 1, b'a' + u8::try_from(n % 4).unwrap()]].concat();
     let planned = [PlannedPlugin {
         name: "mine".to_owned(),
         kind: PluginKind::Balancer,

@@ -98,9 +98,9 @@ mod tests {
     #[test]
     fn a_plugin_is_compiled_on_those_threads() {
         let load = || {
-            let wasm = sluicegate_plugins::builtin("rules").expect("built in").wasm;
+            let wasm = sluicegate_plugins::builtin("rules").expect("built in").wasm();
             let loader = crate::Loader::new().expect("an engine");
-            loader.load_any("rules", wasm, &sluicegate_model::plugin::Limits::default()).map(drop).expect("loaded");
+            loader.load_any("rules", &wasm, &sluicegate_model::plugin::Limits::default()).map(drop).expect("loaded");
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let computed = || threads("compile-").iter().map(|(computed, _)| computed).sum::<u64>();

@@ -8,8 +8,8 @@ use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::plugin::{Limits, PluginKind};
 use sluicegate_model::status::Compiled;
 
-fn wasm(name: &str) -> &'static [u8] {
-    sluicegate_plugins::builtin(name).unwrap().wasm
+fn wasm(name: &str) -> Vec<u8> {
+    sluicegate_plugins::builtin(name).unwrap().wasm()
 }
 
 /// Loads a balancer as a new process would, tries it, and returns where its code came from.
@@ -20,7 +20,7 @@ fn start(folder: &Path, name: &str) -> Compiled {
 }
 
 fn serves(loader: &Loader, name: &str) {
-    let (loaded, description) = loader.load(name, 1, wasm(name), PluginKind::Balancer, &Limits::default()).unwrap();
+    let (loaded, description) = loader.load(name, 1, &wasm(name), PluginKind::Balancer, &Limits::default()).unwrap();
     let Loaded::Balancer(balancer) = loaded else { panic!("{name} is no balancer") };
     assert_eq!(description.name, name);
     balancer.trial("{}").unwrap();

@@ -1,6 +1,5 @@
 //! The plugin that is looked at: a `.wasm` file or a built-in one, with a configuration that fits its schema.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ pub struct Source {
     /// The name of the built-in plugin, or that of the file without its ending.
     pub name: String,
     /// The file's bytes.
-    pub bytes: Cow<'static, [u8]>,
+    pub bytes: Vec<u8>,
     /// Whether the plugin comes with the gateway.
     pub builtin: bool,
 }
@@ -40,7 +39,7 @@ impl Source {
     pub fn find(what: &str) -> Result<Self, String> {
         let path = Path::new(what);
         if let Some(builtin) = sluicegate_plugins::builtin(what).filter(|_| !path.exists()) {
-            return Ok(Self { name: what.to_owned(), bytes: builtin.wasm.into(), builtin: true });
+            return Ok(Self { name: what.to_owned(), bytes: builtin.wasm(), builtin: true });
         }
         let size = std::fs::metadata(path).map_err(|e| format!("{what}: {e}, and no built-in plugin is called that"))?.len();
         // The size is looked at before the file is read, as a file of any size may be named.
@@ -49,7 +48,7 @@ impl Source {
         }
         let bytes = std::fs::read(path).map_err(|e| format!("{what}: {e}"))?;
         let name = path.file_stem().map_or_else(|| "plugin".to_owned(), |n| n.to_string_lossy().into_owned());
-        Ok(Self { name, bytes: bytes.into(), builtin: false })
+        Ok(Self { name, bytes, builtin: false })
     }
 
     /// All built-in plugins of a kind.
@@ -57,7 +56,7 @@ impl Source {
         let of_kind = sluicegate_config::builtins::all().filter(move |(_, of)| *of == kind);
         of_kind.filter_map(|(name, _)| sluicegate_plugins::builtin(name)).map(|b| Self {
             name: b.name.to_owned(),
-            bytes: b.wasm.into(),
+            bytes: b.wasm(),
             builtin: true,
         })
     }

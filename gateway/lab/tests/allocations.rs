@@ -12,8 +12,8 @@ const PICKS: u64 = 1_000;
 fn a_pick_makes_one_allocation_which_is_wasmtimes() {
     let loader = Loader::new().expect("an engine");
     for name in ["least-request", "round-robin", "random", "maglev"] {
-        let wasm = sluicegate_plugins::builtin(name).expect("it is built in").wasm;
-        let (loaded, _) = loader.load(name, 1, wasm, PluginKind::Balancer, &Limits::default()).expect("it loads");
+        let wasm = sluicegate_plugins::builtin(name).expect("it is built in").wasm();
+        let (loaded, _) = loader.load(name, 1, &wasm, PluginKind::Balancer, &Limits::default()).expect("it loads");
         let Loaded::Balancer(generation) = loaded else { panic!("{name} is no balancer") };
         let mut balancer = generation.instantiate().expect("an instance");
         let (pool, config): (_, Arc<str>) = (generate::plain(100, |_| 1), "{}".into());

@@ -15,7 +15,7 @@ fn a_file_is_signed_and_verified() {
     let at = |name: &str| folder.path().join(name);
     let ask = |arguments: &[&str]| plugin(folder.path(), arguments);
     std::fs::write(at("password"), "a long one\n").expect("written");
-    std::fs::write(at("mine.wasm"), sluicegate_plugins::builtin("random").expect("built in").wasm).expect("written");
+    std::fs::write(at("mine.wasm"), sluicegate_plugins::builtin("random").expect("built in").wasm()).expect("written");
 
     let (code, out, err) = ask(&["keygen", "release", "--password-file", "password"]);
     assert_eq!(code, Some(0), "{err}");
@@ -45,7 +45,7 @@ fn a_file_is_signed_and_verified() {
     assert_eq!(code, Some(0), "{out}");
     let (code, _, err) = ask(&["verify", "--key", "other.pub", "mine.wasm"]);
     assert_eq!((code, err.contains("which is none of the trusted ones")), (Some(1), true), "{err}");
-    std::fs::write(at("mine.wasm"), sluicegate_plugins::builtin("maglev").expect("built in").wasm).expect("written");
+    std::fs::write(at("mine.wasm"), sluicegate_plugins::builtin("maglev").expect("built in").wasm()).expect("written");
     let (code, _, err) = ask(&["verify", "--key", "release.pub", "mine.wasm"]);
     assert_eq!((code, err.contains("it is not the signature of mine.wasm")), (Some(1), true), "{err}");
     // This one has no password, and the usual comment.

@@ -102,7 +102,7 @@ fn plugin(number: usize, version: usize) -> Vec<u8> {
         sluicegate_plugins::builtins().iter().filter(|plugin| plugin.kind == sluicegate_plugins::Kind::Balancer).collect();
     let name = format!("{number:04}{version:04}");
     let section = [&[0, 9, 8][..], name.as_bytes()].concat();
-    [balancers[number % balancers.len()].wasm, &section].concat()
+    [&balancers[number % balancers.len()].wasm()[..], &section].concat()
 }
 
 fn lay_down(folder: &Path, backends: u16) -> Result<(), String> {

@@ -14,7 +14,7 @@ fn a_balancer_of_the_older_contract_serves_and_is_swapped_for_a_newer_one() {
         names == [(200, "a".to_owned()), (200, "b".to_owned())] && gateway.plugin("mine")["generation"]["calls"].as_u64() > Some(7)
     });
     assert_eq!((&gateway.plugin("mine")["state"], &gateway.plugin("mine")["generation"]["failures"]), (&"active".into(), &0.into()));
-    replace(&gateway.path("mine.wasm"), sluicegate_plugins::builtin("round-robin").expect("built in").wasm);
+    replace(&gateway.path("mine.wasm"), &sluicegate_plugins::builtin("round-robin").expect("built in").wasm());
     eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2);
     assert_eq!(fetch(address).0, 200);
 }
@@ -39,7 +39,7 @@ fn a_discovery_plugin_of_the_older_contract_finds_endpoints() {
 #[test]
 fn a_plugin_of_a_contract_to_come_is_refused_with_both_versions() {
     let marks = b"balancing@0.2.0";
-    let mut wasm = sluicegate_plugins::builtin("random").expect("built in").wasm.to_vec();
+    let mut wasm = sluicegate_plugins::builtin("random").expect("built in").wasm();
     let found: Vec<usize> = (0..wasm.len() - marks.len()).filter(|at| &wasm[*at..at + marks.len()] == marks).collect();
     assert!(!found.is_empty());
     let gateway = gateway(OLD_BALANCER, &balanced("{}", ""));

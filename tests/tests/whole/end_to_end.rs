@@ -125,7 +125,7 @@ fn a_plugin_file_is_replaced_under_load_and_a_broken_one_changes_nothing() {
     let policy = "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {name: mine}\nspec: {kind: balancer, source: {file: mine.wasm}}\n---\n\
         apiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: p}\n\
         spec: {targetRefs: [{group: '', kind: Service, name: nginx-svc}], loadBalancer: {plugin: mine}}\n";
-    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm;
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
     let gateway = Gateway::new(&[("svc.yaml", &service)]);
     http(gateway.ip(2), "a");
     gateway.write("a.yaml", &gateway.pod("a", 2, true));
@@ -145,7 +145,7 @@ fn a_plugin_file_is_replaced_under_load_and_a_broken_one_changes_nothing() {
         requests
     });
     // A file is renamed over the plugin's, then it is rewritten in place; then come two that must be refused.
-    replace(&gateway.path("mine.wasm"), wasm("round-robin"));
+    replace(&gateway.path("mine.wasm"), &wasm("round-robin"));
     eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2);
     std::fs::write(gateway.path("mine.wasm"), wasm("least-request")).expect("written");
     eventually("generation 3", || gateway.plugin("mine")["generation"]["number"] == 3);
@@ -153,13 +153,13 @@ fn a_plugin_file_is_replaced_under_load_and_a_broken_one_changes_nothing() {
     eventually("truncated is refused", || {
         gateway.plugin("mine")["reason"].as_str().is_some_and(|r| r.contains("plugin mine, stage compile"))
     });
-    replace(&gateway.path("mine.wasm"), wasm("static"));
+    replace(&gateway.path("mine.wasm"), &wasm("static"));
     eventually("the wrong world is refused", || {
         gateway.plugin("mine")["reason"].as_str().is_some_and(|r| r.contains("it is a discovery, and a balancer is wanted"))
     });
     assert_eq!(gateway.plugin("mine")["generation"]["number"], 3);
     assert_eq!(gateway.plugin("mine")["state"], "degraded");
-    replace(&gateway.path("mine.wasm"), wasm("random"));
+    replace(&gateway.path("mine.wasm"), &wasm("random"));
     eventually("generation 4", || gateway.plugin("mine")["generation"]["number"] == 4 && gateway.plugin("mine")["state"] == "active");
     stop.send(()).expect("the load runs");
     assert!(load.join().expect("no request failed") > 50);

@@ -78,8 +78,8 @@ fn a_folder_that_cannot_be_read_keeps_its_objects() {
 
 #[test]
 fn a_plugins_file_that_is_being_written_or_empty_leaves_what_was_loaded_and_a_pipe_stops_nothing() {
-    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm;
-    let gateway = sluicegate_tests::plugin::serving(wasm("random"), &balanced("{}", ""));
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
+    let gateway = sluicegate_tests::plugin::serving(&wasm("random"), &balanced("{}", ""));
     let load = Load::on(gateway.node_port());
     let new = wasm("round-robin");
     let mut file = File::create(gateway.path("mine.wasm")).expect("opened");

@@ -66,7 +66,7 @@ fn policy(spec: &str) -> String {
 fn gateway(spec: &str, names: &[&'static str]) -> (Gateway, SocketAddr, Vec<Arc<AtomicU8>>) {
     let service = SERVICE.replace("protocol: TCP", "protocol: TCP\n    appProtocol: http");
     let gateway = Gateway::new(&[("svc.yaml", &service)]);
-    std::fs::write(gateway.path("mine.wasm"), sluicegate_plugins::builtin("random").expect("built in").wasm).expect("written");
+    std::fs::write(gateway.path("mine.wasm"), sluicegate_plugins::builtin("random").expect("built in").wasm()).expect("written");
     gateway.write("policy.yaml", &policy(spec));
     let mut modes = Vec::new();
     let mut pods = String::new();

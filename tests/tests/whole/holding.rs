@@ -43,7 +43,7 @@ fn a_node_port_stays_with_its_holder_in_whatever_order_files_are_read_and_over_a
 fn counters_only_grow_while_endpoints_objects_and_plugins_change() {
     let policy = "apiVersion: sluicegate.dev/v1alpha1\nkind: Plugin\nmetadata: {name: mine}\nspec: {kind: balancer, source: {file: mine.wasm}}\n---\napiVersion: sluicegate.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: p}\nspec: {targetRefs: [{kind: Service, name: nginx-svc}], loadBalancer: {plugin: mine}}\n";
     let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
-    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm;
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
     std::fs::write(gateway.path("mine.wasm"), wasm("random")).expect("written");
     gateway.write("policy.yaml", policy);
     for (name, last) in [("a", 2), ("b", 3)] {
@@ -64,7 +64,7 @@ fn counters_only_grow_while_endpoints_objects_and_plugins_change() {
         assert!(now.iter().zip(&before).all(|(now, before)| now >= before), "{what}: {before:?} became {now:?}");
         before = now;
     };
-    replace(&gateway.path("mine.wasm"), wasm("round-robin"));
+    replace(&gateway.path("mine.wasm"), &wasm("round-robin"));
     eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2);
     grown("another generation");
     gateway.write("b.yaml", &gateway.pod("b", 3, true));

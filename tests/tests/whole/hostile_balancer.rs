@@ -103,7 +103,7 @@ fn quarantine_ends_when_the_configuration_that_caused_it_changes() {
 fn a_version_that_was_refused_for_a_configuration_is_loaded_when_that_changes() {
     let gateway = serving(HOSTILE_BALANCER, &balanced("{mode: ok}", ""));
     // This plugin's schema has no `mode`.
-    replace(&gateway.path("mine.wasm"), sluicegate_plugins::builtin("maglev").expect("built in").wasm);
+    replace(&gateway.path("mine.wasm"), &sluicegate_plugins::builtin("maglev").expect("built in").wasm());
     eventually("refused", || gateway.plugin("mine")["state"] == "degraded" && reason_has(&gateway, &["stage configure", "mode"]));
     gateway.write("policy.yaml", &balanced("{tableSize: 101}", ""));
     eventually("it serves", || gateway.plugin("mine")["state"] == "active" && gateway.plugin("mine")["generation"]["number"] == 2);

@@ -408,7 +408,7 @@ fn schemas_of_plugins_that_behave_are_borne_with_any_configuration() {
     let mut deep = serde_json::json!({});
     (0..16).for_each(|_| deep = serde_json::json!([{"a": deep.clone()}]));
     for builtin in sluicegate_plugins::builtins() {
-        let (_, description) = loader.load_any(builtin.name, builtin.wasm, &limits()).expect(builtin.name);
+        let (_, description) = loader.load_any(builtin.name, &builtin.wasm(), &limits()).expect(builtin.name);
         let violations = sluicegate_config::schema::violations(&description.config_schema, &deep);
         assert!(violations.is_ok(), "{}: {violations:?}", builtin.name);
     }

@@ -44,14 +44,14 @@ fn serving(gateway: &Gateway) -> u64 {
 #[test]
 fn a_balancer_is_rolled_back_disabled_and_reloaded_by_order() {
     let gateway = Gateway::new(&[("svc.yaml", SERVICE)]);
-    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm;
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
     std::fs::write(gateway.path("mine.wasm"), wasm("random")).expect("written");
     gateway.write("policy.yaml", &objects("balancer"));
     echo(gateway.ip(2), "a");
     gateway.write("a.yaml", &gateway.pod("a", 2, true));
     eventually("generation 1", || serving(&gateway) == 1 && gateway.ready_endpoints() == 1);
     for (number, name) in [(2, "round-robin"), (3, "least-request"), (4, "maglev")] {
-        replace(&gateway.path("mine.wasm"), wasm(name));
+        replace(&gateway.path("mine.wasm"), &wasm(name));
         eventually(name, || serving(&gateway) == number);
     }
     assert_eq!(gateway.plugin("mine")["kept"], serde_json::json!([3, 2]), "the last three are kept");
@@ -80,7 +80,7 @@ fn a_balancer_is_rolled_back_disabled_and_reloaded_by_order() {
         let before = picks();
         connect(address).expect("served by the native choice").0 == "a" && picks() == before
     });
-    replace(&gateway.path("mine.wasm"), wasm("random"));
+    replace(&gateway.path("mine.wasm"), &wasm("random"));
     assert_eq!(ordered(&gateway, "reload"), (200, "plugin mine: generation 5 serves".to_owned()));
     eventually("it picks again", || connect(address).expect("served").0 == "a" && picks() != before && picks() > Some(0));
     assert_eq!(gateway.plugin("mine")["state"], "active");

@@ -62,7 +62,7 @@ fn a_balancer_in_c_says_what_it_is_and_asks_for_nothing_but_the_contract() {
 
 #[test]
 fn a_balancer_in_c_is_certified_with_its_authors_cases() {
-    let source = Source { name: "d-choices".to_owned(), bytes: FIRST.clone().into(), builtin: false };
+    let source = Source { name: "d-choices".to_owned(), bytes: FIRST.clone(), builtin: false };
     let loader = Loader::new().expect("an engine");
     for config in [json!({}), json!({"choices": 16})] {
         let options =

@@ -16,7 +16,7 @@ fn a_plugin_behind_a_configmap_volume_is_swapped_by_its_symlink() {
     let volume = tempfile::tempdir().expect("a folder");
     let fill = |name: &str, plugin: &str| {
         std::fs::create_dir(volume.path().join(name)).expect("made");
-        let wasm = sluicegate_plugins::builtin(plugin).expect("built in").wasm;
+        let wasm = sluicegate_plugins::builtin(plugin).expect("built in").wasm();
         std::fs::write(volume.path().join(name).join("mine.wasm"), wasm).expect("written");
         std::os::unix::fs::symlink(name, volume.path().join("..data_tmp")).expect("linked");
         std::fs::rename(volume.path().join("..data_tmp"), volume.path().join("..data")).expect("renamed");
@@ -38,22 +38,22 @@ fn a_plugin_behind_a_configmap_volume_is_swapped_by_its_symlink() {
 
 #[test]
 fn a_pinned_file_is_loaded_only_as_it_was_pinned() {
-    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm;
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
     let pinned = |wasm: &[u8]| {
         let sum = sluicegate_host::load::sha256(wasm);
         balanced("{}", "").replace("{file: mine.wasm}", &format!("{{file: mine.wasm, sha256: {sum}}}"))
     };
-    let gateway = serving(wasm("random"), &pinned(wasm("random")));
+    let gateway = serving(&wasm("random"), &pinned(&wasm("random")));
     let load = Load::on(gateway.node_port());
     // One file has a byte more, and one is another plugin altogether. Neither is run, and the pinned one goes on serving.
-    for other in [sluicegate_tests::plugin::another(wasm("random")), wasm("round-robin").to_vec()] {
+    for other in [sluicegate_tests::plugin::another(&wasm("random")), wasm("round-robin")] {
         replace(&gateway.path("mine.wasm"), &other);
         let sum = sluicegate_host::load::sha256(&other);
         eventually("refused", || reason_has(&gateway, &["stage read", &format!("its SHA-256 is {sum}"), "is wanted"]));
         assert_eq!(gateway.plugin("mine")["generation"]["number"], 1);
         load.goes_on(5);
     }
-    gateway.write("policy.yaml", &pinned(wasm("round-robin")));
+    gateway.write("policy.yaml", &pinned(&wasm("round-robin")));
     eventually("the new pin", || gateway.plugin("mine")["generation"]["number"] == 2 && gateway.plugin("mine")["state"] == "active");
     load.goes_on(5);
     load.end();

@@ -19,7 +19,7 @@ fn serving(gateway: &Gateway) -> Option<u64> {
 
 #[test]
 fn only_what_a_trusted_key_has_signed_is_loaded() {
-    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm;
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
     let mut gateway = Gateway::with(&[("svc.yaml", SERVICE)], |settled, _| {
         settled.trusted_keys = vec![OURS.pk.to_base64().parse().expect("a key")];
     });
@@ -36,32 +36,32 @@ fn only_what_a_trusted_key_has_signed_is_loaded() {
     assert_eq!(serving(&gateway), None);
 
     let beside = gateway.path("mine.wasm.minisig");
-    replace(&beside, signature(&OTHERS, wasm("random")).as_bytes());
+    replace(&beside, signature(&OTHERS, &wasm("random")).as_bytes());
     eventually("by somebody else", || refused(&["signed with the key", "none of the trusted ones"]));
     assert_eq!(serving(&gateway), None);
 
     // The signature is of another file.
-    replace(&beside, signature(&OURS, wasm("maglev")).as_bytes());
+    replace(&beside, signature(&OURS, &wasm("maglev")).as_bytes());
     eventually("of something else", || refused(&["it is not the signature of"]));
     assert_eq!(serving(&gateway), None);
 
-    replace(&beside, signature(&OURS, wasm("random")).as_bytes());
+    replace(&beside, signature(&OURS, &wasm("random")).as_bytes());
     eventually("loaded", || serving(&gateway) == Some(1) && gateway.has_no_fault());
 
     // The new file comes before its signature: the old one serves until the signature is there.
-    replace(&gateway.path("mine.wasm"), wasm("round-robin"));
+    replace(&gateway.path("mine.wasm"), &wasm("round-robin"));
     eventually("its signature is not its own", || refused(&["it is not the signature of"]));
     assert_eq!(serving(&gateway), Some(1));
     assert!(gateway.serves("a"));
-    replace(&beside, signature(&OURS, wasm("round-robin")).as_bytes());
+    replace(&beside, signature(&OURS, &wasm("round-robin")).as_bytes());
     eventually("the new one", || serving(&gateway) == Some(2) && gateway.has_no_fault());
 
     // The signature comes before its file. What serves was signed when it was loaded, and its signature is not checked again.
-    replace(&beside, signature(&OURS, wasm("maglev")).as_bytes());
+    replace(&beside, signature(&OURS, &wasm("maglev")).as_bytes());
     gateway.write("b.yaml", &gateway.pod("b", 3, true));
     eventually("what came later is seen", || gateway.ready_endpoints() == 2);
     assert!(gateway.has_no_fault());
-    replace(&gateway.path("mine.wasm"), wasm("maglev"));
+    replace(&gateway.path("mine.wasm"), &wasm("maglev"));
     eventually("the third one", || serving(&gateway) == Some(3) && gateway.has_no_fault());
     gateway.stop();
 }

@@ -43,7 +43,7 @@ impl Running {
         let options = Options {
             paths: Vec::new(),
             settings: Settings::default(),
-            builtins: |name| sluicegate_plugins::builtin(name).map(|plugin| plugin.wasm),
+            builtins: |name| sluicegate_plugins::builtin(name).map(|plugin| plugin.wasm()),
             trusted_keys: Vec::new(),
             admin: None,
             turns: Arc::default(),

@@ -48,7 +48,7 @@ pub struct Use {
 }
 
 /// Finds the bytes of a built-in plugin.
-pub type Builtins = fn(&str) -> Option<&'static [u8]>;
+pub type Builtins = fn(&str) -> Option<Vec<u8>>;
 
 /// All plugins that are in use.
 pub struct Registry {

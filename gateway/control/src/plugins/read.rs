@@ -16,7 +16,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 pub(super) async fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<Vec<u8>, String> {
     match &plugin.source {
-        PluginSource::Builtin(name) => builtins(name).map(<[u8]>::to_vec).ok_or_else(|| format!("there is no built-in plugin {name:?}")),
+        PluginSource::Builtin(name) => builtins(name).ok_or_else(|| format!("there is no built-in plugin {name:?}")),
         PluginSource::File { path, sha256: wanted } => {
             let file = path.clone();
             let bytes =
