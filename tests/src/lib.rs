@@ -9,7 +9,7 @@ pub mod wat;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,6 @@ pub struct Gateway {
     folder: tempfile::TempDir,
     state: tempfile::TempDir,
     net: [u8; 2],
-    _claim: TcpListener,
     running: Option<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>)>,
     admin: SocketAddr,
     adjust: fn(&mut Settled, [u8; 2]),
@@ -69,12 +68,11 @@ impl Gateway {
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("written");
         }
-        let (net, claim) = claim();
+        let net = claim();
         let mut gateway = Self {
             folder,
             state: tempfile::tempdir().expect("a folder"),
             net,
-            _claim: claim,
             running: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             adjust,
@@ -218,14 +216,16 @@ impl Drop for Gateway {
     }
 }
 
-/// A 127.B.C.0/24 that no other test has, held by a bound port.
-fn claim() -> ([u8; 2], TcpListener) {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let b = 128 + u8::try_from(std::process::id() % 100).expect("below 100");
-    for _ in 0..250 {
-        let c = NEXT.fetch_add(1, Ordering::Relaxed);
+/// A 127.B.C.0/24 that no other test has, held by a bound port until the process ends: so long a test's backends listen there.
+fn claim() -> [u8; 2] {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let first = 128 + 4 * u8::try_from(std::process::id() % 25).expect("below 25");
+    for _ in 0..1_000 {
+        let [further, c] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let b = first + further % 4;
         if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, b, c, 1), 29_999)) {
-            return ([b, c], claim);
+            std::mem::forget(claim);
+            return [b, c];
         }
     }
     panic!("no free loopback network");
