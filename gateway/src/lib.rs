@@ -68,6 +68,8 @@ pub struct Settled {
     pub here: Here,
     /// Whether to take the place of the gateway that runs with the same state folder, if one does.
     pub take_over: bool,
+    /// Whether this gateway waits to be stopped once a successor has taken its place, instead of ending.
+    pub stay_when_replaced: bool,
     /// How long running work may go on after a stop was asked for.
     pub grace: Duration,
     /// How long everything goes on after a stop was asked for, without being ready, before listeners close.
@@ -103,6 +105,7 @@ impl Default for Settled {
             nodeport_addresses: Vec::new(),
             here: Here::default(),
             take_over: false,
+            stay_when_replaced: false,
             grace: Duration::from_secs(30),
             shutdown_delay: Duration::ZERO,
             access_log: None,
@@ -332,8 +335,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             }
         };
         // Changes are still followed meanwhile, and a successor may still come.
-        let shutdown = async {
-            shutdown.await;
+        let stopped = async {
+            shutdown.as_mut().await;
             if !settled.shutdown_delay.is_zero() {
                 stopping.store(true, Ordering::Relaxed);
                 notify(&[NotifyState::Stopping]);
@@ -342,7 +345,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             }
         };
         let outcome = tokio::select! {
-            () = shutdown => Ok(Stop::Asked),
+            () = stopped => Ok(Stop::Asked),
             successor = succeeded => Ok(Stop::Succeeded(successor)),
             ended = &mut control => Err(control_ended(ended)),
         };
@@ -354,7 +357,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         kept.abort();
         tended.abort();
         notify(&[NotifyState::Stopping]);
-        if matches!(outcome, Ok(Stop::Succeeded(_))) {
+        let replaced = matches!(outcome, Ok(Stop::Succeeded(_)));
+        if replaced {
             // The end is waited for, as the successor is to answer what connects from now on.
             admin.abort();
             let _ = (&mut admin).await;
@@ -367,6 +371,10 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         admin.abort();
         if last {
             keep::save(&state_store, &settled.state_dir);
+        }
+        if replaced && settled.stay_when_replaced {
+            tracing::info!("what ran here has ended; this process waits to be stopped");
+            shutdown.await;
         }
         drained
     });

@@ -312,6 +312,26 @@ fn a_successor_takes_over_under_load_and_no_request_fails() {
     assert!(TcpStream::connect(format!("{ip}:30081")).is_err(), "nobody holds a socket any more");
 }
 
+/// A pod's container would be started again if it ended, and would take the place back.
+#[test]
+fn a_gateway_that_was_replaced_waits_to_be_stopped_if_it_is_told_to() {
+    let (folder, ip) = (folder(backend()), "127.209.0.1");
+    let plain = |command| command;
+    let flags = ["--take-over", "--stay-when-replaced", "--shutdown-delay-seconds", "60"];
+    let mut old = Gateway::start(folder.path(), ip, &flags, plain);
+    old.says("the admin API listens");
+    eventually("ready", || ready(ip));
+    let new = Gateway::start(folder.path(), ip, &flags, plain);
+    new.says("the place of the predecessor is taken");
+    old.says("this process waits to be stopped");
+    assert!(old.child.try_wait().expect("asked").is_none(), "it has ended");
+    assert!(ready(ip), "the successor answers");
+    // It serves nobody, so there is no delay.
+    old.signal("-TERM");
+    assert_eq!(old.ends(), Some(0));
+    assert!(ready(ip));
+}
+
 /// The same command with another value of a flag.
 fn with(command: Command, flag: &str, value: &str) -> Command {
     let mut other = Command::new(command.get_program());

@@ -70,6 +70,9 @@ pub(super) struct Process {
     /// Take the place of the gateway that runs with the same state folder, if one does: its sockets go on here, and it drains and ends
     #[arg(long)]
     pub(super) take_over: bool,
+    /// When a successor has taken the place and running work has ended, wait for SIGTERM instead of ending: where whatever ends is started again, as in a pod
+    #[arg(long)]
+    pub(super) stay_when_replaced: bool,
     #[arg(long, help = help("grace-seconds"))]
     pub(super) grace_seconds: Option<u64>,
     #[arg(long, help = help("shutdown-delay-seconds"))]
@@ -129,6 +132,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
         nodeport_addresses: given(network.nodeport_addresses).or(object.node_port_addresses).unwrap_or_default(),
         here: Here { node: network.node_name.or(object.node_name), zone: network.zone.or(object.zone) },
         take_over: process.take_over,
+        stay_when_replaced: process.stay_when_replaced,
         shutdown_delay: process
             .shutdown_delay_seconds
             .map(Duration::from_secs)
