@@ -25,7 +25,8 @@ test: setup test-tools
 	$(CARGO) test --workspace --locked
 	$(MAKE) fuzz
 
-# Peers of tests that share no code with the gateway, what the balancer in C is built with (sdk/examples/c), and a Python with gRPC of its own.
+# Peers of tests that share no code with the gateway, what the balancer in C is built with (sdk/examples/c), a Python with gRPC of its own, and Helm, of which PyPI
+# has the binary for x86-64 in a package of the AWS CDK.
 test-tools:
 	@missing=; PATH="$$PATH:/usr/sbin"; for tool in curl h2load openssl dnsmasq clang wasm-ld; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e "$${WASI_SYSROOT:-/usr}/lib/wasm32-wasi/libc.a" ] || missing="$$missing wasi-libc"; \
@@ -41,6 +42,13 @@ test-tools:
 		fi; \
 		python3 -m venv --clear "$$python" && "$$python/bin/python" -m pip install -q --disable-pip-version-check -r tests/grpc/requirements.txt \
 			&& cp tests/grpc/requirements.txt "$$python/"; \
+	fi
+	@tools="$${CARGO_TARGET_DIR:-target}/tools"; \
+	if ! cmp -s tests/helm/requirements.txt "$$tools/helm/requirements.txt"; then \
+		rm -rf "$$tools/helm" && mkdir -p "$$tools/helm" \
+			&& "$$tools/python/bin/python" -m pip download -q --disable-pip-version-check --no-deps -d "$$tools/helm" -r tests/helm/requirements.txt \
+			&& "$$tools/python/bin/python" tests/helm/unpack.py "$$tools"/helm/*.whl "$$tools/helm/helm" && rm "$$tools"/helm/*.whl \
+			&& cp tests/helm/requirements.txt "$$tools/helm/"; \
 	fi
 
 # Coverage without sanitizers, so that the stable toolchain will do: the few lines of `unsafe` are not among what is fuzzed.

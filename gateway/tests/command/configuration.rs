@@ -1,4 +1,4 @@
-//! What is in `config/`: every example is free of faults, the CRDs are what the types say, and the deployment's manifests are complete.
+//! What is in `config/`: every example is free of faults, the CRDs are what the types say, and the manifests call the binary as it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -40,24 +40,31 @@ fn the_crds_are_those_of_the_types() {
     assert!(made == kept, "config/crds differs from `sluicegate crds`: run this test with UPDATE_GOLDEN=1");
 }
 
+/// `tests/tests/whole/chart` compares these files with what the Helm chart renders.
 #[test]
-fn the_manifests_are_whole_and_what_they_mount_is_without_fault() {
-    let mut objects = String::new();
-    for file in files(&config("deploy")) {
+fn the_manifests_call_the_binary_as_it_is_and_what_they_mount_is_without_fault() {
+    let (_, help) = run(&["run", "--help"]);
+    for file in files(&config("manifests")) {
         let text = std::fs::read_to_string(&file).expect("read");
         // Kinds that only a cluster reads are skipped with a warning; what is not well-formed is an error.
         let (code, out) = run(&["check", file.to_str().expect("UTF-8")]);
         assert_eq!(code, Some(0), "{}: {out}", file.display());
-        // The only ConfigMap is what a gateway in the cluster serves.
-        if let Some((_, data)) = text.split_once("\n  objects.yaml: |\n") {
-            let lines = data.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
-            objects.extend(lines.flat_map(|line| [line.strip_prefix("    ").unwrap_or(line), "\n"]));
+        let objects = sluicegate_config::manifest::parse(&file, &text).documents;
+        let pods = objects.iter().find_map(|object| object.value.pointer("/spec/template/spec")).expect("pods");
+        let arguments = pods["containers"][0]["args"].as_array().expect("a list").iter().filter_map(|argument| argument.as_str());
+        let given: Vec<&str> = arguments.filter_map(|argument| argument.split_once('=')).map(|(flag, _)| flag).collect();
+        assert!(given.len() > 5, "{given:?}");
+        for flag in given {
+            assert!(help.contains(&format!("{flag} <")), "{}: {flag} is no flag of `run`", file.display());
         }
+        let settings = objects.iter().find(|object| object.value["kind"] == "ConfigMap").expect("the settings");
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in settings.value["data"].as_object().expect("files") {
+            std::fs::write(folder.path().join(name), text.as_str().expect("text")).expect("written");
+        }
+        let (code, out) = run(&["check", folder.path().to_str().expect("UTF-8")]);
+        assert_eq!((code, out.as_str()), (Some(0), "0 errors, 0 warnings\n"));
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("objects.yaml"), objects).expect("written");
-    let (code, out) = run(&["check", folder.path().to_str().expect("UTF-8")]);
-    assert_eq!((code, out.as_str()), (Some(0), "0 errors, 0 warnings\n"));
 }
 
 /// The rows of the first table below a heading, each as its cells.

@@ -9,6 +9,7 @@ mod apply;
 mod kinds;
 mod list;
 mod request;
+mod rights;
 mod select;
 mod tls;
 mod watch;
@@ -33,6 +34,7 @@ use request::{Path, Query, Target};
 use world::{Key, World};
 
 pub use kinds::{KINDS, Kind};
+pub use rights::Right;
 
 /// The token of the user `gateway`.
 pub const TOKEN: &str = "a-token";
@@ -288,6 +290,11 @@ impl ApiServer {
             state.world.version += 1;
             (state.world.oldest, state.world.compacted) = (state.world.version, state.world.version);
         });
+    }
+
+    /// The rights that were needed for what was asked so far.
+    pub fn rights_needed(&self) -> BTreeSet<Right> {
+        self.asked().iter().filter_map(|request| Right::needed(request)).collect()
     }
 
     /// What was asked so far: method, path and query.

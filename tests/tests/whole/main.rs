@@ -2,6 +2,7 @@
 //! the process's memory or time requests are binaries of their own, beside this folder.
 
 mod apiserver;
+mod chart;
 mod contract;
 mod dependencies;
 mod discovery;
