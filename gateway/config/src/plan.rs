@@ -62,7 +62,7 @@ pub use policies::{PlannedPolicy, PolicyTarget};
 pub use protocol::ListenerProtocol;
 pub use refusal::{Reason, Refusal, Verdict};
 pub use routes::{PlannedRoute, RouteKind, RuleRouter, RuleSettings};
-pub use services::has_foreign_class;
+pub use services::{LOAD_BALANCER_CLASS, has_foreign_class};
 pub use tls_policies::{PlannedTlsPolicy, TlsTarget};
 pub use traffic::{RuleBalancer, Traffic};
 
@@ -334,6 +334,17 @@ pub struct PlannedPlugin {
     pub loopback_endpoints: LoopbackEndpoints,
     /// Where the plugin is configured; none for a built-in plugin that no object names.
     pub place: Option<Place>,
+    /// The object that configures the plugin, likewise.
+    pub object: Option<PluginObject>,
+}
+
+/// The object that a plugin is configured by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginObject {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its `metadata.generation`; files have none.
+    pub generation: Option<i64>,
 }
 
 impl PlannedPlugin {

@@ -45,6 +45,7 @@ fn memory_stays_flat_over_a_thousand_swaps() {
         rollout: Rollout::default(),
         loopback_endpoints: LoopbackEndpoints::Refused,
         place: None,
+        object: None,
     }];
     let uses = [Use { plugin: "mine".to_owned(), config: "{}".into(), listener: None }];
     let mut registry = Registry::new(Loader::keeping(&folder.path().join("compiled")).unwrap(), |_| None);

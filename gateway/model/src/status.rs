@@ -42,12 +42,29 @@ pub struct Status {
     pub compiled: Compiled,
     /// Services whose endpoints are awaited before the gateway is ready.
     pub awaited: Vec<String>,
+    /// Whether every source had told all that it has. Before, objects may seem to lack what they refer to.
+    #[serde(skip)]
+    pub complete: bool,
 }
 
 /// Gives objects with the status that says what became of them. Statuses are made when they are asked for.
 pub trait ObjectStatus: Send + Sync {
     /// The objects of a kind, by the kind's plural; none: objects of that kind have no status.
     fn objects(&self, plural: &str) -> Option<Vec<serde_json::Value>>;
+
+    /// The statuses of the objects of a kind, without the objects, which may be large; none: objects of that kind have no status.
+    fn judged(&self, plural: &str) -> Option<Vec<Judged>>;
+}
+
+/// What became of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// The object's namespace; empty for kinds without namespaces.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// Its `status`, without times.
+    pub status: serde_json::Value,
 }
 
 /// How often a plugin's compiled code was found from an earlier start, and how often it was compiled and kept. Both are 0 if no code is kept.
@@ -273,6 +290,12 @@ pub enum PluginState {
 pub struct PluginStatus {
     /// The name of the `Plugin` object, or of the built-in plugin.
     pub name: String,
+    /// The namespace of the `Plugin` object; none for a built-in plugin that no object names.
+    #[serde(skip)]
+    pub namespace: Option<String>,
+    /// The generation of the `Plugin` object that this is the state of; files have none.
+    #[serde(skip)]
+    pub observed_generation: Option<i64>,
     /// The plugin's kind.
     pub kind: PluginKind,
     /// The plugin's source: `builtin`, or the file.

@@ -176,6 +176,7 @@ impl<'a> Compiler<'a> {
             requests: given.requests.unwrap_or(defaults.requests),
         };
         let place = Some(object.origin.place("spec.source"));
+        let told = PluginObject { namespace: object.key.namespace.clone(), generation: plugin.metadata.generation };
         self.part.plugin = Some(Arc::new(PlannedPlugin {
             loopback_endpoints: loopback_endpoints(&source, plugin.spec.capabilities.allow_loopback_endpoints, self.settings),
             name: object.key.name.clone(),
@@ -186,6 +187,7 @@ impl<'a> Compiler<'a> {
             persists: plugin.spec.state.persist,
             rollout: rollout(&plugin.spec.rollout),
             place,
+            object: Some(told),
         }));
     }
 

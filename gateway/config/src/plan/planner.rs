@@ -365,6 +365,7 @@ impl Planner {
                 persists: false,
                 rollout: Rollout::default(),
                 place: None,
+                object: None,
             });
         }
         all

@@ -270,10 +270,10 @@ impl Compiler<'_> {
     }
 }
 
-/// The `loadBalancerClass` of Services whose load balancer is this gateway, as are those without one.
-const LOAD_BALANCER_CLASS: &str = "sluicegate";
+/// The `loadBalancerClass` of Services whose load balancer is this gateway.
+pub const LOAD_BALANCER_CLASS: &str = "sluicegate.dev/gateway";
 
-/// Whether another implementation is to be the Service's load balancer.
+/// Whether another implementation is to be the Service's load balancer. In a folder that of a Service without a class is this gateway.
 pub fn has_foreign_class(spec: &ServiceSpec) -> bool {
     spec.load_balancer_class.as_deref().is_some_and(|class| class != LOAD_BALANCER_CLASS)
 }

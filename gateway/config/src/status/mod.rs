@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use sluicegate_model::snapshot::At;
 use sluicegate_model::sorted::Sorted;
-use sluicegate_model::status::ObjectStatus;
+use sluicegate_model::status::{Judged, ObjectStatus};
 
 use crate::object::{Object, ObjectKey};
 use crate::plan::{
@@ -94,18 +94,31 @@ impl Statuses {
 impl ObjectStatus for Statuses {
     /// By namespace and name.
     fn objects(&self, plural: &str) -> Option<Vec<Value>> {
+        if plural == "services" {
+            return Some(self.services());
+        }
+        Some(self.statuses(plural)?.into_iter().map(|(object, status)| with_status(object, status)).collect())
+    }
+
+    fn judged(&self, plural: &str) -> Option<Vec<Judged>> {
+        let judged =
+            |(object, status): (&Object, Value)| Judged { namespace: object.key.namespace.clone(), name: object.key.name.clone(), status };
+        Some(self.statuses(plural)?.into_iter().map(judged).collect())
+    }
+}
+
+impl Statuses {
+    /// The objects of a kind, each with its status, by namespace and name.
+    fn statuses(&self, plural: &str) -> Option<Vec<(&Object, Value)>> {
         if plural == "gatewayclasses" {
-            return Some(self.classes.iter().map(|class| with_status(&class.object, class::status(class))).collect());
+            return Some(self.classes.iter().map(|class| (&*class.object, class::status(class))).collect());
         }
         if matches!(plural, "gateways" | "listenersets") {
             return Some(self.holders(plural == "gateways"));
         }
-        if plural == "services" {
-            return Some(self.services());
-        }
         if plural == "backendtlspolicies" {
             let reached = tls_policy::reached(&self.gateways, &self.listener_sets, &self.routes);
-            return Some(self.tls_policies.iter().map(|p| with_status(&p.object, tls_policy::status(p, &reached))).collect());
+            return Some(self.tls_policies.iter().map(|p| (&*p.object, tls_policy::status(p, &reached))).collect());
         }
         if let Some(kind) = policy_kind(plural) {
             let policies = self.policies.get(kind).into_iter().flat_map(Sorted::iter);
@@ -114,10 +127,10 @@ impl ObjectStatus for Statuses {
                 let shadows = self.shadows.iter().filter(|shadow| shadow.policy.key == policy.object.key);
                 policy::status(policy, self.invalid.get(&key).into_iter().chain(self.refused.get(&key)), shadows)
             };
-            return Some(policies.map(|policy| with_status(&policy.object, status(policy))).collect());
+            return Some(policies.map(|policy| (&*policy.object, status(policy))).collect());
         }
         if plural == "backends" {
-            return Some(self.backends.iter().map(|backend| with_status(&backend.object, backend::status(backend))).collect());
+            return Some(self.backends.iter().map(|backend| (&*backend.object, backend::status(backend))).collect());
         }
         let kind = RouteKind::ALL.into_iter().find(|kind| format!("{}s", kind.name().to_lowercase()) == plural)?;
         let mut attached: HashMap<&ObjectKey, Vec<&Attachment>> = HashMap::new();
@@ -127,13 +140,11 @@ impl ObjectStatus for Statuses {
         }
         let routes = self.routes.iter().filter(|route| route.kind == kind);
         let attached = |route: &PlannedRoute| attached.get(&route.object.key).map_or(&[][..], Vec::as_slice);
-        Some(routes.map(|r| with_status(&r.object, route::status(r, attached(r), &self.refused))).collect())
+        Some(routes.map(|r| (&*r.object, route::status(r, attached(r), &self.refused))).collect())
     }
-}
 
-impl Statuses {
     /// The Gateways, or the ListenerSets.
-    fn holders(&self, gateways: bool) -> Vec<Value> {
+    fn holders(&self, gateways: bool) -> Vec<(&Object, Value)> {
         let mut conflicts: HashMap<&ObjectKey, Vec<&Conflict>> = HashMap::new();
         for conflict in &self.conflicts {
             conflicts.entry(&conflict.object).or_default().push(conflict);
@@ -145,25 +156,23 @@ impl Statuses {
         if !gateways {
             let parents: HashMap<&ObjectKey, &PlannedGateway> = self.gateways.iter().map(|g| (&g.object.key, &**g)).collect();
             let sets = self.listener_sets.iter().filter_map(|set| Some((set, *parents.get(&set.gateway)?)));
-            return sets.map(|(set, parent)| with_status(&set.object, set::status(set, parent, of(&set.object)))).collect();
+            return sets.map(|(set, parent)| (&*set.object, set::status(set, parent, of(&set.object)))).collect();
         }
         let mut attached: HashMap<&ObjectKey, usize> = HashMap::new();
         for set in self.listener_sets.iter().filter(|set| set::is_attached(set, of(&set.object))) {
             *attached.entry(&set.gateway).or_default() += 1;
         }
         let sets = |gateway: &PlannedGateway| attached.get(&gateway.object.key).copied().unwrap_or_default();
-        self.gateways.iter().map(|g| with_status(&g.object, gateway::status(g, of(&g.object), sets(g)))).collect()
+        self.gateways.iter().map(|g| (&*g.object, gateway::status(g, of(&g.object), sets(g)))).collect()
     }
-}
 
-impl Statuses {
     /// The Services that stand for Gateways, of those that are accepted.
     fn services(&self) -> Vec<Value> {
         let made = self.gateways.iter().zip(self.holders(true)).filter(|(gateway, _)| gateway.accepted.is_ok());
-        made.filter_map(|(gateway, shown)| {
+        made.filter_map(|(gateway, (_, status))| {
             let sets = self.listener_sets.iter().filter(|set| set.gateway == gateway.object.key && set.accepted.is_ok());
             let listeners = gateway.listeners.iter().chain(sets.flat_map(|set| &set.listeners));
-            infrastructure::service(gateway, &shown["status"]["addresses"], listeners)
+            infrastructure::service(gateway, &status["addresses"], listeners)
         })
         .collect()
     }

@@ -25,7 +25,8 @@ use crate::store::Update;
 impl Controller {
     /// Takes in what sources have told.
     pub(super) async fn follow(&mut self, sources: &Sources, followed: &Followed) {
-        let Taken { changes, other } = sources.take();
+        let Taken { changes, other, complete } = sources.take();
+        self.complete = complete;
         let waiting = followed.waiting();
         self.registry.wait_for(waiting.keys().cloned());
         self.load(changes, other).await;

@@ -109,6 +109,8 @@ pub struct Controller {
     /// What has changed since the last snapshot.
     changed: Changed,
     faults: Vec<Fault>,
+    /// Whether every source has told all that it had at first.
+    complete: bool,
     /// Whether plugins were looked at since the last status.
     looked_at_plugins: bool,
     reporter: Reporter,
@@ -144,6 +146,7 @@ impl Controller {
             balancers: BTreeMap::new(),
             changed: Changed::default(),
             faults: Vec::new(),
+            complete: false,
             looked_at_plugins: false,
             reporter: Reporter::new(),
             unbound: Vec::new(),
@@ -241,9 +244,9 @@ impl Controller {
                     self.sync_discovery();
                 }
                 Event::Sources => {
-                    let faults = self.faults.clone();
+                    let (faults, complete) = (self.faults.clone(), self.complete);
                     self.follow(&sources, &followed).await;
-                    if self.is_served(&faults) {
+                    if self.complete == complete && self.is_served(&faults) {
                         continue;
                     }
                 }

@@ -40,6 +40,7 @@ impl Controller {
             assembler: &self.assembler,
             registry: &self.registry,
             runner: &self.runner,
+            complete: self.complete,
         });
         (snapshot, status)
     }

@@ -374,6 +374,8 @@ impl Registry {
             let misused = e.live.as_ref().and_then(|live| self.misused(live.loaded.generation().id));
             PluginStatus {
                 name: e.planned.name.clone(),
+                namespace: e.planned.object.as_ref().map(|object| object.namespace.clone()),
+                observed_generation: e.planned.object.as_ref().and_then(|object| object.generation),
                 kind: e.planned.kind,
                 source: match &e.planned.source {
                     PluginSource::Builtin(_) => "builtin".to_owned(),

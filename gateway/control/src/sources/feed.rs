@@ -21,6 +21,16 @@ struct Pending {
     /// Something other than a unit has changed, such as a file that a unit names.
     other: bool,
     synced: bool,
+    /// Nobody has taken from it since it was synced.
+    complete_now: bool,
+}
+
+/// What was reported besides units.
+pub(super) struct Rest {
+    /// Something other than a unit has changed as well.
+    pub(super) other: bool,
+    /// Everything there was at first is among what was taken.
+    pub(super) complete: bool,
 }
 
 impl Feed {
@@ -47,7 +57,10 @@ impl Feed {
 
     /// Says that everything there was at first has been reported.
     pub fn synced(&self) {
-        self.lock().synced = true;
+        let mut pending = self.lock();
+        pending.complete_now = !pending.synced;
+        pending.synced = true;
+        drop(pending);
         self.news.notify_one();
     }
 
@@ -57,15 +70,16 @@ impl Feed {
 
     pub(super) fn has_news(&self) -> bool {
         let pending = self.lock();
-        pending.other || !pending.units.is_empty()
+        pending.other || pending.complete_now || !pending.units.is_empty()
     }
 
-    /// Moves what was reported to `to`. True if something other than a unit has changed as well.
-    pub(super) fn take(&self, to: &mut Vec<Change>) -> bool {
+    /// Moves what was reported to `to`.
+    pub(super) fn take(&self, to: &mut Vec<Change>) -> Rest {
         let mut pending = self.lock();
+        pending.complete_now = false;
         let units = std::mem::take(&mut pending.units);
         to.extend(units.into_iter().flat_map(|(unit, told)| told.into_iter().map(move |what| Change { unit: unit.clone(), what })));
-        std::mem::take(&mut pending.other)
+        Rest { other: std::mem::take(&mut pending.other), complete: pending.synced }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {

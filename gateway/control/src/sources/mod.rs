@@ -76,6 +76,8 @@ pub struct Taken {
     pub changes: Vec<Change>,
     /// Something other than a unit has changed as well ([`Feed::nudge`]).
     pub other: bool,
+    /// With this, every source has told all that it had at first.
+    pub complete: bool,
 }
 
 /// All sources, after they were started.
@@ -120,9 +122,11 @@ impl Sources {
 
     /// What was reported since the last call.
     pub fn take(&self) -> Taken {
-        let mut taken = Taken::default();
+        let mut taken = Taken { complete: true, ..Taken::default() };
         for (_, feed, _) in &self.all {
-            taken.other |= feed.take(&mut taken.changes);
+            let rest = feed.take(&mut taken.changes);
+            taken.other |= rest.other;
+            taken.complete &= rest.complete;
         }
         taken
     }

@@ -29,6 +29,8 @@ pub(crate) struct Parts<'p> {
     pub(crate) assembler: &'p Assembler,
     pub(crate) registry: &'p Registry,
     pub(crate) runner: &'p Runner,
+    /// Whether every source has told all that it had at first.
+    pub(crate) complete: bool,
 }
 
 /// Keeps what was reported last.
@@ -75,6 +77,7 @@ impl Reporter {
             objects: Some(self.statuses.clone()),
             compiled: parts.registry.compiled(),
             awaited: self.awaited(parts.runner),
+            complete: parts.complete,
         }
     }
 
