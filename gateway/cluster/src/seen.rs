@@ -40,7 +40,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn of(object: &Value) -> Option<Self> {
+    pub(crate) fn of(object: &Value) -> Option<Self> {
         let metadata = object.get("metadata")?;
         let text = |field: &str| metadata.get(field).and_then(Value::as_str).map(Box::from);
         let status = object.get("status").filter(|status| !status.is_null());

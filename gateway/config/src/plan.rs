@@ -153,6 +153,8 @@ pub struct PlannedService {
     pub cluster_ips: Vec<IpAddr>,
     /// The Service's `externalIPs` and the addresses of its load balancer.
     pub external_ips: Vec<IpAddr>,
+    /// Those of `external_ips` that are the load balancer's.
+    pub balanced: Vec<IpAddr>,
     /// The Service's ports.
     pub ports: Vec<PlannedPort>,
     /// The object: a Service, or a Backend.

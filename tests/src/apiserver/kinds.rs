@@ -41,6 +41,7 @@ pub const KINDS: &[Kind] = &[
     core("ComponentStatus", "componentstatuses", false),
     Kind { custom: false, ..of("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices") },
     Kind { custom: false, ..of("coordination.k8s.io", "v1", "Lease", "leases") },
+    Kind { custom: false, ..of("events.k8s.io", "v1", "Event", "events") },
     Kind { custom: false, namespaced: false, ..of("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions") },
     Kind { namespaced: false, ..of(GATEWAY, "v1", "GatewayClass", "gatewayclasses") },
     of(GATEWAY, "v1", "Gateway", "gateways"),

@@ -224,6 +224,12 @@ impl ApiServer {
         self.shared.lock().world.objects.get(&key).cloned()
     }
 
+    /// All objects of a kind, as they are stored.
+    pub fn all(&self, kind: &str) -> Vec<Value> {
+        let resource = Kind::named(kind).resource();
+        self.shared.lock().world.objects.iter().filter(|(key, _)| key.0 == resource).map(|(_, object)| object.clone()).collect()
+    }
+
     /// The CustomResourceDefinition of a kind is there from now on, itself an object.
     pub fn install(&self, kind: &str) {
         let kind = Kind::named(kind);

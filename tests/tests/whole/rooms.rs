@@ -148,7 +148,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "node_addresses",
         ],
     ),
-    ("gateway/cluster", &["client", "connection"]),
+    ("gateway/cluster", &["status", "events", "lead", "leader", "anyip", "seen", "client", "connection"]),
     ("gateway/admin", &["record", "plugins", "metrics", "health_check", "shown"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];

@@ -63,6 +63,7 @@ impl Compiler<'_> {
             families: ServiceFamilies::default(),
             cluster_ips: Vec::new(),
             external_ips: Vec::new(),
+            balanced: Vec::new(),
             ports: vec![planned],
             object: object.clone(),
         }));

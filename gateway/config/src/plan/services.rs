@@ -168,6 +168,7 @@ impl Compiler<'_> {
             families,
             cluster_ips,
             external_ips,
+            balanced,
             ports,
             object: object.clone(),
         }));

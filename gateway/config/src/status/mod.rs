@@ -2,6 +2,7 @@
 //! left out; whoever writes a status adds them.
 
 mod backend;
+mod balanced;
 mod class;
 mod condition;
 mod gateway;
@@ -44,6 +45,8 @@ pub struct Statuses {
     /// What plugins refuse of the configuration that objects have for them, likewise.
     refused: Arc<HashMap<String, String>>,
     backends: Vec<Arc<PlannedService>>,
+    /// Services of which this gateway is the load balancer, by their class.
+    balanced: Vec<Arc<PlannedService>>,
     conflicts: Vec<Conflict>,
     shadows: Vec<Shadow>,
     unbound: Arc<HashMap<At, String>>,
@@ -62,6 +65,7 @@ impl Statuses {
             invalid: Arc::new(policy::invalid(&plan.faults)),
             refused: Arc::default(),
             backends: plan.backends.clone(),
+            balanced: plan.services.values().filter(|service| balanced::is_ours(service)).cloned().collect(),
             conflicts: plan.conflicts.clone(),
             shadows: plan.shadows.clone(),
             unbound: Arc::default(),
@@ -103,6 +107,9 @@ impl ObjectStatus for Statuses {
     fn judged(&self, plural: &str) -> Option<Vec<Judged>> {
         let judged =
             |(object, status): (&Object, Value)| Judged { namespace: object.key.namespace.clone(), name: object.key.name.clone(), status };
+        if plural == "services" {
+            return Some(self.balanced.iter().map(|service| judged((&*service.object, balanced::status(service)))).collect());
+        }
         Some(self.statuses(plural)?.into_iter().map(judged).collect())
     }
 }

@@ -1,0 +1,227 @@
+//! Local routes ("AnyIP") for virtual IPs that no interface has: `ip route add local A/32 dev lo`. With one the kernel takes packets to the address for its own, so it
+//! can be listened on, without an interface that answers ARP for it. Only addresses that the gateway itself hands out get one: cluster IPs of Services that are its
+//! own, and those of the pool. What a Gateway or a Service merely names does not, as anybody who may write one could take any address for themselves.
+//!
+//! The routes carry a protocol number of our own, and no others are touched. They stay when the process ends, as another may be taking over; what is left over
+//! goes when the next one knows all objects.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use rtnetlink::{Error, Handle, RouteMessageBuilder};
+use sluicegate_model::status::Status;
+use tokio::time::{sleep, timeout};
+
+/// Our routes' protocol number (rtnetlink(7), `rtm_protocol`). Neither the kernel nor iproute2's `rt_protos` has a name for it.
+pub const PROTOCOL: u8 = 142;
+/// The table of local addresses (`RT_TABLE_LOCAL`).
+const TABLE: u32 = 255;
+/// The index of the loopback interface, the same in each network namespace.
+const LOOPBACK: u32 = 1;
+/// How often it is looked whether other addresses are wanted.
+const LOOK: Duration = Duration::from_millis(200);
+/// How soon routes that could not be had are tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// How long the kernel may take for all routes.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What could not be done, for people; shared with the task that does it.
+#[derive(Clone, Debug, Default)]
+pub struct Fault(Arc<Mutex<Option<String>>>);
+
+impl Fault {
+    /// What is wrong now; none if nothing is.
+    pub fn now(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, fault: Option<String>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fault) = fault.as_ref().filter(|fault| known.as_ref() != Some(fault)) {
+            tracing::error!("{fault}");
+        }
+        *known = fault;
+    }
+}
+
+/// The addresses of what is listened on that need a route: those that the gateway hands out, and that are virtual.
+pub fn wanted(status: &Status, pool: &[IpNet]) -> BTreeSet<IpAddr> {
+    let cluster_ips: BTreeSet<IpAddr> =
+        status.services.iter().flat_map(|service| &service.cluster_ips).filter_map(|ip| ip.parse().ok()).collect();
+    let listened = status.listeners.iter().filter_map(|listener| listener.address.parse::<std::net::SocketAddr>().ok());
+    let handed = |ip: &IpAddr| cluster_ips.contains(ip) || pool.iter().any(|range| range.contains(ip));
+    let virtual_ip = |ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast();
+    listened.map(|address| address.ip()).filter(virtual_ip).filter(handed).collect()
+}
+
+/// Keeps routes for what is wanted until the future is dropped. `now` says what is served.
+pub async fn run(now: impl Fn() -> Arc<Status>, pool: Vec<IpNet>, fault: Fault) {
+    let mut done: Option<(BTreeSet<IpAddr>, bool)> = None;
+    let mut seen: Option<Arc<Status>> = None;
+    loop {
+        let status = now();
+        if seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &status)) {
+            sleep(LOOK).await;
+            continue;
+        }
+        // Before all objects are known, what seems to be left over may be in use.
+        let wish = (wanted(&status, &pool), status.complete);
+        seen = Some(status);
+        if done.as_ref() == Some(&wish) {
+            continue;
+        }
+        let routes = async { Routes::open()?.sync(&wish.0, wish.1).await };
+        let outcome = timeout(DEADLINE, routes).await.unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs())));
+        match outcome {
+            Ok(()) => {
+                fault.set(None);
+                done = Some(wish);
+            }
+            Err(error) => {
+                fault.set(Some(format!("manageAddresses: local routes for virtual IPs cannot be had: {error}")));
+                (seen, done) = (None, None);
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// The kernel's routing table.
+pub struct Routes {
+    handle: Handle,
+    /// Ends the connection.
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Routes {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Routes {
+    /// Connects to the kernel, in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// There is no such socket.
+    pub fn open() -> Result<Self, String> {
+        let opened = rtnetlink::new_connection_with_strict_check();
+        let (connection, handle, _) = opened.map_err(|error| format!("a netlink socket: {error}"))?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    /// The addresses that have a route of ours.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub async fn ours(&self) -> Result<BTreeSet<IpAddr>, String> {
+        let mut found = BTreeSet::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut asked = RouteMessageBuilder::<IpAddr>::new()
+                .table_id(TABLE)
+                .protocol(RouteProtocol::Other(PROTOCOL))
+                .scope(RouteScope::Universe)
+                .kind(RouteType::Local)
+                .build();
+            asked.header.address_family = family;
+            let mut told = pin!(self.handle.route().get(asked).execute());
+            while let Some(route) = told.next().await {
+                match route {
+                    Ok(route) => found.extend(of_ours(&route)),
+                    // A kernel without IPv6.
+                    Err(error) if family == AddressFamily::Inet6 && is(&error, &[errno::EAFNOSUPPORT, errno::EOPNOTSUPP]) => break,
+                    Err(error) => return Err(told_of(&error)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds routes that are missing and, if `remove` says so, removes those of ours that are not wanted.
+    ///
+    /// # Errors
+    /// One of them could not be added or removed. The others were.
+    pub async fn sync(&self, wanted: &BTreeSet<IpAddr>, remove: bool) -> Result<(), String> {
+        let ours = self.ours().await?;
+        let mut failed = None;
+        for ip in ours.iter().filter(|ip| remove && !wanted.contains(ip)) {
+            match self.handle.route().del(route(*ip)?).execute().await {
+                // It was gone already.
+                Err(error) if !is(&error, &[errno::ESRCH, errno::ENODEV]) => failed = Some(format!("{ip}: {}", told_of(&error))),
+                _ => {}
+            }
+        }
+        for ip in wanted.iter().filter(|ip| !ours.contains(ip)) {
+            match self.handle.route().add(route(*ip)?).execute().await {
+                // An interface has the address, or somebody else has made a route.
+                Err(error) if !is(&error, &[errno::EEXIST]) => failed = Some(format!("{ip}: {}", told_of(&error))),
+                _ => {}
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+fn route(ip: IpAddr) -> Result<RouteMessage, String> {
+    let length = if ip.is_ipv4() { 32 } else { 128 };
+    let scope = if ip.is_ipv4() { RouteScope::Host } else { RouteScope::Universe };
+    let made = RouteMessageBuilder::<IpAddr>::new()
+        .table_id(TABLE)
+        .protocol(RouteProtocol::Other(PROTOCOL))
+        .scope(scope)
+        .kind(RouteType::Local)
+        .output_interface(LOOPBACK)
+        .destination_prefix(ip, length);
+    made.map(RouteMessageBuilder::build).map_err(|error| error.to_string())
+}
+
+fn of_ours(route: &RouteMessage) -> Option<IpAddr> {
+    if route.header.protocol != RouteProtocol::Other(PROTOCOL) || route.header.kind != RouteType::Local {
+        return None;
+    }
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::from(*ip)),
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::from(*ip)),
+        _ => None,
+    })
+}
+
+/// Numbers of errors of Linux (errno(3)), the same on all architectures that the gateway runs on.
+mod errno {
+    pub(super) const EPERM: i32 = 1;
+    pub(super) const ESRCH: i32 = 3;
+    pub(super) const EACCES: i32 = 13;
+    pub(super) const EEXIST: i32 = 17;
+    pub(super) const ENODEV: i32 = 19;
+    pub(super) const EOPNOTSUPP: i32 = 95;
+    pub(super) const EAFNOSUPPORT: i32 = 97;
+}
+
+fn number(error: &Error) -> Option<i32> {
+    match error {
+        Error::NetlinkError(message) => Some(message.raw_code().abs()),
+        _ => None,
+    }
+}
+
+fn is(error: &Error, numbers: &[i32]) -> bool {
+    number(error).is_some_and(|number| numbers.contains(&number))
+}
+
+fn told_of(error: &Error) -> String {
+    match number(error) {
+        Some(errno::EPERM | errno::EACCES) => "the process lacks the capability CAP_NET_ADMIN".to_owned(),
+        Some(number) => std::io::Error::from_raw_os_error(number).to_string(),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Asks the API server what the [election](crate::leader) wants to know, and tells everybody in this process whether it leads.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use sluicegate_control::sources::{Feed, Running, Source, SourceError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::client::{Answer, Cluster, ClusterError};
+use crate::leader::{Ask, Election, Options, Times, Told};
+
+/// How long giving the Lease up may take when the process stops.
+const GIVE_UP: Duration = Duration::from_secs(2);
+
+/// Whether this process leads. Copies tell the same.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    until: watch::Receiver<Option<Instant>>,
+}
+
+/// Tells [`Leadership`].
+#[derive(Debug)]
+pub struct Tell(watch::Sender<Option<Instant>>);
+
+impl Leadership {
+    /// Nobody leads yet.
+    pub fn new() -> (Tell, Self) {
+        let (tell, until) = watch::channel(None);
+        (Tell(tell), Self { until })
+    }
+
+    /// Until when this process leads if it does not renew; none if it does not lead.
+    pub fn until(&self) -> Option<Instant> {
+        self.until.borrow().filter(|until| Instant::now() < *until)
+    }
+
+    /// Waits until this process leads.
+    pub async fn begins(&mut self) {
+        while self.until().is_none() {
+            if self.until.changed().await.is_err() {
+                // Nobody renews any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until this process does not lead.
+    pub async fn ends(&mut self) {
+        loop {
+            let until = *self.until.borrow_and_update();
+            let Some(until) = until.filter(|until| Instant::now() < *until) else { return };
+            tokio::select! {
+                () = sleep_until(until) => {}
+                changed = self.until.changed() => if changed.is_err() { sleep_until(until).await },
+            }
+        }
+    }
+}
+
+/// Has control look again at what it allocates whenever this process begins or ceases to lead.
+pub struct Nudge(pub Leadership);
+
+impl Source for Nudge {
+    fn name(&self) -> String {
+        "leadership".to_owned()
+    }
+
+    fn start(self: Box<Self>, feed: Feed) -> Result<Running, SourceError> {
+        feed.synced();
+        let mut leadership = self.0;
+        let task = tokio::spawn(async move {
+            loop {
+                leadership.begins().await;
+                feed.nudge();
+                leadership.ends().await;
+                feed.nudge();
+            }
+        });
+        Ok(Box::new(Ended(task)))
+    }
+}
+
+/// Ends a task when it is dropped.
+struct Ended(tokio::task::JoinHandle<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Takes part in the election until `stop` is ready; then the Lease is given up, if this process has it.
+pub async fn run(cluster: &Cluster, options: Options, tell: &Tell, stop: impl Future<Output = ()>) {
+    let mut candidate =
+        Candidate { path: path(&options), deadline: options.renew / 2, election: Election::new(options), said: String::new() };
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let stopped = {
+            let mut attempt = std::pin::pin!(candidate.attempt(cluster));
+            tokio::select! {
+                () = &mut attempt => false,
+                () = &mut stop => {
+                    // What is under way may be done already, and the next write has to know its version.
+                    tell.0.send_replace(None);
+                    let _ = timeout(GIVE_UP, attempt).await;
+                    true
+                }
+            }
+        };
+        let now = Instant::now();
+        let pause = candidate.election.pause(now, rand::rng().random());
+        if !stopped {
+            candidate.tell(tell, now);
+            tokio::select! {
+                () = sleep(pause) => continue,
+                () = &mut stop => {}
+            }
+        }
+        tell.0.send_replace(None);
+        if let Some(ask) = candidate.election.give_up(Instant::now(), jiff::Timestamp::now()) {
+            let _ = timeout(GIVE_UP, candidate.ask(cluster, &ask)).await;
+        }
+        return;
+    }
+}
+
+struct Candidate {
+    path: String,
+    /// How long one request may take.
+    deadline: Duration,
+    election: Election,
+    /// What was logged last, so that a lasting error is logged once.
+    said: String,
+}
+
+fn path(options: &Options) -> String {
+    format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", options.namespace)
+}
+
+impl Candidate {
+    async fn attempt(&mut self, cluster: &Cluster) {
+        let mut ask = Some(self.election.begin(Instant::now(), jiff::Timestamp::now()));
+        while let Some(asking) = ask {
+            let asked = Instant::now();
+            let answer = self.ask(cluster, &asking).await;
+            let told = match answer {
+                Ok(answer) => Told::Lease(answer.body),
+                Err(error) => {
+                    let (told, usual) = match error.code() {
+                        404 => (Told::Missing, asking == Ask::Read),
+                        409 => (Told::Conflict, true),
+                        _ => (Told::Failed, false),
+                    };
+                    self.log(if usual { String::new() } else { error.to_string() });
+                    told
+                }
+            };
+            if matches!(told, Told::Lease(_)) {
+                self.log(String::new());
+            }
+            ask = self.election.told(&asking, told, Times { asked, answered: Instant::now(), wall: jiff::Timestamp::now() });
+        }
+    }
+
+    async fn ask(&self, cluster: &Cluster, ask: &Ask) -> Result<Answer, ClusterError> {
+        let one = format!("{}/{}", self.path, self.election.name());
+        let asked = async {
+            match ask {
+                // From the server's cache, as thousands may ask: who writes by an old version is refused.
+                Ask::Read => cluster.get(&format!("{one}?resourceVersion=0")).await,
+                Ask::Create(lease) => cluster.post(&self.path, lease).await,
+                Ask::Write(lease) => cluster.put(&one, lease).await,
+            }
+        };
+        timeout(self.deadline, asked).await.unwrap_or(Err(ClusterError::Deadline(self.deadline)))
+    }
+
+    fn tell(&self, tell: &Tell, now: Instant) {
+        let until = self.election.until(now);
+        tell.0.send_if_modified(|known| {
+            match (&known, until) {
+                (None, Some(_)) => {
+                    tracing::info!(holder = self.election.holder(), "this gateway leads: it writes statuses and gives addresses")
+                }
+                (Some(_), None) => tracing::warn!(holder = self.election.holder(), "this gateway does not lead any more"),
+                _ => {}
+            }
+            std::mem::replace(known, until) != until
+        });
+    }
+
+    fn log(&mut self, error: String) {
+        if error != self.said && !error.is_empty() {
+            tracing::warn!(error, lease = self.election.name(), "the Lease of the leader cannot be had");
+        }
+        self.said = error;
+    }
+}

@@ -1,0 +1,201 @@
+//! Which objects' status is to be written, and when: what does not differ is not looked at again before something changes, what the server refused waits, and an
+//! object that somebody else changes back each time is left alone for longer and longer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use sluicegate_config::object::ObjectKey;
+use tokio::time::Instant;
+
+use super::merge;
+use super::wish::Wish;
+use crate::events::{self, Happened};
+use crate::seen::{Said, Seen};
+
+/// How long an answer to a write counts for more than what the watch has told. An API server whose data was restored has older versions again.
+const OWN_WORD: Duration = Duration::from_secs(10);
+/// So often in [`WITHIN`] an object is written without a pause.
+const OFTEN: u32 = 10;
+/// Counts of writes are halved after this time.
+const WITHIN: Duration = Duration::from_secs(60);
+/// The first pause of an object that was refused, or is written too often. It doubles each time.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// After so many conflicts, one after the other, an object waits.
+const CONFLICTS: u32 = 3;
+/// So many objects are compared before something else has its turn.
+const LOOKS: usize = 500;
+
+/// The present time, by this machine's clock and as conditions have it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times<'t> {
+    pub(crate) now: Instant,
+    pub(crate) written: &'t str,
+}
+
+/// A status to write.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Due {
+    /// The place in the list of wishes.
+    pub(crate) at: usize,
+    /// The version that was read.
+    pub(crate) version: Box<str>,
+    /// The fields of `status`.
+    pub(crate) change: Value,
+    /// The object's identity.
+    pub(crate) uid: Box<str>,
+    /// What an operator must see, once it is written.
+    pub(crate) happened: Vec<Happened>,
+}
+
+/// What is known of objects' statuses besides what the server said.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    objects: HashMap<ObjectKey, Entry>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// A wish and the version of the object that needs no write for it.
+    settled: Option<(u64, Box<str>)>,
+    /// What the server answered to the last write or read, and until when it counts.
+    answered: Option<(Arc<Said>, Instant)>,
+    /// Conflicts since the last write.
+    conflicts: u32,
+    /// Writes lately, and since when they are counted.
+    writes: u32,
+    since: Option<Instant>,
+    /// When it may be written again, and the pause that was.
+    after: Option<Instant>,
+    pause: Duration,
+    /// What was wished when the server refused it; the pause is for this wish only.
+    refused: Option<u64>,
+}
+
+impl Ledger {
+    /// The objects whose status differs from what is wished, in the order of the wishes, at most so many; and when to look again, if some wait. Those that are not
+    /// `allowed` are passed over.
+    pub(crate) fn due(
+        &mut self,
+        wishes: &[Wish],
+        allowed: impl Fn(&Wish) -> bool,
+        seen: &Seen,
+        Times { now, written: time }: Times<'_>,
+        most: usize,
+    ) -> (Vec<Due>, Option<Instant>) {
+        let (mut due, mut again, mut looked) = (Vec::new(), None::<Instant>, 0);
+        for (at, wish) in wishes.iter().enumerate().filter(|(_, wish)| allowed(wish)) {
+            if due.len() == most || looked == LOOKS {
+                return (due, Some(now));
+            }
+            // What the server has not told, or no longer has, is not written.
+            let Some(said) = seen.get(&wish.key) else {
+                self.objects.remove(&wish.key);
+                continue;
+            };
+            let entry = self.objects.entry(wish.key.clone()).or_default();
+            let said = entry.newest(&said, now);
+            if entry.settled.as_ref().is_some_and(|(print, version)| *print == wish.print && *version == said.version) {
+                continue;
+            }
+            if let Some(after) = entry.waits(wish.print, now) {
+                again = Some(again.map_or(after, |again| again.min(after)));
+                continue;
+            }
+            looked += 1;
+            let present = said.status();
+            match merge::change(wish.written.form, &present, &wish.status, time) {
+                None => entry.settled = Some((wish.print, said.version.clone())),
+                Some(change) => {
+                    let happened = events::of(wish.written.kind, &present, &change);
+                    due.push(Due { at, version: said.version.clone(), change, uid: said.uid.clone(), happened });
+                }
+            }
+        }
+        (due, again)
+    }
+
+    /// The status was written, and the object is this now.
+    pub(crate) fn written(&mut self, wish: &Wish, object: &Value, now: Instant) {
+        let entry = self.objects.entry(wish.key.clone()).or_default();
+        if entry.since.is_none_or(|since| now >= since + WITHIN) {
+            (entry.writes, entry.since) = (entry.writes / 2, Some(now));
+        }
+        entry.writes += 1;
+        (entry.refused, entry.conflicts) = (None, 0);
+        if entry.writes > OFTEN {
+            entry.wait(now);
+        } else {
+            (entry.after, entry.pause) = (None, Duration::ZERO);
+        }
+        if let Some(said) = Said::of(object) {
+            // Fields that the server does not know are not stored: asking again changes nothing.
+            entry.settled = Some((wish.print, said.version.clone()));
+            entry.answered = Some((Arc::new(said), now + OWN_WORD));
+        }
+    }
+
+    /// Somebody else had written since it was read, and the object is this now.
+    pub(crate) fn read(&mut self, wish: &Wish, object: &Value, now: Instant) {
+        let entry = self.objects.entry(wish.key.clone()).or_default();
+        entry.conflicts += 1;
+        if entry.conflicts > CONFLICTS {
+            entry.wait(now);
+        }
+        if let Some(said) = Said::of(object) {
+            entry.answered = Some((Arc::new(said), now + OWN_WORD));
+        }
+    }
+
+    /// The server refuses to store this.
+    pub(crate) fn refused(&mut self, wish: &Wish, now: Instant) {
+        let entry = self.objects.entry(wish.key.clone()).or_default();
+        entry.refused = Some(wish.print);
+        entry.wait(now);
+    }
+
+    /// Forgets all: another process may have written since.
+    pub(crate) fn clear(&mut self) {
+        self.objects.clear();
+    }
+
+    /// Forgets objects that are gone.
+    pub(crate) fn keep(&mut self, seen: &Seen) {
+        self.objects.retain(|key, _| seen.get(key).is_some());
+    }
+}
+
+impl Entry {
+    /// What the server said last: by the watch, or in an answer that the watch has not caught up with.
+    fn newest(&mut self, told: &Arc<Said>, now: Instant) -> Arc<Said> {
+        let number = |version: &str| version.parse::<u64>().ok();
+        let counts = self.answered.as_ref().is_some_and(|(said, until)| {
+            let later = number(&said.version).zip(number(&told.version)).is_some_and(|(said, told)| said > told);
+            later && now < *until && said.uid == told.uid
+        });
+        if !counts {
+            self.answered = None;
+        }
+        self.answered.as_ref().map_or(told, |(said, _)| said).clone()
+    }
+
+    /// Until when it is not to be written. A pause for something refused ends when something else is wished.
+    fn waits(&mut self, print: u64, now: Instant) -> Option<Instant> {
+        if self.refused.is_some_and(|refused| refused != print) {
+            (self.refused, self.after, self.pause) = (None, None, Duration::ZERO);
+        }
+        self.after.filter(|after| now < *after)
+    }
+
+    fn wait(&mut self, now: Instant) {
+        self.pause = (self.pause * 2).clamp(PAUSE, LONGEST);
+        self.after = Some(now + self.pause);
+    }
+}
+
+#[cfg(test)]
+mod tests;

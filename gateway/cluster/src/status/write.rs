@@ -1,0 +1,264 @@
+//! The task that writes statuses, as long as this process leads.
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use serde_json::json;
+use sluicegate_model::status::{ObjectStatus, Status};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::due::{Due, Ledger, Times};
+use super::wish::{self, Wish};
+use crate::client::{Cluster, ClusterError, MERGE};
+use crate::events::{Ask, Recorder, Regarding};
+use crate::lead::Leadership;
+use crate::seen::Seen;
+
+/// Who writes, as `metadata.managedFields` says.
+const MANAGER: &str = "sluicegate.dev%2Fgateway-controller";
+/// How often it is looked whether something else is wished.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long changes are gathered before the first of them is written.
+const GATHER: Duration = Duration::from_millis(100);
+/// The shortest time between two writes: some tens a second.
+const SPACING: Duration = Duration::from_millis(25);
+/// So many are written before it is looked again what is wished.
+const ROUND: usize = 50;
+/// How long a request may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The first pause after the server could not be asked; it doubles each time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long a kind is left alone whose status may not be written.
+const FORBIDDEN: Duration = Duration::from_secs(60);
+/// After wishes were made anew nothing happens for so many times as long as that took.
+const SHARE: u32 = 10;
+
+/// Where the status of this process is to be read.
+pub type Now = Arc<dyn Fn() -> Arc<Status> + Send + Sync>;
+
+/// Writes statuses.
+pub struct Writer {
+    cluster: Cluster,
+    seen: Seen,
+    now: Now,
+    leadership: Leadership,
+    ledger: Ledger,
+    wishes: Wishes,
+    hasher: RandomState,
+    /// When the next write may be.
+    slot: Instant,
+    /// The pause after the last failure.
+    pause: Duration,
+    /// Kinds that may not be written, and until when they are left alone.
+    forbidden: HashMap<&'static str, Instant>,
+    counts: Arc<Counts>,
+    recorder: Recorder,
+    /// Whether it was logged that no events can be written.
+    no_events: bool,
+}
+
+/// What was written so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Statuses that were written.
+    pub written: AtomicU64,
+    /// Writes that failed, for whatever reason.
+    pub failed: AtomicU64,
+}
+
+/// What is wished.
+#[derive(Default)]
+struct Wishes {
+    /// What the first `objects` of them were made of.
+    of: Option<Arc<dyn ObjectStatus>>,
+    objects: usize,
+    all: Vec<Wish>,
+}
+
+/// What a write came to.
+enum Outcome {
+    /// It is written.
+    Written,
+    /// It is not, and what to do about it is in the ledger.
+    Noted,
+    /// The server is to be left alone for a while.
+    Pause(Duration),
+}
+
+impl Writer {
+    /// One that writes while `leadership` says so. `now` says what is served, `seen` what the server said; `identity` is the name of this process.
+    pub fn new(cluster: Cluster, seen: Seen, now: Now, leadership: Leadership, identity: &str) -> Self {
+        let (ledger, wishes, hasher) = (Ledger::default(), Wishes::default(), RandomState::new());
+        let (slot, pause, forbidden, counts) = (Instant::now(), Duration::ZERO, HashMap::new(), Arc::default());
+        let recorder = Recorder::new(identity, slot);
+        Self { cluster, seen, now, leadership, ledger, wishes, hasher, slot, pause, forbidden, counts, recorder, no_events: false }
+    }
+
+    /// What it has written.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+
+    /// Writes until the future is dropped.
+    pub async fn run(mut self) {
+        let mut leadership = self.leadership.clone();
+        loop {
+            leadership.begins().await;
+            // Another has written since this process led last.
+            self.ledger.clear();
+            self.forbidden.clear();
+            tokio::select! {
+                biased;
+                // What is under way is given up with it.
+                () = leadership.ends() => {}
+                () = self.write() => {}
+            }
+        }
+    }
+
+    async fn write(&mut self) {
+        let mut changes = self.seen.changes();
+        loop {
+            changes.mark_unchanged();
+            let status = (self.now)();
+            let again = if status.complete { self.round(&status).await } else { None };
+            let looked = Instant::now();
+            tokio::select! {
+                () = sleep_until(again.unwrap_or(looked)), if again.is_some() => {}
+                _ = changes.changed() => sleep(GATHER).await,
+                () = async {
+                    while Arc::ptr_eq(&status, &(self.now)()) {
+                        sleep(LOOK).await;
+                    }
+                } => sleep(GATHER).await,
+            }
+        }
+    }
+
+    /// Writes what differs, or some of it. Returns when to look again although nothing has changed.
+    async fn round(&mut self, status: &Arc<Status>) -> Option<Instant> {
+        self.wish(status).await;
+        self.ledger.keep(&self.seen);
+        let now = Instant::now();
+        self.forbidden.retain(|_, until| now < *until);
+        let allowed = |wish: &Wish| !self.forbidden.contains_key(wish.written.kind);
+        let (due, mut again) = self.ledger.due(&self.wishes.all, allowed, &self.seen, Times { now, written: &time() }, ROUND);
+        again = again.into_iter().chain(self.forbidden.values().min().copied()).min();
+        for due in due {
+            let wish = self.wishes.all[due.at].clone();
+            if self.forbidden.contains_key(wish.written.kind) {
+                continue;
+            }
+            sleep_until(self.slot).await;
+            self.slot = Instant::now() + SPACING;
+            match self.one(&wish, due).await {
+                Outcome::Written => {}
+                Outcome::Noted => again = Some(Instant::now()),
+                Outcome::Pause(pause) => {
+                    sleep(pause).await;
+                    return Some(Instant::now());
+                }
+            }
+        }
+        again
+    }
+
+    /// Writes one status.
+    async fn one(&mut self, wish: &Wish, due: Due) -> Outcome {
+        let path = wish.written.path(&wish.key);
+        let patch = json!({"metadata": {"resourceVersion": &due.version}, "status": &due.change});
+        let written = within(self.cluster.patch(&format!("{path}/status?fieldManager={MANAGER}"), MERGE, &patch)).await;
+        let error = match written {
+            Ok(answer) => {
+                self.counts.written.fetch_add(1, Ordering::Relaxed);
+                self.pause = Duration::ZERO;
+                self.ledger.written(wish, &answer.body, Instant::now());
+                self.tell(wish, &due).await;
+                return Outcome::Written;
+            }
+            Err(error) => error,
+        };
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        match error.code() {
+            // Somebody else was there first: what is there now?
+            409 => match within(self.cluster.get(&path)).await {
+                Ok(answer) => self.ledger.read(wish, &answer.body, Instant::now()),
+                Err(error) if error.code() == 404 => self.ledger.refused(wish, Instant::now()),
+                Err(error) => return self.failed(&error),
+            },
+            403 => {
+                tracing::warn!(kind = wish.written.kind, %error, "the status of a kind may not be written");
+                self.forbidden.insert(wish.written.kind, Instant::now() + FORBIDDEN);
+            }
+            // It is gone, or its kind is.
+            404 => self.ledger.refused(wish, Instant::now()),
+            400 | 405 | 415 | 422 => {
+                tracing::warn!(object = %wish.key, %error, "a status is refused");
+                self.ledger.refused(wish, Instant::now());
+            }
+            _ => return self.failed(&error),
+        }
+        Outcome::Noted
+    }
+
+    /// Writes Events of what was written. One that cannot be written is not tried again: the status says the same.
+    async fn tell(&mut self, wish: &Wish, due: &Due) {
+        let of = Regarding { key: &wish.key, api_version: wish.written.api_version(), uid: &due.uid };
+        for happened in &due.happened {
+            let told = match self.recorder.record(of, happened.clone(), Instant::now(), jiff::Timestamp::now()) {
+                None => continue,
+                Some(Ask::Create(path, event)) => within(self.cluster.post(&path, &event)).await,
+                Some(Ask::Again(path, patch)) => within(self.cluster.patch(&path, MERGE, &patch)).await,
+            };
+            match told {
+                Ok(_) => self.no_events = false,
+                Err(error) if !self.no_events => {
+                    tracing::warn!(%error, "an Event cannot be written");
+                    self.no_events = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The server does not answer, or wants to be left alone.
+    fn failed(&mut self, error: &ClusterError) -> Outcome {
+        if self.pause.is_zero() {
+            tracing::warn!(%error, "statuses cannot be written; this is tried again");
+        }
+        self.pause = (self.pause * 2).clamp(PAUSE, LONGEST);
+        let spread = self.pause.mul_f64(1.0 + rand::rng().random::<f64>() / 4.0);
+        Outcome::Pause(error.retry_after().map_or(spread, |asked| asked.max(SPACING)))
+    }
+
+    /// Makes the wishes anew where what they are made of has changed. That is computing, for thousands of objects, so it is not done on the thread of control.
+    async fn wish(&mut self, status: &Arc<Status>) {
+        let Wishes { of, objects, all } = &mut self.wishes;
+        let same = of.as_ref().zip(status.objects.as_ref()).is_some_and(|(of, now)| Arc::ptr_eq(of, now));
+        if !same {
+            let (made_of, hasher, begun) = (status.clone(), self.hasher.clone(), Instant::now());
+            // If it is made to stop, nothing is wished.
+            *all = tokio::task::spawn_blocking(move || wish::objects(&made_of, &hasher)).await.unwrap_or_default();
+            (*objects, *of) = (all.len(), status.objects.clone());
+            sleep(begun.elapsed() * SHARE).await;
+        }
+        all.truncate(*objects);
+        all.extend(wish::plugins(status, &self.hasher));
+    }
+}
+
+async fn within<T>(asked: impl Future<Output = Result<T, ClusterError>>) -> Result<T, ClusterError> {
+    timeout(DEADLINE, asked).await.unwrap_or(Err(ClusterError::Deadline(DEADLINE)))
+}
+
+/// The present time, as conditions have it.
+fn time() -> String {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
