@@ -1,5 +1,6 @@
 //! Built-in plugins.
 
+pub use sluicegate_builtins::DEFAULT_DISCOVERY;
 use sluicegate_builtins::{BUILTINS, Kind};
 use sluicegate_model::plugin::PluginKind;
 

@@ -44,7 +44,7 @@ pub use l4_route::L4Route;
 pub use listener_set::ListenerSet;
 pub use ours::{Backend, BackendTrafficPolicy, ClientTrafficPolicy, GatewayParameters, HttpRouteFilter, Plugin, SluicegateConfiguration};
 pub use secret::{Secret, TLS_TYPE};
-pub use skip::{foreign, skipped};
+pub use skip::{KINDS, foreign, skipped};
 pub use x_backend_traffic_policy::*;
 
 /// An object.

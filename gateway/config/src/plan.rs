@@ -79,6 +79,18 @@ pub struct Settings {
     pub here: Here,
     /// Whether endpoints that the objects themselves name may have loopback addresses.
     pub loopback_endpoints: LoopbackEndpoints,
+    /// Whose the node ports and cluster IPs of Services are.
+    pub services: ServiceAddresses,
+}
+
+/// Who allocates the node ports and cluster IPs of Services, and serves them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceAddresses {
+    /// This gateway does, unless a label leaves the Service to another proxy.
+    #[default]
+    Ours,
+    /// An API server allocates them, and another proxy serves them, unless a label leaves the Service to this gateway. All Services are targets of routes.
+    Cluster,
 }
 
 impl Settings {

@@ -8,6 +8,7 @@
 mod absent;
 mod addresses;
 mod changed;
+mod given;
 mod health_checks;
 mod holdings;
 mod keeping;
@@ -72,6 +73,8 @@ pub struct Allocator {
     settled: bool,
     /// The node ports that this process has logged.
     announced: BTreeMap<String, u16>,
+    /// Whether what the objects have is all that is given ([`given`]).
+    given: bool,
     /// The lock of the folder, which is held as long as the gateway runs: two gateways on one folder would give out each other's ports. None if the folder
     /// cannot be written.
     lock: Option<File>,
@@ -80,7 +83,7 @@ pub struct Allocator {
 impl Allocator {
     fn with(ranges: Ranges, state: State, keeping: Keeping, lock: Option<File>) -> Self {
         let (named, reserved) = (BTreeSet::new(), BTreeSet::new());
-        Self { ranges, state, keeping, named, reserved, settled: false, announced: BTreeMap::new(), lock }
+        Self { ranges, state, keeping, named, reserved, settled: false, announced: BTreeMap::new(), given: false, lock }
     }
 
     /// An allocator that keeps nothing on disk, for `check` and `explain`.
@@ -130,7 +133,7 @@ impl Allocator {
 
     /// Whether Gateways are given addresses.
     pub fn has_addresses(&self) -> bool {
-        !self.ranges.load_balancer.is_empty()
+        !self.ranges.load_balancer.is_empty() && !self.given
     }
 
     /// Addresses that Gateways have by their parameters: from now on nobody else is given one of these, unless they name it.
@@ -141,6 +144,11 @@ impl Allocator {
     /// Allocates for all Services and Gateways. First what they ask for by value is given, then what is held is kept, then the rest gets new numbers and
     /// addresses, each in the order of names. What is held by Services that are not there is free, unless `unread` says that they may be there.
     pub fn allocate(&mut self, objects: &[Arc<Object>], unread: &Unread) -> (Allocations, Vec<Fault>) {
+        if self.given {
+            let mut made = Allocations::default();
+            objects.iter().for_each(|object| given::note(object, &mut made));
+            return (made, Vec::new());
+        }
         let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
         let mut unconfigured = Vec::new();
         let services: Vec<Wanting<'_>> = objects.iter().filter_map(|object| Wanting::new(object, &configured, &mut unconfigured)).collect();

@@ -337,6 +337,7 @@ impl objects::Host for DiscoveryState {
     fn watch(&mut self, kinds: Vec<String>) -> wasmtime::Result<()> {
         // A Secret's content must never enter a guest.
         self.kinds = kinds.into_iter().filter(|kind| kind != "Secret").collect();
+        self.publisher.watches(&self.kinds);
         Ok(())
     }
 

@@ -42,6 +42,9 @@ pub trait Events: Send {
 pub trait Publisher: Send + Sync {
     /// Adds what was found, as soon as there is room for it.
     fn publish(&self, publications: Publications) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Says of which kinds the plugin wants to be told objects. Sources that report only what is wanted learn it by this.
+    fn watches(&self, _kinds: &[String]) {}
 }
 
 /// Gives no events, and drops what is published: for a plugin that is only asked what it is, or is watched for a while.

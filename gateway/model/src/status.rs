@@ -1,5 +1,6 @@
 //! What the admin API shows: one immutable value, which control replaces as a whole.
 
+pub mod sources;
 mod unserved;
 
 use std::net::SocketAddr;

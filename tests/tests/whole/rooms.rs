@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of each crate, from what knows most to what knows least. A room is a file or a folder of `src`; a file belongs to the room with the longest
 /// name that fits. Rooms in one line may know one another.
 const CRATES: &[(&str, &[&str])] = &[
-    ("gateway", &["command", "demo", "takeover", "apart", "stop", "standard_error", "allocator"]),
+    ("gateway", &["command", "demo", "takeover", "cluster", "apart", "stop", "standard_error", "allocator"]),
     (
         "gateway/config",
         &[
@@ -140,6 +140,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "plugins",
             "discovery",
             "sources",
+            "saved",
             "keep",
             "tickets",
             "state_file",
@@ -148,7 +149,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "node_addresses",
         ],
     ),
-    ("gateway/cluster", &["status", "events", "lead", "leader", "anyip", "seen", "client", "connection"]),
+    ("gateway/cluster", &["source", "status", "events", "lead", "leader", "anyip", "seen", "kinds", "client", "connection"]),
     ("gateway/admin", &["record", "plugins", "metrics", "health_check", "shown"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];

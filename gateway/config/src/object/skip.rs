@@ -33,8 +33,8 @@ pub fn skipped<'k>(kinds: impl IntoIterator<Item = &'k str>) -> Option<Fault> {
     (all > 0).then_some(Fault { severity: Severity::Warning, place: None, object: None, message, expected: None })
 }
 
-/// The kinds that are read, or at least judged.
-const KINDS: &[(&str, &str)] = &[
+/// The kinds that are read, or at least judged: their `apiVersion` and `kind`.
+pub const KINDS: &[(&str, &str)] = &[
     ("v1", "Service"),
     ("v1", "Pod"),
     ("v1", "Node"),

@@ -47,6 +47,8 @@ pub struct Planner {
     parts: HashMap<ObjectKey, Box<Part>>,
     /// Whose parts have looked at what. Mostly one or two.
     readers: HashMap<Arc<Read>, BTreeSet<ObjectKey>>,
+    /// The Secrets and ConfigMaps that somebody has looked at, be they there or not.
+    referenced: BTreeSet<ObjectKey>,
     /// The `Plugin` objects.
     plugins: BTreeMap<ObjectKey, (String, PluginKind)>,
     /// By the policy, what it counts for, in the order of the rank of the kind and the object that says so.
@@ -108,6 +110,11 @@ impl Planner {
     /// One Service of it.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<PlannedService>> {
         self.plan.services.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The Secrets and ConfigMaps that objects refer to and may refer to, be they there or not.
+    pub fn referenced(&self) -> &BTreeSet<ObjectKey> {
+        &self.referenced
     }
 
     /// Brings the plan up to date. `objects` are all there are now; of each change the object as it was before is given. `allocated` are the Services
@@ -218,10 +225,18 @@ impl Planner {
                 readers.remove(key);
                 if readers.is_empty() {
                     self.readers.remove(read);
+                    if let Read::Object(key) = &**read {
+                        self.referenced.remove(key);
+                    }
                 }
             }
         }
         for read in difference(&new.reads, &old.reads) {
+            if let Read::Object(object) = &**read
+                && matches!(object.kind.as_str(), "Secret" | "ConfigMap")
+            {
+                self.referenced.insert(object.clone());
+            }
             self.readers.entry(read.clone()).or_default().insert(key.clone());
         }
         let named = |part: &Part| part.plugin.as_ref().map(|plugin| (plugin.name.clone(), plugin.kind));

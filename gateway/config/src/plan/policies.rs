@@ -5,7 +5,7 @@ use sluicegate_model::sorted::Named;
 use super::compile::Compiler;
 use super::effect::Counted;
 use super::gateways::Apart;
-use super::services::{Forwarding, ours};
+use super::services::Forwarding;
 use super::*;
 use crate::object::ours::TargetRef;
 use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, warning};
@@ -135,7 +135,10 @@ impl<'a> Compiler<'a> {
                 return whole("is no Service, which alone such a policy can be for");
             }
             Body::Service(service) => {
-                let Some(spec) = ours(service) else { return others("is left to another proxy") };
+                let Some(spec) = self.our_service(service) else { return others("is left to another proxy") };
+                if policy == "ClientTrafficPolicy" && !self.serves(service) {
+                    return others("is left to another proxy");
+                }
                 match Forwarding::of(spec) {
                     // Routes lead to its endpoints, by what a BackendTrafficPolicy says.
                     Forwarding::Headless if policy == "ClientTrafficPolicy" => return whole("is headless, and not forwarded"),

@@ -15,10 +15,9 @@ use crate::object::ours::{Hash, HashedCookie, LoadBalancer, Span};
 use crate::object::{Body, error, warning};
 use crate::validate::SOURCE_RANGES;
 
-/// The `spec` of a Service, if it is this gateway's to serve.
-pub(super) fn ours(service: &Service) -> Option<&ServiceSpec> {
-    let proxy = service.metadata.labels.as_ref().and_then(|l| l.get("service.kubernetes.io/service-proxy-name"));
-    service.spec.as_ref().filter(|_| proxy.is_none_or(|proxy| proxy == "sluicegate"))
+/// The proxy to which a label leaves a Service.
+fn proxy(service: &Service) -> Option<&str> {
+    service.metadata.labels.as_ref()?.get("service.kubernetes.io/service-proxy-name").map(String::as_str)
 }
 
 /// Whether traffic to a Service is forwarded, or why not.
@@ -40,12 +39,31 @@ impl Forwarding {
 }
 
 impl Compiler<'_> {
+    /// The `spec` of a Service, if this gateway may lead traffic to it.
+    pub(super) fn our_service<'s>(&self, service: &'s Service) -> Option<&'s ServiceSpec> {
+        let ours = match self.settings.services {
+            ServiceAddresses::Ours => self.serves(service),
+            ServiceAddresses::Cluster => true,
+        };
+        service.spec.as_ref().filter(|_| ours)
+    }
+
+    /// Whether this gateway serves a Service's own addresses.
+    pub(super) fn serves(&self, service: &Service) -> bool {
+        match self.settings.services {
+            ServiceAddresses::Ours => proxy(service).is_none_or(|proxy| proxy == "sluicegate"),
+            ServiceAddresses::Cluster => proxy(service) == Some("sluicegate"),
+        }
+    }
+
     pub(super) fn service(&mut self, object: &Arc<Object>, service: &Service) {
-        let Some(spec) = ours(service) else { return };
+        let Some(spec) = self.our_service(service) else { return };
         let (namespace, name) = (&object.key.namespace, &object.key.name);
         let kind = spec.type_.clone().unwrap_or_else(|| "ClusterIP".to_owned());
         let forwarding = Forwarding::of(spec);
-        let proxied = forwarding == Forwarding::Forwarded;
+        let forwarded = forwarding == Forwarding::Forwarded;
+        let served_here = self.serves(service);
+        let proxied = forwarded && served_here;
         let id = (namespace.clone(), name.clone());
         if let Some(class) = spec.load_balancer_class.as_deref().filter(|_| kind == "LoadBalancer" && has_foreign_class(spec)) {
             let path = "spec.loadBalancerClass";
@@ -67,6 +85,9 @@ impl Compiler<'_> {
             }
         }
         external_ips.extend(&balanced);
+        if !served_here {
+            external_ips.retain(|ip| balanced.contains(ip));
+        }
         let cluster_ips = self.allocations.cluster_ips.get(&id).filter(|_| proxied).cloned().unwrap_or_default();
         let mut ports = Vec::with_capacity(spec.ports.as_ref().map_or(0, Vec::len));
         for (i, port) in spec.ports.iter().flatten().enumerate() {
@@ -110,7 +131,7 @@ impl Compiler<'_> {
             // Requests cannot be taken from a connection whose TLS is the endpoint's own affair.
             let untold = tls == PlannedEndpointTls::Untold;
             let app_protocol = if untold { AppProtocol::Tcp } else { app_protocol };
-            if protocol.forwarded().is_some() && proxied {
+            if protocol.forwarded().is_some() && forwarded {
                 let (way, why) = served(app_protocol, untold, port.app_protocol.as_deref());
                 let what = format!("port {number} of {}", object.key);
                 self.counts(x_policy.map(|(object, _)| object), way, what.clone(), why.clone());
@@ -122,7 +143,12 @@ impl Compiler<'_> {
             ports.push(PlannedPort {
                 service: reference,
                 name: port_name,
-                node_port: self.allocations.node_ports.get(&(namespace.clone(), name.clone(), number, protocol)).copied(),
+                node_port: self
+                    .allocations
+                    .node_ports
+                    .get(&(namespace.clone(), name.clone(), number, protocol))
+                    .copied()
+                    .filter(|_| served_here),
                 protocol,
                 app_protocol,
                 own_balancer: policy.is_some_and(|(_, policy)| policy.spec.load_balancer.as_ref().is_some_and(LoadBalancer::decides)),
@@ -141,7 +167,7 @@ impl Compiler<'_> {
                 tls,
             });
         }
-        if proxied {
+        if proxied || (forwarded && !external_ips.is_empty()) {
             for port in ports.iter().filter(|p| p.protocol.forwarded().is_some()) {
                 let addresses = Addresses {
                     cluster: &cluster_ips,

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use sluicegate_config::object::{Object, ObjectKey};
 use sluicegate_config::plan::Allocations;
 use sluicegate_model::family::IpFamily;
-use sluicegate_model::route::PortProtocol;
 
 use super::absent::Missing;
-use super::{Allocator, Unread, Wanting};
+use super::{Allocator, Unread, Wanting, given};
 
 impl Allocator {
     /// Allocates for these Services, of which some are gone, and brings `made` up to date. Returns false if all have to be looked at ([`Allocator::allocate`]);
     /// then nothing was changed.
     pub fn allocate_changed(&mut self, changed: &[(ObjectKey, Option<Arc<Object>>)], unread: &Unread, made: &mut Allocations) -> bool {
+        if self.given {
+            given::change(changed, made);
+            return true;
+        }
         if !self.settled || !unread.is_empty() || !self.state.gone.is_empty() {
             return false;
         }
@@ -47,16 +50,7 @@ impl Allocator {
         next.put_in(now);
         self.state = next;
         for (key, _) in changed {
-            let id = (key.namespace.clone(), key.name.clone());
-            let first = (id.0.clone(), id.1.clone(), 0, PortProtocol::default());
-            let ports = made.node_ports.range(first..).take_while(|(port, _)| (&port.0, &port.1) == (&id.0, &id.1));
-            for port in ports.map(|(port, _)| port.clone()).collect::<Vec<_>>() {
-                made.node_ports.remove(&port);
-            }
-            made.cluster_ips.remove(&id);
-            made.load_balancer.remove(&id);
-            made.families.remove(&id);
-            made.health_check_node_ports.remove(&id);
+            given::forget(key, made);
         }
         self.note(&services, made);
         true

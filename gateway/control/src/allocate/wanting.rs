@@ -79,7 +79,7 @@ impl Port {
     }
 }
 
-fn ports(service: &Service) -> Vec<Port> {
+pub(super) fn ports(service: &Service) -> Vec<Port> {
     let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).enumerate();
     ports
         .filter_map(|(index, p)| {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sluicegate_config::builtins::DEFAULT_DISCOVERY;
 use sluicegate_config::object::{Body, Given, Object, ObjectKey};
 use sluicegate_config::objects::Change;
-use sluicegate_config::plan::{AskedAddresses, PlannedService, default_addresses, is_own};
+use sluicegate_config::plan::{AskedAddresses, PlannedService, PluginSource, default_addresses, is_own};
 use sluicegate_host::Loaded;
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::discovery::{DiscoveryGeneration, Key};
@@ -22,6 +23,9 @@ use crate::sources::folder::Followed;
 use crate::sources::{self, Sources, Taken};
 use crate::store::Update;
 
+/// How long a change waits for what it refers to.
+const ANSWERED: Duration = Duration::from_secs(2);
+
 impl Controller {
     /// Takes in what sources have told.
     pub(super) async fn follow(&mut self, sources: &Sources, followed: &Followed) {
@@ -30,6 +34,7 @@ impl Controller {
         let waiting = followed.waiting();
         self.registry.wait_for(waiting.keys().cloned());
         self.load(changes, other).await;
+        self.want(sources).await;
         self.faults.extend(waiting.into_iter().filter_map(|(path, why)| {
             Some(Fault {
                 severity: Severity::Warning,
@@ -42,10 +47,39 @@ impl Controller {
         followed.follow(self.registry.files());
     }
 
+    /// Tells sources which Secrets and ConfigMaps are wanted now, and takes in what they answer at once: a listener that names another certificate than before
+    /// is not to be without one meanwhile.
+    pub(super) async fn want(&mut self, sources: &Sources) {
+        let Some(wanted) = self.wanted.clone() else { return };
+        while wanted.want(self.planner.referenced(), &self.watched()) {
+            if tokio::time::timeout(ANSWERED, wanted.answered()).await.is_err() {
+                tracing::debug!("what objects refer to is not answered yet; the rest is served");
+                return;
+            }
+            let Taken { changes, other, complete } = sources.take();
+            self.complete = complete;
+            self.load(changes, other).await;
+        }
+    }
+
+    /// The kinds whose objects discovery plugins watch. The built-in one looks at Pods only for Services that have no EndpointSlices, and in a cluster those
+    /// with a selector have.
+    fn watched(&self) -> BTreeSet<String> {
+        let plugins = &self.planner.plan().plugins;
+        let built_in = |name: &str| {
+            let source = plugins.iter().find(|plugin| plugin.name == name).map(|plugin| &plugin.source);
+            matches!(source, Some(PluginSource::Builtin(built_in)) if built_in == DEFAULT_DISCOVERY)
+        };
+        self.runner.watched(|name| !built_in(name))
+    }
+
     /// Takes in changes of units: they become objects, a plan, plugins and the targets of discovery. `files`: the files of plugins may have changed.
     pub(super) async fn load(&mut self, told: Vec<sources::Change>, files: bool) {
         let unread = self.store.unread().clone();
         let Update { changes, mut faults } = self.store.update(told);
+        if let Some(saver) = &mut self.saver {
+            saver.note(&changes);
+        }
         let allocated = self.allocate(&changes, *self.store.unread() != unread);
         faults.extend(self.allocated.iter().cloned());
         let changes_of = changes.iter().map(|(change, old)| (change, old.clone()));

@@ -32,8 +32,9 @@ use crate::assemble::{Assembler, Changed};
 use crate::discovery::Runner;
 use crate::health::Health;
 use crate::plugins::{Builtins, Registry, Use};
+use crate::saved::Saver;
 use crate::sources::folder::{self, Folder};
-use crate::sources::{Source, SourceError, Sources};
+use crate::sources::{Source, SourceError, Sources, Wanted};
 use crate::status::Reporter;
 use crate::store::Store;
 
@@ -69,6 +70,7 @@ enum Event<O, H> {
     Found,
     Health(H),
     Plugins,
+    Save,
     Again,
 }
 
@@ -92,6 +94,10 @@ pub struct Controller {
     options: Options,
     /// Sources besides the files and folders.
     sources: Vec<Box<dyn Source>>,
+    /// What sources are told that report only what is wanted.
+    wanted: Option<Wanted>,
+    /// Saves what a source has told.
+    saver: Option<Saver>,
     store: Store,
     allocator: Allocator,
     registry: Registry,
@@ -124,6 +130,14 @@ pub struct Controller {
     started_with: Option<Vec<Given>>,
 }
 
+/// Waits until something is to be saved.
+async fn due(saver: Option<&Saver>) {
+    match saver {
+        Some(saver) => saver.due().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Controller {
     /// A controller that has read nothing yet.
     pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
@@ -136,6 +150,8 @@ impl Controller {
             planner: Planner::new(options.settings.clone()),
             options,
             sources: Vec::new(),
+            wanted: None,
+            saver: None,
             store: Store::default(),
             allocator,
             runner: Runner::default(),
@@ -168,6 +184,18 @@ impl Controller {
         self
     }
 
+    /// With a source that reports only what is wanted, and learns it from this.
+    #[must_use]
+    pub fn with_wanted(self, wanted: Wanted) -> Self {
+        Self { wanted: Some(wanted), ..self }
+    }
+
+    /// With a copy of what a source has told, for the next start.
+    #[must_use]
+    pub fn with_saver(self, saver: Saver) -> Self {
+        Self { saver: Some(saver), ..self }
+    }
+
     /// With the secrets from which the keys of session tickets are made. Without any, no tickets are given out.
     #[must_use]
     pub fn with_tickets(self, secrets: Arc<TicketSecrets>) -> Self {
@@ -194,17 +222,17 @@ impl Controller {
     /// A source cannot start.
     pub async fn run(mut self, status: Arc<ArcSwap<Status>>, publish: Publish) -> Result<(), SourceError> {
         let (files, followed) = Folder::new(self.options.paths.clone());
-        let name = files.name();
         let mut all: Vec<Box<dyn Source>> = vec![Box::new(files)];
         all.append(&mut self.sources);
         let sources = Sources::start(all)?;
         loop {
             let missing = sources.synced(FIRST_SYNC).await;
+            let awaited = missing.iter().any(|source| source.is_awaited);
             for source in &missing {
-                tracing::warn!(source, "it has not told all that it has yet; the gateway starts with the other sources");
+                let outcome = if awaited { "nothing is served before that" } else { "the gateway starts with the other sources" };
+                tracing::warn!(source = source.name, "it has not told all that it has yet; {outcome}");
             }
-            // The disk has a limited time to answer, so this ends.
-            if !missing.contains(&name) {
+            if !awaited {
                 break;
             }
         }
@@ -230,6 +258,7 @@ impl Controller {
                 } => Event::Found,
                 changed = self.health.next() => Event::Health(changed),
                 _ = plugins_tick.tick() => Event::Plugins,
+                () = due(self.saver.as_ref()) => Event::Save,
                 // Another process has an address, or a disk is full. That may end at any time, without an event.
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
             };
@@ -251,7 +280,14 @@ impl Controller {
                     }
                 }
                 Event::Again if self.registry.unread() => self.sync_plugins(true).await,
-                Event::Found | Event::Again => {}
+                Event::Save => {
+                    if let Some(saver) = &mut self.saver {
+                        saver.save(self.store.objects()).await;
+                    }
+                    continue;
+                }
+                Event::Found => self.want(&sources).await,
+                Event::Again => {}
                 Event::Health(changed) => {
                     if !self.publish_health(&changed, &publish) {
                         continue;

@@ -210,6 +210,11 @@ impl Runner {
         }
     }
 
+    /// The kinds whose objects plugins watch, of those plugins of which `counts` is true.
+    pub fn watched(&self, counts: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        self.tasks.iter().filter(|(name, _)| counts(name)).flat_map(|(_, task)| task.watched.iter().cloned()).collect()
+    }
+
     /// Waits until a task has published something and takes it in, with all that is due at once.
     pub async fn next(&mut self, plugins: impl Fn(&str) -> Option<Arc<dyn DiscoveryGeneration>>, objects: &Objects) {
         loop {
@@ -240,6 +245,10 @@ impl Runner {
         let (mut any, mut next) = (false, None);
         let mut later = |due: Instant| next = Some(next.map_or(due, |next: Instant| next.min(due)));
         for (name, task) in &mut self.tasks {
+            if let Some(watched) = task.outbox.take_watched() {
+                any |= watched != task.watched;
+                task.watched = watched;
+            }
             if task.outbox.is_empty() {
                 continue;
             }

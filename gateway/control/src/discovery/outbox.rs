@@ -1,5 +1,6 @@
 //! What discovery plugins have published and control has not taken yet.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,12 +15,22 @@ pub(super) struct Outbox {
     waiting: Mutex<Publications>,
     taken: Notify,
     published: Arc<Notify>,
+    /// The kinds whose objects the plugin watches; none if that was looked at since it changed.
+    watched: Mutex<Option<BTreeSet<String>>>,
 }
+
+/// How many kinds a plugin may watch; of further ones nothing is asked for.
+const MOST_KINDS: usize = 64;
 
 impl Outbox {
     /// An empty outbox. `published` is notified when something is added.
     pub(super) fn new(published: Arc<Notify>) -> Self {
-        Self { waiting: Mutex::default(), taken: Notify::new(), published }
+        Self { waiting: Mutex::default(), taken: Notify::new(), published, watched: Mutex::default() }
+    }
+
+    /// The kinds that the plugin watches now, if they were not looked at yet.
+    pub(super) fn take_watched(&self) -> Option<BTreeSet<String>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Takes what was published for targets that are due.
@@ -42,6 +53,12 @@ impl Outbox {
 }
 
 impl Publisher for Outbox {
+    fn watches(&self, kinds: &[String]) {
+        let kinds = kinds.iter().take(MOST_KINDS).cloned().collect();
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(kinds);
+        self.published.notify_one();
+    }
+
     fn publish(&self, mut publications: Publications) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             let untaken = loop {

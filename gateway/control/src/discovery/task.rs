@@ -1,5 +1,6 @@
 //! A run of a discovery plugin, on a thread of its own, so that what it computes delays nobody here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(super) struct Task {
     pub(super) generation: u64,
     events: mpsc::UnboundedSender<Vec<Event>>,
     pub(super) outbox: Arc<Outbox>,
+    /// The kinds whose objects the plugin watches.
+    pub(super) watched: BTreeSet<String>,
     /// How much of what it publishes control takes.
     pub(super) share: Share,
     /// Ends its thread when it is dropped.
@@ -93,6 +96,7 @@ impl Task {
             generation,
             events,
             outbox,
+            watched: BTreeSet::new(),
             share: Share::new(Instant::now()),
             _stop: stop,
             ended: None,

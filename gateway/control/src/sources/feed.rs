@@ -91,8 +91,8 @@ impl Feed {
 /// what holds it up.
 fn join(told: &mut Vec<What>, new: What) {
     match &new {
-        What::Text(_) | What::Object(_) | What::Gone => told.clear(),
-        What::Unreadable(_) | What::Again => told.retain(|what| matches!(what, What::Text(_) | What::Object(_))),
+        What::Text(_) | What::Object(_) | What::Json(_) | What::Gone => told.clear(),
+        What::Unreadable(_) | What::Again => told.retain(|what| matches!(what, What::Text(_) | What::Object(_) | What::Json(_))),
         What::Held(_) => told.retain(|what| !matches!(what, What::Held(_))),
     }
     told.push(new);

@@ -5,6 +5,7 @@
 mod feed;
 pub mod folder;
 pub mod memory;
+mod wanted;
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use feed::Feed;
+pub use wanted::{Wanted, Wants};
 
 /// A source's report about one of its units.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,9 @@ pub enum What {
     Text(Arc<str>),
     /// The unit is this object now.
     Object(Box<Value>),
+    /// The unit is this object now, in JSON, which takes less memory than a value until it is taken. Somebody has checked it before, and may know fields that
+    /// are unknown here: they are told, and the object counts without them.
+    Json(Arc<str>),
     /// The unit cannot be read, and why; nothing if that is reported of a folder above it. What it defined stays in its last good version.
     Unreadable(Option<String>),
     /// The unit can be read again, and is the same as before.
@@ -67,6 +72,11 @@ pub trait Source: Send {
     /// # Errors
     /// The source cannot begin, and never will.
     fn start(self: Box<Self>, feed: Feed) -> Result<Running, SourceError>;
+
+    /// Whether nothing is served before it has reported all that there is at first.
+    fn is_awaited(&self) -> bool {
+        false
+    }
 }
 
 /// What sources have reported.
@@ -80,9 +90,26 @@ pub struct Taken {
     pub complete: bool,
 }
 
+/// A source that was started.
+struct Started {
+    name: String,
+    feed: Feed,
+    is_awaited: bool,
+    _running: Running,
+}
+
+/// A source that has not reported all that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsynced {
+    /// Its name.
+    pub name: String,
+    /// Whether nothing is served before it has.
+    pub is_awaited: bool,
+}
+
 /// All sources, after they were started.
 pub struct Sources {
-    all: Vec<(String, Feed, Running)>,
+    all: Vec<Started>,
     news: Arc<Notify>,
 }
 
@@ -94,26 +121,27 @@ impl Sources {
     pub fn start(sources: Vec<Box<dyn Source>>) -> Result<Self, SourceError> {
         let news = Arc::<Notify>::default();
         let started = sources.into_iter().map(|source| {
-            let (name, feed) = (source.name(), Feed::new(news.clone()));
+            let (name, is_awaited, feed) = (source.name(), source.is_awaited(), Feed::new(news.clone()));
             let running = source.start(feed.clone())?;
-            Ok((name, feed, running))
+            Ok(Started { name, feed, is_awaited, _running: running })
         });
         Ok(Self { all: started.collect::<Result<_, SourceError>>()?, news })
     }
 
     /// Waits until something is reported. Nothing is lost if this is dropped before it is ready.
     pub async fn changed(&self) {
-        while !self.all.iter().any(|(_, feed, _)| feed.has_news()) {
+        while !self.all.iter().any(|source| source.feed.has_news()) {
             self.news.notified().await;
         }
     }
 
-    /// Waits, for at most `patience`, until every source has reported all its units; returns the names of those that have not.
-    pub async fn synced(&self, patience: Duration) -> Vec<String> {
+    /// Waits, for at most `patience`, until every source has reported all its units; returns those that have not.
+    pub async fn synced(&self, patience: Duration) -> Vec<Unsynced> {
         let deadline = Instant::now() + patience;
         loop {
-            let missing = self.all.iter().filter(|(_, feed, _)| !feed.is_synced());
-            let missing: Vec<String> = missing.map(|(name, ..)| name.clone()).collect();
+            let missing = self.all.iter().filter(|source| !source.feed.is_synced());
+            let missing: Vec<Unsynced> =
+                missing.map(|source| Unsynced { name: source.name.clone(), is_awaited: source.is_awaited }).collect();
             if missing.is_empty() || tokio::time::timeout_at(deadline, self.news.notified()).await.is_err() {
                 return missing;
             }
@@ -123,7 +151,7 @@ impl Sources {
     /// What was reported since the last call.
     pub fn take(&self) -> Taken {
         let mut taken = Taken { complete: true, ..Taken::default() };
-        for (_, feed, _) in &self.all {
+        for Started { feed, .. } in &self.all {
             let rest = feed.take(&mut taken.changes);
             taken.other |= rest.other;
             taken.complete &= rest.complete;

@@ -51,7 +51,7 @@ async fn a_source_that_has_not_told_all_is_named() {
         }
     }
     let sources = Sources::start(vec![Box::new(Memory::new("m").0), Box::new(Silent)]).expect("starts");
-    assert_eq!(sources.synced(Duration::from_millis(1)).await, ["silent"]);
+    assert_eq!(sources.synced(Duration::from_millis(1)).await, [Unsynced { name: "silent".to_owned(), is_awaited: false }]);
 }
 
 #[tokio::test]

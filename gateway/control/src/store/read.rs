@@ -29,6 +29,10 @@ fn read(Change { unit, what }: Change, judging: bool) -> (PathBuf, Read) {
     let read = match what {
         What::Text(text) => Read::Parsed(Parsed::of(manifest::parse(&unit, &text), judging)),
         What::Object(value) => Read::Parsed(Parsed::of(manifest::given(&unit, *value), judging)),
+        What::Json(text) => match serde_json::from_str(&text) {
+            Ok(value) => Read::Parsed(Parsed::of(manifest::given(&unit, value), true)),
+            Err(error) => Read::Unreadable(Some(error.to_string())),
+        },
         What::Unreadable(why) => Read::Unreadable(why),
         What::Again => Read::Again,
         What::Held(held) => Read::Held(held),

@@ -82,6 +82,11 @@ impl Source for Folder {
         let running = self.thread.start(self.paths, feed, self.waiting, self.counts);
         Ok(Box::new(running.map_err(|error| SourceError { name, reason: format!("it cannot be watched: {error}") })?))
     }
+
+    /// The disk has a limited time to answer.
+    fn is_awaited(&self) -> bool {
+        true
+    }
 }
 
 impl Followed {

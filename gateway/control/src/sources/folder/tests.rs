@@ -67,7 +67,7 @@ impl Watched {
                     self.files.remove(&unit);
                     continue;
                 }
-                What::Object(_) => unreachable!("a file is a text"),
+                What::Object(_) | What::Json(_) => unreachable!("a file is a text"),
             };
             self.files.insert(unit, file);
         }
