@@ -59,6 +59,8 @@ pub struct Answer {
     pub code: u16,
     /// The object, or the list.
     pub body: Value,
+    /// The size of the answer, in bytes.
+    pub bytes: usize,
 }
 
 /// Why there is no answer, or which answer is none that helps.
@@ -232,7 +234,7 @@ impl Cluster {
         let code = response.status().as_u16();
         let bytes = self.collect(response, deadline).await?;
         let body = serde_json::from_slice(&bytes).map_err(|error| ClusterError::Damaged(error.to_string()))?;
-        Ok(Answer { code, body })
+        Ok(Answer { code, body, bytes: bytes.len() })
     }
 
     /// Asks, and once more if the token was not believed and there is another one. A refusal is an error.
