@@ -38,7 +38,7 @@ pub struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Serve the objects of files and folders, and follow their changes
+    /// Serve the objects of files and folders or of a cluster, and follow their changes
     Run(Box<RunArguments>),
     /// Report every fault of a configuration; exit 1 if there is an error
     Check(check::Arguments),
@@ -77,7 +77,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct RunArguments {
     /// Files or folders with Kubernetes objects
-    #[arg(required = true)]
+    #[arg(required_unless_present = "cluster")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     process: Process,

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod apart;
+mod cluster;
 pub mod command;
 pub mod demo;
 mod standard_error;
@@ -20,8 +21,10 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use sd_notify::NotifyState;
 use sluicegate_admin::{HealthChecks, View};
+use sluicegate_cluster::connection::Connection;
+use sluicegate_cluster::source::Timing;
 use sluicegate_config::object::ours::{LogFormat, MinisignKey};
-use sluicegate_config::plan::{LoopbackEndpoints, Settings};
+use sluicegate_config::plan::{LoopbackEndpoints, ServiceAddresses, Settings};
 use sluicegate_control::allocate::{Allocator, Ranges};
 use sluicegate_control::controller::{Controller, Options, Unbound};
 use sluicegate_control::keep;
@@ -41,6 +44,7 @@ use sluicegate_proxy::{AccessLog, AnySocket, Config, Overload, Proxy, Release};
 use tokio::sync::Mutex;
 
 use apart::Apart;
+use cluster::Joined;
 use takeover::{Estate, Succession, Successor};
 
 /// Everything the process needs to know.
@@ -82,6 +86,8 @@ pub struct Settled {
     pub trusted_keys: Vec<MinisignKey>,
     /// Whether Pods, EndpointSlices and static lists may name loopback addresses as endpoints.
     pub loopback_endpoints: LoopbackEndpoints,
+    /// The cluster from whose API server objects come; none: they come from files alone.
+    pub cluster: Option<InCluster>,
     /// Whether the secrets of session tickets are kept in the state folder.
     pub session_tickets: Persist,
     /// How log lines look.
@@ -112,11 +118,21 @@ impl Default for Settled {
             overload: Overload::default(),
             trusted_keys: Vec::new(),
             loopback_endpoints: LoopbackEndpoints::Allowed,
+            cluster: None,
             session_tickets: Persist::default(),
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
     }
+}
+
+/// The API server of a cluster, and how patient the gateway is with it.
+#[derive(Clone, Debug, Default)]
+pub struct InCluster {
+    /// Where it is, and who asks.
+    pub connection: Connection,
+    /// How long is waited for it.
+    pub timing: Timing,
 }
 
 /// Why the gateway, or its demonstration, could not start or go on.
@@ -163,6 +179,7 @@ impl Settled {
                 wildcards: wildcards(),
                 here: self.here.clone(),
                 loopback_endpoints: self.loopback_endpoints,
+                services: if self.cluster.is_some() { ServiceAddresses::Cluster } else { ServiceAddresses::Ours },
             },
             builtins: builtin,
             trusted_keys: self.trusted_keys.clone(),
@@ -244,6 +261,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         Some(lock) => Allocator::take_over(&settled.state_dir, ranges, lock),
         None => Allocator::load(&settled.state_dir, ranges).map_err(folder())?,
     };
+    let allocator = if settled.cluster.is_some() { allocator.as_given() } else { allocator };
+    let mut joined = settled.cluster.as_ref().map(|cluster| Joined::prepare(cluster, &settled.state_dir)).transpose()?;
     let lock = allocator.lock().map_err(folder())?;
     let ticket_secrets = Arc::new(TicketSecrets::default());
     // Only now does the folder belong to this process. A predecessor's secrets are those that it may have written there, and newer.
@@ -262,8 +281,14 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let options = settled.options(admin_address)?;
     let turns = options.turns.clone();
     let controller = Controller::new(options, loader, allocator).with_tickets(ticket_secrets.clone());
+    let controller = match &mut joined {
+        Some(joined) => joined.join(controller),
+        None => controller,
+    };
+    let sources = joined.iter().map(Joined::view).collect();
     let operate = controller.operate();
-    let view = View { status: status.clone(), proxy: stats, stopping: stopping.clone(), operate, recorder, log: standard_error::stats() };
+    let view =
+        View { sources, status: status.clone(), proxy: stats, stopping: stopping.clone(), operate, recorder, log: standard_error::stats() };
     let health_checks = Arc::new(HealthChecks::new(stopping.clone()));
     let apart = Apart::start("admin").map_err(io("the admin thread"))?;
     let outcome = runtime.block_on(async {

@@ -14,7 +14,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sluicegate::{Settled, run};
+use sluicegate::{InCluster, Settled, run};
+use sluicegate_cluster::connection::Connection;
+use sluicegate_cluster::source::Timing;
 use sluicegate_control::allocate::Ranges;
 
 /// A balancer that misbehaves as its configuration says.
@@ -54,6 +56,7 @@ pub struct Gateway {
     running: Option<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>)>,
     admin: SocketAddr,
     adjust: fn(&mut Settled, [u8; 2]),
+    cluster: Option<InCluster>,
 }
 
 impl Gateway {
@@ -76,13 +79,48 @@ impl Gateway {
             running: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             adjust,
+            cluster: None,
         };
         gateway.start();
         gateway
     }
 
-    /// Starts the gateway again after [`Self::stop`], with the same folders.
+    /// A gateway whose objects come from the API server of a kubeconfig, beside these files. It is not started yet.
+    pub fn of_cluster(kubeconfig: PathBuf, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        let connection = Connection { kubeconfig: Some(kubeconfig), context: None };
+        Self {
+            folder,
+            state: tempfile::tempdir().expect("a folder"),
+            net: claim(),
+            running: None,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            adjust: |_, _| {},
+            cluster: Some(InCluster { connection, ..InCluster::default() }),
+        }
+    }
+
+    /// How patient it is with the API server, from its next start on.
+    pub fn timing(&mut self) -> &mut Timing {
+        &mut self.cluster.as_mut().expect("it is in a cluster").timing
+    }
+
+    /// Its state folder.
+    pub fn state_dir(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Starts the gateway again after [`Self::stop`], with the same folders, and waits until it is ready.
     pub fn start(&mut self) {
+        self.launch();
+        eventually("ready", || self.get("/readyz").is_some());
+    }
+
+    /// Starts the gateway without waiting until it is ready.
+    pub fn launch(&mut self) {
         let mut settled = Settled {
             paths: vec![self.folder.path().to_owned()],
             workers: 2,
@@ -92,6 +130,7 @@ impl Gateway {
             ranges: Ranges { cluster_ips: vec![format!("{}/25", self.ip(128)).parse().expect("a network")], ..Ranges::default() },
             nodeport_addresses: vec![format!("{}/32", self.ip(1)).parse().expect("an address")],
             grace: Duration::from_secs(5),
+            cluster: self.cluster.clone(),
             ..Settled::default()
         };
         (self.adjust)(&mut settled, self.net);
@@ -105,7 +144,6 @@ impl Gateway {
         });
         self.admin = admin.recv_timeout(PATIENCE).expect("started");
         self.running = Some((stop, thread));
-        eventually("ready", || self.get("/readyz").is_some());
     }
 
     /// Stops the gateway and waits until it has ended.
@@ -145,6 +183,13 @@ impl Gateway {
     /// The address of the admin API.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// What `/readyz` answers: its status and its text.
+    pub fn readiness(&self) -> (u16, String) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+        let mut response = agent.get(format!("http://{}/readyz", self.admin)).call().expect("an answer");
+        (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
     }
 
     /// What the admin API answers; none if the answer is not a success.

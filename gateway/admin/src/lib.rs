@@ -4,9 +4,10 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `/healthz` | 200 while the process runs |
-//! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops; below the first line what is not served, and why |
+//! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops; below the first line what is not served or not followed, and why |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
+//! | `/api/v1/sources` | JSON: what an API server tells of each kind, and since when |
 //! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/listenersets`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes`, `…/backendtlspolicies`, `…/backendtrafficpolicies`, `…/clienttrafficpolicies`, `…/xbackendtrafficpolicies`, `…/backends`, `…/services` (those that stand for Gateways) | JSON: the objects with their status |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
@@ -36,6 +37,7 @@ use sluicegate_model::record::Recorder;
 use sluicegate_model::route::PortProtocol;
 use sluicegate_model::stats::{LogStats, ProxyStats};
 use sluicegate_model::status::Status;
+use sluicegate_model::status::sources::{ReportSource, SourceReport};
 
 use shown::Shown;
 
@@ -56,6 +58,8 @@ pub struct View {
     pub recorder: Arc<Recorder>,
     /// What became of the lines of the process's log.
     pub log: Arc<LogStats>,
+    /// Sources that say what they see.
+    pub sources: Vec<Arc<dyn ReportSource>>,
 }
 
 /// Serves the admin API until `shutdown` is ready.
@@ -80,6 +84,7 @@ fn router(view: View) -> Router {
         .route("/api/v1/plugins/{name}/record", post(record::record))
         .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
         .route("/api/v1/objects/{plural}", get(objects))
+        .route("/api/v1/sources", get(|State(v): State<View>| async move { Shown(reports(&v)).into_response() }))
         .route("/api/v1/faults", get(|State(v): State<View>| beside(v, |status| Shown(&status.faults).into_response())))
         .with_state(view)
 }
@@ -106,7 +111,7 @@ async fn ready(State(view): State<View>) -> impl IntoResponse {
     if view.stopping.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
     } else if view.proxy.serving.load(Ordering::Relaxed) == 0 {
-        (StatusCode::SERVICE_UNAVAILABLE, "no snapshot is served yet\n".to_owned())
+        (StatusCode::SERVICE_UNAVAILABLE, format!("no snapshot is served yet\n{}", unseen(&view)))
     } else if view.proxy.overload.refusing.load(Ordering::Relaxed) != 0 {
         (StatusCode::SERVICE_UNAVAILABLE, "new work is refused for want of memory or descriptors\n".to_owned())
     } else {
@@ -118,8 +123,20 @@ async fn ready(State(view): State<View>) -> impl IntoResponse {
         }
         // What is missing does not keep traffic from the rest. So it is told, and is no reason for a balancer in front to go elsewhere.
         let unserved = status.unserved();
-        (StatusCode::OK, std::iter::once("ok".to_owned()).chain(unserved).map(|line| format!("{}\n", escape::line(&line))).collect())
+        let unserved: String = std::iter::once("ok".to_owned()).chain(unserved).map(|line| format!("{}\n", escape::line(&line))).collect();
+        (StatusCode::OK, unserved + &unseen(&view))
     }
+}
+
+/// What each source sees.
+fn reports(view: &View) -> Vec<SourceReport> {
+    view.sources.iter().map(|source| source.report()).collect()
+}
+
+/// What sources do not see, a line each.
+fn unseen(view: &View) -> String {
+    let reports = reports(view);
+    reports.iter().flat_map(SourceReport::unseen).map(|line| format!("{}\n", escape::line(&line))).collect()
 }
 
 async fn metrics(State(view): State<View>) -> Response {

@@ -1,6 +1,6 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
 //! data plane as a whole, [`tls`] TLS with clients, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
-//! [`plugins`] each plugin, [`rollout`] those on trial, [`custom`] what plugins count themselves; [`family`] writes their rows.
+//! [`plugins`] each plugin, [`rollout`] those on trial, [`sources`] where objects come from, [`custom`] what plugins count themselves; [`family`] writes their rows.
 
 mod custom;
 mod family;
@@ -10,6 +10,7 @@ mod plugins;
 mod process;
 mod rollout;
 mod services;
+mod sources;
 mod tls;
 mod udp;
 
@@ -48,6 +49,7 @@ impl Collector for Metrics {
         limits::encode(&mut encoder, &self.0.proxy, &status)?;
         plugins::encode(&mut encoder, &status)?;
         rollout::encode(&mut encoder, &status)?;
+        sources::encode(&mut encoder, &crate::reports(&self.0))?;
         custom::encode(&mut encoder, &status)
     }
 }

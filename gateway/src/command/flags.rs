@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sluicegate_cluster::connection::Connection;
+use sluicegate_cluster::source::Timing;
 use sluicegate_config::object::ours::{AccessLog as AccessLogSpec, ClusterIpRanges, LogFormat, Network as Addresses, PortRange};
 use sluicegate_config::object::{Body, SluicegateConfiguration};
 use sluicegate_config::plan::LoopbackEndpoints;
@@ -19,10 +21,10 @@ use sluicegate_model::fault::Severity;
 use sluicegate_model::pool::Here;
 use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 
-use crate::Settled;
+use crate::{InCluster, Settled};
 
 /// The flags that set the same as a field of `SluicegateConfiguration`, and count before it. Their help texts are those of the fields ([`settings`]).
-const FLAGS: [(&str, &str); 19] = [
+const FLAGS: [(&str, &str); 22] = [
     ("workers", "workers"),
     ("max-connections", "maxConnections"),
     ("max-flows", "maxFlows"),
@@ -36,6 +38,9 @@ const FLAGS: [(&str, &str); 19] = [
     ("log-level", "logLevel"),
     ("allow-loopback-endpoints", "allowLoopbackEndpoints"),
     ("persist-session-tickets", "sessionTickets.persist"),
+    ("cluster", "cluster.enabled"),
+    ("kubeconfig", "cluster.kubeconfig"),
+    ("context", "cluster.context"),
     ("node-port-range", "nodePortRange"),
     ("nodeport-addresses", "nodePortAddresses"),
     ("service-cluster-ip-range", "serviceClusterIPRange"),
@@ -89,6 +94,12 @@ pub(super) struct Process {
     pub(super) allow_loopback_endpoints: Option<bool>,
     #[arg(long, help = help("persist-session-tickets"))]
     pub(super) persist_session_tickets: Option<bool>,
+    #[arg(long, help = help("cluster"))]
+    pub(super) cluster: bool,
+    #[arg(long, help = help("kubeconfig"))]
+    pub(super) kubeconfig: Option<PathBuf>,
+    #[arg(long, help = help("context"))]
+    pub(super) context: Option<String>,
 }
 
 /// Flags of addresses and ports.
@@ -156,6 +167,13 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
             Some(false) => Persist::No,
             None => defaults.session_tickets,
         },
+        cluster: (process.cluster || object.cluster.enabled == Some(true)).then(|| InCluster {
+            connection: Connection {
+                kubeconfig: process.kubeconfig.or(object.cluster.kubeconfig.map(PathBuf::from)),
+                context: process.context.or(object.cluster.context),
+            },
+            timing: Timing::default(),
+        }),
         log_format: process.log_format.or(object.log_format).unwrap_or(defaults.log_format),
         log_level: process.log_level.or(object.log_level).unwrap_or(defaults.log_level),
         paths,
@@ -311,6 +329,7 @@ mod tests {
                 .starts_with(&format!("{} less", settled.overload.refuse_percent - settled.overload.resume_percent))
         );
         assert_eq!(told("allowLoopbackEndpoints").parse(), Ok(settled.loopback_endpoints == LoopbackEndpoints::Allowed));
+        assert_eq!(told("cluster.enabled").parse(), Ok(settled.cluster.is_some()));
         assert_eq!(told("sessionTickets.persist").parse(), Ok(settled.session_tickets == Persist::Yes));
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::Value;
-use sluicegate_model::escape;
+use sluicegate_model::{escape, unix};
 
 use super::flags::default_admin_address;
 use super::{fail, out, out_json};
@@ -21,6 +21,8 @@ enum What {
     Listeners,
     Plugins,
     Faults,
+    /// What an API server tells of each kind, and since when
+    Sources,
     #[value(name = "gatewayclasses")]
     GatewayClasses,
     Gateways,
@@ -159,6 +161,7 @@ impl What {
             Self::Listeners => "listeners",
             Self::Plugins => "plugins",
             Self::Faults => "faults",
+            Self::Sources => "sources",
             Self::GatewayClasses => "objects/gatewayclasses",
             Self::Gateways => "objects/gateways",
             Self::ListenerSets => "objects/listenersets",
@@ -190,6 +193,7 @@ impl What {
             Self::Listeners => listeners(rows),
             Self::Plugins => plugins(rows),
             Self::Faults => faults(rows),
+            Self::Sources => sources(rows),
             Self::GatewayClasses => objects::classes(rows),
             Self::Gateways => objects::gateways(rows, wide),
             Self::ListenerSets => objects::listener_sets(rows, wide),
@@ -294,6 +298,32 @@ fn faults(rows: &[Value]) -> Vec<Vec<String>> {
         table.push(vec![severity, place, object, message, expected]);
     }
     table
+}
+
+/// The rows of sources: one for each kind.
+fn sources(rows: &[Value]) -> Vec<Vec<String>> {
+    let mut table = vec![row(["SOURCE", "KIND", "STATE", "FOR", "OBJECTS", "REQUESTS", "BYTES", "REASON"])];
+    for source in rows {
+        for kind in list(source, "/kinds") {
+            let since = kind.pointer("/since").and_then(Value::as_u64).unwrap_or_default();
+            let [name, state, objects, requests, bytes, reason] =
+                ["/kind", "/state", "/objects", "/requests", "/bytes", "/reason"].map(|field| text(kind, field));
+            let age = age(unix::seconds().saturating_sub(since));
+            table.push(vec![text(source, "/name"), name, state, age, objects, requests, bytes, reason]);
+        }
+    }
+    table
+}
+
+/// A time span in its largest unit of which there are two.
+fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{minutes}m"),
+        7200..172_800 => format!("{hours}h"),
+        _ => format!("{days}d"),
+    }
 }
 
 /// Makes a table: columns are as wide as their widest cell, and the content of a cell stays in it.

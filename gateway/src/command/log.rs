@@ -37,7 +37,8 @@ pub(super) fn begin(settled: &Settled) -> Result<(), String> {
 }
 
 /// The filter of the log. A bare level up to `info` is that of the gateway's own code, and of the libraries only errors are logged: some of them warn at what a peer
-/// sends, once each time, by which anybody could fill the log. Bare `debug` and `trace` count for all code, and a directive that names a library (`h2=warn`) counts
+/// sends, once each time, by which anybody could fill the log. The client of API servers logs
+/// each refusal, which the source tells better. Bare `debug` and `trace` count for all code, and a directive that names a library (`h2=warn`) counts
 /// as usual.
 fn filter(directives: &str) -> Result<EnvFilter, String> {
     let wrong = |error| format!("log level {directives:?}: {error}");
@@ -47,7 +48,7 @@ fn filter(directives: &str) -> Result<EnvFilter, String> {
     match levels.next_back() {
         Some(own @ (LevelFilter::WARN | LevelFilter::INFO)) => {
             let others = directives.split(',').filter(|part| part.trim().parse::<LevelFilter>().is_err()).collect::<Vec<_>>().join(",");
-            EnvFilter::try_new(format!("error,sluicegate={own},{others}")).map_err(wrong)
+            EnvFilter::try_new(format!("error,kube_client=off,sluicegate={own},{others}")).map_err(wrong)
         }
         _ => Ok(asked),
     }

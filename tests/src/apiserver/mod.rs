@@ -48,6 +48,10 @@ struct State {
     refused: BTreeSet<(String, String)>,
     /// So many requests for objects are still answered 429.
     throttled: usize,
+    /// So many times all is forgotten before the next page of a list.
+    interrupted: usize,
+    /// Plurals that are answered by a status and a text.
+    failing: BTreeMap<String, (u16, String)>,
     streaming_lists: bool,
     bookmark_every: Duration,
     /// Watches tell nothing for now.
@@ -101,6 +105,8 @@ impl ApiServer {
             tokens: BTreeMap::from([(TOKEN.to_owned(), "gateway".to_owned())]),
             refused: BTreeSet::new(),
             throttled: 0,
+            interrupted: 0,
+            failing: BTreeMap::new(),
             streaming_lists: true,
             bookmark_every: Duration::from_secs(60),
             silent: false,
@@ -292,15 +298,36 @@ impl ApiServer {
 
     /// All that came before is forgotten: older versions are too old for lists and watches.
     pub fn compact(&self) {
+        self.change(|state| state.world.forget());
+    }
+
+    /// The CustomResourceDefinition of a kind is gone, with all its objects.
+    pub fn uninstall(&self, kind: &str) {
+        let kind = Kind::named(kind);
         self.change(|state| {
-            state.world.version += 1;
-            (state.world.oldest, state.world.compacted) = (state.world.version, state.world.version);
+            let resource = kind.resource();
+            let keys: Vec<Key> = state.world.objects.keys().filter(|key| key.0 == resource).cloned().collect();
+            keys.iter().for_each(|key| drop(state.world.delete(key)));
+            state.world.kinds.retain(|known| *known != kind);
         });
     }
 
     /// The rights that were needed for what was asked so far.
     pub fn rights_needed(&self) -> BTreeSet<Right> {
         self.asked().iter().filter_map(|request| Right::needed(request)).collect()
+    }
+
+    /// Requests for these plurals are answered by this status and text, until that is taken back by an empty text.
+    pub fn fail(&self, plural: &str, status: u16, text: &str) {
+        self.change(|state| match text {
+            "" => drop(state.failing.remove(plural)),
+            text => drop(state.failing.insert(plural.to_owned(), (status, text.to_owned()))),
+        });
+    }
+
+    /// So many times, all that came before is forgotten when the next page of a list is asked for.
+    pub fn interrupt_lists(&self, times: usize) {
+        self.change(|state| state.interrupted = times);
     }
 
     /// What was asked so far: method, path and query.
@@ -337,8 +364,15 @@ async fn serve(Extract(shared): Extract<Arc<Shared>>, method: Method, uri: Uri, 
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return response;
     }
+    if let Some((code, said)) = state.failing.get(target.kind.plural) {
+        return text(*code, said);
+    }
     if method == Method::DELETE && target.kind.kind == "ComponentStatus" {
         return write::delete(&mut state, &target);
+    }
+    if state.interrupted > 0 && query.has("continue") {
+        state.interrupted -= 1;
+        state.world.forget();
     }
     let accept = header(header::ACCEPT);
     if method == Method::GET && !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
@@ -394,6 +428,26 @@ fn other(state: &State, path: &str) -> Response {
             let groups: Vec<Value> = groups.into_iter().map(group).collect();
             answer(200, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
-        _ => no_group(),
+        _ => match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
+            ["apis", group, version] => resources(state, group, version),
+            _ => no_group(),
+        },
     }
+}
+
+/// The kinds of a version of a group.
+fn resources(state: &State, group: &str, version: &str) -> Response {
+    let kinds: Vec<&Kind> = state.world.kinds.iter().filter(|kind| kind.group == group && kind.version == version).collect();
+    if kinds.is_empty() {
+        return no_group();
+    }
+    let resource = |kind: &&Kind| {
+        json!({"name": kind.plural, "singularName": kind.kind.to_lowercase(), "namespaced": kind.namespaced, "kind": kind.kind,
+            "verbs": ["delete", "get", "list", "patch", "create", "update", "watch"]})
+    };
+    let resources: Vec<Value> = kinds.iter().map(resource).collect();
+    answer(
+        200,
+        &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{group}/{version}"), "resources": resources}),
+    )
 }

@@ -126,6 +126,12 @@ impl World {
         Some(object)
     }
 
+    /// All that came before is too old from now on.
+    pub(super) fn forget(&mut self) {
+        self.version += 1;
+        (self.oldest, self.compacted) = (self.version, self.version);
+    }
+
     /// The objects of a resource as they were at a version, in their order.
     pub(super) fn at(&self, version: u64, resource: &str) -> BTreeMap<Key, Value> {
         let of = |key: &Key| key.0 == resource;

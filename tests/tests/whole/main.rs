@@ -3,6 +3,7 @@
 
 mod apiserver;
 mod chart;
+mod cluster;
 mod cluster_status;
 mod contract;
 mod dependencies;

@@ -59,12 +59,28 @@ pub struct SluicegateConfiguration {
     pub overload: Overload,
     /// Whether Pods, EndpointSlices and the lists of `static` may name loopback addresses as endpoints. Default: true.
     pub allow_loopback_endpoints: Option<bool>,
+    /// The API server of a cluster, as a source of objects.
+    #[serde(default)]
+    pub cluster: FromCluster,
     /// Which plugin files are loaded.
     #[serde(default)]
     pub plugins: PluginTrust,
     /// By which clients resume TLS sessions.
     #[serde(default)]
     pub session_tickets: SessionTickets,
+}
+
+/// The API server of a cluster, as a source of objects.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FromCluster {
+    /// Whether objects come from the API server of a Kubernetes cluster, beside those of files. Default: false.
+    pub enabled: Option<bool>,
+    /// A kubeconfig that says where the API server is and who asks it. Default: the files that `KUBECONFIG` names; else the service account of this pod, or
+    /// outside of one `~/.kube/config`.
+    pub kubeconfig: Option<String>,
+    /// The context of the kubeconfig. Default: its current context.
+    pub context: Option<String>,
 }
 
 /// By which clients resume TLS sessions.

@@ -1,0 +1,36 @@
+//! What sources of objects see, such as an API server: of each kind whether it is followed, and what that has taken.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use sluicegate_model::status::sources::{KindReport, SourceReport, SourceState};
+
+use super::family::{Labels, family};
+
+pub(super) fn encode(e: &mut DescriptorEncoder<'_>, reports: &[SourceReport]) -> fmt::Result {
+    let of = |source: &SourceReport| -> Labels { vec![("source", source.name.clone())] };
+    let requests = reports.iter().map(|source| (of(source), ConstCounter::new(source.requests)));
+    family(e, "source_requests", "Requests that sources of objects have made", requests)?;
+    let bytes = reports.iter().map(|source| (of(source), ConstCounter::new(source.bytes)));
+    family(e, "source_received_bytes", "Bytes that sources of objects were answered", bytes)?;
+    let kinds = || {
+        reports.iter().flat_map(|source| {
+            source.kinds.iter().map(move |kind: &KindReport| -> (Labels, &KindReport) {
+                (vec![("source", source.name.clone()), ("kind", kind.kind.to_owned())], kind)
+            })
+        })
+    };
+    let followed = |kind: &KindReport| i64::from(kind.state <= SourceState::Missing);
+    let rows = kinds().map(|(labels, kind)| (labels, ConstGauge::new(followed(kind))));
+    family(e, "source_followed", "Whether a source tells what changes of a kind; also if it does not have the kind", rows)?;
+    let since = kinds().map(|(labels, kind)| (labels, ConstGauge::new(kind.since.cast_signed())));
+    family(e, "source_since_seconds", "Since when a kind stands as it does, in seconds since 1970", since)?;
+    let objects = kinds().map(|(labels, kind)| (labels, ConstGauge::new(i64::try_from(kind.objects).unwrap_or(i64::MAX))));
+    family(e, "source_objects", "Objects of a kind that are known", objects)?;
+    let requests = kinds().map(|(labels, kind)| (labels, ConstCounter::new(kind.requests)));
+    family(e, "source_kind_requests", "Requests that a kind has taken", requests)?;
+    let bytes = kinds().map(|(labels, kind)| (labels, ConstCounter::new(kind.bytes)));
+    family(e, "source_kind_received_bytes", "Bytes that a kind has taken", bytes)
+}

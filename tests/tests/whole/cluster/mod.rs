@@ -1,0 +1,8 @@
+//! Whole gateways whose objects come from an API server.
+
+mod failures;
+mod life;
+mod needed;
+mod recorded;
+mod restarts;
+mod world;
