@@ -325,6 +325,24 @@ pub enum PluginSource {
         /// The SHA-256 that the file must have, in hexadecimal.
         sha256: Option<String>,
     },
+    /// The code is in a ConfigMap.
+    ConfigMap {
+        /// Which one, and where in it, for people.
+        name: String,
+        /// The code, or why it is not there.
+        code: Result<PluginCode, String>,
+        /// The SHA-256 that the code must have, in hexadecimal.
+        sha256: Option<String>,
+    },
+}
+
+/// The code of a plugin that an object has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginCode {
+    /// WebAssembly.
+    pub wasm: Arc<[u8]>,
+    /// Its signature in minisign's format, if there is one.
+    pub signature: Option<Arc<[u8]>>,
 }
 
 /// A plugin to load.
@@ -366,7 +384,7 @@ impl PlannedPlugin {
     pub fn file(&self) -> Option<&Path> {
         match &self.source {
             PluginSource::File { path, .. } => Some(path),
-            PluginSource::Builtin(_) => None,
+            PluginSource::Builtin(_) | PluginSource::ConfigMap { .. } => None,
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Where a plugin's bytes come from: a file that is replaced in various ways, and one whose SHA-256 is pinned.
+//! Where a plugin's bytes come from: a file that is replaced in various ways, one whose SHA-256 is pinned, and a ConfigMap.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sluicegate_tests::load::Load;
 use sluicegate_tests::plugin::{balanced, reason_has, serving};
 use sluicegate_tests::{Gateway, eventually, fetch, http, replace};
@@ -55,6 +57,43 @@ fn a_pinned_file_is_loaded_only_as_it_was_pinned() {
     }
     gateway.write("policy.yaml", &pinned(&wasm("round-robin")));
     eventually("the new pin", || gateway.plugin("mine")["generation"]["number"] == 2 && gateway.plugin("mine")["state"] == "active");
+    load.goes_on(5);
+    load.end();
+}
+
+#[test]
+fn a_plugin_in_a_configmap_is_swapped_with_it() {
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
+    let map = |key: &str, bytes: &[u8]| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: code}}\nbinaryData:\n  {key}: {}\n", STANDARD.encode(bytes))
+    };
+    let gateway = Gateway::new(&[("svc.yaml", &sluicegate_tests::plugin::http_service())]);
+    http(gateway.ip(2), "a");
+    gateway.write("a.yaml", &gateway.pod("a", 2, true));
+    gateway.write("policy.yaml", &balanced("{}", "").replace("{file: mine.wasm}", "{configMap: {name: code, key: mine.wasm}}"));
+    eventually("refused", || reason_has(&gateway, &["stage read", "ConfigMap default/code, mine.wasm: there is no such ConfigMap"]));
+    gateway.write("code.yaml", &map("mine.wasm", &wasm("random")));
+    eventually("generation 1", || gateway.plugin("mine")["generation"]["number"] == 1 && gateway.plugin("mine")["state"] == "active");
+    assert_eq!(gateway.plugin("mine")["source"], "ConfigMap default/code, mine.wasm");
+    eventually("served", || fetch(gateway.node_port()).0 == 200);
+    let load = Load::on(gateway.node_port());
+    gateway.write("code.yaml", &map("mine.wasm", &wasm("round-robin")));
+    eventually("generation 2", || gateway.plugin("mine")["generation"]["number"] == 2);
+    load.goes_on(5);
+    // The key is gone, then the ConfigMap: what was loaded serves on.
+    gateway.write("code.yaml", &map("other.wasm", &wasm("round-robin")));
+    eventually("no key", || reason_has(&gateway, &["it has no \"mine.wasm\" in its binaryData"]));
+    std::fs::remove_file(gateway.path("code.yaml")).expect("removed");
+    eventually("no ConfigMap", || reason_has(&gateway, &["there is no such ConfigMap"]));
+    assert_eq!(gateway.plugin("mine")["generation"]["number"], 2);
+    load.goes_on(5);
+    // What is no plugin is refused, too.
+    gateway.write("code.yaml", &map("mine.wasm", b"nothing"));
+    eventually("no plugin", || reason_has(&gateway, &["stage compile"]));
+    gateway.write("code.yaml", &map("mine.wasm", &wasm("random")));
+    eventually("generation 3", || {
+        gateway.plugin("mine")["generation"]["version"].is_string() && gateway.plugin("mine")["state"] == "active"
+    });
     load.goes_on(5);
     load.end();
 }

@@ -3,6 +3,8 @@
 use std::io::Cursor;
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use minisign::KeyPair;
 use sluicegate_tests::{Gateway, SERVICE, echo, eventually, plugin, replace};
 
@@ -63,5 +65,30 @@ fn only_what_a_trusted_key_has_signed_is_loaded() {
     assert!(gateway.has_no_fault());
     replace(&gateway.path("mine.wasm"), &wasm("maglev"));
     eventually("the third one", || serving(&gateway) == Some(3) && gateway.has_no_fault());
+    gateway.stop();
+}
+
+#[test]
+fn a_plugin_in_a_configmap_is_signed_there() {
+    let wasm = |name: &str| sluicegate_plugins::builtin(name).expect("built in").wasm();
+    let mut gateway = Gateway::with(&[("svc.yaml", SERVICE)], |settled, _| {
+        settled.trusted_keys = vec![OURS.pk.to_base64().parse().expect("a key")];
+    });
+    let map = |code: &[u8], signature: &str| {
+        let binary = serde_json::json!({"mine.wasm": STANDARD.encode(code)});
+        let data = serde_json::json!({"mine.wasm.minisig": signature});
+        let map =
+            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"}, "binaryData": binary, "data": data});
+        gateway.write("code.yaml", &map.to_string());
+    };
+    gateway.write("policy.yaml", &plugin::balanced("{}", "").replace("{file: mine.wasm}", "{configMap: {name: code, key: mine.wasm}}"));
+    map(&wasm("random"), &signature(&OTHERS, &wasm("random")));
+    let name = "ConfigMap default/code, mine.wasm.minisig";
+    eventually("by somebody else", || gateway.has_fault(&[name, "none of the trusted ones"]));
+    map(&wasm("random"), &signature(&OURS, &wasm("maglev")));
+    eventually("of something else", || gateway.has_fault(&[name, "it is not the signature of"]));
+    assert_eq!(serving(&gateway), None);
+    map(&wasm("random"), &signature(&OURS, &wasm("random")));
+    eventually("loaded", || serving(&gateway) == Some(1) && gateway.has_no_fault());
     gateway.stop();
 }

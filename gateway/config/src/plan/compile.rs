@@ -17,8 +17,8 @@ use super::routes::AttachedRoutes;
 use super::settings::Defaults;
 use super::*;
 use crate::builtins;
-use crate::object::ours::{CanaryRollout, Plugin, PluginRollout, ShadowRollout};
-use crate::object::{ClientTrafficPolicy, error};
+use crate::object::ours::{CanaryRollout, ConfigMapKey, Plugin, PluginRollout, ShadowRollout};
+use crate::object::{Body, ClientTrafficPolicy, error};
 use crate::objects::{Objects, Target};
 
 /// What one object comes to.
@@ -155,10 +155,12 @@ impl<'a> Compiler<'a> {
 
     pub(super) fn plugin_object(&mut self, object: &Object, plugin: &Plugin) {
         let folder = object.origin.file().parent().unwrap_or_else(|| std::path::Path::new("."));
-        let source = match (&plugin.spec.source.builtin, &plugin.spec.source.file) {
-            (Some(name), _) => PluginSource::Builtin(name.clone()),
-            (None, Some(file)) => PluginSource::File { path: folder.join(file), sha256: plugin.spec.source.sha256.clone() },
-            (None, None) => return,
+        let given = &plugin.spec.source;
+        let source = match (&given.builtin, &given.file, &given.config_map) {
+            (Some(name), ..) => PluginSource::Builtin(name.clone()),
+            (_, Some(file), _) => PluginSource::File { path: folder.join(file), sha256: given.sha256.clone() },
+            (_, _, Some(from)) => self.config_map(object, from, given.sha256.clone()),
+            (None, None, None) => return,
         };
         let (given, defaults) = (&plugin.spec.limits, Limits::default());
         let limits = Limits {
@@ -189,6 +191,22 @@ impl<'a> Compiler<'a> {
             place,
             object: Some(told),
         }));
+    }
+
+    /// A plugin's code in a ConfigMap of its namespace.
+    fn config_map(&self, object: &Object, from: &ConfigMapKey, sha256: Option<String>) -> PluginSource {
+        let (namespace, ConfigMapKey { name, key }) = (&object.key.namespace, from);
+        let code = match self.object("ConfigMap", namespace, name).map(|object| &object.body) {
+            Some(Body::ConfigMap(map)) => {
+                let binary = |key: &str| map.binary_data.as_ref()?.get(key).map(|bytes| Arc::<[u8]>::from(bytes.0.as_slice()));
+                let text = |key: &str| map.data.as_ref()?.get(key).map(|text| Arc::<[u8]>::from(text.as_bytes()));
+                let signature = format!("{key}.minisig");
+                let signature = binary(&signature).or_else(|| text(&signature));
+                binary(key).map(|wasm| PluginCode { wasm, signature }).ok_or_else(|| format!("it has no {key:?} in its binaryData"))
+            }
+            _ => Err("there is no such ConfigMap".to_owned()),
+        };
+        PluginSource::ConfigMap { name: format!("ConfigMap {namespace}/{name}, {key}"), code, sha256 }
     }
 
     /// Resolves the reference to a plugin; an unknown one is a fault, and the default serves.

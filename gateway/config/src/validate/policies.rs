@@ -17,8 +17,19 @@ pub(super) fn plugin(object: &Object, plugin: &Plugin, faults: &mut Vec<Fault>) 
         faults.push(error(&object.origin, &object.key, path, format!("{path}: {what}"), expected));
     };
     let (source, limits) = (&plugin.spec.source, &plugin.spec.limits);
-    if source.builtin.is_some() == source.file.is_some() {
-        invalid("spec.source", "exactly one of `builtin` and `file` is wanted".to_owned(), None);
+    if [source.builtin.is_some(), source.file.is_some(), source.config_map.is_some()].into_iter().filter(|given| *given).count() != 1 {
+        invalid("spec.source", "exactly one of `builtin`, `file` and `configMap` is wanted".to_owned(), None);
+    }
+    if let Some(from) = &source.config_map {
+        if from.name.is_empty() {
+            invalid("spec.source.configMap.name", "Required value".to_owned(), None);
+        }
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if from.key.is_empty() || from.key.len() > 253 || !from.key.bytes().all(allowed) {
+            let what =
+                format!("Invalid value: {:?}: a valid config key must consist of alphanumeric characters, '-', '_' or '.'", from.key);
+            invalid("spec.source.configMap.key", what, None);
+        }
     }
     if let Some(name) = &source.builtin {
         let kind = plugin.spec.kind;

@@ -1,6 +1,5 @@
-//! A plugin's code: from the binary or a file, and signed where files must be.
+//! A plugin's code: from the binary, a file or a ConfigMap, and signed where plugins must be.
 
-use std::path::Path;
 use std::time::Duration;
 
 use sluicegate_config::object::ours::MinisignKey;
@@ -22,25 +21,50 @@ pub(super) async fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<V
             let bytes =
                 answered(move || regular::read(&file, MAX_PLUGIN_BYTES as u64).map(|(bytes, _)| bytes).map_err(|e| e.to_string())).await;
             let bytes = bytes.and_then(|read| read).map_err(|e| format!("{}: {e}", path.display()))?;
-            match wanted {
-                Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256(&bytes)) => {
-                    Err(format!("{}: its SHA-256 is {}, and {wanted} is wanted", path.display(), sha256(&bytes)))
-                }
-                _ => Ok(bytes),
+            wanted_sum(wanted.as_deref(), &bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+            Ok(bytes)
+        }
+        PluginSource::ConfigMap { name, code, sha256: wanted } => {
+            let code = code.as_ref().map_err(|e| format!("{name}: {e}"))?;
+            if code.wasm.len() > MAX_PLUGIN_BYTES {
+                return Err(format!("{name}: it has more than {MAX_PLUGIN_BYTES} bytes"));
             }
+            wanted_sum(wanted.as_deref(), &code.wasm).map_err(|e| format!("{name}: {e}"))?;
+            Ok(code.wasm.to_vec())
         }
     }
 }
 
-/// The signer's comment on a plugin's file, where files must be signed.
+fn wanted_sum(wanted: Option<&str>, bytes: &[u8]) -> Result<(), String> {
+    match wanted {
+        Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256(bytes)) => {
+            Err(format!("its SHA-256 is {}, and {wanted} is wanted", sha256(bytes)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The signer's comment on a plugin, where plugins must be signed. The built-in ones need not be.
 pub(super) async fn signed(plugin: &PlannedPlugin, bytes: Vec<u8>, trusted: &[MinisignKey]) -> (Vec<u8>, Result<Option<String>, String>) {
-    let Some(path) = plugin.file().filter(|_| !trusted.is_empty()).map(Path::to_owned) else { return (bytes, Ok(None)) };
-    let trusted = trusted.to_vec();
-    let checked = answered(move || {
-        let says = signature::check(&path, &bytes, &trusted).map(Some);
-        (bytes, says)
-    });
-    checked.await.unwrap_or_else(|error| (Vec::new(), Err(error)))
+    if trusted.is_empty() {
+        return (bytes, Ok(None));
+    }
+    match &plugin.source {
+        PluginSource::Builtin(_) => (bytes, Ok(None)),
+        PluginSource::File { path, .. } => {
+            let (path, trusted) = (path.clone(), trusted.to_vec());
+            let checked = answered(move || {
+                let says = signature::check(&path, &bytes, &trusted).map(Some);
+                (bytes, says)
+            });
+            checked.await.unwrap_or_else(|error| (Vec::new(), Err(error)))
+        }
+        PluginSource::ConfigMap { name, code, .. } => {
+            let signature = code.as_ref().ok().and_then(|code| code.signature.as_deref());
+            let says = signature::check_text(name, &format!("{name}.minisig"), signature, &bytes, trusted);
+            (bytes, says.map(Some))
+        }
+    }
 }
 
 /// Asks the disk on another thread, since it may be a network file system that never answers.

@@ -26,12 +26,23 @@ pub fn beside(file: &Path) -> PathBuf {
 /// The signature is missing, malformed, or not made by one of the keys.
 pub fn check(file: &Path, bytes: &[u8], keys: &[MinisignKey]) -> Result<String, String> {
     let path = beside(file);
-    let named = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let text = read(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{} is not signed: there is no {}", file.display(), path.display()),
-        _ => named(&error),
-    })?;
-    let signature = SignatureBox::from_string(&text).map_err(|error| named(&format!("not a signature: {error}")))?;
+    let signature = match regular::read(&path, MAX_BYTES) {
+        Ok((signature, _)) => Some(signature),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(format!("{}: {error}", path.display())),
+    };
+    check_text(&file.display().to_string(), &path.display().to_string(), signature.as_deref(), bytes, keys)
+}
+
+/// As [`check`], for what is in no file: `name` is the name of what is signed, `path` that of its signature.
+///
+/// # Errors
+/// As those of [`check`].
+pub fn check_text(name: &str, path: &str, signature: Option<&[u8]>, bytes: &[u8], keys: &[MinisignKey]) -> Result<String, String> {
+    let named = |what: &dyn std::fmt::Display| format!("{path}: {what}");
+    let Some(signature) = signature else { return Err(format!("{name} is not signed: there is no {path}")) };
+    let text = std::str::from_utf8(signature).map_err(|_| named(&"not a signature: it is no text"))?;
+    let signature = SignatureBox::from_string(text).map_err(|error| named(&format!("not a signature: {error}")))?;
     let mut known = Vec::new();
     for key in keys {
         known.push(PublicKey::from_base64(key.as_str()).map_err(|error| format!("key {}: {error}", key.as_str()))?);
@@ -41,13 +52,8 @@ pub fn check(file: &Path, bytes: &[u8], keys: &[MinisignKey]) -> Result<String, 
     };
     // minisign signs either the file's hash (BLAKE2b) or the file itself: both are accepted.
     minisign::verify(key, &signature, Cursor::new(bytes), true, false, true)
-        .map_err(|_| named(&format!("it is not the signature of {} with the key {}", file.display(), id(key.keynum()))))?;
+        .map_err(|_| named(&format!("it is not the signature of {name} with the key {}", id(key.keynum()))))?;
     signature.trusted_comment().map_err(|error| named(&error))
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let (bytes, _) = regular::read(path, MAX_BYTES)?;
-    String::from_utf8(bytes).map_err(|_| std::io::Error::other("not a signature: it is no text"))
 }
 
 /// The number of a key, as minisign shows it.

@@ -114,7 +114,7 @@ pub enum FailurePolicy {
     Fail,
 }
 
-/// Where a plugin's code is: exactly one of `builtin` and `file`.
+/// Where a plugin's code is: exactly one of `builtin`, `file` and `configMap`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginSource {
@@ -122,8 +122,20 @@ pub struct PluginSource {
     pub builtin: Option<String>,
     /// A `.wasm` file; relative to the folder of this object's own file.
     pub file: Option<String>,
-    /// Hex SHA-256 the file must have.
+    /// A ConfigMap of this object's namespace that has the code in `binaryData`. Kubernetes limits it to 1 MiB.
+    pub config_map: Option<ConfigMapKey>,
+    /// Hex SHA-256 the code must have.
     pub sha256: Option<String>,
+}
+
+/// A key of a ConfigMap.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKey {
+    /// The ConfigMap's name.
+    pub name: String,
+    /// The key in its `binaryData`. If plugins must be signed, the signature is at this key with `.minisig` behind it, in `data` or `binaryData`.
+    pub key: String,
 }
 
 /// What a plugin's instances may use.
