@@ -2,6 +2,7 @@
 //! guests, built for wasm by `build.rs`, in `guests/`.
 
 pub mod apiserver;
+pub mod both_ways;
 pub mod load;
 pub mod plugin;
 pub mod wat;

@@ -208,7 +208,9 @@ impl Text {
 
 fn contract() -> (Resolve, wit_parser::PackageId) {
     let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/wit");
+    // The fuzz targets have this file, too, in a folder further down.
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let wit = folders.find_map(|folder| Some(folder.join("sdk/wit")).filter(|wit| wit.is_dir())).expect("the contract's folder");
     let (package, _) = resolve.push_path(wit).expect("the contract");
     (resolve, package)
 }
@@ -267,4 +269,144 @@ fn leb128(mut number: usize) -> Vec<u8> {
         }
         bytes.push(low | 0x80);
     }
+}
+
+/// What plugins of a script are made of. The script is in the configuration, two hexadecimal digits a byte, and ends up at 1024 in memory, where [`SCRIPT`]
+/// bytes have a place. `$next` is the next number of the script, 0 after its end; `$place` one that is more often within the memory. What is returned is well formed or a place
+/// in the script itself, so that it says everything: pointers, lengths, discriminants, handles, and what is called in which order.
+const SCRIPTED: &str = "
+    (import \"sluicegate:plugin/host@0.2.0\" \"random\" (func $random (result i64)))
+    (import \"sluicegate:plugin/shared@0.2.0\" \"get\" (func $get (param i32 i32 i32)))
+    (import \"sluicegate:plugin/shared@0.2.0\" \"set\" (func $set (param i32 i32 i32 i32 i32 i64 i32)))
+    (import \"sluicegate:plugin/shared@0.2.0\" \"compare-and-set\" (func $exchange (param i32 i32 i32 i64 i32 i32 i32 i64 i32)))
+    (import \"sluicegate:plugin/shared@0.2.0\" \"add\" (func $add (param i32 i32 i64 i32 i64 i32)))
+    (import \"sluicegate:plugin/shared@0.2.0\" \"remove\" (func $remove (param i32 i32) (result i32)))
+    (import \"sluicegate:plugin/metrics@0.2.0\" \"define\" (func $define (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+    (import \"sluicegate:plugin/metrics@0.2.0\" \"series\" (func $series (param i32 i32 i32 i32)))
+    (import \"sluicegate:plugin/metrics@0.2.0\" \"observe\" (func $observe (param i32 f64)))
+";
+
+/// The functions of plugins of a script.
+const SCRIPT_FUNCTIONS: &str = "
+    (global $at (mut i32) (i32.const 1024)) (global $end (mut i32) (i32.const 1024))
+    (func $digit (param $byte i32) (result i32)
+        (i32.and (i32.add (local.get $byte) (i32.mul (i32.shr_u (local.get $byte) (i32.const 6)) (i32.const 9))) (i32.const 15)))
+    (func $learn (param $config i32) (param $length i32)
+        (global.set $at (i32.const 1024)) (global.set $end (i32.const 1024))
+        (loop $more
+            (if (i32.and (i32.gt_u (local.get $length) (i32.const 1)) (i32.lt_u (global.get $end) (i32.const 3072)))
+                (then
+                    (i32.store8 (global.get $end) (i32.or
+                        (i32.shl (call $digit (i32.load8_u (local.get $config))) (i32.const 4))
+                        (call $digit (i32.load8_u offset=1 (local.get $config)))))
+                    (global.set $end (i32.add (global.get $end) (i32.const 1)))
+                    (local.set $config (i32.add (local.get $config) (i32.const 2)))
+                    (local.set $length (i32.sub (local.get $length) (i32.const 2)))
+                    (br $more)))))
+    (func $next (result i32)
+        (if (i32.ge_u (global.get $at) (global.get $end)) (then (return (i32.const 0))))
+        (global.set $at (i32.add (global.get $at) (i32.const 4)))
+        (i32.load (i32.sub (global.get $at) (i32.const 4))))
+    (func $place (result i32) (local $v i32)
+        (local.set $v (call $next))
+        (if (i32.and (local.get $v) (i32.const 7)) (then (return (i32.and (i32.shr_u (local.get $v) (i32.const 3)) (i32.const 4092)))))
+        (local.get $v))
+    (func $few (result i32) (local $v i32)
+        (local.set $v (call $next))
+        (if (i32.and (local.get $v) (i32.const 15)) (then (return (i32.and (i32.shr_u (local.get $v) (i32.const 4)) (i32.const 7)))))
+        (local.get $v))
+    (func $wide (result i64) (i64.or (i64.extend_i32_u (call $next)) (i64.shl (i64.extend_i32_u (call $next)) (i64.const 32))))
+    (func $act (local $v i32)
+        (local.set $v (i32.and (call $next) (i32.const 31)))
+        (if (i32.eq (local.get $v) (i32.const 1)) (then (call $get (call $place) (call $few) (call $place))))
+        (if (i32.eq (local.get $v) (i32.const 2)) (then (call $set (call $place) (call $few) (call $place) (call $few) (call $few) (call $wide) (call $place))))
+        (if (i32.eq (local.get $v) (i32.const 3)) (then
+            (call $exchange (call $place) (call $few) (call $few) (call $wide) (call $place) (call $few) (call $few) (call $wide) (call $place))))
+        (if (i32.eq (local.get $v) (i32.const 4)) (then (call $add (call $place) (call $few) (call $wide) (call $few) (call $wide) (call $place))))
+        (if (i32.eq (local.get $v) (i32.const 5)) (then (i32.store (i32.const 512) (call $remove (call $place) (call $few)))))
+        (if (i32.eq (local.get $v) (i32.const 6)) (then (call $define (call $place) (call $few) (call $place) (call $few) (call $few) (call $place) (call $few) (call $place) (call $few) (call $place))))
+        (if (i32.eq (local.get $v) (i32.const 7)) (then (call $series (call $few) (call $place) (call $few) (call $place))))
+        (if (i32.eq (local.get $v) (i32.const 8)) (then (call $observe (call $few) (f64.reinterpret_i64 (call $wide)))))
+        (if (i32.eq (local.get $v) (i32.const 9)) (then (call $log (call $few) (call $place) (call $few) (call $place) (call $few))))
+        (if (i32.eq (local.get $v) (i32.const 10)) (then (i64.store (i32.const 520) (call $random))))
+        (if (i32.eq (local.get $v) (i32.const 11)) (then (i32.store (i32.const 528) (call $resource-new (call $next)))))
+        (if (i32.eq (local.get $v) (i32.const 12)) (then (i32.store (i32.const 532) (call $resource-rep (call $few)))))
+        (if (i32.eq (local.get $v) (i32.const 13)) (then (call $resource-drop (call $few))))
+        (if (i32.eq (local.get $v) (i32.const 14)) (then unreachable)))
+    ;; What is given at an address, or an address of the script's.
+    (func $given (param $well i32) (result i32)
+        (if (i32.and (call $next) (i32.const 3)) (then (return (local.get $well))))
+        (call $place))
+";
+
+/// What allocates for the host: mostly well, and else as the script says.
+const SCRIPTED_ALLOCATOR: &str = "(local $at i32) (local $v i32)
+    (if (i32.lt_u (global.get $at) (global.get $end)) (then
+        (local.set $v (i32.and (call $next) (i32.const 63)))
+        (if (i32.eq (local.get $v) (i32.const 1)) (then (return (call $place))))
+        (if (i32.eq (local.get $v) (i32.const 2)) (then (return (call $next))))
+        (if (i32.eq (local.get $v) (i32.const 3)) (then (drop (call $random))))))
+    (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+    (global.set $top (i32.add (local.get $at) (local.get $new)))
+    (if (i32.gt_u (global.get $top) (i32.const 65536)) (then (global.set $top (i32.const 4096)) (return (i32.const 4096))))
+    local.get $at";
+
+/// A balancer that does what its configuration says ([`SCRIPTED`]).
+pub fn scripted_balancer() -> Text {
+    let post =
+        |name: &str| format!("(func (export \"cabi_post_sluicegate:plugin/balancing@0.2.0#[method]pool.{name}\") (param i32) (call $act))");
+    balancer()
+        .importing(SCRIPTED)
+        .importing("(import \"[export]sluicegate:plugin/balancing@0.2.0\" \"[resource-rep]pool\" (func $resource-rep (param i32) (result i32)))")
+        .importing("(import \"[export]sluicegate:plugin/balancing@0.2.0\" \"[resource-drop]pool\" (func $resource-drop (param i32)))")
+        .importing("(import \"sluicegate:plugin/statistics@0.2.0\" \"condition-of\" (func $condition (param i32) (result i32)))")
+        .importing("(import \"sluicegate:plugin/statistics@0.2.0\" \"success\" (func $success (param i32) (result f32)))")
+        .also(SCRIPT_FUNCTIONS)
+        .also(&post("pick"))
+        .also(&post("save"))
+        .with("cabi_realloc", SCRIPTED_ALLOCATOR)
+        .with(
+            "open",
+            "(call $learn (local.get $config) (local.get $length)) (call $act)
+            (i32.store (i32.const 128) (i32.const 0)) (i32.store (i32.const 132) (call $resource-new (call $next)))
+            (call $given (i32.const 128))",
+        )
+        .with("wants", "(call $act) (call $next)")
+        .with("update", "(call $act) (i32.store (i32.const 536) (call $condition (call $few))) (f32.store (i32.const 540) (call $success (call $few)))")
+        .with(
+            "pick",
+            "(call $act) (i32.store (i32.const 144) (i32.const 1)) (i32.store (i32.const 148) (call $few)) (call $given (i32.const 144))",
+        )
+        .with("report", "(call $act)")
+        .with(
+            "save",
+            "(call $act) (i32.store (i32.const 160) (call $next)) (i32.store (i32.const 164) (call $place)) (i32.store (i32.const 168) (call $few))
+            (call $given (i32.const 160))",
+        )
+        .with("restore", "(call $act) (i32.store (i32.const 176) (i32.const 0)) (call $given (i32.const 176))")
+        .with("[dtor]pool", "(call $act)")
+}
+
+/// A router that does what its configuration says ([`SCRIPTED`]). It begins when it is asked for the first decision: what control makes of a table and what
+/// workers make of it is read in different ways.
+pub fn scripted_router() -> Text {
+    router()
+        .importing(SCRIPTED)
+        .importing("(import \"[export]sluicegate:plugin/routing@0.2.0\" \"[resource-rep]table\" (func $resource-rep (param i32) (result i32)))")
+        .importing("(import \"[export]sluicegate:plugin/routing@0.2.0\" \"[resource-drop]table\" (func $resource-drop (param i32)))")
+        .also(SCRIPT_FUNCTIONS)
+        .also("(global $learned (mut i32) (i32.const 0))")
+        .also("(func (export \"cabi_post_sluicegate:plugin/routing@0.2.0#[method]table.route\") (param i32) (if (global.get $learned) (then (call $act))))")
+        .with("cabi_realloc", SCRIPTED_ALLOCATOR)
+        .with(
+            "route",
+            // The path is the script, but on trial.
+            "(if (i32.eq (i32.load8_u (local.get 6)) (i32.const 0x2f)) (then (return (i32.const 600))))
+            (if (i32.eqz (global.get $learned)) (then (global.set $learned (i32.const 1)) (call $learn (local.get 6) (local.get 7))))
+            (call $act)
+            (i32.store (i32.const 576) (call $few)) (i32.store (i32.const 580) (call $few)) (i32.store (i32.const 584) (call $few))
+            (i32.store (i32.const 588) (call $place)) (i32.store (i32.const 592) (call $place)) (i32.store (i32.const 596) (call $few))
+            (call $given (i32.const 576))",
+        )
+        .also("(data (i32.const 600) \"\\02\")")
 }

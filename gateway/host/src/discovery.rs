@@ -70,7 +70,7 @@ impl Kind for WasmDiscovery {
         let egress = Arc::new(Egress { hosts, files, admin: environment.admin, network: environment.network });
         // The version is known when the guest has told it.
         let mut made = Self { pre, engine: environment.engine.clone(), limits, egress, generation: loading.generation("") };
-        let description = loading.description(Self::KIND, made.describe()?)?;
+        let description = loading.description(Self::KIND, made.describe()?, Err("discovery plugins wait for what they ask".to_owned()))?;
         made.generation = loading.generation(&description.version);
         Ok((made, description))
     }

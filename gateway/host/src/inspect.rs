@@ -2,6 +2,7 @@
 
 use sluicegate_model::plugin::{Limits, PluginError};
 
+use crate::direct;
 use crate::kinds::INTERFACES;
 use crate::load::{Description, Loader, sha256};
 use crate::version::{self, ContractVersion};
@@ -36,7 +37,12 @@ impl Loader {
             description,
             contract,
             imports: ty.imports(&self.environment.engine).map(|(name, _)| name.to_owned()).collect(),
-            exports: ty.exports(&self.environment.engine).map(|(name, _)| name.to_owned()).collect(),
+            exports: ty
+                .exports(&self.environment.engine)
+                .map(|(name, _)| name)
+                .filter(|name| *name != direct::EXPORT)
+                .map(str::to_owned)
+                .collect(),
             sha256: sha256(bytes),
             size: bytes.len(),
         })

@@ -33,12 +33,16 @@ pub struct Description {
     pub kind: PluginKind,
     /// The JSON Schema of the plugin's configuration.
     pub config_schema: serde_json::Value,
+    /// Why workers call the plugin as a component; nothing if they call its core module, which is quicker.
+    pub component: Result<(), String>,
 }
 
 /// What all plugins of a loader have in common.
 #[derive(Clone)]
 pub(crate) struct Environment {
     pub(crate) engine: Engine,
+    /// What core modules that are called by themselves import; none: all plugins are called as components.
+    pub(crate) direct: Option<Arc<wasmtime::Linker<State>>>,
     /// Whether discovery plugins may send anything.
     pub(crate) network: Network,
     /// Where the admin API listens, which discovery plugins must not reach.
@@ -99,8 +103,13 @@ impl Loading<'_> {
         store
     }
 
-    /// Checks what the plugin says of itself. `said`: name, version and schema.
-    pub(crate) fn description(&self, kind: PluginKind, said: (String, String, String)) -> Result<Description, PluginError> {
+    /// Checks what the plugin says of itself. `said`: name, version and schema; `component`: why it is called as a component, if it is.
+    pub(crate) fn description(
+        &self,
+        kind: PluginKind,
+        said: (String, String, String),
+        component: Result<(), String>,
+    ) -> Result<Description, PluginError> {
         let (name, version, schema) = said;
         for (what, bytes, most) in
             [("name", name.len(), MAX_NAME), ("version", version.len(), MAX_NAME), ("schema", schema.len(), MAX_SCHEMA)]
@@ -111,7 +120,7 @@ impl Loading<'_> {
         }
         let config_schema =
             serde_json::from_str(&schema).map_err(|e| self.fail(Stage::Describe, format!("its configuration schema is not JSON: {e}")))?;
-        Ok(Description { name, version, kind, config_schema })
+        Ok(Description { name, version, kind, config_schema, component })
     }
 
     /// A generation of this version.

@@ -11,6 +11,7 @@ pub mod balancer;
 mod bindings;
 mod cache;
 mod digest;
+mod direct;
 pub mod discovery;
 pub mod engine;
 pub mod inspect;

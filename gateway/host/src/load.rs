@@ -13,6 +13,7 @@ use wasmtime::component::Component;
 
 use crate::background;
 use crate::cache::CodeCache;
+use crate::direct;
 use crate::kind::{Environment, Loading};
 use crate::kinds::{INTERFACES, Linkers};
 use crate::version;
@@ -21,6 +22,9 @@ use crate::wasi::egress::Network;
 pub use crate::digest::sha256;
 pub use crate::kind::Description;
 pub use crate::kinds::Loaded;
+
+/// The interfaces of which core modules are called by themselves.
+const DIRECT: [&str; 2] = [direct::BALANCING, direct::ROUTING];
 
 /// The largest size of a plugin's file, in bytes.
 pub const MAX_PLUGIN_BYTES: usize = 32 << 20;
@@ -53,9 +57,16 @@ impl Loader {
         Self::on(crate::engine::metered(self.cache.as_ref().map(|cache| cache.wasmtime()))?, self.cache.clone())
     }
 
+    /// A loader like this one that has all plugins called as components, by wasmtime alone: to compare, and to measure.
+    #[must_use]
+    pub fn as_components(&self) -> Self {
+        Self { environment: Environment { direct: None, ..self.environment.clone() }, ..self.clone() }
+    }
+
     fn on(engine: Engine, cache: Option<Arc<CodeCache>>) -> Result<Self, wasmtime::Error> {
         let linkers = Arc::new(Linkers::new(&engine)?);
-        let environment = Environment { engine, network: Network::Online, admin: None, recorder: Arc::default() };
+        let direct = Some(Arc::new(direct::linker(&engine)?));
+        let environment = Environment { engine, direct, network: Network::Online, admin: None, recorder: Arc::default() };
         Ok(Self { environment, linkers, cache })
     }
 
@@ -141,7 +152,8 @@ impl Loader {
     }
 
     pub(crate) fn compile(&self, bytes: &[u8]) -> Result<Component, (Stage, String)> {
-        let component = componentize(bytes)?;
+        let component = direct::expose(componentize(bytes)?, &DIRECT);
+        let component = &component;
         let compile = || background::compile(|| Component::new(&self.environment.engine, component)).map_err(|e| format!("{e:#}"));
         let compiled = match &self.cache {
             Some(cache) => cache.around(compile),

@@ -204,11 +204,15 @@ fn inspect(file: &Path) -> Result<String, String> {
     let about = &seen.description;
     let listed = |names: &[String]| names.iter().map(|name| escape::line(name)).collect::<Vec<_>>().join("\n          ");
     Ok(format!(
-        "name:     {}\nversion:  {}\nkind:     {}\ncontract: {}\nsize:     {} bytes\nsha256:   {}\nimports:  {}\nexports:  {}\nconfig:   {}",
+        "name:     {}\nversion:  {}\nkind:     {}\ncontract: {}\ncalled:   {}\nsize:     {} bytes\nsha256:   {}\nimports:  {}\nexports:  {}\nconfig:   {}",
         escape::line(&about.name),
         escape::line(&about.version),
         about.kind,
         seen.contract,
+        match &about.component {
+            Ok(()) => "by its core module".to_owned(),
+            Err(why) => format!("as a component: {}", escape::line(why)),
+        },
         seen.size,
         seen.sha256,
         listed(&seen.imports),

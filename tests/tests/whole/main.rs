@@ -7,6 +7,7 @@ mod cluster;
 mod cluster_status;
 mod contract;
 mod dependencies;
+mod direct;
 mod discovery;
 mod discovery_consul;
 mod discovery_dns;

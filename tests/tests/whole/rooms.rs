@@ -117,6 +117,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "kinds",
             "v0_1",
             "balancer router discovery",
+            "direct",
             "kind",
             "state",
             "bindings wasi",

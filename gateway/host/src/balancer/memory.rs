@@ -119,6 +119,6 @@ impl Live {
     fn close(&mut self, pool: u64) -> Result<(), PluginError> {
         let Some(pool) = self.pools.remove(&pool) else { return Ok(()) };
         arm_configure(&mut self.store);
-        pool.resource.resource_drop(&mut self.store).map_err(|e| explain(self.store.data(), Stage::Restore, &e))
+        self.guest.free(&mut self.store, pool.resource).map_err(|e| explain(self.store.data(), Stage::Restore, &e))
     }
 }

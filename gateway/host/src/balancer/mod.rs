@@ -18,9 +18,10 @@ use sluicegate_model::record::{Event, Recorded, Recorder, SMALL_POOL, Session};
 use sluicegate_model::route::{ListenerInfo, RouteTable};
 use sluicegate_model::shared::Shared;
 use sluicegate_model::trace::ReportLine;
-use wasmtime::component::{Linker, ResourceAny};
+use wasmtime::component::Linker;
 use wasmtime::{Engine, Store};
 
+use crate::direct::Handle;
 use crate::kind::{Description, Kind, Loading, not_described, not_started};
 use crate::recorder::SampleRecorder;
 use crate::state::{State, arm_call, arm_configure, cut, explain, processor_time};
@@ -59,7 +60,8 @@ impl Kind for WasmBalancer {
         let mut store = loading.store();
         let guest = pre.instantiate(&mut store).map_err(|e| not_started(store.data(), &e))?;
         let said = guest.describe(&mut store).map_err(|e| not_described(store.data(), &e))?;
-        let description = loading.description(Self::KIND, said)?;
+        let (pre, component) = pre.directly(loading);
+        let description = loading.description(Self::KIND, said, component)?;
         let (engine, recorder) = (loading.environment.engine.clone(), loading.environment.recorder.clone());
         let generation = loading.generation(&description.version);
         Ok((Self { pre, engine, limits: loading.limits.clone(), generation, recorder }, description))
@@ -191,7 +193,7 @@ struct Live {
 }
 
 struct GuestPool {
-    resource: ResourceAny,
+    resource: Handle,
     version: u64,
     wants: Wants,
 }
@@ -213,7 +215,7 @@ impl Live {
     }
 
     /// Tells the guest of changed endpoints and makes their statistics readable.
-    fn update(&mut self, pool: &Arc<Pool>) -> Result<(ResourceAny, bool), PluginError> {
+    fn update(&mut self, pool: &Arc<Pool>) -> Result<(Handle, bool), PluginError> {
         let Some(guest) = self.pools.get_mut(&pool.id) else {
             return Err(PluginError {
                 plugin: self.store.data().plugin.clone(),
@@ -419,7 +421,7 @@ impl Balancer for Instance {
         for id in dead {
             if let Some(pool) = live.pools.remove(&id) {
                 arm_configure(&mut live.store);
-                if pool.resource.resource_drop(&mut live.store).is_err() {
+                if live.guest.free(&mut live.store, pool.resource).is_err() {
                     // A guest that traps while it frees a pool is not worth keeping. The other pools are opened anew.
                     self.live = None;
                     return;

@@ -9,9 +9,9 @@ use sluicegate_model::config_text::{ConfigText, RuleText, Splice};
 use sluicegate_model::plugin::{PluginError, Stage};
 use sluicegate_model::route::{Decision, Interests, ListenerInfo, RouteTable, RouteView};
 use wasmtime::Store;
-use wasmtime::component::ResourceAny;
 
 use super::guest::{Changed, Guest, MAX_RULES, Static};
+use crate::direct::Handle;
 use crate::state::{State, arm_call, arm_configure, cut, explain};
 
 /// So many rules are given at once to a guest that can change its table.
@@ -25,7 +25,7 @@ pub(super) struct Live {
 
 /// A table of the guest's.
 struct Held {
-    resource: ResourceAny,
+    resource: Handle,
     /// What it is a table of. Another one with the same id is what it can be changed to.
     of: Arc<RouteTable>,
     /// What it reads, in the guest's own order.
@@ -95,7 +95,7 @@ impl Running {
     }
 
     /// A table, all of it within one configure deadline.
-    pub(super) fn configure(&mut self, config: &ConfigText, listener: &ListenerInfo) -> Result<(ResourceAny, Static), PluginError> {
+    pub(super) fn configure(&mut self, config: &ConfigText, listener: &ListenerInfo) -> Result<(Handle, Static), PluginError> {
         arm_configure(&mut self.store);
         if let Some(made) = self.configure_by_portions(config, listener)? {
             return Ok(made);
@@ -106,11 +106,7 @@ impl Running {
 
     /// Many rules are given in portions to a guest that can change its table: what it needs to read them all at once it would keep. None: it cannot, or it refuses
     /// some, and is to see all at once to say what is wrong.
-    fn configure_by_portions(
-        &mut self,
-        config: &ConfigText,
-        listener: &ListenerInfo,
-    ) -> Result<Option<(ResourceAny, Static)>, PluginError> {
+    fn configure_by_portions(&mut self, config: &ConfigText, listener: &ListenerInfo) -> Result<Option<(Handle, Static)>, PluginError> {
         let portions = |rules: &&[RuleText]| (PORTION + 1..=MAX_RULES).contains(&rules.len()) && self.guest.changes_tables();
         let Some(rules) = config.rules().filter(portions) else { return Ok(None) };
         let Some(first) = config.with_rules(std::iter::once(0..PORTION)) else { return Ok(None) };
@@ -121,11 +117,12 @@ impl Running {
             let splice = Splice { at, removed: 0, inserted: at..rules.len().min(at + PORTION) };
             let changed = Changed { splices: &[splice], rules, listener };
             // Its rules may be others than those of the list.
-            let more = if made.rules.len() == at { self.change(resource, changed)? } else { None };
+            let more = if made.count == at { self.change(resource, changed)? } else { None };
             let Some(more) = more else {
                 self.drop_table(resource)?;
                 return Ok(None);
             };
+            made.count += more.count;
             made.rules.extend(more.rules);
             made.interests = more.interests;
         }
@@ -133,13 +130,13 @@ impl Running {
     }
 
     /// Changes a table; none: it cannot, or refuses to.
-    fn change(&mut self, resource: ResourceAny, changed: Changed<'_>) -> Result<Option<Static>, PluginError> {
+    fn change(&mut self, resource: Handle, changed: Changed<'_>) -> Result<Option<Static>, PluginError> {
         let changed = self.guest.change(&mut self.store, resource, changed);
         Ok(changed.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?.ok().flatten())
     }
 
-    pub(super) fn drop_table(&mut self, resource: ResourceAny) -> Result<(), PluginError> {
-        resource.resource_drop(&mut self.store).map_err(|e| explain(self.store.data(), Stage::Configure, &e))
+    pub(super) fn drop_table(&mut self, resource: Handle) -> Result<(), PluginError> {
+        self.guest.free(&mut self.store, resource).map_err(|e| explain(self.store.data(), Stage::Configure, &e))
     }
 
     /// Changes a table to another one by what is different. Returns what it reads then; none: it is to be configured anew.
@@ -151,7 +148,7 @@ impl Running {
     }
 
     /// Tried before any traffic is: a plain request, and one with everything it said it reads.
-    pub(super) fn try_out(&mut self, resource: ResourceAny, table: &RouteTable) -> Result<(), PluginError> {
+    pub(super) fn try_out(&mut self, resource: Handle, table: &RouteTable) -> Result<(), PluginError> {
         let headers: HeaderMap = table.interests.headers.iter().map(|name| (name.clone(), HeaderValue::from_static("trial"))).collect();
         for headers in [HeaderMap::new(), headers] {
             let view = RouteView {

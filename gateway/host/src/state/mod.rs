@@ -1,7 +1,9 @@
 //! What a guest can reach: its memory limit, randomness, the log ([`log`]), the statistics of the pool being picked from, and what its
 //! instances have in common ([`shared`]).
 
+pub(crate) mod boundary;
 mod conditions;
+pub(crate) mod handles;
 mod log;
 mod shared;
 
@@ -21,6 +23,8 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 use crate::bindings::balancer::sluicegate::plugin::{statistics, types};
 use crate::engine::{TABLE_ELEMENTS, ticks};
 use crate::recorder::SampleRecorder;
+use boundary::Boundary;
+use handles::Handles;
 use log::Window;
 use shared::Numbers;
 
@@ -52,6 +56,12 @@ pub(crate) struct State {
     /// The recorder, while calls are written down or played back.
     pub(crate) sample: Option<Box<SampleRecorder>>,
     overtime: Overtime,
+    /// The memory of a guest that is called by its core module.
+    pub(crate) boundary: Option<Boundary>,
+    /// The handles that such a guest has of its own resources.
+    pub(crate) handles: Handles,
+    /// Whether the guest may call out: not while it allocates or frees for the host.
+    pub(crate) may_leave: bool,
 }
 
 impl State {
@@ -71,6 +81,9 @@ impl State {
             random: Xoshiro256PlusPlus::seed_from_u64(rand::random()),
             sample: None,
             overtime: Overtime::default(),
+            boundary: None,
+            handles: Handles::default(),
+            may_leave: true,
         }
     }
 

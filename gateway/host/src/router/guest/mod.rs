@@ -1,10 +1,12 @@
-//! A router's component, of any version of the contract. To tell the version costs a call one branch, which always goes the same way.
+//! A router, of any version of the contract and called in either way ([`crate::direct`]). To tell which costs a call one branch, which always goes the same way.
 
 use sluicegate_model::config_text::{ConfigText, RuleText, Splice};
 use sluicegate_model::route::{Decision, Interests, ListenerInfo, RouteTable, RouteView, Rule};
 use wasmtime::Store;
-use wasmtime::component::{Component, HasSelf, Linker, ResourceAny};
+use wasmtime::component::{Component, HasSelf, Linker};
 
+use crate::direct::{self, Handle};
+use crate::kind::Loading;
 use crate::state::State;
 use crate::version::ContractVersion;
 
@@ -18,10 +20,12 @@ pub(crate) enum Pre {
     V0_2(v0_2::Linked),
 }
 
-/// An instance of a component.
+/// An instance of a router.
 pub(crate) enum Guest {
     V0_1(v0_1::Guest),
     V0_2(v0_2::Guest),
+    /// Of version 0.2, called by its core module. It tells nothing of what is static.
+    Direct(Box<v0_2::Direct>),
 }
 
 /// A router may have this many rules.
@@ -30,6 +34,9 @@ pub(crate) const MAX_RULES: usize = 65_536;
 /// What is static of a table, or of some of its rules.
 #[derive(Default)]
 pub(crate) struct Static {
+    /// The number of rules.
+    pub(crate) count: usize,
+    /// The rules; of a core module they are not read.
     pub(crate) rules: Vec<Rule>,
     /// Of the whole table.
     pub(crate) interests: Interests,
@@ -65,6 +72,19 @@ impl Pre {
             Self::V0_2(pre) => Guest::V0_2(pre.instantiate(store)?),
         })
     }
+
+    /// The router's core module, if workers call that; or why they do not.
+    pub(crate) fn direct(&self, loading: &Loading<'_>) -> Result<wasmtime::InstancePre<State>, String> {
+        match self {
+            Self::V0_1(_) => Err("it is of version 0.1 of the contract".to_owned()),
+            Self::V0_2(pre) => direct::link(loading, pre.component()),
+        }
+    }
+}
+
+/// Instantiates a router's core module.
+pub(crate) fn start(pre: &wasmtime::InstancePre<State>, store: &mut Store<State>) -> wasmtime::Result<Guest> {
+    Ok(Guest::Direct(Box::new(v0_2::Direct(direct::Router::start(pre, store)?))))
 }
 
 impl Guest {
@@ -73,19 +93,21 @@ impl Guest {
         match self {
             Self::V0_1(guest) => guest.describe(store),
             Self::V0_2(guest) => guest.routing.describe(store),
+            Self::Direct(_) => wasmtime::bail!("a core module is not asked what it is"),
         }
     }
 
-    /// The guest's table, and what is static of it; or what is wrong.
+    /// The guest's table, and what is static of it; or what is wrong. Of a core module it is only what the table reads.
     pub(crate) fn configure(
         &self,
         store: &mut Store<State>,
         config: &ConfigText,
         listener: &ListenerInfo,
-    ) -> wasmtime::Result<Result<(ResourceAny, Static), String>> {
+    ) -> wasmtime::Result<Result<(Handle, Static), String>> {
         match self {
             Self::V0_1(guest) => guest.configure(store, config, listener),
             Self::V0_2(guest) => guest.routing.configure(store, config, listener),
+            Self::Direct(guest) => guest.configure(store, config, listener),
         }
     }
 
@@ -94,6 +116,7 @@ impl Guest {
         match self {
             Self::V0_1(_) => false,
             Self::V0_2(guest) => guest.changes_tables(),
+            Self::Direct(guest) => guest.0.changes_tables(),
         }
     }
 
@@ -101,12 +124,13 @@ impl Guest {
     pub(crate) fn change(
         &self,
         store: &mut Store<State>,
-        resource: ResourceAny,
+        resource: Handle,
         changed: Changed<'_>,
     ) -> wasmtime::Result<Result<Option<Static>, String>> {
         match self {
             Self::V0_1(_) => Ok(Ok(None)),
-            Self::V0_2(guest) => guest.change(store, resource, changed),
+            Self::V0_2(guest) => guest.change(store, resource.component()?, changed),
+            Self::Direct(guest) => guest.change(store, resource.direct()?, changed),
         }
     }
 
@@ -114,13 +138,22 @@ impl Guest {
     pub(crate) fn route(
         &self,
         store: &mut Store<State>,
-        resource: ResourceAny,
+        resource: Handle,
         (table, interests): (&RouteTable, &Interests),
         view: &RouteView<'_>,
     ) -> wasmtime::Result<Result<Decision, String>> {
         match self {
-            Self::V0_1(guest) => guest.route(store, resource, (table, interests), view),
-            Self::V0_2(guest) => guest.routing.route(store, resource, (table, interests), view),
+            Self::V0_1(guest) => guest.route(store, resource.component()?, (table, interests), view),
+            Self::V0_2(guest) => guest.routing.route(store, resource.component()?, (table, interests), view),
+            Self::Direct(guest) => guest.route(store, resource.direct()?, (table, interests), view),
+        }
+    }
+
+    /// Frees a table.
+    pub(crate) fn free(&self, store: &mut Store<State>, resource: Handle) -> wasmtime::Result<()> {
+        match self {
+            Self::V0_1(_) | Self::V0_2(_) => resource.component()?.resource_drop(store),
+            Self::Direct(guest) => guest.0.free(store, resource.direct()?),
         }
     }
 }

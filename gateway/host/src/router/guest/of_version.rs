@@ -17,6 +17,7 @@ use wasmtime::component::ResourceAny;
 use super::super::{MAX_RULES, Static};
 use super::wit;
 use super::wit::exports::sluicegate::plugin::routing;
+use crate::direct::Handle;
 use crate::router::sessions;
 use crate::state::State;
 
@@ -35,7 +36,7 @@ impl Guest {
         store: &mut Store<State>,
         config: &ConfigText,
         listener: &ListenerInfo,
-    ) -> wasmtime::Result<Result<(ResourceAny, Static), String>> {
+    ) -> wasmtime::Result<Result<(Handle, Static), String>> {
         let config = config.whole();
         let info = routing::Listener {
             name: &listener.name,
@@ -53,7 +54,7 @@ impl Guest {
         Ok(configured.and_then(|(table, configured)| {
             let mut made = raise(configured, listener)?;
             sessions::add(&config, &mut made.rules)?;
-            Ok((table, made))
+            Ok((Handle::Component(table), made))
         }))
     }
 
@@ -70,7 +71,7 @@ impl Guest {
     }
 }
 
-fn decide(decision: routing::Decision, table: &RouteTable) -> Result<Decision, String> {
+pub(super) fn decide(decision: routing::Decision, table: &RouteTable) -> Result<Decision, String> {
     Ok(match decision {
         routing::Decision::NoMatch => Decision::NoMatch,
         routing::Decision::Answer(answer) => Decision::Answer(raise_answer(answer)?),
@@ -88,7 +89,7 @@ fn decide(decision: routing::Decision, table: &RouteTable) -> Result<Decision, S
 }
 
 /// Hands a request over, borrowed. Only what the router has declared crosses the boundary.
-fn lower<T>(interests: &Interests, view: &RouteView<'_>, call: impl FnOnce(routing::Request<'_>) -> T) -> T {
+pub(super) fn lower<T>(interests: &Interests, view: &RouteView<'_>, call: impl FnOnce(routing::Request<'_>) -> T) -> T {
     let method = method(view.method);
     if interests.is_empty() {
         return call(routing::Request { method, host: view.host, path: view.path, values: None });
@@ -134,16 +135,12 @@ pub(super) fn raise(configured: routing::Configured, listener: &ListenerInfo) ->
     let at = |i: usize| move |e: String| format!("rules[{i}]: {e}");
     let rules = configured.rules.into_iter().enumerate().map(|(i, rule)| raise_rule(rule, &listener.namespace).map_err(at(i)));
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
-    let headers = configured.interests.headers.iter().map(|name| header_name(name));
-    Ok(Static {
-        rules,
-        interests: Interests {
-            headers: headers.collect::<Result<_, _>>()?,
-            cookies: configured.interests.cookies,
-            query: configured.interests.query,
-            client: configured.interests.client,
-        },
-    })
+    Ok(Static { count: rules.len(), rules, interests: raise_interests(configured.interests)? })
+}
+
+pub(super) fn raise_interests(interests: routing::Interests) -> Result<Interests, String> {
+    let headers = interests.headers.iter().map(|name| header_name(name)).collect::<Result<_, _>>()?;
+    Ok(Interests { headers, cookies: interests.cookies, query: interests.query, client: interests.client })
 }
 
 fn raise_rule(mut rule: routing::Rule, namespace: &str) -> Result<Rule, String> {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sluicegate_model::route::ListenerInfo;
+use sluicegate_model::config_text::ConfigText;
+use sluicegate_model::route::{Decision, Interests, ListenerInfo, RouteTable, RouteView};
 use sluicegate_model::settings::Retry;
 use wasmtime::component::{ComponentExportIndex, ComponentType, Func, InstancePre, Lower, ResourceAny};
 use wasmtime::{AsContextMut as _, Store};
@@ -10,6 +11,7 @@ use wasmtime::{AsContextMut as _, Store};
 use super::{Changed, Static};
 
 use crate::bindings::router as wit;
+use crate::direct::{self, Handle};
 use crate::router::sessions;
 use crate::state::State;
 
@@ -51,10 +53,56 @@ impl Linked {
         Ok(Self { routing: wit::RouterIndices::new(&pre)?, change, pre })
     }
 
+    pub(super) fn component(&self) -> &InstancePre<State> {
+        &self.pre
+    }
+
     pub(super) fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         let instance = self.pre.instantiate(store.as_context_mut())?;
         let change = self.change.as_ref().and_then(|index| instance.get_func(store.as_context_mut(), index));
         Ok(Guest { routing: of_version::Guest(self.routing.load(store, &instance)?), change })
+    }
+}
+
+/// One instance of the core module.
+pub(crate) struct Direct(pub(super) direct::Router);
+
+impl Direct {
+    pub(super) fn configure(
+        &self,
+        store: &mut Store<State>,
+        config: &ConfigText,
+        listener: &ListenerInfo,
+    ) -> wasmtime::Result<Result<(Handle, Static), String>> {
+        let configured = self.0.configure(store, &config.whole(), listener)?;
+        Ok(configured.and_then(|(table, read)| Ok((Handle::Direct(table), raise_read(read)?))))
+    }
+
+    pub(super) fn change(
+        &self,
+        store: &mut Store<State>,
+        table: u32,
+        Changed { splices, rules, .. }: Changed<'_>,
+    ) -> wasmtime::Result<Result<Option<Static>, String>> {
+        let lowered = splices.iter().map(|one| direct::Splice {
+            at: u32::try_from(one.at).unwrap_or(u32::MAX),
+            removed: u32::try_from(one.removed).unwrap_or(u32::MAX),
+            inserted: rules[one.inserted.clone()].iter().map(|rule| &**rule).collect(),
+        });
+        let changed = self.0.change(store, table, &lowered.collect::<Vec<_>>())?;
+        Ok(changed.and_then(|read| read.map(raise_read).transpose()))
+    }
+
+    #[inline]
+    pub(super) fn route(
+        &self,
+        store: &mut Store<State>,
+        number: u32,
+        (table, interests): (&RouteTable, &Interests),
+        view: &RouteView<'_>,
+    ) -> wasmtime::Result<Result<Decision, String>> {
+        let routed = of_version::lower(interests, view, |request| self.0.route(store, number, request))?;
+        Ok(of_version::decide(routed, table))
     }
 }
 
@@ -81,6 +129,10 @@ impl Guest {
         let (changed,) = change.call(store, (resource, &lowered))?;
         Ok(changed.and_then(|changed| changed.map(|configured| raise_inserted(configured, listener, &inserted)).transpose()))
     }
+}
+
+fn raise_read((count, interests): direct::Read) -> Result<Static, String> {
+    Ok(Static { count: count as usize, rules: Vec::new(), interests: of_version::raise_interests(interests)? })
 }
 
 fn raise_inserted(configured: routing::Configured, listener: &ListenerInfo, inserted: &[Vec<&str>]) -> Result<Static, String> {
