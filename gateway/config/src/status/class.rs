@@ -1,12 +1,12 @@
-//! The status of a GatewayClass that is this gateway's.
+//! The status of a GatewayClass that this gateway implements.
 
 use serde_json::{Value, json};
 
 use super::{Condition, generation};
 use crate::plan::{PlannedClass, Reason};
 
-/// What of the Gateway API's conformance suite is claimed, by the suite's names. `config/GATEWAY-API.md` says by which tests it is shown. Those of
-/// `HTTPRouteRetry…` hold where objects may have the field `retry`, which is of the experimental channel: in a folder always.
+/// The features of the Gateway API that are claimed, by the names of its conformance suite. `config/GATEWAY-API.md` says which tests show them. Those of
+/// `HTTPRouteRetry…` hold where objects may have the field `retry`, which is of the experimental channel; in a folder they always may.
 const FEATURES: [&str; 48] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",

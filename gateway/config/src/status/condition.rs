@@ -4,20 +4,20 @@ use serde::Serialize;
 
 use crate::plan::{Reason, Refusal, Verdict};
 
-/// A condition, without its time.
+/// A condition, without the time of its last transition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What it is about.
+    /// What the condition is about, such as `Accepted`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// `True` or `False`.
     pub status: &'static str,
-    /// The reason, for programs.
+    /// The reason, as programs read it.
     pub reason: Reason,
-    /// What there is to say, for people.
+    /// The reason in words; empty if there is nothing to say.
     pub message: String,
-    /// The generation of the object that was looked at; none of an object in a file.
+    /// The generation of the object that was looked at. Objects in files have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -27,7 +27,7 @@ impl Condition {
         Self { kind, status: if holds { "True" } else { "False" }, reason, message: message.into(), observed_generation: generation }
     }
 
-    /// `True` with `reason`, or `False` with that of the verdict.
+    /// Makes a condition that is `True` with `reason`, or `False` with the verdict's reason and message.
     pub(super) fn of(kind: &'static str, verdict: &Verdict, reason: Reason, generation: Option<i64>) -> Self {
         match verdict {
             Ok(()) => Self::new(kind, true, reason, "", generation),

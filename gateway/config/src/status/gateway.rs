@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Circumstances, Condition, generation, listener};
 use crate::plan::{PlannedGateway, Reason};
 
-/// `sets`: how many ListenerSets are attached to it.
+/// Makes the status. `sets` is the number of ListenerSets that are attached to the Gateway.
 pub(super) fn status(gateway: &PlannedGateway, circumstances: Circumstances<'_>, sets: usize) -> Value {
     let generation = generation(&gateway.object);
     let addresses = gateway.accepted.is_ok().then_some(gateway.addresses.as_slice());
@@ -33,7 +33,7 @@ pub(super) fn status(gateway: &PlannedGateway, circumstances: Circumstances<'_>,
         let what = "clients without a valid certificate are let in (AllowInsecureFallback)";
         conditions.push(Condition::new("InsecureFrontendValidationMode", true, Reason::ConfigurationChanged, what, generation));
     }
-    // All listeners are to be had at each address that is shown.
+    // An address is shown only if all listeners are bound to it.
     let bound = addresses.unwrap_or_default().iter().filter(|address| !unbound.iter().any(|(ip, _)| *ip == address.listen));
     let addresses: Vec<Value> =
         bound.flat_map(|address| &address.shown).map(|ip| json!({"type": "IPAddress", "value": ip.to_string()})).collect();
@@ -41,7 +41,7 @@ pub(super) fn status(gateway: &PlannedGateway, circumstances: Circumstances<'_>,
     json!({"addresses": addresses, "attachedListenerSets": sets, "conditions": conditions, "listeners": listeners})
 }
 
-/// Whether clients are let in whatever certificate they show.
+/// Whether clients are let in whatever certificate they show, or without one.
 fn insecure(gateway: &PlannedGateway) -> bool {
     let tree = gateway.object.value.tree();
     let frontend = tree.pointer("/spec/tls/frontend");

@@ -1,5 +1,5 @@
-//! The Service that stands for a Gateway (GEP-1762): where it is to be reached, under its name and with the labels and annotations of its
-//! `spec.infrastructure` (GEP-1867), so that tools which know Services find it. Nothing is forwarded by it: the Gateway's own listeners serve.
+//! The Service that stands for a Gateway (GEP-1762). It has the Gateway's addresses and ports, and the labels and annotations of its `spec.infrastructure`
+//! (GEP-1867), so that tools that know Services find the Gateway. It forwards nothing: the Gateway's own listeners serve.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use sluicegate_model::plugin::hash_bytes;
 use crate::object::Body;
 use crate::plan::{GatewayListener, ListenerProtocol, PlannedGateway, RouteKind};
 
-/// The labels by which the Service is found; whatever the Gateway says, these are the gateway's.
+/// The labels by which the Service is found. Their values are set here, whatever `spec.infrastructure` says.
 const NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
-/// The longest name of a Service, and the longest value of a label.
+/// The greatest length of a Service's name, and of a label's value.
 const LONGEST: usize = 63;
 
-/// `addresses` are those of the Gateway's status, and `listeners` its own and those of the ListenerSets that are attached to it.
+/// Makes the Service. `addresses` are those of the Gateway's status; `listeners` are its own and those of the ListenerSets that are attached to it.
 pub(super) fn service<'l>(
     gateway: &PlannedGateway,
     addresses: &Value,
@@ -48,7 +48,7 @@ pub(super) fn service<'l>(
     }))
 }
 
-/// What a listener's traffic is carried by; none: it is of a protocol that is not served.
+/// The transport protocol of a listener. `None`: the listener's protocol is not served.
 fn transport(protocol: &ListenerProtocol) -> Option<&'static str> {
     match protocol.routes().first()? {
         RouteKind::Udp => Some("UDP"),
@@ -56,7 +56,8 @@ fn transport(protocol: &ListenerProtocol) -> Option<&'static str> {
     }
 }
 
-/// `GATEWAY-CLASS`, where that can be a Service's name (RFC 1035); else as much of it as can be, and a hash that tells it from others.
+/// The name of the Service: `GATEWAY-CLASS` if that can be a Service's name (RFC 1035); otherwise as much of it as can be, with a hash that tells it from
+/// others.
 fn name(gateway: &str, class: &str) -> String {
     let whole = format!("{gateway}-{class}");
     let fits = whole.len() <= LONGEST && !whole.contains('.') && whole.starts_with(|first: char| first.is_ascii_lowercase());
@@ -70,12 +71,12 @@ fn name(gateway: &str, class: &str) -> String {
     shortened(&plain, &whole)
 }
 
-/// A name as a label's value.
+/// A name, shortened if it is too long for a label's value.
 fn value(name: &str) -> String {
     if name.len() <= LONGEST { name.to_owned() } else { shortened(name, name) }
 }
 
-/// As much of a text as leaves room for the hash of what it stands for.
+/// As much of a text as leaves room for a hash of `of`, with that hash.
 fn shortened(text: &str, of: &str) -> String {
     let hash = format!("-{:016x}", hash_bytes(of.as_bytes()));
     let kept: String = text.chars().take(LONGEST - hash.len()).collect();

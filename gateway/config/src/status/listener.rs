@@ -1,4 +1,4 @@
-//! The status of a listener, be it a Gateway's or a ListenerSet's.
+//! The status of a listener of a Gateway or ListenerSet.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,18 +8,18 @@ use sluicegate_model::route::Protocol;
 use super::{Circumstances, Condition};
 use crate::plan::{Conflict, GROUP, GatewayAddress, GatewayListener, ListenerProtocol, Reason};
 
-/// What is said of a listener.
+/// The status of a listener, and what follows from it for the object that has the listener.
 pub(super) struct Listed {
-    /// Whether it is accepted.
+    /// Whether the listener is accepted.
     pub(super) valid: bool,
-    /// Whether it is valid, and all that it needs in order to serve anything is there.
+    /// Whether the listener is valid, and everything that it needs in order to serve exists.
     pub(super) usable: bool,
-    /// The Gateway's addresses on which it cannot be listened for, and why.
+    /// The Gateway's addresses to which the listener cannot be bound, and why.
     pub(super) unbound: Vec<(IpAddr, String)>,
     pub(super) value: Value,
 }
 
-/// The listeners of an object. `addresses` are none unless it is accepted, but for its listeners.
+/// Makes the statuses of an object's listeners. `addresses` is `None` if the object is not accepted for reasons other than its listeners.
 pub(super) fn list(
     listeners: &[GatewayListener],
     addresses: Option<&[GatewayAddress]>,
@@ -32,7 +32,7 @@ pub(super) fn list(
         let protocol = if listener.protocol == ListenerProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
         let at = |address: &GatewayAddress| (protocol, SocketAddr::new(address.listen, listener.port));
         let there = addresses.unwrap_or_default().iter().filter_map(|ip| Some((ip.listen, unbound.get(&at(ip))?.clone())));
-        // Of one in conflict it is another listener's.
+        // The address of a listener in conflict belongs to another listener.
         let unbound = if conflict.is_none() { there.collect() } else { Vec::new() };
         status(listener, addresses.is_some(), conflict, unbound, generation)
     };
@@ -49,7 +49,7 @@ fn status(
     let kinds: Vec<Value> = listener.kinds().iter().map(|kind| json!({"group": GROUP, "kind": kind.name()})).collect();
     let resolved = Condition::of("ResolvedRefs", &listener.resolved, Reason::ResolvedRefs, generation);
     let valid = conflict.is_none() && listener.accepted.is_ok();
-    // What takes no route of any kind, or has no certificate, serves nothing.
+    // A listener that takes no kind of route, or has no certificate, serves nothing.
     let usable = valid && (listener.resolved.is_ok() || some_kinds(listener));
     let conditions = match conflict {
         Some(Conflict { reason, message, .. }) => vec![
@@ -78,7 +78,7 @@ fn status(
     Listed { valid, usable, unbound, value }
 }
 
-/// Of several kinds of routes those that it can take are served.
+/// Whether some of the kinds of routes that a listener names can be served, although others cannot.
 fn some_kinds(listener: &GatewayListener) -> bool {
     listener.resolved.as_ref().is_err_and(|refusal| refusal.reason == Reason::InvalidRouteKinds) && !listener.kinds().is_empty()
 }

@@ -1,5 +1,5 @@
-//! The status of Gateways, ListenerSets, routes, policies and Backends, as the Gateway API has it: a pure function of the plan. Times are
-//! left out; whoever writes a status adds them.
+//! The status of GatewayClasses, Gateways, ListenerSets, routes, policies and Backends, as the Gateway API defines it. It is a pure function of the plan. Times
+//! are left out, and added by whoever writes a status.
 
 mod backend;
 mod balanced;
@@ -31,7 +31,7 @@ use crate::plan::{
 pub use condition::Condition;
 pub use policy::refused;
 
-/// What statuses are made of: parts that are shared with the plan.
+/// What statuses are made of. The parts are shared with the plan.
 #[derive(Clone, Default)]
 pub struct Statuses {
     classes: Vec<Arc<PlannedClass>>,
@@ -40,9 +40,9 @@ pub struct Statuses {
     routes: Vec<Arc<PlannedRoute>>,
     tls_policies: Vec<Arc<PlannedTlsPolicy>>,
     policies: BTreeMap<String, Sorted<PlannedPolicy>>,
-    /// What is wrong with some of these, by their keys.
+    /// What is wrong with policies themselves, by their keys.
     invalid: Arc<HashMap<String, String>>,
-    /// What plugins refuse of the configuration that objects have for them, likewise.
+    /// Which configuration plugins refuse, by the keys of the objects that have it.
     refused: Arc<HashMap<String, String>>,
     backends: Vec<Arc<PlannedService>>,
     /// Services of which this gateway is the load balancer, by their class.
@@ -53,7 +53,7 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// The statuses of a plan's objects.
+    /// Takes what is needed for the statuses of a plan's objects.
     pub fn new(plan: &Plan) -> Self {
         Self {
             classes: plan.classes.clone(),
@@ -72,23 +72,23 @@ impl Statuses {
         }
     }
 
-    /// What plugins refuse of the configuration that objects have for them, by the objects' keys.
+    /// Which configuration plugins refuse, and why, by the keys of the objects that have it.
     pub fn refused(&self) -> &HashMap<String, String> {
         &self.refused
     }
 
-    /// The same of a gateway whose plugins refuse this.
+    /// The same statuses, of a gateway whose plugins refuse this configuration.
     #[must_use]
     pub fn with_refused(&self, refused: HashMap<String, String>) -> Self {
         Self { refused: Arc::new(refused), ..self.clone() }
     }
 
-    /// What could not be listened on, and why.
+    /// The addresses that could not be bound, and why.
     pub fn unbound(&self) -> &HashMap<At, String> {
         &self.unbound
     }
 
-    /// The same of a gateway that could not listen on these.
+    /// The same statuses, of a gateway that could not bind these addresses.
     #[must_use]
     pub fn with_unbound(&self, unbound: HashMap<At, String>) -> Self {
         Self { unbound: Arc::new(unbound), ..self.clone() }
@@ -96,7 +96,7 @@ impl Statuses {
 }
 
 impl ObjectStatus for Statuses {
-    /// By namespace and name.
+    /// The objects of a kind with their status, in the order of namespace and name.
     fn objects(&self, plural: &str) -> Option<Vec<Value>> {
         if plural == "services" {
             return Some(self.services());
@@ -150,7 +150,7 @@ impl Statuses {
         Some(routes.map(|r| (&*r.object, route::status(r, attached(r), &self.refused))).collect())
     }
 
-    /// The Gateways, or the ListenerSets.
+    /// The Gateways with their status, or the ListenerSets with theirs.
     fn holders(&self, gateways: bool) -> Vec<(&Object, Value)> {
         let mut conflicts: HashMap<&ObjectKey, Vec<&Conflict>> = HashMap::new();
         for conflict in &self.conflicts {
@@ -173,7 +173,7 @@ impl Statuses {
         self.gateways.iter().map(|g| (&*g.object, gateway::status(g, of(&g.object), sets(g)))).collect()
     }
 
-    /// The Services that stand for Gateways, of those that are accepted.
+    /// The Services that stand for the Gateways that are accepted.
     fn services(&self) -> Vec<Value> {
         let made = self.gateways.iter().zip(self.holders(true)).filter(|(gateway, _)| gateway.accepted.is_ok());
         made.filter_map(|(gateway, (_, status))| {
@@ -185,12 +185,12 @@ impl Statuses {
     }
 }
 
-/// What bears on an object's listeners besides the object itself.
+/// What the status of an object's listeners depends on besides the object itself.
 #[derive(Clone, Copy)]
 struct Circumstances<'c> {
-    /// Those of its listeners.
+    /// The conflicts of the object's listeners.
     conflicts: &'c [&'c Conflict],
-    /// What could not be listened on, and why.
+    /// The addresses that could not be bound, and why.
     unbound: &'c HashMap<At, String>,
 }
 
@@ -217,7 +217,7 @@ fn with_status(object: &Object, status: Value) -> Value {
     value
 }
 
-/// `metadata.generation`; files have none.
+/// The object's `metadata.generation`. Objects in files have none.
 fn generation(object: &Object) -> Option<i64> {
     object.body.metadata().and_then(|metadata| metadata.generation)
 }

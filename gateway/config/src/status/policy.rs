@@ -1,5 +1,5 @@
-//! The status of our own policies, as GEP-713 has it. The ancestor of each entry is the target itself: a policy that targets a Service counts there whether
-//! a Gateway leads to it or not.
+//! The status of our own policies, as GEP-713 defines it. The ancestor of each entry is the target itself: a policy that targets a Service counts there,
+//! whether or not a Gateway leads to it.
 
 use std::collections::HashMap;
 
@@ -9,15 +9,15 @@ use sluicegate_model::fault::{Fault, Severity};
 use super::{Condition, generation};
 use crate::plan::{CONTROLLER, GROUP, PlannedPolicy, PolicyTarget, Reason, Shadow};
 
-/// As many as the schema allows.
+/// The greatest number of ancestors that the schema allows.
 const MOST_ANCESTORS: usize = 16;
 
-/// What is wrong with policies themselves, by their keys.
+/// What is wrong with policies themselves, by their keys, taken from the faults of a plan.
 pub(super) fn invalid(faults: &[Fault]) -> HashMap<String, String> {
     errors(faults, |object| KINDS.iter().any(|kind| object.starts_with(kind)))
 }
 
-/// What plugins refuse of objects, by the objects' keys: of what could not be assembled.
+/// Which configuration plugins refuse, by the keys of the objects that have it, taken from the faults of what could not be assembled.
 pub fn refused(faults: &[Fault]) -> HashMap<String, String> {
     errors(faults, |_| true)
 }
@@ -27,7 +27,7 @@ fn errors(faults: &[Fault], of: impl Fn(&str) -> bool) -> HashMap<String, String
     for fault in faults.iter().filter(|fault| fault.severity == Severity::Error) {
         let Some(object) = fault.object.as_deref().filter(|object| of(object)) else { continue };
         let known = all.entry(object).or_default();
-        // What several listeners ask of a plugin is refused several times.
+        // Several listeners may give the same configuration to a plugin, which refuses it each time.
         if !known.contains(&fault.message.as_str()) {
             known.push(&fault.message);
         }
@@ -37,7 +37,7 @@ fn errors(faults: &[Fault], of: impl Fn(&str) -> bool) -> HashMap<String, String
 
 const KINDS: [&str; 3] = ["BackendTrafficPolicy ", "ClientTrafficPolicy ", "XBackendTrafficPolicy "];
 
-/// `invalid`: what is wrong with the policy itself. `shadows`: that listeners share addresses.
+/// Makes the status of a policy. `invalid` is what is wrong with the policy itself; `shadows` are notes about listeners that share an address.
 pub(super) fn status<'i>(
     policy: &PlannedPolicy,
     invalid: impl Iterator<Item = &'i String>,
@@ -45,7 +45,7 @@ pub(super) fn status<'i>(
 ) -> Value {
     let invalid: Vec<&str> = invalid.map(String::as_str).collect();
     let mut remarks: Vec<&str> = policy.without_effect.iter().chain(shadows.map(|shadow| &shadow.message)).map(String::as_str).collect();
-    // At two addresses the same may be said.
+    // The same may be noted for two addresses.
     remarks.dedup();
     let ancestors = policy.targets.iter().take(MOST_ANCESTORS).map(|target| {
         let conditions = [accepted(policy, target, &invalid, &remarks)];

@@ -1,4 +1,4 @@
-//! The status of a route: for each parent that is a Gateway of ours or a ListenerSet of one, what became of it there.
+//! The status of a route: an entry for each parent that is a Gateway of this gateway, or a ListenerSet of one.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::{Condition, generation};
 use crate::plan::{Attachment, CONTROLLER, ParentRef, PlannedRoute, Reason};
 
-/// `refused`: what plugins refuse of objects, by their keys.
+/// Makes the status of a route. `refused` has the configuration that plugins refuse, by the keys of the objects that have it.
 pub(super) fn status(route: &PlannedRoute, attached: &[&Attachment], refused: &HashMap<String, String>) -> Value {
     let refused = refused_rules(route, refused);
     let mut attached = attached.to_vec();
@@ -20,7 +20,7 @@ pub(super) fn status(route: &PlannedRoute, attached: &[&Attachment], refused: &H
     json!({ "parents": parents.collect::<Vec<_>>() })
 }
 
-/// What is wrong with rules whose routers refuse their configuration: each answers 503, or as before.
+/// What is wrong with the rules whose own routers refuse their configuration. Such a rule answers 503, or as it did before.
 fn refused_rules(route: &PlannedRoute, refused: &HashMap<String, String>) -> Vec<String> {
     if refused.is_empty() {
         return Vec::new();
@@ -48,7 +48,7 @@ fn conditions(route: &PlannedRoute, attachment: &Attachment, refused: &[String])
     vec![accepted, resolved, partially]
 }
 
-/// `group` and `kind` are always written.
+/// The parent reference as the status has it: `group` and `kind` are always written.
 fn reference(parent: &ParentRef) -> Value {
     let mut written = json!({"group": parent.group, "kind": parent.kind, "name": parent.name});
     let optional = [

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Circumstances, Condition, generation, listener};
 use crate::plan::{PlannedGateway, PlannedListenerSet, Reason, Refusal, Verdict};
 
-/// `parent`: its Gateway.
+/// Makes the status of a ListenerSet. `parent` is its Gateway.
 pub(super) fn status(set: &PlannedListenerSet, parent: &PlannedGateway, circumstances: Circumstances<'_>) -> Value {
     let generation = generation(&set.object);
     let addresses = set.accepted.is_ok().then_some(parent.addresses.as_slice());
@@ -38,13 +38,13 @@ pub(super) fn status(set: &PlannedListenerSet, parent: &PlannedGateway, circumst
     json!({"conditions": [accepted, programmed], "listeners": listeners})
 }
 
-/// Whether it counts as attached to its Gateway.
+/// Whether the set counts as attached to its Gateway.
 pub(super) fn is_attached(set: &PlannedListenerSet, circumstances: Circumstances<'_>) -> bool {
     let listeners = listener::list(&set.listeners, None, circumstances, None);
     verdict(set, listeners.iter().filter(|listener| listener.usable).count()).is_ok()
 }
 
-/// Whether it is accepted: so it is if one of its listeners can be used.
+/// Whether the set is accepted: it is if at least one of its listeners can be used.
 fn verdict(set: &PlannedListenerSet, usable: usize) -> Verdict {
     set.accepted.clone()?;
     if usable == 0 { Err(Refusal { reason: Reason::ListenersNotValid, message: String::new() }) } else { Ok(()) }

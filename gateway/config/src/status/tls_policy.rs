@@ -1,4 +1,4 @@
-//! The status of a BackendTLSPolicy: for each Gateway of ours from which a route leads to a Service that it targets, what became of it there.
+//! The status of a BackendTLSPolicy: an entry for each Gateway of this gateway from which a route leads to a Service that the policy targets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use super::{Condition, generation};
 use crate::object::ObjectKey;
 use crate::plan::{CONTROLLER, GROUP, PlannedGateway, PlannedListenerSet, PlannedRoute, PlannedTlsPolicy, Reason, TlsTarget};
 
-/// As many as the schema allows.
+/// The greatest number of ancestors that the schema allows.
 const MOST_ANCESTORS: usize = 16;
 
-/// The ports of Services, by their namespaces and names, that Gateways lead to.
+/// For each Service, by namespace and name, the Gateways from which routes lead to it, and the ports that they lead to.
 pub(super) type Reached<'p> = HashMap<(&'p str, &'p str), BTreeMap<&'p ObjectKey, BTreeSet<u16>>>;
 
-/// Where routes lead to from the Gateways that have accepted them.
+/// Collects where routes lead to from the Gateways that have accepted them.
 pub(super) fn reached<'p>(
     gateways: &'p [Arc<PlannedGateway>],
     sets: &'p [Arc<PlannedListenerSet>],
@@ -38,7 +38,7 @@ pub(super) fn status(policy: &PlannedTlsPolicy, reached: &Reached<'_>) -> Value 
     let mut ancestors: BTreeMap<&ObjectKey, Vec<&TlsTarget>> = BTreeMap::new();
     for target in &policy.targets {
         for (gateway, ports) in reached.get(&(policy.object.key.namespace.as_str(), target.service.as_str())).into_iter().flatten() {
-            // A section that the Service does not have is told to whoever leads to the Service.
+            // A target without ports has a section that the Service does not have. That is reported at each Gateway that leads to the Service.
             if target.ports.is_empty() || target.ports.iter().any(|port| ports.contains(port)) {
                 ancestors.entry(gateway).or_default().push(target);
             }
