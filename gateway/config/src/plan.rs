@@ -1,6 +1,7 @@
 //! The objects compiled and joined: services, listeners, routers, plugins, with every fault found. Pure and deterministic.
 //!
-//! Here is what comes of it; [`planner`] makes it of [parts](compile::Part), one an object, and makes anew the parts that a change reaches.
+//! This file has the types of the plan. [`planner`] makes it from [parts](compile::Part), one for each object, and makes those parts again that a change
+//! reaches.
 
 mod addresses;
 mod allocations;
@@ -111,20 +112,20 @@ pub enum LoopbackEndpoints {
     Refused,
 }
 
-/// The plan: what comes of all objects.
+/// The plan: all objects, compiled and joined.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// All Services, and all Backends, each as a Service to which only routes lead; by namespace and name.
     pub services: BTreeMap<(String, String), Arc<PlannedService>>,
-    /// What is listened on, in the order of the objects that ask for it. No two listeners have the same protocol and address.
+    /// The listeners, in the order of the objects that ask for them. No two have the same protocol and address.
     pub listeners: BTreeMap<Order, Arc<PlannedListener>>,
     /// The routers of the listeners.
     pub routers: Vec<Arc<PlannedRouter>>,
-    /// The GatewayClasses that are this gateway's.
+    /// The GatewayClasses that this gateway implements.
     pub classes: Vec<Arc<PlannedClass>>,
-    /// The Gateways of this gateway's classes.
+    /// The Gateways of classes that this gateway implements.
     pub gateways: Vec<Arc<PlannedGateway>>,
-    /// The ListenerSets whose Gateways are this gateway's.
+    /// The ListenerSets of these Gateways.
     pub listener_sets: Vec<Arc<PlannedListenerSet>>,
     /// All routes, by kind, namespace and name.
     pub routes: Vec<Arc<PlannedRoute>>,
@@ -136,7 +137,7 @@ pub struct Plan {
     pub backends: Vec<Arc<PlannedService>>,
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub conflicts: Vec<Conflict>,
-    /// ClientTrafficPolicies of listeners that share an address with others, whose policy counts there.
+    /// ClientTrafficPolicies of listeners that share an address with others and have the settings of another policy.
     pub shadows: Vec<Shadow>,
     /// The health check node ports, where load balancers in front ask whether this node has endpoints.
     pub health_checks: Vec<Arc<PlannedHealthCheck>>,
@@ -191,11 +192,11 @@ pub struct PlannedPort {
     pub app_protocol: AppProtocol,
     /// The balancer, with its configuration.
     pub balancer: PluginUse,
-    /// Whether a policy of the Service says which one: it counts before what is said of Gateways then.
+    /// Whether a policy of the Service names the balancer. Then it counts before the balancer that a Gateway's policy names.
     pub own_balancer: bool,
     /// The discovery plugin, with its configuration.
     pub discovery: PluginUse,
-    /// What a pick is hashed by; none: it is not hashed.
+    /// What picks are hashed by. `None`: they are not hashed.
     pub hash: Option<HashKey>,
     /// Which endpoints get traffic from inside (`internalTrafficPolicy`).
     pub internal: TrafficPolicy,
@@ -203,9 +204,9 @@ pub struct PlannedPort {
     pub external: TrafficPolicy,
     /// Which endpoints are preferred (`trafficDistribution`).
     pub distribution: Distribution,
-    /// How long a client stays with its endpoint (`sessionAffinity: ClientIP`); none: it need not stay.
+    /// How long a client stays with its endpoint (`sessionAffinity: ClientIP`). `None`: it need not stay.
     pub affinity: Option<Duration>,
-    /// What the Service's BackendTrafficPolicy says.
+    /// The settings that the Service's BackendTrafficPolicy makes.
     pub settings: Arc<BackendSettings>,
     /// Whether the endpoints speak TLS.
     pub tls: PlannedEndpointTls,
@@ -236,7 +237,7 @@ pub struct ConfiguredAt {
     pub path: String,
 }
 
-/// Two are equal if they use the same plugin, configured in the same way at the same place.
+/// Two uses are equal if they are of the same plugin, configured in the same way at the same place.
 impl PartialEq for PluginUse {
     fn eq(&self, other: &Self) -> bool {
         let same = match (&self.at, &other.at) {
@@ -259,13 +260,13 @@ impl PluginUse {
 /// An address to listen on. Rate limits are made when it is served.
 pub type PlannedListener = Listener<PlannedFront, ()>;
 
-/// What to do with what arrives, with lists of hosts.
+/// What a listener does with its traffic, with its hosts as lists.
 pub type PlannedFront = Front<PlannedTarget, Vec<VirtualHost<PlannedTarget>>, Vec<PlannedTlsHost>>;
 
-/// What serves one server name, with the settings of TLS.
+/// A server name, with what serves it and its TLS settings.
 pub type PlannedTlsHost = TlsHost<PlannedTarget, Arc<ServerSettings>>;
 
-/// What becomes of a TLS connection, with the settings of one that is ended.
+/// What is done with a TLS connection, with the settings by which TLS is ended.
 pub type PlannedTlsMode = TlsMode<Arc<ServerSettings>>;
 
 /// Where a listener leads. A service port is of the listener's protocol.
@@ -278,26 +279,26 @@ pub struct PlannedRouter {
     pub plugin: PluginUse,
     /// The listener that leads to the router.
     pub listener: ListenerInfo,
-    /// What the endpoints that it leads to are shown.
+    /// The certificate that is shown to the endpoints that the router leads to.
     pub identity: PlannedIdentity,
-    /// What counts for the router's rules besides what the plugin is told, by the rules' names.
+    /// Settings of the router's rules that the plugin is not given, by the rules' names.
     pub rules: BTreeMap<String, PlannedRule>,
-    /// What counts for rules that are not among `rules`.
+    /// Settings of the rules that are not among `rules`.
     pub other_rules: PlannedRule,
-    /// The service ports that the router of a rule may send requests to; none: any. The limits of such a router count for all its rules together.
+    /// The service ports that the router of a rule may choose. `None`: it may choose any. The limits of such a router count for all its rules together.
     pub within: Option<BTreeSet<ServiceRef>>,
 }
 
-/// What counts for a rule of a router besides what the plugin is told.
+/// Settings of a router's rule that the plugin is not given.
 #[derive(Clone, Debug, Default)]
 pub struct PlannedRule {
     /// The rule's rate limits.
     pub rates: Vec<Rate>,
-    /// What policies say of the rule's traffic. The policies of Services that it leads to are not among them.
+    /// The settings that policies make for the rule's traffic. The policies of Services that it leads to are not among them.
     pub traffic: Option<Arc<RuleTraffic>>,
-    /// The balancer that decides in the place of the balancers of the Services that the rule leads to.
+    /// The balancer that decides instead of those of the Services that the rule leads to.
     pub balancer: Option<RuleBalancer>,
-    /// The router that decides what the rule takes. It stands before this one among the plan's routers.
+    /// The router that decides about the requests that the rule takes. It stands before this one among the plan's routers.
     pub router: Option<Arc<PlannedRouter>>,
 }
 
@@ -356,11 +357,11 @@ pub struct PlannedPlugin {
     pub source: PluginSource,
     /// The limits of the plugin's instances.
     pub limits: Limits,
-    /// What happens to traffic when it fails.
+    /// What happens to traffic when the plugin fails.
     pub failure_policy: FailurePolicy,
-    /// Whether what a balancer's pools know outlives the gateway.
+    /// Whether what a balancer has learned about its pools is kept over restarts.
     pub persists: bool,
-    /// How a new version takes over.
+    /// How a new version of the plugin takes over.
     pub rollout: Rollout,
     /// Whether a discovery plugin may publish loopback addresses.
     pub loopback_endpoints: LoopbackEndpoints,

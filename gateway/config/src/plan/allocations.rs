@@ -1,4 +1,4 @@
-//! What was allocated, as the plan is told.
+//! Ports and addresses that were allocated, as the plan receives them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use sluicegate_model::route::PortProtocol;
 use crate::family::ServiceFamilies;
 use crate::object::ObjectKey;
 
-/// What was allocated for Services and Gateways.
+/// Ports and addresses that were allocated for Services and Gateways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocations {
     /// Node ports, by namespace, name, port and protocol.
     pub node_ports: BTreeMap<(String, String, u16, PortProtocol), u16>,
-    /// By namespace, name; at most one of each IP family, the primary one's first.
+    /// Cluster IPs, by namespace and name: at most one of each IP family, the primary family's first.
     pub cluster_ips: BTreeMap<(String, String), Vec<IpAddr>>,
     /// Load balancer addresses, by namespace and name.
     pub load_balancer: BTreeMap<(String, String), Vec<IpAddr>>,
@@ -21,13 +21,13 @@ pub struct Allocations {
     pub families: BTreeMap<(String, String), ServiceFamilies>,
     /// Health check node ports, by namespace and name.
     pub health_check_node_ports: BTreeMap<(String, String), u16>,
-    /// Of Gateways that leave their address open, by namespace and name; those that got none have an empty list. Where there are no addresses to give,
-    /// none is here.
+    /// Addresses of Gateways that leave theirs open, by namespace and name. A Gateway that got none has an empty list. The map is empty where there are no
+    /// addresses to give.
     pub gateways: BTreeMap<(String, String), Vec<IpAddr>>,
 }
 
 impl Allocations {
-    /// The Services and Gateways of which something else is allocated than there.
+    /// The Services and Gateways whose allocations differ between `self` and `other`.
     pub fn differences(&self, other: &Self) -> BTreeSet<ObjectKey> {
         let mut all = BTreeSet::new();
         let of = |kind: &str, namespace: &str, name: &str| ObjectKey::new(kind, namespace, name);
@@ -42,7 +42,7 @@ impl Allocations {
     }
 }
 
-/// Says which keys of two maps have different values, or only one.
+/// Calls `note` with each key whose values in the two maps differ, or that only one map has.
 fn differ<K: Ord, V: PartialEq>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, mut note: impl FnMut(&K)) {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
     loop {

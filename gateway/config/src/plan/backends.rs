@@ -1,4 +1,4 @@
-//! Backends: each comes to a Service with one port, to which only routes lead.
+//! Backends: each is planned as a Service with one port, to which only routes lead.
 
 use std::net::SocketAddr;
 
@@ -10,15 +10,15 @@ use super::x_policies::Constraints;
 use super::*;
 use crate::object::ours::{Backend, BackendProtocol, FqdnEndpoint};
 
-/// The built-in plugin `dns` as it looks up the host names of Backends. No object can have this name.
+/// The name under which the built-in plugin `dns` looks up the host names of Backends. No object can have this name.
 pub(super) const LOOK_UP: &str = "backend:dns";
 
-/// The service port that a Backend is. No Service has a name with a dot, so neither is the other's.
+/// The service port that stands for a Backend. Its name contains a dot, which no Service's does, so the two cannot be confused.
 pub(super) fn service_port(namespace: &str, name: &str, port: u16) -> ServiceRef {
     ServiceRef { namespace: namespace.to_owned(), name: format!("{name}.backend"), port }
 }
 
-/// The Backend's name, if that is what a service port is of.
+/// The Backend's name, if the service port stands for a Backend.
 pub(super) fn backend_of(service: &str) -> Option<&str> {
     service.strip_suffix(".backend")
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::{manifest, object};
 
-    /// The one port of a Backend called `b` in namespace `a`.
+    /// Plans a Backend called `b` in namespace `a` and returns its one port.
     fn planned(spec: &str) -> PlannedPort {
         let text = format!("apiVersion: sluicegate.dev/v1alpha1\nkind: Backend\nmetadata: {{name: b, namespace: a}}\nspec: {{{spec}}}\n");
         let document = manifest::parse(Path::new("test.yaml"), &text).documents.remove(0);
@@ -106,7 +106,7 @@ mod tests {
         assert!(plan.faults.is_empty(), "{:?}", plan.faults);
         let service = &plan.services[&("a".to_owned(), "b.backend".to_owned())];
         assert!(service.routable && !service.proxied, "routes lead there, and nothing listens for it");
-        // What looks its name up is loaded.
+        // The plugin that looks its host name up is loaded.
         let plugin = plan.plugins.iter().find(|plugin| plugin.name == service.ports[0].discovery.plugin).expect("it is used");
         assert_eq!(plugin.limits.allowed_hosts.is_empty(), plugin.name != LOOK_UP, "of what others name nothing is looked up");
         service.ports[0].clone()

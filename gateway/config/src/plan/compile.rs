@@ -1,5 +1,5 @@
-//! What one object comes to: [`Compiler`] makes a [`Part`] of the plan, and notes what it has looked at. The other files of this folder are more of
-//! it, one a subject.
+//! One object, compiled: [`Compiler`] makes a [`Part`] of the plan and notes what it looked at. The other files of this folder are further parts of the
+//! compiler, one for each subject.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -21,7 +21,7 @@ use crate::object::ours::{CanaryRollout, ConfigMapKey, Plugin, PluginRollout, Sh
 use crate::object::{Body, ClientTrafficPolicy, error};
 use crate::objects::{Objects, Target};
 
-/// What one object comes to.
+/// The part of the plan that comes from one object.
 #[derive(Default)]
 pub(super) struct Part {
     pub(super) class: Option<Arc<PlannedClass>>,
@@ -34,51 +34,52 @@ pub(super) struct Part {
     pub(super) health_check: Option<Arc<PlannedHealthCheck>>,
     pub(super) plugin: Option<Arc<PlannedPlugin>>,
     pub(super) routers: Vec<Arc<PlannedRouter>>,
-    /// Where it would like to listen, in this order.
+    /// The addresses that the object wants to listen on, in its order.
     pub(super) claims: Vec<Claim>,
-    /// Of all kinds but [`Part::policy_faults`].
+    /// All faults except for [`Part::policy_faults`].
     pub(super) faults: Vec<Fault>,
-    /// Of a policy: targets that are not there or not served; fields without effect; targets that another policy has.
+    /// The faults of a policy: targets that do not exist or are not served; fields without effect; targets that another policy has.
     pub(super) policy_faults: [Vec<Fault>; 3],
-    /// Plugins, each name once.
+    /// The plugins that are used, each once.
     pub(super) used: Vec<(String, PluginKind)>,
-    /// Policies, and what they count for here.
+    /// The policies that count for this object, and what they count for.
     pub(super) counted: Vec<Arc<Counted>>,
-    /// What else it depends on, sorted. There are tens of thousands of parts, so no tree of it, and shared with all that depend on the same.
+    /// What else the part depends on, sorted. As there are tens of thousands of parts, this is a slice and not a tree, and its items are shared with other
+    /// parts.
     pub(super) reads: Box<[Arc<Read>]>,
 }
 
-/// An address that an object would like to listen on.
+/// An address that an object wants to listen on.
 #[derive(Clone)]
 pub(super) struct Claim {
     pub(super) object: Arc<Object>,
-    /// The field that says so.
+    /// The field that asks for the address.
     pub(super) path: Cow<'static, str>,
     pub(super) listener: Arc<PlannedListener>,
-    /// The ClientTrafficPolicy whose settings the listener has; none: nobody's, or it shares its address with nobody.
+    /// The ClientTrafficPolicy whose settings the listener has. `None`: there is none, or the listener cannot share its address.
     pub(super) policy: Option<Arc<Object>>,
 }
 
-/// What was looked at besides the object itself: when it changes, the part is made anew.
+/// Something besides the object itself that was looked at. When it changes, the part is made again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Read {
-    /// One object, be it there or not.
+    /// An object, whether it exists or not.
     Object(ObjectKey),
     /// The policies of one target.
     Targeting(Target),
-    /// The routes that name a Gateway or ListenerSet as a parent, and what they come to.
+    /// The routes that name a Gateway or ListenerSet as a parent, and their plans.
     Attached(Target),
-    /// What a Gateway comes to, as far as ListenerSets are concerned.
+    /// The plan of a Gateway, as far as it matters to ListenerSets.
     Gateway(ObjectKey),
     /// The ReferenceGrants of a namespace.
     Grants(String),
     /// Whether there are `Plugin` objects of this name, and their kinds.
     Plugin(String),
-    /// All of them.
+    /// All `Plugin` objects.
     Plugins,
 }
 
-/// What a plugin finds elsewhere needs the permission of its `Plugin` object.
+/// Whether a discovery plugin may publish loopback addresses. One that finds endpoints outside of the objects needs the permission of its `Plugin` object.
 pub(super) fn loopback_endpoints(source: &PluginSource, permitted: bool, settings: &Settings) -> LoopbackEndpoints {
     match source {
         _ if permitted => LoopbackEndpoints::Allowed,
@@ -93,14 +94,14 @@ pub(super) struct Compiler<'a> {
     pub(super) allocations: &'a Allocations,
     pub(super) settings: &'a Settings,
     pub(super) defaults: &'a Defaults,
-    /// The `Plugin` objects, in their order.
+    /// The `Plugin` objects, in the order of their keys.
     pub(super) plugins: &'a BTreeMap<ObjectKey, (String, PluginKind)>,
-    /// Of all objects, as far as they are made: routes before Gateways, and these before ListenerSets.
+    /// The parts of other objects that are made already: routes are made before Gateways, and these before ListenerSets.
     pub(super) parts: &'a HashMap<ObjectKey, Box<Part>>,
     attached: &'a AttachedRoutes,
     /// References to Secrets and ConfigMaps that may not be used, and why.
     pub(super) refused: Vec<Refused>,
-    /// What the endpoints are shown that the routers of this object lead to.
+    /// The certificate that is shown to the endpoints to which the routers of this object lead.
     pub(super) identity: PlannedIdentity,
     reads: RefCell<BTreeSet<Read>>,
 }
@@ -126,12 +127,12 @@ impl<'a> Compiler<'a> {
         Part { reads: self.reads.into_inner().into_iter().map(Arc::new).collect(), ..part }
     }
 
-    /// What is looked at now counts for what comes of it.
+    /// Notes that the part depends on something.
     pub(super) fn read(&self, what: Read) {
         self.reads.borrow_mut().insert(what);
     }
 
-    /// One object.
+    /// Finds an object.
     pub(super) fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<&'a Arc<Object>> {
         self.read(Read::Object(ObjectKey::new(kind, namespace, name)));
         self.objects.get(kind, namespace, name)
@@ -145,7 +146,7 @@ impl<'a> Compiler<'a> {
         found.into_iter()
     }
 
-    /// The routes that name a Gateway or ListenerSet, as far as they are planned: the oldest first.
+    /// The planned routes that name a Gateway or ListenerSet, the oldest first.
     pub(super) fn routes_of(&self, holder: &ObjectKey) -> impl Iterator<Item = &'a Arc<PlannedRoute>> + use<'a> {
         let target = Target { namespace: holder.namespace.clone(), kind: holder.kind.clone(), name: holder.name.clone() };
         let found = self.attached.get(&target).into_iter().flatten();
@@ -167,7 +168,7 @@ impl<'a> Compiler<'a> {
             memory: given.memory.map_or(defaults.memory, |m| m.0),
             deadline: given.deadline.map_or(defaults.deadline, |d| d.0),
             configure_deadline: given.configure_deadline.map_or(defaults.configure_deadline, |d| d.0),
-            // Those that could not be read are faults of the object, which is then not planned.
+            // A host that cannot be read is a fault of the object, which is not planned then.
             allowed_hosts: plugin.spec.capabilities.allowed_hosts.iter().filter_map(|host| host.parse().ok()).collect(),
             shared_entries: given.shared_entries.map_or(defaults.shared_entries, |n| n as usize),
             shared_bytes: given.shared_memory.map_or(defaults.shared_bytes, |m| m.0),
@@ -209,7 +210,7 @@ impl<'a> Compiler<'a> {
         PluginSource::ConfigMap { name: format!("ConfigMap {namespace}/{name}, {key}"), code, sha256 }
     }
 
-    /// Resolves the reference to a plugin; an unknown one is a fault, and the default serves.
+    /// Resolves the reference to a plugin. If there is no such plugin, that is a fault, and the default serves.
     pub(super) fn plugin(&mut self, object: &Object, path: &str, name: &str, kind: PluginKind, config: &ConfigText) -> Option<PluginUse> {
         self.read(Read::Plugin(name.to_owned()));
         let known = || self.plugins.values().map(|(name, kind)| (name.as_str(), *kind)).chain(builtins::all());
@@ -237,7 +238,7 @@ impl<'a> Compiler<'a> {
         PluginUse { plugin: name.to_owned(), config: ConfigText::default(), at: None }
     }
 
-    /// The router of a policy, if one counts and has one.
+    /// The router of the policy that counts, if there is one and it names a router.
     pub(super) fn router(
         &mut self,
         policy: Option<(&Arc<Object>, &ClientTrafficPolicy)>,
@@ -250,7 +251,7 @@ impl<'a> Compiler<'a> {
         Some(self.routed(plugin, listener, BTreeMap::new(), other_rules))
     }
 
-    /// A listener's router. `rules`: what counts for its rules, by their names, and `other_rules` for those that are not among them.
+    /// Plans a listener's router. `rules` has the settings of its rules by their names, and `other_rules` those of all others.
     pub(super) fn routed(
         &mut self,
         plugin: PluginUse,
@@ -261,7 +262,7 @@ impl<'a> Compiler<'a> {
         self.push(PlannedRouter { plugin, listener, identity: self.identity.clone(), rules, other_rules, within: None })
     }
 
-    /// The router of a rule, which may lead to these service ports only. `rule` counts for all that it decides.
+    /// Plans the router of a rule, which may lead to these service ports only. The settings `rule` count for everything that it decides.
     pub(super) fn routed_within(
         &mut self,
         plugin: PluginUse,
@@ -279,7 +280,7 @@ impl<'a> Compiler<'a> {
         router
     }
 
-    /// `policy`: whose settings the listener has, if it can share its address with others.
+    /// Adds a claim of a listener's address. `policy` is the policy whose settings the listener has, if it can share its address with others.
     pub(super) fn listen(&mut self, object: &Arc<Object>, path: Cow<'static, str>, listener: PlannedListener, policy: Option<Arc<Object>>) {
         self.part.claims.push(Claim { object: object.clone(), path, listener: Arc::new(listener), policy });
     }

@@ -1,5 +1,5 @@
-//! Settings of policies that have no effect, as the ports they count for are not served in the way they are about: a limit that is not kept must not
-//! look like one that is.
+//! Settings of policies that have no effect, because the ports that the policy counts for are not served in the way that the setting is about. They are
+//! reported: a limit that is not kept must not look like one that is.
 
 use serde_json::Value;
 
@@ -10,46 +10,46 @@ use crate::object::{Body, warning};
 /// How a port's or listener's traffic is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By connection.
+    /// It is forwarded by connection.
     Tcp,
-    /// By connection, after its TLS was ended here.
+    /// It is forwarded by connection, after its TLS was ended here.
     EndedTls,
-    /// By connection, with its TLS as it is.
+    /// It is forwarded by connection, with its TLS untouched.
     Passthrough,
-    /// By flow.
+    /// It is forwarded by flow.
     Udp,
-    /// By request, from plain connections.
+    /// It is served by request, from plain connections.
     Http,
-    /// By request, after TLS.
+    /// It is served by request, from connections with TLS.
     Https,
-    /// By request, with HTTP/1.1 to endpoints.
+    /// It is served by request, with HTTP/1.1 to endpoints.
     Http1Endpoints,
-    /// By request, with HTTP/2 to endpoints.
+    /// It is served by request, with HTTP/2 to endpoints.
     Http2Endpoints,
-    /// By request: it is a route, a rule of one, or a listener that leads to routes.
+    /// It is the traffic of a route, of a rule, or of a listener that leads to routes, and is served by request.
     Routed,
-    /// By connection, likewise.
+    /// It is the traffic of a route, of a rule, or of a listener that leads to routes, and is forwarded by connection.
     RoutedConnections,
-    /// By flow, likewise.
+    /// It is the traffic of a route, of a rule, or of a listener that leads to routes, and is forwarded by flow.
     RoutedFlows,
 }
 
 use Way::{EndedTls, Http, Http1Endpoints, Http2Endpoints, Https, Passthrough, Routed, RoutedConnections, RoutedFlows, Tcp, Udp};
 
-/// What a policy counts for.
+/// Something that a policy counts for.
 pub(super) struct Counted {
     pub(super) policy: ObjectKey,
     way: Way,
-    /// `port 80 of Service default/web`, and why it is served that way.
+    /// Its name and why it is served that way, as in `port 80 of Service default/web`.
     what: String,
     why: String,
 }
 
-/// A field, and where it has an effect.
+/// A field of a policy, and the ways of serving in which it has an effect.
 struct Field {
     path: &'static str,
     ways: &'static [Way],
-    /// It limits something: who sets it is told of each port where nothing is limited, also if it counts at others.
+    /// Whether the field limits something. If it does, each port at which nothing is limited is reported, even if the limit holds at others.
     limits: bool,
 }
 
@@ -63,20 +63,20 @@ const fn limit(path: &'static str, ways: &'static [Way]) -> Field {
 
 const REQUESTS: &[Way] = &[Http1Endpoints, Http2Endpoints];
 const STREAMS: &[Way] = &[Tcp, Http1Endpoints, Http2Endpoints];
-/// What a policy may say of routes, too.
+/// The ways of serving of fields that policies of routes may have, too.
 const ALSO_ROUTES: &[Way] = &[Http1Endpoints, Http2Endpoints, Routed];
 const SERVICES: &[Way] = &[Tcp, Udp, Http1Endpoints, Http2Endpoints];
-/// Of what is within a field that tells the others already.
+/// The ways of serving of fields within another field, whose own report covers all other ways.
 const BUT_ROUTES: &[Way] = &[Tcp, Udp, RoutedConnections, RoutedFlows, Http1Endpoints, Http2Endpoints];
 
-/// Of `BackendTrafficPolicy`. What is not here counts everywhere.
+/// The fields of `BackendTrafficPolicy`. A field that is not listed has an effect everywhere.
 const BACKEND: &[Field] = &[
     field("spec.loadBalancer.slowStart", SERVICES),
     field("spec.discovery", SERVICES),
     field("spec.timeout.tcp", &[Tcp, Http1Endpoints, Http2Endpoints, Routed, RoutedConnections]),
     field("spec.timeout.udp", &[Udp, RoutedFlows]),
     limit("spec.timeout.http", ALSO_ROUTES),
-    // Where no requests are served the field before says so.
+    // Where no requests are served, the report of the field before covers this one.
     field("spec.timeout.http.connectionIdleTimeout", BUT_ROUTES),
     limit("spec.timeout.http.maxConnectionDuration", BUT_ROUTES),
     field("spec.timeout.http.upgradeIdleTimeout", BUT_ROUTES),
@@ -96,7 +96,7 @@ const BACKEND: &[Field] = &[
     field("spec.tls", STREAMS),
     field("spec.trailers", SERVICES),
     field("spec.healthCheck", SERVICES),
-    // Of routes the field before says so.
+    // For routes, the report of the field before covers this one.
     field("spec.healthCheck.passive.consecutiveGatewayErrors", &[Http1Endpoints, Http2Endpoints, Routed, RoutedConnections, RoutedFlows]),
 ];
 
@@ -104,10 +104,10 @@ const BY_REQUEST: &[Way] = &[Http, Https];
 const BY_CONNECTION: &[Way] = &[Tcp, EndedTls, Passthrough];
 const CONNECTIONS: &[Way] = &[Tcp, EndedTls, Passthrough, Http, Https];
 
-/// Of `XBackendTrafficPolicy`.
+/// The fields of `XBackendTrafficPolicy`.
 const X_BACKEND: &[Field] = &[limit("spec.retryConstraint", REQUESTS), field("spec.sessionPersistence", REQUESTS)];
 
-/// Of `ClientTrafficPolicy`.
+/// The fields of `ClientTrafficPolicy`.
 const CLIENT: &[Field] = &[
     field("spec.timeout.tcp", BY_CONNECTION),
     limit("spec.timeout.http", BY_REQUEST),
@@ -127,14 +127,14 @@ const CLIENT: &[Field] = &[
 ];
 
 impl Compiler<'_> {
-    /// Notes that a policy counts for something. `why` says of it how it is served.
+    /// Notes that a policy counts for something. `why` says how that is served.
     pub(super) fn counts(&mut self, policy: Option<&Arc<Object>>, way: Way, what: String, why: impl Into<String>) {
         if let Some(policy) = policy {
             self.part.counted.push(Arc::new(Counted { policy: policy.key.clone(), way, what, why: why.into() }));
         }
     }
 
-    /// Tells of each field that is set and has no effect where its policy counts.
+    /// Reports each field that is set and has no effect where its policy counts.
     pub(super) fn without_effect(&mut self, object: &Object, uses: &[&Counted]) {
         let fields = match &object.body {
             Body::BackendTrafficPolicy(_) => BACKEND,
@@ -142,7 +142,7 @@ impl Compiler<'_> {
             Body::XBackendTrafficPolicy(_) => X_BACKEND,
             _ => return,
         };
-        // Most policies set few of them, and by its text that is known sooner than by a tree that is made of it.
+        // Most policies set few of these fields. Searching the text is faster than parsing it into a tree.
         let text = object.value.json();
         let mentions = |name: &str| text.contains(&format!("\"{name}\":"));
         let fields: Vec<&Field> = fields.iter().filter(|field| field.path.split('.').nth(1).is_some_and(mentions)).collect();
@@ -161,7 +161,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A field of a policy that counts for `uses`, and has an effect where they are served in one of `ways`.
+/// Reports a field of a policy that counts for `uses` and has an effect only where these are served in one of `ways`.
 fn idle(object: &Object, path: &str, uses: &[&Counted], ways: &[Way], limits: bool, faults: &mut Vec<Fault>) {
     let without: Vec<&&Counted> = uses.iter().filter(|counted| !ways.contains(&counted.way)).collect();
     if without.is_empty() || (!limits && without.len() < uses.len()) {
@@ -177,7 +177,7 @@ fn idle(object: &Object, path: &str, uses: &[&Counted], ways: &[Way], limits: bo
     faults.push(warning(&object.origin, &object.key, path, message, None));
 }
 
-/// Whether the object says anything there; `[]` does, `{}` does not.
+/// Whether the object sets anything at this path. `[]` is a setting, `{}` is none.
 fn is_set(tree: &Value, path: &str) -> bool {
     match tree.pointer(&format!("/{}", path.replace('.', "/"))) {
         None | Some(Value::Null) => false,

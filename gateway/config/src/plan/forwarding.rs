@@ -1,4 +1,4 @@
-//! What policies say of client addresses, header fields and paths, as settings. What validation has refused does not come here.
+//! The settings that policies make for client addresses, header fields and paths. Objects that validation has refused do not come here.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Health checks, ejection and slow start, with their defaults: Envoy Gateway's, where it has the field, else Envoy's.
+//! Health checks, ejection and slow start of a policy, as settings. Defaults are Envoy Gateway's where it has the field, and otherwise Envoy's.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sluicegate_model::snapshot::AppProtocol;
 
 use crate::object::ours::{ActiveHealthCheck, BackendTrafficPolicySpec, CheckType, PassiveHealthCheck, Payload};
 
-/// Values out of range were faults of the object; here they are brought into it.
+/// Resolves a policy's health settings. Values out of range were reported as faults of the object; here they are brought into the range.
 pub(super) fn resolve(spec: &BackendTrafficPolicySpec, protocol: AppProtocol) -> HealthSettings {
     let (check, defaults) = (&spec.health_check, HealthSettings::default());
     HealthSettings {
@@ -27,7 +27,7 @@ fn percent(value: u32) -> u8 {
     u8::try_from(value.min(100)).unwrap_or(100)
 }
 
-/// None where the fields of its type are missing, which is a fault of the object.
+/// Resolves an active check. `None`: the fields of its type are missing, which was reported as a fault of the object.
 fn active(check: &ActiveHealthCheck, protocol: AppProtocol) -> Option<ActiveCheck> {
     let bytes = |payload: &Option<Payload>| payload.as_ref().map(|p| p.bytes().to_vec()).unwrap_or_default();
     let probe = match check.type_ {

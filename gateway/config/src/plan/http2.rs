@@ -1,4 +1,4 @@
-//! HTTP/2 and upgrades, as policies ask for them.
+//! The settings that policies make for HTTP/2 and upgrades.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use sluicegate_model::settings::{BackendHttp2, ClientHttp2, KeepAlive, Upgrades}
 
 use crate::object::ours::{BackendHttp2Policy, BackendTrafficPolicySpec, Bytes, ClientHttp2Policy};
 
-/// For the answer to a PING.
+/// How long the answer to a PING may take, unless a policy says otherwise.
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 
-/// From clients.
+/// The settings of HTTP/2 with clients.
 pub(super) fn client(policy: &ClientHttp2Policy) -> ClientHttp2 {
     ClientHttp2::new(
         policy.max_concurrent_streams,
@@ -18,7 +18,7 @@ pub(super) fn client(policy: &ClientHttp2Policy) -> ClientHttp2 {
     )
 }
 
-/// Towards endpoints.
+/// The settings of HTTP/2 with endpoints.
 pub(super) fn backend(policy: &BackendHttp2Policy) -> BackendHttp2 {
     let keep_alive = &policy.connection_keepalive;
     let timeout = keep_alive.timeout.map_or(PONG_WITHIN, |timeout| timeout.0);
@@ -30,13 +30,13 @@ pub(super) fn backend(policy: &BackendHttp2Policy) -> BackendHttp2 {
     )
 }
 
-/// What an HTTP/1.1 connection may become.
+/// The protocols that an HTTP/1.1 connection may be upgraded to.
 pub(super) fn upgrades(spec: &BackendTrafficPolicySpec) -> Upgrades {
     let protocols = spec.http_upgrade.as_ref().map(|upgrades| upgrades.iter().map(|upgrade| upgrade.r#type.clone()).collect());
     Upgrades::new(protocols, spec.timeout.http.upgrade_idle_timeout.map(|idle| idle.0))
 }
 
-/// The largest window there is, where it asks for more (RFC 9113 §6.9.1).
+/// A window's size in bytes, cut to the largest that HTTP/2 has (RFC 9113 §6.9.1).
 fn bytes(size: Bytes) -> u32 {
     u32::try_from(size.0).unwrap_or(i32::MAX.cast_unsigned())
 }

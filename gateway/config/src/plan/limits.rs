@@ -1,4 +1,4 @@
-//! Retries, breakers, limits and time-outs of policies, as settings. What validation has refused does not come here.
+//! Retries, breakers, limits and time-outs of policies, as settings. Objects that validation has refused do not come here.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::object::ours::{
     RateLimit, RateLimitRule, RateLimitUnit, Retry as RetrySpec, RetryBudget, SourceSelectorType, Span, TcpTimeout, Trigger, UdpTimeout,
 };
 
-/// The default of `maxPendingRequests`, Envoy's.
+/// The default of `maxPendingRequests`, which is Envoy's.
 const PENDING: u32 = 1024;
 
-/// `0s` means none.
+/// The time that a policy sets, or the default. `0s` means that there is no limit.
 fn given(span: Option<Span>, default: Option<Duration>) -> Option<Duration> {
     span.map_or(default, |s| Some(s.0)).filter(|s| !s.is_zero())
 }
@@ -27,7 +27,7 @@ pub(super) fn backend_timeouts(spec: &BackendTrafficPolicySpec) -> BackendTimeou
     BackendTimeouts {
         connect: spec.timeout.tcp.connect_timeout.map_or(defaults.connect, |s| s.0),
         connect_elsewhere: spec.timeout.tcp.connect_timeout.map_or(defaults.connect_elsewhere, |s| s.0),
-        // That there is none may be said too: a Gateway's policy does not count then.
+        // `0s` is kept as a setting: it says that there is no limit, so a Gateway's policy does not count.
         request: http.request_timeout.map_or(defaults.request, |s| Some(s.0)),
         stream: http.max_stream_duration.map_or(defaults.stream, |s| Some(s.0)),
         idle: given(http.connection_idle_timeout, defaults.idle),
@@ -35,8 +35,7 @@ pub(super) fn backend_timeouts(spec: &BackendTrafficPolicySpec) -> BackendTimeou
     }
 }
 
-/// What a policy says of routes, or of all that comes through a Gateway.
-/// `http`: of an exchange, and the longest that one may last.
+/// The settings that a policy makes for routes, or for all traffic through a Gateway. `http` has `requestTimeout` and `maxStreamDuration`.
 pub(super) fn traffic(
     tcp: &TcpTimeout,
     udp: &UdpTimeout,
@@ -188,7 +187,7 @@ fn rate(rule: &RateLimitRule) -> Rate {
     Rate { requests: rule.limit.requests.max(1), unit, conditions }
 }
 
-/// All of the text must match, as Envoy has it. Validation has compiled it already; if it could not, nothing is.
+/// A regular expression that the whole text must match, as in Envoy. Validation has compiled it before; one that cannot be compiled matches nothing.
 fn pattern(text: &str) -> Comparison {
     Regex::new(&format!("^(?:{text})$")).map_or_else(|_| Comparison::Exact(text.to_owned()), Comparison::Matches)
 }

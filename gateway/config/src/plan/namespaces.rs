@@ -1,4 +1,4 @@
-//! Of which namespaces a listener takes routes, and a Gateway takes ListenerSets.
+//! The namespaces from which a listener takes routes, and a Gateway takes ListenerSets.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 /// The label that every namespace has.
 const NAME: &str = "kubernetes.io/metadata.name";
 
-/// Of which namespaces something is taken.
+/// The namespaces from which objects are taken.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Namespaces {
     None,
@@ -20,7 +20,7 @@ pub(super) enum Namespaces {
     Selector(LabelSelector),
 }
 
-/// The crate `gateway-api` has a type for the selector of each field.
+/// Converts a selector. The crate `gateway-api` has a type of its own for the selector of each field.
 macro_rules! selector {
     ($given:expr) => {
         $given.as_ref().map_or_else(LabelSelector::default, |given| LabelSelector {
@@ -38,7 +38,7 @@ macro_rules! selector {
 }
 
 impl Namespaces {
-    /// `allowedRoutes.namespaces` of a listener.
+    /// Reads `allowedRoutes.namespaces` of a listener.
     pub(super) fn of_routes(given: Option<&GatewayListenersAllowedRoutesNamespaces>) -> Self {
         use GatewayListenersAllowedRoutesNamespacesFrom::{All, Same, Selector};
         match given.and_then(|given| Some((given, given.from.as_ref()?))) {
@@ -48,7 +48,7 @@ impl Namespaces {
         }
     }
 
-    /// `allowedListeners.namespaces` of a Gateway.
+    /// Reads `allowedListeners.namespaces` of a Gateway.
     pub(super) fn of_listener_sets(given: Option<&GatewayAllowedListenersNamespaces>) -> Self {
         use GatewayAllowedListenersNamespacesFrom::{All, None as Nobody, Same, Selector};
         match given.and_then(|given| Some((given, given.from.as_ref()?))) {
@@ -59,7 +59,7 @@ impl Namespaces {
         }
     }
 
-    /// Whether a namespace is one of them. `own` is the one that [`Namespaces::Same`] means.
+    /// Whether a namespace is one of these. `own` is the namespace that [`Namespaces::Same`] means.
     pub(super) fn contain(&self, namespace: &str, own: &str, labels: impl Fn(&str) -> BTreeMap<String, String>) -> bool {
         match self {
             Self::None => false,
@@ -70,7 +70,7 @@ impl Namespaces {
     }
 }
 
-/// Whether a selector takes a namespace. One without any condition takes all of them.
+/// Whether a selector matches a namespace. A selector without conditions matches all.
 fn selects(selector: &LabelSelector, namespace: &str, mut labels: BTreeMap<String, String>) -> bool {
     labels.insert(NAME.to_owned(), namespace.to_owned());
     let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));

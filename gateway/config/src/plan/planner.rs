@@ -1,6 +1,6 @@
-//! The plan, kept up to date: an object is one [`Part`], which says what else it has looked at, and is made anew when that changes. So the cost of a
-//! change is what it reaches, however many objects there are. Two things are joined from all parts: who listens where ([`Addresses`]), and what each
-//! policy counts for.
+//! Keeps the plan up to date. Each object is one [`Part`] of it. A part notes what else was looked at while it was made, and is made again when any of that
+//! changes. So a change costs what it reaches, however many objects there are. Two things are joined from all parts: who listens where ([`Addresses`]), and
+//! what each policy counts for.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use super::*;
 use crate::object::{Body, warning};
 use crate::objects::{Change, Objects, targets};
 
-/// A plan from nothing.
+/// Makes a plan of all objects from nothing.
 pub fn compile(objects: &[Arc<Object>], allocations: &Allocations, settings: &Settings) -> Plan {
     let objects = Objects::new(objects);
     let mut planner = Planner::new(settings.clone());
@@ -28,49 +28,49 @@ pub fn compile(objects: &[Arc<Object>], allocations: &Allocations, settings: &Se
 /// What an update of the plan has changed.
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
-    /// Services by namespace and name: how they were planned, and how they are. None: not at all.
+    /// The Services that are planned otherwise than before, by namespace and name.
     pub services: BTreeMap<(String, String), Planned>,
-    /// Where listeners may be others than before.
+    /// The addresses whose listener may have been added, changed or removed.
     pub listeners: Listens,
-    /// How many parts of the plan were made anew.
+    /// How many parts of the plan were made again.
     pub made: usize,
 }
 
-/// How a Service was planned before, and how it is now.
+/// How a Service was planned before, and how it is now. `None`: it was not, or is not.
 pub type Planned = (Option<Arc<PlannedService>>, Option<Arc<PlannedService>>);
 
-/// Keeps a plan.
+/// A plan that is kept up to date.
 #[derive(Default)]
 pub struct Planner {
     settings: Settings,
     defaults: Defaults,
     parts: HashMap<ObjectKey, Box<Part>>,
-    /// Whose parts have looked at what. Mostly one or two.
+    /// For each thing that was looked at, the objects whose parts looked at it: mostly one or two.
     readers: HashMap<Arc<Read>, BTreeSet<ObjectKey>>,
     /// The Secrets and ConfigMaps that somebody has looked at, be they there or not.
     referenced: BTreeSet<ObjectKey>,
     /// The `Plugin` objects.
     plugins: BTreeMap<ObjectKey, (String, PluginKind)>,
-    /// By the policy, what it counts for, in the order of the rank of the kind and the object that says so.
+    /// For each policy, what it counts for, in the order of the rank and key of the objects that noted it.
     counted: HashMap<ObjectKey, Vec<(u8, ObjectKey, Arc<Counted>)>>,
-    /// Plugins by the number of parts that use them.
+    /// How many parts use each plugin.
     used: BTreeMap<(String, PluginKind), usize>,
     addresses: Addresses,
-    /// Objects whose parts have routers or health checks, by rank.
+    /// The objects whose parts have routers or health checks, by rank.
     routing: BTreeSet<(u8, ObjectKey)>,
     checking: BTreeSet<ObjectKey>,
-    /// GatewayClasses, routes, Gateways and ListenerSets that are planned.
+    /// The GatewayClasses that are planned; routes, Gateways and ListenerSets follow.
     classes: BTreeSet<ObjectKey>,
     routes: BTreeMap<ObjectKey, Arc<PlannedRoute>>,
     attached: AttachedRoutes,
-    /// Some of them are others than in the plan.
+    /// Whether routes have changed since the plan was last joined.
     other_routes: bool,
     gateways: BTreeSet<ObjectKey>,
     listener_sets: BTreeSet<ObjectKey>,
-    /// BackendTLSPolicies.
+    /// The BackendTLSPolicies that are planned.
     tls_policies: BTreeSet<ObjectKey>,
     backends: BTreeSet<ObjectKey>,
-    /// Objects whose parts have faults.
+    /// The objects whose parts have faults, by rank.
     faulty: BTreeSet<(u8, ObjectKey)>,
     plan: Plan,
 }
@@ -80,11 +80,11 @@ const RANKS: usize = 6;
 /// The rank of policies.
 const POLICIES: usize = 5;
 
-/// Objects that are to be made anew, by rank.
+/// The objects whose parts must be made again, by rank.
 type Dirty = [BTreeSet<ObjectKey>; RANKS];
 
-/// Services are planned before routes, these before Gateways, these before ListenerSets, these before policies. None: nothing is planned of objects of
-/// this kind.
+/// The rank of a kind: Services are planned before routes, routes before Gateways, Gateways before ListenerSets, and ListenerSets before policies. `None`:
+/// objects of this kind have no part of their own.
 fn rank(kind: &str) -> Option<u8> {
     match kind {
         "Plugin" | "GatewayClass" => Some(0),
@@ -97,7 +97,7 @@ fn rank(kind: &str) -> Option<u8> {
 }
 
 impl Planner {
-    /// A plan without objects.
+    /// Makes a plan without objects.
     pub fn new(settings: Settings) -> Self {
         Self { settings, ..Self::default() }
     }
@@ -107,7 +107,7 @@ impl Planner {
         &self.plan
     }
 
-    /// One Service of it.
+    /// A Service of the plan.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<PlannedService>> {
         self.plan.services.get(&(namespace.to_owned(), name.to_owned()))
     }
@@ -137,7 +137,7 @@ impl Planner {
         }
         let mut delta = Delta::default();
         for rank in 0..RANKS {
-            // What is made now may make more of the following ranks dirty.
+            // A part that is made now may require that parts of later ranks are made again.
             for key in std::mem::take(&mut dirty[rank]) {
                 self.make(&key, objects, allocations, &mut dirty, &mut delta);
             }
@@ -149,7 +149,7 @@ impl Planner {
         delta
     }
 
-    /// What a change reaches: the object itself, and whoever has looked at it, at its old form as well as at its new one.
+    /// Marks what a change reaches: the object itself, and the parts that looked at it, in its old form or its new one.
     fn reach(&mut self, change: &Change, old: Option<&Object>, objects: &Objects, dirty: &mut Dirty) {
         let key = change.key();
         let new = objects.of_key(key).map(|object| &**object);
@@ -218,7 +218,7 @@ impl Planner {
         }
     }
 
-    /// Joins a part with the others, in the place of the one before.
+    /// Joins a part with the others, in place of the object's former part.
     fn replace(&mut self, (rank, key): (u8, &ObjectKey), old: &Part, new: &Part, dirty: &mut Dirty, delta: &mut Delta) {
         for read in difference(&old.reads, &new.reads) {
             if let Some(readers) = self.readers.get_mut(read) {
@@ -292,7 +292,7 @@ impl Planner {
             None => {}
         }
         note(&mut self.backends, key.clone(), key.kind == "Backend" && new.service.is_some());
-        // Of one object both have the same name.
+        // Both are planned from one object, so they have the same name.
         if let Some(named) = new.service.as_ref().or(old.service.as_ref()) {
             let id = (named.namespace.clone(), named.name.clone());
             delta.services.insert(id.clone(), (old.service.clone(), new.service.clone()));
@@ -332,9 +332,9 @@ impl Planner {
         note(&mut self.faulty, (rank, key.clone()), !new.faults.is_empty() || new.policy_faults.iter().any(|faults| !faults.is_empty()));
     }
 
-    /// Joins the rest of the plan, of which there is little. Services, listeners and policies are kept up to date as they change.
+    /// Joins the rest of the plan, of which there is little. Services, listeners and policies are not joined here: they are kept up to date as they change.
     fn join(&mut self) {
-        // There may be ten thousand of these as well.
+        // There may be ten thousand routes, so those that did not change are reused.
         let known = std::mem::take(&mut self.plan.routes);
         let routes = if std::mem::take(&mut self.other_routes) { self.routes.values().cloned().collect() } else { known };
         let parts = &self.parts;
@@ -358,7 +358,7 @@ impl Planner {
         };
     }
 
-    /// The objects, and then the built-in ones that are used by their own names.
+    /// All plugins: those of `Plugin` objects, and then the built-in ones that are used by their own names.
     fn all_plugins(&self) -> Vec<PlannedPlugin> {
         let objects = self.plugins.keys().filter_map(|key| self.parts.get(key)?.plugin.as_deref().cloned());
         let mut all: Vec<PlannedPlugin> = objects.collect();
@@ -366,7 +366,7 @@ impl Planner {
             if all.iter().any(|plugin| plugin.name == *name) {
                 continue;
             }
-            // What is looked up is what the operator's own Backends name, so any host may be.
+            // The host names come from Backends, which are the operator's own objects, so any host may be looked up.
             let backends = name == backends::LOOK_UP;
             let source = PluginSource::Builtin(if backends { DNS.to_owned() } else { name.clone() });
             let allowed_hosts = backends.then(AllowedHost::any).into_iter().collect();
@@ -386,7 +386,7 @@ impl Planner {
         all
     }
 
-    /// A policy is read once for each port it targets, and says the same each time.
+    /// All faults, each once: a policy is read for each port that it targets, and has the same faults each time.
     fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let refused = self.addresses.faulty().map(|(rank, key)| (rank, key.clone()));
@@ -406,7 +406,7 @@ impl Planner {
     }
 }
 
-/// What is in the first and not in the second; both are sorted.
+/// What is in the first list and not in the second. Both are sorted.
 fn difference<'r>(these: &'r [Arc<Read>], others: &'r [Arc<Read>]) -> impl Iterator<Item = &'r Arc<Read>> {
     these.iter().filter(|read| others.binary_search(read).is_err())
 }

@@ -1,4 +1,4 @@
-//! Which policy counts for what (GEP-713), what becomes of each at its targets, and policies that count for nothing.
+//! Which policy counts for what (GEP-713), what becomes of each policy at its targets, and which policies count for nothing.
 
 use sluicegate_model::sorted::Named;
 
@@ -15,9 +15,9 @@ use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, warning};
 pub struct PlannedPolicy {
     /// The policy.
     pub object: Arc<Object>,
-    /// Its targets, without those that another implementation serves.
+    /// The targets of the policy, without those that another implementation serves.
     pub targets: Vec<PolicyTarget>,
-    /// What of it has no effect, and why.
+    /// Which of the policy's settings have no effect, and why.
     pub without_effect: Vec<String>,
 }
 
@@ -27,12 +27,12 @@ impl Named for PlannedPolicy {
     }
 }
 
-/// What a policy targets.
+/// A target of a policy.
 #[derive(Clone, Debug)]
 pub struct PolicyTarget {
-    /// As it is written.
+    /// The reference as it is written.
     pub reference: TargetRef,
-    /// Whether the policy counts there.
+    /// Whether the policy counts at this target.
     pub accepted: Verdict,
 }
 
@@ -55,14 +55,14 @@ impl<'a> Compiler<'a> {
         best(policies.filter_map(|(o, p)| Some((rank(o, specificity(&p.spec.target_refs, kind, &target.key.name, section)?), (o, p)))))
     }
 
-    /// A policy of ours: what becomes of it at each of its targets, `uses` being what it counts for.
+    /// Plans a policy of ours: what becomes of it at each of its targets. `uses` is what the policy counts for.
     pub(super) fn policy(&mut self, object: &Arc<Object>, uses: &[&Counted]) {
         let dangling = self.dangling(object);
         self.without_effect(object, uses);
         let shadowed = self.shadowed(object);
         let mut targets = Vec::new();
         for (target, (dangling, shadowed)) in targets_of(object).zip(dangling.into_iter().zip(shadowed)) {
-            // Another gateway's is no affair of this one.
+            // A target of another gateway is not reported here.
             if let Some(accepted) = dangling {
                 targets.push(PolicyTarget { reference: target.clone(), accepted: accepted.and(shadowed) });
             }
@@ -71,7 +71,7 @@ impl<'a> Compiler<'a> {
         self.part.policy = Some(Arc::new(PlannedPolicy { object: object.clone(), targets, without_effect }));
     }
 
-    /// Which targets a policy loses to another of its kind.
+    /// For each target of a policy, whether the policy loses it to another of its kind.
     fn shadowed(&mut self, object: &Arc<Object>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for (i, target) in targets_of(object).enumerate() {
@@ -87,7 +87,7 @@ impl<'a> Compiler<'a> {
         verdicts
     }
 
-    /// A policy that loses its target `i` to another one.
+    /// Refuses a policy at its target `i`, for which another one counts.
     pub(super) fn conflicted(&mut self, object: &Object, i: usize, winner: &Object) -> Refusal {
         let path = format!("spec.targetRefs[{i}]");
         let refusal = Refusal::new(Reason::Conflicted, format!("{} targets the same, and is older or comes first by name", winner.key));
@@ -95,7 +95,7 @@ impl<'a> Compiler<'a> {
         Refusal { message: format!("{path}: {}", refusal.message), ..refusal }
     }
 
-    /// Which targets of a policy are not there, or are nothing that is served here. None: it is left to others.
+    /// For each target of a policy, whether it exists and is served here. `None`: it is left to another implementation.
     fn dangling(&mut self, object: &Arc<Object>) -> Vec<Option<Verdict>> {
         let mut verdicts = Vec::new();
         for (i, target) in targets_of(object).enumerate() {
@@ -126,7 +126,7 @@ impl<'a> Compiler<'a> {
         verdicts
     }
 
-    /// Why nothing of a policy's target is served.
+    /// Why nothing of a policy's target is served. `None`: it is served.
     fn not_served(&self, target: &Object, section: Option<&str>, policy: &str) -> Option<NotServed> {
         let whole = |why: &str| Some(NotServed::Whole(why.to_owned()));
         let others = |why: &str| Some(NotServed::Others(why.to_owned()));
@@ -140,7 +140,7 @@ impl<'a> Compiler<'a> {
                     return others("is left to another proxy");
                 }
                 match Forwarding::of(spec) {
-                    // Routes lead to its endpoints, by what a BackendTrafficPolicy says.
+                    // Routes may lead to the endpoints of a headless Service, and a BackendTrafficPolicy counts for them.
                     Forwarding::Headless if policy == "ClientTrafficPolicy" => return whole("is headless, and not forwarded"),
                     Forwarding::ExternalName => return whole("is of type ExternalName, and not forwarded"),
                     Forwarding::Forwarded | Forwarding::Headless => {}
@@ -177,16 +177,16 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// See [`Compiler::not_served`].
+/// Why nothing of a policy's target is served; see [`Compiler::not_served`].
 enum NotServed {
     Whole(String),
-    /// It is for another implementation to serve.
+    /// Another implementation serves the target.
     Others(String),
-    /// What sections are here, and how they are called.
+    /// The target has no such section. This is what sections of it are called, and the names of those that it has.
     Section(&'static str, Vec<String>),
 }
 
-/// How policies compete, the least wins: the more specific, then the older, then the first by name (GEP-713).
+/// The rank of a policy among those with the same target; the least wins: the more specific, then the older, then the first by name (GEP-713).
 type Rank = (std::cmp::Reverse<u8>, bool, String, String);
 
 pub(super) fn rank(policy: &Object, specificity: u8) -> Rank {
@@ -194,7 +194,7 @@ pub(super) fn rank(policy: &Object, specificity: u8) -> Rank {
     (std::cmp::Reverse(specificity), created.is_empty(), created, policy.key.name.clone())
 }
 
-/// `creationTimestamp` as an API server writes it: in UTC and whole seconds, which sorts as text. Files seldom have one, and then the name decides.
+/// The `creationTimestamp` as an API server writes it: in UTC and whole seconds, so it sorts as text. Objects in files seldom have one; then the name decides.
 pub(super) fn created(object: &Object) -> Option<String> {
     let time = object.body.metadata()?.creation_timestamp.as_ref()?;
     serde_json::to_value(time).ok()?.as_str().map(str::to_owned)
@@ -209,12 +209,12 @@ pub(super) fn targets(object: &Object) -> Option<&Vec<TargetRef>> {
     }
 }
 
-/// What a policy of ours targets; nothing of what is none.
+/// The targets of a policy of ours. Other objects have none.
 fn targets_of(object: &Object) -> impl Iterator<Item = &TargetRef> {
     targets(object).into_iter().flatten()
 }
 
-/// 1 for the whole object, 2 for the section; none when the policy does not target it.
+/// How specific a policy's target is: 1 for the whole object, 2 for the section. `None`: the policy does not target it.
 pub(super) fn specificity(targets: &[TargetRef], kind: &str, name: &str, section: &str) -> Option<u8> {
     let fits = targets.iter().filter(|t| t.kind == kind && t.name == name);
     fits.filter_map(|t| match &t.section_name {

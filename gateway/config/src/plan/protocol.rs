@@ -1,4 +1,4 @@
-//! Protocols of listeners.
+//! The protocols of listeners.
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ pub enum ListenerProtocol {
     Tls,
     Tcp,
     Udp,
-    /// A protocol that is not served, as it is written.
+    /// A protocol that is not served, as the object has it.
     Other(Box<str>),
 }
 
 impl ListenerProtocol {
-    /// The protocol that is written so.
+    /// The protocol with this name in objects.
     pub fn named(name: &str) -> Self {
         let served = [Self::Http, Self::Https, Self::Tls, Self::Tcp, Self::Udp];
         served.into_iter().find(|protocol| protocol.name() == name).unwrap_or_else(|| Self::Other(name.into()))
     }
 
-    /// The protocol, as objects write it.
+    /// The name of the protocol in objects.
     pub fn name(&self) -> &str {
         match self {
             Self::Http => "HTTP",
@@ -49,7 +49,7 @@ impl ListenerProtocol {
         }
     }
 
-    /// What a router of such a listener decides on; none of a protocol that is not served.
+    /// What a router of such a listener decides on: requests, connections or flows. `None`: the protocol is not served.
     pub(super) fn transport(&self) -> Option<Transport> {
         match self {
             Self::Http | Self::Https => Some(Transport::Http),

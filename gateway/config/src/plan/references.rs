@@ -1,4 +1,4 @@
-//! References to Secrets and ConfigMaps: certificates and authorities. What is wrong is a fault of the reference.
+//! References to Secrets and ConfigMaps with certificates and authorities. If something is wrong with one, the fault is at the reference.
 
 use sluicegate_model::tls::{Authorities, Certificate as Chain};
 
@@ -9,7 +9,7 @@ use crate::object::{Body, Secret, TLS_TYPE, error};
 
 use Referent::{Authority, Certificate};
 
-/// A reference as it stands at `path` of an object.
+/// A reference at the field `path` of an object.
 pub(super) struct Reference<'r> {
     at: &'r Object,
     path: String,
@@ -19,24 +19,24 @@ pub(super) struct Reference<'r> {
     namespace: &'r str,
 }
 
-/// What a reference is to lead to.
+/// What a reference should lead to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Referent {
-    /// A certificate that is shown.
+    /// A certificate that is shown to the other side.
     Certificate,
-    /// Authorities by which the other side's certificates are judged.
+    /// Certificates of authorities, by which the other side's certificate is verified.
     Authority,
 }
 
 /// A reference that may not be used.
 pub(super) struct Refused {
-    /// What it was to lead to.
+    /// What the reference should have led to.
     pub(super) of: Referent,
-    /// Why it may not be used.
+    /// Why the reference may not be used.
     pub(super) refusal: Refusal,
 }
 
-/// The field of a reference that is wrong.
+/// The field of a reference that is at fault.
 #[derive(Clone, Copy)]
 enum Field {
     Group,
@@ -56,7 +56,7 @@ impl<'r> Reference<'r> {
         Self { at, path, kind, group, name, namespace: namespace.unwrap_or(&at.key.namespace) }
     }
 
-    /// The group it names, if it names one that the target is not of: Secrets and ConfigMaps are of the core group, `""`.
+    /// The group that the reference names, if it is not the target's. Secrets and ConfigMaps are of the core group, `""`.
     fn wrong_group(&self) -> Option<&'r str> {
         self.group.filter(|group| !group.is_empty())
     }
@@ -67,7 +67,7 @@ impl<'r> Reference<'r> {
 }
 
 impl<'a> Compiler<'a> {
-    /// The certificate of a Secret; what is wrong is a fault of the reference.
+    /// The certificate in the Secret that is referred to. If something is wrong with it, the fault is at the reference.
     pub(super) fn certificate(&mut self, reference: &Reference<'_>) -> Option<Arc<Chain>> {
         if let Some(group) = reference.wrong_group() {
             return self.wrong_group(Certificate, reference, group);
@@ -86,13 +86,13 @@ impl<'a> Compiler<'a> {
                 let what = format!("Secret {}/{} is of type {:?}", reference.namespace, reference.name, secret.type_());
                 self.broken(Certificate, reference, Field::Name, what, Some(format!("a Secret of type {TLS_TYPE}")))
             }
-            // A Secret with a bad certificate is not among the objects; its last good version may be.
+            // A Secret with a bad certificate is not among the objects, but its last good version may be.
             Body::Secret(secret) => secret.certificate().ok().cloned(),
             _ => None,
         }
     }
 
-    /// The authorities of all references; none, if one of them is broken.
+    /// The authorities of all references. `None`: one of the references is broken.
     pub(super) fn authorities(&mut self, references: &[Reference<'_>]) -> Option<Authorities> {
         let read: Vec<Option<Authorities>> = references.iter().map(|reference| self.authority(reference)).collect();
         Authorities::join(read.into_iter().collect::<Option<Vec<_>>>()?)
@@ -123,7 +123,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The object a reference names, if it is there and may be referred to.
+    /// The object that a reference names, if it exists and may be referred to.
     fn referred(&mut self, of: Referent, reference: &Reference<'_>) -> Option<&'a Body> {
         let Reference { at, kind, name, namespace, .. } = reference;
         if *namespace != at.key.namespace && !self.granted(reference) {
@@ -136,7 +136,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Whether a ReferenceGrant of the target's namespace allows it (GEP-709).
+    /// Whether a ReferenceGrant of the target's namespace allows the reference (GEP-709).
     pub(super) fn granted(&self, reference: &Reference<'_>) -> bool {
         let Reference { at, kind, name, namespace, .. } = reference;
         let to_group = reference.group.unwrap_or_default();

@@ -1,10 +1,10 @@
-//! Why something is not as it is asked for: what conditions say of it.
+//! Why something is not as an object asks for it, in the form in which conditions say it.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The reason of a condition. It is written as its variant is called, which is the Gateway API's name where that has one.
+/// The reason of a condition. It is written as the name of its variant, which is the Gateway API's where that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the Gateway API describes them")]
 pub enum Reason {
@@ -31,9 +31,9 @@ pub enum Reason {
     NoValidCACertificate,
     NotAllowed,
     NotAllowedByListeners,
-    /// A reference names nothing that is there. Each kind of condition has a reason of its own for this, which takes its place.
+    /// A reference names nothing that exists. Each type of condition has its own reason for this, by which this one is replaced.
     NotFound,
-    /// The router of a policy takes all traffic of the listener. It is a name of ours.
+    /// The router of a policy takes all traffic of the listener. The Gateway API has no such reason.
     Overridden,
     ParentNotAccepted,
     ParentNotProgrammed,
@@ -54,12 +54,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why something is not as it is asked for: a condition's reason and message.
+/// Why something is not as an object asks for it: the reason and message of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The reason, for programs.
+    /// The reason, as programs read it.
     pub reason: Reason,
-    /// What is wrong, for people.
+    /// What is wrong, in words.
     pub message: String,
 }
 
@@ -68,7 +68,7 @@ impl Refusal {
         Self { reason, message: message.into() }
     }
 
-    /// What a condition says of a reference: that it is not permitted, or else this reason.
+    /// The same refusal with this reason, unless it says that a reference is not permitted.
     pub(super) fn unless_permitted(&self, reason: Reason) -> Self {
         let reason = if self.reason == Reason::RefNotPermitted { self.reason } else { reason };
         Self { reason, message: self.message.clone() }
@@ -80,5 +80,5 @@ impl Refusal {
     }
 }
 
-/// What a condition comes to.
+/// The outcome that a condition states: all is well, or why not.
 pub type Verdict = Result<(), Refusal>;

@@ -1,4 +1,4 @@
-//! Services: their ports with what policies say of them, and the addresses they listen on.
+//! Services: their ports, with the settings that policies make for these, and the addresses that they are served on.
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
@@ -128,7 +128,7 @@ impl Compiler<'_> {
                 AppProtocol::Udp => PlannedEndpointTls::Off,
                 _ => self.endpoint_tls(object, &port_name, secure, policy),
             };
-            // Requests cannot be taken from a connection whose TLS is the endpoint's own affair.
+            // A connection whose TLS only the endpoint ends is forwarded as it is: its requests cannot be read.
             let untold = tls == PlannedEndpointTls::Untold;
             let app_protocol = if untold { AppProtocol::Tcp } else { app_protocol };
             if protocol.forwarded().is_some() && forwarded {
@@ -252,7 +252,7 @@ impl Compiler<'_> {
         };
         let ports =
             if let Body::Service(service) = &object.body { service.spec.as_ref().and_then(|spec| spec.ports.as_deref()) } else { None };
-        // Names tell ports apart; a lone one may have none.
+        // Names tell ports apart. A Service with one port may leave its name out.
         let given = ports.unwrap_or_default().iter().find(|p| p.name.as_deref().unwrap_or_default() == port.name);
         let given = given.and_then(|p| p.app_protocol.as_deref());
         let why = served(port.app_protocol, port.tls == PlannedEndpointTls::Untold, given).1;
@@ -305,7 +305,7 @@ pub fn has_foreign_class(spec: &ServiceSpec) -> bool {
     spec.load_balancer_class.as_deref().is_some_and(|class| class != LOAD_BALANCER_CLASS)
 }
 
-/// How a port is served, and why, to follow its name.
+/// How a port is served, and why, in words that follow its name.
 fn served(protocol: AppProtocol, untold: bool, given: Option<&str>) -> (Way, String) {
     let given = given.unwrap_or_default();
     match protocol {
@@ -324,18 +324,18 @@ fn served(protocol: AppProtocol, untold: bool, given: Option<&str>) -> (Way, Str
     }
 }
 
-/// What the ports of a Service are served on.
+/// The addresses that the ports of a Service are served on.
 pub(super) struct Addresses<'a> {
     cluster: &'a [IpAddr],
     external: &'a [IpAddr],
-    /// Those of the external ones that are the load balancer's, and who may connect to them; nobody named: everybody.
+    /// Those of the external addresses that are the load balancer's, and who may connect to them. An empty list lets everybody in.
     balanced: &'a [IpAddr],
     sources: Vec<IpNet>,
     node: Vec<IpAddr>,
 }
 
 impl Compiler<'_> {
-    /// Where the node ports of a Service of these families are.
+    /// The addresses on which node ports of a Service of these families are served.
     fn node_addresses(&self, families: &ServiceFamilies) -> Vec<IpAddr> {
         let given = &self.settings.node_addresses;
         let all = if given.is_empty() { self.settings.everywhere() } else { given };
@@ -343,7 +343,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Who may connect to the load balancer's address; the field, else the annotation. Both are validated already; what is no CIDR lets nobody in.
+/// Who may connect to the load balancer's address, by the field, or otherwise by the annotation. Both were validated before. An entry that is no CIDR lets
+/// nobody in.
 fn source_ranges(service: &Service) -> Vec<IpNet> {
     let field = service.spec.as_ref().and_then(|s| s.load_balancer_source_ranges.as_deref()).unwrap_or_default();
     let annotation = service.metadata.annotations.as_ref().and_then(|a| a.get(SOURCE_RANGES)).filter(|_| field.is_empty());
@@ -355,7 +356,7 @@ pub(super) fn traffic_policy(policy: Option<&str>) -> TrafficPolicy {
     if policy == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
 }
 
-/// What follows the value of a cookie that the gateway sets (RFC 6265 §4.1.1).
+/// The attributes that follow the value of a cookie that the gateway sets (RFC 6265 §4.1.1).
 fn attributes(cookie: &HashedCookie, ttl: Span) -> String {
     let own = |name: &&str| !cookie.attributes.keys().any(|given| given.eq_ignore_ascii_case(name));
     let mut text = if ttl.0.is_zero() { String::new() } else { format!("; Max-Age={}", ttl.0.as_secs().max(1)) };

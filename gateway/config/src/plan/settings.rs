@@ -1,4 +1,4 @@
-//! What policies say of a service port or a listener, resolved.
+//! The settings that policies make for a service port or a listener, with their defaults.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,20 +11,20 @@ use super::*;
 use crate::object::ours::{BackendTrafficPolicySpec, ClientTrafficPolicySpec, ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
 
-/// Settings that are held once and not thousands of times: those of all for whom no policy counts, and what policies mostly come to.
+/// Settings that are shared instead of being held thousands of times: those that count where no policy does, and those that many policies make alike.
 #[derive(Default)]
 pub(super) struct Defaults {
     backend: Arc<BackendSettings>,
     client: Arc<ClientSettings>,
-    /// Those that policies came to lately.
+    /// The settings that policies made lately.
     lately: RefCell<VecDeque<Arc<BackendSettings>>>,
 }
 
-/// So many of [`Defaults::lately`] are remembered: policies are mostly written after a few patterns, and each is compared with these.
+/// How many settings [`Defaults::lately`] holds. Policies mostly follow a few patterns, and each new one is compared with all of these.
 const LATELY: usize = 16;
 
 impl Defaults {
-    /// The same settings as others have them, if they do.
+    /// Returns the equal settings that are held already, or else these.
     fn shared(&self, made: BackendSettings) -> Arc<BackendSettings> {
         let mut lately = self.lately.borrow_mut();
         if let Some(known) = lately.iter().find(|known| ***known == made) {
@@ -38,7 +38,8 @@ impl Defaults {
 }
 
 impl Compiler<'_> {
-    /// `policy`: the one that counts for the service port, and its object. `constraints` are those of the Service's XBackendTrafficPolicy.
+    /// Resolves the settings of a service port. `policy` is the policy that counts for it, with its object; `constraints` are those of the Service's
+    /// XBackendTrafficPolicy.
     pub(super) fn backend_settings(
         &mut self,
         policy: Option<(&Arc<Object>, &BackendTrafficPolicy)>,
@@ -55,7 +56,7 @@ impl Compiler<'_> {
         self.defaults.shared(backend(&policy.spec, constraints, protocol))
     }
 
-    /// `policy`: the one that counts for the listener, and its object.
+    /// Resolves the settings of a listener's clients. `policy` is the policy that counts for the listener, with its object.
     pub(super) fn client_settings(&mut self, policy: Option<(&Arc<Object>, &ClientTrafficPolicy)>) -> Arc<ClientSettings> {
         let Some((_object, policy)) = policy else { return self.defaults.client.clone() };
         Arc::new(client(&policy.spec))
@@ -105,7 +106,7 @@ fn client(spec: &ClientTrafficPolicySpec) -> ClientSettings {
     }
 }
 
-/// A budget of the Gateway API's policy counts before ours, which alone limits the tries under way.
+/// Joins the retry budgets of the Gateway API's policy and of ours. The former counts first, but only ours limits the tries under way.
 fn joined(standard: Option<Budget>, ours: Option<Budget>) -> Option<Budget> {
     let Some(standard) = standard else { return ours };
     Some(Budget { least: ours.map_or(standard.least, |ours| ours.least), ..standard })
@@ -128,8 +129,8 @@ mod tests {
     use super::*;
     use crate::settings;
 
-    /// A policy, and the same with all numbers and times written out that the documentation of its fields gives as defaults. What is within `without` is left
-    /// alone: there the policy has nothing of which the fields say more.
+    /// Reads a policy twice: as it is, and with all numbers and times written out that the documentation of its fields gives as defaults. Fields within
+    /// `without` are left out, as their defaults count only where something else is set. Also returns how many defaults were written out.
     fn with_defaults<T: DeserializeOwned>(kind: &str, policy: &Value, without: &[&str]) -> (T, T, usize) {
         let (mut written, mut count) = (policy.clone(), 0);
         for setting in settings::of_kind(kind) {
@@ -153,8 +154,8 @@ mod tests {
             "targetRefs": [], "loadBalancer": {"slowStart": {"window": "10s"}}, "healthCheck": {"active": {"type": "TCP"}, "passive": {}},
             "retry": {"budget": {"minRetryRate": {}}, "perRetry": {"backOff": {}}}, "http2": {"connectionKeepalive": {"interval": "9s"}},
         });
-        // A time for connecting that is set holds for each try, and the default for the last one only. That a flow may be silent for so long counts before
-        // what a Gateway's policy says of it.
+        // A connect time-out that is set holds for each try, whereas its default holds for the last one only. A flow's idle time-out that is set counts before
+        // what a Gateway's policy says.
         let without = [
             "rateLimit",
             "tls",

@@ -1,7 +1,7 @@
-//! What the objects say of TLS: how listeners end it, how endpoints are spoken to.
+//! The settings that objects make for TLS: how listeners end it, and how endpoints are connected to.
 //!
-//! Whatever is broken leaves nothing open: a listener without a usable certificate or without its clients' authorities refuses handshakes, and
-//! endpoints whose rules are broken get nothing.
+//! A mistake never leaves anything open: a listener without a usable certificate, or without the authorities of its clients, refuses handshakes, and endpoints
+//! whose rules are broken get no connections.
 
 use gateway_api::apis::standard::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicyValidationSubjectAltNamesType};
 use gateway_api::apis::standard::gateways::{
@@ -19,16 +19,16 @@ use super::*;
 use crate::object::ours::{BackendTls, ClientTls, SubjectAltName as GivenName, VersionChoice};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy, error, warning};
 
-/// What a Gateway says of its clients' certificates.
+/// The field in which a Gateway says how its clients' certificates are verified.
 const FRONTEND: &str = "spec.tls.frontend";
 
-/// A policy that counts, and its object.
+/// The ClientTrafficPolicy that counts for a listener, and its object.
 pub(super) type ClientPolicy<'p> = Option<(&'p Arc<Object>, &'p ClientTrafficPolicy)>;
 /// The BackendTrafficPolicy that counts for a service port, and its object.
 pub(super) type BackendPolicy<'p> = Option<(&'p Arc<Object>, &'p BackendTrafficPolicy)>;
 
 impl Compiler<'_> {
-    /// How a listener of a Gateway or ListenerSet, with index `i`, ends TLS.
+    /// Resolves how the listener with index `i` of a Gateway or ListenerSet ends TLS.
     pub(super) fn gateway_tls(&mut self, holder: Holder<'_>, i: usize, policy: ClientPolicy<'_>, alpn: &[&str]) -> Arc<ServerSettings> {
         let path = format!("spec.listeners[{i}].tls");
         let (object, listener) = (holder.object, &holder.listeners[i]);
@@ -52,7 +52,7 @@ impl Compiler<'_> {
         Arc::new(self.server(certificates, client, tls, alpn))
     }
 
-    /// How a Service's port ends TLS, if its policy has it end it.
+    /// Resolves how a Service's port ends TLS. `None`: no policy has it do so.
     pub(super) fn service_tls(&mut self, policy: ClientPolicy<'_>, alpn: &[&str]) -> Option<Arc<ServerSettings>> {
         let (object, policy) = policy?;
         let tls = policy.spec.tls.as_ref()?;
@@ -82,7 +82,7 @@ impl Compiler<'_> {
             Some(VersionChoice::Tls12) => Version::Tls12,
             Some(VersionChoice::Tls13) => Version::Tls13,
         };
-        // The policy counts before the Gateway's own `tls.frontend`: it may be for this listener alone.
+        // The policy counts before the Gateway's own `tls.frontend`, as it may be for this listener alone.
         let own = tls.client_validation.as_ref().map(|validation| {
             let refs = validation.ca_certificate_refs.iter().enumerate();
             let refs = refs.map(|(i, r)| Reference::ours(object, format!("spec.tls.clientValidation.caCertificateRefs[{i}]"), r));
@@ -99,7 +99,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// `tls.frontend` of a Gateway for one of its ports (GEP-91).
+    /// Reads `tls.frontend` of a Gateway for one of its ports (GEP-91).
     fn frontend(&mut self, object: &Object, gateway: &Gateway, port: i32) -> Option<ClientValidation> {
         let frontend = gateway.spec.tls.as_ref()?.frontend.as_ref()?;
         let own = frontend.per_port.iter().flatten().enumerate().find(|(_, p)| p.port == port);
@@ -134,7 +134,8 @@ impl Compiler<'_> {
         Some(ClientValidation { authorities: self.authorities(&refs), demand })
     }
 
-    /// Settles what endpoints are shown by `tls.backend` of a Gateway (GEP-3155), and says whether its reference can be used; none: it has none.
+    /// Settles which certificate endpoints are shown by `tls.backend` of a Gateway (GEP-3155), and says whether the reference can be used. `None`: there is
+    /// none.
     pub(super) fn gateway_identity(&mut self, object: &Object, gateway: &Gateway) -> Option<Verdict> {
         let given = gateway.spec.tls.as_ref()?.backend.as_ref()?.client_certificate_ref.as_ref()?;
         let path = "spec.tls.backend.clientCertificateRef";
@@ -156,7 +157,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// How the endpoints of a service port are spoken to. `https`: its `appProtocol`.
+    /// Resolves how connections to the endpoints of a service port use TLS. `https`: whether its `appProtocol` says that endpoints speak TLS.
     pub(super) fn endpoint_tls(&mut self, service: &Object, port: &str, https: bool, policy: BackendPolicy<'_>) -> PlannedEndpointTls {
         let ours = policy.and_then(|(object, policy)| Some((object, policy.spec.tls.as_deref()?)));
         let certificate = ours.and_then(|(object, tls)| Some((object, tls.client_certificate_ref.as_ref()?)));
@@ -186,7 +187,7 @@ impl Compiler<'_> {
         endpoint_tls(settled, certificate)
     }
 
-    /// How the endpoints of a Backend are spoken to.
+    /// Resolves how connections to the endpoints of a Backend use TLS.
     pub(super) fn our_endpoint_tls(&mut self, object: &Object, tls: &BackendTls) -> PlannedEndpointTls {
         let certificate = tls.client_certificate_ref.as_ref();
         let certificate = certificate.map(|r| self.certificate(&Reference::ours(object, "spec.tls.clientCertificateRef".to_owned(), r)));
@@ -227,7 +228,8 @@ impl Compiler<'_> {
     }
 }
 
-/// What is settled of how endpoints are verified, and of the certificate that they are shown, if they are to be shown one. None: it is broken.
+/// Joins how endpoints are verified with the certificate that they are shown. `settled` is `None` if it is broken how they are verified. `certificate` is
+/// `None` if none is to be shown, and `Some(None)` if the one to be shown is broken.
 fn endpoint_tls(settled: Option<(Verify, Option<DnsName<'static>>)>, certificate: Option<Option<Arc<Certificate>>>) -> PlannedEndpointTls {
     match (settled, certificate) {
         (Some((verify, sni)), None) => PlannedEndpointTls::On(Arc::new(UpstreamSettings { verify, sni, certificate: None })),
@@ -238,8 +240,10 @@ fn endpoint_tls(settled: Option<(Verify, Option<DnsName<'static>>)>, certificate
     }
 }
 
-/// What a Gateway's listener wants of TLS, as far as its protocol allows it. An error: the field
-/// below `tls` that does not fit the protocol, and why.
+/// Whether a listener passes TLS through.
+///
+/// # Errors
+/// A field below `tls` does not fit the protocol: its name, and why.
 pub(super) fn passthrough(protocol: &ListenerProtocol, tls: Option<&GatewayListenersTls>) -> Result<bool, (&'static str, &'static str)> {
     use gateway_api::apis::standard::gateways::GatewayListenersTlsMode::{Passthrough, Terminate};
     match (protocol, tls.map(|tls| tls.mode.as_ref().unwrap_or(&Terminate))) {

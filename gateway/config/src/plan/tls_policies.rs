@@ -1,4 +1,4 @@
-//! BackendTLSPolicies (GEP-1897): which one counts for a service port, and what each comes to by itself, which its status tells.
+//! BackendTLSPolicies (GEP-1897): which one counts for a service port, and what each means by itself, for its status.
 
 use gateway_api::apis::standard::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicyTargetRefs};
 use sluicegate_model::tls::Trust;
@@ -14,22 +14,22 @@ use crate::object::{Body, warning};
 pub struct PlannedTlsPolicy {
     /// The policy.
     pub object: Arc<Object>,
-    /// Whether it can be carried out, whatever its targets are.
+    /// Whether the policy can be followed, whatever its targets are.
     pub accepted: Verdict,
-    /// Whether the certificates of authorities that it refers to can be used.
+    /// Whether the certificates of authorities that the policy refers to can be used.
     pub resolved: Verdict,
-    /// The Services that it targets, as far as they are there.
+    /// The Services that the policy targets, as far as they exist.
     pub targets: Vec<TlsTarget>,
 }
 
 /// A Service, or ports of it, that a BackendTLSPolicy targets.
 #[derive(Clone, Debug)]
 pub struct TlsTarget {
-    /// The Service's name; it is in the policy's namespace.
+    /// The name of the Service, which is in the policy's namespace.
     pub service: String,
     /// The numbers of the ports that are meant.
     pub ports: Vec<u16>,
-    /// Whether the policy counts there.
+    /// Whether the policy counts at this target.
     pub accepted: Verdict,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Compiler<'a> {
     fn tls_targets(&mut self, object: &Object, policy: &BackendTlsPolicy) -> Vec<TlsTarget> {
         let mut targets = Vec::new();
         for (i, target) in policy.spec.target_refs.iter().enumerate() {
-            // That other kinds cannot be targets was told when the object was judged.
+            // Targets of other kinds were reported when the object was validated.
             if target.kind != "Service" || !target.group.is_empty() {
                 continue;
             }
@@ -88,7 +88,7 @@ impl<'a> Compiler<'a> {
         targets
     }
 
-    /// Whether no other policy has the same target, be it a Service or a section of it, and counts before this one.
+    /// Checks that no other policy with the same target, a Service or a section of it, counts before this one.
     fn undisputed(&mut self, object: &Object, i: usize, service: &str, section: Option<&str>) -> Verdict {
         let others = self.tls_policies(&object.key.namespace, service).filter(|(_, other)| {
             let same = |t: &BackendTlsPolicyTargetRefs| t.kind == "Service" && t.name == service && t.section_name.as_deref() == section;
@@ -120,11 +120,11 @@ impl<'a> Compiler<'a> {
         }))
     }
 
-    /// Whom a policy believes; none: nobody that is known here, or what it refers to cannot be used.
+    /// The authorities that a policy trusts. `None`: none that are known here, or those that it refers to cannot be used.
     pub(super) fn standard_trust(&mut self, object: &Object, policy: &BackendTlsPolicy) -> Option<Trust> {
         let validation = &policy.spec.validation;
         match validation.ca_certificate_refs.as_deref().unwrap_or_default() {
-            // Another implementation's authorities: nobody is believed.
+            // Well-known authorities of another implementation are not known here, so nobody is trusted.
             [] => (validation.well_known_ca_certificates.as_deref() == Some("System")).then_some(Trust::System),
             refs => {
                 let path = |i| format!("spec.validation.caCertificateRefs[{i}]");

@@ -1,6 +1,6 @@
-//! What BackendTrafficPolicies say of routes, Gateways and ListenerSets. A rule's counts before its route's, these before those of the Services that the rule
-//! leads to, and these before the listener's, its ListenerSet's and its Gateway's. Each setting is taken from the first of them that has it (GEP-713, "patch
-//! defaults"); of several policies with one target the older counts.
+//! The settings that BackendTrafficPolicies make for routes, Gateways and ListenerSets. A rule's policy counts before its route's, that before those of the
+//! Services that the rule leads to, and these before the listener's, its ListenerSet's and its Gateway's. Each setting is taken from the first of them that has
+//! it (GEP-713, "patch defaults"). Of several policies with one target the oldest counts.
 
 use sluicegate_builtins::DEFAULT_BALANCER;
 use sluicegate_model::route::Transport;
@@ -14,14 +14,14 @@ use super::*;
 use crate::object::ours::{BackendTrafficPolicySpec, GatewayParametersSpec, RateLimit};
 use crate::object::{BackendTrafficPolicy, Body, ClientTrafficPolicy, Named};
 
-/// What policies say of a rule and its route, or of a listener and its Gateway.
+/// The settings that policies make for a rule and its route, or for a listener and its Gateway.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
-    /// What is merged with the settings of Services.
+    /// The settings that are merged with those of Services.
     pub settings: TrafficSettings,
-    /// Limits of each rule by itself, besides those of the Service.
+    /// The rate limits of each rule by itself, besides those of the Service.
     pub rates: Option<Vec<Rate>>,
-    /// The balancer that decides.
+    /// The balancer that decides instead of the Service's own.
     pub balancer: Option<RuleBalancer>,
 }
 
@@ -30,26 +30,26 @@ pub struct Traffic {
 pub struct RuleBalancer {
     /// The balancer.
     pub plugin: PluginUse,
-    /// What is hashed.
+    /// What is hashed for the balancer.
     pub hash: Option<HashKey>,
-    /// Whether it is for Services only whose own policy names none: a listener's or Gateway's.
+    /// Whether the balancer is only for Services whose own policy names none, as that of a listener or Gateway is.
     pub default: bool,
 }
 
 impl Traffic {
-    /// Whether nothing is said.
+    /// Whether policies set nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Takes over what a policy says, where nothing is said yet.
+    /// Takes the settings of a policy that are not set yet.
     fn inherit(&mut self, policy: &BackendTrafficPolicy) {
         let BackendTrafficPolicySpec { timeout, retry, rate_limit, .. } = &policy.spec;
         let http = (timeout.http.request_timeout, timeout.http.max_stream_duration);
         self.take(limits::traffic(&timeout.tcp, &timeout.udp, http, retry.as_deref()), rate_limit.as_ref());
     }
 
-    /// What the parameters of a Gateway say, likewise.
+    /// Takes the settings of a Gateway's parameters that are not set yet.
     pub(super) fn inherit_parameters(&mut self, parameters: &GatewayParametersSpec) {
         let GatewayParametersSpec { timeout, retry, rate_limit, .. } = parameters;
         let http = (timeout.http.request_timeout, timeout.http.max_stream_duration);
@@ -65,7 +65,7 @@ impl Traffic {
 }
 
 impl<'a> Compiler<'a> {
-    /// What policies say of targets, that of the first one before that of the next: objects, and sections of them.
+    /// The settings that policies make for these targets, which are objects and sections of them. Earlier targets count first.
     pub(super) fn traffic<'t>(&mut self, targets: impl IntoIterator<Item = (&'t Arc<Object>, Option<&'t str>)>) -> Traffic {
         let mut said = Traffic::default();
         for (target, section) in targets {
@@ -82,12 +82,12 @@ impl<'a> Compiler<'a> {
         said
     }
 
-    /// What policies say of a route's rule and of the route.
+    /// The settings that policies make for a route's rule and for the route.
     pub(super) fn route_traffic(&mut self, route: &Arc<Object>, rule: Option<&str>) -> Traffic {
         self.traffic(rule.map(|rule| (route, Some(rule))).into_iter().chain([(route, None)]))
     }
 
-    /// The ClientTrafficPolicy that counts for a listener: one of the object that has it, or else one of its Gateway as a whole.
+    /// The ClientTrafficPolicy that counts for a listener: one of the object that has it, or otherwise one of its Gateway as a whole.
     pub(super) fn listener_policy(&self, holder: Holder<'_>, listener: &str) -> Option<(&'a Arc<Object>, &'a ClientTrafficPolicy)> {
         let own = self.client_policy(&holder.object.key.kind, holder.object, listener);
         own.or_else(|| self.client_policy(&holder.gateway.key.kind, holder.gateway, ""))
@@ -98,7 +98,7 @@ impl<'a> Compiler<'a> {
         self.policies(&target.key.kind, &target.key.namespace, &target.key.name).any(|o| matches!(o.body, Body::BackendTrafficPolicy(_)))
     }
 
-    /// The one that counts of those with just this target.
+    /// The BackendTrafficPolicy that counts, among those with exactly this target.
     fn traffic_policy(&self, target: &Object, section: Option<&str>) -> Option<(&'a Arc<Object>, &'a BackendTrafficPolicy)> {
         let Named { kind, namespace, name } = &*target.key;
         let policies = self.policies(kind, namespace, name).filter_map(|object| match &object.body {
@@ -111,7 +111,7 @@ impl<'a> Compiler<'a> {
         }))
     }
 
-    /// Notes which policies count for a route of some way, or for rules of it.
+    /// Notes which policies count for a route that is served in this way, or for rules of it.
     pub(super) fn route_policies(&mut self, route: &Arc<Object>, rules: &[&str], way: Way) {
         let Named { kind, namespace, name } = &*route.key;
         let policies: Vec<&Arc<Object>> = self.policies(kind, namespace, name).collect();
@@ -145,7 +145,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// What can be said of routes of some way.
+/// Which settings policies can make for routes that are served in this way, in words.
 fn of_way(way: Way) -> &'static str {
     match way {
         Way::RoutedConnections => " of connections, of which `loadBalancer` and `timeout.tcp.connectTimeout` alone can be said",
@@ -154,7 +154,7 @@ fn of_way(way: Way) -> &'static str {
     }
 }
 
-/// What counts for a rule besides what its router is told. `of_route` is what policies say of it and its route, and `limits` are those of its filters.
+/// Joins the settings of a rule that its router is not given. `of_route` are those of policies of the rule and its route, and `limits` those of its filters.
 pub(super) fn planned_rule(limits: &[Rate], of_route: &Traffic, of_gateway: &Traffic) -> PlannedRule {
     let rates = of_route.rates.as_ref().or(of_gateway.rates.as_ref());
     let traffic = RuleTraffic { of_route: of_route.settings.clone(), of_gateway: of_gateway.settings.clone() };

@@ -1,4 +1,4 @@
-//! What the XBackendTrafficPolicy of a Service says (GEP-3388, GEP-1619).
+//! The settings that the XBackendTrafficPolicy of a Service makes (GEP-3388, GEP-1619).
 
 use sluicegate_model::session::{Carrier, Session, default_name};
 use sluicegate_model::settings::Budget;
@@ -8,7 +8,7 @@ use super::policies::{best, rank};
 use super::*;
 use crate::object::{Body, CookieLifetime, RetryConstraint, SessionKind, SessionPersistence, XBackendTrafficPolicy, error};
 
-/// What it comes to.
+/// The settings of an XBackendTrafficPolicy.
 #[derive(Default)]
 pub(super) struct Constraints {
     pub(super) budget: Option<Budget>,
@@ -16,7 +16,7 @@ pub(super) struct Constraints {
 }
 
 impl<'a> Compiler<'a> {
-    /// The one that counts for a Service: the oldest, then the first by name (GEP-713).
+    /// The policy that counts for a Service: the oldest, then the first by name (GEP-713).
     pub(super) fn x_backend_policy(&self, service: &Object) -> Option<(&'a Arc<Object>, &'a XBackendTrafficPolicy)> {
         let policies = self.policies("Service", &service.key.namespace, &service.key.name).filter_map(|object| match &object.body {
             Body::XBackendTrafficPolicy(policy) => Some((object, &**policy)),
@@ -49,7 +49,7 @@ fn budget(constraint: &RetryConstraint) -> Budget {
     Budget {
         percent: budget.percent.unwrap_or(default.percent),
         interval: budget.interval.map_or(default.interval, |interval| interval.0),
-        // GEP-3388 knows no limit of tries under way.
+        // GEP-3388 has no limit of tries under way.
         least: u32::MAX,
         rate: (min_retry_rate.count.unwrap_or(default.rate.0), min_retry_rate.interval.map_or(default.rate.1, |interval| interval.0)),
     }
@@ -64,7 +64,7 @@ fn session(given: &SessionPersistence, service: &ServiceRef) -> Result<Session, 
             Carrier::cookie(name, lifetime == Some(CookieLifetime::Permanent))?
         }
     };
-    // `0s` is no limit, as in time-outs.
+    // `0s` means that there is no limit, as in time-outs.
     Ok(Session { carrier, absolute: given.absolute_timeout.map(|time| time.0).filter(|time| !time.is_zero()), idle: None })
 }
 

@@ -1,9 +1,9 @@
-//! One address, and all that would like to listen on it.
+//! One address, and all objects that want to listen on it.
 //!
-//! Claims come in tiers: Services one by one, as each is a listener of its own; the listeners of all Gateways; then those of each ListenerSet, the
-//! oldest first (GEP-1713, "Listener Precedence"). What cannot be told apart from a claim of an earlier tier does not get the address, and is of no
-//! account for others. Of the remaining claims of one tier that cannot be told apart none gets it: no listener of a Gateway wins over another one ("Handling
-//! indistinct Listeners" of the Gateway API), and none that comes later takes their place.
+//! Claims come in tiers: Services one by one, as each is a listener of its own; the listeners of all Gateways; then those of each ListenerSet, the oldest first
+//! (GEP-1713, "Listener Precedence"). A claim that cannot be told apart from one of an earlier tier does not get the address, and is ignored when later claims
+//! are judged. Of the remaining claims of one tier that cannot be told apart, none gets the address: no listener of a Gateway wins over another one ("Handling
+//! indistinct Listeners" of the Gateway API), and no later claim takes their place.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use super::{Claim, Order, Shadow};
 use crate::object::ObjectKey;
 use crate::plan::{PlannedListener, Reason};
 
-/// What comes of the claims of one address.
+/// The outcome of the claims of one address.
 pub(super) struct Contest<'c> {
-    /// What is listened for, and the first claim of those that are joined in it.
+    /// The listener that gets the address, and the first of the claims that are joined in it.
     pub(super) listener: Option<(&'c Order, Arc<PlannedListener>)>,
-    /// In their order.
+    /// All claims in their order, each with what became of it.
     pub(super) claims: Vec<(&'c Order, &'c Claim, Result<(), Lost>)>,
-    /// Of those that are joined, policies that count for less than they say.
+    /// Policies of joined listeners that count for less than they say.
     pub(super) shadows: Vec<(&'c Order, Shadow)>,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<
     contest
 }
 
-/// Whose connection it is that comes is known when it has been read from, so the settings of one listener count for all at an address: the first one's.
+/// Which listener a connection is for is only known after something was read from it. So the settings of one listener, the first, count for all at an address.
 fn shadow(claim: &Claim, first: &Claim) -> Option<Shadow> {
     let (own, shared) = (&claim.listener, &first.listener);
     if Arc::ptr_eq(&own.settings, &shared.settings) || own.settings == shared.settings {
@@ -97,14 +97,14 @@ fn same_tier(a: &ObjectKey, b: &ObjectKey) -> bool {
     }
 }
 
-/// A listener as another one's owner may know it. ListenerSets of one Gateway may be of different tenants.
+/// How a listener is named to the owner of another one. ListenerSets of one Gateway may belong to different tenants, who do not see each other's.
 fn shown(claim: &Claim, rival: &Claim) -> String {
     let (own, other) = (&claim.object.key, &rival.object.key);
     let strangers = other.kind == "ListenerSet" && other.namespace != own.namespace;
     if strangers { "a listener that comes before it".to_owned() } else { format!("the {}", rival.listener.name) }
 }
 
-/// The claim by its name, for the owner of another one.
+/// The name of the claim, as the owner of another claim is told it.
 fn shown_to(owner: &Claim, claim: &Claim) -> String {
     let strangers = claim.object.key.kind == "ListenerSet" && claim.object.key.namespace != owner.object.key.namespace;
     if strangers { format!("listener of a ListenerSet of namespace {:?}", claim.object.key.namespace) } else { claim.listener.name.clone() }
@@ -118,14 +118,14 @@ impl Lost {
     }
 }
 
-/// Claims, as far as others need to know them.
+/// What must be known of claims in order to judge others.
 #[derive(Default)]
 struct Seen<'c> {
     sharing: [Two<'c>; 3],
     hostnames: HashMap<Option<&'c str>, Two<'c>>,
 }
 
-/// The first two of several claims: of these one is another than any given one.
+/// The first two of several claims: for any given claim, at least one of them is a different one.
 #[derive(Clone, Copy, Default)]
 struct Two<'c>([Option<&'c Claim>; 2]);
 
@@ -159,7 +159,7 @@ impl<'c> Seen<'c> {
         }
     }
 
-    /// A claim from which this one cannot be told apart.
+    /// Returns another claim from which this one cannot be told apart.
     fn rival(&self, claim: &'c Claim) -> Option<&'c Claim> {
         let own = Sharing::of(&claim.listener.front);
         for sharing in [Sharing::Http, Sharing::Tls, Sharing::Nothing] {

@@ -1,4 +1,4 @@
-//! Listeners at one address, joined: they differ in their host names.
+//! Listeners that share one address and differ in their host names are joined in one.
 
 use std::cmp::Reverse;
 
@@ -9,11 +9,11 @@ use crate::plan::PlannedFront;
 /// What tells listeners at one address apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// The host name of plain HTTP.
+    /// Listeners are told apart by the host name of plain HTTP requests.
     Http,
-    /// The server name of TLS.
+    /// Listeners are told apart by the server name of TLS.
     Tls,
-    /// Nothing: the address is one listener's.
+    /// Listeners cannot be told apart: the address belongs to one of them.
     Nothing,
 }
 
@@ -27,7 +27,7 @@ impl Sharing {
     }
 }
 
-/// The host names of a listener; none of one that has no host names.
+/// The host names of a listener. The list is empty for a listener that has no host names.
 pub(super) fn hostnames(front: &PlannedFront) -> Vec<Option<&str>> {
     match front {
         Front::Http(hosts) => hosts.iter().map(|host| host.hostname.as_deref()).collect(),
@@ -36,7 +36,7 @@ pub(super) fn hostnames(front: &PlannedFront) -> Vec<Option<&str>> {
     }
 }
 
-/// Takes in another listener, which has other host names.
+/// Adds another listener, which has other host names, to this one.
 pub(super) fn join(front: &mut PlannedFront, other: &PlannedFront) {
     match (front, other) {
         (Front::Http(hosts), Front::Http(more)) => hosts.extend_from_slice(more),
@@ -45,7 +45,7 @@ pub(super) fn join(front: &mut PlannedFront, other: &PlannedFront) {
     }
 }
 
-/// Brings host names into the order in which they are looked at.
+/// Sorts host names into the order in which they are compared with a request's.
 pub(super) fn sort(front: &mut PlannedFront) {
     match front {
         Front::Http(hosts) => hosts.sort_by_cached_key(|host| host_order(host.hostname.as_deref())),

@@ -1,5 +1,5 @@
-//! Who listens where: all that objects would like to listen on, kept by address. What comes of an address is settled anew when somebody comes or goes
-//! there ([`contest`]): listeners of Gateways and ListenerSets that differ in their host names are [joined](front).
+//! Who listens where: the claims of all objects, kept by address. An address is settled again when a claim of it is added or removed ([`contest`]); listeners
+//! of Gateways and ListenerSets that differ in their host names are [joined](front).
 
 mod contest;
 mod front;
@@ -28,11 +28,11 @@ impl Order {
         Self { rank, undated: created.is_none(), created: created.unwrap_or_default(), key: object.key.clone(), number }
     }
 
-    /// As text. Texts have the order of what they are of.
+    /// The order as text. Texts compare as the orders that they stand for.
     pub fn text(&self) -> Box<str> {
         let Self { rank, undated, created, key, number } = self;
         let Named { kind, namespace, name } = &**key;
-        // A name has no zero, so one that begins as another does comes after it.
+        // A name contains no zero byte, so a name that begins with another one comes after it.
         format!("{rank:03}\0{}\0{created}\0{kind}\0{namespace}\0{name}\0{number:010}", u8::from(*undated)).into()
     }
 
@@ -53,35 +53,35 @@ pub struct Conflict {
     pub path: String,
     /// `HostnameConflict` or `ProtocolConflict`.
     pub reason: Reason,
-    /// What the conflict is, for people.
+    /// What the conflict is, in words.
     pub message: String,
 }
 
-/// A ClientTrafficPolicy of a listener that shares an address with others. All have the settings of one policy.
+/// A ClientTrafficPolicy of a listener that shares an address with others. The settings of one policy count for all of them.
 #[derive(Clone, Debug)]
 pub struct Shadow {
     /// The policy.
     pub policy: Arc<Object>,
-    /// What it does not count for, or counts for as well, for people.
+    /// What the policy does not count for, or what else it counts for, in words.
     pub message: String,
 }
 
-/// Addresses, and what listens there, with its place among all; none: nothing.
+/// Addresses, and the listener at each with its place among all listeners. `None`: nothing listens there.
 pub type Listens = BTreeMap<At, Option<(Order, Arc<PlannedListener>)>>;
 
-/// All claims, and what comes of them.
+/// All claims, and their outcomes.
 #[derive(Default)]
 pub(super) struct Addresses {
-    /// Of each address in their order; mostly one.
+    /// The claims of each address in their order. Most addresses have one.
     claims: BTreeMap<At, Vec<(Order, Claim)>>,
     winners: BTreeMap<At, Order>,
     refused: Refused,
-    /// Where somebody came or went.
+    /// The addresses at which claims were added or removed since they were last settled.
     touched: BTreeSet<At>,
 }
 
 impl Addresses {
-    /// The claims of an object are these now, instead of those of before.
+    /// Replaces the claims `before` of an object by the claims `now`.
     pub(super) fn change(&mut self, rank: u8, before: &[Claim], now: &[Claim]) {
         for (number, claim) in before.iter().enumerate() {
             let (at, order) = (claim.listener.at(), Order::new(rank, claim, number));
@@ -106,7 +106,8 @@ impl Addresses {
         }
     }
 
-    /// Whether an address is refused may be said of that of IPv4 already.
+    /// Marks an address to be settled again, and the unspecified address of the other family with it: a refusal that is reported for IPv4's is not repeated for
+    /// IPv6's.
     fn touch(&mut self, (protocol, address): At) {
         self.touched.insert((protocol, address));
         if address.ip() == Ipv4Addr::UNSPECIFIED {
@@ -114,11 +115,11 @@ impl Addresses {
         }
     }
 
-    /// Settles what was touched. Returns where somebody may listen, or listen otherwise, or not any more, and what listens there now.
+    /// Settles the addresses that were touched. Returns those whose listener may have been added, changed or removed, with what listens there now.
     pub(super) fn settle(&mut self, listeners: &mut BTreeMap<Order, Arc<PlannedListener>>) -> Listens {
-        // Those of IPv4 come first.
+        // Addresses of IPv4 come first.
         let touched = std::mem::take(&mut self.touched);
-        // All of them first: the number of a claim may have been another address's before.
+        // All old winners are removed first, as a claim's number may have belonged to another address before.
         for old in touched.iter().filter_map(|at| self.winners.remove(at)) {
             listeners.remove(&old);
         }
@@ -150,23 +151,23 @@ impl Addresses {
         self.refused.conflicts.values()
     }
 
-    /// Policies that count for less, or for more, than they say, as listeners share addresses.
+    /// Policies that count for less or more than they say because listeners share addresses.
     pub(super) fn shadows(&self) -> impl Iterator<Item = &Shadow> {
         self.refused.shadows.values()
     }
 
-    /// Of the claims of one object, why they were refused.
+    /// Why claims of one object were refused.
     pub(super) fn faults(&self, rank: u8, key: &ObjectKey) -> impl Iterator<Item = &Fault> {
         self.refused.faults.range((rank, key.clone(), 0)..=(rank, key.clone(), usize::MAX)).map(|(_, fault)| fault)
     }
 
-    /// The objects of which claims were refused.
+    /// The objects that have refused claims.
     pub(super) fn faulty(&self) -> impl Iterator<Item = (u8, &ObjectKey)> {
         self.refused.faults.keys().map(|(rank, key, _)| (*rank, key))
     }
 }
 
-/// All addresses are two listeners: what is refused at that of IPv4 is not said of IPv6's again.
+/// "All addresses" is two listeners, one of each IP family. What was refused at IPv4's is not reported again for IPv6's.
 fn said_of_ipv4<'c>(
     claims: &'c BTreeMap<At, Vec<(Order, Claim)>>,
     refused: &Refused,
@@ -181,12 +182,12 @@ fn said_of_ipv4<'c>(
     refused.map(|(_, claim)| (&claim.object.key, &*claim.path)).collect()
 }
 
-/// Claims that were refused.
+/// The claims that were refused, and what became of others that share an address.
 #[derive(Default)]
 struct Refused {
     faults: BTreeMap<Whose, Fault>,
     conflicts: BTreeMap<Whose, Conflict>,
-    /// Of those that were not, and share an address.
+    /// Policies of claims that were not refused and share an address.
     shadows: BTreeMap<Whose, Shadow>,
 }
 
@@ -197,7 +198,8 @@ impl Refused {
         self.shadows.remove(whose);
     }
 
-    /// Of a Gateway or ListenerSet it is no fault of the object, but a conflict (`status.listeners[].conditions`): an API server takes it.
+    /// Notes a claim that was refused. For a Gateway or ListenerSet this is no fault of the object but a conflict (`status.listeners[].conditions`), as an API
+    /// server takes such objects.
     fn refuse(&mut self, whose: Whose, claim: &Claim, Lost { reason, message }: Lost) {
         self.shadows.remove(&whose);
         let standard = claim.object.key.kind != "Service";

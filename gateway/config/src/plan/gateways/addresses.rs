@@ -5,30 +5,30 @@ use super::*;
 /// An address of a Gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayAddress {
-    /// Where its listeners listen; unspecified: on all addresses of this machine.
+    /// The address that listeners are bound to. The unspecified address means all addresses of this machine.
     pub listen: IpAddr,
-    /// What clients are to use.
+    /// The addresses that clients use.
     pub shown: Vec<IpAddr>,
 }
 
-/// What a Gateway says of its addresses.
+/// The addresses that a Gateway asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskedAddresses {
-    /// Those that it names.
+    /// The addresses that the Gateway names.
     pub named: Vec<IpAddr>,
-    /// Whether one is to be chosen for it: it names none, or has an entry without a value.
+    /// Whether an address is to be chosen for the Gateway, as it names none or has an entry without a value.
     pub open: bool,
 }
 
 impl AskedAddresses {
-    /// Of a Gateway. What is neither an address nor empty is passed over.
+    /// Reads what a Gateway asks for. Values that are neither an address nor empty are ignored.
     pub fn of(gateway: &Gateway) -> Self {
         let given = gateway.spec.addresses.as_deref().unwrap_or_default();
         let mut asked = Self { named: Vec::new(), open: given.is_empty() };
         for address in given.iter().filter(|address| is_ip(address.r#type.as_deref())) {
             match value(address.value.as_deref()).map(str::parse) {
                 None => asked.open = true,
-                // One address may be spelt in two ways.
+                // One address may be written in two ways.
                 Some(Ok(ip)) if !asked.named.contains(&ip) => asked.named.push(ip),
                 Some(_) => {}
             }
@@ -45,19 +45,19 @@ fn value(given: Option<&str>) -> Option<&str> {
     given.filter(|value| !value.is_empty())
 }
 
-/// The type of addresses that are IP addresses.
+/// The `type` of entries that are IP addresses.
 const IP: &str = "IPAddress";
 
-/// What a Gateway's addresses come to.
+/// The addresses that a Gateway gets.
 pub(super) struct Settled {
     pub(super) addresses: Vec<GatewayAddress>,
-    /// Whether all can be had, as far as that is known before they are listened on.
+    /// Whether the Gateway can have all addresses that it asks for, as far as that is known before they are bound.
     pub(super) usable: Verdict,
     pub(super) accepted: Verdict,
 }
 
 impl Compiler<'_> {
-    /// `defaults`: where a Gateway listens that names no address.
+    /// Settles the addresses of a Gateway. `defaults` are those of a Gateway that names none.
     pub(super) fn gateway_addresses(&mut self, object: &Object, gateway: &Gateway, defaults: &[IpAddr]) -> Settled {
         let AskedAddresses { named, open } = AskedAddresses::of(gateway);
         let mut settled = Settled { addresses: Vec::new(), usable: Ok(()), accepted: Ok(()) };
@@ -80,7 +80,7 @@ impl Compiler<'_> {
             match self.allocations.gateways.get(&id) {
                 _ if listen.is_empty() && settled.usable.is_ok() && !defaults.is_empty() => listen.extend(defaults),
                 Some(chosen) if !chosen.is_empty() => listen.extend(chosen),
-                // Whoever names one address does not mean all of them.
+                // A Gateway that names an address does not ask for all of them.
                 None if listen.is_empty() && settled.usable.is_ok() => listen.extend(self.settings.everywhere()),
                 _ if settled.usable.is_ok() => {
                     let path = "spec.addresses";
@@ -100,7 +100,7 @@ impl Compiler<'_> {
         settled
     }
 
-    /// How clients reach what listens there.
+    /// The addresses by which clients reach a listener that is bound to this one.
     fn shown(&self, ip: IpAddr) -> Vec<IpAddr> {
         if !ip.is_unspecified() {
             return vec![ip];

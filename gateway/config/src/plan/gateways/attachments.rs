@@ -4,10 +4,10 @@ use super::*;
 use crate::plan::routes::{Attached, attach, rival};
 
 impl Compiler<'_> {
-    /// Attaches the routes that name a Gateway or ListenerSet. Returns what became of each, and for each listener its routes.
+    /// Attaches the routes that name a Gateway or ListenerSet. Returns what became of each route, and the routes of each listener.
     pub(super) fn attachments(&mut self, object: &Object, listeners: &mut [GatewayListener]) -> (Vec<Attachment>, Vec<Vec<Attached>>) {
         let (mut attachments, mut attached) = (Vec::new(), vec![Vec::<Attached>::new(); listeners.len()]);
-        // Mostly all are of one kind, and have no rivals to be looked for among thousands.
+        // Mostly all routes are of one kind. Then no rivals need to be looked for among thousands of them.
         let mut kinds: Vec<BTreeSet<RouteKind>> = vec![BTreeSet::new(); listeners.len()];
         for route in self.routes_of(&object.key) {
             for (i, parent) in route.parents.iter().enumerate() {
@@ -50,7 +50,7 @@ impl Compiler<'_> {
         (attachments, attached)
     }
 
-    /// The routes that name a ListenerSet which its Gateway does not allow are attached to nothing.
+    /// Refuses the routes that name a ListenerSet which its Gateway does not allow.
     pub(super) fn unattached(&mut self, object: &Object) -> Vec<Attachment> {
         let refusal = Refusal::new(Reason::NoMatchingParent, format!("{} is not allowed by its Gateway", object.key));
         let mut attachments = Vec::new();
@@ -63,7 +63,7 @@ impl Compiler<'_> {
         attachments
     }
 
-    /// A parent reference of a route that came to nothing.
+    /// Notes that a parent reference of a route is attached to no listener.
     fn not_attached(&mut self, route: &PlannedRoute, parent: usize, refusal: &Refusal) {
         let path = format!("spec.parentRefs[{parent}]");
         let message = refusal.at(&path);
@@ -71,7 +71,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Takes in one more route, or more host names of the one that was taken in last, by another of its parent references.
+/// Adds a route to a listener's. If the route added last is the same one, by another of its parent references, it gets these host names besides its own.
 fn join(attached: &mut Vec<Attached>, route: &Arc<PlannedRoute>, hostnames: Arc<[String]>) {
     match attached.last_mut().filter(|(known, _)| Arc::ptr_eq(known, route)) {
         Some((_, known)) => {

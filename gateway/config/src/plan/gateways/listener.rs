@@ -1,4 +1,4 @@
-//! One listener of a Gateway or ListenerSet: from what is written to what is listened on.
+//! One listener of a Gateway or ListenerSet: from what is written to what is served.
 
 use gateway_api::apis::standard::gateways::GatewayListeners;
 use sluicegate_builtins::RULES;
@@ -12,18 +12,18 @@ use crate::plan::routes::{Attached, RuleRouter, configuration};
 use crate::plan::tls::passthrough;
 use crate::plan::traffic::planned_rule;
 
-/// Protocols that HTTPS listeners offer, best first.
+/// The protocols that HTTPS listeners offer by ALPN, the preferred one first.
 pub(in crate::plan) const ALPN: &[&str] = &["h2", "http/1.1"];
 
 impl Compiler<'_> {
-    /// A listener as far as attaching routes goes.
+    /// Plans of a listener what attaching routes to it requires.
     pub(super) fn gateway_listener(&self, holder: Holder<'_>, given: &GatewayListeners) -> GatewayListener {
         let protocol = ListenerProtocol::named(&given.protocol);
         let (allowed, resolved) = Allowed::new(&protocol, given.allowed_routes.as_ref());
         let policy = self.listener_policy(holder, &given.name).filter(|(_, policy)| policy.spec.router.is_some());
         GatewayListener {
             name: given.name.clone(),
-            // What does not fit was told when the object was judged.
+            // A number that does not fit was reported when the object was validated.
             port: u16::try_from(given.port).unwrap_or_default(),
             protocol,
             hostname: given.hostname.as_ref().map(|hostname| hostname.to_ascii_lowercase()).filter(|hostname| !hostname.is_empty()),
@@ -35,7 +35,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// What listens for a listener.
+    /// Plans what is served for a listener.
     pub(super) fn gateway_front(
         &mut self,
         holder: Holder<'_>,
@@ -73,13 +73,13 @@ impl Compiler<'_> {
         let name = format!("listener {} of {}", listener.name, object.key);
         let hostname = planned.hostname.clone();
         let policy = self.listener_policy(holder, &listener.name);
-        // What a router is configured with is of its policy's namespace; routes name the namespaces of their backends.
+        // Names in a router's configuration belong to the namespace of its policy; routes name the namespaces of their backends.
         let namespace = policy.map_or(&holder.gateway.key, |(policy, _)| &policy.key).namespace.clone();
         let info = ListenerInfo { name: name.clone(), port, transport, hostname: hostname.clone(), namespace };
         let mut of_gateway = self.traffic(holder.targets(&listener.name));
         holder.parameters.all().for_each(|parameters| of_gateway.inherit_parameters(parameters));
         if transport != Transport::Http {
-            // Connections and flows are not counted by rules, which the policy is told.
+            // Rate limits of rules count no connections and flows. This is reported at the policy.
             of_gateway.rates = None;
         }
         let other_rules = planned_rule(&[], &Traffic::default(), &of_gateway);
@@ -142,7 +142,7 @@ impl Compiler<'_> {
     }
 }
 
-/// What references to certificates and authorities that may not be used make of a listener.
+/// Notes at a listener which of its references to certificates and authorities may not be used.
 fn references(planned: &mut GatewayListener, refused: &[Refused], listener: &GatewayListeners) {
     let first = |of| refused.iter().find(|refused| refused.of == of).map(|refused| &refused.refusal);
     let certificate = first(Referent::Certificate).map(|refusal| refusal.unless_permitted(Reason::InvalidCertificateRef));

@@ -19,7 +19,7 @@ pub(super) struct Reference<'r> {
     pub(super) name: &'r str,
 }
 
-/// What a Gateway has of parameters: its own, and those of its class.
+/// The parameters of a Gateway: its own, and those of its class.
 #[derive(Clone, Copy, Default)]
 pub(in crate::plan) struct Parameters<'a> {
     own: Option<&'a GatewayParametersSpec>,
@@ -27,12 +27,12 @@ pub(in crate::plan) struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// The Gateway's own first.
+    /// All parameters, the Gateway's own first.
     pub(super) fn all(self) -> impl Iterator<Item = &'a GatewayParametersSpec> {
         self.own.into_iter().chain(self.of_class)
     }
 
-    /// Where a Gateway listens that names no address.
+    /// The addresses of a Gateway that names none.
     pub(super) fn addresses(self) -> &'a [IpAddr] {
         self.all().map(|parameters| parameters.addresses.as_slice()).find(|addresses| !addresses.is_empty()).unwrap_or_default()
     }
@@ -42,12 +42,12 @@ impl<'a> Parameters<'a> {
 struct Found<F>(F);
 
 impl<'a> Compiler<'a> {
-    /// The parameters of a Gateway, and whether all that are referred to are there. Of those that are not nothing is told here.
+    /// The parameters of a Gateway, and whether all that are referred to exist. Missing ones are reported elsewhere.
     pub(super) fn parameters(&self, object: &Object, gateway: &Gateway) -> (Parameters<'a>, Verdict) {
         Found(|kind: &str, namespace: &str, name: &str| self.object(kind, namespace, name)).parameters(object, gateway)
     }
 
-    /// A GatewayClass of this gateway's: whether its parameters are there.
+    /// Plans a GatewayClass that this gateway implements: whether its parameters exist.
     pub(in crate::plan) fn gateway_class(&mut self, object: &Arc<Object>, class: &GatewayClass) {
         if class.spec.controller_name != CONTROLLER {
             return;
@@ -61,7 +61,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Where a Gateway listens that names no address, by its parameters or those of its class; empty: they do not say.
+/// The addresses of a Gateway that names none, by its parameters or those of its class. The list is empty if these do not say.
 pub fn default_addresses<'a>(objects: &'a Objects, object: &Object, gateway: &Gateway) -> &'a [IpAddr] {
     Found(|kind: &str, namespace: &str, name: &str| objects.get(kind, namespace, name)).parameters(object, gateway).0.addresses()
 }
@@ -90,7 +90,7 @@ impl<'a, F: Fn(&str, &str, &str) -> Option<&'a Arc<Object>>> Found<F> {
     fn class_parameters(&self, class: &GatewayClass) -> Result<Option<&'a GatewayParametersSpec>, Refusal> {
         let Some(given) = &class.spec.parameters_ref else { return Ok(None) };
         let (group, kind, name) = (given.group.as_str(), given.kind.as_str(), given.name.as_str());
-        // One of no namespace is of an object of the cluster, as none of ours is.
+        // A reference without a namespace names an object of the whole cluster. No kind of ours has such objects.
         let namespace = given.namespace.as_deref();
         self.parameters_at(&Reference { path: "spec.parametersRef", group, kind, namespace, name }).map(Some)
     }
@@ -109,7 +109,7 @@ impl<'a, F: Fn(&str, &str, &str) -> Option<&'a Arc<Object>>> Found<F> {
     }
 }
 
-/// The `parametersRef` of a Gateway, which is of its own namespace.
+/// The `parametersRef` of a Gateway, which names an object in the Gateway's own namespace.
 pub(super) fn own<'r>(object: &'r Object, gateway: &'r Gateway) -> Option<Reference<'r>> {
     let given = gateway.spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
     let (group, kind, name) = (given.group.as_str(), given.kind.as_str(), given.name.as_str());

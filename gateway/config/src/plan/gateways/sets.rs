@@ -4,16 +4,16 @@ use super::*;
 use crate::object::ListenerSet;
 use crate::plan::namespaces::Namespaces;
 
-/// The field that is wrong if a ListenerSet has no Gateway.
+/// The field that is at fault if a ListenerSet has no Gateway.
 const PARENT: &str = "spec.parentRef";
 
-/// Why a ListenerSet adds nothing to a Gateway of this gateway's.
+/// Why a ListenerSet adds no listeners here.
 pub(in crate::plan) enum Apart {
-    /// There is no such Gateway; and what it might be instead.
+    /// There is no such Gateway. This is the message, and what might be meant instead.
     Nowhere(String, Option<String>),
-    /// It is another implementation's.
+    /// The Gateway belongs to another implementation.
     Others,
-    /// It does not allow the ListenerSet.
+    /// The Gateway does not allow the ListenerSet. This is the Gateway, and why not.
     Refused(ObjectKey, String),
 }
 
@@ -26,7 +26,7 @@ impl<'a> Compiler<'a> {
                 let holder = Holder { object, listeners: &set.spec.listeners, gateway, spec, parameters };
                 let parent = |refusal: Refusal| Refusal::new(Reason::ParentNotAccepted, format!("{}: {}", gateway.key, refusal.message));
                 let accepted = planned.accepted.clone().map_err(parent);
-                // What comes through it shows endpoints the Gateway's certificate; whether that can be used is the Gateway's to say.
+                // Connections to endpoints for what comes through the set show the Gateway's certificate. Whether that can be used is reported at the Gateway.
                 self.gateway_identity(gateway, spec);
                 let (listeners, attachments) = self.listeners(holder, &planned.addresses, &accepted);
                 PlannedListenerSet { object: object.clone(), gateway: gateway.key.clone(), accepted, listeners, attachments }
@@ -36,7 +36,7 @@ impl<'a> Compiler<'a> {
                 let refusal = Refusal::new(Reason::NotAllowed, what);
                 let fault = warning(&object.origin, &object.key, PARENT, refusal.at(PARENT), Some(hint.to_owned()));
                 self.part.faults.push(fault);
-                // Nothing of its listeners is looked at: whoever is not allowed here is to learn nothing, and to have nothing loaded.
+                // The set's listeners are not looked at: an owner who is not allowed here learns nothing, and has nothing loaded.
                 let (accepted, attachments) = (Err(refusal), self.unattached(object));
                 PlannedListenerSet { object: object.clone(), gateway, accepted, listeners: Vec::new(), attachments }
             }
@@ -46,7 +46,7 @@ impl<'a> Compiler<'a> {
         self.part.listener_set = Some(Arc::new(made));
     }
 
-    /// The Gateway that a ListenerSet adds its listeners to.
+    /// Finds the Gateway that a ListenerSet adds its listeners to.
     pub(in crate::plan) fn gateway_of(&self, object: &Object, set: &ListenerSet) -> Result<(&'a Arc<Object>, &'a Gateway), Apart> {
         let parent = &set.spec.parent_ref;
         let (group, kind) = (parent.group.as_deref().unwrap_or(GROUP), parent.kind.as_deref().unwrap_or("Gateway"));

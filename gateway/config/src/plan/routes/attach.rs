@@ -19,7 +19,7 @@ pub(in crate::plan) struct Allowed {
 }
 
 impl Allowed {
-    /// What `allowedRoutes` of a listener of this protocol says, and whether all kinds in it can be had.
+    /// Reads `allowedRoutes` of a listener of this protocol. The verdict says whether the protocol can serve all kinds that are named there.
     pub(in crate::plan) fn new(protocol: &ListenerProtocol, given: Option<&GatewayListenersAllowedRoutes>) -> (Self, Verdict) {
         let possible = protocol.routes();
         let mut verdict = Ok(());
@@ -46,17 +46,17 @@ impl Allowed {
         (Self { kinds, namespaces }, verdict)
     }
 
-    /// `own` is the namespace of the object that has the listener.
+    /// Whether the listener takes a route. `own` is the namespace of the object that has the listener.
     fn takes(&self, route: &PlannedRoute, own: &str, labels: &impl Fn(&str) -> BTreeMap<String, String>) -> bool {
         self.kinds.contains(&route.kind) && self.namespaces.contain(&route.object.key.namespace, own, labels)
     }
 }
 
-/// The listeners, by their index, that a route is attached to by one of its parent references, each with the host names that they have in common.
-/// `namespace` is that of the Gateway or ListenerSet that has them.
+/// Returns the indexes of the listeners to which a route is attached by one of its parent references, each with the host names that they have in common.
+/// `namespace` is that of the Gateway or ListenerSet that has the listeners.
 ///
 /// # Errors
-/// None, with the reason that the Gateway API has for it.
+/// There is no such listener; the reason is the one that the Gateway API has for this.
 pub(in crate::plan) fn attach(
     listeners: &[GatewayListener],
     namespace: &str,

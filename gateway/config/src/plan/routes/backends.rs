@@ -1,4 +1,5 @@
-//! References of routes to Services and Backends: of a kind that can be a backend, permitted by a ReferenceGrant, and there.
+//! References of routes to Services and Backends. One that can be used names a kind that can be a backend, is permitted by a ReferenceGrant where it crosses
+//! namespaces, and names an object that exists.
 
 use serde_json::{Value, json};
 use sluicegate_model::route::{Protocol, ServiceRef};
@@ -10,12 +11,12 @@ use crate::plan::compile::Compiler;
 use crate::plan::references::Reference;
 use crate::plan::{Reason, Refusal};
 
-/// The group of Backends.
+/// The group of the kind Backend.
 const OURS: &str = "sluicegate.dev";
 
 impl Compiler<'_> {
-    /// Resolves one `backendRef`, which is JSON of one of the route kinds' types. In the place of one that may not be used stands one that leads nowhere
-    /// and takes the same share.
+    /// Resolves one `backendRef`, which is the JSON of one of the route kinds' types. One that may not be used is replaced by one that leads nowhere and takes
+    /// the same share of traffic.
     pub(super) fn backend(&mut self, route: &Object, path: &str, reference: &Value, protocol: Protocol, rules: &mut Rules) -> Value {
         let weight = reference.get("weight").and_then(Value::as_u64).unwrap_or(1);
         match self.service_ref(route, path, reference, protocol) {
@@ -31,7 +32,7 @@ impl Compiler<'_> {
             Err((refusal, usable)) => {
                 let invalid = json!({"invalid": format!("{}: {}", refusal.reason, refusal.message), "weight": weight});
                 self.refuse(route, path, refusal, rules);
-                // What is only missing may come.
+                // A Service that is merely missing may still come.
                 let Some(to) = usable else { return invalid };
                 let mut backend = written(&to);
                 backend["weight"] = weight.into();
@@ -41,7 +42,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Resolves the `backendRef` of a mirror. None: there is nobody to copy requests to.
+    /// Resolves the `backendRef` of a mirror. `None`: there is nothing to copy requests to.
     pub(super) fn mirror(&mut self, route: &Object, path: &str, reference: &Value, rules: &mut Rules) -> Option<Value> {
         match self.service_ref(route, path, reference, Protocol::Tcp) {
             Ok(to) => {
@@ -62,7 +63,7 @@ impl Compiler<'_> {
         rules.refused.push(Refusal::new(refusal.reason, format!("{path}: {}", refusal.message)));
     }
 
-    /// The service port that is meant. With an error, where it would be if it were there.
+    /// Finds the service port that a reference means. An error comes with the service port that it would be, if the reference is only to something missing.
     fn service_ref(
         &mut self,
         route: &Object,
@@ -124,7 +125,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A service port as the plugin `rules` takes it.
+/// Writes a service port as the plugin `rules` reads it.
 fn written(to: &ServiceRef) -> Value {
     let mut written = json!({"name": to.name, "namespace": to.namespace, "port": to.port});
     if let Some(name) = backend_of(&to.name) {
@@ -135,7 +136,7 @@ fn written(to: &ServiceRef) -> Value {
     written
 }
 
-/// In the place of a backend, one that leads nowhere and takes the same share.
+/// Replaces a backend by one that leads nowhere and takes the same share of traffic.
 pub(super) fn nowhere(backend: &Value, why: &str) -> Value {
     json!({"invalid": why, "weight": backend.get("weight").cloned().unwrap_or_else(|| 1.into())})
 }

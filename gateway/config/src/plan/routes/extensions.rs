@@ -1,4 +1,4 @@
-//! `filters[].extensionRef` of HTTPRoutes and GRPCRoutes: an HTTPRouteFilter of ours.
+//! `filters[].extensionRef` of HTTPRoutes and GRPCRoutes, which refers to an HTTPRouteFilter of ours.
 
 use serde_json::{Value, json};
 use sluicegate_model::plugin::PluginKind;
@@ -10,13 +10,13 @@ use crate::plan::compile::Compiler;
 use crate::plan::limits::rates;
 use crate::plan::{PluginUse, Reason, Refusal};
 
-/// What a filter comes to.
+/// What an HTTPRouteFilter stands for.
 pub(super) enum Extension {
-    /// A filter of the plugin `rules`.
+    /// It stands for a filter of the plugin `rules`.
     Filter(Value),
-    /// Limits of the rule, which the plugin knows nothing of.
+    /// It stands for rate limits of the rule, of which the plugin `rules` knows nothing.
     Rates(Vec<Rate>),
-    /// A router that decides in the place of the rule, likewise.
+    /// It stands for a router that decides in place of the rule, of which the plugin `rules` knows nothing either.
     Router(PluginUse),
 }
 
@@ -24,7 +24,7 @@ pub(super) enum Extension {
 const OURS: &str = "sluicegate.dev";
 
 impl Compiler<'_> {
-    /// The filter that is meant. A route refers to filters of its own namespace only.
+    /// Finds the filter that a reference means. A route refers to filters of its own namespace only.
     pub(super) fn extension(&mut self, route: &Object, reference: &Value) -> Result<Extension, Refusal> {
         let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or_default();
         let (group, kind, name) = (text("group"), text("kind"), text("name"));
@@ -41,7 +41,7 @@ impl Compiler<'_> {
                 ));
             }
         };
-        // Validation sees to it that it does one thing.
+        // Validation makes sure that a filter has exactly one of these fields.
         if let Some(router) = &filter.spec.router {
             let found = self.plugin(object, "spec.router.plugin", &router.plugin, PluginKind::Router, &router.config);
             let missing =

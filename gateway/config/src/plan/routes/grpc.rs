@@ -1,4 +1,4 @@
-//! GRPCRoute: its rules are those of an HTTPRoute but for the methods of its matches, which the plugin has words for.
+//! GRPCRoute: its rules are those of an HTTPRoute except for the method in their matches, for which the plugin `rules` has a field of its own.
 
 use std::sync::Arc;
 

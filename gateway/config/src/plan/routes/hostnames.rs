@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// What of a route's host names a listener takes; empty: every host. None: they have nothing in common. All are in lower case.
+/// The host names that a listener and a route have in common, in lower case. An empty list means every host. `None`: they have nothing in common.
 pub(super) fn intersection(listener: Option<&str>, route: &Arc<[String]>) -> Option<Arc<[String]>> {
     let Some(listener) = listener.filter(|hostname| !hostname.is_empty()) else { return Some(route.clone()) };
     if route.is_empty() {
@@ -14,12 +14,12 @@ pub(super) fn intersection(listener: Option<&str>, route: &Arc<[String]>) -> Opt
     (!common.is_empty()).then(|| common.into())
 }
 
-/// Whether two routes have host names in common; one without any has all of them.
+/// Whether two routes have host names in common. An empty list means every host.
 pub(super) fn overlap(a: &[String], b: &[String]) -> bool {
     a.is_empty() || b.is_empty() || a.iter().any(|a| b.iter().any(|b| narrower(a, b).is_some()))
 }
 
-/// The more specific of two names, if it is within the other one.
+/// The more specific of two names, if the other one covers it.
 fn narrower<'n>(a: &'n str, b: &'n str) -> Option<&'n str> {
     if a == b || within(a, b) {
         Some(a)
@@ -30,7 +30,7 @@ fn narrower<'n>(a: &'n str, b: &'n str) -> Option<&'n str> {
     }
 }
 
-/// Whether a name, be it a wildcard or not, is of those that a wildcard stands for: one label more at least.
+/// Whether a wildcard covers a name, which may be a wildcard itself: the name has at least one label more.
 fn within(name: &str, wildcard: &str) -> bool {
     wildcard.strip_prefix('*').is_some_and(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
 }

@@ -1,4 +1,4 @@
-//! HTTPRoute: its rules are those of the plugin `rules` under the same names, so a rule is written as JSON, and what is not usable is replaced.
+//! HTTPRoute: the fields of its rules have the same names as in the plugin `rules`. So a rule is written as JSON, and parts that cannot be used are replaced.
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ impl Compiler<'_> {
         self.rules(object, rules)
     }
 
-    /// `sessionPersistence` of the rules, which is of the experimental channel, and so not among the fields of the type.
+    /// Adds `sessionPersistence` to the rules. It is a field of the experimental channel, so the type does not have it, and it is read from the object's JSON.
     pub(super) fn add_sessions(&self, object: &Object, rules: &mut [Value]) {
-        // Most routes have none, and need not be read for it.
+        // Most routes do not have the field. Searching the text is faster than parsing it.
         if !object.json().contains("\"sessionPersistence\":") {
             return;
         }
@@ -39,9 +39,9 @@ impl Compiler<'_> {
         }
     }
 
-    /// `retry` of the rules, likewise.
+    /// Adds `retry` to the rules, which is a field of the experimental channel, too.
     fn add_retries(&mut self, object: &Object, rules: &mut [Value]) {
-        // Most routes have none, and need not be read for it.
+        // Most routes do not have the field. Searching the text is faster than parsing it.
         if !object.json().contains("\"retry\":") {
             return;
         }
@@ -62,7 +62,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The rules of an HTTPRoute, or of a GRPCRoute whose matches are written as those of an HTTPRoute.
+    /// Writes the rules of an HTTPRoute, or of a GRPCRoute whose matches were put into the form of an HTTPRoute's.
     pub(super) fn rules(&mut self, object: &Arc<Object>, given: Vec<Value>) -> Rules {
         let mut made = Rules { count: given.len(), ..Rules::default() };
         let targeted = self.has_traffic(object);
@@ -131,11 +131,11 @@ impl Compiler<'_> {
         match usable {
             Ok(()) => {
                 rule.insert("filters".to_owned(), filters.into());
-                // Where a filter answers there is nothing to forward.
+                // If a filter answers by itself, nothing is forwarded.
                 let backends = if answers { Vec::new() } else { backends };
                 rule.insert("backendRefs".to_owned(), backends.into());
             }
-            // A filter must not be passed over: who asks is told so.
+            // A filter that cannot be used must not be skipped, so the rule answers with an error.
             Err(wrong) => {
                 self.invalid(object, &path, format!("{wrong}: requests of this rule are answered 500"), made);
                 rule.insert("backendRefs".to_owned(), Value::Array(Vec::new()));
@@ -148,7 +148,7 @@ impl Compiler<'_> {
         rule
     }
 
-    /// Filters with mirrors resolved, and in the place of each `extensionRef` what it leads to.
+    /// Resolves filters: the backends of mirrors, and each `extensionRef`, which is replaced by what it refers to.
     fn filters(&mut self, object: &Object, path: &str, filters: Vec<Value>, made: &mut Rules) -> Filters {
         let (mut all, mut rates, mut router, mut resolved) = (Vec::new(), Vec::new(), None, Ok(()));
         for (i, mut filter) in filters.into_iter().enumerate() {
@@ -158,7 +158,7 @@ impl Compiler<'_> {
                     Ok(Extension::Rates(own)) => rates.extend(own),
                     Ok(Extension::Router(_)) if router.is_some() => resolved = Err("two routers would decide".to_owned()),
                     Ok(Extension::Router(own)) => router = Some(own),
-                    // It must not be passed over.
+                    // A filter that cannot be used must not be skipped.
                     Err(refusal) => {
                         resolved = Err(refusal.message.clone());
                         self.refuse(object, &format!("{path}[{i}].extensionRef"), refusal, made);
@@ -184,12 +184,12 @@ impl Compiler<'_> {
     }
 }
 
-/// What the filters of a rule or a backend come to.
+/// The filters of a rule or a backend, resolved.
 struct Filters {
     filters: Vec<Value>,
     rates: Vec<Rate>,
     router: Option<PluginUse>,
-    /// An error: one that is referred to is not there.
+    /// An error: a filter that is referred to cannot be used. This is why.
     resolved: Result<(), String>,
 }
 

@@ -1,4 +1,4 @@
-//! TLSRoute, TCPRoute and UDPRoute: one rule, of weighted backends.
+//! TLSRoute, TCPRoute and UDPRoute: they have one rule, with weighted backends.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Compiler<'_> {
                 None => format!("{} rules[{i}]", object.key),
             };
             if targeted {
-                // Connections and flows are not counted by rules, which the policy is told.
+                // Rate limits of rules count no connections and flows. This is reported at the policy.
                 let traffic = Traffic { rates: None, ..self.route_traffic(object, rule.name.as_deref()) };
                 made.settings.entry(name.clone()).or_default().traffic = traffic;
             }

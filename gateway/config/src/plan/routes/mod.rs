@@ -1,8 +1,8 @@
 //! Routes of the Gateway API: HTTPRoute, GRPCRoute, TLSRoute, TCPRoute and UDPRoute.
 //!
-//! In the order of a change: a route by itself becomes a [`PlannedRoute`], with its references ([`backends`], [`extensions`]) resolved and its rules written as the router
-//! plugin `rules` takes them ([`http`], [`grpc`], [`l4`]; [`supported`] keeps what that plugin would refuse away from it). A Gateway or ListenerSet asks for
-//! the routes that name it, [attaches](mod@attach) them to its listeners, but for [rivals], and makes [one configuration](listener) of all that are attached to a listener.
+//! In the order of a change: a route by itself becomes a [`PlannedRoute`], with its references ([`backends`], [`extensions`]) resolved and its rules written as
+//! the router plugin `rules` reads them ([`http`], [`grpc`], [`l4`]; [`supported`] finds what that plugin would refuse). For a Gateway or ListenerSet, the
+//! routes that name it are [attached](mod@attach) to its listeners, except for [rivals], and those of a listener become [one configuration](listener).
 
 mod attach;
 mod backends;
@@ -47,10 +47,10 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
-    /// All of them.
+    /// All kinds of routes.
     pub const ALL: [Self; 5] = [Self::Http, Self::Grpc, Self::Tls, Self::Tcp, Self::Udp];
 
-    /// The kind, as objects write it.
+    /// The name of the kind in objects.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "HTTPRoute",
@@ -61,7 +61,7 @@ impl RouteKind {
         }
     }
 
-    /// The kind of this name.
+    /// The kind with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -72,24 +72,24 @@ impl RouteKind {
 pub struct PlannedRoute {
     /// The route.
     pub object: Arc<Object>,
-    /// Its kind.
+    /// The kind of the route.
     pub kind: RouteKind,
     pub(super) age: Age,
-    /// The Gateways and ListenerSets that it names, and what else.
+    /// The parents that the route names: Gateways, ListenerSets, and objects of other kinds.
     pub parents: Vec<ParentRef>,
     /// The host names that the route takes, in lower case.
     pub hostnames: Arc<[String]>,
-    /// As the plugin `rules` takes them, without host names; JSON objects, each with a name at least.
+    /// The rules as the plugin `rules` reads them, without host names: JSON objects, each with at least a name.
     pub rules: Vec<Box<str>>,
-    /// The same with host names, of the first listener that has asked for them.
+    /// The rules with host names, as the first listener that asked for them needs them.
     written: Written,
-    /// The service ports that it leads to, those that are only missing among them.
+    /// The service ports that the route leads to, including those that are merely missing.
     pub services: BTreeSet<ServiceRef>,
-    /// What counts for its rules besides what the plugin is told, by their names.
+    /// Settings of the rules that the plugin is not given, by the rules' names.
     pub settings: BTreeMap<String, RuleSettings>,
-    /// Whether all that it refers to is there and may be referred to.
+    /// Whether everything that the route refers to exists and may be referred to.
     pub references: Verdict,
-    /// What of its rules is not served as it is written, and why.
+    /// What in the route's rules is not served as it is written, and why.
     pub invalid: Vec<String>,
     /// The number of rules that are not served as they are written.
     pub invalid_rules: usize,
@@ -98,7 +98,7 @@ pub struct PlannedRoute {
 }
 
 impl PlannedRoute {
-    /// Whether it comes to the same for those that it is attached to.
+    /// Whether the two plans of a route are the same for the listeners to which it is attached.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.object, &other.object)
             && self.rules == other.rules
@@ -106,7 +106,7 @@ impl PlannedRoute {
             && self.references == other.references
     }
 
-    /// Whether one of its parent references names a Gateway or ListenerSet.
+    /// Whether the parent reference with this index names this Gateway or ListenerSet.
     pub(super) fn names(&self, parent: usize, key: &ObjectKey) -> bool {
         self.parents.get(parent).is_some_and(|parent| {
             let namespace = parent.namespace.as_ref().unwrap_or(&self.object.key.namespace);
@@ -114,33 +114,33 @@ impl PlannedRoute {
         })
     }
 
-    /// The Gateways and ListenerSets that it names.
+    /// The Gateways and ListenerSets that the route names.
     pub(super) fn targets(&self) -> impl Iterator<Item = Target> {
         parents(&self.object).into_iter()
     }
 }
 
-/// What counts for a rule besides what the plugin `rules` is told of it.
+/// Settings of a rule that the plugin `rules` is not given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSettings {
-    /// Rate limits of its filters.
+    /// The rate limits of the rule's filters.
     pub limits: Vec<Rate>,
-    /// What policies say of it, or of its route.
+    /// The settings that policies make for the rule or its route.
     pub traffic: Traffic,
-    /// The router that decides what it takes.
+    /// The router that decides about the requests that the rule takes.
     pub router: Option<RuleRouter>,
 }
 
-/// A router that decides what a rule takes.
+/// A router that decides about the requests that a rule takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleRouter {
     /// The router.
     pub plugin: PluginUse,
-    /// Where it may send requests: the rule's own backends, which its route may refer to.
+    /// The backends that the router may choose: the rule's own, to which its route may refer.
     pub backends: BTreeSet<ServiceRef>,
 }
 
-/// What a route's rules come to, before they meet a listener.
+/// The rules of a route as they are written, before they are joined with those of others at a listener.
 #[derive(Default)]
 struct Rules {
     rules: Vec<Value>,
@@ -149,7 +149,7 @@ struct Rules {
     count: usize,
     services: BTreeSet<ServiceRef>,
     settings: BTreeMap<String, RuleSettings>,
-    /// Of references that lead nowhere.
+    /// Why references lead nowhere.
     refused: Vec<Refusal>,
 }
 
@@ -198,7 +198,7 @@ impl Compiler<'_> {
         self.part.route = Some(Arc::new(route));
     }
 
-    /// Tells of parents that are not there, or of a kind that takes no routes here. A Gateway of another class is another gateway's affair.
+    /// Reports parents that do not exist, or are of a kind that takes no routes here. A Gateway of another class is not reported, as another gateway serves it.
     fn without_parent(&mut self, object: &Object, parents: &[ParentRef]) {
         for (i, parent) in parents.iter().enumerate() {
             let path = format!("spec.parentRefs[{i}]");

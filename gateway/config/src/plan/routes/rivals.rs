@@ -1,4 +1,4 @@
-//! An HTTPRoute and a GRPCRoute that have a host name in common: a listener takes the older one only (GEP-1016, `GRPCRoute.spec.hostnames`).
+//! If an HTTPRoute and a GRPCRoute have a host name in common, a listener takes only the older one (GEP-1016, `GRPCRoute.spec.hostnames`).
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -49,12 +49,12 @@ impl Ord for ByAge {
     }
 }
 
-/// Which route comes first: the older, one of a file without a time last; then by `{namespace}/{name}`. Of two kinds with the same name the HTTPRoute does.
+/// Which route comes first: the older one, then the first by `{namespace}/{name}`, then the HTTPRoute. Routes of files without a time of creation come last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::plan) struct Age {
     undated: bool,
     created: String,
-    /// `{namespace}/{name}`.
+    /// The route's `{namespace}/{name}`.
     name: String,
     of_another_kind: bool,
 }
@@ -66,18 +66,18 @@ impl Age {
         Self { undated: created.is_empty(), created, name, of_another_kind: route.key.kind != "HTTPRoute" }
     }
 
-    /// Its `creationTimestamp`.
+    /// The route's `creationTimestamp`.
     pub(super) fn created(&self) -> Option<&str> {
         (!self.undated).then_some(&*self.created)
     }
 
-    /// Its `{namespace}/{name}`.
+    /// The route's namespace and name, as `{namespace}/{name}`.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// The route of the other kind that a listener has taken for one of these host names.
+/// Returns the route of the other kind that a listener has taken for one of these host names.
 pub(in crate::plan) fn rival<'a>(attached: &'a [Attached], route: &PlannedRoute, hostnames: &[String]) -> Option<&'a PlannedRoute> {
     let other = match route.kind {
         RouteKind::Http => RouteKind::Grpc,

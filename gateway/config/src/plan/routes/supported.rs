@@ -1,12 +1,12 @@
-//! What a CustomResourceDefinition lets pass and the router plugin `rules` would refuse, with all other rules of the listener: it is found here, and costs
-//! its own rule.
+//! Finds what the CustomResourceDefinitions allow and the router plugin `rules` would refuse, together with all other rules of the listener. Found here, it
+//! costs only its own rule.
 
 use serde_json::{Map, Value};
 use sluicegate_rule_values::{changeable_header_name, header_value, new_path, regular_expression};
 
 type Checked = Result<(), String>;
 
-/// Regular expressions of a rule's matches.
+/// Checks the regular expressions in a rule's matches.
 pub(super) fn matches(rule: &Map<String, Value>) -> Checked {
     for (i, one) in list(rule.get("matches")).enumerate() {
         let conditions = ["headers", "queryParams"].into_iter().flat_map(|field| list(one.get(field)));
@@ -21,7 +21,7 @@ pub(super) fn matches(rule: &Map<String, Value>) -> Checked {
     Ok(())
 }
 
-/// The filters of a rule.
+/// Checks the filters of a rule.
 pub(super) fn filters(filters: &[Value]) -> Checked {
     let with = |kinds: &[&str]| filters.iter().filter(|filter| filter["type"].as_str().is_some_and(|kind| kinds.contains(&kind))).count();
     if with(&[DIRECT]) > 0 && with(&[DIRECT, "RequestRedirect", "URLRewrite"]) > 1 {
@@ -30,7 +30,7 @@ pub(super) fn filters(filters: &[Value]) -> Checked {
     filters.iter().try_for_each(filter)
 }
 
-/// What of a rule has no place beside a router that decides what it takes: that one's rules say what becomes of a request.
+/// Checks that a rule has nothing that cannot stand beside a router of its own: that router's rules say what becomes of a request.
 pub(super) fn beside_router(rule: &Map<String, Value>, filters: &[Value]) -> Checked {
     let fields =
         ["timeouts", "retry", "sessionPersistence"].into_iter().find(|field| rule.get(*field).is_some_and(|given| !given.is_null()));
@@ -44,15 +44,15 @@ pub(super) fn beside_router(rule: &Map<String, Value>, filters: &[Value]) -> Che
     }
 }
 
-/// Whether a filter answers that stands for an `extensionRef`; of a redirect the schema says that its rule has no backends.
+/// Whether a filter that an `extensionRef` stands for answers by itself. For redirects the schema makes sure that their rule has no backends.
 pub(super) fn answers(filters: &[Value]) -> bool {
     filters.iter().any(|filter| filter["type"] == DIRECT)
 }
 
-/// The plugin's own filter, which HTTPRoute does not have.
+/// The plugin's filter that answers by itself, which HTTPRoute does not have.
 const DIRECT: &str = "DirectResponse";
 
-/// The filters of a backend: what answers is settled before one is chosen.
+/// Checks the filters of a backend. Filters that answer by themselves are refused, as these decide before a backend is chosen.
 pub(super) fn backend_filters(filters: &[Value]) -> Checked {
     for filter in filters {
         if matches!(filter["type"].as_str(), Some("RequestRedirect" | "CORS" | DIRECT)) {
@@ -77,7 +77,7 @@ fn filter(filter: &Value) -> Checked {
     }
     for path in ["requestRedirect", "urlRewrite"].into_iter().filter_map(|field| filter.get(field)?.get("path")) {
         let (full, prefix) = (path["replaceFullPath"].as_str(), path["replacePrefixMatch"].as_str());
-        // A prefix may be replaced by nothing.
+        // A prefix may be replaced by the empty text.
         for new in full.into_iter().chain(prefix.filter(|prefix| !prefix.is_empty())) {
             new_path(new).map_err(|wrong| format!("the new path {new:?} {wrong}"))?;
         }
