@@ -1,5 +1,5 @@
-//! What a discovery plugin asks of the network without keeping other services waiting: the gateway is told, and the plugin called again when the
-//! answer has come.
+//! Questions that a discovery plugin asks of the network without keeping other services waiting: the gateway takes the question, and the plugin is called again
+//! when the answer has come.
 
 use crate::discovery::PublishedEndpoint;
 use crate::http;
@@ -8,26 +8,26 @@ use crate::names;
 /// A question to the network.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    /// An HTTP request; the response comes as a whole.
+    /// An HTTP request, whose response comes as a whole.
     Http(http::Request),
-    /// DNS records.
+    /// Questions for DNS records.
     Names(names::Query),
 }
 
-/// What came of an [`Ask`].
+/// The answer to an [`Ask`].
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// What came of [`Ask::Http`].
+    /// The answer to [`Ask::Http`]: the response, or why there is none.
     Http(Result<http::Response, http::Error>),
-    /// Of [`Ask::Names`]: for each question, in their order.
+    /// The answer to [`Ask::Names`]: for each question, in their order, the records, or why there are none.
     Names(Vec<Result<Vec<names::Record>, names::Failure>>),
 }
 
 /// What follows from a [`Reply`].
 #[derive(Clone, Debug)]
 pub enum Next {
-    /// These are the service's endpoints.
+    /// The endpoints of the service are known.
     Endpoints(Vec<PublishedEndpoint>),
-    /// One more question.
+    /// Another question must be asked.
     Ask(Ask),
 }

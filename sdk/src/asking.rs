@@ -1,4 +1,4 @@
-//! Runs a discovery plugin that asks or reads files: waits for events, answers, changed files and refreshes at once.
+//! Runs a discovery plugin that asks the network or reads files. It waits for events, answers, changed files and refreshes at the same time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::discovery::{Discovery, resolve, tell};
 use crate::driver::{Driver, Ticket};
 use crate::{http, names};
 
-/// The host wants to hear from a guest that lives: `next` is called at least so often.
+/// The longest time between two calls of `next`, by which the host sees that the guest is alive.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// When the gateway has no room for more questions and none is under way that could make room.
+/// How long to wait before asking again, if the gateway has no room for more questions and none is under way whose end could make room.
 const AGAIN: Duration = Duration::from_millis(100);
 
 enum Underway {
@@ -23,7 +23,7 @@ enum Underway {
 }
 
 impl Underway {
-    /// None: the gateway has no room for it now.
+    /// Begins to ask a question. `None`: the gateway has no room for it now.
     fn begin(ask: &Ask) -> Option<Result<Self, Reply>> {
         Some(match ask {
             Ask::Http(request) => match http::Exchange::begin(request.clone()) {
@@ -56,16 +56,16 @@ pub(crate) fn run<D: Discovery>() -> ! {
     let mut driver = Driver::<D>::default();
     let mut waiting: VecDeque<(Ticket, Ask)> = VecDeque::new();
     let mut underway: Vec<(Ticket, Underway)> = Vec::new();
-    // Before the first reading: no change between both is missed.
+    // This comes before the first reading, so that no change between the two is missed.
     let mut changed = D::FILES.then(files::changed);
-    // Ends when the host drops the task.
+    // The loop ends when the host drops the task.
     loop {
         let mut came = resolve(&mut driver);
         waiting.extend(driver.asks());
         waiting.retain(|(ticket, _)| driver.waits(*ticket));
         underway.retain(|(ticket, _)| driver.waits(*ticket));
         let full = begin(&mut driver, &mut waiting, &mut underway);
-        // Without a wait: has the host take in what was published.
+        // This call does not wait. It lets the host take in what was published.
         came.extend(objects::next(Some(0)));
         let news = !came.is_empty();
         driver.take(clock::monotonic(), came);
@@ -91,7 +91,7 @@ pub(crate) fn run<D: Discovery>() -> ! {
     }
 }
 
-/// Asks as many questions as the gateway has room for. True if there was none for the rest.
+/// Asks as many questions as the gateway has room for. Returns whether some are left for which there was no room.
 fn begin<D: Discovery>(driver: &mut Driver<D>, waiting: &mut VecDeque<(Ticket, Ask)>, underway: &mut Vec<(Ticket, Underway)>) -> bool {
     while let Some((ticket, ask)) = waiting.pop_front() {
         match Underway::begin(&ask) {

@@ -13,7 +13,7 @@ use crate::host;
 
 pub use wit::{Endpoint, EndpointState};
 
-/// Whether an endpoint is fit. The pool holds healthy and warming ones; the others only where nothing better is left.
+/// The condition of an endpoint. A pool holds healthy and warming endpoints; it holds others only if nothing better is left.
 ///
 /// ```
 /// use sluicegate_sdk::{Condition, Pick, testing::FakeHost};
@@ -22,16 +22,16 @@ pub use wit::{Endpoint, EndpointState};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
-    /// Nothing is known against it.
+    /// Nothing is known against the endpoint.
     #[default]
     Healthy,
-    /// It joined a moment ago, or is healthy again: its weight still grows.
+    /// The endpoint joined a moment ago, or has become healthy again, and its weight still grows.
     Warming,
-    /// It joined, and its first health check is not back.
+    /// The endpoint joined, and its first health check has no result yet.
     Pending,
-    /// Exchanges with it failed.
+    /// The endpoint was ejected, as exchanges with it failed.
     Ejected,
-    /// Health checks of it fail.
+    /// Health checks of the endpoint fail.
     Unhealthy,
 }
 
@@ -86,53 +86,52 @@ pub enum Condition {
 /// assert_eq!(new.picks, 1);
 /// ```
 pub trait Balancer: Sized + 'static {
-    /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
+    /// The configuration, which policies set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
     type Config: DeserializeOwned + JsonSchema;
 
-    /// Whether [`report`](Self::report) is called. It costs a call per exchange, so it is off unless asked for.
+    /// Whether [`report`](Self::report) is called. This costs a call for each exchange, so it is off unless asked for.
     const REPORTS: bool = false;
 
-    /// Whether endpoints come with the annotations of their pods. They may be long, and each worker gets its own.
+    /// Whether endpoints come with the annotations of their pods. Annotations may be long, and each worker gets a copy.
     const ANNOTATIONS: bool = false;
 
-    /// The version of what [`save`](Self::save) writes: count it up when its form changes. None: there is nothing to save.
+    /// The version of the form in which [`save`](Self::save) writes the state; raise it when the form changes. `None`: there is no state to save.
     const STATE: Option<u32> = None;
 
-    /// Begins a pool. The error's text is shown to the operator.
+    /// Begins a pool. The text of an error is shown to the operator.
     fn open(config: Self::Config) -> Result<Self, String>;
 
-    /// The pool's endpoints have changed, or their weights; indices of later picks are indices into this list. Called before the first pick.
-    /// Endpoints that are unhealthy or ejected are not among them, and the weight of one that warms up is a share of its own: a balancer needs
-    /// no code for either.
+    /// Takes the pool's endpoints when they or their weights have changed, and before the first pick. Later picks return indices into this list. Unhealthy and
+    /// ejected endpoints are not in it, and an endpoint that warms up has a share of its weight, so a balancer needs no code for either.
     fn update(&mut self, endpoints: &[Endpoint]);
 
-    /// The index of the endpoint to use, or none when none will do. On the way of every request: allocate nothing here.
+    /// Returns the index of the endpoint to use, or `None` if none will do. This is called for every request, so it should not allocate.
     fn pick(&mut self, pick: &Pick) -> Option<usize>;
 
-    /// What came of a pick. The index is one of the list at the time of the report.
+    /// Takes the outcome of a pick. Its index is one of the list at the time of the report.
     fn report(&mut self, outcome: Outcome) {
         let _ = outcome;
     }
 
-    /// What the pool has learnt and would miss, in the form of version [`STATE`](Self::STATE); 1 MiB at most. Asked when another version of the plugin
-    /// takes over, and from time to time where the `Plugin` object wants its state to outlive the gateway.
+    /// Returns what the pool has learned and should not lose, in the form of version [`STATE`](Self::STATE), in at most 1 MiB. This is called when another
+    /// version of the plugin takes over, and from time to time if the `Plugin` object says that its state is kept over restarts (`state.persist`).
     fn save(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    /// Begins with what another pool had learnt, in the form of this version: that of another version of the plugin, or before a restart. Called
-    /// after `open` and before the first `update`, so keep it by address. It must bear anything: after an error, which is logged, or when it takes too
-    /// long, the pool is opened anew and begins with nothing.
+    /// Begins with what another pool had learned: one of another version of the plugin, or one before a restart. `version` is that of the state's form. This is
+    /// called after `open` and before the first `update`, so state about endpoints is best kept by their addresses. It must cope with any bytes: after an
+    /// error, which is logged, or when it takes too long, the pool is opened again and begins without state.
     ///
     /// # Errors
-    /// If it can make nothing of it, as this one does.
+    /// The state cannot be used. This default implementation never uses it.
     fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), String> {
         Err(format!("{} bytes of state of version {version} are of no use to it", state.len()))
     }
 }
 
 impl Endpoint {
-    /// An endpoint of weight 1 with nothing else known, at `ip:port` or `[ip]:port`.
+    /// Makes an endpoint of weight 1 at `ip:port` or `[ip]:port`, of which nothing else is known.
     ///
     /// ```
     /// use sluicegate_sdk::Endpoint;
@@ -150,7 +149,7 @@ impl Endpoint {
         }
     }
 
-    /// Where it is.
+    /// The address and port of the endpoint.
     ///
     /// ```
     /// use sluicegate_sdk::Endpoint;
@@ -161,7 +160,7 @@ impl Endpoint {
         self.address.parse().ok()
     }
 
-    /// A label of its pod.
+    /// The value of a label of the endpoint's pod.
     ///
     /// ```
     /// use sluicegate_sdk::Endpoint;
@@ -172,7 +171,7 @@ impl Endpoint {
         find(&self.labels, name)
     }
 
-    /// An annotation of its pod, if [`Balancer::ANNOTATIONS`] asks for them.
+    /// The value of an annotation of the endpoint's pod, if [`Balancer::ANNOTATIONS`] asks for annotations.
     ///
     /// ```
     /// use sluicegate_sdk::Endpoint;
@@ -219,7 +218,7 @@ impl Pick {
         Self { hash: None, attempt: 0, random: Cell::new(host::random()), host: std::rc::Rc::new(host.clone()) }
     }
 
-    /// 64 uniform random bits, others at each call. Not for secrets.
+    /// Returns 64 uniform random bits, different ones at each call. They are not for secrets.
     ///
     /// ```
     /// # use sluicegate_sdk::{Pick, testing::FakeHost};
@@ -230,7 +229,7 @@ impl Pick {
         host::split_mix(&self.random)
     }
 
-    /// A uniform random index below `n`; 0 when `n` is 0.
+    /// Returns a uniform random index below `n`, and 0 if `n` is 0.
     ///
     /// ```
     /// # use sluicegate_sdk::{Pick, testing::FakeHost};
@@ -241,7 +240,7 @@ impl Pick {
     }
 }
 
-// An index that does not fit the host's `u32` is out of range there too, and reads as no statistics.
+// An index that does not fit the host's `u32` is out of range there, too, and the host answers as for an endpoint without statistics.
 #[cfg(target_arch = "wasm32")]
 mod statistics {
     use super::{Condition, Pick};
@@ -323,7 +322,7 @@ mod statistics {
     }
 }
 
-/// What came of a pick.
+/// The outcome of a pick.
 ///
 /// ```
 /// let outcome = sluicegate_sdk::Outcome { endpoint: 0, success: true, latency_us: 900 };
@@ -331,18 +330,18 @@ mod statistics {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Index of the endpoint.
+    /// The index of the endpoint.
     pub endpoint: usize,
-    /// Whether it answered, and not with an error of its own (5xx).
+    /// Whether the endpoint answered without an error of its own (5xx).
     pub success: bool,
-    /// Time to the response's head, or of connecting for TCP, in microseconds.
+    /// The time to the response's head, or for TCP the time of connecting, in microseconds.
     pub latency_us: u32,
 }
 
-/// What [`export_balancer!`](crate::export_balancer) exports.
+/// The component that [`export_balancer!`](crate::export_balancer) exports.
 pub struct BalancerComponent<B, N>(PhantomData<(B, N)>);
 
-/// One pool's balancer. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
+/// The balancer of one pool. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
 pub struct PoolState<B>(RefCell<B>);
 
 impl<B: Balancer, N: Named> wit::Guest for BalancerComponent<B, N> {

@@ -1,4 +1,4 @@
-//! What `wit-bindgen` generates from `wit/plugin.wit`, one module for each world; nothing else.
+//! The code that `wit-bindgen` generates from `wit/plugin.wit`: one module for each world, and nothing else.
 //!
 //! With `pub_export_macro` the description of a world's exports goes into its `export!` macro, so a plugin carries only the world that its
 //! author exported, although all three are compiled here.
@@ -42,7 +42,7 @@ pub mod discovery {
         runtime_path: "::wit_bindgen::rt",
         generate_all,
         additional_derives: [PartialEq],
-        // It holds a resource, which is nobody's equal.
+        // This type holds a resource, and resources cannot be compared.
         additional_derives_ignore: ["stream-error"],
     });
 }

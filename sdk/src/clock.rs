@@ -1,4 +1,4 @@
-//! Clocks, for discovery plugins: balancers and routers are pure, and one that reads a clock does not load.
+//! Clocks, for discovery plugins. Balancers and routers are pure, and one that reads a clock is not loaded.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// A clock that never goes back, from an arbitrary beginning.
+/// The time of a clock that never goes back, counted from an arbitrary beginning.
 ///
 /// ```
 /// let begun = sluicegate_sdk::clock::monotonic();

@@ -1,27 +1,27 @@
-//! A plugin's name and configuration: what `describe` answers, and how the JSON of a policy becomes the author's type.
+//! A plugin's name and configuration: what `describe` answers, and how a policy's JSON is read into the author's type.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 /// The author's crate, filled in where the export macro is invoked.
 pub trait Named: 'static {
-    /// `CARGO_PKG_NAME`.
+    /// The crate's name, `CARGO_PKG_NAME`.
     const NAME: &'static str;
-    /// `CARGO_PKG_VERSION`.
+    /// The crate's version, `CARGO_PKG_VERSION`.
     const VERSION: &'static str;
 }
 
-/// The crate's name without the prefix that only tells the plugins of this repository from other crates.
+/// The plugin's name: the crate's, without the prefix by which this repository's plugins are told from other crates.
 pub(crate) fn plugin_name(package: &str) -> String {
     package.strip_prefix("sluicegate-plugin-").unwrap_or(package).to_owned()
 }
 
-/// The JSON Schema (2020-12) of a configuration.
+/// The JSON Schema (2020-12) of a configuration's type.
 pub(crate) fn schema<C: JsonSchema>() -> String {
     schemars::schema_for!(C).as_value().to_string()
 }
 
-/// Reads a configuration. No text, or `null`, is the empty object, so a policy may leave the configuration out.
+/// Reads a configuration. An empty text and `null` count as the empty object, so a policy may leave the configuration out.
 pub(crate) fn parse<C: DeserializeOwned>(json: &str) -> Result<C, String> {
     let json = match json.trim() {
         "" | "null" => "{}",

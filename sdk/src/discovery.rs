@@ -1,4 +1,4 @@
-//! Discovery: the trait, what it publishes, and the component that the host runs. [`crate::driver`] decides what is found anew and when.
+//! Discovery: the trait, what it publishes, and the component that the host runs. [`crate::driver`] decides which services are asked again, and when.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::objects::{Object, Objects};
 
 pub use publishing::Endpoint as PublishedEndpoint;
 
-/// How long what was published may be kept from the host while other services are asked.
+/// How long published endpoints may wait for the host to take them in while other services are asked.
 const TELL: Duration = Duration::from_millis(50);
 
 /// Finds the endpoints of services. One value serves one service; the SDK opens it, asks it, and publishes what has changed.
@@ -55,80 +55,82 @@ const TELL: Duration = Duration::from_millis(50);
 /// assert_eq!(by_name.endpoints(&service, &Objects::default()).unwrap()[0].address, "10.0.0.1");
 /// ```
 pub trait Discovery: Sized + 'static {
-    /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
+    /// The configuration, which policies set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
     type Config: DeserializeOwned + JsonSchema;
 
-    /// The kinds of objects to watch, such as `Pod`. A `Secret` is never given.
+    /// The kinds of objects to watch, such as `Pod`. Secrets are never given to plugins.
     const WATCHES: &'static [&'static str] = &[];
 
-    /// Whether it asks ([`Discovery::ask`]). What does not, carries nothing of the network.
+    /// Whether the plugin asks the network by [`Discovery::ask`]. A plugin that does not is built without the code for that.
     const ASKS: bool = false;
 
-    /// Whether a change of a file that it may read ([`crate::files`]) is a reason to ask for the endpoints anew.
+    /// Whether a change of a file that the plugin may read ([`crate::files`]) is a reason to ask for the endpoints again.
     const FILES: bool = false;
 
-    /// Begins a service, or begins it anew when the Service or its configuration has changed. The error's text is shown to the operator.
+    /// Begins a service. This is called again when the Service or its configuration has changed. The text of an error is shown to the operator.
     fn open(service: &Service, config: Self::Config) -> Result<Self, String>;
 
-    /// Takes out of an object what the plugin never looks at, before it is kept: a plugin's memory is limited, and a cluster has many Pods. What is
-    /// left is what [`Objects`] and all functions here show.
+    /// Removes from an object, before it is kept, what the plugin never looks at: a plugin's memory is limited, and a cluster has many Pods. [`Objects`] and
+    /// all functions of this trait show only what is left.
     fn trim(object: &mut Object) {
         let _ = object;
     }
 
-    /// Takes out of a Service what the plugin has read in [`Discovery::open`] and looks at no more, before it is kept: there may be thousands.
+    /// Removes from a Service, before it is kept, what the plugin has read in [`Discovery::open`] and does not look at again: there may be thousands of
+    /// Services.
     fn trim_service(service: &mut Service) {
         let _ = service;
     }
 
-    /// Of which services it can be that a change of this object [concerns](Discovery::concerns) them. A closer answer saves asking all the others,
-    /// which may be thousands.
+    /// Returns which services a change of this object might [concern](Discovery::concerns). A narrow answer saves asking all the others, which may be
+    /// thousands.
     fn concerned(object: &Object) -> Concerned {
         let _ = object;
         Concerned::All
     }
 
-    /// Whether a change of this object can change the service's endpoints; asked with its old and its new version.
+    /// Whether a change of this object can change the service's endpoints. This is called with the old and with the new version of the object.
     fn concerns(&self, service: &Service, object: &Object) -> bool {
         let _ = (service, object);
         true
     }
 
-    /// When to ask for the endpoints again though no object has changed, counted from when they were asked for. At least 100 ms.
+    /// After what time to ask for the endpoints again although no object has changed, counted from when they were last asked for. Less than 100 ms counts as
+    /// that.
     fn refresh(&self) -> Option<Duration> {
         None
     }
 
-    /// What to ask of the network to find the endpoints; the answer comes to [`Discovery::answered`], and other services do not wait for it. With
-    /// none, [`Discovery::endpoints`] is called. Called only if [`Discovery::ASKS`].
+    /// Returns what to ask the network in order to find the endpoints. The answer comes to [`Discovery::answered`], and other services do not wait for it. If
+    /// this returns `None`, [`Discovery::endpoints`] is called. It is only called if [`Discovery::ASKS`] is set.
     fn ask(&mut self, service: &Service) -> Option<Ask> {
         let _ = service;
         None
     }
 
-    /// The answer to what was asked last: the endpoints follow from it, or another question. After an error the last endpoints stay, and its text
-    /// is shown to the operator.
+    /// Takes the answer to what was asked last, and returns the endpoints or another question. After an error the last endpoints stay, and the text of the
+    /// error is shown to the operator.
     fn answered(&mut self, service: &Service, reply: Reply) -> Result<Next, String> {
         let _ = (service, reply);
         Err("the plugin does not say what follows from an answer".to_owned())
     }
 
-    /// The service's endpoints. It may send requests ([`crate::http`]) and look names up ([`crate::resolve`]); other services wait meanwhile. After
-    /// an error the last ones stay, and its text is shown to the operator.
+    /// Returns the service's endpoints. This may send requests ([`crate::http`]) and look up names ([`crate::resolve`]); other services wait meanwhile. After
+    /// an error the last endpoints stay, and the text of the error is shown to the operator.
     fn endpoints(&mut self, service: &Service, objects: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
         let _ = (service, objects);
         Err("the plugin does not say what the endpoints are".to_owned())
     }
 }
 
-/// Services that a change of an object may concern; see [`Discovery::concerned`].
+/// The services that a change of an object may concern; see [`Discovery::concerned`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concerned {
-    /// Any.
+    /// Any Service may be concerned.
     All,
-    /// Those of the object's namespace.
+    /// Services of the object's namespace may be concerned.
     Namespace,
-    /// The one of this name in the object's namespace.
+    /// The Service of this name in the object's namespace may be concerned.
     Service(String),
     /// No Service is concerned.
     Nobody,
@@ -143,16 +145,16 @@ pub enum Concerned {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
-    /// Its namespace.
+    /// The namespace of the Service.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Service.
     pub name: String,
     /// The whole Service, or what [`Discovery::trim_service`] has left of it.
     pub object: Value,
 }
 
 impl PublishedEndpoint {
-    /// A ready endpoint of weight 1 that serves all ports of the service, at an IP address and port.
+    /// Makes a ready endpoint of weight 1 at an IP address and port, which serves all ports of the service.
     ///
     /// ```
     /// use sluicegate_sdk::PublishedEndpoint;
@@ -178,7 +180,7 @@ impl PublishedEndpoint {
     }
 }
 
-/// What [`export_discovery!`](crate::export_discovery) exports.
+/// The component that [`export_discovery!`](crate::export_discovery) exports.
 pub struct DiscoveryComponent<D, N>(PhantomData<(D, N)>);
 
 impl<D: Discovery, N: Named> wit::Guest for DiscoveryComponent<D, N> {
@@ -201,7 +203,7 @@ impl<D: Discovery, N: Named> wit::Guest for DiscoveryComponent<D, N> {
         }
         let mut driver = Driver::<D>::default();
         let mut early = Vec::new();
-        // Ends when the host drops the task: `next` is where it waits.
+        // The loop ends when the host drops the task, which waits in `next`.
         loop {
             let timeout = if early.is_empty() { driver.timeout_ms(clock::monotonic()) } else { Some(0) };
             early.extend(objects::next(timeout));
@@ -211,13 +213,13 @@ impl<D: Discovery, N: Named> wit::Guest for DiscoveryComponent<D, N> {
     }
 }
 
-/// Asks for what is due and tells the host; returns what came meanwhile.
+/// Asks for the endpoints that are due and tells the host. Returns the events that came meanwhile.
 pub(crate) fn resolve<D: Discovery>(driver: &mut Driver<D>) -> Vec<objects::Event> {
     let mut early = Vec::new();
     let mut told = clock::monotonic();
     driver.resolve(clock::monotonic, |target, finding| {
         tell(target, finding);
-        // The host takes in what was published while the guest waits: a slow source of one service must not keep the others' from it.
+        // The host takes in published endpoints while the guest waits. A slow source of one service must not hold back the endpoints of others.
         if clock::monotonic() - told > TELL {
             early.extend(objects::next(Some(0)));
             told = clock::monotonic();

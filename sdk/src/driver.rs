@@ -1,4 +1,4 @@
-//! Drives a discovery plugin: events in, findings out. It waits for nothing and calls no host, so it is tested natively.
+//! Drives a discovery plugin: it takes events and returns what was found. It waits for nothing and calls no host, so it is tested natively.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -15,10 +15,10 @@ use crate::discovery::{Concerned, Discovery, PublishedEndpoint, Service};
 use crate::objects::{Object, Objects};
 use crate::{Level, log};
 
-/// The shortest time between two refreshes, so that a plugin that asks for none at all does not spin.
+/// The shortest time between two refreshes, so that a plugin that asks for a refresh after no time at all does not spin.
 const SHORTEST_REFRESH: Duration = Duration::from_millis(100);
 
-/// What was found for a service, when it is news.
+/// Something that was found for a service and that the host does not know yet.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Finding {
     Endpoints(Vec<PublishedEndpoint>),
@@ -29,22 +29,22 @@ pub(crate) enum Finding {
 pub(crate) struct Driver<D> {
     objects: Objects,
     services: BTreeMap<Name, Entry<D>>,
-    /// Those that are to be asked anew.
+    /// The services that are to be asked again.
     dirty: BTreeSet<Name>,
-    /// When they are to be asked though nothing has changed.
+    /// When services are to be asked although nothing has changed.
     due: BTreeSet<(Duration, Name)>,
-    /// Who waits for the answer to a question.
+    /// Which service waits for the answer to each question.
     asked: BTreeMap<Ticket, Name>,
-    /// Before all objects have come, every answer would be wrong.
+    /// Whether all objects have come. Before that, every answer would be wrong.
     synced: bool,
-    /// The time on the monotonic clock.
+    /// The time of the monotonic clock.
     now: Duration,
-    /// Questions that nobody has taken to the network yet.
+    /// Questions that are still to be asked.
     asks: Vec<(Ticket, Ask)>,
     tickets: Ticket,
 }
 
-/// Tells the questions apart.
+/// A number that identifies a question.
 pub(crate) type Ticket = u64;
 /// A service's namespace and name.
 type Name = (String, String);
@@ -53,9 +53,9 @@ struct Entry<D> {
     service: Service,
     plugin: Result<D, String>,
     due: Option<Duration>,
-    /// What it waits for the answer to.
+    /// The question whose answer the service waits for.
     asked: Option<Ticket>,
-    /// A digest of what was last told to the host: with 100,000 endpoints the endpoints themselves would be a third of a plugin's memory.
+    /// A digest of the endpoints that the host was last told. Where there are 100,000, the endpoints themselves would take a third of a plugin's memory.
     published: Option<u64>,
     failed: Option<String>,
 }
@@ -80,11 +80,11 @@ impl<D: Discovery> Driver<D> {
     /// How long to wait for events, in milliseconds: until the soonest refresh.
     pub(crate) fn timeout_ms(&self, now: Duration) -> Option<u64> {
         let (soonest, _) = self.due.first()?;
-        // Rounded up: a wait that ends too soon would be repeated at once.
+        // The time is rounded up, as a wait that ends too soon would be repeated at once.
         Some(u64::try_from(soonest.saturating_sub(now).as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
     }
 
-    /// Takes in what a wait brought.
+    /// Takes the events that came during a wait.
     pub(crate) fn take(&mut self, now: Duration, events: Vec<Event>) {
         self.now = now;
         for event in events {
@@ -129,7 +129,7 @@ impl<D: Discovery> Driver<D> {
         let mut service = Service { namespace: namespace.clone(), name: name.clone(), object };
         let plugin = parsed.and_then(|()| config::parse(&config)).and_then(|config| D::open(&service, config));
         D::trim_service(&mut service);
-        // What the host was told stays true until something else is found.
+        // What the host was told remains in force until something else is found.
         let name = (namespace, name);
         let (published, failed) = match self.remove(&name) {
             Some(old) => (old.published, old.failed),
@@ -151,7 +151,7 @@ impl<D: Discovery> Driver<D> {
         Some(old)
     }
 
-    /// Notes whom a change concerns. Until everything has come all services are to be asked in any case.
+    /// Notes which services a change concerns. Until all objects have come, all services are to be asked anyway.
     fn touch(&mut self, object: &Object) {
         if !self.synced {
             return;
@@ -178,8 +178,8 @@ impl<D: Discovery> Driver<D> {
         }
     }
 
-    /// Asks for the endpoints of the services that a change concerns or whose refresh is due, and tells after each what the host does not know
-    /// yet. Asking may take its time: refreshes count from its end. What the network has to be asked for is in [`Driver::asks`] then.
+    /// Asks for the endpoints of the services that a change concerns or whose refresh is due. After each, `tell` is called with what the host does not know
+    /// yet. Asking may take some time, and refreshes count from its end. Questions to the network are in [`Driver::asks`] afterwards.
     pub(crate) fn resolve(&mut self, clock: impl Fn() -> Duration, mut tell: impl FnMut(&Key, Option<Finding>)) {
         if !self.synced {
             return;
@@ -190,7 +190,7 @@ impl<D: Discovery> Driver<D> {
         for name in wanted {
             let Some(entry) = self.services.get_mut(&name) else { continue };
             if entry.asked.is_some() {
-                // Its answer comes first; what changed meanwhile is looked at then.
+                // The answer to the service's question is awaited first. What changed meanwhile is looked at afterwards.
                 self.dirty.insert(name);
                 continue;
             }
@@ -212,26 +212,26 @@ impl<D: Discovery> Driver<D> {
     }
 }
 
-/// For plugins that ask or read files, which run in the gateway only.
+/// These methods are for plugins that ask the network or read files. Such plugins run only in the gateway.
 #[cfg(any(target_arch = "wasm32", test))]
 impl<D: Discovery> Driver<D> {
-    /// A change of what concerns all services.
+    /// Notes a change that concerns all services.
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn stir(&mut self) {
         self.dirty.extend(self.services.keys().cloned());
     }
 
-    /// The questions that have come up.
+    /// Takes the questions that are to be asked.
     pub(crate) fn asks(&mut self) -> Vec<(Ticket, Ask)> {
         std::mem::take(&mut self.asks)
     }
 
-    /// Whether the answer is still wanted: a service that is gone, or was configured anew, does not want it.
+    /// Whether the answer to a question is still wanted. A service that is gone, or has another configuration, does not want it.
     pub(crate) fn waits(&self, ticket: Ticket) -> bool {
         self.asked.contains_key(&ticket)
     }
 
-    /// Takes in an answer, and says what the host does not know yet.
+    /// Takes an answer, and returns what the host does not know yet.
     pub(crate) fn answered(&mut self, ticket: Ticket, reply: Reply, clock: impl Fn() -> Duration) -> Option<(Key, Option<Finding>)> {
         let name = self.asked.remove(&ticket)?;
         let entry = self.services.get_mut(&name)?;
@@ -276,7 +276,7 @@ impl<D: Discovery> Entry<D> {
         self.due = refresh.map(|pause| clock().saturating_add(pause.max(SHORTEST_REFRESH)));
         match found {
             Ok(endpoints) => {
-                // After a failure the same endpoints are told again: that is how the host learns that it is over.
+                // After a failure the same endpoints are told again, by which the host learns that the failure is over.
                 let published = Some(digest(&endpoints));
                 let news = self.failed.take().is_some() || self.published != published;
                 self.published = published;
@@ -293,12 +293,12 @@ impl<D: Discovery> Entry<D> {
     }
 }
 
-/// Two lists that differ have the same one once in 2^64 times.
+/// A digest of a list of endpoints. Two lists that differ have the same digest with a probability of 2^-64.
 fn digest(endpoints: &[PublishedEndpoint]) -> u64 {
     let mut hasher = DefaultHasher::new();
     endpoints.len().hash(&mut hasher);
     for endpoint in endpoints {
-        // Without `..`, so that none of a later contract is forgotten.
+        // The pattern has no `..`, so that no field of a later contract is forgotten.
         let PublishedEndpoint {
             address,
             port,

@@ -1,4 +1,4 @@
-//! The driver, event by event.
+//! Tests of the driver, event by event.
 
 use super::*;
 use crate::bindings::discovery::sluicegate::plugin::objects as wit;
@@ -74,7 +74,7 @@ fn synced(targets: &[(&str, &str)]) -> Driver<Pods> {
     driver
 }
 
-/// What the host is told at the driver's time.
+/// Returns what the host is told at the driver's time.
 fn news(driver: &mut Driver<Pods>) -> Vec<(Key, Finding)> {
     let (now, mut told) = (driver.now, Vec::new());
     driver.resolve(|| now, |target, finding| told.extend(finding.map(|finding| (target.clone(), finding))));
@@ -159,7 +159,7 @@ fn a_refresh_comes_when_it_is_due() {
     assert_eq!(refreshed, 1);
 }
 
-/// Asks for a list of addresses, whose last may name another list.
+/// Asks for a list of addresses, the last of which may name another list.
 struct Asking {
     url: String,
 }
@@ -203,13 +203,13 @@ fn services_that_ask_do_not_wait_for_each_other_and_what_is_not_wanted_any_more_
     let asks = driver.asks();
     let [(first, _), (second, _)] = asks.as_slice() else { panic!("{asks:?}") };
     assert_eq!(driver.timeout_ms(Duration::ZERO), None, "nothing is due while they wait");
-    // The second is answered first, by one more question.
+    // The second question is answered first, and another question follows from the answer.
     assert_eq!(driver.answered(*second, body("more: http://c/"), time(3)), None);
     let (third, ask) = driver.asks().remove(0);
     assert!(matches!(ask, Ask::Http(_)) && !driver.waits(*second) && driver.waits(third));
     assert_eq!(driver.answered(third, body("10.0.0.2"), time(4)).map(|(_, found)| found), Some(Some(published("b", &["10.0.0.2"]).1)));
     assert_eq!(driver.timeout_ms(Duration::from_secs(4)), Some(1000), "it counts from the answer");
-    // The first is configured anew meanwhile: its answer is to another question.
+    // The first service gets another configuration meanwhile, so its answer is no longer wanted.
     driver.take(Duration::from_secs(4), vec![target("a", "\"http://d/\"")]);
     assert!(!driver.waits(*first));
     assert_eq!(driver.answered(*first, body("10.0.0.9"), time(4)), None);

@@ -1,6 +1,6 @@
-//! The files that the `Plugin` object's `capabilities.allowedFiles` names, for discovery plugins. Paths are relative to the folder of that object's
-//! file; the gateway refuses others, links that lead out of a file's folder, and files of more than 4 MiB. Natively
-//! [`testing::file`](crate::testing::file) says what is there.
+//! Files, for discovery plugins: those that the `Plugin` object's `capabilities.allowedFiles` names. Paths are relative to the folder of that object's file.
+//! The gateway refuses other files, links that lead out of a file's folder, and files of more than 4 MiB. Natively, [`testing::file`](crate::testing::file)
+//! provides files.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::bindings::discovery::sluicegate::plugin::files as wit;
 /// Why a file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It is not among `capabilities.allowedFiles`, or a link leads out of its folder.
+    /// The file is not among `capabilities.allowedFiles`, or a link leads out of its folder.
     Denied,
-    /// The file is not there.
+    /// The file does not exist.
     Missing,
     /// The file is larger than this many bytes.
     TooLarge(u64),
-    /// Something else, such as permissions.
+    /// There is another reason, such as permissions.
     Failed(String),
 }
 
@@ -43,28 +43,28 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The paths that a path or a pattern (`sd/*.json`) stands for, sorted.
+/// Returns the paths that a path or a pattern (`sd/*.json`) stands for, sorted.
 ///
 /// # Errors
-/// Says why there are none; that a pattern fits no file is no error.
+/// The files may not be read, or cannot be. It is no error that a pattern fits no file.
 #[cfg(target_arch = "wasm32")]
 pub fn matching(pattern: &str) -> Result<Vec<String>, Failure> {
     wit::matching(pattern).map_err(Failure::from)
 }
 
-/// The content of a file.
+/// Returns the content of a file.
 ///
 /// # Errors
-/// Says why there is none.
+/// The file cannot be read.
 #[cfg(target_arch = "wasm32")]
 pub fn read(path: &str) -> Result<Vec<u8>, Failure> {
     wit::read(path).map_err(Failure::from)
 }
 
-/// The paths among those of [`testing::file`](crate::testing::file) that a path or a pattern (`sd/*.json`) stands for, sorted.
+/// Returns the paths that a path or a pattern (`sd/*.json`) stands for, sorted, of the files of [`testing::file`](crate::testing::file).
 ///
 /// # Errors
-/// Never, natively.
+/// There are none natively.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn matching(pattern: &str) -> Result<Vec<String>, Failure> {
     let Some((before, after)) = pattern.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
@@ -72,10 +72,10 @@ pub fn matching(pattern: &str) -> Result<Vec<String>, Failure> {
     Ok(crate::testing::files(|files| files.keys().filter(fits).cloned().collect()))
 }
 
-/// The content of a file that [`testing::file`](crate::testing::file) laid down.
+/// Returns the content of a file of [`testing::file`](crate::testing::file).
 ///
 /// # Errors
-/// Says that it is not there.
+/// There is no such file.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn read(path: &str) -> Result<Vec<u8>, Failure> {
     crate::testing::files(|files| files.get(path).cloned()).ok_or(Failure::Missing)

@@ -1,12 +1,12 @@
-//! Random bits. Natively they come from a seeded generator, so that tests repeat.
+//! Random bits. Natively they come from a seeded generator, so that tests can be repeated.
 
-/// 64 uniform random bits, from a generator that belongs to the worker. Not for secrets.
+/// Returns 64 uniform random bits from a generator that belongs to the worker. They are not for secrets.
 #[cfg(target_arch = "wasm32")]
 pub fn random() -> u64 {
     crate::bindings::balancer::sluicegate::plugin::host::random()
 }
 
-/// 64 uniform random bits, natively from a generator that belongs to the thread, see [`crate::testing::seed`]. Not for secrets.
+/// Returns 64 uniform random bits, natively from a generator that belongs to the thread; see [`crate::testing::seed`]. They are not for secrets.
 ///
 /// ```
 /// sluicegate_sdk::testing::seed(7);
@@ -17,7 +17,7 @@ pub fn random() -> u64 {
     crate::testing::next_random()
 }
 
-/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): any seed will do, unlike xorshift's, where 0 stays 0.
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014). Any seed will do, whereas xorshift stays at 0 if it is seeded with 0.
 pub(crate) fn split_mix(state: &std::cell::Cell<u64>) -> u64 {
     let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
     state.set(next);
@@ -26,12 +26,12 @@ pub(crate) fn split_mix(state: &std::cell::Cell<u64>) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A uniform index below `n`, 0 when `n` is 0: Lemire's multiply-shift without its rejection step, whose bias of `n / 2^64` no balancer sees.
+/// A uniform index below `n`, and 0 if `n` is 0: Lemire's multiply-shift without its rejection step. The bias of `n / 2^64` does not matter to balancers.
 pub(crate) fn below(random: u64, n: usize) -> usize {
     ((u128::from(random) * n as u128) >> 64) as usize
 }
 
-/// Makes a panic say in the gateway's log where it was, before it ends as a trap. Each export that starts something calls it.
+/// Makes panics write to the gateway's log where they happened, before they end as traps. Each export that starts something calls it.
 pub(crate) fn report_panics() {
     #[cfg(target_arch = "wasm32")]
     {

@@ -43,7 +43,7 @@ pub use router::{
 };
 pub use {schemars, serde, serde_json};
 
-/// What the export macros expand to. Not for authors; it may change with any version.
+/// What the export macros expand to. It is not for authors, and may change with any version.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::balancer::BalancerComponent;
@@ -77,7 +77,7 @@ macro_rules! export_discovery {
     };
 }
 
-// The generated exports carry `#[unsafe(export_name)]`, which crates with `unsafe_code = "deny"` would refuse: hence the `allow`.
+// The generated exports carry `#[unsafe(export_name)]`, which crates with `unsafe_code = "deny"` would refuse without the `allow`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export {

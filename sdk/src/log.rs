@@ -1,6 +1,6 @@
-//! The log: lines with fields.
+//! Lines of the gateway's log, with fields.
 
-/// How much a line of the log matters.
+/// The level of a line of the log.
 ///
 /// ```
 /// use sluicegate_sdk::{Level, log};
@@ -8,17 +8,17 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// A message for the plugin's author.
+    /// The line is for the plugin's author.
     Debug,
-    /// Worth knowing.
+    /// The line is worth knowing.
     Info,
-    /// Wrong, but served all the same.
+    /// Something is wrong, but everything is served.
     Warn,
-    /// Wrong, and something was not served.
+    /// Something is wrong, and something was not served.
     Error,
 }
 
-/// The value of a field; what it can be made from is passed to [`log!`](crate::log!) as it is.
+/// The value of a field. Anything from which it can be made can be passed to [`log!`](crate::log!) directly.
 ///
 /// ```
 /// use sluicegate_sdk::FieldValue;
@@ -27,13 +27,13 @@ pub enum Level {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum FieldValue {
-    /// Text.
+    /// A text.
     Text(String),
     /// A whole number.
     Integer(i64),
     /// Any other number.
     Number(f64),
-    /// True or false.
+    /// A truth value.
     Boolean(bool),
 }
 
@@ -73,7 +73,7 @@ macro_rules! from_number {
 from_number!(i8 => Integer, i16 => Integer, i32 => Integer, i64 => Integer, u8 => Integer, u16 => Integer, u32 => Integer, f32 => Number, f64 => Number);
 
 impl From<u64> for FieldValue {
-    /// One beyond the range of a whole number is rounded.
+    /// Converts a number. One that is too large for a whole number is rounded.
     fn from(number: u64) -> Self {
         i64::try_from(number).map_or(Self::Number(number as f64), Self::Integer)
     }
@@ -85,7 +85,7 @@ impl From<usize> for FieldValue {
     }
 }
 
-/// Writes a line to the gateway's log; natively, to standard error. Lines over the host's rate limit are counted and dropped, long ones are cut.
+/// Writes a line to the gateway's log, or natively to standard error. Lines over the host's rate limit are counted and dropped; long lines are cut.
 ///
 /// ```
 /// use sluicegate_sdk::{Level, log};
@@ -95,7 +95,7 @@ pub fn log(level: Level, message: &str) {
     log_with(level, message, Vec::new());
 }
 
-/// The same with fields; [`log!`](crate::log!) is shorter.
+/// Writes a line with fields to the gateway's log. The macro [`log!`](crate::log!) does the same and is shorter.
 ///
 /// ```
 /// use sluicegate_sdk::{Level, log_with};

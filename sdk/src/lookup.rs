@@ -1,14 +1,14 @@
-//! The look-up of names, for discovery plugins.
+//! Look-ups of host names, for discovery plugins.
 
 use std::net::IpAddr;
 
 use crate::http::Error;
 
-/// The addresses of a host. Its name must be among the `Plugin` object's `capabilities.allowedHosts`, with or without a port; an address is
-/// its own. Natively [`testing::resolves`](crate::testing::resolves) says what it gets.
+/// Returns the addresses of a host. Its name must be among the `Plugin` object's `capabilities.allowedHosts`, with or without a port. An address is returned as
+/// it is. Natively, [`testing::resolves`](crate::testing::resolves) says what is found.
 ///
 /// # Errors
-/// Says why there are none.
+/// The host may not be looked up, or has no addresses.
 #[cfg(target_arch = "wasm32")]
 pub fn resolve(host: &str) -> Result<Vec<IpAddr>, Error> {
     use crate::bindings::discovery::wasi::sockets::instance_network::instance_network;
@@ -34,7 +34,7 @@ pub fn resolve(host: &str) -> Result<Vec<IpAddr>, Error> {
     Ok(found)
 }
 
-/// The addresses of a host, as [`testing::resolves`](crate::testing::resolves) gave them.
+/// Returns the addresses of a host, as [`testing::resolves`](crate::testing::resolves) has them.
 ///
 /// ```
 /// use sluicegate_sdk::{http::Error, resolve};
@@ -43,7 +43,7 @@ pub fn resolve(host: &str) -> Result<Vec<IpAddr>, Error> {
 /// ```
 ///
 /// # Errors
-/// Says why there are none.
+/// The host has no addresses.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn resolve(host: &str) -> Result<Vec<IpAddr>, Error> {
     if let Ok(ip) = host.parse() {

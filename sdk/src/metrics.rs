@@ -1,8 +1,8 @@
-//! Metrics of a plugin's own: summed over all workers, kept over a swap, and shown by the gateway's `/metrics` as
+//! A plugin's own metrics. They are summed over all workers, kept when the plugin is swapped, and shown by the gateway's `/metrics` as
 //! `sluicegate_custom_NAME{plugin="…"}`.
 //!
-//! Define a metric once and keep its series, in `open` or `configure`; counting then is one cheap call. A plugin may have 64 metrics with 8 labels
-//! each, and 1,000 series in all; what is beyond is an [`Error`], and what goes wrong after that is counted by the gateway and else ignored.
+//! Define a metric once, in `open` or `configure`, and keep its series; counting is then one cheap call. A plugin may have 64 metrics with 8 labels each, and
+//! 1,000 series in all. More is an [`Error`]. Mistakes in later calls are counted by the gateway and otherwise ignored.
 //!
 //! ```
 //! use sluicegate_sdk::metrics::{Counter, Error};
@@ -20,7 +20,7 @@
 
 use std::fmt;
 
-/// Why there is no such metric or series.
+/// Why a metric or series cannot be had.
 ///
 /// ```
 /// use sluicegate_sdk::metrics::{Error, Gauge};
@@ -28,7 +28,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// What is wrong with the name, the labels or their values.
+    /// The name, the labels or their values are not valid. This is what is wrong.
     Invalid(String),
     /// The plugin has as many metrics or series as it may have.
     Full,
@@ -69,10 +69,10 @@ macro_rules! metric {
         pub struct $series(u32);
 
         impl $metric {
-            /// The series with these values of its labels, in their order. Keep it: finding it takes a lock.
+            /// Returns the series with these values of the labels, in the labels' order. Keep it, as finding it takes a lock.
             ///
             /// # Errors
-            /// If there are as many values as labels not, one is longer than 128 bytes, or there are too many series.
+            /// The number of values differs from that of labels, a value is longer than 128 bytes, or there are too many series.
             pub fn series(&self, values: &[&str]) -> Result<$series, Error> {
                 host::series(self.0, values).map($series)
             }
@@ -121,7 +121,7 @@ metric!(
     Gauge
 );
 metric!(
-    /// Values, counted in buckets.
+    /// Values that are counted in buckets.
     ///
     /// ```
     /// # use sluicegate_sdk::{metrics::Histogram, testing};
@@ -142,56 +142,57 @@ metric!(
 );
 
 impl Counter {
-    /// Defines it. The name has lower-case letters, digits and `_`; `/metrics` shows it with `_total`.
+    /// Defines a counter. Its name consists of lower-case letters, digits and `_`; `/metrics` shows it with `_total`.
     ///
     /// # Errors
-    /// If a name is none, or there are too many metrics.
+    /// A name is not valid, or there are too many metrics.
     pub fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self, Error> {
         host::define(Kind::Counter, name, help, labels, &[]).map(Self)
     }
 }
 
 impl CounterSeries {
-    /// Adds so much; nothing, if it is below 0.
+    /// Adds an amount. Amounts below 0 are ignored.
     pub fn add(&self, amount: f64) {
         host::add(self.0, amount);
     }
 }
 
 impl Gauge {
-    /// Defines it. The name has lower-case letters, digits and `_`.
+    /// Defines a gauge. Its name consists of lower-case letters, digits and `_`.
     ///
     /// # Errors
-    /// If a name is none, or there are too many metrics.
+    /// A name is not valid, or there are too many metrics.
     pub fn new(name: &str, help: &str, labels: &[&str]) -> Result<Self, Error> {
         host::define(Kind::Gauge, name, help, labels, &[]).map(Self)
     }
 }
 
 impl GaugeSeries {
-    /// From now on this. All workers set the same gauge.
+    /// Sets the value. All workers set the same gauge.
     pub fn set(&self, value: f64) {
         host::set(self.0, value);
     }
 
-    /// Adds to the value; a negative amount takes from it.
+    /// Adds to the value. A negative amount lowers it.
     pub fn add(&self, amount: f64) {
         host::add(self.0, amount);
     }
 }
 
 impl Histogram {
-    /// Defines it, with the upper bounds of its buckets, rising, 32 at most; none: from 250 µs to a minute, in seconds.
+    /// Defines a histogram. `bounds` are the upper bounds of its buckets in rising order, at most 32. If there are none, the buckets are those for times in
+    /// seconds, from 250 µs to a minute.
     ///
     /// # Errors
-    /// If a name or the bounds are none, or there are too many metrics.
+    /// A name or the bounds are not valid, or there are too many metrics.
     pub fn new(name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> Result<Self, Error> {
         host::define(Kind::Histogram, name, help, labels, bounds).map(Self)
     }
 }
 
 impl HistogramSeries {
-    /// One more value.
+    /// Counts a value.
     pub fn observe(&self, value: f64) {
         host::observe(self.0, value);
     }

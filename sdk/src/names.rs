@@ -1,6 +1,6 @@
-//! Look-ups of DNS records, with the time each may be kept, for discovery plugins: [`Ask::Names`](crate::Ask::Names) asks. The names must be
-//! among the `Plugin` object's `capabilities.allowedHosts`, and so must servers that are named; all names are absolute. Natively
-//! [`testing::records`](crate::testing::records) says what is found.
+//! Look-ups of DNS records with their times to live, for discovery plugins, which ask by [`Ask::Names`](crate::Ask::Names). All names are absolute. They must
+//! be among the `Plugin` object's `capabilities.allowedHosts`, and so must servers that are named. Natively, [`testing::records`](crate::testing::records) says
+//! what is found.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ pub use wit::{Answer as Record, Data, Location, Question, RecordType};
 pub enum Failure {
     /// The name or the server is not among `capabilities.allowedHosts`.
     Denied,
-    /// The name does not exist, or has no such record; the seconds for which that holds, if the server says so.
+    /// The name does not exist, or has no such record. This is for how many seconds that holds, if the server says so.
     Missing(Option<u32>),
     /// No server answered in time.
     Timeout,
-    /// Too many look-ups and requests at once.
+    /// There are too many look-ups and requests at once.
     Busy,
-    /// A server that refuses, fails, or is not to be understood.
+    /// A server refuses or fails, or its answer cannot be read. This is what happened.
     Failed(String),
 }
 
@@ -41,12 +41,12 @@ impl From<wit::Failure> for Failure {
 pub struct Query {
     /// The questions, at most 64.
     pub questions: Vec<Question>,
-    /// Whom to ask, as `ip:port`; none: the system's servers.
+    /// The servers to ask, as `ip:port`. If there are none, the system's servers are asked.
     pub servers: Vec<String>,
 }
 
 impl Question {
-    /// Asks for the records of a name.
+    /// Makes a query for the records of one name.
     pub fn new(name: impl Into<String>, record_type: RecordType) -> Self {
         Self { name: name.into(), record_type }
     }

@@ -1,11 +1,11 @@
-//! The objects a discovery plugin watches, as it last heard of them.
+//! The objects that a discovery plugin watches, as it was last told of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-/// An object of the store.
+/// An object that is watched.
 ///
 /// ```
 /// use sluicegate_sdk::{Object, serde_json::json};
@@ -14,11 +14,11 @@ use serde_json::Value;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// Such as `Pod`.
+    /// The kind of the object, such as `Pod`.
     pub kind: String,
-    /// Empty for objects of the cluster, such as a `Node`.
+    /// The namespace of the object. It is empty for objects of the whole cluster, such as a `Node`.
     pub namespace: String,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
     /// The whole object, or what [`Discovery::trim`](crate::Discovery::trim) has left of it.
     pub value: Value,
@@ -31,8 +31,8 @@ impl Object {
     }
 }
 
-/// All objects of the watched kinds, in the order of kind, namespace, name. They are found by these and by their labels, so an answer costs what
-/// it is about and not what all objects are.
+/// All objects of the watched kinds, in the order of kind, namespace and name. They are indexed by these and by their labels, so a question costs what its
+/// answer contains, however many objects there are.
 ///
 /// ```
 /// # use sluicegate_sdk::{Object, Objects, serde_json::Value};
@@ -52,7 +52,7 @@ pub struct Objects(BTreeMap<String, BTreeMap<String, Space>>);
 #[derive(Clone, Debug, Default)]
 struct Space {
     all: BTreeMap<Arc<str>, Object>,
-    /// The names of those with a label, sorted, by its key and its value.
+    /// The sorted names of the objects with a label, by the label's key and value.
     labelled: BTreeMap<String, BTreeMap<String, Vec<Arc<str>>>>,
 }
 
@@ -98,7 +98,7 @@ impl Space {
 }
 
 impl Objects {
-    /// The objects of a kind, by namespace and name.
+    /// Returns the objects of a kind, in the order of namespace and name.
     ///
     /// ```
     /// assert_eq!(sluicegate_sdk::Objects::default().of_kind("Pod").count(), 0);
@@ -107,7 +107,7 @@ impl Objects {
         self.0.get(kind).into_iter().flat_map(BTreeMap::values).flat_map(|space| space.all.values())
     }
 
-    /// Those of one namespace, by name.
+    /// Returns the objects of a kind in one namespace, in the order of their names.
     ///
     /// ```
     /// assert_eq!(sluicegate_sdk::Objects::default().of_namespace("Pod", "shop").count(), 0);
@@ -116,7 +116,8 @@ impl Objects {
         self.space(kind, namespace).into_iter().flat_map(|space| space.all.values())
     }
 
-    /// Those of a namespace that have all of these labels, by name; all of the namespace where none is given.
+    /// Returns the objects of a kind in one namespace that have all of these labels, in the order of their names. If no labels are given, these are all of the
+    /// namespace.
     ///
     /// ```
     /// # use sluicegate_sdk::{Object, Objects, serde_json::json};
@@ -128,7 +129,7 @@ impl Objects {
     /// ```
     pub fn labelled<'a>(&'a self, kind: &str, namespace: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = &'a Object> + use<'a> {
         let space = self.space(kind, namespace);
-        // The names with the label that the fewest have; each is looked for among those with the others.
+        // The shortest of the labels' lists is walked, and its names are looked up in the others.
         let lists = space.into_iter().flat_map(|space| labels.iter().map(|(key, value)| space.labelled(key, value)));
         let mut lists: Vec<&[Arc<str>]> = lists.collect();
         lists.sort_by_key(|names| names.len());
@@ -139,7 +140,7 @@ impl Objects {
         any.chain(all.filter_map(move |name| space?.all.get(name)))
     }
 
-    /// One object.
+    /// Returns an object.
     ///
     /// ```
     /// assert!(sluicegate_sdk::Objects::default().get("Pod", "shop", "a").is_none());

@@ -13,7 +13,7 @@ use crate::config::{self, Named};
 use crate::host;
 
 pub use crate::bindings::router::sluicegate::plugin::types::ServiceRef;
-/// What rules are made of, all together:
+/// The types that rules are made of. This example uses all of them:
 ///
 /// ```
 /// use sluicegate_sdk::{
@@ -80,27 +80,26 @@ pub use wit::{
 /// sluicegate_sdk::export_router!(Beta);
 /// ```
 pub trait Router: Sized + 'static {
-    /// What a policy may set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
+    /// The configuration, which policies set. Give every field a default: a policy may leave the configuration out, which arrives as `{}`.
     type Config: DeserializeOwned + JsonSchema;
 
-    /// Compiles the rules. What of them is static goes into [`Configured`], which the host prepares once. The error's text is shown to the
-    /// operator.
+    /// Compiles the rules. Their static parts go into [`Configured`], which the host prepares once. The text of an error is shown to the operator.
     fn configure(config: Self::Config, listener: &Listener) -> Result<(Self, Configured), String>;
 
-    /// Some elements of the configuration's list `rules` stand in the place of others: from here on this decides as a router would that was configured with the
-    /// list as it is now. Returns the rules of what was inserted, in their order, and what it reads now, all in all. Worth having for routers of thousands of
-    /// rules, of which each element of the list must come to one. `None`, as it is unless you say otherwise: it cannot, and is configured anew. After
-    /// `None` or an error this value is dropped.
+    /// Changes the rules in place: some elements of the configuration's list `rules` were replaced by others. Afterwards the router must decide as one that was
+    /// configured with the new list. Returns the rules of the inserted elements, in their order, and the [`Interests`] of all rules. This is useful for routers
+    /// of thousands of rules; each element of the list must stand for one rule. The default implementation returns `None`, which means that the router cannot
+    /// do this and is configured as a whole. After `None` or an error this value is dropped.
     fn change(&mut self, splices: Vec<Splice>) -> Option<Result<Configured, String>> {
         drop(splices);
         None
     }
 
-    /// Routes one exchange, or one connection (whose method and path are empty). On the way of every request: avoid allocating here.
+    /// Routes one exchange, or one connection, whose method and path are empty. This is called for every request, so it should avoid allocations.
     fn route(&mut self, request: &Request) -> Decision;
 }
 
-/// Elements of a configuration's list `rules` that stand in the place of others; for [`Router::change`].
+/// A change of a configuration's list `rules`, for [`Router::change`]: some elements were replaced by others.
 ///
 /// ```
 /// use sluicegate_sdk::{Splice, serde_json::Value};
@@ -110,25 +109,25 @@ pub trait Router: Sized + 'static {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {
-    /// Where the first of the others stood in the list before the change. Splices rise, and what they remove does not overlap.
+    /// The index, in the list before the change, of the first element that was removed. Several splices come in rising order, and do not overlap.
     pub at: usize,
-    /// How many others there were.
+    /// How many elements were removed.
     pub removed: usize,
-    /// What stands there now, each as JSON.
+    /// The elements that were inserted, each as JSON.
     pub inserted: Vec<String>,
 }
 
 impl Splice {
-    /// What was inserted.
+    /// Reads the elements that were inserted.
     ///
     /// # Errors
-    /// An element is none of these.
+    /// An element is not of this type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Vec<T>, String> {
         self.inserted.iter().map(|text| serde_json::from_str(text).map_err(|error| format!("rules: {error}"))).collect()
     }
 }
 
-/// An exchange to route, or a connection, whose method and path are empty. Beyond method, host and path it has what the [`Interests`] name.
+/// An exchange to route, or a connection, whose method and path are empty. Besides method, host and path it has what the [`Interests`] name.
 ///
 /// ```
 /// let request = sluicegate_sdk::Request { path: "/shop".into(), ..Default::default() };
@@ -136,19 +135,19 @@ impl Splice {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// As the client sent it: methods are case-sensitive.
+    /// The method as the client sent it; methods are case-sensitive.
     pub method: Cow<'static, str>,
-    /// Host or `:authority` without its port, in lower case; the SNI for TLS; empty for TCP and UDP.
+    /// The host in lower case and without its port, from `Host` or `:authority`. For TLS it is the server name (SNI), and for TCP and UDP it is empty.
     pub host: String,
     /// The path without its query.
     pub path: String,
-    /// Without its `?`; empty unless the interests ask for it.
+    /// The query without its `?`. It is empty unless the interests ask for it.
     pub query: String,
-    /// In the order of the interests; repeated headers are joined by `, `.
+    /// The values of the header fields, in the order of the interests. Fields that occur several times are joined by `, `.
     pub headers: Vec<Option<String>>,
     /// The values of the cookies, in the order of the interests.
     pub cookies: Vec<Option<String>>,
-    /// The client's IP address; empty unless the interests ask for it.
+    /// The client's IP address. It is empty unless the interests ask for it.
     pub client: String,
 }
 
@@ -190,10 +189,10 @@ fn method(method: wit::Method) -> Cow<'static, str> {
     })
 }
 
-/// What [`export_router!`](crate::export_router) exports.
+/// The component that [`export_router!`](crate::export_router) exports.
 pub struct RouterComponent<R, N>(PhantomData<(R, N)>);
 
-/// One listener's router. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
+/// The router of one listener. The host never calls a resource while a call of it is under way, so the borrow cannot fail.
 pub struct TableState<R>(RefCell<R>, Cell<Layout>);
 
 impl<R: Router, N: Named> wit::Guest for RouterComponent<R, N> {
@@ -297,7 +296,7 @@ empty_by_default! {
 }
 
 impl Header {
-    /// A header of this name and value.
+    /// Makes a header field of this name and value.
     ///
     /// ```
     /// assert_eq!(sluicegate_sdk::Header::new("x-beta", "1").name, "x-beta");
@@ -308,7 +307,7 @@ impl Header {
 }
 
 impl ServiceRef {
-    /// A port of a service in the namespace of the object that holds the reference.
+    /// Refers to a port of a service in the namespace of the object that holds the reference.
     ///
     /// ```
     /// assert_eq!(sluicegate_sdk::ServiceRef::new("web", 80).namespace, None);
@@ -319,7 +318,7 @@ impl ServiceRef {
 }
 
 impl Backend {
-    /// A backend of weight 1 without filters.
+    /// Makes a backend of weight 1 without filters.
     ///
     /// ```
     /// use sluicegate_sdk::{Backend, ServiceRef};
@@ -396,7 +395,7 @@ mod tests {
         let one = read(interests(&["a"], &[], false, false), &[Some("1")]);
         assert_eq!((one.headers.len(), one.cookies.len(), &*one.query, &*one.client), (1, 0, "", ""));
         assert!(read(interests(&[], &[], false, false), &[]).headers.is_empty());
-        // A host that sends less than asked for breaks nothing.
+        // A host that sends less than was asked for breaks nothing.
         assert!(read(interests(&["a"], &["b"], true, true), &[]).cookies.is_empty());
     }
 }

@@ -1,13 +1,13 @@
-//! Key-value state that all instances of the plugin share, on all workers. It stays while the gateway runs, also over a swap, and is bounded: by the
-//! `Plugin` object's `limits` in entries and bytes, 256 bytes a key, 64 KiB a value. Each call takes a short lock: keep it off the way of every
-//! request where you can.
+//! Key-value state that all instances of the plugin share, on all workers. It stays while the gateway runs, also when the plugin is swapped. The `Plugin`
+//! object's `limits` bound its entries and bytes; a key has at most 256 bytes, and a value 64 KiB. Each call takes a short lock, so avoid it on the way of
+//! every request where you can.
 //!
 //! ```
 //! use sluicegate_sdk::shared;
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), shared::Error> {
-//! // How often within ten seconds, over all workers?
+//! // How many failures were there within ten seconds, over all workers?
 //! let failures = shared::add("failures/10.0.0.1:80", 1, Some(Duration::from_secs(10)))?;
 //! assert_eq!(failures, 1);
 //! # Ok(())
@@ -17,7 +17,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A value, and which write made it.
+/// A value, and the version that identifies the write of it.
 ///
 /// ```
 /// use sluicegate_sdk::shared;
@@ -28,7 +28,7 @@ use std::time::Duration;
 pub struct Entry {
     /// The value.
     pub value: Vec<u8>,
-    /// Another one after each write.
+    /// The version of the entry, which each write changes.
     pub version: u64,
 }
 
@@ -40,7 +40,7 @@ pub struct Entry {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The plugin has as many entries or bytes as it may have, and nothing has run out.
+    /// The plugin has as many entries or bytes as it may have, and none has expired.
     Full,
     /// The key or the value is too long.
     TooLarge,
@@ -69,7 +69,7 @@ impl From<Error> for String {
     }
 }
 
-/// What is there.
+/// Returns the entry of a key.
 ///
 /// ```
 /// assert_eq!(sluicegate_sdk::shared::get("nothing"), None);
@@ -78,7 +78,7 @@ pub fn get(key: &str) -> Option<Entry> {
     host::get(key)
 }
 
-/// Writes, whatever was there, and gives the version. With a time to live the entry is gone after it.
+/// Writes an entry, whatever was there, and returns its version. If there is a time to live, the entry expires after it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -89,12 +89,12 @@ pub fn get(key: &str) -> Option<Entry> {
 /// ```
 ///
 /// # Errors
-/// If there is no room, or the key or value is too long.
+/// There is no room, or the key or value is too long.
 pub fn set(key: &str, value: &[u8], ttl: Option<Duration>) -> Result<u64, Error> {
     host::set(key, value, ttl.map(ms))
 }
 
-/// Writes only if the entry has still this version, as [`get`] gave it; without one, only where there is no entry.
+/// Writes an entry only if it still has this version, which [`get`] returned. Without a version it writes only if there is no entry.
 ///
 /// ```
 /// use sluicegate_sdk::shared::{self, Error};
@@ -104,13 +104,13 @@ pub fn set(key: &str, value: &[u8], ttl: Option<Duration>) -> Result<u64, Error>
 /// ```
 ///
 /// # Errors
-/// [`Error::Conflict`] if it has changed; otherwise as [`set`].
+/// [`Error::Conflict`]: the entry has changed. Other errors are those of [`set`].
 pub fn compare_and_set(key: &str, expected: Option<u64>, value: &[u8], ttl: Option<Duration>) -> Result<u64, Error> {
     host::compare_and_set(key, expected, value, ttl.map(ms))
 }
 
-/// Adds to a number and gives the sum; what is not there is 0. The time to live counts from the first of these calls, so that the number says what
-/// happened within a time.
+/// Adds to a number and returns the sum. A number that does not exist counts as 0. The time to live counts from the call that makes the entry, so the number
+/// says what happened within that time.
 ///
 /// ```
 /// use sluicegate_sdk::shared;
@@ -119,12 +119,12 @@ pub fn compare_and_set(key: &str, expected: Option<u64>, value: &[u8], ttl: Opti
 /// ```
 ///
 /// # Errors
-/// [`Error::NotANumber`] if something else was written there; otherwise as [`set`].
+/// [`Error::NotANumber`]: something else was written there. Other errors are those of [`set`].
 pub fn add(key: &str, amount: i64, ttl: Option<Duration>) -> Result<i64, Error> {
     host::add(key, amount, ttl.map(ms))
 }
 
-/// Removes an entry; whether there was one.
+/// Removes an entry. Returns whether there was one.
 ///
 /// ```
 /// use sluicegate_sdk::shared;

@@ -2,7 +2,7 @@
 
 use super::{Error, MAX_REDIRECTS, Request, Response, Url, wasi};
 
-/// Ends with a response that is no redirect, or an error.
+/// An exchange that ends with an error, or with a response that is no redirect.
 pub(crate) struct Exchange {
     request: Request,
     url: Url,
@@ -17,7 +17,7 @@ impl Exchange {
         Ok(Self { request, url, redirects: 0, underway })
     }
 
-    /// The response, once it is there as a whole.
+    /// Returns the response once all of it has come.
     pub(crate) fn poll(&mut self) -> Option<Result<Response, Error>> {
         loop {
             let response = match self.underway.poll(&self.request, &self.url)? {
@@ -35,9 +35,9 @@ impl Exchange {
         }
     }
 
-    /// Whether another request follows, which `self.request` is then.
+    /// Whether the response asks for another request. If so, `self.request` is that one.
     fn redirected(&mut self, response: &Response) -> Result<bool, Error> {
-        // RFC 9110 §15.4: 303 turns everything into GET, and by custom 301 and 302 do so with POST.
+        // RFC 9110 §15.4: 303 turns every method into GET; 301 and 302 customarily turn POST into GET.
         let again = match (response.status, self.request.method.as_str()) {
             (301..=303, "POST") | (303, _) => false,
             (301 | 302 | 307 | 308, _) => true,
@@ -56,14 +56,14 @@ impl Exchange {
             }
         }
         if next.origin() != self.url.origin() {
-            // What was meant for one host is not for another.
+            // Credentials that were meant for one host are not sent to another.
             self.request.headers.retain(|(name, _)| !["authorization", "cookie"].contains(&name.to_ascii_lowercase().as_str()));
         }
         self.url = next;
         Ok(true)
     }
 
-    /// Ready when [`Exchange::poll`] has more to say.
+    /// Waits until [`Exchange::poll`] can make progress.
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn pollable(&self) -> crate::bindings::discovery::wasi::io::poll::Pollable {
         self.underway.pollable()
@@ -74,7 +74,7 @@ impl Exchange {
         self.pollable().block();
     }
 
-    /// Natively everything is there at once.
+    /// Natively nothing has to be waited for.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn wait(&self) {}
 }

@@ -1,5 +1,5 @@
-//! HTTP requests, for discovery plugins. They go to the hosts that the `Plugin` object's `capabilities.allowedHosts` names, and nowhere else;
-//! the gateway bounds their time and size. Natively [`testing::answer`](crate::testing::answer) says what they get.
+//! HTTP requests, for discovery plugins. They may only go to the hosts that the `Plugin` object's `capabilities.allowedHosts` names, and the gateway limits
+//! their time and size. Natively, [`testing::answer`](crate::testing::answer) provides the responses.
 
 mod exchange;
 mod url;
@@ -15,12 +15,12 @@ pub(crate) use url::Url;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::testing as wasi;
 
-/// Redirects that are followed.
+/// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
-/// Of a response's body, unless [`Request::limit`] says otherwise.
+/// The largest body of a response in bytes, unless [`Request::limit`] says otherwise.
 const DEFAULT_LIMIT: usize = 4 << 20;
 
-/// A response, whole.
+/// A response with its whole body.
 ///
 /// ```
 /// use sluicegate_sdk::http::Response;
@@ -31,14 +31,14 @@ const DEFAULT_LIMIT: usize = 4 << 20;
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Names in lower case.
+    /// The header fields, with their names in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// The first field of this name (in lower case), if it is text.
+    /// Returns the value of the first field of this name, which is in lower case, if the value is text.
     ///
     /// ```
     /// # use sluicegate_sdk::http::Response;
@@ -49,7 +49,7 @@ impl Response {
         std::str::from_utf8(&field.1).ok()
     }
 
-    /// The body, which has to be UTF-8.
+    /// Returns the body as text.
     ///
     /// ```
     /// # use sluicegate_sdk::http::Response;
@@ -57,7 +57,7 @@ impl Response {
     /// ```
     ///
     /// # Errors
-    /// Says at which byte it is not.
+    /// The body is not UTF-8; the error says from which byte on.
     pub fn text(&self) -> Result<&str, String> {
         std::str::from_utf8(&self.body).map_err(|error| format!("the response is not UTF-8: {error}"))
     }
@@ -79,17 +79,17 @@ pub enum Error {
     Prohibited(String),
     /// The host's name does not resolve.
     Unresolved(String),
-    /// No connection, or not within the time allowed.
+    /// There is no connection, or none within the time allowed.
     Unreachable(String),
     /// The response did not come, or stopped coming.
     Timeout,
     /// The response is larger than this many bytes.
     TooLarge(usize),
-    /// More than five redirects.
+    /// There are more than five redirects.
     Redirects,
-    /// Too many requests at once.
+    /// There are too many requests at once.
     Busy,
-    /// Something that is not HTTP, a connection cut, a certificate that is not trusted.
+    /// The answer is not HTTP, the connection broke, or the server's certificate is not trusted. This is what happened.
     Failed(String),
 }
 
@@ -130,7 +130,7 @@ pub struct Request {
     pub(crate) limit: usize,
 }
 
-/// Gets a URL. Redirects are followed; each host on the way must be allowed.
+/// Gets a URL. Redirects are followed, and each host on the way must be allowed.
 ///
 /// ```
 /// use sluicegate_sdk::{http, testing};
@@ -139,13 +139,13 @@ pub struct Request {
 /// ```
 ///
 /// # Errors
-/// Says why there is no response. A status like 404 is one.
+/// There is no response. One with a status such as 404 is a response.
 pub fn get(url: &str, headers: &[(&str, &str)]) -> Result<Response, Error> {
     headers.iter().fold(Request::new("GET", url), |request, (name, value)| request.header(name, value)).send()
 }
 
 impl Request {
-    /// A request without fields and body.
+    /// Makes a request without fields and body.
     ///
     /// ```
     /// let request = sluicegate_sdk::http::Request::new("GET", "http://sd.example/");
@@ -154,7 +154,7 @@ impl Request {
         Self { method: method.into(), url: url.into(), headers: Vec::new(), body: None, timeout: None, limit: DEFAULT_LIMIT }
     }
 
-    /// Adds a field.
+    /// Adds a header field.
     ///
     /// ```
     /// # use sluicegate_sdk::http::Request;
@@ -166,7 +166,7 @@ impl Request {
         self
     }
 
-    /// Sends this body; the gateway takes up to 1 MiB.
+    /// Sets the body. The gateway sends up to 1 MiB.
     ///
     /// ```
     /// # use sluicegate_sdk::http::Request;
@@ -178,7 +178,7 @@ impl Request {
         self
     }
 
-    /// The longest wait for the response's head, and for each piece of its body. 10 s unless it is set; the gateway allows at most 30 s.
+    /// Sets how long to wait for the response's head, and for each piece of its body. By default this is 10 s; the gateway allows at most 30 s.
     ///
     /// ```
     /// # use sluicegate_sdk::http::Request;
@@ -190,7 +190,7 @@ impl Request {
         self
     }
 
-    /// The largest body of a response, in bytes. 4 MiB unless it is set; the gateway allows at most 16 MiB.
+    /// Sets the largest body of a response, in bytes. By default this is 4 MiB; the gateway allows at most 16 MiB.
     ///
     /// ```
     /// use sluicegate_sdk::{http::{Error, Request, Response}, testing};
@@ -203,8 +203,7 @@ impl Request {
         self
     }
 
-    /// Sends it and reads the response, following redirects. Other services wait meanwhile; [`Ask::Http`](crate::Ask::Http) is for sources that are
-    /// slow.
+    /// Sends the request, follows redirects and reads the response. Other services wait meanwhile; for slow sources there is [`Ask::Http`](crate::Ask::Http).
     ///
     /// ```
     /// use sluicegate_sdk::{http::{Error, Request}, testing};
@@ -213,7 +212,7 @@ impl Request {
     /// ```
     ///
     /// # Errors
-    /// Says why there is no response.
+    /// There is no response.
     pub fn send(self) -> Result<Response, Error> {
         let mut exchange = Exchange::begin(self)?;
         loop {

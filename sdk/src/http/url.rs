@@ -1,4 +1,4 @@
-//! As much of a URL (RFC 3986) as a request needs.
+//! The parts of a URL (RFC 3986) that a request needs.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::Error;
 pub(crate) struct Url {
     pub(crate) tls: bool,
     pub(crate) authority: String,
-    /// With the query; begins with `/`.
+    /// The path with the query. It begins with `/`.
     pub(crate) path: String,
 }
 
@@ -21,7 +21,7 @@ impl Url {
             "https" => true,
             _ => return Err(invalid()),
         };
-        // A fragment is the client's own (RFC 9110 §7.1).
+        // A fragment is not sent (RFC 9110 §7.1).
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -36,7 +36,7 @@ impl Url {
         (self.tls, self.authority.to_ascii_lowercase())
     }
 
-    /// RFC 3986 §5.2, but for dot segments, which are left to the server.
+    /// Resolves a reference by RFC 3986 §5.2, except for dot segments, which are left to the server.
     pub(super) fn join(&self, reference: &str) -> Result<Self, Error> {
         if reference.contains("://") && !reference.starts_with(['/', '?']) {
             return Self::parse(reference);

@@ -10,12 +10,12 @@ use crate::bindings::discovery::wasi::http::types::{
 use crate::bindings::discovery::wasi::io::poll::Pollable;
 use crate::bindings::discovery::wasi::io::streams::{InputStream, StreamError};
 
-/// Bytes read at a time.
+/// How many bytes are read at a time.
 const PIECE: u64 = 64 << 10;
-/// What `blocking-write-and-flush` takes at most.
+/// How many bytes `blocking-write-and-flush` takes at most.
 const WRITE: usize = 4096;
 
-/// A request that was sent. The stream is dropped before its body, as the contract wants it.
+/// A request that was sent. The stream is dropped before its body, as the contract demands.
 pub(super) enum Underway {
     Head(FutureIncomingResponse),
     Body { stream: InputStream, _body: IncomingBody, read: Response },
@@ -58,7 +58,7 @@ pub(super) fn begin(request: &Request, url: &Url) -> Result<Underway, Error> {
 }
 
 impl Underway {
-    /// The response, once it is there as a whole. Not to be called again after that.
+    /// Returns the response once all of it has come. It must not be called again after that.
     pub(super) fn poll(&mut self, request: &Request, url: &Url) -> Option<Result<Response, Error>> {
         if let Self::Head(answer) = self {
             let response = match answer.get()? {

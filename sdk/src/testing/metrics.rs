@@ -1,4 +1,4 @@
-//! Metrics of a test's thread. Names and labels are checked as the host does, so that a test finds what the gateway would refuse.
+//! Metrics of a test's thread. Names and labels are checked as by the host, so that a test finds what the gateway would refuse.
 
 use std::cell::RefCell;
 
@@ -26,7 +26,8 @@ thread_local! {
     static REGISTRY: RefCell<Registry> = RefCell::default();
 }
 
-/// What the series of a metric with these values of its labels says in this thread: of a histogram the sum. None if there is no such series.
+/// Returns the value of the series of a metric with these values of its labels, in this thread; for a histogram this is the sum. `None`: there is no such
+/// series.
 ///
 /// ```
 /// use sluicegate_sdk::{metrics::Counter, testing::metric};

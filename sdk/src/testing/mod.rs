@@ -1,5 +1,5 @@
-//! Stands in for the host in native tests: statistics of endpoints, random bits that repeat, metrics, shared state and log lines to look at, and what
-//! the network answers. All of it belongs to the test's thread. Empty in wasm.
+//! Stands in for the host in native tests: statistics of endpoints, random bits that can be repeated, metrics, shared state and log lines that can be looked
+//! at, and answers of the network. All of it belongs to the test's thread. In wasm this module is empty.
 #![cfg(not(target_arch = "wasm32"))]
 
 pub(crate) mod metrics;
@@ -18,8 +18,8 @@ use crate::http::{Error, Request, Response, Url};
 use crate::names::{Failure, Record, RecordType};
 use crate::objects::Objects;
 
-/// The statistics that a [`Pick`](crate::Pick) made by [`Pick::fake`](crate::Pick::fake) reads. Endpoints past the end of a list read as on the
-/// host before their first exchange: nothing in flight, latency 0, success 1, healthy.
+/// The statistics that a [`Pick`](crate::Pick) reads that [`Pick::fake`](crate::Pick::fake) made. For endpoints past the end of a list they are those before
+/// the first exchange: nothing in flight, latency 0, success 1, healthy.
 ///
 /// ```
 /// use sluicegate_sdk::{Pick, testing::FakeHost};
@@ -28,13 +28,13 @@ use crate::objects::Objects;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct FakeHost {
-    /// Exchanges under way, by endpoint.
+    /// The exchanges under way at each endpoint.
     pub in_flight: Vec<u32>,
-    /// Mean latency in microseconds, by endpoint.
+    /// The mean latency of each endpoint in microseconds.
     pub latency_us: Vec<u32>,
-    /// Share of successes from 0 to 1, by endpoint.
+    /// The share of successes of each endpoint, from 0 to 1.
     pub success: Vec<f32>,
-    /// Whether it is fit, by endpoint.
+    /// The condition of each endpoint.
     pub conditions: Vec<crate::Condition>,
 }
 
@@ -42,7 +42,7 @@ thread_local! {
     static RANDOM: Cell<u64> = const { Cell::new(1) };
 }
 
-/// Makes the random bits of this thread begin anew, from this seed.
+/// Seeds the random bits of this thread.
 ///
 /// ```
 /// use sluicegate_sdk::{random, testing::seed};
@@ -59,7 +59,7 @@ pub(crate) fn next_random() -> u64 {
     RANDOM.with(crate::host::split_mix)
 }
 
-/// A line of the log.
+/// A line that was logged.
 ///
 /// ```
 /// use sluicegate_sdk::{Level, log, testing::{LogLine, log_lines}};
@@ -68,11 +68,11 @@ pub(crate) fn next_random() -> u64 {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogLine {
-    /// How much it matters.
+    /// The level of the line.
     pub level: crate::Level,
-    /// What it says.
+    /// The text of the line.
     pub message: String,
-    /// Its fields, in their order.
+    /// The fields of the line, in their order.
     pub fields: Vec<(String, crate::FieldValue)>,
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn logged(level: crate::Level, message: &str, fields: Vec<(String, cr
     LINES.with_borrow_mut(|lines| lines.push(LogLine { level, message: message.to_owned(), fields }));
 }
 
-/// What this thread has logged since this was asked last.
+/// Returns what this thread has logged since the last call.
 ///
 /// ```
 /// use sluicegate_sdk::{Level, log, testing::log_lines};
@@ -96,7 +96,7 @@ pub fn log_lines() -> Vec<LogLine> {
     LINES.with_borrow_mut(std::mem::take)
 }
 
-/// What the network answers, and what it was asked last.
+/// What the network answers, and what it was last asked.
 #[derive(Default)]
 struct Network {
     answers: HashMap<String, Result<Response, Error>>,
@@ -110,7 +110,7 @@ thread_local! {
     static NETWORK: RefCell<Network> = RefCell::default();
 }
 
-/// Requests of this thread to this URL get this response.
+/// Provides the response to this thread's requests for a URL.
 ///
 /// ```
 /// use sluicegate_sdk::{http, testing};
@@ -121,7 +121,7 @@ pub fn answer(url: &str, response: Response) {
     NETWORK.with_borrow_mut(|network| network.answers.insert(url.to_owned(), Ok(response)));
 }
 
-/// Requests of this thread to this URL fail so.
+/// Makes this thread's requests for a URL fail with this error.
 ///
 /// ```
 /// use sluicegate_sdk::{http, testing};
@@ -132,7 +132,7 @@ pub fn fail(url: &str, error: Error) {
     NETWORK.with_borrow_mut(|network| network.answers.insert(url.to_owned(), Err(error)));
 }
 
-/// Look-ups of this thread for this host find these addresses.
+/// Provides the addresses that this thread's look-ups of a host find.
 ///
 /// ```
 /// let address = "10.0.0.1".parse().unwrap();
@@ -143,7 +143,7 @@ pub fn resolves(host: &str, addresses: &[IpAddr]) {
     NETWORK.with_borrow_mut(|network| network.names.insert(host.to_owned(), addresses.to_vec()));
 }
 
-/// A response that is there at once.
+/// A request whose response is there at once.
 pub(crate) struct Underway(Option<Result<Response, Error>>);
 
 impl Underway {
@@ -162,12 +162,12 @@ pub(crate) fn begin(request: &Request, url: &Url) -> Result<Underway, Error> {
     })
 }
 
-/// Questions of this thread for these records of a name are answered so.
+/// Provides the answer to this thread's questions for records of a name.
 pub fn records(name: &str, record_type: RecordType, answer: Result<Vec<Record>, Failure>) {
     NETWORK.with_borrow_mut(|network| network.records.insert((name.to_owned(), record_type), answer));
 }
 
-/// This thread may read a file of this path; none takes it away.
+/// Provides a file that this thread may read. `None` removes it.
 pub fn file(path: &str, content: Option<&[u8]>) {
     NETWORK.with_borrow_mut(|network| match content {
         Some(content) => drop(network.files.insert(path.to_owned(), content.to_vec())),
@@ -179,7 +179,7 @@ pub(crate) fn files<T>(look: impl FnOnce(&BTreeMap<String, Vec<u8>>) -> T) -> T 
     NETWORK.with_borrow(|network| look(&network.files))
 }
 
-/// What comes of an [`Ask`]: of HTTP what [`answer`] and [`fail`] said, of names what [`records`] said, else that there are none.
+/// Answers an [`Ask`]: of HTTP with what [`answer`] and [`fail`] provide, and of names with what [`records`] provides, or that there are no records.
 pub fn reply(ask: Ask) -> Reply {
     match ask {
         Ask::Http(request) => Reply::Http(request.send()),
@@ -195,7 +195,7 @@ pub fn reply(ask: Ask) -> Reply {
 /// Asks a plugin for a service's endpoints as the gateway does, with the answers of this thread.
 ///
 /// # Errors
-/// The plugin's.
+/// They are the plugin's.
 pub fn endpoints<D: Discovery>(plugin: &mut D, service: &Service, objects: &Objects) -> Result<Vec<PublishedEndpoint>, String> {
     let Some(mut ask) = plugin.ask(service) else { return plugin.endpoints(service, objects) };
     loop {

@@ -18,7 +18,7 @@ thread_local! {
     static STORE: RefCell<Store> = RefCell::default();
 }
 
-/// Lets time pass for what has a time to live in this thread.
+/// Lets time pass for this thread's entries with a time to live.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,7 +31,7 @@ pub fn pass(time: Duration) {
     STORE.with_borrow_mut(|store| store.now += u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2));
 }
 
-/// Lets this thread's state have so many entries and no more.
+/// Limits the number of entries of this thread's state.
 ///
 /// ```
 /// use sluicegate_sdk::{shared::{self, Error}, testing::room};
