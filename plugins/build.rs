@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use sluicegate_builtins::BUILTINS;
 
-/// As small as zstd makes them; it takes a second for all.
+/// A high level of compression; it takes a second for all plugins.
 const LEVEL: i32 = 19;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,9 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn watch(root: &Path, here: &Path) {
     let mut paths = vec![here.join("build.rs"), here.join("guests.rs"), root.join("Cargo.lock"), root.join("Cargo.toml")];
-    // Not sdk/examples, which is built where it lies.
+    // The folder sdk/examples is left out, as it is built where it lies.
     paths.extend(["Cargo.toml", "README.md", "CONTRACT.md", "src", "wit"].map(|path| root.join("sdk").join(path)));
-    // The last four are no plugins, but what some are built on.
+    // The last four are libraries that some of the plugins use.
     for name in BUILTINS.iter().map(|(name, _)| *name).chain(["ring", "two-choices", "targets", "rule-values"]) {
         paths.extend([here.join(name).join("src"), here.join(name).join("Cargo.toml")]);
     }
@@ -59,7 +59,7 @@ fn generate(root: &Path, built: &Path, out: &Path) -> Result<String, Box<dyn Err
     Ok(code)
 }
 
-/// The files of a folder and its subfolders, in an order that does not depend on the file system.
+/// Collects the files of a folder and its subfolders, in an order that does not depend on the file system.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     let mut entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, std::io::Error>>()?;
     entries.sort();

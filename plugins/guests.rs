@@ -1,4 +1,4 @@
-//! Builds guests for wasm from a build script; also used by the tests' one.
+//! Builds guests for wasm from a build script. The build script of the tests uses it, too.
 //!
 //! A second cargo runs in a target directory of its own, since the outer one holds the lock of the usual one.
 
@@ -23,7 +23,7 @@ pub(crate) fn build(root: &Path, out: &Path, packages: &[String]) -> Result<Path
         cargo.args(["-p", package]);
     }
     cargo.env("CARGO_TARGET_DIR", &target_dir);
-    // What was meant for the outer build: flags of another target, and clippy or a coverage tool in the compiler's place.
+    // These variables were meant for the outer build: flags of another target, and clippy or a coverage tool in place of the compiler.
     for name in [
         "CARGO_BUILD_TARGET",
         "CARGO_BUILD_BUILD_DIR",

@@ -1,6 +1,6 @@
-//! The bundle: the built-in plugins as `.wasm`, and what `sluicegate plugin new` writes (the SDK's folder and a template of each kind).
+//! The built-in plugins as `.wasm`, and what `sluicegate plugin new` writes: the SDK's folder and a template for each kind.
 //!
-//! `build.rs` builds and lists them. The `.wasm` are core modules; the host makes components of them as it does with any other plugin.
+//! `build.rs` builds and lists the plugins. They are core modules, of which the host makes components, as it does of any other plugin.
 
 pub use sluicegate_builtins::Kind;
 
@@ -9,35 +9,35 @@ include!(concat!(env!("OUT_DIR"), "/generated.rs"));
 /// A plugin that comes with the gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct Builtin {
-    /// What a `Plugin` object's `source` calls it.
+    /// The name of the plugin in objects.
     pub name: &'static str,
-    /// What it decides.
+    /// The kind of the plugin.
     pub kind: Kind,
-    /// Its `.wasm`, compressed with zstd: the binary is smaller by two thirds of them.
+    /// The `.wasm`, compressed with zstd, which takes two thirds off its size.
     packed: &'static [u8],
-    /// Of the `.wasm`, in bytes.
+    /// The size of the `.wasm` in bytes.
     size: usize,
 }
 
 impl Builtin {
-    /// Its `.wasm`: a core module that carries its component type. It is decompressed at each call, which takes about a millisecond.
+    /// The plugin's `.wasm`, a core module that carries its component type. It is decompressed at each call, which takes about a millisecond.
     pub fn wasm(&self) -> Vec<u8> {
-        // What is embedded decompresses, as a test holds; the host would refuse an empty module as it refuses any file that is none.
+        // A test makes sure that what is embedded can be decompressed. The host refuses an empty module, as it refuses any file that is no plugin.
         zstd::bulk::decompress(self.packed, self.size).unwrap_or_default()
     }
 }
 
-/// All of them.
+/// All built-in plugins.
 pub fn builtins() -> &'static [Builtin] {
     BUILTINS
 }
 
-/// The one of this name.
+/// The built-in plugin of this name.
 pub fn builtin(name: &str) -> Option<&'static Builtin> {
     BUILTINS.iter().find(|builtin| builtin.name == name)
 }
 
-/// The SDK's folder: relative path, and content.
+/// The files of the SDK's folder, each with its relative path and its content.
 pub fn sdk_files() -> &'static [(&'static str, &'static str)] {
     SDK_FILES
 }
@@ -51,7 +51,7 @@ macro_rules! template {
     };
 }
 
-/// The files of a new plugin of this kind: relative path, and content. A path that ends in `.tmpl` loses that, and `{{name}}` in its content
+/// The files of a new plugin of this kind, each with its relative path and its content. The ending `.tmpl` of a path is removed, and `{{name}}` in the content
 /// becomes the plugin's name.
 pub fn template(kind: &str) -> Option<&'static [(&'static str, &'static str)]> {
     match kind {
@@ -93,7 +93,7 @@ mod tests {
             let (allowed, export): (&[&str], _) = match kind {
                 Kind::Balancer => (&["types", "host", "metrics", "shared", "statistics"], "balancing"),
                 Kind::Router => (&["types", "host", "metrics", "shared"], "routing"),
-                // Who asks nobody and reads nothing has no means to.
+                // A plugin that asks no server and reads no file must not import the means for that.
                 Kind::Discovery if publishes_objects(name) => {
                     (&["types", "host", "metrics", "shared", "objects", "publishing"], "discovering")
                 }
@@ -111,7 +111,7 @@ mod tests {
             let (imports, exports) = world(&wasm);
             println!("{name}: {} bytes, imports {imports:?}, exports {exports:?}", wasm.len());
             let full = |interface: &str| format!("sluicegate:plugin/{interface}@0.2.0");
-            // The router that comes with the gateway changes its tables in place.
+            // The built-in router can change its tables in place.
             let expected: Vec<_> = (*name == "rules").then_some("changing").into_iter().chain([export]).map(full).collect();
             assert_eq!(exports, expected, "{name}");
             let wasi = wasi.map(|interface| format!("wasi:{interface}@0.2.12"));

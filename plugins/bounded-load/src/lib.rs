@@ -1,4 +1,4 @@
-//! Balancer `bounded-load`: the same hash goes to the same endpoint, unless that one has more than its share to do.
+//! Balancer `bounded-load`: the same hash goes to the same endpoint, unless that endpoint has more than its share to do.
 //!
 //! Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018): no endpoint may have more than `balance` times the
 //! average under way; a key whose endpoint is full goes to the next one on the ring that is not. With 1.25 few keys move, and a hot key spreads
@@ -9,38 +9,39 @@ use serde::Deserialize;
 use sluicegate_ring::{Ring, weighted};
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
-/// What a policy may set.
+/// The configuration of `bounded-load`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// How many times its fair share an endpoint may have under way: nearer to 1 is more even, farther from it moves fewer keys.
+    /// How many times its fair share an endpoint may have under way. A value near 1 is more even; a larger one moves fewer keys.
     #[schemars(range(min = 1.01, max = 100.0))]
     pub balance: f64,
-    /// Points on the ring for each endpoint, on average.
+    /// The average number of points on the ring for each endpoint.
     #[schemars(range(min = 1, max = 4096))]
     pub points_per_endpoint: u32,
 }
 
 impl Default for Config {
-    /// Vimeo's figure for HAProxy ("Improving load balancing with a new consistent-hashing algorithm", 2016), and ketama's.
+    /// The `balance` is Vimeo's figure for HAProxy ("Improving load balancing with a new consistent-hashing algorithm", 2016), and the number of points is
+    /// ketama's.
     fn default() -> Self {
         Self { balance: 1.25, points_per_endpoint: 160 }
     }
 }
 
-/// Endpoints whose load is read anew with each pick, besides those on the key's way.
+/// How many endpoints' loads are read again with each pick, besides those on the key's way.
 const READ_ANEW: usize = 4;
-/// The most endpoints looked at on a key's way; each look is a call of the host.
+/// How many endpoints are looked at on a key's way at most. Each look is a call of the host.
 const MOST_LOOKS: usize = 64;
 
-/// One pool.
+/// The balancer of one pool.
 #[derive(Debug)]
 pub struct BoundedLoad {
     config: Config,
     ring: Ring,
-    /// By index: the endpoint's share of all, 0 to 1.
+    /// For each index, the endpoint's share of all, from 0 to 1.
     shares: Vec<f64>,
-    /// By index: what was under way when it was looked at last. Reading all of them for each pick would cost a call for each endpoint.
+    /// For each index, what was under way when it was last looked at. Reading all of them for each pick would cost a call for each endpoint.
     loads: Vec<u32>,
     total: u64,
     next: usize,
@@ -69,7 +70,7 @@ impl Balancer for BoundedLoad {
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
-        // Freed first: there is no memory for two of the largest.
+        // The old ring is freed first, as there is no memory for two of the largest size.
         self.ring = Ring::default();
         self.ring = Ring::new(endpoints, self.config.points_per_endpoint);
         let chosen = weighted(endpoints);
@@ -86,18 +87,18 @@ impl Balancer for BoundedLoad {
             self.look(self.next, pick);
             self.next = (self.next + 1) % self.loads.len();
         }
-        // The ring is left alone while loads are written.
+        // The ring is borrowed while loads are written, so it is taken out.
         let ring = std::mem::take(&mut self.ring);
         let mut seen = None;
         let way = std::iter::once(first).chain(ring.from(key)).filter(|index| seen.replace(*index) != Some(*index));
         let found = way.take(MOST_LOOKS).find(|&index| {
             let load = self.look(index, pick);
-            // The exchange that is being placed counts, so that an idle pool has room.
+            // The exchange that is being placed is counted, so that an idle pool has room.
             let bound = (self.config.balance * self.shares[index] * (self.total + 1) as f64).ceil();
             f64::from(load) < bound
         });
         self.ring = ring;
-        // All are full only while the total is out of date.
+        // All endpoints can only seem full while the total is out of date.
         Some(found.unwrap_or(first))
     }
 }
@@ -147,7 +148,7 @@ mod tests {
         for key in (0..500).map(mix) {
             let mut pick = Pick::fake(&host);
             pick.hash = Some(key);
-            // Twice around, so that all loads are known.
+            // Several rounds, so that all loads are known.
             for _ in 0..3 {
                 balancer.pick(&pick);
             }

@@ -1,4 +1,4 @@
-//! The list of the built-in plugins, and which of them serve where nobody names one.
+//! The list of the built-in plugins, and which of them serve where no object names one.
 //!
 //! Everything else follows from it: `plugins/build.rs` builds and embeds what is listed here, `sluicegate-config` lets objects name it, and tests compare the
 //! tables of `plugins/README.md` and `config/README.md` with it. A plugin is added by its folder, a line here, a member in the root `Cargo.toml`, and a row in
@@ -7,16 +7,16 @@
 /// What a built-in plugin decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Which endpoint of a pool serves.
+    /// The plugin decides which endpoint of a pool serves.
     Balancer,
-    /// Which endpoints exist.
+    /// The plugin decides which endpoints exist.
     Discovery,
-    /// Which rule and backend takes a request.
+    /// The plugin decides which rule and backend takes a request.
     Router,
 }
 
 impl Kind {
-    /// How a `Plugin` object writes it.
+    /// The name of the kind in `Plugin` objects.
     pub fn name(self) -> &'static str {
         match self {
             Self::Balancer => "balancer",
@@ -26,7 +26,7 @@ impl Kind {
     }
 }
 
-/// All built-in plugins: the name that objects use, which is that of the folder in `plugins/` too.
+/// All built-in plugins, by the name that objects use, which is also that of the plugin's folder.
 pub const BUILTINS: &[(&str, Kind)] = &[
     ("bounded-load", Kind::Balancer),
     (DEFAULT_BALANCER, Kind::Balancer),
@@ -60,8 +60,8 @@ pub const DNS: &str = "dns";
 /// The router that the Gateway API's routes are written for.
 pub const RULES: &str = "rules";
 
-/// Whether a discovery plugin publishes only what the operator's own objects say: Pods and EndpointSlices, and the lists of policies. It asks nobody else and
-/// reads no file.
+/// Whether a discovery plugin publishes only what the operator's own objects say: Pods, EndpointSlices, and the lists in policies. Such a plugin asks no server
+/// and reads no file.
 pub fn publishes_objects(name: &str) -> bool {
     matches!(name, DEFAULT_DISCOVERY | STATIC)
 }

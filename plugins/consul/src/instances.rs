@@ -1,4 +1,4 @@
-//! Consul's list of a service's instances, and the endpoints they are.
+//! Consul's list of a service's instances, and the endpoints that they stand for.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,11 +8,11 @@ use sluicegate_sdk::{PublishedEndpoint, resolve};
 
 use crate::Config;
 
-/// A longer list is refused: it is more likely an error than a service.
+/// The longest list. A longer one is refused, as it is more likely a mistake than a service.
 const MOST_INSTANCES: usize = 10_000;
 const LARGEST_WEIGHT: u32 = 1_000_000;
 
-/// As `/v1/health/service/NAME` has it; what is not read here is left out.
+/// An instance as `/v1/health/service/NAME` has it. Fields that are not read are left out.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Instance {
@@ -73,7 +73,7 @@ struct Check {
     status: String,
 }
 
-/// All or nothing: half a list would send all traffic to half of the instances.
+/// Reads a list. If one instance cannot be read, the whole list is refused: half of it would send all traffic to half of the instances.
 pub(crate) fn read(config: &Config, text: &str) -> Result<Vec<PublishedEndpoint>, String> {
     let instances: Vec<Instance> = serde_json::from_str(text).map_err(|error| format!("not a list of instances: {error}"))?;
     if instances.len() > MOST_INSTANCES {
@@ -91,7 +91,7 @@ pub(crate) fn read(config: &Config, text: &str) -> Result<Vec<PublishedEndpoint>
     Ok(found.into_values().collect())
 }
 
-/// An instance that has no address of its own has its node's.
+/// The addresses of an instance. One without an address of its own has its node's.
 fn addresses(instance: &Instance) -> Result<Vec<IpAddr>, String> {
     let own = Some(instance.service.address.as_str()).filter(|address| !address.is_empty());
     let address = own.unwrap_or(&instance.node.address);
@@ -103,7 +103,7 @@ fn addresses(instance: &Instance) -> Result<Vec<IpAddr>, String> {
 
 fn endpoint(config: &Config, instance: &Instance, ip: IpAddr, port: u16) -> PublishedEndpoint {
     let has = |status: &str| instance.checks.iter().any(|check| check.status == status);
-    // The worst check is the instance's; maintenance is a critical one.
+    // The worst of an instance's checks counts. Maintenance is a critical check.
     let (critical, warning) = (has("critical"), has("warning"));
     let ready = !(critical || warning && config.passing_only);
     let weights = instance.service.weights.as_ref();

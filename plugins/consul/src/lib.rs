@@ -1,6 +1,6 @@
 //! Discovery `consul`: the instances of a service in Consul's catalogue, with their health, by blocking queries
-//! (<https://developer.hashicorp.com/consul/api-docs/features/blocking>): a question with the index of the last answer is answered when
-//! something has changed, or when its time is over. While Consul does not answer, the last good set stays.
+//! (<https://developer.hashicorp.com/consul/api-docs/features/blocking>): a query with the index of the last answer is answered when something has changed, or
+//! when its time is over. While Consul does not answer, the last good set of endpoints stays.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,22 +17,22 @@ mod instances;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A server that gives no index is asked so often.
+/// How often a server is asked that returns no index.
 const POLL: Duration = Duration::from_secs(5);
-/// What a question may take beyond its `wait`: Consul adds up to a sixteenth, and the answer takes its time.
+/// How long a query may take beyond its `wait`: Consul adds up to a sixteenth, and the answer takes some time.
 const GRACE: Duration = Duration::from_secs(2);
-/// With all that, within the 30 s that the gateway gives an answer.
+/// The longest `wait`: with the grace above, it stays within the 30 s that the gateway waits for an answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(26);
 
-/// Which service to look for, and which Consul to ask.
+/// The configuration of `consul`: which service to look for, and which Consul to ask.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
-    /// Of Consul's HTTP API, such as `http://127.0.0.1:8500`. Its host must be among the `capabilities.allowedHosts` of the `Plugin` object.
+    /// The URL of Consul's HTTP API, such as `http://127.0.0.1:8500`. Its host must be among the `capabilities.allowedHosts` of the `Plugin` object.
     pub url: String,
     /// The service's name in the catalogue.
     pub service: String,
-    /// The agent's own when absent.
+    /// The datacenter of the service. Without it, this is the agent's own.
     pub datacenter: Option<String>,
     /// The namespace, in Consul Enterprise.
     pub namespace: Option<String>,
@@ -43,16 +43,16 @@ pub struct Config {
     /// Whether instances with a warning get no traffic, as those that are critical never do.
     #[serde(default)]
     pub passing_only: bool,
-    /// Whether any server may answer, not only the leader: quicker, and up to some seconds behind.
+    /// Whether any server may answer, and not only the leader. That is quicker, and may be some seconds behind.
     #[serde(default = "yes")]
     pub stale: bool,
-    /// How long a question waits for a change, such as `25s`; from 1s to 26s.
+    /// How long a query waits for a change, such as `25s`; from 1s to 26s.
     #[serde(default = "twenty_five_seconds")]
     pub wait: Interval,
-    /// Fields of the request, such as `X-Consul-Token`.
+    /// Header fields of the requests, such as `X-Consul-Token`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The name of the service port that the endpoints serve; all ports when absent.
+    /// The name of the service port that the endpoints serve. Without it, they serve all ports.
     pub port_name: Option<String>,
     /// The key in the meta data of the instance, or of its node, that holds the zone; without it, the zone of Consul's locality.
     pub zone_meta: Option<String>,
@@ -70,7 +70,7 @@ fn twenty_five_seconds() -> Interval {
 #[derive(Debug)]
 pub struct Consul {
     config: Config,
-    /// Of the last answer; none: the next question does not wait.
+    /// The index of the last answer. `None`: the next query does not wait for a change.
     index: Option<u64>,
     /// The pause before the next question.
     pause: Duration,
@@ -120,7 +120,7 @@ impl Discovery for Consul {
                 Ok(Next::Endpoints(found))
             }
             Err(reason) => {
-                // The next question must not wait: what was missed meanwhile may have an index that is not the next.
+                // The next query must not wait, as a change that was missed meanwhile may have any index.
                 self.index = None;
                 self.pause = (FIRST_PAUSE * 2_u32.saturating_pow(self.failures)).min(LONGEST_PAUSE);
                 self.failures = (self.failures + 1).min(16);
@@ -155,17 +155,17 @@ impl Consul {
         let found = instances::read(&self.config, response.text()?)?;
         let index = response.header("x-consul-index").and_then(|index| index.trim().parse::<u64>().ok()).filter(|index| *index > 0);
         (self.index, self.pause) = match (index, self.index) {
-            // "Reset the index if it goes backwards": after a restored snapshot it does, and nothing would be told until it has caught up.
+            // "Reset the index if it goes backwards": it does so after a snapshot was restored, and changes would be missed until it has caught up.
             (Some(new), Some(old)) if new < old => (None, Duration::ZERO),
             (Some(new), _) => (Some(new), Duration::ZERO),
-            // "Sanity check index is greater than zero": else the question would not wait, and spin.
+            // "Sanity check index is greater than zero": a query with index 0 would not wait, and the plugin would spin.
             (None, _) => (None, POLL),
         };
         Ok(found)
     }
 }
 
-/// RFC 3986 §2.1: all but the unreserved characters.
+/// Percent-encodes all characters except for the unreserved ones (RFC 3986 §2.1).
 fn escaped(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

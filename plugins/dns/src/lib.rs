@@ -1,8 +1,8 @@
 //! Discovery `dns`: the endpoints that DNS says, by A and AAAA records (RFC 1035, RFC 3596) or by SRV records (RFC 2782), asked again when the
 //! first of the answers' times to live is over.
 //!
-//! That a name does not exist, or has no such record, is an answer (RFC 2308): there are no endpoints. While no server answers, or one fails, the
-//! last good set stays.
+//! If a name does not exist or has no such record, that is an answer (RFC 2308): there are no endpoints. While no server answers, or a server fails, the last
+//! good set of endpoints stays.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,14 +17,14 @@ mod read;
 
 use read::Target;
 
-/// After a failure servers are asked again after so long.
+/// After how long servers are asked again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long that there is nothing holds, if the server does not say.
+/// How long the answer holds that there are no records, if the server does not say.
 const NOTHING: Duration = Duration::from_secs(30);
-/// Larger times to live are cut to it.
+/// The longest time to live. Longer ones are cut to it.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// What to ask for, and whom.
+/// The configuration of `dns`: what to ask for, and which servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
@@ -34,18 +34,18 @@ pub struct Config {
     /// The type of the records that name the endpoints.
     #[serde(default, rename = "type")]
     pub kind: Kind,
-    /// The endpoints' port; SRV records have their own.
+    /// The port of the endpoints. SRV records have ports of their own.
     pub port: Option<u16>,
-    /// The servers to ask, such as `10.0.0.10:53`, which must be allowed as well; the system's when absent.
+    /// The servers to ask, such as `10.0.0.10:53`, which must be allowed as well. Without them, the system's servers are asked.
     #[serde(default)]
     pub servers: Vec<String>,
-    /// They are asked at most so often, whatever the time to live; at least 1s.
+    /// The shortest time between two queries, whatever the time to live; at least 1s.
     #[serde(default = "one_second")]
     pub min_interval: Interval,
     /// Which SRV records count, by their priority.
     #[serde(default)]
     pub priorities: Priorities,
-    /// The name of the service port that the endpoints serve; all ports when absent.
+    /// The name of the service port that the endpoints serve. Without it, they serve all ports.
     pub port_name: Option<String>,
 }
 
@@ -56,15 +56,15 @@ fn one_second() -> Interval {
 /// The type of the records that name the endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Kind {
-    /// A and AAAA.
+    /// A and AAAA records.
     #[default]
     Addresses,
-    /// A only.
+    /// A records only.
     A,
-    /// AAAA only.
+    /// AAAA records only.
     #[serde(rename = "AAAA")]
     Aaaa,
-    /// SRV, and the addresses of their targets.
+    /// SRV records, and the addresses of their targets.
     #[serde(rename = "SRV")]
     Srv,
 }
@@ -72,10 +72,10 @@ pub enum Kind {
 /// Which SRV records count, by their priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Priorities {
-    /// Those of the lowest number.
+    /// The records of the lowest number count.
     #[default]
     Lowest,
-    /// All; endpoints carry their rank, 0 being the first, in the label `sluicegate.dev/priority`, which the balancer `priority` reads.
+    /// All records count. Endpoints carry their rank, 0 being the first, in the label `sluicegate.dev/priority`, which the balancer `priority` reads.
     All,
 }
 
@@ -83,9 +83,9 @@ pub enum Priorities {
 #[derive(Debug)]
 pub struct Dns {
     config: Config,
-    /// Of the SRV records, while their addresses are asked for.
+    /// The targets of the SRV records, while their addresses are asked for.
     targets: Vec<Target>,
-    /// How long what was found so far holds.
+    /// How long the records hold that were found so far.
     holds: Duration,
 }
 
@@ -147,7 +147,7 @@ impl Dns {
     fn take(&mut self, answers: Vec<Result<Vec<Record>, Failure>>) -> Result<Next, String> {
         if !self.targets.is_empty() {
             let targets = std::mem::take(&mut self.targets);
-            // Two questions a target.
+            // There are two questions for each target.
             let mut found = Vec::new();
             for (target, answers) in targets.iter().zip(answers.chunks(2)) {
                 found.push(self.addresses(&target.name, answers)?);
@@ -175,7 +175,7 @@ impl Dns {
         }
     }
 
-    /// The addresses of a name; all or nothing: one kind of address alone would take all traffic.
+    /// The addresses of a name. If one of the questions fails, none are returned: otherwise one kind of address would take all traffic.
     fn addresses(&mut self, name: &str, answers: &[Result<Vec<Record>, Failure>]) -> Result<Vec<std::net::IpAddr>, String> {
         let mut records = Vec::new();
         for answer in answers {
@@ -184,7 +184,7 @@ impl Dns {
         read::addresses(records)
     }
 
-    /// The records of one answer; notes how long they hold.
+    /// The records of one answer. How long they hold is noted.
     fn records(&mut self, name: &str, answer: Result<Vec<Record>, Failure>) -> Result<Vec<Record>, String> {
         let (records, holds) = match answer {
             Ok(records) => {

@@ -1,4 +1,4 @@
-//! Records, and the endpoints they mean.
+//! DNS records, and the endpoints that they stand for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,17 +8,17 @@ use sluicegate_sdk::names::{Data, Location, Record};
 
 use crate::{Config, Priorities};
 
-/// Their addresses are asked for together, with two questions each.
+/// The greatest number of targets. Their addresses are asked for together, with two questions for each.
 const MOST_TARGETS: usize = 32;
 
-/// A host of SRV records, with all that is said of it.
+/// A target host of SRV records, with the ports, priorities and weights that the records give it.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
     locations: Vec<Location>,
 }
 
-/// The hosts of SRV records. None where the service is decidedly not available: a single record with the target `.` (RFC 2782).
+/// The target hosts of SRV records. There are none if the service is declared to be unavailable, by a single record with the target `.` (RFC 2782).
 pub(crate) fn targets(config: &Config, records: Vec<Record>) -> Result<Vec<Target>, String> {
     let mut locations: Vec<Location> = records
         .into_iter()
@@ -34,7 +34,7 @@ pub(crate) fn targets(config: &Config, records: Vec<Record>) -> Result<Vec<Targe
     }
     let mut by_name: BTreeMap<String, Vec<Location>> = BTreeMap::new();
     for mut location in locations {
-        // The rank among those there are.
+        // This is the rank among the priorities that occur.
         location.priority = u16::try_from(priorities.range(..location.priority).count()).unwrap_or(u16::MAX);
         by_name.entry(location.target.to_ascii_lowercase()).or_default().push(location);
     }
@@ -54,20 +54,20 @@ pub(crate) fn addresses(records: Vec<Record>) -> Result<Vec<IpAddr>, String> {
     Ok(found.into_iter().collect())
 }
 
-/// One port for all addresses.
+/// The endpoints of addresses that all have the same port.
 pub(crate) fn plain(config: &Config, port: u16, addresses: Vec<IpAddr>) -> Vec<PublishedEndpoint> {
     let endpoint = |ip: IpAddr| PublishedEndpoint { port_name: config.port_name.clone(), ..PublishedEndpoint::new(ip.to_string(), port) };
     addresses.into_iter().map(endpoint).collect()
 }
 
-/// What SRV records say of each target's addresses.
+/// The endpoints of SRV records, given the addresses of each target.
 pub(crate) fn located(config: &Config, targets: &[Target], addresses: &[Vec<IpAddr>]) -> Vec<PublishedEndpoint> {
     let weighted = targets.iter().flat_map(|target| &target.locations).any(|location| location.weight > 0);
     let mut found = BTreeMap::new();
     for (target, addresses) in targets.iter().zip(addresses) {
         let share = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         for (location, ip) in target.locations.iter().flat_map(|location| addresses.iter().map(move |ip| (location, *ip))) {
-            // RFC 2782: a weight of 0 has a very small chance beside others. The weight is the target's, however many addresses it has.
+            // RFC 2782: a weight of 0 has a very small chance beside others. The weight is that of the target, which its addresses share.
             let weight = if weighted { (u32::from(location.weight) * 100 / share).max(1) } else { 1 };
             let rank = ("sluicegate.dev/priority".to_owned(), location.priority.to_string());
             found.entry((ip, location.port)).or_insert_with(|| PublishedEndpoint {

@@ -1,6 +1,6 @@
 //! Discovery `file`: the endpoints that files list, in the format of Prometheus' file service discovery
 //! (<https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config>): JSON or YAML lists of
-//! `{"targets": ["host:port"], "labels": {…}}`. A change is seen at once. While a file is missing or faulty, the last good set stays.
+//! `{"targets": ["host:port"], "labels": {…}}`. A change is seen at once. While a file is missing or faulty, the last good set of endpoints stays.
 
 use std::time::Duration;
 
@@ -11,26 +11,25 @@ use serde_json::{Map, Value};
 use sluicegate_sdk::{Discovery, Object, Objects, PublishedEndpoint, Service, files};
 use sluicegate_targets::{Interval, Reading};
 
-/// Which files list the endpoints.
+/// The configuration of `file`: which files list the endpoints.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
     /// Paths of `.json`, `.yml` and `.yaml` files, relative to the file of the `Plugin` object; the last part may be a pattern, as in
     /// `targets/*.json`. They must be among that object's `capabilities.allowedFiles`.
     pub files: Vec<String>,
-    /// How often they are read again though nothing has changed, such as `5m`: for the names in them, and for what no watcher sees; at least
-    /// 1s.
+    /// How often the files are read again although no change was seen, such as `5m`; at least 1s. Host names in them are looked up again then.
     #[serde(default = "five_minutes")]
     pub refresh_interval: Interval,
-    /// The name of the service port that the endpoints serve; all ports when absent.
+    /// The name of the service port that the endpoints serve. Without it, they serve all ports.
     pub port_name: Option<String>,
     /// The label that holds an endpoint's zone.
     pub zone_label: Option<String>,
-    /// The label that holds an endpoint's weight; 1 without it.
+    /// The label that holds an endpoint's weight. Endpoints without it have weight 1.
     pub weight_label: Option<String>,
 }
 
-/// Prometheus' own.
+/// The default of Prometheus.
 fn five_minutes() -> Interval {
     Interval(Duration::from_secs(300))
 }
@@ -100,7 +99,7 @@ fn format_of(path: &str) -> Option<Format> {
 fn parse(path: &str, content: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(content).map_err(|error| error.to_string())?;
     if text.trim().is_empty() {
-        // As a disk that was full leaves it behind, or a program that failed.
+        // A full disk, or a program that failed, leaves an empty file behind.
         return Err("it is empty; a list of nothing is `[]`".to_owned());
     }
     match format_of(path) {
@@ -108,7 +107,7 @@ fn parse(path: &str, content: &[u8]) -> Result<Value, String> {
         _ => {
             let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
             match documents.as_slice() {
-                // Comments alone list nothing.
+                // A file of comments alone lists no endpoints.
                 [] => Ok(Value::Array(Vec::new())),
                 [one] => json(one),
                 more => Err(format!("{} documents, and one is wanted", more.len())),
@@ -117,7 +116,7 @@ fn parse(path: &str, content: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// What is a number or a truth value in YAML is text in a list of targets.
+/// Reads YAML as JSON. Numbers and truth values become text, as a list of targets has only texts.
 fn json(node: &Yaml<'_>) -> Result<Value, String> {
     Ok(match node {
         Yaml::Value(Scalar::Null) => Value::Null,

@@ -1,7 +1,7 @@
 //! Discovery `http`: the endpoints that a URL lists, in the format of Prometheus' HTTP service discovery
 //! (<https://prometheus.io/docs/prometheus/latest/http_sd/>): a JSON list of `{"targets": ["host:port"], "labels": {…}}`.
 //!
-//! While the source does not answer, or answers something else, the last good set stays.
+//! While the source does not answer, or its answer is no such list, the last good set of endpoints stays.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use sluicegate_sdk::http::{Request, Response};
 use sluicegate_sdk::{Ask, Discovery, Next, PublishedEndpoint, Reply, Service};
 use sluicegate_targets::{Interval, Reading};
 
-/// After a failure the source is asked again after so long, if not sooner.
+/// After how long the source is asked again after a failure, unless the refresh comes sooner.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Which URL lists the endpoints, and how often it is asked.
+/// The configuration of `http`: which URL lists the endpoints, and how often it is asked.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
-    /// `http://` or `https://`. Its host must be among the `capabilities.allowedHosts` of the `Plugin` object.
+    /// The URL, which begins with `http://` or `https://`. Its host must be among the `capabilities.allowedHosts` of the `Plugin` object.
     pub url: String,
-    /// How often it is asked, such as `30s`; at least 1s.
+    /// How often the URL is asked, such as `30s`; at least 1s.
     #[serde(default)]
     pub refresh_interval: Interval,
     /// The longest wait for an answer, such as `10s`; at most 30s.
     #[serde(default = "ten_seconds")]
     pub timeout: Interval,
-    /// Fields of the request.
+    /// Header fields of the requests.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The name of the service port that the endpoints serve; all ports when absent.
+    /// The name of the service port that the endpoints serve. Without it, they serve all ports.
     pub port_name: Option<String>,
     /// The label that holds an endpoint's zone.
     pub zone_label: Option<String>,
-    /// The label that holds an endpoint's weight; 1 without it.
+    /// The label that holds an endpoint's weight. Endpoints without it have weight 1.
     pub weight_label: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Discovery for Http {
         let request = Request::new("GET", &self.config.url)
             .header("accept", "application/json")
             .header("user-agent", concat!("sluicegate-http/", env!("CARGO_PKG_VERSION")))
-            // As Prometheus tells its sources.
+            // Prometheus sends this field to its sources.
             .header("x-prometheus-refresh-interval-seconds", &seconds)
             .timeout(self.config.timeout.0);
         Some(Ask::Http(self.config.headers.iter().fold(request, |request, (name, value)| request.header(name, value))))

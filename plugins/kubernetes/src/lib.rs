@@ -1,7 +1,7 @@
 //! Discovery `kubernetes`: the endpoints of a Service as Kubernetes finds them.
 //!
-//! In a cluster the EndpointSlice controller has selected the pods already, and [`slices`] joins what it wrote. In a folder of files nobody
-//! writes slices, and [`pods`] selects the pods by the same rules. When a service has slices its pods are not asked, or each would count twice.
+//! In a cluster the EndpointSlice controller has selected the pods already, and [`slices`] joins the slices that it wrote. In a folder of files nobody writes
+//! slices, and [`pods`] selects the pods by the same rules. The pods of a service with slices are not selected, as each would count twice.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,12 +15,12 @@ mod slices;
 mod testing;
 mod trim;
 
-/// Nothing to set: all is in the Service.
+/// The configuration of `kubernetes`, which is empty: everything is in the Service.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {}
 
-/// What of a Service decides on its endpoints.
+/// The fields of a Service that determine its endpoints.
 #[derive(Debug)]
 pub struct Kubernetes(service::Spec);
 
@@ -38,7 +38,7 @@ impl Discovery for Kubernetes {
     }
 
     fn trim_service(service: &mut Service) {
-        // What counts is in `service::Spec`.
+        // Everything that is needed is in `service::Spec`.
         service.object = Value::Null;
     }
 

@@ -1,4 +1,4 @@
-//! Selects pods, as the EndpointSlice controller does.
+//! Selects pods by the rules of the EndpointSlice controller.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use crate::service::{Family, Port, Spec, Target, items, number};
 
 const WEIGHT: &str = "sluicegate.dev/weight";
 const LARGEST_WEIGHT: u32 = 1_000_000;
-/// Where kubectl notes what it applied.
+/// The annotation in which kubectl notes what it applied.
 pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Bytes of an annotation that balancers are shown.
+/// The largest annotation, in bytes, that balancers are shown.
 pub(crate) const LONGEST_ANNOTATION: usize = 4096;
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// The endpoints that the service's pods are.
+/// The endpoints that the service's pods provide.
 pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Vec<PublishedEndpoint> {
     let mut endpoints = Vec::new();
     let Some(selector) = spec.selector() else { return endpoints };
@@ -48,7 +48,7 @@ pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Ve
     endpoints
 }
 
-/// The pod's addresses, one of each of the service's families that it has one of: each family has slices of its own (KEP-563).
+/// The addresses of a pod: the first of each of the service's IP families, as far as the pod has one. Each family has slices of its own (KEP-563).
 fn addresses(pod: &Value, families: &[Family]) -> Vec<IpAddr> {
     let status = &pod["status"];
     let addresses: Vec<IpAddr> =
@@ -56,7 +56,8 @@ fn addresses(pod: &Value, families: &[Family]) -> Vec<IpAddr> {
     families.iter().filter_map(|family| addresses.iter().find(|address| Family::of(address) == *family)).copied().collect()
 }
 
-/// Condition Ready. A pod without conditions and phase was written by hand, in a folder where no kubelet fills them in: it serves.
+/// Whether a pod serves, by its condition Ready. A pod without conditions and phase was written by hand, in a folder where no kubelet fills them in, and
+/// serves.
 fn serving(pod: &Value) -> bool {
     let status = &pod["status"];
     let mut conditions = items(&status["conditions"]).peekable();
@@ -66,13 +67,13 @@ fn serving(pod: &Value) -> bool {
     conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// The port of this pod that a service port leads to. None when no container has a port of that name and protocol.
+/// The port of this pod that a service port leads to. `None`: no container has a port of that name and protocol.
 fn resolve(pod: &Value, port: &Port) -> Option<u16> {
     let name = match &port.target {
         Target::Number(number) => return Some(*number),
         Target::Name(name) => name,
     };
-    // Restartable init containers run beside the others (sidecars).
+    // Restartable init containers (sidecars) run beside the other containers.
     let sidecars = items(&pod["spec"]["initContainers"]).filter(|container| container["restartPolicy"] == "Always");
     items(&pod["spec"]["containers"])
         .chain(sidecars)
@@ -81,7 +82,7 @@ fn resolve(pod: &Value, port: &Port) -> Option<u16> {
         .and_then(|found| number(&found["containerPort"]))
 }
 
-/// From the annotation; 1 when it is absent or no weight.
+/// The weight of a pod, by its annotation. It is 1 if there is none, or if that is no weight.
 pub(crate) fn weight(pod: &Value) -> u32 {
     let annotation = pod["metadata"]["annotations"][WEIGHT].as_str();
     annotation.and_then(|text| text.parse().ok()).filter(|weight| *weight <= LARGEST_WEIGHT).unwrap_or(1)
@@ -92,7 +93,7 @@ pub(crate) fn labels(pod: &Value) -> Vec<(String, String)> {
     pairs(&pod["metadata"]["labels"]).collect()
 }
 
-/// The pod's annotations, for balancers; without what kubectl notes there, which is the whole pod once more, and without long ones.
+/// The pod's annotations, for balancers. Long ones are left out, and so is kubectl's, which contains the whole pod once more.
 pub(crate) fn annotations(pod: &Value) -> Vec<(String, String)> {
     let kept = |(key, value): &(String, String)| key != LAST_APPLIED && value.len() <= LONGEST_ANNOTATION;
     pairs(&pod["metadata"]["annotations"]).filter(kept).collect()

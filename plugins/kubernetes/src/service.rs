@@ -1,4 +1,4 @@
-//! What of a Service decides on its endpoints: selector, ports, IP families.
+//! The fields of a Service that determine its endpoints: selector, ports, IP families.
 
 use std::net::IpAddr;
 
@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 /// The `spec` of a Service.
 #[derive(Debug)]
 pub(crate) struct Spec {
-    /// `ExternalName`: it has no endpoints, whatever its selector.
+    /// Whether the type is `ExternalName`. Then there are no endpoints, whatever the selector.
     pub(crate) external: bool,
-    /// Labels of its Pods; none, or empty: no Pod.
+    /// The labels of the Service's Pods. Without any, no Pod is selected.
     selector: Option<Map<String, Value>>,
-    /// TCP and UDP ports only.
+    /// The ports of TCP and UDP.
     pub(crate) ports: Vec<Port>,
-    /// The primary first.
+    /// The IP families, the primary one first.
     pub(crate) families: Vec<Family>,
     pub(crate) publish_not_ready: bool,
 }
@@ -21,18 +21,18 @@ pub(crate) struct Spec {
 /// A service port.
 #[derive(Debug)]
 pub(crate) struct Port {
-    /// Empty when the service has one port without a name.
+    /// The name of the port. It is empty for a single port without a name.
     pub(crate) name: String,
-    /// `TCP` or `UDP`.
+    /// The protocol, which is `TCP` or `UDP`.
     pub(crate) protocol: String,
     pub(crate) target: Target,
 }
 
-/// What of a pod a service port leads to.
+/// The port of a pod that a service port leads to.
 #[derive(Debug)]
 pub(crate) enum Target {
     Number(u16),
-    /// The name of a container port.
+    /// The container port with this name.
     Name(String),
 }
 
@@ -48,7 +48,7 @@ impl Family {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    /// Other names, such as `FQDN`, are no family.
+    /// The IP family of this name. Other names, such as `FQDN`, are none.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "IPv4" => Some(Self::V4),
@@ -59,7 +59,7 @@ impl Family {
 }
 
 impl Spec {
-    /// Reads a Service; the error says where it cannot be used.
+    /// Reads a Service. The error says which field cannot be used.
     pub(crate) fn read(service: &Value) -> Result<Self, String> {
         let spec = &service["spec"];
         let mut ports = Vec::new();
@@ -79,14 +79,14 @@ impl Spec {
         })
     }
 
-    /// The labels that a pod must have. None: no pod is selected.
+    /// The labels that a pod must have. `None`: no pod is selected.
     pub(crate) fn selector(&self) -> Option<Vec<(&str, &str)>> {
-        // An empty selector selects nothing: kube-proxy's controllers treat it as absent.
+        // An empty selector selects nothing: Kubernetes' controllers treat it as absent.
         let selector = self.selector.as_ref().filter(|selector| !selector.is_empty())?;
         selector.iter().map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
     }
 
-    /// Whether the selector's labels are all on the pod. The namespace is the caller's to compare.
+    /// Whether the pod has all labels of the selector. Callers compare the namespace.
     pub(crate) fn selects(&self, pod: &Value) -> bool {
         let labels = &pod["metadata"]["labels"];
         self.selector().is_some_and(|selector| selector.iter().all(|(key, value)| labels[*key] == **value))
@@ -94,7 +94,7 @@ impl Spec {
 }
 
 impl Port {
-    /// None for a protocol that is not forwarded.
+    /// Reads a port. `None`: its protocol is not forwarded.
     fn read(port: &Value) -> Result<Option<Self>, String> {
         let protocol = port["protocol"].as_str().unwrap_or("TCP");
         if !matches!(protocol, "TCP" | "UDP") {
@@ -105,7 +105,7 @@ impl Port {
             Value::Null => Target::Number(number),
             Value::String(name) if name.is_empty() => Target::Number(number),
             Value::String(name) => Target::Name(name.clone()),
-            // 0 is what a Go client sends for a target that is not set.
+            // A Go client sends 0 for a target that is not set.
             Value::Number(target) if target.as_u64() == Some(0) => Target::Number(number),
             target => Target::Number(self::number(target).ok_or("targetPort: must be a name, or between 1 and 65535, inclusive")?),
         };
@@ -114,12 +114,12 @@ impl Port {
     }
 }
 
-/// A port's number, from 1.
+/// The number of a port, if it is one from 1 to 65535.
 pub(crate) fn number(value: &Value) -> Option<u16> {
     u16::try_from(value.as_u64()?).ok().filter(|number| *number != 0)
 }
 
-/// The items of a list; none when it is absent.
+/// The items of a list. There are none if the list is absent.
 pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }

@@ -1,4 +1,4 @@
-//! Joins EndpointSlices (SIG Network, KEP-752; read as kube-proxy does).
+//! Joins EndpointSlices (KEP-752), which are read as kube-proxy reads them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,20 +15,20 @@ pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label of slices for headless Services.
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 
-/// The Service that a slice is of.
+/// The name of the Service that a slice belongs to.
 pub(crate) fn service_name(slice: &Object) -> Option<&str> {
     slice.value["metadata"]["labels"][SERVICE_NAME].as_str()
 }
 
-/// Whether a slice carries the service's name.
+/// Whether a slice belongs to the service.
 pub(crate) fn is_of(service: &Service, slice: &Object) -> bool {
     slice.namespace == service.namespace && service_name(slice) == Some(&*service.name)
 }
 
-/// The endpoints of the service's slices; none when it has no slices at all. Those for headless services and of names (`FQDN`) do not count.
+/// The endpoints of the service's slices. `None`: it has no slices. Slices for headless services, and of host names (`FQDN`), do not count.
 pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Option<Vec<PublishedEndpoint>> {
     let mut joined = false;
-    // By (port name, address, port): one endpoint may stand in two slices while it is moved between them.
+    // The key is (port name, address, port): an endpoint may stand in two slices while it is moved from one to the other.
     let mut endpoints: BTreeMap<(String, IpAddr, u16), PublishedEndpoint> = BTreeMap::new();
     for slice in objects.labelled("EndpointSlice", &service.namespace, &[(SERVICE_NAME, &*service.name)]) {
         if slice.value["metadata"]["labels"].get(HEADLESS).is_some() {
@@ -41,7 +41,7 @@ pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Op
             continue;
         }
         for entry in items(&slice["endpoints"]) {
-            // Only the first: the others are not defined to mean anything.
+            // Only the first address counts: the API does not define what others mean.
             let address = entry["addresses"][0].as_str().and_then(|address| address.parse::<IpAddr>().ok());
             let Some(address) = address.filter(|address| Family::of(address) == family) else { continue };
             for port in items(&slice["ports"]) {
@@ -67,7 +67,7 @@ fn service_port<'a>(spec: &Spec, port: &'a Value) -> Option<(&'a str, u16)> {
 
 fn endpoint(service: &Service, objects: &Objects, entry: &Value, address: IpAddr, port_name: &str, port: u16) -> PublishedEndpoint {
     let conditions = &entry["conditions"];
-    // Weight, labels and annotations are not in the slice: they come from the pod, when it is known.
+    // Weight, labels and annotations are not in the slice. They are taken from the pod, if that is known.
     let target = &entry["targetRef"];
     let pod = target["name"].as_str().filter(|_| target["kind"] == "Pod");
     let pod = pod.and_then(|name| objects.get("Pod", &service.namespace, name)).map(|pod| &pod.value);

@@ -5,18 +5,18 @@ use sluicegate_sdk::{Discovery, Object, Objects, PublishedEndpoint, Service};
 
 use crate::{Config, Kubernetes};
 
-/// `shop/cart`, with this `spec`.
+/// The service `shop/cart` with this `spec`.
 pub(crate) fn service(spec: Value) -> Service {
     Service { namespace: "shop".into(), name: "cart".into(), object: json!({"spec": spec}) }
 }
 
-/// An object from its JSON; the namespace is `shop` unless the metadata says otherwise.
+/// Makes an object from its JSON. The namespace is `shop` unless the metadata says otherwise.
 pub(crate) fn object(kind: &str, value: Value) -> Object {
     let text = |field: &str, default: &str| value["metadata"][field].as_str().unwrap_or(default).to_owned();
     Object { kind: kind.into(), namespace: text("namespace", "shop"), name: text("name", ""), value }
 }
 
-/// What is found for the service among these objects.
+/// The endpoints that are found for the service among these objects.
 pub(crate) fn find(spec: Value, found: &[(&str, Value)]) -> Vec<PublishedEndpoint> {
     let mut objects = Objects::default();
     for (kind, value) in found {
@@ -29,12 +29,12 @@ pub(crate) fn find(spec: Value, found: &[(&str, Value)]) -> Vec<PublishedEndpoin
     plugin.endpoints(&service, &objects).expect("the plugin has no way to fail here")
 }
 
-/// `address:port` of each.
+/// The `address:port` of each endpoint.
 pub(crate) fn addresses(endpoints: &[PublishedEndpoint]) -> Vec<String> {
     endpoints.iter().map(|endpoint| format!("{}:{}", endpoint.address, endpoint.port)).collect()
 }
 
-/// Puts `patch` into `value` (RFC 7396).
+/// Merges `patch` into `value` (RFC 7396).
 pub(crate) fn merge(mut value: Value, patch: Value) -> Value {
     match (&mut value, patch) {
         (Value::Object(fields), Value::Object(patch)) => {

@@ -1,4 +1,4 @@
-//! What is kept of objects: of a slice and of a Pod most says nothing about endpoints, and a plugin's memory is limited.
+//! Removes from objects what is not needed: most of a slice and of a Pod says nothing about endpoints, and a plugin's memory is limited.
 
 use serde_json::{Map, Value, json};
 use sluicegate_sdk::Object;
@@ -6,7 +6,7 @@ use sluicegate_sdk::Object;
 use crate::pods::{LAST_APPLIED, LONGEST_ANNOTATION};
 use crate::slices::{HEADLESS, SERVICE_NAME};
 
-/// Leaves what this plugin looks at.
+/// Removes everything that this plugin does not look at.
 pub(crate) fn trim(object: &mut Object) {
     let object_value = &mut object.value;
     match object.kind.as_str() {
@@ -20,15 +20,15 @@ pub(crate) fn trim(object: &mut Object) {
     }
 }
 
-/// What a slice that was trimmed says: `addressType`, `endpoints` and `ports`.
+/// The fields of a trimmed slice: `addressType`, `endpoints` and `ports`.
 pub(crate) fn said(slice: &Value) -> Value {
     slice[SAID].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-/// The field that a trimmed slice has what it says in.
+/// The field in which a trimmed slice has the other fields, as text.
 const SAID: &str = "said";
 
-/// As text it takes a tenth of what its values take, and is read again only when its Service's endpoints are asked for.
+/// Trims a slice. The fields are kept as text, which takes a tenth of the memory, and read again only when the endpoints of their Service are asked for.
 fn slice(slice: &mut Value) {
     let mut said = std::mem::take(slice);
     only(Some(&mut said), &["metadata", "addressType", "endpoints", "ports"]);

@@ -1,13 +1,13 @@
-//! Balancer `least-request`: of two endpoints taken at random, the one with fewer exchanges under way for its weight.
+//! Balancer `least-request`: of two random endpoints it picks the one with fewer exchanges under way for its weight.
 //!
-//! The power of two choices (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12(10), 2001): nearly as even as
-//! asking all endpoints, at a constant cost, and without the stampede to whichever endpoint looks idlest to every worker at once.
+//! This is the power of two choices (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12(10), 2001): it is nearly as even as
+//! asking all endpoints, at a constant cost, and not all workers run to whichever endpoint looks idlest.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
-/// Nothing to set.
+/// The configuration of `least-request`, which is empty.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {}
@@ -15,7 +15,7 @@ pub struct Config {}
 /// The endpoints of one pool that may be picked.
 #[derive(Debug, Default)]
 pub struct LeastRequest {
-    /// Index in the pool, and weight.
+    /// The index of each endpoint in the pool, and its weight.
     candidates: Vec<(usize, u64)>,
 }
 
@@ -39,7 +39,7 @@ impl Balancer for LeastRequest {
             return self.candidates.first().map(|&(index, _)| index);
         }
         let first = pick.below(n);
-        // Of the others, so that two different ones are compared.
+        // The second is one of the others, so that two different endpoints are compared.
         let second = (first + 1 + pick.below(n - 1)) % n;
         let ((a, a_weight), (b, b_weight)) = (self.candidates[first], self.candidates[second]);
         // (a's load) / (a's weight) <= (b's load) / (b's weight), without dividing. The load counts the exchange that is being placed, so that

@@ -1,7 +1,7 @@
-//! Balancer `maglev`: the same hash goes to the same endpoint, on every worker and every gateway, and a change of the pool moves few others.
+//! Balancer `maglev`: the same hash goes to the same endpoint, on every worker and every gateway, and a change of the pool moves few keys.
 //!
 //! Maglev hashing (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, §3.4): each endpoint has its own
-//! permutation of the slots of a table, and they take turns at claiming the next free slot of theirs. A pick is one read of the table.
+//! permutation of the slots of a table, and the endpoints take turns at claiming the next free slot of theirs. A pick is one read of the table.
 //! A heavier endpoint claims more slots in each turn. Without a hash the pick is random, in proportion to the weights.
 
 mod table;
@@ -12,12 +12,13 @@ use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
 use table::Table;
 
-/// What a policy may set.
+/// The configuration of `maglev`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// Slots of the table, a prime number; a pool of more than half as many endpoints has a larger table. About a hundred for each endpoint keep the shares within a few percent; the paper's table has
-    /// 65537. Each pool holds 4 bytes a slot, and filling the table is what a change of the pool costs.
+    /// The number of slots of the table, which must be prime. A pool of more than half as many endpoints has a larger table. With about a hundred slots for
+    /// each endpoint, shares are right within a few percent; the paper's table has 65537 slots. Each pool holds 4 bytes for each slot, and a change of the pool
+    /// costs filling the table.
     #[schemars(range(min = 3, max = 1_048_573))]
     pub table_size: u32,
 }
@@ -29,7 +30,7 @@ impl Default for Config {
     }
 }
 
-/// One pool's table.
+/// The balancer of one pool.
 #[derive(Debug)]
 pub struct Maglev {
     table_size: u32,
@@ -59,7 +60,7 @@ impl Balancer for Maglev {
     }
 }
 
-/// Trial division: at most 512 steps for the sizes allowed.
+/// Whether a number is prime, by trial division: this takes at most 512 steps for the sizes that are allowed.
 fn is_prime(n: u32) -> bool {
     n == 2 || (n > 2 && n % 2 == 1 && (3..).step_by(2).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d)))
 }
@@ -89,7 +90,7 @@ mod tests {
         pick
     }
 
-    /// The addresses that 20,000 keys go to.
+    /// The addresses to which 20,000 keys go.
     fn keys(maglev: &mut Maglev, endpoints: &[Endpoint]) -> Vec<String> {
         let address = |key: u64| endpoints[maglev.pick(&at(table::mix(key), 0)).expect("the pool is not empty")].address.clone();
         (0..20_000).map(address).collect()
@@ -127,7 +128,7 @@ mod tests {
         let begun = std::time::Instant::now();
         let table = table::Table::fill(4099, &endpoints);
         assert!((0..100).all(|hash| table.at(table::mix(hash)) == Some(5_000)), "it holds nearly all slots");
-        // Turn by turn it took 650 million steps.
+        // Turn by turn, this took 650 million steps.
         assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 
@@ -139,7 +140,7 @@ mod tests {
         let before = keys(&mut maglev(&endpoints), &endpoints);
         let after = keys(&mut maglev(&fewer), &fewer);
         let moved = before.iter().zip(&after).filter(|(b, a)| **b != removed && b != a).count();
-        // Those of the removed endpoint must move (about 1,000). Of the other 19,000 the paper's figure 12 expects a few percent.
+        // The keys of the removed endpoint must move (about 1,000). Of the other 19,000, a few percent move by the paper's figure 12.
         assert!(moved < 1_200, "{moved} keys moved that need not have");
     }
 
@@ -158,7 +159,7 @@ mod tests {
             let mut tried: Vec<_> = (0..4).map(|attempt| maglev.pick(&at(table::mix(key), attempt))).collect();
             tried.sort_unstable();
             assert_eq!(tried, [Some(0), Some(1), Some(2), Some(3)]);
-            // Past the last one they come round again.
+            // After the last endpoint the first one comes again.
             assert_eq!(maglev.pick(&at(table::mix(key), 4)), maglev.pick(&at(table::mix(key), 0)));
         }
     }

@@ -1,11 +1,11 @@
-//! The look-up table: which endpoint holds each slot.
+//! The look-up table, which says which endpoint holds each slot.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use sluicegate_sdk::Endpoint;
 
-/// The slots, each with the index of an endpoint; none at all for an empty pool.
+/// The slots, each with the index of an endpoint. There are none for an empty pool.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     slots: Vec<u32>,
@@ -13,7 +13,7 @@ pub(crate) struct Table {
     holders: u32,
 }
 
-/// One endpoint's permutation of the slots: `offset + j * skip` modulo the size, which visits each slot once as the size is prime.
+/// The permutation of the slots of one endpoint: `offset + j * skip` modulo the size, which visits each slot once, as the size is prime.
 struct Claimant {
     index: u32,
     weight: u64,
@@ -21,7 +21,7 @@ struct Claimant {
     skip: u64,
 }
 
-/// Primes to take the place of a size that is too small for a pool.
+/// The sizes that are used instead of one that is too small for a pool. They are prime.
 const LARGER: [u32; 4] = [16_411, 65_537, 262_147, 1_048_573];
 
 /// This size, or the first larger one in which each endpoint may have two slots: in a table with fewer slots than endpoints some would get nothing.
@@ -52,7 +52,7 @@ impl Table {
         }
         const FREE: u32 = u32::MAX;
         let mut slots = vec![FREE; size as usize];
-        // Ends: a claimant passes over each taken slot once in its life.
+        // The loop ends, as a claimant passes over each taken slot once in all.
         let mut claim = |claimant: &mut Claimant| {
             while slots[claimant.slot as usize] != FREE {
                 claimant.slot = (claimant.slot + claimant.skip) % modulus;
@@ -64,8 +64,8 @@ impl Table {
             let count = claimants.len();
             (0..size as usize).for_each(|turn| claim(&mut claimants[turn % count]));
         } else {
-            // The heaviest claims a slot in each turn, one of half its weight in every other. Who comes next is taken from a heap: in a round with one that is a
-            // million times as heavy, nearly all would be asked in vain.
+            // The heaviest endpoint claims a slot in each turn, and one of half its weight in every other turn. Which one comes next is taken from a heap: if
+            // one is a million times as heavy as the others, nearly all would be asked in vain in each turn.
             let turn = |claims: u64, weight: u64| (claims * heaviest).div_ceil(weight);
             let mut next: BinaryHeap<_> = claimants.iter().enumerate().map(|(at, c)| Reverse((turn(1, c.weight), at, 1))).collect();
             for _ in 0..size {
@@ -86,8 +86,8 @@ impl Table {
         Some(self.slots[slot as usize] as usize)
     }
 
-    /// The endpoint of a hash for its first, second, ... try: the n-th different one from its slot on, coming round after the last. Retries
-    /// are few, and looking back at the slots passed costs no allocation.
+    /// The endpoint of a hash for its first, second, ... try: the n-th different endpoint from its slot on; after the last the first comes again. Retries are
+    /// few, and looking back at the slots that were passed needs no allocation.
     pub(crate) fn nth_different(&self, hash: u64, attempt: u32) -> Option<usize> {
         let first = self.at(hash)?;
         let n = attempt % self.holders;
@@ -97,7 +97,7 @@ impl Table {
         let len = self.slots.len();
         let start = (hash % len as u64) as usize;
         let walk = |to: usize| (0..to).map(move |step| self.slots[(start + step) % len]);
-        // Bounded: a retry past this many different endpoints, which no policy allows, takes the last of them.
+        // The number is bounded: a retry past this many different endpoints, which no policy allows, takes the last of them.
         let n = n.min(MOST_TRIES);
         let mut seen = [0u32; MOST_TRIES as usize + 1];
         let mut count = 0usize;
@@ -115,7 +115,7 @@ impl Table {
     }
 }
 
-/// The most different endpoints that the tries of one exchange are spread over.
+/// The greatest number of different endpoints over which the tries of one exchange are spread.
 const MOST_TRIES: u32 = 64;
 
 /// FNV-1a (Fowler, Noll, Vo), finished with [`mix`], since FNV alone leaves neighbouring addresses close together. It must never change: the

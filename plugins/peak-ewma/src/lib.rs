@@ -1,21 +1,21 @@
-//! Balancer `peak-ewma`: of two endpoints taken at random, the one that is expected to answer sooner.
+//! Balancer `peak-ewma`: of two random endpoints it picks the one that is expected to answer sooner.
 //!
-//! Finagle's `Balancers.p2cPeakEwma` (Twitter, 2015; also linkerd's): an endpoint costs its moving mean latency times the exchanges it has under
-//! way and the one to be placed. The mean is sensitive to peaks: a slow answer raises it at once, quick ones lower it little by little, so that a
-//! stall is met within one answer. Two choices keep all workers from running to the cheapest one (Mitzenmacher, 2001).
+//! This is Finagle's `Balancers.p2cPeakEwma` (Twitter, 2015; linkerd has it, too): the cost of an endpoint is its moving mean latency times the number of its
+//! exchanges under way, including the one to be placed. The mean is sensitive to peaks: a slow answer raises it at once, and quick ones lower it little by
+//! little, so a stall is noticed within one answer. As only two endpoints are compared, not all workers run to the cheapest one (Mitzenmacher, 2001).
 //!
-//! A balancer has no clock. Where Finagle's mean decays with time, this one decays with picks: after n picks of the pool, for each endpoint,
-//! `exp(-n / decay)` of it is left, whenever it is read or a new answer comes in. So an endpoint that nobody picks any more is tried again by and by.
+//! A balancer has no clock. Where Finagle's mean decays with time, this one decays with picks: after n picks of the pool for each endpoint, `exp(-n / decay)`
+//! of it is left. So an endpoint that is not picked any more is tried again after a while.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Outcome, Pick, serde_json};
 
-/// What a policy may set.
+/// The configuration of `peak-ewma`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// How fast a peak is forgotten: after so many picks for each endpoint, a third of it is left.
+    /// How fast a peak is forgotten: the number of picks for each endpoint after which a third of it is left.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub decay_picks: u32,
     /// A failure counts as an answer that took this long, in milliseconds: an endpoint that fails fast must not look quick.
@@ -31,37 +31,38 @@ impl Default for Config {
 
 #[derive(Clone, Debug)]
 struct Peer {
-    /// The same one after a change of the pool.
+    /// The address, by which the endpoint is found again after a change of the pool.
     address: String,
     weight: u32,
-    /// Microseconds; 0 before the first answer.
+    /// The mean latency in microseconds; 0 before the first answer.
     mean: f64,
-    /// The pool's picks at its last answer.
+    /// The number of the pool's picks at the endpoint's last answer.
     at: u64,
 }
 
-/// One pool, as one worker sees it.
+/// The balancer of one pool in one worker.
 #[derive(Debug)]
 pub struct PeakEwma {
     config: Config,
     peers: Vec<Peer>,
-    /// Indices of those that take traffic.
+    /// The indices of the endpoints that take traffic.
     candidates: Vec<usize>,
     picks: u64,
 }
 
 impl PeakEwma {
-    /// What is left of a peer's mean after the picks since its last answer: a factor.
+    /// The share of a peer's mean that is left after the picks since its last answer.
     fn left(&self, peer: &Peer) -> f64 {
         let rounds = self.peers.len() as f64 * f64::from(self.config.decay_picks);
-        // At least one pick: an answer always weighs something.
+        // This is at least one pick, so that an answer always has some weight.
         let passed = self.picks.saturating_sub(peer.at).max(1) as f64;
         (-passed / rounds).exp()
     }
 
     fn cost(&self, index: usize, pick: &Pick) -> f64 {
         let peer = &self.peers[index];
-        // Until its first answer here, what all workers together know of it; if nothing, it is tried before the others.
+        // Until its first answer in this worker, an endpoint has the latency that all workers together have measured. If there is none, it is tried before the
+        // others.
         let mean = if peer.mean > 0.0 { peer.mean * self.left(peer) } else { f64::from(pick.latency_us(index)) };
         (mean + 1.0) * (f64::from(pick.in_flight(index)) + 1.0) / f64::from(peer.weight.max(1))
     }
@@ -70,7 +71,7 @@ impl PeakEwma {
 impl Balancer for PeakEwma {
     type Config = Config;
     const REPORTS: bool = true;
-    /// A JSON list of addresses, each with what is left of its mean in microseconds.
+    /// The state is a JSON list of addresses, each with what is left of its mean in microseconds.
     const STATE: Option<u32> = Some(1);
 
     fn open(config: Config) -> Result<Self, String> {
@@ -103,7 +104,7 @@ impl Balancer for PeakEwma {
             return self.candidates.first().copied();
         }
         let first = pick.below(n);
-        // Of the others, so that two different ones are compared.
+        // The second is one of the others, so that two different endpoints are compared.
         let second = (first + 1 + pick.below(n - 1)) % n;
         let (a, b) = (self.candidates[first], self.candidates[second]);
         Some(if self.cost(a, pick) <= self.cost(b, pick) { a } else { b })
@@ -112,11 +113,11 @@ impl Balancer for PeakEwma {
     fn save(&self) -> Vec<u8> {
         let known = self.peers.iter().filter(|peer| peer.mean > 0.0);
         let means: Vec<(&str, f64)> = known.map(|peer| (peer.address.as_str(), peer.mean * self.left(peer))).collect();
-        // Numbers and text always have a form in JSON.
+        // Numbers and texts can always be written as JSON.
         serde_json::to_vec(&means).unwrap_or_default()
     }
 
-    /// What is known of endpoints that are gone goes with the next update.
+    /// Takes the means of a former instance. Those of endpoints that are gone are dropped at the next update.
     fn restore(&mut self, version: u32, state: &[u8]) -> Result<(), String> {
         if version != 1 {
             return Err(format!("its form {version} is not known, 1 is"));
@@ -155,7 +156,7 @@ mod tests {
         balancer
     }
 
-    /// So many exchanges, one after the other, each as long as its endpoint takes; returns how many each endpoint got.
+    /// Makes exchanges one after the other, each as long as its endpoint takes. Returns how many each endpoint got.
     fn run(balancer: &mut PeakEwma, exchanges: usize, latency: impl Fn(usize) -> (bool, u32)) -> Vec<usize> {
         let mut counts = vec![0; balancer.peers.len()];
         for _ in 0..exchanges {
@@ -199,7 +200,7 @@ mod tests {
     fn a_slow_endpoint_gets_least_and_comes_back_when_it_is_quick_again() {
         let mut balancer = balancer(&[1; 4]);
         let slow = run(&mut balancer, 8_000, |i| (true, if i == 0 { 50_000 } else { 1_000 }));
-        // Tried again each time that its mean has fallen from 50 ms to the others' 1: after about ln(50) * 200 = 782 picks.
+        // The slow endpoint is tried again each time that its mean has fallen from 50 ms to the 1 ms of the others: after about ln(50) * 200 = 782 picks.
         assert!((5..30).contains(&slow[0]), "{slow:?}");
         let after = run(&mut balancer, 8_000, |_| (true, 1_000));
         assert!(after[0] > 1_500, "{after:?}");
@@ -228,7 +229,7 @@ mod tests {
         let mean = balancer.peers[0].mean;
         balancer.update(&[Endpoint::new("10.0.0.9:80"), Endpoint::new("10.0.0.0:80")]);
         assert_eq!((balancer.peers[1].mean, balancer.peers[0].mean), (mean, 0.0));
-        // A report of an index that is gone changes nothing.
+        // A report about an index that is gone changes nothing.
         balancer.report(Outcome { endpoint: 7, success: true, latency_us: 1 });
     }
 

@@ -1,4 +1,4 @@
-//! Balancer `priority`: the endpoints of the first level serve; when too many of them fail, those of the next take over what they cannot do.
+//! Balancer `priority`: the endpoints of the first level serve. When too many of them fail, those of the next level take over what they cannot do.
 //!
 //! Envoy's priority levels ("Priority levels" and "Overprovisioning factor", Envoy documentation, Load Balancing): a level can serve 1.4 times the
 //! share of its endpoints that are healthy, up to all of the traffic; the rest goes to the levels after it, in their order. An endpoint is
@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
-/// What a policy may set.
+/// The configuration of `priority`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// The label of pods that says their level: a number, 0 being the first. Without it, 0.
+    /// The label of pods that has their level: a number, 0 being the first. Pods without it have level 0.
     pub label: String,
-    /// From which share of successes on an endpoint is healthy.
+    /// The share of successes from which on an endpoint is healthy.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub healthy_success: f32,
     /// How much more than its share an endpoint can take.
@@ -25,31 +25,31 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 1.4 is Envoy's: up to 28 % of a level may fail before another is asked.
+    /// The factor 1.4 is Envoy's: up to 28 % of a level may fail before another one is asked.
     fn default() -> Self {
         Self { label: "sluicegate.dev/priority".to_owned(), healthy_success: 0.5, overprovisioning: 1.4 }
     }
 }
 
-/// One pick in so many goes to an unhealthy endpoint.
+/// The number of picks of which one goes to an unhealthy endpoint.
 const PROBE: usize = 64;
 
-/// The endpoints of one level: index in the pool, and weight.
+/// The endpoints of one level, each with its index in the pool and its weight.
 #[derive(Debug, Default)]
 struct Level {
     members: Vec<(usize, u64)>,
     healthy: Vec<(usize, u64)>,
-    /// The share of all traffic, 0 to 1.
+    /// The level's share of all traffic, from 0 to 1.
     share: f32,
 }
 
-/// One pool.
+/// The balancer of one pool.
 #[derive(Debug)]
 pub struct Priority {
     config: Config,
     levels: Vec<Level>,
     unhealthy: Vec<usize>,
-    /// Picks until health is looked at again: as many as there are endpoints, so that a look at all costs one look a pick.
+    /// The number of picks until health is looked at again. It begins with the number of endpoints, so that looking at all costs one look for each pick.
     due: usize,
     size: usize,
 }
@@ -72,7 +72,7 @@ impl Priority {
             level.share = able.min(left);
             left -= level.share;
         }
-        // What no level can take, all take together; if none is healthy, the first level does, as it would with all healthy.
+        // Traffic that no level can take is spread over all. If no endpoint is healthy, the first level takes it, as it would if all were healthy.
         let taken = 1.0 - left;
         if taken > 0.0 {
             self.levels.iter_mut().for_each(|level| level.share /= taken);
@@ -83,7 +83,7 @@ impl Priority {
     }
 }
 
-/// The less busy, for its weight, of two taken at random (Mitzenmacher, 2001).
+/// Of two random endpoints, the one that is less busy for its weight (Mitzenmacher, 2001).
 fn less_busy(of: &[(usize, u64)], pick: &Pick) -> Option<usize> {
     let n = of.len();
     if n < 2 {
@@ -125,7 +125,7 @@ impl Balancer for Priority {
             share: 0.0,
         };
         self.levels = sorted.chunk_by(|a, b| a.0 == b.0).map(of_one).collect();
-        // Room for all: a pick allocates nothing.
+        // There is room for all endpoints, so that picks do not allocate.
         self.unhealthy = Vec::with_capacity(sorted.len());
         (self.size, self.due) = (sorted.len(), 0);
     }
@@ -138,7 +138,7 @@ impl Balancer for Priority {
         if !self.unhealthy.is_empty() && pick.attempt == 0 && pick.below(PROBE) == 0 {
             return Some(self.unhealthy[pick.below(self.unhealthy.len())]);
         }
-        // 24 random bits are all an `f32` holds.
+        // An `f32` holds 24 random bits.
         let mut drawn = (pick.random() >> 40) as f32 / (1u32 << 24) as f32;
         let mut last = None;
         for level in self.levels.iter().filter(|level| level.share > 0.0) {
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use sluicegate_sdk::testing::{FakeHost, seed};
 
-    /// How many of 10,000 picks each endpoint gets, at this level and with this share of successes each.
+    /// How many of 10,000 picks each endpoint gets, given the level and the share of successes of each.
     fn shares(config: Config, endpoints: &[(&str, f32)]) -> Vec<usize> {
         seed(11);
         let label = config.label.clone();
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn the_first_level_has_all_while_it_can() {
         assert_eq!(shares(Config::default(), &[("1", 1.0), ("0", 1.0), ("2", 1.0)]), [0, 10_000, 0]);
-        // Three of four are enough: 1.4 * 3/4 > 1. The probes find the fourth.
+        // Three of four endpoints are enough: 1.4 * 3/4 > 1. The fourth gets one pick in 64.
         let counts = shares(Config::default(), &[("0", 1.0), ("0", 1.0), ("0", 1.0), ("0", 0.0), ("1", 1.0)]);
         assert_eq!(counts[4], 0);
         assert!((100..220).contains(&counts[3]), "one in 64: {counts:?}");

@@ -1,4 +1,4 @@
-//! Balancer `random`: each pick on its own, in proportion to the weights. It keeps no order, so many gateways do not fall into step.
+//! Balancer `random`: each pick is random by itself, in proportion to the weights. There is no order, so many gateways cannot fall into step.
 //!
 //! A pick is a binary search in the running sums of the weights (inverse transform sampling: Knuth, The Art of Computer Programming,
 //! volume 2, §3.4.1).
@@ -7,12 +7,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
-/// Nothing to set.
+/// The configuration of `random`, which is empty.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {}
 
-/// The running sums of one pool's weights.
+/// The balancer of one pool: the running sums of its weights.
 #[derive(Debug, Default)]
 pub struct Random {
     /// The sum of the weights up to and with each endpoint.
@@ -37,9 +37,9 @@ impl Balancer for Random {
 
     fn pick(&mut self, pick: &Pick) -> Option<usize> {
         let total = *self.sums.last()?;
-        // Multiply-shift: a uniform number below the total, without the slow 128-bit division that `%` would be on large totals.
+        // Multiply-shift gives a uniform number below the total, without the slow 128-bit division that `%` would be for large totals.
         let point = ((u128::from(pick.random()) * u128::from(total)) >> 64) as u64;
-        // The first sum above the point; an endpoint of weight 0 repeats the sum before it and is never the first.
+        // The first sum above the point is taken. An endpoint of weight 0 repeats the sum before it, so it is never the first.
         Some(self.sums.partition_point(|&sum| sum <= point))
     }
 }

@@ -1,16 +1,16 @@
-//! Balancer `rendezvous`: every endpoint bids for a key, the highest bid has it; when an endpoint goes, only its own keys move.
+//! Balancer `rendezvous`: every endpoint bids for a key, and the highest bid gets it. When an endpoint goes, only its own keys move.
 //!
-//! Highest random weight (Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 6(1), 1998), with weights by the
-//! logarithmic method (Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", SPAA 2005): the bid is `-weight / ln u`, `u` a uniform
-//! number made of the key and the address. Exact shares, nothing to tune, no table; a pick costs a bid for each endpoint, so it suits pools of up
-//! to some hundreds. Without a hash the pick is random, in proportion to the weights.
+//! Highest random weight (Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 6(1), 1998), with weights by the logarithmic
+//! method (Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", SPAA 2005): the bid is `-weight / ln u`, `u` a uniform number made of the key and
+//! the address. Shares are exact, there is nothing to tune, and no table. A pick costs a bid for each endpoint, so it suits pools of up to some hundreds.
+//! Without a hash the pick is random, in proportion to the weights.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_ring::{hash, mix, weighted};
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
-/// Nothing to set.
+/// The configuration of `rendezvous`, which is empty.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {}
@@ -22,16 +22,16 @@ struct Bidder {
     weight: f64,
 }
 
-/// The bidders of one pool.
+/// The balancer of one pool: its bidders.
 #[derive(Debug, Default)]
 pub struct Rendezvous(Vec<Bidder>);
 
-/// Tries that are kept apart; later ones come round again.
+/// How many tries go to different endpoints. Later ones begin again with the first.
 const MOST_TRIES: usize = 16;
 
 impl Bidder {
     fn bid(&self, key: u64) -> f64 {
-        // From just above 0 to just below 1: ln of both is finite, and not 0.
+        // The number is from just above 0 to just below 1, so its logarithm is finite and not 0.
         let uniform = ((mix(key ^ self.address) >> 12) as f64 + 0.5) / (1u64 << 52) as f64;
         -self.weight / uniform.ln()
     }
@@ -47,14 +47,14 @@ impl Balancer for Rendezvous {
     fn update(&mut self, endpoints: &[Endpoint]) {
         let bidder = |(index, weight)| Bidder { index, address: hash(endpoints[index].address.as_bytes()), weight: f64::from(weight) };
         self.0 = weighted(endpoints).into_iter().map(bidder).collect();
-        // Equal bids are as good as impossible; if they come, the order of the pool must not decide.
+        // Equal bids are nearly impossible. If they occur, the order of the pool must not decide.
         self.0.sort_by_key(|bidder| bidder.address);
     }
 
     fn pick(&mut self, pick: &Pick) -> Option<usize> {
         let key = pick.hash.unwrap_or_else(|| pick.random());
         let tries = (pick.attempt as usize).checked_rem(self.0.len())?.min(MOST_TRIES);
-        // The highest bid; for a retry the highest below the one that was tried before.
+        // The highest bid wins; for a retry, the highest below the one that was tried before.
         let (mut limit, mut winner) = (f64::INFINITY, None);
         for _ in 0..=tries {
             let bids = self.0.iter().map(|bidder| (bidder.bid(key), bidder.index)).filter(|(bid, _)| *bid < limit);
@@ -99,7 +99,7 @@ mod tests {
             for endpoint in &endpoints {
                 let count = placed.iter().filter(|address| **address == endpoint.address).count() as f64;
                 let expected = 10_000.0 * f64::from(endpoint.weight) / f64::from(total);
-                // Four standard deviations of a binomial.
+                // The tolerance is four standard deviations of a binomial distribution.
                 assert!((count - expected).abs() <= 4.0 * expected.sqrt(), "{count} is not about {expected} for {weights:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! Balancer `ring-hash`: the same hash goes to the same endpoint; when an endpoint goes, only its own keys move.
+//! Balancer `ring-hash`: the same hash goes to the same endpoint. When an endpoint goes, only its own keys move.
 //!
 //! Consistent hashing (Karger et al., "Consistent Hashing and Random Trees", STOC 1997) with the layout of ketama (Jones, last.fm 2007): many
 //! points for each endpoint, in proportion to its weight. Compared with `maglev`, a change moves no key that it need not move, the shares are
@@ -9,11 +9,12 @@ use serde::Deserialize;
 use sluicegate_ring::Ring;
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
-/// What a policy may set.
+/// The configuration of `ring-hash`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// Points on the ring for each endpoint, on average. The shares are off by about 1 / sqrt(points): 8 % for ketama's 160. Each takes 16 bytes.
+    /// The average number of points on the ring for each endpoint. Shares are off by about 1 / sqrt(points), which is 8 % for ketama's 160. Each point takes 16
+    /// bytes.
     #[schemars(range(min = 1, max = 4096))]
     pub points_per_endpoint: u32,
 }
@@ -24,7 +25,7 @@ impl Default for Config {
     }
 }
 
-/// One pool's ring.
+/// The balancer of one pool.
 #[derive(Debug)]
 pub struct RingHash {
     points: u32,
@@ -43,7 +44,7 @@ impl Balancer for RingHash {
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
-        // Freed first: there is no memory for two of the largest.
+        // The old ring is freed first, as there is no memory for two of the largest size.
         self.ring = Ring::default();
         self.ring = Ring::new(endpoints, self.points);
     }
@@ -66,7 +67,7 @@ mod tests {
         weights.iter().enumerate().map(endpoint).collect()
     }
 
-    /// The addresses that 20,000 keys go to.
+    /// The addresses to which 20,000 keys go.
     fn keys(endpoints: &[Endpoint]) -> Vec<String> {
         let mut balancer = RingHash::open(Config::default()).expect("the default is in range");
         balancer.update(endpoints);

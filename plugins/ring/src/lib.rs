@@ -1,6 +1,6 @@
-//! What the consistent-hash balancers share: the hash of an address, weights as shares, and the ring.
+//! A library that the consistent-hash balancers share: the hash of an address, weights as shares, and the ring.
 //!
-//! A plugin's crate exports functions to the host, so it cannot be another's library: what two of them need lies here.
+//! A plugin's crate exports functions to the host, so it cannot be a library of another one. Code that several plugins need lies here.
 
 use sluicegate_sdk::Endpoint;
 
@@ -18,7 +18,7 @@ pub fn mix(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The endpoints that take traffic, by index, with their weights: those of weight 0 only when all have it, and then alike.
+/// The endpoints that take traffic, by index, with their weights. Endpoints of weight 0 take none, unless all have weight 0; then all are alike.
 pub fn weighted(endpoints: &[Endpoint]) -> Vec<(usize, u32)> {
     let all_zero = endpoints.iter().all(|endpoint| endpoint.weight == 0);
     let weights = endpoints.iter().map(|endpoint| if all_zero { 1 } else { endpoint.weight });
@@ -29,15 +29,15 @@ pub fn weighted(endpoints: &[Endpoint]) -> Vec<(usize, u32)> {
 /// and a key belongs to the first point from its hash on.
 #[derive(Debug, Default)]
 pub struct Ring {
-    /// Points on the ring and the endpoints that they belong to, sorted.
+    /// The points on the ring in their order, each with the endpoint that it belongs to.
     points: Vec<(u64, u32)>,
 }
 
-/// The most points of one ring: 16 MiB.
+/// The greatest number of points of one ring, which take 16 MiB.
 const MOST_POINTS: u64 = 1 << 20;
 
 impl Ring {
-    /// A ring of `points` for each endpoint on average, in proportion to the weights; at least one for each.
+    /// Makes a ring with `points` for each endpoint on average, in proportion to the weights, and at least one for each.
     pub fn new(endpoints: &[Endpoint], points: u32) -> Self {
         let chosen = weighted(endpoints);
         let total: u64 = chosen.iter().map(|&(_, weight)| u64::from(weight)).sum();
@@ -48,19 +48,19 @@ impl Ring {
             let start = hash(endpoints[index].address.as_bytes());
             ring.extend((0..own).map(|i| (mix(start ^ mix(i)), index as u32)));
         }
-        // Where two points fall together, the address and not the order of the pool decides. In place: the largest ring is a quarter of an
-        // instance's memory, and a stable sort wants half as much again.
+        // If two points are equal, the address decides and not the order of the pool. The ring is sorted in place: the largest one takes a quarter of an
+        // instance's memory, and a stable sort would need half as much again.
         ring.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| endpoints[a.1 as usize].address.cmp(&endpoints[b.1 as usize].address)));
         Self { points: ring }
     }
 
-    /// The endpoints from a hash on, once around: each as often as it has points.
+    /// The endpoints from a hash on, once around the ring, each as often as it has points.
     pub fn from(&self, hash: u64) -> impl Iterator<Item = usize> + '_ {
         let start = self.points.partition_point(|&(at, _)| at < hash);
         self.points[start..].iter().chain(&self.points[..start]).map(|&(_, index)| index as usize)
     }
 
-    /// The endpoint of a key for its first, second, ... try: the n-th different one from its hash on. Allocates nothing: it remembers the last 16
+    /// The endpoint of a key for its first, second, ... try: the n-th different endpoint from its hash on. This does not allocate: it remembers the last 16
     /// different ones, and a policy allows fewer tries.
     pub fn nth_different(&self, hash: u64, attempt: u32) -> Option<usize> {
         let wanted = (attempt as usize).min(SEEN);
@@ -76,7 +76,7 @@ impl Ring {
                 count += 1;
             }
         }
-        // There are not so many: they come round again.
+        // There are fewer endpoints than tries, so they come again from the first.
         if count == 0 { first } else { Some(seen[attempt as usize % count]) }
     }
 }

@@ -1,4 +1,4 @@
-//! Balancer `round-robin`: each endpoint in turn, in proportion to its weight, spread as evenly as the weights allow.
+//! Balancer `round-robin`: picks each endpoint in turn, in proportion to its weight, spread as evenly as the weights allow.
 //!
 //! The algorithm is nginx's smooth weighted round-robin (commit 52327e0627, "Upstream: smooth weighted round-robin balancing", 2012): at each
 //! pick every endpoint's credit grows by its weight, the one with the most credit is picked and pays the sum of all weights. Weights 5, 1, 1
@@ -8,15 +8,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 
-/// Nothing to set.
+/// The configuration of `round-robin`, which is empty.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {}
 
-/// How many places in the order a new pool may begin at.
+/// The number of places in the order at which a new pool may begin.
 const MOST_PLACES: usize = 64;
 
-/// The credits of one pool's endpoints.
+/// The balancer of one pool: the credits of its endpoints.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     turns: Vec<Turn>,
@@ -27,7 +27,7 @@ pub struct RoundRobin {
 struct Turn {
     address: String,
     weight: i64,
-    /// Stays between minus and plus `total`, so it cannot overflow.
+    /// The credit, which stays between minus and plus `total`, so it cannot overflow.
     credit: i64,
 }
 
@@ -49,14 +49,14 @@ impl Balancer for RoundRobin {
         self.turns = endpoints
             .iter()
             .map(|endpoint| {
-                // An endpoint that stays keeps its place in the order.
+                // An endpoint that stays in the pool keeps its place in the order.
                 let credit = known.remove(&endpoint.address).unwrap_or(0).clamp(-self.total, self.total);
                 Turn { address: endpoint.address.clone(), weight: weight(endpoint), credit }
             })
             .collect();
         if fresh {
-            // Workers begin at different places, or all of them would send their first request to the same endpoint. A turn costs a look at
-            // every endpoint, so the places are limited.
+            // Workers begin at different places; otherwise all of them would send their first request to the same endpoint. Each place costs a look at every
+            // endpoint, so their number is limited.
             let places = endpoints.len().clamp(1, MOST_PLACES) as u64;
             for _ in 0..sluicegate_sdk::random() % places {
                 self.next();

@@ -1,30 +1,30 @@
-//! Which values the rules of the router plugin `rules` may have, and how large they may be. Every check is the rule of HTTPRoute v1's CRD unless it says
+//! Checks of the values that the rules of the router plugin `rules` may have, and of their sizes. Every check is the one of HTTPRoute v1's CRD unless it says
 //! otherwise.
 //!
-//! The plugin refuses all of a listener's rules where one has another value. A CustomResourceDefinition lets more pass; so the plan asks here before it writes a
-//! route's rules for the plugin, and a value that is none costs its own rule only.
+//! The plugin refuses all rules of a listener if one of them has another value. CustomResourceDefinitions allow more. So the plan makes these checks before it
+//! writes a route's rules for the plugin, and a bad value costs only its own rule.
 
 use regex_lite::{Regex, RegexBuilder};
 
-/// Tries after the first that a rule's `retry` may ask for.
+/// The greatest number of tries after the first that a rule's `retry` may ask for.
 pub const MOST_ATTEMPTS: u32 = 20;
 
 const LONGEST_REGEX: usize = 1024;
-/// Bytes that a compiled regular expression may have at most, and the smallest size told apart.
+/// The greatest size of a compiled regular expression in bytes, and the smallest size that is told apart.
 const LARGEST_REGEX: usize = 32 << 10;
 const SMALLEST_REGEX: usize = 256;
 
-/// A regular expression, made so that it must match all of a text, and its compiled size, rounded up to a power of two.
+/// Compiles a regular expression so that it must match the whole of a text. Also returns its compiled size, rounded up to a power of two.
 pub fn regular_expression(pattern: &str) -> Result<(Regex, usize), String> {
     if pattern.is_empty() || pattern.len() > LONGEST_REGEX {
         return Err(format!("a regular expression must be 1 to {LONGEST_REGEX} bytes"));
     }
     let build = |text: &str, size| RegexBuilder::new(text).size_limit(size).build();
     let wrong = |error| format!("`{pattern}` is not a regular expression that can be used: {error}");
-    // First on its own: `a)|(b` would be balanced by what is put around it.
+    // The pattern is first compiled by itself, as `a)|(b` would be balanced by what is put around it.
     build(pattern, LARGEST_REGEX).map_err(wrong)?;
     let whole = format!("^(?:{pattern})$");
-    // The library does not tell the size, only whether it is over a limit.
+    // The library does not tell the size, but only whether it is above a limit.
     let mut size = SMALLEST_REGEX;
     loop {
         match build(&whole, size) {
@@ -46,13 +46,13 @@ fn is_dns_name(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.split('.').all(is_label)
 }
 
-/// A host name without wildcard, lowered (RFC 4343: names are case-insensitive).
+/// Checks a host name without wildcard, and returns it in lower case (RFC 4343: names are case-insensitive).
 pub fn precise_hostname(name: &str) -> Result<String, String> {
     let name = name.to_ascii_lowercase();
     if is_dns_name(&name) { Ok(name) } else { Err(format!("`{name}` must be a DNS name, such as api.example.com")) }
 }
 
-/// A host name or `*.name`, lowered.
+/// Checks a host name, or `*.name`, and returns it in lower case.
 pub fn hostname(name: &str) -> Result<String, String> {
     let name = name.to_ascii_lowercase();
     if is_dns_name(name.strip_prefix("*.").unwrap_or(&name)) {
@@ -62,7 +62,7 @@ pub fn hostname(name: &str) -> Result<String, String> {
     }
 }
 
-/// The name of a Service or namespace (RFC 1123 label).
+/// Checks the name of a Service or namespace (RFC 1123 label).
 pub fn object_name(name: &str) -> Result<(), String> {
     if is_label(name) {
         Ok(())
@@ -71,28 +71,28 @@ pub fn object_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// The name of a Backend (RFC 1123 subdomain).
+/// Checks the name of a Backend (RFC 1123 subdomain).
 pub fn backend_name(name: &str) -> Result<(), String> {
     if is_dns_name(name) { Ok(()) } else { Err(format!("`{name}` must be a DNS name in lower case, as names of objects are")) }
 }
 
-/// The port of a Service.
+/// Checks the port of a Service.
 pub fn port(port: u16) -> Result<u16, String> {
     if port == 0 { Err("must be between 1 and 65535, inclusive".to_owned()) } else { Ok(port) }
 }
 
-/// RFC 9110 §5.6.2.
+/// Whether a text is a token (RFC 9110 §5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// Lowered: RFC 9110 §5.1, names are case-insensitive.
+/// Checks the name of a header field, and returns it in lower case (RFC 9110 §5.1: names are case-insensitive).
 pub fn header_name(name: &str) -> Result<String, String> {
     if is_token(name) && name.len() <= 256 { Ok(name.to_ascii_lowercase()) } else { Err(format!("`{name}` is not a header name")) }
 }
 
-/// A header that filters may change. Not those that frame the message or belong to the connection: changing them would let one side see other
-/// requests than the other (RFC 9112 §11.2, request smuggling).
+/// Checks the name of a header field that a filter changes. Fields that frame the message or belong to the connection must not be changed, as one side would
+/// see other requests than the other (RFC 9112 §11.2, request smuggling).
 pub fn changeable_header_name(name: &str) -> Result<String, String> {
     let name = header_name(name)?;
     match name.as_str() {
@@ -103,12 +103,12 @@ pub fn changeable_header_name(name: &str) -> Result<String, String> {
     }
 }
 
-/// The name of a cookie (RFC 6265 §4.1.1) or header, as HTTPRoute has it: 128 characters at most.
+/// Checks the name of a session's cookie (RFC 6265 §4.1.1) or header field. As in HTTPRoute, it has at most 128 characters.
 pub fn session_name(name: &str) -> Result<(), String> {
     if is_token(name) && name.len() <= 128 { Ok(()) } else { Err(format!("`{name}` is not the name of a cookie or header")) }
 }
 
-/// Visible ASCII, spaces and tabs: what RFC 9110 §5.5 asks of new field values.
+/// Checks the value of a header field: visible ASCII, spaces and tabs, as RFC 9110 §5.5 demands of new field values.
 pub fn header_value(value: &str) -> Result<String, String> {
     if value.len() > 4096 {
         return Err("must be at most 4096 bytes".to_owned());
@@ -120,7 +120,7 @@ pub fn header_value(value: &str) -> Result<String, String> {
     }
 }
 
-/// Methods are case-sensitive (RFC 9110 §9.1), and all that are registered are upper case, so `get` can only be a mistake.
+/// Checks a method. Methods are case-sensitive (RFC 9110 §9.1), and all registered ones are in upper case, so `get` can only be a mistake.
 pub fn method(method: &str) -> Result<String, String> {
     if is_token(method) && !method.bytes().any(|b| b.is_ascii_lowercase()) {
         Ok(method.to_owned())
@@ -129,12 +129,12 @@ pub fn method(method: &str) -> Result<String, String> {
     }
 }
 
-/// An identifier of Protocol Buffers, as GRPCRoute's CRD has it.
+/// Whether a text is an identifier of Protocol Buffers, as GRPCRoute's CRD has it.
 fn is_identifier(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }
 
-/// The service of an Exact gRPC match.
+/// Checks the service of an Exact gRPC match.
 pub fn grpc_service(name: &str) -> Result<(), String> {
     if name.len() <= 1024 && name.strip_prefix('.').unwrap_or(name).split('.').all(is_identifier) {
         Ok(())
@@ -143,7 +143,7 @@ pub fn grpc_service(name: &str) -> Result<(), String> {
     }
 }
 
-/// The method of an Exact gRPC match.
+/// Checks the method of an Exact gRPC match.
 pub fn grpc_method(name: &str) -> Result<(), String> {
     if name.len() <= 1024 && is_identifier(name) {
         Ok(())
@@ -152,7 +152,7 @@ pub fn grpc_method(name: &str) -> Result<(), String> {
     }
 }
 
-/// The value of an Exact or PathPrefix match.
+/// Checks the value of an Exact or PathPrefix match.
 pub fn match_path(path: &str) -> Result<(), String> {
     new_path(path)?;
     let lower = path.to_ascii_lowercase();
@@ -169,13 +169,13 @@ pub fn match_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A path as requests' paths are spelt when routers see them: of the characters that a path may have, only those are escaped that would mean
-/// something else otherwise, and hexadecimal digits are capitals.
+/// Writes a path in the form that requests' paths have when routers see them: of the characters that a path may have, only those are escaped that would
+/// otherwise mean something else, and hexadecimal digits are in upper case.
 pub fn spell(path: &str) -> String {
     let mut spelt = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
-        // What is no escape is found by the checks of the characters.
+        // Incomplete escapes are found by the checks of the characters.
         let Some(escape) = rest.get(at..at + 3) else { break };
         spelt.push_str(&rest[..at]);
         match u8::from_str_radix(&escape[1..], 16) {
@@ -188,7 +188,7 @@ pub fn spell(path: &str) -> String {
     spelt
 }
 
-/// A path as a request line can carry it (RFC 3986 §3.3).
+/// Checks a path that replaces a request's, which a request line must be able to carry (RFC 3986 §3.3).
 pub fn new_path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err("must start with /".to_owned());
@@ -210,7 +210,7 @@ pub fn new_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Milliseconds of a GEP-2257 duration: one to four parts of up to five digits and a unit.
+/// Reads a GEP-2257 duration, which has one to four parts of up to five digits and a unit. Returns its milliseconds.
 pub fn duration_ms(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{text}` must be a duration, such as 10s, 1h30m or 500ms");
     let mut rest = text;
@@ -224,7 +224,7 @@ pub fn duration_ms(text: &str) -> Result<u32, String> {
             return Err(wrong());
         }
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        // `ms` before `m`: 5ms are not five minutes.
+        // `ms` comes before `m`, as 5ms are not five minutes.
         let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
         let (unit, ms) = units.into_iter().find(|(unit, _)| tail.starts_with(unit)).ok_or_else(wrong)?;
         total += number * ms;
@@ -236,7 +236,7 @@ pub fn duration_ms(text: &str) -> Result<u32, String> {
     u32::try_from(total).map_err(|_| format!("`{text}` must be at most 49 days"))
 }
 
-/// A `creationTimestamp`. The API server writes all of them in UTC and whole seconds, so their texts sort as their times do.
+/// Checks a `creationTimestamp`. The API server writes all of them in UTC and whole seconds, so their texts sort as their times do.
 pub fn timestamp(text: &str) -> Result<(), String> {
     const FORM: &[u8] = b"0000-00-00T00:00:00Z";
     let fits =
@@ -244,7 +244,7 @@ pub fn timestamp(text: &str) -> Result<(), String> {
     if fits { Ok(()) } else { Err(format!("`{text}` must be a time in UTC, such as 2026-01-02T03:04:05Z")) }
 }
 
-/// An origin that CORS allows: `*`, or a scheme, a host and perhaps a port, of which the last two may be `*` (Gateway API, `allowOrigins`).
+/// Checks an origin that CORS allows: `*`, or a scheme, a host and perhaps a port, of which the last two may be `*` (Gateway API, `allowOrigins`).
 pub fn origin(origin: &str) -> Result<(), String> {
     let wrong = || format!("`{origin}` must be `*` or an origin, such as https://example.com");
     if origin == "*" {

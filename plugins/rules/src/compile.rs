@@ -1,4 +1,4 @@
-//! Checks rules and finds every fault in them.
+//! Checks rules, and reports every fault in them.
 
 use sluicegate_rule_values::{self as values, MOST_ATTEMPTS};
 use sluicegate_sdk::{Backend, Configured, Level, Listener, Retry, Rule as Static};
@@ -12,16 +12,16 @@ use crate::value::{Condition, Pattern, Test};
 
 /// The number of matches that all rules may have together.
 const MOST_MATCHES: usize = 65_536;
-/// Each match is listed under each host name of its rule.
+/// The greatest number of entries of all rules together. Each match has one for each host name of its rule.
 const MOST_ENTRIES: usize = 131_072;
 /// The number of conditions that a match may have, as HTTPRoute allows.
 const MOST_CONDITIONS: usize = 16;
 const MOST_BACKENDS: usize = 256;
 const LARGEST_WEIGHT: u32 = 1_000_000;
-/// HTTPRoute's: statuses of errors.
+/// The statuses that a rule's `retry` may name: those of errors, as in HTTPRoute.
 const RETRIABLE: std::ops::RangeInclusive<u16> = 400..=599;
 
-/// Compiles the rules for a listener, or says all that is wrong with them.
+/// Compiles the rules for a listener, or reports everything that is wrong with them.
 pub(crate) fn compile(config: Config, listener: &Listener) -> Result<(Table, Configured), String> {
     let mut table = Table::new(listener.transport, config.faulty_rules);
     let mut faults = Faults::default();
@@ -35,16 +35,16 @@ pub(crate) fn compile(config: Config, listener: &Listener) -> Result<(Table, Con
     Ok((table, Configured { rules, interests }))
 }
 
-/// Rules that stand in the place of others.
+/// Rules that replace others.
 pub(crate) struct Replaced {
-    /// Where the first of the others stands.
+    /// The index of the first of the rules that are replaced.
     pub(crate) at: usize,
     pub(crate) removed: usize,
     pub(crate) rules: Vec<Rule>,
 }
 
-/// Compiles rules and lists them in the place of others, or says all that is wrong with them; then the table is not to be used any more. Returns their
-/// static parts.
+/// Compiles rules and lists them in place of others, and returns their static parts. If something is wrong with them, everything is reported, and the table
+/// must not be used any more.
 pub(crate) fn replace(table: &mut Table, replaced: Vec<Replaced>, mut all: Faults) -> Result<Vec<Static>, String> {
     check_size(table, &replaced)?;
     let mut statics = Vec::with_capacity(replaced.iter().map(|one| one.rules.len()).sum());
@@ -70,7 +70,7 @@ pub(crate) fn replace(table: &mut Table, replaced: Vec<Replaced>, mut all: Fault
     Ok(statics)
 }
 
-/// Whether the table is not too large with these rules.
+/// Checks that the table is not too large with these rules.
 fn check_size(table: &Table, replaced: &[Replaced]) -> Result<(), String> {
     let mut size = table.size;
     let mut next = 0;
@@ -91,7 +91,7 @@ fn check_size(table: &Table, replaced: &[Replaced]) -> Result<(), String> {
     Ok(())
 }
 
-/// What the table keeps of a rule.
+/// The entry that the table keeps of a rule.
 fn entry(rule: &Rule, shares: Shares) -> Entry {
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
     Entry {
@@ -104,7 +104,7 @@ fn entry(rule: &Rule, shares: Shares) -> Entry {
     }
 }
 
-/// Of one rule.
+/// Compiles one rule.
 struct Compiler<'t> {
     faults: Faults,
     table: &'t mut Table,
@@ -149,7 +149,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// In place of a rule that has a fault: no backend, so its requests are answered 500.
+    /// Replaces a rule that has a fault by one without backends, whose requests are answered 500.
     fn failing(&mut self, rule: &Rule, faults: Faults) -> Static {
         self.shares = Shares::default();
         let name = rule.name.clone().or_else(|| rule.source.clone());
@@ -160,7 +160,7 @@ impl Compiler<'_> {
         Static { name, ..Static::default() }
     }
 
-    /// Without a matched prefix there is nothing that could be replaced.
+    /// Checks that a rule whose filters replace the matched prefix matches by prefix.
     fn check_prefix(&mut self, rule: &Rule, replaced_at: Option<&str>) {
         let is_prefix =
             |one: &config::Match| one.grpc.is_none() && one.path.as_ref().is_none_or(|path| path.kind == PathMatchType::PathPrefix);
@@ -202,7 +202,7 @@ impl Compiler<'_> {
         backends
     }
 
-    /// What is known to be invalid refers to nothing.
+    /// Checks a backend that is known to be invalid: it must not refer to anything.
     fn check_invalid(&mut self, place: &str, backend: &BackendRef) {
         let BackendRef { group, kind, name, namespace, port, filters, weight: _, invalid: _ } = backend;
         let fields = [
@@ -218,7 +218,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The host reads it, as the contract's record of a rule has no place for it.
+    /// Checks a rule's session persistence. The host reads it from the configuration, as the contract's record of a rule has no field for it.
     fn check_session(&mut self, place: &str, session: &config::SessionPersistence) {
         if let Some(name) = &session.session_name {
             self.faults.take(format_args!("{place}.sessionName"), values::session_name(name));
@@ -288,7 +288,7 @@ impl Compiler<'_> {
             }
             Ok(compiler.table.params.intern(name))
         });
-        // Left out when it has a fault: less than all its conditions would take more requests.
+        // A match that has a fault is left out: without some of its conditions it would take more requests.
         let Some(path) = path.filter(|_| self.faults.count() == faults) else { return };
         let method = method.map(String::into_boxed_str);
         let number = self.matches.len() as u32;
@@ -351,7 +351,7 @@ impl Compiler<'_> {
             let index = self.faults.take(format_args!("{place}[{i}].name"), index);
             let test = self.faults.take(format_args!("{place}[{i}].value"), Test::new(*kind, value));
             let Some((index, test)) = index.zip(test) else { continue };
-            // HTTPRoute: of entries with an equivalent name only the first counts.
+            // As HTTPRoute says, only the first of several entries with an equivalent name counts.
             if conditions.iter().all(|earlier| earlier.index != index) {
                 conditions.push(Condition { index, test });
             }

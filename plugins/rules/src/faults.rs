@@ -1,11 +1,11 @@
-//! The list that faults are collected in.
+//! A list of faults.
 
 use std::fmt::Display;
 
-/// How many faults are spelled out; a configuration can be wrong in thousands of places.
+/// How many faults are shown. A configuration can be wrong in thousands of places.
 const SHOWN: usize = 20;
 
-/// What is wrong, and where.
+/// The faults, each with its place.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     shown: Vec<String>,
@@ -21,7 +21,7 @@ impl Faults {
         }
     }
 
-    /// Unwraps a checked value; a fault is noted, and `None` is left.
+    /// Unwraps a value that was checked. If it has a fault, that is noted, and `None` is returned.
     pub(crate) fn take<T>(&mut self, place: impl Display, checked: Result<T, String>) -> Option<T> {
         checked.map_err(|problem| self.add(place, problem)).ok()
     }
@@ -30,14 +30,14 @@ impl Faults {
         self.shown.len() + self.more
     }
 
-    /// Takes over what another list has.
+    /// Adds the faults of another list.
     pub(crate) fn append(&mut self, other: Self) {
         let room = SHOWN.saturating_sub(self.shown.len());
         self.more += other.more + other.shown.len().saturating_sub(room);
         self.shown.extend(other.shown.into_iter().take(room));
     }
 
-    /// One line a fault.
+    /// Returns the faults as an error, with a line for each.
     pub(crate) fn into_result(mut self) -> Result<(), String> {
         if self.shown.is_empty() {
             return Ok(());

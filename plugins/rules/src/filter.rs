@@ -1,4 +1,4 @@
-//! Filters: checked, and turned into what the host carries out.
+//! Checks filters, and converts them into those that the host carries out.
 
 use sluicegate_rule_values as values;
 use sluicegate_sdk as sdk;
@@ -13,24 +13,24 @@ use crate::faults::Faults;
 const MOST_FILTERS: usize = 16;
 const LONGEST_BODY: usize = 64 << 10;
 
-/// What the filters of a rule or backend come to.
+/// The filters of a rule or backend, converted.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
     pub(crate) filters: Vec<sdk::Filter>,
-    /// Where the filter stands that answers without a backend.
+    /// The place of the filter that answers without a backend, if there is one.
     pub(crate) answers: Option<String>,
-    /// Where a prefix is replaced, which takes a match that has one.
+    /// The place of the filter that replaces the matched prefix, if there is one. It needs matches by prefix.
     pub(crate) replaces_prefix: Option<String>,
 }
 
-/// Whose filters they are.
+/// What the filters belong to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Owner {
     Rule,
     Backend,
 }
 
-/// Checks the filters at `place` and converts them. What has a fault is left out.
+/// Checks the filters at `place` and converts them. Filters with faults are left out.
 pub(crate) fn convert(place: &str, filters: &[Filter], owner: Owner, faults: &mut Faults) -> Filters {
     let mut out = Filters::default();
     if filters.len() > MOST_FILTERS {
@@ -169,7 +169,7 @@ fn path_rewrite(
         }
         PathModifierType::ReplacePrefixMatch => {
             *replaces_prefix = Some(format!("{place}.path.{wanted}"));
-            // HTTPRoute lets the prefix be replaced by nothing.
+            // HTTPRoute allows that the prefix is replaced by the empty text.
             if !new.is_empty() {
                 faults.take(format_args!("{place}.path.{wanted}"), values::new_path(new))?;
             }
@@ -178,7 +178,7 @@ fn path_rewrite(
     }
 }
 
-/// Checks a reference to a service port. Of a `Backend` it is called `NAME.backend`.
+/// Checks a reference to a service port. That of a `Backend` is called `NAME.backend`.
 pub(crate) fn service(place: &str, to: &ServiceRef, faults: &mut Faults) -> sdk::ServiceRef {
     let name = match (to.group.as_deref().unwrap_or_default(), to.kind.as_deref().unwrap_or("Service")) {
         ("sluicegate.dev", "Backend") => {
@@ -255,7 +255,7 @@ fn cors(place: &str, cors: &Cors, faults: &mut Faults) -> sdk::Cors {
         allow_headers,
         expose_headers,
         allow_credentials: cors.allow_credentials.unwrap_or(false),
-        // HTTPRoute's default.
+        // This is HTTPRoute's default.
         max_age_seconds: cors.max_age.unwrap_or(5),
     }
 }
@@ -268,7 +268,7 @@ fn answer(place: &str, response: &DirectResponse, faults: &mut Faults) -> sdk::A
     if body.len() > LONGEST_BODY {
         faults.add(format_args!("{place}.body"), format!("must be at most {LONGEST_BODY} bytes"));
     }
-    // RFC 9110 §6.4.1.
+    // Responses of these statuses have no content (RFC 9110 §6.4.1).
     if matches!(status, 204 | 205 | 304) && !body.is_empty() {
         faults.add(format_args!("{place}.body"), format!("must be empty: an answer with status {status} has no content"));
     }

@@ -1,8 +1,8 @@
-//! Router `rules`: HTTPRoute rules, a superset of them, as configuration.
+//! Router `rules`: its configuration is a superset of HTTPRoute's rules.
 //!
-//! [`config`] is what a policy writes; [`compile`] checks it, with [`sluicegate_rule_values`] for single values and [`filter`] for filters, and collects every
-//! fault; [`table`] is what it becomes and routes by, with [`paths`] for the matches of one host name, [`value`] for conditions on headers and
-//! query parameters, [`names`] for those headers and [`query`] to read the parameters.
+//! [`config`] has the types of the configuration. [`compile`] checks it and collects every fault, with [`sluicegate_rule_values`] for single values and
+//! [`filter`] for filters. The result is a [`table`], by which requests are routed, with [`paths`] for the matches of one host name, [`value`] for conditions
+//! on headers and query parameters, [`names`] for those headers, and [`query`] to read the parameters.
 
 use sluicegate_sdk::{Configured, Decision, Listener, Request, Router, Splice};
 
@@ -44,7 +44,7 @@ impl Router for Rules {
             Ok(rules) => rules,
             Err(error) => return Some(Err(error)),
         };
-        // What nobody names any more would be read for nothing from here on, and of that there is no end.
+        // Headers that no rule names any more would be read for nothing, and more and more of them.
         (!self.0.reads_too_much).then(|| Ok(Configured { rules, interests: self.0.interests() }))
     }
 

@@ -11,7 +11,7 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    /// The index of a header, which is added when it is new.
+    /// Returns the index of a header, which is added if it is new.
     pub(crate) fn intern(&mut self, name: &str) -> usize {
         *self.index.entry(name.to_owned()).or_insert_with(|| {
             self.names.push(name.to_owned());
@@ -19,28 +19,28 @@ impl Headers {
         })
     }
 
-    /// All of them, by their indices.
+    /// The names of all headers, in the order of their indices.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// One more condition is on it.
+    /// Notes one more condition on a header.
     pub(crate) fn uses(&mut self, index: usize) {
         self.uses.up(index);
     }
 
-    /// One condition on it goes; whether it was the last.
+    /// Notes one condition less on a header. Returns whether it was the last.
     pub(crate) fn leaves(&mut self, index: usize) -> bool {
         self.uses.down(index)
     }
 }
 
-/// How many conditions there are, by the index of what they are on.
+/// The number of conditions on each header or parameter, by its index.
 #[derive(Debug, Default)]
 pub(crate) struct Uses(Vec<u32>);
 
 impl Uses {
-    /// One more.
+    /// Counts one more.
     pub(crate) fn up(&mut self, index: usize) {
         if self.0.len() <= index {
             self.0.resize(index + 1, 0);
@@ -48,7 +48,7 @@ impl Uses {
         self.0[index] += 1;
     }
 
-    /// One less; whether it was the last.
+    /// Counts one less. Returns whether it was the last.
     pub(crate) fn down(&mut self, index: usize) -> bool {
         let Some(count) = self.0.get_mut(index) else { return false };
         *count = count.saturating_sub(1);

@@ -5,30 +5,30 @@ use rustc_hash::FxHashMap;
 
 use crate::value::{Budget, OverBudget, Pattern, Test};
 
-/// What a path must be.
+/// A condition on a path.
 #[derive(Debug)]
 pub(crate) enum PathTest {
     Exact(Box<str>),
     Pattern(Box<Pattern>),
-    /// A gRPC call that is not settled by an exact path.
+    /// The path must be that of a gRPC call. Calls that an exact path can express are not among these.
     Call(Box<CallTest>),
-    /// Without the slash at its end.
+    /// The path must have this prefix, which is kept without the slash at its end.
     Prefix(Box<str>),
 }
 
-/// What the parts of `/service/method` must be. None: anything. A service and a method that are both exact are an exact path instead.
+/// Conditions on the parts of `/service/method`. `None`: the part may be anything. If both are exact, the condition is an exact path instead.
 #[derive(Debug)]
 pub(crate) struct CallTest {
     pub(crate) service: Option<Test>,
     pub(crate) method: Option<Test>,
 }
 
-/// How specific a condition on a path is among those that stand in the same list, the most specific first; for [`PathTest::precedence`].
+/// How specific a condition on a path is among those of the same list, the most specific first; see [`PathTest::precedence`].
 pub(crate) type Precedence = (u8, usize, u8, usize);
 
 impl PathTest {
-    /// Orders the tests that lists of [`Paths`] do not settle: longer regular expressions come first, and for gRPC the service counts before
-    /// the method, each exact before a regular expression before anything.
+    /// The order of conditions within a list of [`Paths`]: longer regular expressions come first. For gRPC the service counts before the method, and for each
+    /// of them an exact value comes before a regular expression, and that before no condition.
     pub(crate) fn precedence(&self) -> Precedence {
         let of = |test: &Option<Test>| match test {
             Some(Test::Exact(text)) => (2, text.len()),
@@ -45,7 +45,7 @@ impl PathTest {
         }
     }
 
-    /// Whether it holds, of a path that the list it stands in may lead to.
+    /// Whether the condition holds for a path by which its list was found.
     pub(crate) fn holds(&self, path: &str, budget: &Budget) -> Result<bool, OverBudget> {
         let part = |test: &Option<Test>, text: &str| test.as_ref().map_or(Ok(true), |test| test.holds(text, budget));
         match self {
@@ -61,14 +61,14 @@ impl PathTest {
     /// How many bytes of the path a prefix rewrite replaces.
     pub(crate) fn matched_prefix(&self) -> u32 {
         match self {
-            // Checked paths have at most 1024 bytes.
+            // Paths were checked to have at most 1024 bytes.
             Self::Exact(path) | Self::Prefix(path) => path.len() as u32,
             Self::Pattern(_) | Self::Call(_) => 0,
         }
     }
 }
 
-/// Service and method of a gRPC call's path (grpc.io, "gRPC over HTTP2", Path).
+/// The service and the method in the path of a gRPC call (grpc.io, "gRPC over HTTP2", Path).
 fn call_of(path: &str) -> Option<(&str, &str)> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     (!service.is_empty() && !method.is_empty() && !method.contains('/')).then_some((service, method))
@@ -78,27 +78,27 @@ fn call_of(path: &str) -> Option<(&str, &str)> {
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
     exact: FxHashMap<Box<str>, Vec<u32>>,
-    /// Boxed, as most hosts have none and there are many hosts.
+    /// The conditions on gRPC calls. They are boxed, as there are many hosts and most have none.
     calls: Option<Box<Calls>>,
     patterns: Vec<u32>,
     prefixes: FxHashMap<Box<str>, Vec<u32>>,
-    /// The prefix `/`.
+    /// The list of the prefix `/`.
     root: Vec<u32>,
-    /// The longest of `prefixes`.
+    /// The length of the longest of `prefixes`.
     longest: usize,
-    /// A bit for each length of `prefixes`, modulo 64: where none ends, nothing is looked up.
+    /// A bit for each length of `prefixes`, modulo 64. Lengths that no prefix has are not looked up.
     lengths: u64,
 }
 
-/// Conditions on gRPC calls that are no exact path, by what is exact in them.
+/// The conditions on gRPC calls that are no exact path, by the part that is exact.
 #[derive(Debug, Default)]
 struct Calls {
     by_service: FxHashMap<Box<str>, Vec<u32>>,
-    /// A regular expression for the service.
+    /// Conditions with a regular expression for the service.
     patterns: Vec<u32>,
-    /// Any service.
+    /// Conditions with any service, by their exact method.
     by_method: FxHashMap<Box<str>, Vec<u32>>,
-    /// Any service, and no exact method.
+    /// Conditions with any service and without an exact method.
     others: Vec<u32>,
 }
 
@@ -123,7 +123,7 @@ impl Calls {
 }
 
 impl Paths {
-    /// The list of a path.
+    /// Returns the list in which a condition stands.
     pub(crate) fn list(&mut self, path: &PathTest) -> &mut Vec<u32> {
         match path {
             PathTest::Exact(path) => self.exact.entry(path.clone()).or_default(),
@@ -138,7 +138,7 @@ impl Paths {
         }
     }
 
-    /// Removes the lists that nothing stands in any more.
+    /// Removes lists that are empty.
     pub(crate) fn tidy(&mut self) {
         self.exact.retain(|_, list| !list.is_empty());
         let before = self.prefixes.len();
@@ -156,17 +156,17 @@ impl Paths {
         }
     }
 
-    /// Whether nothing is listed, once it is tidy.
+    /// Whether nothing is listed. This must be asked after [`Self::tidy`].
     pub(crate) fn is_empty(&self) -> bool {
         let Self { exact, calls, patterns, prefixes, root, longest: _, lengths: _ } = self;
         exact.is_empty() && calls.is_none() && patterns.is_empty() && prefixes.is_empty() && root.is_empty()
     }
 
-    /// From the most specific path to the least: exact, gRPC calls, regular expressions (where Envoy Gateway puts them too), prefixes.
+    /// The matches that a path may lead to, the most specific first: exact paths, gRPC calls, regular expressions (as in Envoy Gateway), prefixes.
     pub(crate) fn matching<'a>(&'a self, path: &'a str) -> impl Iterator<Item = u32> + 'a {
         let exact = self.exact.get(path).into_iter().flatten();
         let calls = self.calls.iter().flat_map(move |calls| calls.matching(path));
-        // Every path, also the `*` of OPTIONS and the empty one of CONNECT, has the prefix `/`.
+        // Every path counts as having the prefix `/`, also the `*` of OPTIONS and the empty path of CONNECT.
         exact.chain(calls).chain(&self.patterns).chain(self.prefixes(path).flatten()).chain(&self.root).copied()
     }
 

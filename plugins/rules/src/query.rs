@@ -1,4 +1,4 @@
-//! Query parameters: those that rules name are read once a request, into buffers that are kept, so that reading allocates nothing.
+//! Query parameters. Those that rules name are read once for each request, into buffers that are kept, so reading does not allocate.
 
 use std::ops::Range;
 
@@ -6,20 +6,20 @@ use rustc_hash::FxHashMap;
 
 use crate::names::Uses;
 
-/// The parameters that rules name, and their values in the request at hand.
+/// The parameters that rules name, and their values in the current request.
 #[derive(Debug, Default)]
 pub(crate) struct Params {
     index: FxHashMap<Box<str>, usize>,
     values: Vec<Option<Range<usize>>>,
     uses: Uses,
-    /// What `values` point into.
+    /// The text that `values` point into.
     text: String,
-    /// A name or value being decoded.
+    /// A buffer for a name or value that is being decoded.
     decoded: Vec<u8>,
 }
 
 impl Params {
-    /// The index of a parameter, which is added when it is new.
+    /// Returns the index of a parameter, which is added if it is new.
     pub(crate) fn intern(&mut self, name: &str) -> usize {
         if let Some(&index) = self.index.get(name) {
             return index;
@@ -33,7 +33,7 @@ impl Params {
         self.values.is_empty()
     }
 
-    /// One more condition is on it.
+    /// Notes one more condition on a parameter.
     pub(crate) fn uses(&mut self, index: usize) {
         self.uses.up(index);
     }
@@ -43,7 +43,7 @@ impl Params {
         self.uses.down(index)
     }
 
-    /// Reads a query, percent-encoded as forms are (WHATWG URL §5.1). Of a repeated parameter the first value counts, as HTTPRoute has it.
+    /// Reads a query, which is encoded as forms are (WHATWG URL §5.1). As in HTTPRoute, the first value of a repeated parameter counts.
     pub(crate) fn read(&mut self, query: &str) {
         self.values.fill(None);
         self.text.clear();
@@ -70,7 +70,7 @@ impl Params {
         }
     }
 
-    /// The value that was read.
+    /// The value of a parameter in the query that was read last.
     pub(crate) fn value(&self, index: usize) -> Option<&str> {
         self.text.get(self.values.get(index)?.clone()?)
     }
@@ -80,7 +80,7 @@ fn needs_decoding(text: &str) -> bool {
     text.bytes().any(|b| b == b'%' || b == b'+')
 }
 
-/// A `%` that is followed by no two hex digits stands for itself.
+/// Decodes a name or value. A `%` that is not followed by two hexadecimal digits stands for itself.
 fn decode(text: &str, out: &mut Vec<u8>) {
     let hex = |b: u8| (b as char).to_digit(16).map(|digit| digit as u8);
     let bytes = text.as_bytes();

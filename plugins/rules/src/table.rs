@@ -1,6 +1,6 @@
-//! The compiled rules, and the way of a request through them: host name, then path, then the rest, each from the most to the least specific.
-//! The first match found is the one that precedence asks for, because every list is in its order. Rules come and go one by one ([`Table::replace`]): each of their matches
-//! is put into its lists, or taken out of them.
+//! The compiled rules, and the way of a request through them: host name, then path, then the rest, each from the most to the least specific. The first match
+//! that is found is the right one by precedence, as every list is in that order. Rules are added and removed one by one ([`Table::replace`]): each of their
+//! matches is put into its lists, or taken out of them.
 
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -14,7 +14,8 @@ use crate::paths::{PathTest, Paths, Precedence};
 use crate::query::Params;
 use crate::value::{Budget, Condition, OverBudget, all_hold};
 
-/// RFC 1035 §2.3.4. No rule names a longer host, and looking for wildcards in one would take time that grows with its square.
+/// The greatest length of a host name (RFC 1035 §2.3.4). No rule names a longer one, and looking for wildcards in one would take time that grows with its
+/// square.
 const LONGEST_HOSTNAME: usize = 253;
 
 /// The rules of one listener.
@@ -24,32 +25,32 @@ pub(crate) struct Table {
     pub(crate) listener: Option<HostPattern>,
     pub(crate) transport: Transport,
     pub(crate) faulty_rules: FaultyRules,
-    /// The rules, in their order.
+    /// The rules, in the order of the configuration.
     pub(crate) rules: Vec<Entry>,
     hosts: Hosts,
-    /// What the lists of `hosts` point to.
+    /// The matches, to which the lists of `hosts` point.
     matches: Vec<Match>,
-    /// Places in `matches` that are free.
+    /// The indexes in `matches` that are free.
     free: Vec<u32>,
     pub(crate) headers: Headers,
     pub(crate) params: Params,
-    /// Headers or parameters are read that no rule names any more.
+    /// Whether headers or parameters are read that no rule names any more.
     pub(crate) reads_too_much: bool,
-    /// Of all rules.
+    /// The size of all rules together.
     pub(crate) size: Size,
 }
 
-/// How large rules are.
+/// The size of rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Their matches, as they are written.
+    /// The number of matches that are written.
     pub(crate) matches: usize,
-    /// The pairs of a match and a host name.
+    /// The number of pairs of a match and a host name.
     pub(crate) entries: usize,
 }
 
 impl Size {
-    /// Of a rule.
+    /// The size of a rule.
     pub(crate) fn of(matches: usize, hostnames: usize) -> Self {
         Self { matches: matches.max(1), entries: matches.max(1) * hostnames.max(1) }
     }
@@ -65,18 +66,18 @@ impl Size {
     }
 }
 
-/// What is kept of a rule.
+/// A rule in the table.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Its backends.
+    /// The rule's backends, by their shares.
     pub(crate) shares: Shares,
-    /// In lower case.
+    /// The host names in lower case.
     pub(crate) hostnames: Box<[Box<str>]>,
     pub(crate) created_at: Option<Box<str>>,
     pub(crate) source: Option<Box<str>>,
     /// The number of matches that are written.
     pub(crate) written: u32,
-    /// Those that are listed, by their places.
+    /// The indexes of the matches that are listed.
     pub(crate) matches: Box<[u32]>,
 }
 
@@ -90,7 +91,7 @@ pub(crate) struct Compiled {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostPattern {
     Exact(Box<str>),
-    /// With its dot: `.example.com`.
+    /// A wildcard, kept as the suffix with its dot: `.example.com`.
     Suffix(Box<str>),
 }
 
@@ -106,13 +107,13 @@ impl HostPattern {
     fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => **name == *host,
-            // A wildcard stands for one label at least.
+            // A wildcard stands for at least one label.
             Self::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
         }
     }
 }
 
-/// The matches by host name. FxHash, since the keys are the operator's and cannot be chosen to collide by clients.
+/// The matches by host name. The hash is FxHash, as the operator chooses the keys, and clients cannot make them collide.
 #[derive(Debug, Default)]
 struct Hosts {
     exact: FxHashMap<Box<str>, Paths>,
@@ -129,7 +130,7 @@ impl Hosts {
         }
     }
 
-    /// Does what follows when nothing more is taken out of the lists of a host name for now.
+    /// Removes the empty lists of a host name, once matches were taken out of them.
     fn tidy(&mut self, pattern: Option<&HostPattern>) {
         let (of, name) = match pattern {
             None => return self.any.tidy(),
@@ -144,7 +145,7 @@ impl Hosts {
         }
     }
 
-    /// From the most specific host name to the least.
+    /// The lists that a host may lead to, the most specific host name first.
     fn matching<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Paths> {
         let named = host.len() <= LONGEST_HOSTNAME;
         let exact = named.then(|| self.exact.get(host)).flatten();
@@ -155,11 +156,11 @@ impl Hosts {
     }
 }
 
-/// One of a rule's matches.
+/// A match of a rule.
 #[derive(Debug)]
 pub(crate) struct Match {
     pub(crate) rule: u32,
-    /// Its number among those of the rule.
+    /// The number of the match within its rule.
     pub(crate) number: u32,
     pub(crate) path: PathTest,
     pub(crate) method: Option<Box<str>>,
@@ -167,18 +168,18 @@ pub(crate) struct Match {
     pub(crate) params: Vec<Condition>,
 }
 
-/// What a request was too long in.
+/// Which part of a request was too long.
 enum TooLong {
     Target,
     Headers,
 }
 
-/// What the order of a list goes by; the least comes first.
+/// The rank of a match, by which lists are sorted; the least comes first.
 type Rank<'t> = (Reverse<(Precedence, bool, usize, usize)>, (bool, Option<&'t str>), &'t str, (u32, u32));
 
 impl Match {
-    /// Host name and path are settled by the lists themselves, except as [`PathTest::precedence`] says. At last the order of the rules counts, and that of their
-    /// matches.
+    /// The rank of the match. Host name and path are settled by the lists themselves, except for what [`PathTest::precedence`] orders. At the end the order of
+    /// the rules counts, and then that of their matches.
     fn rank<'t>(&self, rules: &'t [Entry]) -> Rank<'t> {
         let specific = (self.path.precedence(), self.method.is_some(), self.headers.len(), self.params.len());
         let rule = rules.get(self.rule as usize);
@@ -187,7 +188,7 @@ impl Match {
         (Reverse(specific), (created_at.is_none(), created_at), source, (self.rule, self.number))
     }
 
-    /// Whether it takes whatever arrives.
+    /// Whether the match has no condition.
     fn is_unconditional(&self) -> bool {
         matches!(&self.path, PathTest::Prefix(prefix) if prefix.is_empty())
             && self.method.is_none()
@@ -195,7 +196,7 @@ impl Match {
             && self.params.is_empty()
     }
 
-    /// Whether all holds that the lists do not settle already.
+    /// Whether all conditions hold that the lists do not settle already.
     fn holds(&self, request: &Request, params: &Params, budget: &Budget) -> Result<bool, TooLong> {
         if self.method.as_deref().is_some_and(|method| *method != *request.method) {
             return Ok(false);
@@ -214,12 +215,12 @@ impl Match {
 /// How a rule's requests are shared among its backends.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    /// Of each backend of weight above 0, the sum of the weights up to and with it; and its index, none for one that is known to be invalid.
+    /// For each backend of a weight above 0, the sum of the weights up to and with it, and its index. A backend that is known to be invalid has no index.
     sums: Box<[(u64, Option<u32>)]>,
 }
 
 impl Shares {
-    /// The shares of backends, by their weights.
+    /// Makes the shares of backends from their weights.
     pub(crate) fn new(backends: impl Iterator<Item = (Option<u32>, u32)>) -> Self {
         let weighted = backends.filter(|(_, weight)| *weight > 0);
         let sums = weighted.scan(0u64, |sum, (backend, weight)| {
@@ -232,10 +233,10 @@ impl Shares {
     fn pick(&self) -> Option<u32> {
         match &*self.sums {
             [] => None,
-            // It needs no random bits.
+            // A single backend needs no random bits.
             [(_, only)] => *only,
             [.., (total, _)] => {
-                // Multiply-shift: a uniform number below the total.
+                // Multiply-shift gives a uniform number below the total.
                 let point = ((u128::from(sluicegate_sdk::random()) * u128::from(*total)) >> 64) as u64;
                 let at = self.sums.partition_point(|(sum, _)| *sum <= point);
                 self.sums.get(at)?.1
@@ -249,7 +250,7 @@ impl Entry {
         Size::of(self.written as usize, self.hostnames.len())
     }
 
-    /// Under which host names its matches are listed.
+    /// The host names under which the rule's matches are listed.
     fn patterns(&self) -> impl Iterator<Item = Option<HostPattern>> {
         let anywhere = self.hostnames.is_empty().then_some(None);
         self.hostnames.iter().map(|name| Some(HostPattern::new(name))).chain(anywhere)
@@ -257,7 +258,7 @@ impl Entry {
 }
 
 impl Table {
-    /// One without rules.
+    /// Makes a table without rules.
     pub(crate) fn new(transport: Transport, faulty_rules: FaultyRules) -> Self {
         Self {
             listener: None,
@@ -274,7 +275,7 @@ impl Table {
         }
     }
 
-    /// What is read of a request.
+    /// What must be read of a request.
     pub(crate) fn interests(&self) -> Interests {
         match self.transport {
             Transport::Http => Interests { headers: self.headers.names().to_vec(), query: !self.params.is_empty(), ..Interests::default() },
@@ -282,13 +283,14 @@ impl Table {
         }
     }
 
-    /// Lists rules in the place of others: each time where the first of the others stands now, their number, and the rules. These rise and do not overlap.
+    /// Lists rules in place of others. Each item has the index of the first of the rules that are replaced, their number, and the new rules. Indexes rise, and
+    /// items do not overlap.
     pub(crate) fn replace(&mut self, replaced: Vec<(usize, usize, Vec<Compiled>)>) {
         let moves = replaced.iter().any(|(_, removed, rules)| *removed != rules.len());
         let mut first = replaced.first().map_or(0, |(at, ..)| *at);
         let mut gone: Vec<Entry> = Vec::new();
         let mut come = Vec::new();
-        // From the last to the first, so that places stay what they are. With many of them that would move the rest as often.
+        // A single item is replaced in place. With many, each would move all rules behind it, so the list is made again.
         if let [(at, removed, _)] = replaced[..] {
             for (_, _, rules) in replaced {
                 let (entries, matches): (Vec<_>, Vec<_>) = rules.into_iter().map(|rule| (rule.entry, rule.matches)).unzip();
@@ -326,7 +328,7 @@ impl Table {
             self.size.add(self.rules[rule].size());
             self.list(rule, matches);
         }
-        // Mostly a rule that comes stands where one went.
+        // Mostly a new rule is listed where an old one was, so most of these lists are not empty any more.
         emptied.retain(|(pattern, path)| self.hosts.entry(pattern.clone()).list(path).is_empty());
         let mut emptied: Vec<Option<HostPattern>> = emptied.into_iter().map(|(pattern, _)| pattern).collect();
         emptied.sort_unstable();
@@ -368,10 +370,10 @@ impl Table {
         }
     }
 
-    /// Takes the matches of a rule out of their lists, and notes which of these are empty then.
+    /// Takes the matches of a rule out of their lists, and notes which lists are empty afterwards.
     fn unlist(&mut self, entry: &Entry, emptied: &mut Vec<(Option<HostPattern>, Rc<PathTest>)>) {
         for id in &entry.matches {
-            // What is free takes no room.
+            // An index that is free holds a match that takes no memory.
             let free =
                 Match { rule: 0, number: 0, path: PathTest::Prefix("".into()), method: None, headers: Vec::new(), params: Vec::new() };
             let one = std::mem::replace(&mut self.matches[*id as usize], free);

@@ -1,4 +1,4 @@
-//! Conditions on the value of a header or query parameter, and regular expressions with a bound on what they may cost.
+//! Conditions on the value of a header or query parameter, and regular expressions with a limit on what they may cost.
 
 use std::cell::Cell;
 
@@ -7,9 +7,9 @@ use sluicegate_rule_values::regular_expression;
 
 use crate::config::ValueMatchType;
 
-/// What regular expressions may cost for one request: the sum of pattern size times text length, in bytes squared. `regex-lite` needs time in
-/// that proportion. The slowest pattern tried took 160 ps a unit natively, so this is about 5 ms, within the deadline of a call (20 ms), where
-/// running over would count as a failure of the plugin.
+/// What regular expressions may cost for one request: the sum of pattern size times text length, in bytes squared. `regex-lite` needs time in proportion to
+/// that. The slowest pattern that was tried took 160 ps for each unit natively, so this is about 5 ms. The deadline of a call is 20 ms, and exceeding it would
+/// count as a failure of the plugin.
 const REGEX_BUDGET: usize = 32 << 20;
 
 /// What is left of [`REGEX_BUDGET`].
@@ -21,30 +21,30 @@ impl Default for Budget {
     }
 }
 
-/// A regular expression was not asked, since the request has used up its budget. To pass over the rule would let a long request get around it.
+/// A regular expression was not tried, as the request has used up its budget. Skipping the rule would let a long request get around it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct OverBudget;
 
-/// A regular expression that must match all of a text.
+/// A regular expression that must match the whole of a text.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     regex: Regex,
-    /// Its compiled size, rounded up to a power of two.
+    /// The compiled size, rounded up to a power of two.
     size: usize,
-    /// What each text that it matches begins with: other texts cost a comparison only, and nothing of the budget.
+    /// The text with which everything begins that it matches. Other texts cost only a comparison, and nothing of the budget.
     literal: Box<str>,
 }
 
-/// The literal text that a pattern begins with, as far as it is easily told.
+/// The literal text with which a pattern begins, as far as that is easily found.
 fn literal(pattern: &str) -> &str {
     let text = pattern.strip_prefix('^').unwrap_or(pattern);
-    // An alternative may begin otherwise.
+    // Another alternative may begin differently.
     if text.contains('|') && (text.contains('[') || has_alternatives(text)) {
         return "";
     }
     let Some(end) = text.find(|c: char| r"\.+*?()|[]{}^$".contains(c)) else { return text };
     let literal = &text[..end];
-    // What follows may take the last character back.
+    // A repetition behind the text may make its last character optional.
     let optional = matches!(text.as_bytes()[end], b'*' | b'?' | b'{');
     match literal.char_indices().next_back() {
         Some((last, _)) if optional => &literal[..last],
@@ -74,7 +74,7 @@ impl Pattern {
         Ok(Self { regex, size, literal: literal(pattern).into() })
     }
 
-    /// The bytes of the pattern.
+    /// The size of the pattern in bytes.
     pub(crate) fn len(&self) -> usize {
         self.regex.as_str().len()
     }
@@ -88,7 +88,7 @@ impl Pattern {
     }
 }
 
-/// What a value must be.
+/// A condition on a value.
 #[derive(Debug)]
 pub(crate) enum Test {
     Exact(Box<str>),
@@ -118,7 +118,7 @@ pub(crate) struct Condition {
     pub(crate) test: Test,
 }
 
-/// Whether all conditions hold. `value` gives the values by index; a header or parameter that is absent fulfils no condition.
+/// Whether all conditions hold. `value` returns the values by their index. No condition holds for a header or parameter that is absent.
 pub(crate) fn all_hold<'a>(
     conditions: &[Condition],
     value: impl Fn(usize) -> Option<&'a str>,

@@ -1,29 +1,29 @@
-//! Balancer `slow-start`: an endpoint that joins gets little at first, and more with every pick, until it has its share.
+//! Balancer `slow-start`: an endpoint that joins gets little traffic at first, and more with every pick, until it has its share.
 //!
 //! After Envoy's slow start mode ("Slow start mode", Envoy documentation, Load Balancing) and nginx's `slow_start`: a process that has just begun
 //! has cold caches and compiles its code, and falls over under a full share. An endpoint's factor is `max(minShare, p^(1 / aggression))`, `p` the part
 //! of its warm-up that has passed. A balancer has no clock: where theirs count seconds, this one counts the picks of its pool, so that an endpoint
 //! warms up by the work that it and its neighbours do, and not by waiting for some.
 //!
-//! An endpoint that is drawn is kept with the probability of its factor; otherwise another one is drawn. Of two such the less busy one serves
-//! (Mitzenmacher, 2001). The gateway can do the like for every balancer, by time: `loadBalancer.slowStart` of a policy.
+//! An endpoint that is drawn is kept with the probability of its factor; otherwise another one is drawn. Of two endpoints that were found like this, the less
+//! busy one serves (Mitzenmacher, 2001). `loadBalancer.slowStart` of a policy does something similar for every balancer, by time.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Pick, serde_json};
 use sluicegate_two_choices::{Candidate, candidates, load};
 
-/// What a policy may set.
+/// The configuration of `slow-start`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// After so many picks of the pool for each of its endpoints, one that joined has its whole share.
+    /// The number of picks of the pool, for each of its endpoints, after which an endpoint that joined has its whole share.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub warm_up_picks: u32,
-    /// The factor it begins with.
+    /// The factor with which an endpoint begins.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub min_share: f64,
-    /// 1: evenly; more: most of it soon.
+    /// How the factor grows: 1 means evenly, and with more it grows faster at the beginning.
     #[schemars(range(min = 0.1, max = 10.0))]
     pub aggression: f64,
 }
@@ -34,24 +34,24 @@ impl Default for Config {
     }
 }
 
-/// Draws of one choice, at most: a pool of which all are cold still answers.
+/// How many endpoints are drawn for one choice at most, so that a pool in which all are cold still answers.
 const MOST_DRAWS: usize = 32;
 
 #[derive(Debug)]
 struct Member {
     address: String,
-    /// The pool's picks when it joined; none: it was there from the beginning.
+    /// The number of the pool's picks when the endpoint joined. `None`: it was there from the beginning.
     joined: Option<u64>,
 }
 
-/// One pool, as one worker sees it.
+/// The balancer of one pool in one worker.
 #[derive(Debug)]
 pub struct SlowStart {
     config: Config,
     members: Vec<Member>,
     candidates: Vec<Candidate>,
     picks: u64,
-    /// Whether there was an update: those of the first one are not new, it is this gateway that is.
+    /// Whether there was an update before. The endpoints of the first one are not new; it is this gateway that is.
     begun: bool,
 }
 
@@ -67,7 +67,7 @@ impl SlowStart {
         let mut drawn = self.candidates[pick.below(self.candidates.len())];
         for _ in 1..MOST_DRAWS {
             let factor = self.factor(drawn.0);
-            // 53 random bits make a number from 0 to 1.
+            // A factor is compared with a random number from 0 to 1 of 53 bits.
             if factor >= 1.0 || ((pick.random() >> 11) as f64) < factor * (1u64 << 53) as f64 {
                 break;
             }
@@ -79,7 +79,7 @@ impl SlowStart {
 
 impl Balancer for SlowStart {
     type Config = Config;
-    /// A JSON list of addresses, each with the picks since it joined, if it is warming up.
+    /// The state is a JSON list of addresses, each with the number of picks since it joined, if it is warming up.
     const STATE: Option<u32> = Some(1);
 
     fn open(config: Config) -> Result<Self, String> {
@@ -113,7 +113,7 @@ impl Balancer for SlowStart {
         if self.candidates.len() < 2 {
             return self.candidates.first().map(|&(index, _)| index);
         }
-        // Twice the same is one choice: rare, and no harm.
+        // If the same endpoint is drawn twice there is only one choice, which is rare and does no harm.
         let (a, b) = (self.draw(pick), self.draw(pick));
         Some(if load(a, pick) <= load(b, pick) { a.0 } else { b.0 })
     }
@@ -155,7 +155,7 @@ mod tests {
         balancer
     }
 
-    /// So many picks of an idle pool: how many went to endpoint `index`.
+    /// Makes picks of an idle pool, and returns how many went to endpoint `index`.
     fn share(balancer: &mut SlowStart, index: usize, picks: usize) -> usize {
         let pick = Pick::fake(&FakeHost::default());
         (0..picks).filter(|_| balancer.pick(&pick) == Some(index)).count()
@@ -166,7 +166,7 @@ mod tests {
         let mut one = balancer(Config::default(), &pool(4));
         assert!(share(&mut one, 3, 4_000).abs_diff(1_000) < 120, "those of the beginning have theirs at once");
         one.update(&pool(5));
-        // A warm-up of 5 * 500 picks: the factor rises from 0.1 to 1, in each fifth of it by as much.
+        // In a warm-up of 5 * 500 picks the factor rises from 0.1 to 1, by the same amount in each fifth of it.
         let fifths: Vec<usize> = (0..5).map(|_| share(&mut one, 4, 500)).collect();
         for (i, count) in fifths.iter().enumerate() {
             let factor = (i as f64 + 0.5) / 5.0;

@@ -1,4 +1,4 @@
-//! An endpoint as a policy writes it: an object, or its address alone. Read by hand, since serde's untagged enums only say that nothing fits.
+//! An endpoint as a policy writes it: an object, or only its address. It is read by hand, as errors of serde's untagged enums only say that nothing fits.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -47,7 +47,7 @@ struct Object {
     annotations: Option<HashMap<String, String>>,
 }
 
-/// Only for the schema.
+/// The two forms of an endpoint, for the schema only.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "the schema is derived from it, no value is made")]

@@ -1,4 +1,4 @@
-//! Discovery `static`: the endpoints that the policy lists. They are always ready; health checks are the host's.
+//! Discovery `static`: the endpoints that the policy lists. They are always ready; the host checks their health.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ mod endpoint;
 
 pub use endpoint::Endpoint;
 
-/// A list that long is better kept in EndpointSlices.
+/// The longest list. A longer one is better kept in EndpointSlices.
 const MOST_ENDPOINTS: usize = 10_000;
 const LARGEST_WEIGHT: u32 = 1_000_000;
 
-/// The endpoints of a service.
+/// The configuration of `static`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -50,7 +50,7 @@ impl Discovery for Static {
     }
 }
 
-/// The first fault is given with its field.
+/// Checks an endpoint. The error is its first fault, with the field.
 fn check(service: &Service, endpoint: &Endpoint) -> Result<PublishedEndpoint, String> {
     let Endpoint { address, weight, zone, node, port_name, labels, annotations } = endpoint;
     let socket: SocketAddr = address
@@ -87,7 +87,7 @@ fn sorted(pairs: Option<&HashMap<String, String>>) -> Vec<(String, String)> {
     pairs.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// A port without a name has the empty one.
+/// Whether the service has a port of this name. A port without a name has the empty one.
 fn has_port(service: &Service, name: &str) -> bool {
     let ports = service.object.pointer("/spec/ports").and_then(|ports| ports.as_array());
     ports.into_iter().flatten().any(|port| port.get("name").and_then(|name| name.as_str()).unwrap_or("") == name)

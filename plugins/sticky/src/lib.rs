@@ -1,12 +1,12 @@
-//! Balancer `sticky`: whoever was served by an endpoint is served by it again, while it is there.
+//! Balancer `sticky`: a client that was served by an endpoint is served by it again, as long as the endpoint is there.
 //!
-//! Client IP affinity where the policy hashes the client's address, as kube-proxy's `sessionAffinity: ClientIP` (Service API: a sliding time-out,
-//! three hours unless it says otherwise); cookie stickiness where it hashes a cookie, which the gateway sets if it has a time to live. Unlike
-//! consistent hashing it moves nobody when the pool grows, and who comes first goes where there is room: to the less busy of two (Mitzenmacher, 2001).
+//! If the policy hashes the client's address, this is client IP affinity, as `sessionAffinity: ClientIP` of the Service API, with a sliding time-out of three
+//! hours unless the configuration says otherwise. If the policy hashes a cookie, which the gateway sets if it has a time to live, clients stick by that cookie.
+//! Unlike consistent hashing, it moves no client when the pool grows, and a new client goes to the less busy of two endpoints (Mitzenmacher, 2001).
 //!
-//! Who is bound to which address stands in the state that all workers share. It has room for a bounded number of bindings; beyond that a newcomer's
-//! endpoint follows from the hash, so that it stays the same as long as the pool does. Pools that share the plugin share the state: an entry has
-//! up to four addresses, the newest first, and a pool takes the first one it has.
+//! The state that all workers share says which client is bound to which address. It has room for a limited number of bindings. Beyond that, the endpoint of a
+//! new client follows from the hash, so it stays the same as long as the pool does. Pools that use the plugin share this state: an entry has up to four
+//! addresses, the newest first, and a pool takes the first one that it has.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use sluicegate_sdk::shared::{self, Error};
 use sluicegate_sdk::{Balancer, Endpoint, Pick, serde_json};
 use sluicegate_two_choices::{Candidate, candidates, less_busy};
 
-/// What a policy may set.
+/// The configuration of `sticky`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// For so many seconds after its last exchange or connection a client is remembered.
+    /// For how many seconds after its last exchange or connection a client is remembered.
     #[schemars(range(min = 1, max = 604_800))]
     pub timeout_seconds: u32,
 }
@@ -32,20 +32,20 @@ impl Default for Config {
     }
 }
 
-/// Addresses of one entry.
+/// The greatest number of addresses of one entry.
 const MOST_ADDRESSES: usize = 4;
-/// Bindings that outlive a restart, of each worker.
+/// How many bindings of each worker are kept over a restart.
 const MOST_KEPT: usize = 8_192;
 
-/// One pool.
+/// The balancer of one pool.
 #[derive(Debug)]
 pub struct Sticky {
     timeout: Option<Duration>,
-    /// Index by address.
+    /// The index of each endpoint, by its address.
     indices: BTreeMap<String, usize>,
     addresses: Vec<String>,
     candidates: Vec<Candidate>,
-    /// What this pool's picks bound, for the next version or start.
+    /// The bindings that this pool's picks made, for the next version of the plugin or after a restart.
     bound: BTreeMap<u64, String>,
 }
 
@@ -61,16 +61,16 @@ impl Sticky {
         self.bound.insert(hash, address.clone());
     }
 
-    /// The entry with this address first: the old one's others stay behind it.
+    /// The entry with this address first, and the other addresses of the old entry behind it.
     fn entry(&self, address: &str, old: &str) -> String {
         let others = old.lines().filter(|known| *known != address).take(MOST_ADDRESSES - 1);
         std::iter::once(address).chain(others).collect::<Vec<_>>().join("\n")
     }
 
-    /// Binds a key, or stays with what it is bound to.
+    /// Binds a key to an endpoint, or keeps its binding.
     fn bind(&mut self, hash: u64, pick: &Pick) -> Option<usize> {
         let key = format!("{hash:016x}");
-        // Again if another worker was quicker; the third time its word is not waited for.
+        // This is tried again if another worker was quicker, and given up after the third time.
         for _ in 0..3 {
             let old = shared::get(&key);
             let known = old.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()).unwrap_or_default();
@@ -80,7 +80,7 @@ impl Sticky {
                 None => less_busy(&self.candidates, pick)?.0,
             };
             let value = self.entry(&self.addresses[index], known);
-            // Written in any case: the time begins anew.
+            // The entry is written in any case, so that its time to live begins again.
             match shared::compare_and_set(&key, old.as_ref().map(|entry| entry.version), value.as_bytes(), self.timeout) {
                 Err(Error::Conflict) => {}
                 Err(_) if bound.is_none() => return self.by_hash(hash, pick),
@@ -101,7 +101,7 @@ impl Sticky {
 
 impl Balancer for Sticky {
     type Config = Config;
-    /// A JSON list of hashes and addresses.
+    /// The state is a JSON list of hashes and addresses.
     const STATE: Option<u32> = Some(1);
 
     fn open(config: Config) -> Result<Self, String> {
@@ -142,7 +142,8 @@ impl Balancer for Sticky {
         }
         let bound: Vec<(u64, String)> = serde_json::from_slice(state).map_err(|error| error.to_string())?;
         for (hash, address) in bound.into_iter().take(MOST_KEPT) {
-            // After a swap it is there, and newer; after a restart it is not. Without room it is bound when it comes.
+            // After a swap the entry exists and is newer; after a restart it does not exist. If there is no room for it, the client is bound again when it
+            // comes.
             let _ = shared::compare_and_set(&format!("{hash:016x}"), None, address.as_bytes(), self.timeout);
             self.bound.insert(hash, address);
         }
@@ -270,7 +271,7 @@ mod tests {
         let mut old = balancer(&pool(&["1", "2", "3", "4"]));
         let before = keys(&mut old);
         let saved = old.save();
-        // What was shared is gone with the process.
+        // The shared state is gone with the process.
         pass(Duration::from_secs(1_000_000));
         let mut new = Sticky::open(Config::default()).expect("the defaults are in range");
         new.restore(1, &saved).expect("its own state");

@@ -1,4 +1,4 @@
-//! Lists of target groups, and the endpoints they mean.
+//! Lists of target groups, and the endpoints that they stand for.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,20 +7,20 @@ use serde::Deserialize;
 use serde_json::Value;
 use sluicegate_sdk::{PublishedEndpoint, resolve};
 
-/// What a policy says of the endpoints of a list.
+/// How a policy says that the endpoints of a list are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading<'c> {
-    /// The name of the service port that they serve; all ports when absent.
+    /// The name of the service port that the endpoints serve. `None`: they serve all ports.
     pub port_name: Option<&'c str>,
     /// The label that holds an endpoint's zone.
     pub zone_label: Option<&'c str>,
-    /// The label that holds an endpoint's weight; 1 without it.
+    /// The label that holds an endpoint's weight. Endpoints without it have weight 1.
     pub weight_label: Option<&'c str>,
 }
 
-/// A longer list is refused: it is more likely an error than a service.
+/// The longest list. A longer one is refused, as it is more likely a mistake than a service.
 const MOST_ENDPOINTS: usize = 10_000;
-/// Names that are looked up for one list; each may take seconds.
+/// How many names are looked up for one list at most. Each look-up may take seconds.
 const MOST_NAMES: usize = 32;
 const LARGEST_WEIGHT: u32 = 1_000_000;
 
@@ -31,11 +31,11 @@ struct Group {
     labels: BTreeMap<String, String>,
 }
 
-/// The endpoints of lists, each as JSON has it, sorted by their addresses, each once. All or nothing: half a list would send all traffic to half
-/// of the endpoints.
+/// Reads the endpoints of lists, which are given as JSON. They are sorted by their addresses, each once. If one target cannot be read, all are refused: half of
+/// a list would send all traffic to half of the endpoints.
 ///
 /// # Errors
-/// Says what is wrong with which target.
+/// A target cannot be read. The error says which, and why.
 pub fn endpoints(reading: &Reading<'_>, lists: Vec<Value>) -> Result<Vec<PublishedEndpoint>, String> {
     let mut groups: Vec<Group> = Vec::new();
     for list in lists {
@@ -46,7 +46,7 @@ pub fn endpoints(reading: &Reading<'_>, lists: Vec<Value>) -> Result<Vec<Publish
         return Err(format!("there are more than {MOST_ENDPOINTS} targets"));
     }
     let mut names = BTreeMap::new();
-    // In the order of addresses, each once: what changed is what is told.
+    // Endpoints are in the order of their addresses, each once, so that lists of the same endpoints are equal.
     let mut found = BTreeMap::new();
     for group in &groups {
         let weight = weight(reading, &group.labels)?;

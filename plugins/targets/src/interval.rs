@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 pub struct Interval(pub Duration);
 
 impl Default for Interval {
-    /// Half of Prometheus' own: endpoints that come late are requests that fail.
+    /// The default is half of Prometheus', as requests fail until new endpoints are known.
     fn default() -> Self {
         Self(Duration::from_secs(30))
     }

@@ -1,4 +1,4 @@
-//! What the discovery plugins share: Prometheus' lists of target groups, `{"targets": ["host:port"], "labels": {…}}`
+//! A library that discovery plugins share. It reads Prometheus' lists of target groups, `{"targets": ["host:port"], "labels": {…}}`
 //! (<https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config>), and time spans in a configuration.
 
 mod groups;

@@ -1,25 +1,25 @@
-//! Balancer `zone-aware`: traffic stays in the gateway's zone while that has room, and no longer.
+//! Balancer `zone-aware`: traffic stays in the gateway's zone as long as endpoints there have room.
 //!
-//! After Envoy's zone aware routing ("Zone aware routing", Envoy documentation, Load Balancing), which computes by host counts what share of its
-//! traffic a zone can keep. Here the exchanges under way say it: of two local endpoints taken at random the less busy one serves, unless it has
-//! more under way, for its weight, than `spillAt`; then the less busy of two others does, if that one has less. So a zone with too few endpoints,
-//! or slow ones, gives away what it cannot do, and takes it back by itself.
+//! After Envoy's zone aware routing ("Zone aware routing", Envoy documentation, Load Balancing), which computes by host counts what share of its traffic a zone
+//! can keep. Here the exchanges under way decide: of two random local endpoints the less busy one serves, unless it has more under way, for its weight, than
+//! `spillAt`. Then the less busy of two other endpoints serves, if it has less under way. So a zone with too few endpoints, or slow ones, gives away what it
+//! cannot do, and takes it back by itself.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluicegate_sdk::{Balancer, Endpoint, Pick};
 use sluicegate_two_choices::{Candidate, candidates, less_busy};
 
-/// What a policy may set.
+/// The configuration of `zone-aware`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Config {
-    /// The zone that traffic is kept in: the gateway's own. Empty: all endpoints are alike.
+    /// The gateway's zone, in which traffic is kept. If it is empty, all endpoints are alike.
     pub zone: String,
-    /// Exchanges under way at a local endpoint of weight 1 from which on others are asked too.
+    /// The number of exchanges under way at a local endpoint of weight 1 from which on other endpoints are asked, too.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub spill_at: u32,
-    /// Fewer local endpoints than this keep nothing to themselves: one endpoint that fails would be all of the zone.
+    /// The smallest number of local endpoints with which traffic is kept in the zone. With fewer, a single endpoint that fails could be all of the zone.
     #[schemars(range(min = 1, max = 100_000))]
     pub min_local_endpoints: u32,
 }
@@ -30,7 +30,7 @@ impl Default for Config {
     }
 }
 
-/// One pool, in two halves: index in the pool, and weight.
+/// The balancer of one pool: its local endpoints and the others, each with its index in the pool and its weight.
 #[derive(Debug)]
 pub struct ZoneAware {
     config: Config,
@@ -63,7 +63,7 @@ impl Balancer for ZoneAware {
 
     fn pick(&mut self, pick: &Pick) -> Option<usize> {
         let Some((near, near_load)) = less_busy(&self.local, pick) else { return less_busy(&self.others, pick).map(|(index, _)| index) };
-        // A retry may go anywhere: what failed may be the zone.
+        // A retry may go anywhere, as the whole zone may have failed.
         if near_load <= f64::from(self.config.spill_at) && pick.attempt == 0 {
             return Some(near);
         }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_it_cannot_do_goes_out_until_all_are_even() {
         let loads = place(&mut balancer(here(100), &["a", "b", "b", "c"]), 4, 4_000);
-        // The local one fills first, then the others draw level with it.
+        // The local endpoint fills first. Then the others catch up with it.
         assert!(loads.iter().all(|load| load.abs_diff(1_000) < 60), "{loads:?}");
     }
 

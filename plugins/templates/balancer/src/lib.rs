@@ -1,4 +1,4 @@
-//! A balancer: the quicker of two endpoints taken at random.
+//! A balancer that picks the quicker of two random endpoints.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -32,7 +32,7 @@ impl Balancer for Quicker {
     }
 
     fn update(&mut self, endpoints: &[Endpoint]) {
-        // Weight 0 takes none, unless all have it.
+        // Endpoints of weight 0 take no traffic, unless all have it.
         let all = endpoints.iter().all(|endpoint| endpoint.weight == 0);
         self.candidates = (0..endpoints.len()).filter(|i| all || endpoints[*i].weight > 0).collect();
     }

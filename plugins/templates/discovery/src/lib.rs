@@ -1,4 +1,4 @@
-//! Discovery: the endpoints of a service stand in one of its annotations, `10.0.0.1:80, 10.0.0.2:80`.
+//! A discovery plugin that reads the endpoints of a service from one of its annotations, `10.0.0.1:80, 10.0.0.2:80`.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! A router: requests that carry a header go to one service, all others to another.
+//! A router that sends requests with a certain header to one service, and all others to another.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -31,7 +31,7 @@ impl Router for ByHeader {
         }
         let rule = |service| Rule { backends: vec![Backend::new(ServiceRef::new(service, config.port))], ..Rule::default() };
         let rules = vec![rule(config.with), rule(config.without)];
-        // Only what is named here crosses into the plugin, in this order.
+        // Only headers that are named here are passed to the plugin, in this order.
         let interests = Interests { headers: vec![config.header], ..Interests::default() };
         Ok((Self, Configured { rules, interests }))
     }
