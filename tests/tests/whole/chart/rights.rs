@@ -9,13 +9,12 @@ use super::{objects, of_kind, render};
 const GATEWAY: &str = "gateway.networking.k8s.io";
 const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
 const OURS: &str = "sluicegate.dev";
-const READ: &[&str] = &["get", "list", "watch"];
-const WRITE: &[&str] = &["patch", "update"];
+const READ: &[&str] = &["list", "watch"];
 
-/// In all namespaces: groups, resources, verbs.
-const EVERYWHERE: &[(&str, &[&str], &[&str])] = &[
-    ("", &["services", "pods", "nodes", "namespaces", "secrets", "configmaps"], READ),
-    ("discovery.k8s.io", &["endpointslices"], READ),
+/// Kinds that are read: groups and resources.
+const READABLE: &[(&str, &[&str])] = &[
+    ("", &["services", "nodes", "namespaces", "pods", "secrets", "configmaps"]),
+    ("discovery.k8s.io", &["endpointslices"]),
     (
         GATEWAY,
         &[
@@ -30,43 +29,37 @@ const EVERYWHERE: &[(&str, &[&str], &[&str])] = &[
             "backendtlspolicies",
             "referencegrants",
         ],
-        READ,
     ),
-    (EXPERIMENTAL, &["xbackendtrafficpolicies"], READ),
-    (OURS, &["plugins", "backendtrafficpolicies", "clienttrafficpolicies", "backends", "httproutefilters", "gatewayparameters"], READ),
-    ("", &["services/status"], WRITE),
-    (
-        GATEWAY,
-        &[
-            "gatewayclasses/status",
-            "gateways/status",
-            "listenersets/status",
-            "httproutes/status",
-            "grpcroutes/status",
-            "tlsroutes/status",
-            "tcproutes/status",
-            "udproutes/status",
-            "backendtlspolicies/status",
-        ],
-        WRITE,
-    ),
-    (EXPERIMENTAL, &["xbackendtrafficpolicies/status"], WRITE),
-    (OURS, &["plugins/status", "backendtrafficpolicies/status", "clienttrafficpolicies/status", "backends/status"], WRITE),
-    ("events.k8s.io", &["events"], &["create", "patch"]),
+    (EXPERIMENTAL, &["xbackendtrafficpolicies"]),
+    (OURS, &["plugins", "backendtrafficpolicies", "clienttrafficpolicies", "backends", "httproutefilters", "gatewayparameters"]),
 ];
 
-/// In the namespace of the gateway's own.
-const OWN_NAMESPACE: &[(&str, &[&str], &[&str])] = &[("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch"])];
+/// Kinds that are read and whose status is not written.
+const WITHOUT_STATUS: &[&str] =
+    &["nodes", "namespaces", "pods", "secrets", "configmaps", "endpointslices", "referencegrants", "httproutefilters", "gatewayparameters"];
 
-fn rights(table: &[(&str, &[&str], &[&str])]) -> BTreeSet<Right> {
-    let mut all = BTreeSet::new();
-    for (group, resources, verbs) in table {
+fn right(group: &str, resource: &str, verb: &str) -> Right {
+    Right { group: group.to_owned(), resource: resource.to_owned(), verb: verb.to_owned() }
+}
+
+/// The rights that a gateway needs in all namespaces.
+fn everywhere() -> BTreeSet<Right> {
+    let mut all = BTreeSet::from(["create", "patch"].map(|verb| right("events.k8s.io", "events", verb)));
+    for (group, resources) in READABLE {
         for resource in *resources {
-            let right = |verb: &&str| Right { group: (*group).to_owned(), resource: (*resource).to_owned(), verb: (*verb).to_owned() };
-            all.extend(verbs.iter().map(right));
+            all.extend(READ.iter().map(|verb| right(group, resource, verb)));
+            if !WITHOUT_STATUS.contains(resource) {
+                all.insert(right(group, resource, "get"));
+                all.insert(right(group, &format!("{resource}/status"), "patch"));
+            }
         }
     }
     all
+}
+
+/// The rights that it needs in its own namespace, for the Lease by which one of many gateways is elected.
+fn own_namespace() -> BTreeSet<Right> {
+    ["get", "create", "update"].map(|verb| right("coordination.k8s.io", "leases", verb)).into()
 }
 
 /// The rights of the gateway's account in all namespaces, and in its own.
@@ -80,12 +73,12 @@ fn granted() -> [BTreeSet<Right>; 2] {
 
 #[test]
 fn the_account_has_the_rights_that_are_used_and_no_others() {
-    let [everywhere, own] = granted();
-    assert_eq!(everywhere, rights(EVERYWHERE));
-    assert_eq!(own, rights(OWN_NAMESPACE));
+    let [granted_everywhere, granted_here] = granted();
+    assert_eq!(granted_everywhere, everywhere());
+    assert_eq!(granted_here, own_namespace());
 }
 
-/// A kind that is read, and a resource whose name is misspelt.
+/// This finds kinds that are read without the right to do so, and resources whose names are misspelt.
 #[test]
 fn the_resources_are_those_of_the_api_server() {
     let readable = |kind: &&sluicegate_tests::apiserver::Kind| {
