@@ -317,6 +317,18 @@ impl ApiServer {
         self.asked().iter().filter_map(|request| Right::needed(request)).collect()
     }
 
+    /// A kind is not served for now, as by a server that begins. Its objects stay.
+    pub fn withdraw(&self, kind: &str) {
+        let kind = Kind::named(kind);
+        self.change(|state| state.world.kinds.retain(|known| *known != kind));
+    }
+
+    /// It is served again.
+    pub fn restore(&self, kind: &str) {
+        let kind = Kind::named(kind);
+        self.change(|state| state.world.kinds.push(kind));
+    }
+
     /// Requests for these plurals are answered by this status and text, until that is taken back by an empty text.
     pub fn fail(&self, plural: &str, status: u16, text: &str) {
         self.change(|state| match text {

@@ -38,6 +38,8 @@ pub(super) struct Follower {
     from: Option<String>,
     /// Whether everything was listed once.
     synced: bool,
+    /// Since when the server says that it does not have the kind, though something of it is known.
+    doubted: Option<Instant>,
     /// How often it has failed in a row.
     failures: u32,
     /// When the watch began that runs.
@@ -65,7 +67,7 @@ impl Follower {
     pub(super) fn new(shared: Arc<Shared>, kind: &'static Kind, only: Option<ObjectKey>) -> Self {
         let version = kind.versions.first().copied().unwrap_or("v1");
         let (told, from, held) = (Told::new(kind), None, None);
-        Self { shared, kind, only, version, told, from, synced: false, failures: 0, opened: None, first: None, held }
+        Self { shared, kind, only, version, told, from, synced: false, doubted: None, failures: 0, opened: None, first: None, held }
     }
 
     /// Is ready once it was answered for the first time, whatever the answer was, or has ended.
@@ -116,7 +118,8 @@ impl Follower {
             self.from = None;
         }
         if let Trouble::Failed(error) = &trouble {
-            let unreached = matches!(error, ClusterError::Connection(_) | ClusterError::Deadline(_));
+            // A server that does not believe who asks is of no more use than one that does not answer.
+            let unreached = matches!(error, ClusterError::Connection(_) | ClusterError::Deadline(_)) || error.code() == 401;
             match error.code() {
                 // Its definition may be gone: that is found out before anything else.
                 404 => {
@@ -152,8 +155,8 @@ impl Follower {
         if self.from.is_none() {
             let served = self.shared.served.version(&self.shared.cluster, self.kind, self.shared.timing.missing / 2).await;
             match served.map_err(Trouble::Failed)? {
-                Some(version) => self.version = version,
-                None => return Err(Trouble::Missing),
+                Some(version) => (self.version, self.doubted) = (version, None),
+                None => return Err(self.missing()),
             }
             self.set(SourceState::Listing, None);
         }
@@ -183,6 +186,18 @@ impl Follower {
             self.well();
         }
         self.read(lines, initial).await
+    }
+
+    /// The server does not have the kind. If something of it is known, that is believed only after a while: a server that begins does not have all kinds
+    /// yet, and taking its word for it would end listeners.
+    fn missing(&mut self) -> Trouble {
+        let known = self.told.len() > 0 || self.shared.has_saved(self.kind);
+        let since = *self.doubted.get_or_insert_with(Instant::now);
+        if !known || since.elapsed() >= self.shared.timing.missing {
+            return Trouble::Missing;
+        }
+        self.shared.served.forget();
+        Trouble::Failed(ClusterError::Damaged("it does not have this kind any more".to_owned()))
     }
 
     async fn watch(&self) -> Result<Lines, Trouble> {

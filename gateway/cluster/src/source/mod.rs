@@ -296,6 +296,16 @@ impl Shared {
         }
     }
 
+    /// Whether there is a saved copy of a kind, be it told or not.
+    fn has_saved(&self, kind: &'static Kind) -> bool {
+        let within = Path::new(NAME).join(kind.kind);
+        let untold = self
+            .saved
+            .as_ref()
+            .is_some_and(|saved| lock(saved).range(within.clone()..).next().is_some_and(|(unit, _)| unit.starts_with(&within)));
+        untold || lock(&self.adopted).get(kind.kind).is_some_and(|keys| !keys.is_empty())
+    }
+
     /// Whether a kind has anything of the saved copy.
     fn has_adopted(&self, kind: &'static Kind) -> bool {
         lock(&self.adopted).contains_key(kind.kind)
@@ -311,7 +321,7 @@ impl Shared {
 
     /// Notes that the server does not answer.
     fn unreached(&self, error: &ClusterError) {
-        let why = format!("the API server {} does not answer: {error}", self.cluster.name());
+        let why = format!("the API server {} does not answer as it should: {error}", self.cluster.name());
         let mut told = lock(&self.unreached);
         // Connections fail in several ways at a time; the first one is told.
         if told.is_none() {

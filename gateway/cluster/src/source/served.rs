@@ -62,6 +62,12 @@ impl Served {
             if answer["kind"] != "APIGroupList" {
                 return Err(ClusterError::Damaged("it is no list of groups".to_owned()));
             }
+            // A server that begins does not have all groups yet. Whoever may not ask whether it is ready has to believe it.
+            if let Err(error) = cluster.stream("/readyz").await
+                && matches!(error.code(), 500..)
+            {
+                return Err(error);
+            }
             let groups = answer["groups"].as_array().into_iter().flatten().filter_map(|group| {
                 let versions = texts(&group["versions"], "version").map(str::to_owned).collect();
                 Some((group["name"].as_str()?.to_owned(), versions))

@@ -1,13 +1,14 @@
 //! What an API server and the network do now and then, while traffic goes on.
 
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate_tests::apiserver::ApiServer;
 use sluicegate_tests::load::Load;
-use sluicegate_tests::{Gateway, eventually, http};
+use sluicegate_tests::{Gateway, eventually, fetch, http};
 
-use super::world::{NODE_PORT, asked, at, hurry, ready, seen, service, stands, world};
+use super::world::{NODE_PORT, asked, at, hurry, ready, routed, seen, service, stands, world};
 
 /// A world in which the Service is served by `a`, and `b` may come.
 fn serving() -> (ApiServer, Gateway) {
@@ -70,6 +71,33 @@ fn a_watch_that_is_too_old_lists_anew_and_finds_what_is_gone() {
     eventually("one Service is left", || gateway.json("services").as_array().is_some_and(|all| all.len() == 1));
     eventually("two endpoints", || gateway.ready_endpoints() == 2);
     assert!(!asked(&server, before, "/services?watch=1&").iter().all(|asked| asked.contains("resourceVersion=")), "it was listed anew");
+}
+
+#[test]
+fn a_server_that_begins_without_all_its_kinds_ends_no_listener() {
+    let (mut server, mut gateway) = world();
+    http(gateway.ip(2), "a");
+    server.put(service(&gateway, NODE_PORT));
+    server.put(ready(&gateway, &[2]));
+    routed(&server, &gateway);
+    gateway.start();
+    let edge = SocketAddr::new(gateway.ip(20), 8080);
+    eventually("the route leads there", || TcpStream::connect(edge).is_ok() && fetch(edge).0 == 200);
+    let load = Load::on(edge);
+    server.stop();
+    let kinds = ["GatewayClass", "Gateway", "HTTPRoute"];
+    kinds.iter().for_each(|kind| server.withdraw(kind));
+    server.start_again();
+    for kind in kinds {
+        let why = || seen(&gateway, kind)["reason"].as_str().is_some_and(|reason| reason.contains("does not have this kind any more"));
+        eventually("it is doubted", || seen(&gateway, kind)["state"] == "failing" && why());
+    }
+    stands(&gateway, "Service", "synced");
+    load.goes_on(50);
+    kinds.iter().for_each(|kind| server.restore(kind));
+    kinds.iter().for_each(|kind| stands(&gateway, kind, "synced"));
+    load.goes_on(20);
+    load.end();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sluicegate_tests::load::Load;
 use sluicegate_tests::{connect, eventually, fetch, http};
 
-use super::world::{NODE_PORT, asked, at, ready, seen, service, slice, stands, world};
+use super::world::{NODE_PORT, asked, at, ready, routed, seen, service, slice, stands, world};
 
 #[test]
 fn a_deployment_lives_through_everything_and_no_request_fails() {
@@ -69,13 +69,7 @@ fn a_service_that_is_left_to_another_proxy_is_only_a_target_of_routes() {
     others["metadata"]["labels"] = json!({});
     server.put(others);
     server.put(ready(&gateway, &[2]));
-    server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "sluicegate"},
-        "spec": {"controllerName": "sluicegate.dev/gateway-controller"}}));
-    server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge", "namespace": "shop"},
-        "spec": {"gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": gateway.ip(20).to_string()}],
-            "listeners": [{"name": "web", "protocol": "HTTP", "port": 8080}]}}));
-    server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}}));
+    routed(&server, &gateway);
     gateway.start();
     let edge = std::net::SocketAddr::new(gateway.ip(20), 8080);
     eventually("the route leads there", || connect_and_fetch(edge) == Some(200));

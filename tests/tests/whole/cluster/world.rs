@@ -36,6 +36,17 @@ pub(super) fn slice(addresses: &[(IpAddr, bool)]) -> Value {
         "endpoints": endpoints, "ports": [{"name": "", "port": 80, "protocol": "TCP"}]})
 }
 
+/// A Gateway on an address of its own, port 8080, and a route from there to the Service.
+pub(super) fn routed(server: &ApiServer, gateway: &Gateway) {
+    server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "sluicegate"},
+        "spec": {"controllerName": "sluicegate.dev/gateway-controller"}}));
+    server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge", "namespace": "shop"},
+        "spec": {"gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": gateway.ip(20).to_string()}],
+            "listeners": [{"name": "web", "protocol": "HTTP", "port": 8080}]}}));
+    server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}}));
+}
+
 /// All of these are ready.
 pub(super) fn ready(gateway: &Gateway, last: &[u8]) -> Value {
     slice(&last.iter().map(|last| (gateway.ip(*last), true)).collect::<Vec<_>>())
