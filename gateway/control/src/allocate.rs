@@ -9,6 +9,7 @@ mod absent;
 mod addresses;
 mod changed;
 mod given;
+mod handed;
 mod health_checks;
 mod holdings;
 mod keeping;
@@ -32,8 +33,10 @@ use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 
 pub use absent::Unread;
+pub use handed::{Leads, everywhere};
 
 use absent::Missing;
+use handed::Chooser;
 use holdings::Holdings;
 use keeping::Keeping;
 use state::{Held, State};
@@ -75,6 +78,8 @@ pub struct Allocator {
     announced: BTreeMap<String, u16>,
     /// Whether what the objects have is all that is given ([`given`]).
     given: bool,
+    /// Who chooses load balancer addresses in a cluster; none: nobody does.
+    chooser: Option<Chooser>,
     /// The lock of the folder, which is held as long as the gateway runs: two gateways on one folder would give out each other's ports. None if the folder
     /// cannot be written.
     lock: Option<File>,
@@ -83,7 +88,7 @@ pub struct Allocator {
 impl Allocator {
     fn with(ranges: Ranges, state: State, keeping: Keeping, lock: Option<File>) -> Self {
         let (named, reserved) = (BTreeSet::new(), BTreeSet::new());
-        Self { ranges, state, keeping, named, reserved, settled: false, announced: BTreeMap::new(), given: false, lock }
+        Self { ranges, state, keeping, named, reserved, settled: false, announced: BTreeMap::new(), given: false, chooser: None, lock }
     }
 
     /// An allocator that keeps nothing on disk, for `check` and `explain`.
@@ -133,7 +138,7 @@ impl Allocator {
 
     /// Whether Gateways are given addresses.
     pub fn has_addresses(&self) -> bool {
-        !self.ranges.load_balancer.is_empty() && !self.given
+        !self.ranges.load_balancer.is_empty() && (!self.given || self.chooser.is_some())
     }
 
     /// Addresses that Gateways have by their parameters: from now on nobody else is given one of these, unless they name it.
@@ -147,13 +152,13 @@ impl Allocator {
         if self.given {
             let mut made = Allocations::default();
             objects.iter().for_each(|object| given::note(object, &mut made));
-            return (made, Vec::new());
+            let faults = self.hand_out(objects, &mut made);
+            return (made, faults);
         }
         let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
         let mut unconfigured = Vec::new();
         let services: Vec<Wanting<'_>> = objects.iter().filter_map(|object| Wanting::new(object, &configured, &mut unconfigured)).collect();
-        self.named = services.iter().filter_map(|wanting| wanting.gateway).flat_map(|gateway| AskedAddresses::of(gateway).named).collect();
-        self.named.extend(&self.reserved);
+        self.name(&services);
         let mut absent = self.absent(&services, unread);
         let (mut next, mut faults) = loop {
             let (next, faults) = self.attempt(&services, absent.held.clone());
@@ -171,6 +176,12 @@ impl Allocator {
         let mut made = Allocations::default();
         self.note(&services, &mut made);
         (made, faults)
+    }
+
+    /// Notes which addresses are given only to those who name them.
+    fn name(&mut self, all: &[Wanting<'_>]) {
+        self.named = all.iter().filter_map(|wanting| wanting.gateway).flat_map(|gateway| AskedAddresses::of(gateway).named).collect();
+        self.named.extend(&self.reserved);
     }
 
     /// One attempt. `next`: what others hold, which is not to be given away.

@@ -36,6 +36,8 @@ pub(super) fn trim(kind: &Kind, version: &str, object: &mut Value) {
             fields.remove("status");
         }
         "Service" => keep(fields, "status", &["loadBalancer"]),
+        // Addresses that a leader has chosen are kept there.
+        "Gateway" => keep(fields, "status", &["addresses"]),
         "Pod" => {}
         _ => drop(fields.remove("status")),
     }

@@ -24,6 +24,8 @@ pub struct Allocations {
     /// Addresses of Gateways that leave theirs open, by namespace and name. A Gateway that got none has an empty list. The map is empty where there are no
     /// addresses to give.
     pub gateways: BTreeMap<(String, String), Vec<IpAddr>>,
+    /// Where Gateways are to be reached that listen on all addresses of each node; empty: at the addresses of this machine.
+    pub everywhere: Vec<IpAddr>,
 }
 
 impl Allocations {

@@ -9,6 +9,7 @@ use sluicegate_config::plan::{AskedAddresses, has_foreign_class};
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 
+use super::handed::is_balanced;
 use super::wanting::shown;
 use super::{Allocator, Held, State, Wanting};
 
@@ -138,7 +139,9 @@ impl Allocator {
     pub(super) fn load_balancers(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
         let Some(first) = self.ranges.load_balancer.first() else { return };
         // If the Service is of another class, another implementation gives the address (KEP-1959).
-        let ours = |service: &Wanting<'_>| service.spec().is_none_or(|spec| !has_foreign_class(spec));
+        let ours = |service: &Wanting<'_>| {
+            if self.given { is_balanced(service.object) } else { service.spec().is_none_or(|spec| !has_foreign_class(spec)) }
+        };
         let balanced = |service: &Wanting<'_>| service.type_() == Some("LoadBalancer") && ours(service);
         let open = |wanting: &Wanting<'_>| wanting.gateway.is_some_and(|gateway| AskedAddresses::of(gateway).open);
         let wanting: Vec<&Wanting<'_>> = services.iter().filter(|wanting| balanced(wanting) || open(wanting)).collect();

@@ -16,6 +16,9 @@ impl Allocator {
     /// then nothing was changed.
     pub fn allocate_changed(&mut self, changed: &[(ObjectKey, Option<Arc<Object>>)], unread: &Unread, made: &mut Allocations) -> bool {
         if self.given {
+            if self.is_balanced_otherwise(changed) {
+                return false;
+            }
             given::change(changed, made);
             return true;
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sluicegate_config::builtins::DEFAULT_DISCOVERY;
 use sluicegate_config::object::{Body, Given, Object, ObjectKey};
 use sluicegate_config::objects::Change;
-use sluicegate_config::plan::{AskedAddresses, PlannedService, PluginSource, default_addresses, is_own};
+use sluicegate_config::plan::{AskedAddresses, PlannedService, PluginSource, ServiceAddresses, default_addresses, is_own};
 use sluicegate_host::Loaded;
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::discovery::{DiscoveryGeneration, Key};
@@ -16,6 +16,7 @@ use sluicegate_model::fault::{Fault, Severity};
 use tokio::time::Instant;
 
 use super::Controller;
+use crate::allocate::everywhere;
 use crate::assemble::{router_use, rule_balancer_use};
 use crate::discovery::Target;
 use crate::plugins::Use;
@@ -119,7 +120,20 @@ impl Controller {
 
     /// Allocates for the Services and Gateways that have changed. Returns those whose allocations have changed.
     pub(super) fn allocate(&mut self, changes: &[(Change, Option<Arc<Object>>)], all: bool) -> BTreeSet<ObjectKey> {
-        let all = all || (self.allocator.has_addresses() && changes.iter().any(|(change, old)| asks_otherwise(change, old.as_deref())));
+        let in_cluster = self.options.settings.services == ServiceAddresses::Cluster;
+        // There a Gateway's status says which address it has.
+        let asks = |(change, old): &(Change, Option<Arc<Object>>)| {
+            asks_otherwise(change, old.as_deref()) || (in_cluster && change.key().kind == "Gateway")
+        };
+        let all = all || self.allocator.is_stale() || (self.allocator.has_addresses() && changes.iter().any(asks));
+        let mut shown = BTreeSet::new();
+        if in_cluster && changes.iter().any(|(change, _)| change.key().kind == "Node") {
+            let everywhere = everywhere(self.store.objects().of_kind("Node"));
+            if everywhere != self.allocations.everywhere {
+                self.allocations.everywhere = everywhere;
+                shown.extend(self.store.objects().of_kind("Gateway").map(|gateway| gateway.key.clone()));
+            }
+        }
         let services = changes.iter().filter(|(change, _)| change.key().kind == "Service");
         let changed: Vec<_> = services
             .map(|(change, _)| match change {
@@ -129,7 +143,7 @@ impl Controller {
             .collect();
         // These are planned anew in any case.
         if !all && (changed.is_empty() || self.allocator.allocate_changed(&changed, self.store.unread(), &mut self.allocations)) {
-            return BTreeSet::new();
+            return shown;
         }
         let objects = self.store.objects();
         let own = |object: &&Arc<Object>| matches!(&object.body, Body::Gateway(gateway) if is_own(objects, gateway));
@@ -145,8 +159,10 @@ impl Controller {
         let gateways = objects.of_kind("Gateway").filter(own).filter(needing);
         let asking: Vec<Arc<Object>> = objects.of_kind("Service").chain(gateways).cloned().collect();
         self.allocator.reserve(reserved);
-        let (allocations, wrong) = self.allocator.allocate(&asking, self.store.unread());
-        let allocated = allocations.differences(&self.allocations);
+        let (mut allocations, wrong) = self.allocator.allocate(&asking, self.store.unread());
+        allocations.everywhere.clone_from(&self.allocations.everywhere);
+        let mut allocated = allocations.differences(&self.allocations);
+        allocated.append(&mut shown);
         (self.allocations, self.allocated) = (allocations, wrong);
         allocated
     }

@@ -105,7 +105,10 @@ impl Compiler<'_> {
         if !ip.is_unspecified() {
             return vec![ip];
         }
-        let settings = self.settings;
+        let (settings, everywhere) = (self.settings, &self.allocations.everywhere);
+        if everywhere.iter().any(|own| own.is_ipv4() == ip.is_ipv4()) {
+            return everywhere.iter().copied().filter(|own| own.is_ipv4() == ip.is_ipv4()).collect();
+        }
         let here = if settings.node_addresses.is_empty() { &settings.own_addresses } else { &settings.node_addresses };
         here.iter().copied().filter(|own| own.is_ipv4() == ip.is_ipv4()).collect()
     }
