@@ -1,14 +1,25 @@
 //! The gateway in a cluster: its API server as a source of objects, on a runtime of its own, as a list of a large cluster takes a while to read.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sluicegate_cluster::client::Cluster;
-use sluicegate_cluster::source::{ClusterSource, NAME};
+use sluicegate_cluster::lead::{self, Leadership, Nudge, Tell};
+use sluicegate_cluster::leader::Options;
+use sluicegate_cluster::seen::Seen;
+use sluicegate_cluster::source::{ClusterSource, NAME, Said};
+use sluicegate_cluster::status::Writer;
+use sluicegate_control::allocate::Leads;
 use sluicegate_control::controller::Controller;
 use sluicegate_control::saved::{self, Saver};
 use sluicegate_control::sources::Wanted;
+use sluicegate_model::status::Status;
 use sluicegate_model::status::sources::ReportSource;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::apart::Apart;
 use crate::{Error, InCluster, io};
@@ -19,7 +30,34 @@ pub(crate) struct Joined {
     wanted: Wanted,
     saver: Option<Saver>,
     view: Arc<dyn ReportSource>,
-    _apart: Apart,
+    cluster: Cluster,
+    seen: Seen,
+    leadership: Leadership,
+    /// Is taken by whoever takes part in the election.
+    tell: Option<Tell>,
+    apart: Apart,
+}
+
+/// The name of the Lease by which one of many gateways leads. It is in the namespace of its pod.
+const LEASE: &str = "sluicegate";
+/// How long giving the Lease up may take at the end.
+const GIVE_UP: Duration = Duration::from_secs(3);
+
+/// Takes part in the election, and writes while it leads.
+pub(crate) struct Leading {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Leading {
+    /// Gives the Lease up, so that another gateway need not wait until it runs out.
+    pub(crate) async fn give_up(self) {
+        drop(self.stop);
+        let mut task = self.task;
+        if tokio::time::timeout(GIVE_UP, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
 }
 
 impl Joined {
@@ -37,22 +75,58 @@ impl Joined {
         tracing::info!(server = cluster.name(), "objects come from an API server");
         let folder = state_dir.join(NAME);
         let wanted = Wanted::default();
-        let mut source = ClusterSource::new(cluster, apart.handle().clone(), wanted.clone()).with_timing(settled.timing.clone());
+        let seen = Seen::default();
+        let observed = seen.clone();
+        let observer = move |said: Said<'_>| match said {
+            Said::Applied(object) => observed.applied(object),
+            Said::Gone(kind, namespace, name) => observed.gone(kind, namespace, name),
+        };
+        let source = ClusterSource::new(cluster.clone(), apart.handle().clone(), wanted.clone());
+        let mut source = source.with_timing(settled.timing.clone()).with_observer(Arc::new(observer));
         if let Some(saved) = saved::load(&folder) {
             source = source.with_saved(saved);
         }
-        Ok(Self { view: source.view(), source: Some(source), wanted, saver: Some(Saver::new(folder, NAME)), _apart: apart })
+        let (tell, leadership) = Leadership::new();
+        let (view, saver) = (source.view(), Some(Saver::new(folder, NAME)));
+        Ok(Self { view, source: Some(source), wanted, saver, cluster, seen, leadership, tell: Some(tell), apart })
     }
 
     /// Hands the source over.
     pub(crate) fn join(&mut self, mut controller: Controller) -> Controller {
         if let Some(source) = self.source.take() {
             controller = controller.with_source(Box::new(source)).with_wanted(self.wanted.clone());
+            controller = controller.with_source(Box::new(Nudge(self.leadership.clone())));
         }
         match self.saver.take() {
             Some(saver) => controller.with_saver(saver),
             None => controller,
         }
+    }
+
+    /// Says whether this gateway leads.
+    pub(crate) fn leads(&self) -> Leads {
+        let leadership = self.leadership.clone();
+        Arc::new(move || leadership.until().is_some())
+    }
+
+    /// Begins to take part in the election. None: it was begun before.
+    pub(crate) fn lead(&mut self, status: Arc<ArcSwap<Status>>) -> Option<Leading> {
+        let tell = self.tell.take()?;
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        // No earlier process of the same host had the name.
+        let identity = format!("{}_{:016x}", host.trim(), RandomState::new().hash_one(std::process::id()));
+        let options = Options::new(self.cluster.namespace(), LEASE, identity.as_str());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let now = Arc::new(move || status.load_full());
+        let writer = Writer::new(self.cluster.clone(), self.seen.clone(), now, self.leadership.clone(), &identity);
+        let cluster = self.cluster.clone();
+        let task = self.apart.handle().spawn(async move {
+            tokio::select! {
+                () = writer.run() => {}
+                () = lead::run(&cluster, options, &tell, async { _ = stopped.await }) => {}
+            }
+        });
+        Some(Leading { stop, task })
     }
 
     /// What is seen of it.

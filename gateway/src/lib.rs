@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use sd_notify::NotifyState;
 use sluicegate_admin::{HealthChecks, View};
+use sluicegate_cluster::anyip;
 use sluicegate_cluster::connection::Connection;
 use sluicegate_cluster::source::Timing;
 use sluicegate_config::object::ours::{LogFormat, MinisignKey};
@@ -86,6 +87,8 @@ pub struct Settled {
     pub trusted_keys: Vec<MinisignKey>,
     /// Whether Pods, EndpointSlices and static lists may name loopback addresses as endpoints.
     pub loopback_endpoints: LoopbackEndpoints,
+    /// Whether virtual IPs that the gateway hands out are made local by routes.
+    pub manage_addresses: bool,
     /// The cluster from whose API server objects come; none: they come from files alone.
     pub cluster: Option<InCluster>,
     /// Whether the secrets of session tickets are kept in the state folder.
@@ -118,6 +121,7 @@ impl Default for Settled {
             overload: Overload::default(),
             trusted_keys: Vec::new(),
             loopback_endpoints: LoopbackEndpoints::Allowed,
+            manage_addresses: false,
             cluster: None,
             session_tickets: Persist::default(),
             log_format: LogFormat::default(),
@@ -263,6 +267,10 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     };
     let allocator = if settled.cluster.is_some() { allocator.as_given() } else { allocator };
     let mut joined = settled.cluster.as_ref().map(|cluster| Joined::prepare(cluster, &settled.state_dir)).transpose()?;
+    let allocator = match &joined {
+        Some(joined) => allocator.chosen_by(joined.leads()),
+        None => allocator,
+    };
     let lock = allocator.lock().map_err(folder())?;
     let ticket_secrets = Arc::new(TicketSecrets::default());
     // Only now does the folder belong to this process. A predecessor's secrets are those that it may have written there, and newer.
@@ -301,6 +309,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         let returned = tokio::spawn(return_memory(view.proxy.clone()));
         let admin = sluicegate_admin::serve(listener, view, std::future::pending());
 
+        let unrouted = anyip::Fault::default();
+        let routed = settled.manage_addresses.then(|| {
+            let (status, fault) = (status.clone(), unrouted.clone());
+            tokio::spawn(anyip::run(move || status.load_full(), settled.ranges.load_balancer.clone(), fault))
+        });
+        let leading = joined.as_mut().and_then(|joined| joined.lead(status.clone()));
         let (published, checks, there) = (proxy.clone(), health_checks.clone(), apart.handle().clone());
         let publish = move |snapshot: Arc<Snapshot>| {
             let _there = there.enter();
@@ -312,7 +326,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
                 message: format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error),
             });
             let checks = checks.update(&snapshot.health_checks, |address| published.listen(address)).into_iter();
-            failures.chain(checks.map(|message| Unbound { at: None, message })).collect()
+            let others = checks.chain(unrouted.now());
+            failures.chain(others.map(|message| Unbound { at: None, message })).collect()
         };
         let rotated = tokio::spawn(reopen_on_hangup(proxy.clone()));
         let kept = tokio::spawn(keep_state(state_store.clone(), settled.state_dir.clone()));
@@ -376,6 +391,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         };
         // Nothing new is published, as the sockets of what is published now are about to close.
         control.abort();
+        if let Some(leading) = leading {
+            leading.give_up().await;
+        }
+        if let Some(routed) = routed {
+            routed.abort();
+        }
         stopping.store(true, Ordering::Relaxed);
         rotated.abort();
         returned.abort();

@@ -104,6 +104,13 @@ impl Gateway {
         }
     }
 
+    /// The same, with other settings from its next start on.
+    #[must_use]
+    pub fn adjusted(mut self, adjust: fn(&mut Settled, [u8; 2])) -> Self {
+        self.adjust = adjust;
+        self
+    }
+
     /// How patient it is with the API server, from its next start on.
     pub fn timing(&mut self) -> &mut Timing {
         &mut self.cluster.as_mut().expect("it is in a cluster").timing

@@ -45,6 +45,7 @@ pub struct Cluster(Arc<Inner>);
 struct Inner {
     from: Connection,
     name: String,
+    namespace: String,
     client: RwLock<Client>,
     /// When the connection's files were read last. Whoever reads them holds this.
     read: Mutex<Instant>,
@@ -167,14 +168,20 @@ impl Cluster {
     pub async fn connect(from: Connection) -> Result<Self, String> {
         let config = from.read().await?;
         let name = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let namespace = config.default_namespace.clone();
         let client = RwLock::new(made(config)?);
         let (requests, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { from, name, client, read: Mutex::new(Instant::now()), requests, bytes })))
+        Ok(Self(Arc::new(Inner { from, name, namespace, client, read: Mutex::new(Instant::now()), requests, bytes })))
     }
 
     /// The address of the server.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The namespace of this pod, or that of the kubeconfig's context.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
     }
 
     /// How many requests were made so far.

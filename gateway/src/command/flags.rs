@@ -24,7 +24,7 @@ use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 use crate::{InCluster, Settled};
 
 /// The flags that set the same as a field of `SluicegateConfiguration`, and count before it. Their help texts are those of the fields ([`settings`]).
-const FLAGS: [(&str, &str); 22] = [
+const FLAGS: [(&str, &str); 23] = [
     ("workers", "workers"),
     ("max-connections", "maxConnections"),
     ("max-flows", "maxFlows"),
@@ -38,6 +38,7 @@ const FLAGS: [(&str, &str); 22] = [
     ("log-level", "logLevel"),
     ("allow-loopback-endpoints", "allowLoopbackEndpoints"),
     ("persist-session-tickets", "sessionTickets.persist"),
+    ("manage-addresses", "manageAddresses"),
     ("cluster", "cluster.enabled"),
     ("kubeconfig", "cluster.kubeconfig"),
     ("context", "cluster.context"),
@@ -94,6 +95,8 @@ pub(super) struct Process {
     pub(super) allow_loopback_endpoints: Option<bool>,
     #[arg(long, help = help("persist-session-tickets"))]
     pub(super) persist_session_tickets: Option<bool>,
+    #[arg(long, help = help("manage-addresses"))]
+    pub(super) manage_addresses: bool,
     #[arg(long, help = help("cluster"))]
     pub(super) cluster: bool,
     #[arg(long, help = help("kubeconfig"))]
@@ -167,6 +170,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
             Some(false) => Persist::No,
             None => defaults.session_tickets,
         },
+        manage_addresses: process.manage_addresses || object.manage_addresses == Some(true),
         cluster: (process.cluster || object.cluster.enabled == Some(true)).then(|| InCluster {
             connection: Connection {
                 kubeconfig: process.kubeconfig.or(object.cluster.kubeconfig.map(PathBuf::from)),
@@ -329,6 +333,7 @@ mod tests {
                 .starts_with(&format!("{} less", settled.overload.refuse_percent - settled.overload.resume_percent))
         );
         assert_eq!(told("allowLoopbackEndpoints").parse(), Ok(settled.loopback_endpoints == LoopbackEndpoints::Allowed));
+        assert_eq!(told("manageAddresses").parse(), Ok(settled.manage_addresses));
         assert_eq!(told("cluster.enabled").parse(), Ok(settled.cluster.is_some()));
         assert_eq!(told("sessionTickets.persist").parse(), Ok(settled.session_tickets == Persist::Yes));
     }

@@ -14,8 +14,8 @@ use sluicegate_cluster::seen::Seen;
 use sluicegate_cluster::status::Writer;
 use sluicegate_config::plan::CONTROLLER;
 use sluicegate_model::status::{Judged, ObjectStatus, Status};
-use sluicegate_tests::PATIENCE;
 use sluicegate_tests::apiserver::ApiServer;
+use sluicegate_tests::{Gateway, PATIENCE, fetch, http};
 use tokio::sync::oneshot;
 
 /// What is wished of each object, by the plural of its kind.
@@ -338,4 +338,89 @@ fn after_a_restart_of_the_server_and_its_refusals_it_goes_on() {
     server.start_again();
     server.throttle(3);
     until("it does not go on", || says(&server, "False"));
+}
+
+/// The objects of a cluster with a Gateway of ours, a route to it that another controller serves as well, and a Service for whose load balancer we are asked.
+fn cluster(gateway: &Gateway, server: &ApiServer) {
+    server.install_all();
+    server.put_yaml(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: ours}}\nspec: {{controllerName: {CONTROLLER}}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: theirs}}\nspec: {{controllerName: other.example/controller}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: shop}}\n\
+         spec: {{gatewayClassName: ours, listeners: [{{name: http, port: 8080, protocol: HTTP}}]}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: other, namespace: shop}}\n\
+         spec: {{gatewayClassName: theirs, listeners: [{{name: http, port: 8080, protocol: HTTP}}]}}\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\nspec: {{clusterIP: 10.96.0.9, ports: [{{port: 80, protocol: TCP, appProtocol: http}}]}}\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: lb, namespace: shop}}\n\
+         spec: {{type: LoadBalancer, loadBalancerClass: sluicegate.dev/gateway, clusterIP: 10.96.0.8, ports: [{{port: 80, protocol: TCP, nodePort: 30999}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+         metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\n\
+         endpoints: [{{addresses: [{}], conditions: {{ready: true}}}}]\nports: [{{name: '', port: 80, protocol: TCP}}]\n",
+        gateway.ip(2)
+    ));
+    server.put(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"parentRefs": [{"name": "edge"}, {"name": "other"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]},
+        "status": {"parents": [theirs()]},
+    }));
+    server.put(json!({
+        "apiVersion": "sluicegate.dev/v1alpha1", "kind": "Plugin", "metadata": {"name": "mine", "namespace": "shop"},
+        "spec": {"kind": "balancer", "source": {"file": "/nowhere/mine.wasm"}},
+    }));
+}
+
+fn is_true(server: &ApiServer, kind: &str, namespace: &str, name: &str, condition: &str) -> bool {
+    let object = server.get(kind, namespace, name).unwrap_or_default();
+    let all = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    all.iter().any(|it| it["type"] == condition && it["status"] == "True" && !it["lastTransitionTime"].is_null())
+}
+
+#[test]
+fn a_gateway_writes_what_it_judges_and_gives_addresses_that_stay() {
+    let server = ApiServer::start();
+    let mut gateway = Gateway::of_cluster(server.kubeconfig(), &[]).adjusted(|settled, [b, c]| {
+        settled.ranges.load_balancer = vec![format!("127.{b}.{c}.64/28").parse().expect("a range")];
+    });
+    cluster(&gateway, &server);
+    http(gateway.ip(2), "pod");
+    gateway.start();
+    until("the Gateway is programmed", || is_true(&server, "Gateway", "shop", "edge", "Programmed"));
+    let address = field(&server, "Gateway", "edge", "/status/addresses/0/value").as_str().expect("an address").to_owned();
+    let pool = |ip: &str| ip.parse::<std::net::IpAddr>().is_ok_and(|ip| (64..80).map(|last| gateway.ip(last)).any(|known| known == ip));
+    assert!(pool(&address), "{address}");
+    until("the class is accepted", || is_true(&server, "GatewayClass", "", "ours", "Accepted"));
+    until("the route is not judged", || field(&server, "HTTPRoute", "web", "/status/parents/1/conditions/0/status") == "True");
+    let entries = field(&server, "HTTPRoute", "web", "/status/parents");
+    assert_eq!((&entries[0], entries.as_array().map(Vec::len)), (&theirs(), Some(2)));
+    assert_eq!(entries[1]["parentRef"]["name"], "edge");
+    until("the Service has no address", || field(&server, "Service", "lb", "/status/loadBalancer/ingress/0/ipMode") == "Proxy");
+    let given = field(&server, "Service", "lb", "/status/loadBalancer/ingress/0/ip").as_str().expect("an address").to_owned();
+    assert!(pool(&given) && given != address, "{given}");
+    assert_eq!(fetch(format!("{address}:8080").parse().expect("an address")).0, 200);
+    // A plugin that cannot be read: in the status, and as an Event.
+    until("the Plugin is not judged", || field(&server, "Plugin", "mine", "/status/conditions/0/reason") == "Refused");
+    until("there is no Event", || server.all("Event").iter().any(|event| event["regarding"]["name"] == "mine"));
+    // What is another's is left to them.
+    assert_eq!(field(&server, "Gateway", "other", "/status"), Value::Null);
+    assert_eq!(server.get("GatewayClass", "", "theirs").expect("there")["status"], Value::Null);
+    // In calm, nothing.
+    std::thread::sleep(Duration::from_secs(2));
+    let before = writes(&server);
+    std::thread::sleep(Duration::from_secs(5));
+    let after = writes(&server);
+    assert_eq!(after.1, before.1, "{:?}", server.asked().iter().rev().take(20).collect::<Vec<_>>());
+    assert!(after.0 > before.0, "the Lease is renewed");
+    // A restart gives the Lease up, and the addresses stay.
+    gateway.stop();
+    assert_eq!(server.get("Lease", "default", "sluicegate").expect("there")["spec"]["holderIdentity"], "");
+    gateway.start();
+    until("it leads again", || server.get("Lease", "default", "sluicegate").expect("there")["spec"]["holderIdentity"] != "");
+    // The route leaves us, and its entry goes.
+    let mut route = server.get("HTTPRoute", "shop", "web").expect("there");
+    route["spec"]["parentRefs"] = json!([{"name": "other"}]);
+    server.put(route);
+    until("our entry stays", || field(&server, "HTTPRoute", "web", "/status/parents") == json!([theirs()]));
+    assert_eq!(field(&server, "Gateway", "edge", "/status/addresses/0/value"), address.as_str());
+    assert_eq!(field(&server, "Service", "lb", "/status/loadBalancer/ingress/0/ip"), given.as_str());
 }
