@@ -99,10 +99,6 @@ spec:
       env:
         - name: NODE_NAME
           valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
-        - name: POD_NAME
-          valueFrom: {fieldRef: {fieldPath: metadata.name}}
-        - name: POD_NAMESPACE
-          valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
         - name: POD_IP
           valueFrom: {fieldRef: {fieldPath: status.podIP}}
         {{- with .Values.extraEnv }}
