@@ -18,6 +18,8 @@ use sluicegate_tests::apiserver::ApiServer;
 use sluicegate_tests::{Gateway, PATIENCE, fetch, http};
 use tokio::sync::oneshot;
 
+use crate::chart::rights::assert_sufficient;
+
 /// What is wished of each object, by the plural of its kind.
 #[derive(Clone, Default)]
 struct Wished(BTreeMap<&'static str, Vec<Judged>>);
@@ -221,6 +223,7 @@ fn of_three_one_writes_and_when_it_is_killed_another_does() {
     // A Lease of 15 s is taken over in 20; this one is a fifth of it.
     assert!(took < LEASE * 20 / 15 + Duration::from_secs(1), "{name} was followed after {took:?}");
     assert_eq!(field(&server, "Gateway", "edge", "/status/conditions/0/lastTransitionTime"), time, "what has not changed keeps its time");
+    assert_sufficient(&server);
 }
 
 #[test]
@@ -274,6 +277,7 @@ fn a_conflict_is_read_anew_and_what_the_other_wrote_stays() {
     // Ours that no longer apply go, without the help of a watch.
     process.wish(Wished::default().with("httproutes", "web", json!({"parents": []})));
     until("it is not removed", || field(&server, "HTTPRoute", "web", "/status/parents") == json!([more, theirs()]));
+    assert_sufficient(&server);
 }
 
 #[test]
@@ -323,6 +327,7 @@ fn a_policy_in_conflict_is_an_event() {
     }
     assert_eq!(server.all("Event").len(), 2);
     assert!(server.all("Event").iter().all(|event| event["series"]["count"] == 2), "{:?}", server.all("Event"));
+    assert_sufficient(&server);
 }
 
 #[test]

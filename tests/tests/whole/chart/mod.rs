@@ -2,7 +2,7 @@
 //! are refused.
 
 mod metrics;
-mod rights;
+pub(crate) mod rights;
 mod typed;
 
 use std::path::{Path, PathBuf};

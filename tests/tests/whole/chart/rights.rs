@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sluicegate_tests::apiserver::{KINDS, Right};
+use sluicegate_tests::apiserver::{ApiServer, KINDS, Right};
 
-use super::{objects, of_kind, render};
+use super::{config, objects, of_kind, render};
 
 const GATEWAY: &str = "gateway.networking.k8s.io";
 const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
@@ -69,6 +69,18 @@ fn granted() -> [BTreeSet<Right>; 2] {
         let role = of_kind(&all, kind).into_iter().find(|role| role["metadata"]["name"] == "sluicegate").expect("a role");
         Right::granted(role)
     })
+}
+
+/// Checks that the account of the manifests, which are what the chart renders, may do everything that a server was asked for.
+#[track_caller]
+pub(crate) fn assert_sufficient(server: &ApiServer) {
+    let all = objects(&std::fs::read_to_string(config("manifests/daemonset.yaml")).expect("read"));
+    let roles = all.iter().filter(|object| object["metadata"]["name"] == "sluicegate");
+    let granted: BTreeSet<Right> = roles.flat_map(Right::granted).collect();
+    let needed = server.rights_needed();
+    assert!(!needed.is_empty(), "nothing was asked for");
+    let missing: Vec<String> = needed.difference(&granted).map(Right::to_string).collect();
+    assert!(missing.is_empty(), "the chart does not grant {missing:?}");
 }
 
 #[test]
