@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
+use sluicegate_tests::apiserver::ApiServer;
 use sluicegate_tests::{Gateway, eventually, fetch, http};
 
 use super::{config, objects, of_kind, render};
@@ -72,9 +73,17 @@ fn page() -> String {
     shown()
 }
 
-fn read(page: &str) -> Shown {
+/// The page of a gateway whose objects come from an API server.
+fn page_in_a_cluster() -> String {
+    let server = ApiServer::start();
+    let mut gateway = Gateway::of_cluster(server.kubeconfig(), &[]);
+    gateway.start();
+    gateway.get("/metrics").expect("shown")
+}
+
+fn read(pages: &[String]) -> Shown {
     let mut all = Shown::new();
-    for line in page.lines().filter(|line| !line.starts_with('#')) {
+    for line in pages.iter().flat_map(|page| page.lines()).filter(|line| !line.starts_with('#')) {
         let name_end = line.find(['{', ' ']).expect("a row");
         let labels = all.entry(line[..name_end].to_owned()).or_default();
         if let Some((given, _)) = line[name_end..].strip_prefix('{').and_then(|rest| rest.rsplit_once('}')) {
@@ -150,7 +159,7 @@ fn wrong(expression: &str, texts: &[String], shown: &Shown) -> Vec<String> {
 
 #[test]
 fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
-    let shown = read(&page());
+    let shown = read(&[page(), page_in_a_cluster()]);
     let text = std::fs::read_to_string(config("chart/dashboards/sluicegate.json")).expect("read");
     let dashboard: Value = serde_json::from_str(&text).expect("JSON");
     let mut asked: Vec<(String, String, Vec<String>)> = Vec::new();

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use sluicegate_tests::load::Load;
 use sluicegate_tests::{connect, eventually, fetch, http};
 
+use crate::chart::rights::assert_sufficient;
+
 use super::world::{NODE_PORT, asked, at, ready, routed, seen, service, slice, stands, world};
 
 #[test]
@@ -59,6 +61,7 @@ fn a_deployment_lives_through_everything_and_no_request_fails() {
     server.remove("Service", "shop", "web");
     eventually("nothing is listened on", || connect(at(&gateway)).is_err());
     assert_eq!(seen(&gateway, "Service")["objects"], 0);
+    assert_sufficient(&server);
 }
 
 #[test]

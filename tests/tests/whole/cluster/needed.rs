@@ -45,6 +45,7 @@ fn a_secret_that_is_referred_to_is_watched_and_no_other_is_asked_for() {
     };
     assert_eq!((named("one"), named("two"), secrets.len()), (1, 1, 2), "{secrets:#?}");
     assert_eq!(seen(&gateway, "Secret")["objects"], 1, "what nobody refers to any more is forgotten");
+    crate::chart::rights::assert_sufficient(&server);
 }
 
 #[test]
@@ -97,4 +98,5 @@ fn pods_are_watched_while_a_discovery_plugin_watches_them() {
     server.remove("BackendTrafficPolicy", "shop", "web");
     eventually("nobody wants them any more", || seen(&gateway, "Pod").is_null());
     assert_eq!((before, asked(&server, 0, "/pods").len()), (1, 1));
+    crate::chart::rights::assert_sufficient(&server);
 }
