@@ -267,7 +267,8 @@ impl Cluster {
                 Err(_) => return Err(ClusterError::Deadline(DEADLINE)),
                 Ok(Err(error)) => {
                     self.renew(begun, UNREACHED_AGAIN).await;
-                    return Err(ClusterError::Connection(with_causes(&error)));
+                    // The client's own word for it helps nobody.
+                    return Err(ClusterError::Connection(with_causes(&error).trim_start_matches("ServiceError: ").to_owned()));
                 }
                 Ok(Ok(response)) if response.status().is_success() => return Ok(response),
                 Ok(Ok(response)) => response,
