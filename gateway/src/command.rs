@@ -59,6 +59,9 @@ enum Action {
         /// How long each step's traffic is watched, in milliseconds
         #[arg(long, default_value_t = 2000)]
         step_ms: u64,
+        /// Print the commands that do the same in a cluster, and do nothing else
+        #[arg(long, conflicts_with_all = ["serve", "step_ms"])]
+        cluster: bool,
     },
     /// Print the CustomResourceDefinitions of Sluicegate's kinds, for `kubectl apply -f -`
     Crds,
@@ -95,7 +98,11 @@ impl Command {
             Action::Diff(arguments) => arguments.execute(),
             Action::Get(arguments) => arguments.execute(),
             Action::Plugin(action) => action.execute(),
-            Action::Demo { serve, step_ms } => {
+            Action::Demo { cluster: true, .. } => {
+                out(demo::CLUSTER.trim_end());
+                ExitCode::SUCCESS
+            }
+            Action::Demo { serve, step_ms, .. } => {
                 let settled = Settled { log_level: "off".to_owned(), ..Settled::default() };
                 if let Err(error) = log::begin(&settled) {
                     return fail(error);

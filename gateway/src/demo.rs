@@ -36,6 +36,19 @@ pub struct Options {
     pub serve: bool,
 }
 
+/// What an operator types to see it in a cluster, from the project's folder.
+pub const CLUSTER: &str = "\
+# 1. A cluster, and the gateway's image in it. `make release` makes the image. With k3s: `k3s ctr images import target/dist/sluicegate.oci.tar`; with any
+#    other cluster, push it to a registry and add `--set image.repository=REGISTRY/sluicegate` to the third command.
+kind create cluster && kind load image-archive target/dist/sluicegate.oci.tar
+# 2. The kinds of the Gateway API, and those of Sluicegate.
+kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.6.1/standard-install.yaml -f config/crds
+# 3. The gateway, one on each node.
+helm install sluicegate config/chart --namespace sluicegate --create-namespace
+# 4. A Deployment behind a node port that is left to Sluicegate. Scale it, delete its pods, and ask: no request fails.
+kubectl apply -f config/quickstart/nginx.yaml && kubectl label service nginx-svc service.kubernetes.io/service-proxy-name=sluicegate
+";
+
 const PODS: usize = 8;
 const POD_PORT: u16 = 8080;
 /// How long what was under way still takes after a change serves.

@@ -242,3 +242,19 @@ fn the_demonstration_loses_nothing() {
     assert!(out.contains("it is replaced by a broken one ... ") && out.contains("refused: plugin demo-balancer, stage compile"), "{out}");
     assert!(out.contains("\nNot one of "), "{out}");
 }
+
+#[test]
+fn the_demonstration_in_a_cluster_names_what_there_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, out, err) = run(folder.path(), &["demo", "--cluster"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let commands: Vec<&str> = out.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(commands.len(), 4, "{out}");
+    let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let named = commands.iter().flat_map(|command| command.split_whitespace()).filter(|word| word.starts_with("config/"));
+    assert_eq!(named.inspect(|path| assert!(project.join(path).exists(), "{path}")).count(), 3, "{out}");
+    let made = std::fs::read_to_string(project.join("Makefile")).expect("a Makefile");
+    assert!(out.contains("target/dist/sluicegate.oci.tar") && made.contains("$(DIST)/sluicegate.oci.tar"), "{out}");
+    let (code, _, err) = run(folder.path(), &["demo", "--cluster", "--serve"]);
+    assert!(code == Some(2) && err.contains("--serve"), "{err}");
+}
