@@ -391,9 +391,6 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         };
         // Nothing new is published, as the sockets of what is published now are about to close.
         control.abort();
-        if let Some(leading) = leading {
-            leading.give_up().await;
-        }
         if let Some(routed) = routed {
             routed.abort();
         }
@@ -410,10 +407,18 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             let _ = (&mut admin).await;
         }
         let last = matches!(outcome, Ok(Stop::Asked) | Err(_));
-        let drained = match outcome {
-            Ok(why) => stop(why, settled, proxy, &health_checks).await,
-            Err(error) => stop(Stop::Asked, settled, proxy, &health_checks).await.and(Err(error)),
+        let drained = async {
+            match outcome {
+                Ok(why) => stop(why, settled, proxy, &health_checks).await,
+                Err(error) => stop(Stop::Asked, settled, proxy, &health_checks).await.and(Err(error)),
+            }
         };
+        // An API server that does not answer keeps nobody from being served, and no listener open.
+        let (drained, ()) = tokio::join!(drained, async {
+            if let Some(leading) = leading {
+                leading.give_up().await;
+            }
+        });
         admin.abort();
         if last {
             keep::save(&state_store, &settled.state_dir);
