@@ -241,6 +241,8 @@ impl Controller {
             let _turn = turns.lock().await;
             self.follow(&sources, &followed).await;
             self.discover(FIRST_DISCOVERY).await;
+            // Plugins have said by now what they watch, and nothing else may happen for long.
+            self.want(&sources).await;
             let unsaved = self.allocator.save_beside().await;
             self.publish(&status, &publish, unsaved)
         };

@@ -1,8 +1,10 @@
 //! What happens in a cluster every day, under traffic: a Deployment grows and shrinks, is rolled out, loses a pod; its Service goes.
 
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use sluicegate_tests::load::Load;
-use sluicegate_tests::{connect, eventually, fetch, http};
+use sluicegate_tests::{eventually, fetch, http};
 
 use crate::chart::rights::assert_sufficient;
 
@@ -59,7 +61,7 @@ fn a_deployment_lives_through_everything_and_no_request_fails() {
     load.end();
     server.remove("EndpointSlice", "shop", "web-1");
     server.remove("Service", "shop", "web");
-    eventually("nothing is listened on", || connect(at(&gateway)).is_err());
+    eventually("nothing is listened on", || TcpStream::connect(at(&gateway)).is_err());
     assert_eq!(seen(&gateway, "Service")["objects"], 0);
     assert_sufficient(&server);
 }
@@ -76,7 +78,7 @@ fn a_service_that_is_left_to_another_proxy_is_only_a_target_of_routes() {
     gateway.start();
     let edge = std::net::SocketAddr::new(gateway.ip(20), 8080);
     eventually("the route leads there", || connect_and_fetch(edge) == Some(200));
-    assert!(connect(at(&gateway)).is_err(), "its node port is another proxy's");
+    assert!(TcpStream::connect(at(&gateway)).is_err(), "its node port is another proxy's");
     assert!(gateway.has_no_fault(), "{}", gateway.json("faults"));
     // With the label it is this gateway's.
     server.put(service(&gateway, NODE_PORT));
@@ -89,5 +91,5 @@ fn a_service_that_is_left_to_another_proxy_is_only_a_target_of_routes() {
 }
 
 fn connect_and_fetch(address: std::net::SocketAddr) -> Option<u16> {
-    std::net::TcpStream::connect(address).ok().map(|_| fetch(address).0)
+    TcpStream::connect(address).ok().map(|_| fetch(address).0)
 }
