@@ -271,9 +271,9 @@ fn leb128(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// What plugins of a script are made of. The script is in the configuration, two hexadecimal digits a byte, and ends up at 1024 in memory, where [`SCRIPT`]
-/// bytes have a place. `$next` is the next number of the script, 0 after its end; `$place` one that is more often within the memory. What is returned is well formed or a place
-/// in the script itself, so that it says everything: pointers, lengths, discriminants, handles, and what is called in which order.
+/// What plugins of a script are made of. The script is in the configuration, two hexadecimal digits a byte, and ends up at 1024 in memory, where 2048 bytes
+/// have a place. `$next` is the next number of the script, 0 after its end; `$place` one that is more often within the memory. What is returned is well formed,
+/// or a place that the script names, so that the script says everything: pointers, lengths, discriminants, handles, and what is called in which order.
 const SCRIPTED: &str = "
     (import \"sluicegate:plugin/host@0.2.0\" \"random\" (func $random (result i64)))
     (import \"sluicegate:plugin/shared@0.2.0\" \"get\" (func $get (param i32 i32 i32)))
