@@ -11,21 +11,23 @@
 
 mod affinity;
 mod hosts;
+mod router;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use self::affinity::{AFFINITY_CLIENTS, Affinity};
 pub use self::hosts::{Host, Hosts, TlsHost, TlsMode, VirtualHost};
+pub use self::router::{BoundRule, RouterBinding, RouterRung};
 use crate::cookie::cookie;
 use crate::family::IpFamily;
 use crate::hash::{hash_bytes, hash_ip};
 use crate::limiter::Limiter;
 use crate::persistent::Map;
-use crate::plugin::{BalancerGeneration, RouterGeneration};
+use crate::plugin::BalancerGeneration;
 use crate::pool::Pool;
 use crate::rollout::Trial;
-use crate::route::{Protocol, RouteTable, ServiceRef, Transport};
+use crate::route::{Protocol, ServiceRef};
 use crate::settings::{BackendSettings, ClientSettings};
 use crate::stats::ServiceStats;
 use crate::tls::UpstreamTls;
@@ -210,101 +212,6 @@ pub enum Side {
     Internal,
     /// From outside: to a node port, an external or a load balancer address.
     External,
-}
-
-/// A router bound to a listener.
-pub struct RouterBinding {
-    /// What arrives on the listener.
-    pub transport: Transport,
-    /// The live generation and its table; then the previous good one, used when the live one fails.
-    pub ladder: Vec<RouterRung>,
-}
-
-impl RouterBinding {
-    /// Whether it decides by header fields.
-    pub fn reads_fields(&self) -> bool {
-        let next_reads = |bound: &Arc<BoundRule>| bound.next.as_ref().is_some_and(|next| next.reads_fields());
-        let reads = |rung: &RouterRung| !rung.table.interests.headers.is_empty() || (rung.hands_over && rung.rules.iter().any(next_reads));
-        self.ladder.iter().any(reads)
-    }
-
-    /// Whether another one is made of the same parts, so that either may stand for both.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let same = |a: &RouterRung, b: &RouterRung| {
-            Arc::ptr_eq(&a.generation, &b.generation)
-                && Arc::ptr_eq(&a.table, &b.table)
-                && a.rules.len() == b.rules.len()
-                && a.rules.iter().zip(&b.rules).all(|(a, b)| Arc::ptr_eq(a, b) || a.is_same(b))
-        };
-        self.transport == other.transport
-            && self.ladder.len() == other.ladder.len()
-            && self.ladder.iter().zip(&other.ladder).all(|(a, b)| same(a, b))
-    }
-}
-
-/// One step of a router's failure ladder.
-pub struct RouterRung {
-    /// The generation of the router.
-    pub generation: Arc<dyn RouterGeneration>,
-    /// The table that it was configured with.
-    pub table: Arc<RouteTable>,
-    /// Where each rule of the table leads. Rungs share what they have in common.
-    pub rules: Vec<Arc<BoundRule>>,
-    /// Whether some of them leave the decision to another router.
-    pub hands_over: bool,
-}
-
-/// Where a rule of a router leads.
-#[derive(Default)]
-pub struct BoundRule {
-    /// For each backend: the service port, or why there is none (500).
-    pub backends: Box<[Result<ServiceIndex, Arc<str>>]>,
-    /// For each of [`Rule::mirrors`](crate::route::Rule::mirrors), likewise.
-    pub mirrors: Box<[Option<ServiceIndex>]>,
-    /// Its own rate limits, kept over snapshots.
-    pub limiter: Option<Arc<Limiter>>,
-    /// The router that decides what it takes, in the place of its backends. No rule of such a router has one.
-    pub next: Option<Arc<RouterBinding>>,
-    /// Whether it has several backends, and one of their service ports keeps sessions by itself.
-    pub sessions: bool,
-}
-
-impl BoundRule {
-    /// As [`Listener::is_same`].
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.backends == other.backends
-            && self.mirrors == other.mirrors
-            && same(self.limiter.as_ref(), other.limiter.as_ref())
-            && same(self.next.as_ref(), other.next.as_ref())
-            && self.sessions == other.sessions
-    }
-}
-
-impl RouterRung {
-    /// For each backend of a rule: the service port, or why there is none.
-    pub fn backends(&self, rule: usize) -> Option<&[Result<ServiceIndex, Arc<str>>]> {
-        self.rules.get(rule).map(|bound| &*bound.backends)
-    }
-
-    /// For each mirror of a rule the service port.
-    pub fn mirrors(&self, rule: usize) -> &[Option<ServiceIndex>] {
-        self.rules.get(rule).map(|bound| &*bound.mirrors).unwrap_or_default()
-    }
-
-    /// The rate limits of a rule.
-    pub fn limiter(&self, rule: usize) -> Option<&Arc<Limiter>> {
-        self.rules.get(rule)?.limiter.as_ref()
-    }
-
-    /// The router that decides what a rule takes.
-    pub fn next(&self, rule: usize) -> Option<&RouterBinding> {
-        self.rules.get(rule)?.next.as_deref()
-    }
-
-    /// Whether one of a rule's several service ports may have a session with the client, which then chooses among them.
-    pub fn keeps_sessions(&self, rule: usize) -> bool {
-        self.rules.get(rule).is_some_and(|bound| bound.sessions)
-    }
 }
 
 /// A generation of a balancer on trial.
