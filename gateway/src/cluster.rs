@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sluicegate_cluster::client::Cluster;
+use sluicegate_cluster::infrastructure::Keeper;
 use sluicegate_cluster::lead::{self, Leadership, Nudge, Tell};
 use sluicegate_cluster::leader::Options;
 use sluicegate_cluster::seen::Seen;
 use sluicegate_cluster::source::{ClusterSource, NAME, Said};
 use sluicegate_cluster::status::Writer;
+use sluicegate_cluster::turn::Now;
 use sluicegate_control::allocate::Leads;
 use sluicegate_control::controller::Controller;
 use sluicegate_control::saved::{self, Saver};
@@ -117,12 +119,14 @@ impl Joined {
         let identity = format!("{}_{:016x}", host.trim(), RandomState::new().hash_one(std::process::id()));
         let options = Options::new(self.cluster.namespace(), LEASE, identity.as_str());
         let (stop, stopped) = oneshot::channel::<()>();
-        let now = Arc::new(move || status.load_full());
-        let writer = Writer::new(self.cluster.clone(), self.seen.clone(), now, self.leadership.clone(), &identity);
+        let now: Now = Arc::new(move || status.load_full());
+        let writer = Writer::new(self.cluster.clone(), self.seen.clone(), now.clone(), self.leadership.clone(), &identity);
+        let keeper = Keeper::new(self.cluster.clone(), self.seen.clone(), now, self.leadership.clone(), &identity);
         let cluster = self.cluster.clone();
         let task = self.apart.handle().spawn(async move {
             tokio::select! {
                 () = writer.run() => {}
+                () = keeper.run() => {}
                 () = lead::run(&cluster, options, &tell, async { _ = stopped.await }) => {}
             }
         });

@@ -226,6 +226,16 @@ impl Cluster {
         self.whole(Method::PATCH, path, Some((form, patch.to_string()))).await
     }
 
+    /// Deletes an object. `options`: fields of `DeleteOptions`, such as preconditions.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub async fn delete(&self, path: &str, options: &Value) -> Result<Answer, ClusterError> {
+        let mut options = options.clone();
+        (options["apiVersion"], options["kind"]) = ("v1".into(), "DeleteOptions".into());
+        self.whole(Method::DELETE, path, Some((JSON, options.to_string()))).await
+    }
+
     /// Asks for what comes little by little, such as a watch. Its beginning has a deadline; what follows has that of whoever reads it.
     ///
     /// # Errors

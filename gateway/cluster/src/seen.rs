@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluicegate_config::object::ObjectKey;
 use sluicegate_config::plan::LOAD_BALANCER_CLASS;
 use tokio::sync::watch;
@@ -13,6 +13,8 @@ use tokio::sync::watch;
 const GROUPS: [&str; 3] = ["gateway.networking.k8s.io", "gateway.networking.x-k8s.io", "sluicegate.dev"];
 /// Kinds of these groups that have no status, or none that says anything.
 const WITHOUT: [&str; 3] = ["ReferenceGrant", "GatewayParameters", "HTTPRouteFilter"];
+/// The annotation of Services that this gateway makes. Its value tells what they were made from.
+pub(crate) const MADE: &str = "sluicegate.dev/made-from";
 
 /// What the API server said last about objects. Copies share it.
 #[derive(Clone)]
@@ -21,9 +23,16 @@ pub struct Seen {
 }
 
 struct Shared {
-    objects: Mutex<HashMap<ObjectKey, Arc<Said>>>,
+    known: Mutex<Known>,
     /// Counts what has changed.
     changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Known {
+    objects: HashMap<ObjectKey, Arc<Said>>,
+    /// Services that this gateway has made, without what does not count.
+    made: HashMap<ObjectKey, Arc<Value>>,
 }
 
 /// What was said about an object.
@@ -61,7 +70,7 @@ impl Said {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { shared: Arc::new(Shared { objects: Mutex::default(), changed: watch::Sender::new(0) }) }
+        Self { shared: Arc::new(Shared { known: Mutex::default(), changed: watch::Sender::new(0) }) }
     }
 }
 
@@ -69,33 +78,30 @@ impl Seen {
     /// An object is this now, by a list or by a watch. Items of a list need their `kind` and `apiVersion` filled in.
     pub fn applied(&self, object: &Value) {
         let Some(key) = key(object) else { return };
-        match Said::of(object).filter(|_| is_written(object)) {
-            Some(said) => self.change(|objects| match objects.get(&key) {
-                Some(known) if **known == said => false,
-                _ => {
-                    objects.insert(key, Arc::new(said));
-                    true
-                }
-            }),
-            // A Service that is given another class of load balancer is no longer ours.
-            None => self.change(|objects| objects.remove(&key).is_some()),
-        }
+        let (said, made) = (Said::of(object).filter(|_| is_written(object)), made(object));
+        // A Service that is given another class of load balancer is no longer ours.
+        self.change(|Known { objects, made: services }| set(objects, &key, said) | set(services, &key, made));
     }
 
     /// An object is gone. `namespace` is none for kinds without namespaces.
     pub fn gone(&self, kind: &str, namespace: Option<&str>, name: &str) {
         let key = ObjectKey::new(kind, namespace.unwrap_or_default(), name);
-        self.change(|objects| objects.remove(&key).is_some());
+        self.change(|Known { objects, made }| set(objects, &key, None) | set(made, &key, None));
     }
 
     /// What was said about an object; none if it is not known to be there.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<Said>> {
-        self.lock().get(key).cloned()
+        self.lock().objects.get(key).cloned()
     }
 
     /// All objects of a kind, in no order.
     pub fn of_kind(&self, kind: &str) -> Vec<(ObjectKey, Arc<Said>)> {
-        self.lock().iter().filter(|(key, _)| key.kind == kind).map(|(key, said)| (key.clone(), said.clone())).collect()
+        self.lock().objects.iter().filter(|(key, _)| key.kind == kind).map(|(key, said)| (key.clone(), said.clone())).collect()
+    }
+
+    /// The Services that this gateway has made: their metadata, cluster IP and ports.
+    pub(crate) fn made(&self) -> HashMap<ObjectKey, Arc<Value>> {
+        self.lock().made.clone()
     }
 
     /// Tells whenever something has changed. No change is missed between two looks at it.
@@ -103,16 +109,44 @@ impl Seen {
         self.shared.changed.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<Said>>> {
-        self.shared.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `change` says whether anything is different now.
-    fn change(&self, change: impl FnOnce(&mut HashMap<ObjectKey, Arc<Said>>) -> bool) {
+    fn change(&self, change: impl FnOnce(&mut Known) -> bool) {
         if change(&mut self.lock()) {
             self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
+}
+
+/// What is known of an object is this now. True: it was something else.
+fn set<T: PartialEq>(known: &mut HashMap<ObjectKey, Arc<T>>, key: &ObjectKey, now: Option<T>) -> bool {
+    match now {
+        None => known.remove(key).is_some(),
+        Some(now) if known.get(key).is_some_and(|known| **known == now) => false,
+        Some(now) => {
+            known.insert(key.clone(), Arc::new(now));
+            true
+        }
+    }
+}
+
+/// What counts of a Service that this gateway has made. None: it is something else.
+pub(crate) fn made(object: &Value) -> Option<Value> {
+    let metadata = &object["metadata"];
+    let ours = object["kind"] == "Service" && object["apiVersion"] == "v1" && metadata["annotations"][MADE].is_string();
+    let field = |name: &str| metadata[name].clone();
+    ours.then(|| {
+        json!({
+            "metadata": {
+                "uid": field("uid"), "resourceVersion": field("resourceVersion"), "labels": field("labels"), "annotations": field("annotations"),
+                "ownerReferences": field("ownerReferences"), "deletionTimestamp": field("deletionTimestamp"),
+            },
+            "spec": {"clusterIP": object["spec"]["clusterIP"], "ports": object["spec"]["ports"]},
+        })
+    })
 }
 
 fn key(object: &Value) -> Option<ObjectKey> {
@@ -132,8 +166,6 @@ fn is_written(object: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn route(version: u64, status: &Value) -> Value {

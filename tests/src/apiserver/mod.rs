@@ -380,7 +380,7 @@ async fn serve(Extract(shared): Extract<Arc<Shared>>, method: Method, uri: Uri, 
         return text(*code, said);
     }
     if method == Method::DELETE && target.kind.kind == "ComponentStatus" {
-        return write::delete(&mut state, &target);
+        return write::delete(&mut state, &target, &body);
     }
     if state.interrupted > 0 && query.has("continue") {
         state.interrupted -= 1;
@@ -402,7 +402,7 @@ async fn serve(Extract(shared): Extract<Arc<Shared>>, method: Method, uri: Uri, 
         "create" => write::create(&mut state, &target, &query, media, &body),
         "update" => write::update(&mut state, &target, media, &body),
         "patch" => write::patch(&mut state, &target, &query, media, &body),
-        _ => write::delete(&mut state, &target),
+        _ => write::delete(&mut state, &target, &body),
     };
     drop(state);
     if verb != "get" && verb != "list" {

@@ -258,9 +258,21 @@ fn merge(to: &mut Value, patch: &Value) {
     }
 }
 
-pub(super) fn delete(state: &mut State, target: &Target) -> Response {
+pub(super) fn delete(state: &mut State, target: &Target, body: &[u8]) -> Response {
     if target.name.is_empty() {
         return failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", Some(json!({})));
+    }
+    let options: Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(before) = state.world.objects.get(&key(target, &target.name)) {
+        for (field, named) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+            let (wanted, is) = (&options["preconditions"][field], &before["metadata"][field]);
+            if !wanted.is_null() && wanted != is {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let why = format!("Precondition failed: {named} in precondition: {}, {named} in object meta: {}", text(wanted), text(is));
+                let message = format!("Operation cannot be fulfilled on {} \"{}\": {why}", target.kind.resource(), target.name);
+                return failure(409, "Conflict", &message, Some(details(target.kind, &target.name)));
+            }
+        }
     }
     match state.world.delete(&key(target, &target.name)) {
         Some(object) => answer(200, &object),

@@ -150,7 +150,10 @@ const CRATES: &[(&str, &[&str])] = &[
             "node_addresses",
         ],
     ),
-    ("gateway/cluster", &["source", "status", "events", "lead", "leader", "anyip", "seen", "kinds", "client", "connection"]),
+    (
+        "gateway/cluster",
+        &["source", "infrastructure", "status", "events", "turn", "lead", "leader", "anyip", "seen", "kinds", "client", "connection"],
+    ),
     ("gateway/admin", &["record", "plugins", "metrics", "health_check", "shown"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];

@@ -10,23 +10,13 @@ use sluicegate_config::object::ObjectKey;
 use tokio::time::Instant;
 
 use super::merge;
+use super::pace::Pace;
 use super::wish::Wish;
 use crate::events::{self, Happened};
 use crate::seen::{Said, Seen};
 
 /// How long an answer to a write counts for more than what the watch has told. An API server whose data was restored has older versions again.
 const OWN_WORD: Duration = Duration::from_secs(10);
-/// So often in [`WITHIN`] an object is written without a pause.
-const OFTEN: u32 = 10;
-/// Counts of writes are halved after this time.
-const WITHIN: Duration = Duration::from_secs(60);
-/// The first pause of an object that was refused, or is written too often. It doubles each time.
-const PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause.
-const LONGEST: Duration = Duration::from_secs(300);
-
-/// After so many conflicts, one after the other, an object waits.
-const CONFLICTS: u32 = 3;
 /// So many objects are compared before something else has its turn.
 const LOOKS: usize = 500;
 
@@ -64,16 +54,7 @@ struct Entry {
     settled: Option<(u64, Box<str>)>,
     /// What the server answered to the last write or read, and until when it counts.
     answered: Option<(Arc<Said>, Instant)>,
-    /// Conflicts since the last write.
-    conflicts: u32,
-    /// Writes lately, and since when they are counted.
-    writes: u32,
-    since: Option<Instant>,
-    /// When it may be written again, and the pause that was.
-    after: Option<Instant>,
-    pause: Duration,
-    /// What was wished when the server refused it; the pause is for this wish only.
-    refused: Option<u64>,
+    pace: Pace,
 }
 
 impl Ledger {
@@ -102,7 +83,7 @@ impl Ledger {
             if entry.settled.as_ref().is_some_and(|(print, version)| *print == wish.print && *version == said.version) {
                 continue;
             }
-            if let Some(after) = entry.waits(wish.print, now) {
+            if let Some(after) = entry.pace.waits(wish.print, now) {
                 again = Some(again.map_or(after, |again| again.min(after)));
                 continue;
             }
@@ -122,16 +103,7 @@ impl Ledger {
     /// The status was written, and the object is this now.
     pub(crate) fn written(&mut self, wish: &Wish, object: &Value, now: Instant) {
         let entry = self.objects.entry(wish.key.clone()).or_default();
-        if entry.since.is_none_or(|since| now >= since + WITHIN) {
-            (entry.writes, entry.since) = (entry.writes / 2, Some(now));
-        }
-        entry.writes += 1;
-        (entry.refused, entry.conflicts) = (None, 0);
-        if entry.writes > OFTEN {
-            entry.wait(now);
-        } else {
-            (entry.after, entry.pause) = (None, Duration::ZERO);
-        }
+        entry.pace.written(now);
         if let Some(said) = Said::of(object) {
             // Fields that the server does not know are not stored: asking again changes nothing.
             entry.settled = Some((wish.print, said.version.clone()));
@@ -142,10 +114,7 @@ impl Ledger {
     /// Somebody else had written since it was read, and the object is this now.
     pub(crate) fn read(&mut self, wish: &Wish, object: &Value, now: Instant) {
         let entry = self.objects.entry(wish.key.clone()).or_default();
-        entry.conflicts += 1;
-        if entry.conflicts > CONFLICTS {
-            entry.wait(now);
-        }
+        entry.pace.conflict(now);
         if let Some(said) = Said::of(object) {
             entry.answered = Some((Arc::new(said), now + OWN_WORD));
         }
@@ -153,9 +122,7 @@ impl Ledger {
 
     /// The server refuses to store this.
     pub(crate) fn refused(&mut self, wish: &Wish, now: Instant) {
-        let entry = self.objects.entry(wish.key.clone()).or_default();
-        entry.refused = Some(wish.print);
-        entry.wait(now);
+        self.objects.entry(wish.key.clone()).or_default().pace.refused(wish.print, now);
     }
 
     /// Forgets all: another process may have written since.
@@ -181,19 +148,6 @@ impl Entry {
             self.answered = None;
         }
         self.answered.as_ref().map_or(told, |(said, _)| said).clone()
-    }
-
-    /// Until when it is not to be written. A pause for something refused ends when something else is wished.
-    fn waits(&mut self, print: u64, now: Instant) -> Option<Instant> {
-        if self.refused.is_some_and(|refused| refused != print) {
-            (self.refused, self.after, self.pause) = (None, None, Duration::ZERO);
-        }
-        self.after.filter(|after| now < *after)
-    }
-
-    fn wait(&mut self, now: Instant) {
-        self.pause = (self.pause * 2).clamp(PAUSE, LONGEST);
-        self.after = Some(now + self.pause);
     }
 }
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rand::RngExt as _;
 use serde_json::json;
 use sluicegate_model::status::{ObjectStatus, Status};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::due::{Due, Ledger, Times};
 use super::wish::{self, Wish};
@@ -17,30 +16,16 @@ use crate::client::{Cluster, ClusterError, MERGE};
 use crate::events::{Ask, Recorder, Regarding};
 use crate::lead::Leadership;
 use crate::seen::Seen;
+use crate::turn::{self, Now, Spacing, within};
 
 /// Who writes, as `metadata.managedFields` says.
 const MANAGER: &str = "sluicegate.dev%2Fgateway-controller";
-/// How often it is looked whether something else is wished.
-const LOOK: Duration = Duration::from_millis(200);
-/// How long changes are gathered before the first of them is written.
-const GATHER: Duration = Duration::from_millis(100);
-/// The shortest time between two writes: some tens a second.
-const SPACING: Duration = Duration::from_millis(25);
 /// So many are written before it is looked again what is wished.
 const ROUND: usize = 50;
-/// How long a request may take.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// The first pause after the server could not be asked; it doubles each time.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The longest of these pauses.
-const LONGEST: Duration = Duration::from_secs(30);
 /// How long a kind is left alone whose status may not be written.
 const FORBIDDEN: Duration = Duration::from_secs(60);
 /// After wishes were made anew nothing happens for so many times as long as that took.
 const SHARE: u32 = 10;
-
-/// Where the status of this process is to be read.
-pub type Now = Arc<dyn Fn() -> Arc<Status> + Send + Sync>;
 
 /// Writes statuses.
 pub struct Writer {
@@ -51,10 +36,7 @@ pub struct Writer {
     ledger: Ledger,
     wishes: Wishes,
     hasher: RandomState,
-    /// When the next write may be.
-    slot: Instant,
-    /// The pause after the last failure.
-    pause: Duration,
+    spacing: Spacing,
     /// Kinds that may not be written, and until when they are left alone.
     forbidden: HashMap<&'static str, Instant>,
     counts: Arc<Counts>,
@@ -95,9 +77,9 @@ impl Writer {
     /// One that writes while `leadership` says so. `now` says what is served, `seen` what the server said; `identity` is the name of this process.
     pub fn new(cluster: Cluster, seen: Seen, now: Now, leadership: Leadership, identity: &str) -> Self {
         let (ledger, wishes, hasher) = (Ledger::default(), Wishes::default(), RandomState::new());
-        let (slot, pause, forbidden, counts) = (Instant::now(), Duration::ZERO, HashMap::new(), Arc::default());
-        let recorder = Recorder::new(identity, slot);
-        Self { cluster, seen, now, leadership, ledger, wishes, hasher, slot, pause, forbidden, counts, recorder, no_events: false }
+        let (spacing, forbidden, counts) = (Spacing::new(), HashMap::new(), Arc::default());
+        let recorder = Recorder::new(identity, Instant::now());
+        Self { cluster, seen, now, leadership, ledger, wishes, hasher, spacing, forbidden, counts, recorder, no_events: false }
     }
 
     /// What it has written.
@@ -128,16 +110,7 @@ impl Writer {
             changes.mark_unchanged();
             let status = (self.now)();
             let again = if status.complete { self.round(&status).await } else { None };
-            let looked = Instant::now();
-            tokio::select! {
-                () = sleep_until(again.unwrap_or(looked)), if again.is_some() => {}
-                _ = changes.changed() => sleep(GATHER).await,
-                () = async {
-                    while Arc::ptr_eq(&status, &(self.now)()) {
-                        sleep(LOOK).await;
-                    }
-                } => sleep(GATHER).await,
-            }
+            turn::next(&self.now, &status, &mut changes, again).await;
         }
     }
 
@@ -155,8 +128,7 @@ impl Writer {
             if self.forbidden.contains_key(wish.written.kind) {
                 continue;
             }
-            sleep_until(self.slot).await;
-            self.slot = Instant::now() + SPACING;
+            self.spacing.turn().await;
             match self.one(&wish, due).await {
                 Outcome::Written => {}
                 Outcome::Noted => again = Some(Instant::now()),
@@ -177,7 +149,7 @@ impl Writer {
         let error = match written {
             Ok(answer) => {
                 self.counts.written.fetch_add(1, Ordering::Relaxed);
-                self.pause = Duration::ZERO;
+                self.spacing.answered();
                 self.ledger.written(wish, &answer.body, Instant::now());
                 self.tell(wish, &due).await;
                 return Outcome::Written;
@@ -190,7 +162,7 @@ impl Writer {
             409 => match within(self.cluster.get(&path)).await {
                 Ok(answer) => self.ledger.read(wish, &answer.body, Instant::now()),
                 Err(error) if error.code() == 404 => self.ledger.refused(wish, Instant::now()),
-                Err(error) => return self.failed(&error),
+                Err(error) => return Outcome::Pause(self.spacing.failed(&error, "statuses")),
             },
             403 => {
                 tracing::warn!(kind = wish.written.kind, %error, "the status of a kind may not be written");
@@ -202,7 +174,7 @@ impl Writer {
                 tracing::warn!(object = %wish.key, %error, "a status is refused");
                 self.ledger.refused(wish, Instant::now());
             }
-            _ => return self.failed(&error),
+            _ => return Outcome::Pause(self.spacing.failed(&error, "statuses")),
         }
         Outcome::Noted
     }
@@ -227,16 +199,6 @@ impl Writer {
         }
     }
 
-    /// The server does not answer, or wants to be left alone.
-    fn failed(&mut self, error: &ClusterError) -> Outcome {
-        if self.pause.is_zero() {
-            tracing::warn!(%error, "statuses cannot be written; this is tried again");
-        }
-        self.pause = (self.pause * 2).clamp(PAUSE, LONGEST);
-        let spread = self.pause.mul_f64(1.0 + rand::rng().random::<f64>() / 4.0);
-        Outcome::Pause(error.retry_after().map_or(spread, |asked| asked.max(SPACING)))
-    }
-
     /// Makes the wishes anew where what they are made of has changed. That is computing, for thousands of objects, so it is not done on the thread of control.
     async fn wish(&mut self, status: &Arc<Status>) {
         let Wishes { of, objects, all } = &mut self.wishes;
@@ -251,10 +213,6 @@ impl Writer {
         all.truncate(*objects);
         all.extend(wish::plugins(status, &self.hasher));
     }
-}
-
-async fn within<T>(asked: impl Future<Output = Result<T, ClusterError>>) -> Result<T, ClusterError> {
-    timeout(DEADLINE, asked).await.unwrap_or(Err(ClusterError::Deadline(DEADLINE)))
 }
 
 /// The present time, as conditions have it.

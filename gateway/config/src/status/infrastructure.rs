@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sluicegate_model::plugin::hash_bytes;
 
 use crate::object::Body;
-use crate::plan::{GatewayListener, ListenerProtocol, PlannedGateway, RouteKind};
+use crate::plan::{GROUP, GatewayListener, ListenerProtocol, PlannedGateway, RouteKind};
 
 /// The labels by which the Service is found. Their values are set here, whatever `spec.infrastructure` says.
 const NAME: &str = "gateway.networking.k8s.io/gateway-name";
@@ -42,6 +42,8 @@ pub(super) fn service<'l>(
             "name": name(&key.name, class),
             "labels": labels,
             "annotations": annotations,
+            // Whoever makes it adds the uid; objects of a folder have none.
+            "ownerReferences": [{"apiVersion": format!("{GROUP}/v1"), "kind": "Gateway", "name": key.name, "controller": true}],
         },
         "spec": {"type": "LoadBalancer", "ports": ports.collect::<Vec<_>>()},
         "status": {"loadBalancer": {"ingress": ingress}},

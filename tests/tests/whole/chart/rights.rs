@@ -45,6 +45,8 @@ fn right(group: &str, resource: &str, verb: &str) -> Right {
 /// The rights that a gateway needs in all namespaces.
 fn everywhere() -> BTreeSet<Right> {
     let mut all = BTreeSet::from(["create", "patch"].map(|verb| right("events.k8s.io", "events", verb)));
+    // A Service stands for each Gateway.
+    all.extend(["create", "patch", "delete"].map(|verb| right("", "services", verb)));
     for (group, resources) in READABLE {
         for resource in *resources {
             all.extend(READ.iter().map(|verb| right(group, resource, verb)));

@@ -1,6 +1,7 @@
 //! Whole gateways whose objects come from an API server.
 
 mod failures;
+mod infrastructure;
 mod life;
 mod needed;
 mod recorded;

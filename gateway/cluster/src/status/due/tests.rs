@@ -3,6 +3,7 @@ use std::hash::RandomState;
 use serde_json::json;
 
 use super::super::kinds::Written;
+use super::super::pace::{CONFLICTS, OFTEN, PAUSE};
 use super::*;
 
 /// An object as the server has it: its version counts its writes.
