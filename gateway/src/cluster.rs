@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sluicegate_cluster::client::Cluster;
+use sluicegate_cluster::counts::Counts;
 use sluicegate_cluster::infrastructure::Keeper;
 use sluicegate_cluster::lead::{self, Leadership, Nudge, Tell};
 use sluicegate_cluster::leader::Options;
 use sluicegate_cluster::seen::Seen;
-use sluicegate_cluster::source::{ClusterSource, NAME, Said};
+use sluicegate_cluster::source::{ClusterSource, NAME, Said, View};
 use sluicegate_cluster::status::Writer;
-use sluicegate_cluster::turn::Now;
+use sluicegate_cluster::turn::Writing;
 use sluicegate_control::allocate::Leads;
 use sluicegate_control::controller::Controller;
 use sluicegate_control::saved::{self, Saver};
 use sluicegate_control::sources::Wanted;
 use sluicegate_model::status::Status;
-use sluicegate_model::status::sources::ReportSource;
+use sluicegate_model::status::sources::{ReportSource, SourceReport, WritingReport};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -31,7 +32,8 @@ pub(crate) struct Joined {
     source: Option<ClusterSource>,
     wanted: Wanted,
     saver: Option<Saver>,
-    view: Arc<dyn ReportSource>,
+    view: Arc<View>,
+    counts: Arc<Counts>,
     cluster: Cluster,
     seen: Seen,
     leadership: Leadership,
@@ -90,7 +92,7 @@ impl Joined {
         }
         let (tell, leadership) = Leadership::new();
         let (view, saver) = (source.view(), Some(Saver::new(folder, NAME)));
-        Ok(Self { view, source: Some(source), wanted, saver, cluster, seen, leadership, tell: Some(tell), apart })
+        Ok(Self { view, counts: Arc::default(), source: Some(source), wanted, saver, cluster, seen, leadership, tell: Some(tell), apart })
     }
 
     /// Hands the source over.
@@ -119,9 +121,15 @@ impl Joined {
         let identity = format!("{}_{:016x}", host.trim(), RandomState::new().hash_one(std::process::id()));
         let options = Options::new(self.cluster.namespace(), LEASE, identity.as_str());
         let (stop, stopped) = oneshot::channel::<()>();
-        let now: Now = Arc::new(move || status.load_full());
-        let writer = Writer::new(self.cluster.clone(), self.seen.clone(), now.clone(), self.leadership.clone(), &identity);
-        let keeper = Keeper::new(self.cluster.clone(), self.seen.clone(), now, self.leadership.clone(), &identity);
+        let with = Writing {
+            cluster: self.cluster.clone(),
+            seen: self.seen.clone(),
+            now: Arc::new(move || status.load_full()),
+            leadership: self.leadership.clone(),
+            identity,
+            counts: self.counts.clone(),
+        };
+        let (writer, keeper) = (Writer::new(with.clone()), Keeper::new(with));
         let cluster = self.cluster.clone();
         let task = self.apart.handle().spawn(async move {
             tokio::select! {
@@ -133,8 +141,27 @@ impl Joined {
         Some(Leading { stop, task })
     }
 
-    /// What is seen of it.
+    /// What is seen of it, and written.
     pub(crate) fn view(&self) -> Arc<dyn ReportSource> {
-        self.view.clone()
+        Arc::new(Reported { view: self.view.clone(), leadership: self.leadership.clone(), counts: self.counts.clone() })
+    }
+}
+
+/// What is seen of the API server, and written to it.
+struct Reported {
+    view: Arc<View>,
+    leadership: Leadership,
+    counts: Arc<Counts>,
+}
+
+impl ReportSource for Reported {
+    fn report(&self) -> SourceReport {
+        let writing = WritingReport {
+            leads: self.leadership.until().is_some(),
+            begun: self.leadership.begun(),
+            pending: self.counts.pending(),
+            writes: self.counts.report(),
+        };
+        SourceReport { writing: Some(writing), ..self.view.report() }
     }
 }

@@ -1,5 +1,7 @@
 //! Asks the API server what the [election](crate::leader) wants to know, and tells everybody in this process whether it leads.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -17,22 +19,32 @@ const GIVE_UP: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Leadership {
     until: watch::Receiver<Option<Instant>>,
+    begun: Arc<AtomicU64>,
 }
 
 /// Tells [`Leadership`].
 #[derive(Debug)]
-pub struct Tell(watch::Sender<Option<Instant>>);
+pub struct Tell {
+    until: watch::Sender<Option<Instant>>,
+    begun: Arc<AtomicU64>,
+}
 
 impl Leadership {
     /// Nobody leads yet.
     pub fn new() -> (Tell, Self) {
         let (tell, until) = watch::channel(None);
-        (Tell(tell), Self { until })
+        let begun = Arc::<AtomicU64>::default();
+        (Tell { until: tell, begun: begun.clone() }, Self { until, begun })
     }
 
     /// Until when this process leads if it does not renew; none if it does not lead.
     pub fn until(&self) -> Option<Instant> {
         self.until.borrow().filter(|until| Instant::now() < *until)
+    }
+
+    /// How often this process has begun to lead.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Waits until this process leads.
@@ -102,7 +114,7 @@ pub async fn run(cluster: &Cluster, options: Options, tell: &Tell, stop: impl Fu
                 () = &mut attempt => false,
                 () = &mut stop => {
                     // What is under way may be done already, and the next write has to know its version.
-                    tell.0.send_replace(None);
+                    tell.until.send_replace(None);
                     let _ = timeout(GIVE_UP, attempt).await;
                     true
                 }
@@ -117,7 +129,7 @@ pub async fn run(cluster: &Cluster, options: Options, tell: &Tell, stop: impl Fu
                 () = &mut stop => {}
             }
         }
-        tell.0.send_replace(None);
+        tell.until.send_replace(None);
         if let Some(ask) = candidate.election.give_up(Instant::now(), jiff::Timestamp::now()) {
             let _ = timeout(GIVE_UP, candidate.ask(cluster, &ask)).await;
         }
@@ -178,10 +190,11 @@ impl Candidate {
 
     fn tell(&self, tell: &Tell, now: Instant) {
         let until = self.election.until(now);
-        tell.0.send_if_modified(|known| {
+        tell.until.send_if_modified(|known| {
             match (&known, until) {
                 (None, Some(_)) => {
-                    tracing::info!(holder = self.election.holder(), "this gateway leads: it writes statuses and gives addresses")
+                    tell.begun.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!(holder = self.election.holder(), "this gateway leads: it writes statuses and gives addresses");
                 }
                 (Some(_), None) => tracing::warn!(holder = self.election.holder(), "this gateway does not lead any more"),
                 _ => {}

@@ -8,10 +8,30 @@ use sluicegate_model::status::Status;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::client::ClusterError;
+use crate::client::{Cluster, ClusterError};
+use crate::counts::Counts;
+use crate::lead::Leadership;
+use crate::seen::Seen;
 
 /// Where the status of this process is to be read.
 pub type Now = Arc<dyn Fn() -> Arc<Status> + Send + Sync>;
+
+/// What those who write need.
+#[derive(Clone)]
+pub struct Writing {
+    /// The API server.
+    pub cluster: Cluster,
+    /// What it has said.
+    pub seen: Seen,
+    /// What is served.
+    pub now: Now,
+    /// Whether this process is the one that writes.
+    pub leadership: Leadership,
+    /// The name of this process.
+    pub identity: String,
+    /// What is written is counted here.
+    pub counts: Arc<Counts>,
+}
 
 /// How often it is looked whether something else is wished.
 const LOOK: Duration = Duration::from_millis(200);

@@ -12,6 +12,7 @@ use sluicegate_cluster::lead::{self, Leadership};
 use sluicegate_cluster::leader::Options;
 use sluicegate_cluster::seen::Seen;
 use sluicegate_cluster::status::Writer;
+use sluicegate_cluster::turn::Writing;
 use sluicegate_config::plan::CONTROLLER;
 use sluicegate_model::status::{Judged, ObjectStatus, Status};
 use sluicegate_tests::apiserver::ApiServer;
@@ -93,7 +94,9 @@ impl Process {
                 let options =
                     Options { duration: LEASE, renew: LEASE * 2 / 3, retry: LEASE / 8, ..Options::new("shop", "sluicegate", name) };
                 let now = Arc::new(move || now_there.lock().unwrap_or_else(PoisonError::into_inner).clone());
-                let writer = Writer::new(cluster.clone(), seen_there, now, leads, name);
+                let (seen, counts) = (seen_there, Arc::default());
+                let writer =
+                    Writer::new(Writing { cluster: cluster.clone(), seen, now, leadership: leads, identity: name.to_owned(), counts });
                 tokio::select! {
                     () = writer.run() => {}
                     () = lead::run(&cluster, options, &tell, async { _ = stopped.await }) => {}

@@ -9,6 +9,31 @@ use sluicegate_model::status::sources::{KindReport, SourceReport, SourceState};
 
 use super::family::{Labels, family};
 
+/// Who writes, and what comes of it.
+fn writing(e: &mut DescriptorEncoder<'_>, reports: &[SourceReport]) -> fmt::Result {
+    let all = || {
+        reports.iter().filter_map(|source| {
+            let writing = source.writing.as_ref()?;
+            Some((vec![("source", source.name.clone())], writing))
+        })
+    };
+    let leads = all().map(|(labels, writing): (Labels, _)| (labels, ConstGauge::new(i64::from(writing.leads))));
+    family(e, "source_leads", "Whether this gateway is the one of many that writes to an API server", leads)?;
+    let begun = all().map(|(labels, writing)| (labels, ConstCounter::new(writing.begun)));
+    family(e, "source_leads_begun", "How often this gateway has become the one that writes", begun)?;
+    let pending = all().map(|(labels, writing)| (labels, ConstGauge::new(i64::try_from(writing.pending).unwrap_or(i64::MAX))));
+    family(e, "source_writes_pending", "Objects that are not known to be, at the API server, as they are to be", pending)?;
+    let writes = all().flat_map(|(labels, writing)| {
+        writing.writes.iter().map(move |write| {
+            let mut labels = labels.clone();
+            let texts = [("kind", write.kind), ("part", write.part), ("result", write.result)];
+            labels.extend(texts.map(|(name, text)| (name, text.to_owned())));
+            (labels, ConstCounter::new(write.count))
+        })
+    });
+    family(e, "source_writes", "Writes of objects, or of their status, by what came of them", writes)
+}
+
 pub(super) fn encode(e: &mut DescriptorEncoder<'_>, reports: &[SourceReport]) -> fmt::Result {
     let of = |source: &SourceReport| -> Labels { vec![("source", source.name.clone())] };
     let requests = reports.iter().map(|source| (of(source), ConstCounter::new(source.requests)));
@@ -32,5 +57,6 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, reports: &[SourceReport]) ->
     let requests = kinds().map(|(labels, kind)| (labels, ConstCounter::new(kind.requests)));
     family(e, "source_kind_requests", "Requests that a kind has taken", requests)?;
     let bytes = kinds().map(|(labels, kind)| (labels, ConstCounter::new(kind.bytes)));
-    family(e, "source_kind_received_bytes", "Bytes that a kind has taken", bytes)
+    family(e, "source_kind_received_bytes", "Bytes that a kind has taken", bytes)?;
+    writing(e, reports)
 }

@@ -10,12 +10,12 @@ use sluicegate_model::status::{ObjectStatus, Status};
 use tokio::time::{Instant, sleep};
 
 use super::wish::{self, Wish, owner};
-use crate::client::{APPLY, Cluster, ClusterError, MERGE};
+use crate::client::{APPLY, ClusterError, MERGE};
+use crate::counts::Part;
 use crate::events::{Ask, Happened, Recorder, Regarding};
-use crate::lead::Leadership;
-use crate::seen::{Seen, made};
+use crate::seen::made;
 use crate::status::pace::Pace;
-use crate::turn::{self, Now, Spacing, within};
+use crate::turn::{self, Spacing, Writing, within};
 
 /// Who writes, as `metadata.managedFields` says.
 const MANAGER: &str = "sluicegate.dev%2Fgateway-infrastructure";
@@ -28,10 +28,7 @@ const ROUND: usize = 50;
 
 /// Keeps the Services.
 pub struct Keeper {
-    cluster: Cluster,
-    seen: Seen,
-    now: Now,
-    leadership: Leadership,
+    with: Writing,
     spacing: Spacing,
     /// What the wishes were made of.
     of: Option<Arc<dyn ObjectStatus>>,
@@ -68,15 +65,15 @@ enum Outcome {
 }
 
 impl Keeper {
-    /// One that writes while `leadership` says so. `now` says what is served, `seen` what the server said; `identity` is the name of this process.
-    pub fn new(cluster: Cluster, seen: Seen, now: Now, leadership: Leadership, identity: &str) -> Self {
-        let (spacing, recorder) = (Spacing::new(), Recorder::new(identity, Instant::now()));
-        Self { cluster, seen, now, leadership, spacing, of: None, wishes: Vec::new(), known: HashMap::new(), recorder }
+    /// One that writes while this process leads.
+    pub fn new(with: Writing) -> Self {
+        let (spacing, recorder) = (Spacing::new(), Recorder::new(&with.identity, Instant::now()));
+        Self { with, spacing, of: None, wishes: Vec::new(), known: HashMap::new(), recorder }
     }
 
     /// Keeps them until the future is dropped.
     pub async fn run(mut self) {
-        let mut leadership = self.leadership.clone();
+        let mut leadership = self.with.leadership.clone();
         loop {
             leadership.begins().await;
             // Another has written since this process led last.
@@ -84,19 +81,19 @@ impl Keeper {
             tokio::select! {
                 biased;
                 // What is under way is given up with it.
-                () = leadership.ends() => {}
+                () = leadership.ends() => self.with.counts.set_pending(Part::Object, 0),
                 () = self.keep() => {}
             }
         }
     }
 
     async fn keep(&mut self) {
-        let mut changes = self.seen.changes();
+        let mut changes = self.with.seen.changes();
         loop {
             changes.mark_unchanged();
-            let status = (self.now)();
+            let status = (self.with.now)();
             let again = if status.complete { self.round(&status).await } else { None };
-            turn::next(&self.now, &status, &mut changes, again).await;
+            turn::next(&self.with.now, &status, &mut changes, again).await;
         }
     }
 
@@ -108,7 +105,7 @@ impl Keeper {
         let mut asked = 0;
         let wished: HashMap<ObjectKey, Wish> = self.wishes.iter().map(|wish| (wish.key.clone(), wish.clone())).collect();
         self.known.retain(|key, known| known.answered.is_some() || present.contains_key(key) || wished.contains_key(key));
-        let of = |wish: &Wish| self.seen.get(&wish.gateway).map(|gateway| gateway.uid.clone());
+        let of = |wish: &Wish| self.with.seen.get(&wish.gateway).map(|gateway| gateway.uid.clone());
         let mut all = Vec::new();
         for (key, service) in &present {
             let gateway = wished.get(key).map(of);
@@ -126,6 +123,7 @@ impl Keeper {
                 all.push((wish.key.clone(), Some((wish.clone(), gateway)), service.cloned()));
             }
         }
+        self.with.counts.set_pending(Part::Object, all.len());
         for (key, wish, service) in all {
             let print = wish.as_ref().map_or(0, |(wish, _)| wish.print);
             if let Some(after) = self.known.entry(key.clone()).or_default().pace.waits(print, Instant::now()) {
@@ -143,7 +141,10 @@ impl Keeper {
                 (None, None) => Outcome::Done,
             };
             match outcome {
-                Outcome::Done => self.spacing.answered(),
+                Outcome::Done => {
+                    self.with.counts.done(Part::Object);
+                    self.spacing.answered();
+                }
                 Outcome::Noted => again = Some(Instant::now()),
                 Outcome::Pause(pause) => {
                     sleep(pause).await;
@@ -157,7 +158,7 @@ impl Keeper {
     /// The Services that this gateway has made, by what the server said last: by the watch, or in an answer that the watch has not caught up with.
     /// And when such an answer does not count any more.
     fn present(&mut self) -> (HashMap<ObjectKey, Arc<Value>>, Option<Instant>) {
-        let (mut present, mut again) = (self.seen.made(), None::<Instant>);
+        let (mut present, mut again) = (self.with.seen.made(), None::<Instant>);
         let now = Instant::now();
         let version = |service: &Value| service["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse::<u64>().ok());
         for (key, known) in &mut self.known {
@@ -188,12 +189,13 @@ impl Keeper {
         let one = format!("{path}/{}", wish.key.name);
         let begun = service.is_none();
         let asked = match service {
-            None => within(self.cluster.post(&format!("{path}?fieldManager={MANAGER}"), &wish.begun(gateway))).await,
+            None => within(self.with.cluster.post(&format!("{path}?fieldManager={MANAGER}"), &wish.begun(gateway))).await,
             Some(service) => {
                 let applied = wish.applied(gateway, &service["metadata"]["resourceVersion"]);
-                within(self.cluster.patch(&format!("{one}?fieldManager={MANAGER}&force=true"), APPLY, &applied)).await
+                within(self.with.cluster.patch(&format!("{one}?fieldManager={MANAGER}&force=true"), APPLY, &applied)).await
             }
         };
+        self.with.counts.count("Service", Part::Object, &asked);
         let error = match asked {
             Ok(answer) => {
                 self.heard(&wish.key, &answer.body);
@@ -210,7 +212,7 @@ impl Keeper {
         };
         let why = match error.code() {
             // There is one of the name, or somebody else has changed it: what is it now?
-            409 => match within(self.cluster.get(&one)).await {
+            409 => match within(self.with.cluster.get(&one)).await {
                 // One that was made for a Gateway of the same name, which is gone, is deleted as others are.
                 Ok(answer) if owner(&answer.body).is_some() && made(&answer.body).is_some() => {
                     self.heard(&wish.key, &answer.body);
@@ -242,7 +244,9 @@ impl Keeper {
     async fn delete(&mut self, key: &ObjectKey, service: &Value) -> Outcome {
         let metadata = &service["metadata"];
         let only = json!({"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}});
-        let error = match within(self.cluster.delete(&format!("{}/{}", path(&key.namespace), key.name), &only)).await {
+        let asked = within(self.with.cluster.delete(&format!("{}/{}", path(&key.namespace), key.name), &only)).await;
+        self.with.counts.count("Service", Part::Object, &asked);
+        let error = match asked {
             Ok(_) => None,
             // The server has done it itself, as the Gateway is gone.
             Err(error) if error.code() == 404 => None,
@@ -288,9 +292,10 @@ impl Keeper {
         let happened = Happened { warning: true, reason: "NoService".to_owned(), note: why };
         let told: Result<_, ClusterError> = match self.recorder.record(of, happened, Instant::now(), jiff::Timestamp::now()) {
             None => return,
-            Some(Ask::Create(path, event)) => within(self.cluster.post(&path, &event)).await,
-            Some(Ask::Again(path, patch)) => within(self.cluster.patch(&path, MERGE, &patch)).await,
+            Some(Ask::Create(path, event)) => within(self.with.cluster.post(&path, &event)).await,
+            Some(Ask::Again(path, patch)) => within(self.with.cluster.patch(&path, MERGE, &patch)).await,
         };
+        self.with.counts.count("Event", Part::Object, &told);
         if let Err(error) = told {
             tracing::warn!(%error, "an Event cannot be written");
         }

@@ -94,6 +94,12 @@ impl ReportSource for View {
             })
         });
         let kinds = kinds.collect();
-        SourceReport { name: self.cluster.name().to_owned(), requests: self.cluster.requests(), bytes: self.cluster.bytes(), kinds }
+        SourceReport {
+            name: self.cluster.name().to_owned(),
+            requests: self.cluster.requests(),
+            bytes: self.cluster.bytes(),
+            kinds,
+            writing: None,
+        }
     }
 }

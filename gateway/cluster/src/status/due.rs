@@ -58,8 +58,8 @@ struct Entry {
 }
 
 impl Ledger {
-    /// The objects whose status differs from what is wished, in the order of the wishes, at most so many; and when to look again, if some wait. Those that are not
-    /// `allowed` are passed over.
+    /// The objects whose status differs from what is wished, in the order of the wishes, at most so many; when to look again, if some wait; and how many are not
+    /// known to be as they are to be. Those that are not `allowed` are passed over.
     pub(crate) fn due(
         &mut self,
         wishes: &[Wish],
@@ -67,12 +67,9 @@ impl Ledger {
         seen: &Seen,
         Times { now, written: time }: Times<'_>,
         most: usize,
-    ) -> (Vec<Due>, Option<Instant>) {
-        let (mut due, mut again, mut looked) = (Vec::new(), None::<Instant>, 0);
+    ) -> (Vec<Due>, Option<Instant>, usize) {
+        let (mut due, mut again, mut looked, mut pending) = (Vec::new(), None::<Instant>, 0, 0);
         for (at, wish) in wishes.iter().enumerate().filter(|(_, wish)| allowed(wish)) {
-            if due.len() == most || looked == LOOKS {
-                return (due, Some(now));
-            }
             // What the server has not told, or no longer has, is not written.
             let Some(said) = seen.get(&wish.key) else {
                 self.objects.remove(&wish.key);
@@ -83,6 +80,11 @@ impl Ledger {
             if entry.settled.as_ref().is_some_and(|(print, version)| *print == wish.print && *version == said.version) {
                 continue;
             }
+            pending += 1;
+            if due.len() == most || looked == LOOKS {
+                again = Some(now);
+                continue;
+            }
             if let Some(after) = entry.pace.waits(wish.print, now) {
                 again = Some(again.map_or(after, |again| again.min(after)));
                 continue;
@@ -90,14 +92,17 @@ impl Ledger {
             looked += 1;
             let present = said.status();
             match merge::change(wish.written.form, &present, &wish.status, time) {
-                None => entry.settled = Some((wish.print, said.version.clone())),
+                None => {
+                    entry.settled = Some((wish.print, said.version.clone()));
+                    pending -= 1;
+                }
                 Some(change) => {
                     let happened = events::of(wish.written.kind, &present, &change);
                     due.push(Due { at, version: said.version.clone(), change, uid: said.uid.clone(), happened });
                 }
             }
         }
-        (due, again)
+        (due, again, pending)
     }
 
     /// The status was written, and the object is this now.

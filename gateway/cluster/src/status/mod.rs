@@ -9,4 +9,4 @@ pub(crate) mod pace;
 mod wish;
 mod write;
 
-pub use write::{Counts, Writer};
+pub use write::Writer;

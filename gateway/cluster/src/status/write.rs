@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,11 +11,10 @@ use tokio::time::{Instant, sleep};
 
 use super::due::{Due, Ledger, Times};
 use super::wish::{self, Wish};
-use crate::client::{Cluster, ClusterError, MERGE};
+use crate::client::MERGE;
+use crate::counts::Part;
 use crate::events::{Ask, Recorder, Regarding};
-use crate::lead::Leadership;
-use crate::seen::Seen;
-use crate::turn::{self, Now, Spacing, within};
+use crate::turn::{self, Spacing, Writing, within};
 
 /// Who writes, as `metadata.managedFields` says.
 const MANAGER: &str = "sluicegate.dev%2Fgateway-controller";
@@ -29,29 +27,16 @@ const SHARE: u32 = 10;
 
 /// Writes statuses.
 pub struct Writer {
-    cluster: Cluster,
-    seen: Seen,
-    now: Now,
-    leadership: Leadership,
+    with: Writing,
     ledger: Ledger,
     wishes: Wishes,
     hasher: RandomState,
     spacing: Spacing,
     /// Kinds that may not be written, and until when they are left alone.
     forbidden: HashMap<&'static str, Instant>,
-    counts: Arc<Counts>,
     recorder: Recorder,
     /// Whether it was logged that no events can be written.
     no_events: bool,
-}
-
-/// What was written so far.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Statuses that were written.
-    pub written: AtomicU64,
-    /// Writes that failed, for whatever reason.
-    pub failed: AtomicU64,
 }
 
 /// What is wished.
@@ -74,22 +59,16 @@ enum Outcome {
 }
 
 impl Writer {
-    /// One that writes while `leadership` says so. `now` says what is served, `seen` what the server said; `identity` is the name of this process.
-    pub fn new(cluster: Cluster, seen: Seen, now: Now, leadership: Leadership, identity: &str) -> Self {
+    /// One that writes while this process leads.
+    pub fn new(with: Writing) -> Self {
+        let recorder = Recorder::new(&with.identity, Instant::now());
         let (ledger, wishes, hasher) = (Ledger::default(), Wishes::default(), RandomState::new());
-        let (spacing, forbidden, counts) = (Spacing::new(), HashMap::new(), Arc::default());
-        let recorder = Recorder::new(identity, Instant::now());
-        Self { cluster, seen, now, leadership, ledger, wishes, hasher, spacing, forbidden, counts, recorder, no_events: false }
-    }
-
-    /// What it has written.
-    pub fn counts(&self) -> Arc<Counts> {
-        self.counts.clone()
+        Self { with, ledger, wishes, hasher, spacing: Spacing::new(), forbidden: HashMap::new(), recorder, no_events: false }
     }
 
     /// Writes until the future is dropped.
     pub async fn run(mut self) {
-        let mut leadership = self.leadership.clone();
+        let mut leadership = self.with.leadership.clone();
         loop {
             leadership.begins().await;
             // Another has written since this process led last.
@@ -98,30 +77,31 @@ impl Writer {
             tokio::select! {
                 biased;
                 // What is under way is given up with it.
-                () = leadership.ends() => {}
+                () = leadership.ends() => self.with.counts.set_pending(Part::Status, 0),
                 () = self.write() => {}
             }
         }
     }
 
     async fn write(&mut self) {
-        let mut changes = self.seen.changes();
+        let mut changes = self.with.seen.changes();
         loop {
             changes.mark_unchanged();
-            let status = (self.now)();
+            let status = (self.with.now)();
             let again = if status.complete { self.round(&status).await } else { None };
-            turn::next(&self.now, &status, &mut changes, again).await;
+            turn::next(&self.with.now, &status, &mut changes, again).await;
         }
     }
 
     /// Writes what differs, or some of it. Returns when to look again although nothing has changed.
     async fn round(&mut self, status: &Arc<Status>) -> Option<Instant> {
         self.wish(status).await;
-        self.ledger.keep(&self.seen);
+        self.ledger.keep(&self.with.seen);
         let now = Instant::now();
         self.forbidden.retain(|_, until| now < *until);
         let allowed = |wish: &Wish| !self.forbidden.contains_key(wish.written.kind);
-        let (due, mut again) = self.ledger.due(&self.wishes.all, allowed, &self.seen, Times { now, written: &time() }, ROUND);
+        let (due, mut again, pending) = self.ledger.due(&self.wishes.all, allowed, &self.with.seen, Times { now, written: &time() }, ROUND);
+        self.with.counts.set_pending(Part::Status, pending);
         again = again.into_iter().chain(self.forbidden.values().min().copied()).min();
         for due in due {
             let wish = self.wishes.all[due.at].clone();
@@ -145,10 +125,11 @@ impl Writer {
     async fn one(&mut self, wish: &Wish, due: Due) -> Outcome {
         let path = wish.written.path(&wish.key);
         let patch = json!({"metadata": {"resourceVersion": &due.version}, "status": &due.change});
-        let written = within(self.cluster.patch(&format!("{path}/status?fieldManager={MANAGER}"), MERGE, &patch)).await;
+        let written = within(self.with.cluster.patch(&format!("{path}/status?fieldManager={MANAGER}"), MERGE, &patch)).await;
+        self.with.counts.count(wish.written.kind, Part::Status, &written);
         let error = match written {
             Ok(answer) => {
-                self.counts.written.fetch_add(1, Ordering::Relaxed);
+                self.with.counts.done(Part::Status);
                 self.spacing.answered();
                 self.ledger.written(wish, &answer.body, Instant::now());
                 self.tell(wish, &due).await;
@@ -156,10 +137,9 @@ impl Writer {
             }
             Err(error) => error,
         };
-        self.counts.failed.fetch_add(1, Ordering::Relaxed);
         match error.code() {
             // Somebody else was there first: what is there now?
-            409 => match within(self.cluster.get(&path)).await {
+            409 => match within(self.with.cluster.get(&path)).await {
                 Ok(answer) => self.ledger.read(wish, &answer.body, Instant::now()),
                 Err(error) if error.code() == 404 => self.ledger.refused(wish, Instant::now()),
                 Err(error) => return Outcome::Pause(self.spacing.failed(&error, "statuses")),
@@ -185,9 +165,10 @@ impl Writer {
         for happened in &due.happened {
             let told = match self.recorder.record(of, happened.clone(), Instant::now(), jiff::Timestamp::now()) {
                 None => continue,
-                Some(Ask::Create(path, event)) => within(self.cluster.post(&path, &event)).await,
-                Some(Ask::Again(path, patch)) => within(self.cluster.patch(&path, MERGE, &patch)).await,
+                Some(Ask::Create(path, event)) => within(self.with.cluster.post(&path, &event)).await,
+                Some(Ask::Again(path, patch)) => within(self.with.cluster.patch(&path, MERGE, &patch)).await,
             };
+            self.with.counts.count("Event", Part::Object, &told);
             match told {
                 Ok(_) => self.no_events = false,
                 Err(error) if !self.no_events => {

@@ -22,6 +22,37 @@ pub struct SourceReport {
     pub bytes: u64,
     /// What it sees of each kind of objects.
     pub kinds: Vec<KindReport>,
+    /// How it stands with what is written to it; none: nothing ever is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writing: Option<WritingReport>,
+}
+
+/// How it stands with what one of many gateways writes to a source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WritingReport {
+    /// Whether this gateway is the one that writes.
+    pub leads: bool,
+    /// How often it has become that.
+    pub begun: u64,
+    /// How many objects are not known to be as they are to be.
+    pub pending: usize,
+    /// What came of writes, of each kind that was written.
+    pub writes: Vec<WriteReport>,
+}
+
+/// How often a write came to this result.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteReport {
+    /// The kind of the object.
+    pub kind: &'static str,
+    /// What was written of it: `status`, or the `object` itself.
+    pub part: &'static str,
+    /// `written`, `conflict`, `refused` or `failed`.
+    pub result: &'static str,
+    /// How often.
+    pub count: u64,
 }
 
 /// What a source sees of a kind of objects.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 
 use rcgen::{CertificateParams, KeyPair};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluicegate_tests::apiserver::ApiServer;
 use sluicegate_tests::{Gateway, eventually, fetch, http};
 
@@ -76,9 +76,14 @@ fn page() -> String {
 /// The page of a gateway whose objects come from an API server.
 fn page_in_a_cluster() -> String {
     let server = ApiServer::start();
+    server.install_all();
+    server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "ours"},
+        "spec": {"controllerName": "sluicegate.dev/gateway-controller"}}));
     let mut gateway = Gateway::of_cluster(server.kubeconfig(), &[]);
     gateway.start();
-    gateway.get("/metrics").expect("shown")
+    let shown = || gateway.get("/metrics").expect("shown");
+    eventually("it writes", || shown().contains("sluicegate_source_writes_total"));
+    shown()
 }
 
 fn read(pages: &[String]) -> Shown {

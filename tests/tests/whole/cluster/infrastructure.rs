@@ -47,6 +47,18 @@ fn a_service_stands_for_a_gateway_as_long_as_it_is_there() {
     let owner = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "edge", "uid": made["metadata"]["uid"], "controller": true});
     assert_eq!(service(&server, "/metadata/ownerReferences"), json!([owner]));
     assert_eq!(writes(&server).len(), 2, "{:?}", writes(&server));
+    let metric = |name: &str| {
+        let page = gateway.get("/metrics").expect("shown");
+        page.lines().find_map(|line| Some(line.strip_prefix(name)?.rsplit_once(' ')?.1.to_owned())).unwrap_or_default()
+    };
+    eventually("nothing is left to write", || metric("sluicegate_source_writes_pending{") == "0");
+    assert_eq!((metric("sluicegate_source_leads{").as_str(), metric("sluicegate_source_leads_begun_total{").as_str()), ("1", "1"));
+    let page = gateway.get("/metrics").expect("shown");
+    let services = |result: &str| {
+        page.lines()
+            .any(|line| line.contains("source_writes_total") && line.contains("kind=\"Service\",part=\"object\"") && line.ends_with(result))
+    };
+    assert!(services("result=\"written\"} 2") && services("result=\"refused\"} 0"), "{page}");
 
     // Somebody adds a label of their own and takes one of ours away: theirs stays, ours is there again.
     let mut changed = server.get("Service", "shop", "edge-ours").expect("there");

@@ -43,7 +43,9 @@ fn wish(hasher: &RandomState, message: &str) -> Wish {
 }
 
 fn due(ledger: &mut Ledger, wish: &Wish, seen: &Seen, now: Instant) -> (Vec<Due>, Option<Instant>) {
-    ledger.due(std::slice::from_ref(wish), |_| true, seen, Times { now, written: "2026-11-28T12:00:00Z" }, 10)
+    let (due, again, pending) = ledger.due(std::slice::from_ref(wish), |_| true, seen, Times { now, written: "2026-11-28T12:00:00Z" }, 10);
+    assert_eq!(pending, usize::from(!due.is_empty() || again.is_some()));
+    (due, again)
 }
 
 #[test]
