@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::core::Core;
 use crate::core::decider::Picked;
+use crate::stream::Scratch;
 
 pub(crate) use dial::{Opening, Patience, Speak, dial};
 use originate::Sessions;
@@ -29,11 +30,13 @@ pub(crate) struct Endpoints {
     pub(crate) core: Rc<Core>,
     /// TLS sessions with endpoints.
     pub(crate) sessions: Sessions,
+    /// What all connections read into, to endpoints and from clients.
+    pub(crate) scratch: Rc<Scratch>,
 }
 
 impl Endpoints {
     pub(crate) fn new(core: Rc<Core>) -> Self {
-        Self { core, sessions: Sessions::default() }
+        Self { core, sessions: Sessions::default(), scratch: Rc::default() }
     }
 }
 

@@ -10,7 +10,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Version};
 use sluicegate_model::settings::{ClientSettings, HalfClose, HeadLimits};
 use tokio::io::AsyncWrite as _;
-use tokio_util::io::poll_read_buf;
 
 use super::signal::Signal;
 use super::{Broke, Content, Sink};
@@ -19,7 +18,7 @@ use crate::http::error::BodyError;
 use crate::http::rules::headers::strip_response;
 use crate::http::rules::trailers::Trailers;
 use crate::http2::PREFACE;
-use crate::stream::Stream;
+use crate::stream::{Scratch, Stream};
 
 /// How many bytes are read at a time for a head.
 const HEAD: usize = 4 << 10;
@@ -37,12 +36,13 @@ pub(crate) struct Client {
     decoder: Cell<Decoder>,
     /// Whether no request follows, as the client has closed its sending side.
     last: Cell<bool>,
+    scratch: Rc<Scratch>,
 }
 
 impl Client {
-    pub(in crate::http) fn new(stream: Stream, signal: Rc<Signal>) -> Rc<Self> {
+    pub(in crate::http) fn new(stream: Stream, signal: Rc<Signal>, scratch: Rc<Scratch>) -> Rc<Self> {
         let (stream, outgoing) = (RefCell::new(stream), RefCell::default());
-        Rc::new(Self { stream, outgoing, signal, decoder: Cell::new(Decoder::Length(0)), last: Cell::new(false) })
+        Rc::new(Self { stream, outgoing, signal, decoder: Cell::new(Decoder::Length(0)), last: Cell::new(false), scratch })
     }
 
     pub(in crate::http) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -131,8 +131,8 @@ impl Reader {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        self.buffer.reserve(size);
-        let count = ready!(poll_read_buf(Pin::new(&mut *self.client.stream.borrow_mut()), context, &mut self.buffer))?;
+        let stream = &mut *self.client.stream.borrow_mut();
+        let count = ready!(self.client.scratch.poll_fill(stream, context, &mut self.buffer, size))?;
         self.ended = count == 0;
         Poll::Ready(Ok(count))
     }

@@ -40,7 +40,7 @@ pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, 
     if stream.is_http2() {
         return Box::pin(http2::serve(stream, Bytes::new(), Rc::new(peer), &settings, signal, shared)).await;
     }
-    let mut talking = pin!(talk(Client::new(stream, signal.clone()), &peer, &settings, shared));
+    let mut talking = pin!(talk(Client::new(stream, signal.clone(), shared.exchanges.endpoints.scratch.clone()), &peer, &settings, shared));
     let handed_over = poll_fn(|context| {
         if signal.is_over() {
             return Poll::Ready(None);

@@ -1,13 +1,13 @@
 //! One HTTP/1.1 connection to an endpoint. No task drives it: whoever waits for its answer does, so that an exchange wakes no other task.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
 use http::{Method, Request, header};
 use tokio::io::AsyncWrite as _;
-use tokio_util::io::poll_read_buf;
 
 use super::terms::Terms;
 use crate::core::places::Places;
@@ -16,7 +16,7 @@ use crate::http::body::RequestBody;
 use crate::http::error::BodyError;
 use crate::http::rules::forwarding::Forwarding;
 use crate::http::rules::upgrade::Upgrade;
-use crate::stream::Stream;
+use crate::stream::{Scratch, Stream};
 
 /// How many bytes are read at a time for a head. Most responses fit into that with their content, which saves a read and a write.
 const HEAD: usize = 16 << 10;
@@ -41,6 +41,7 @@ pub(crate) struct Connection {
     tunnel: bool,
     terms: Terms,
     tls: u64,
+    scratch: Rc<Scratch>,
 }
 
 /// Why there is no response.
@@ -78,7 +79,7 @@ impl Broken {
 
 impl Connection {
     /// `tls`: the rules of TLS by which the endpoint was met.
-    pub(super) fn new(stream: Stream, terms: Terms, tls: u64) -> Self {
+    pub(super) fn new(stream: Stream, terms: Terms, tls: u64, scratch: Rc<Scratch>) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -92,12 +93,13 @@ impl Connection {
             tunnel: false,
             terms,
             tls,
+            scratch,
         }
     }
 
     /// Whether nothing has come since the last response: neither the end nor bytes that nobody asked for.
     pub(super) fn is_idle(&mut self) -> bool {
-        self.poll_fill(&mut Context::from_waker(Waker::noop()), 1).is_pending()
+        self.stream.is_silent()
     }
 
     /// Gives memory back, as it has been idle for a while.
@@ -164,8 +166,7 @@ impl Connection {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>, size: usize) -> Poll<std::io::Result<usize>> {
-        self.buffer.reserve(size);
-        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer)
+        self.scratch.poll_fill(&mut self.stream, context, &mut self.buffer, size)
     }
 
     /// The endpoint has agreed to another protocol, to which belongs all that comes from either side.

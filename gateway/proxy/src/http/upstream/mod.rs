@@ -49,7 +49,7 @@ pub(crate) async fn open(
         return shared::open(service, to, opening, places, upstreams, endpoints).await.map(|stream| Link::Stream(Box::new(stream)));
     }
     let stream = dial(service, to, opening, endpoints).await?.counted(places);
-    Some(Link::Alone(Box::new(Connection::new(stream, Terms::new(service), service.tls.id()))))
+    Some(Link::Alone(Box::new(Connection::new(stream, Terms::new(service), service.tls.id(), endpoints.scratch.clone()))))
 }
 
 /// A connection of HTTP/1.1 that has been used.
