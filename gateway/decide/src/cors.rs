@@ -1,17 +1,16 @@
 //! Cross-origin rules (Fetch standard, "CORS protocol"; HTTPCORSFilter).
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use sluicegate_model::route::Cors;
 
 use crate::answer::empty;
 
-/// Answers a preflight; none if the request is not one.
-pub fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response<Bytes>> {
-    let asked = request.headers();
+/// Answers a preflight; none if the request, of this method and with these fields, is not one.
+pub fn preflight(cors: &Cors, by: &Method, asked: &HeaderMap) -> Option<Response<Bytes>> {
     let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     let origin = asked.get(header::ORIGIN)?;
-    if request.method() != Method::OPTIONS {
+    if by != Method::OPTIONS {
         return None;
     }
     let mut response = empty(StatusCode::NO_CONTENT);
@@ -117,6 +116,8 @@ fn list_or_asked(cors: &Cors, headers: &mut HeaderMap, name: http::HeaderName, v
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
         let preflight = |cors: &Cors| {
             let request =
                 Request::options("/").header("origin", "https://a").header("access-control-request-method", "PUT").body(()).unwrap();
-            super::preflight(cors, &request).unwrap()
+            super::preflight(cors, request.method(), request.headers()).unwrap()
         };
         let marked = |cors: &Cors| {
             let mut headers = HeaderMap::from_iter([(header::ETAG, origin.clone()), (header::CONTENT_LENGTH, origin.clone())]);
@@ -187,7 +188,7 @@ mod tests {
             ..Cors::default()
         };
         let request = Request::options("/").header("origin", "https://a").header("access-control-request-method", "PUT").body(()).unwrap();
-        let answer = preflight(&cors, &request).unwrap();
+        let answer = preflight(&cors, request.method(), request.headers()).unwrap();
         assert_eq!(answer.headers()["access-control-allow-origin"], "https://a");
         assert_eq!(answer.headers()["access-control-allow-methods"], "PUT");
         assert_eq!(answer.headers()["access-control-max-age"], "5");

@@ -34,9 +34,13 @@ pub fn settle<B>(request: &mut Request<B>) -> Result<(), Reason> {
 /// have none (RFC 6066 §3), nor have certificates and listeners. Empty: an HTTP/1.0 request names no host. None: it is malformed.
 pub fn of(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let field = headers.get(header::HOST)?.to_str().ok()?;
-    let host = if field.is_empty() { field } else { split(field)? };
+    Some(matched(if field.is_empty() { field } else { split(field)? }))
+}
+
+/// A host as names are matched: in lower case and without a last dot. It has no port any more.
+pub fn matched(host: &str) -> Cow<'_, str> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
+    if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
 /// Whether a text is a host, with or without a port: `uri-host [ ":" port ]` (RFC 9110 §7.2).
@@ -47,37 +51,55 @@ pub fn is_valid(host: &str) -> bool {
 /// A host without its port. None: it is malformed. Hosts are malformed that are empty, as http and https must have one (RFC 9110 §4.2.1); that have a name
 /// and password (§4.2.4), a port that cannot be, something in brackets that is not an address, or an empty label in the name.
 pub fn split(field: &str) -> Option<&str> {
-    let (host, port) = match field.rfind(':') {
-        // The last colon within brackets belongs to an IPv6 address.
-        Some(at) if !field[at..].contains(']') => (&field[..at], &field[at + 1..]),
-        _ => (field, ""),
+    let end = match field.strip_prefix('[') {
+        Some(rest) => {
+            let length = rest.rfind(']')?;
+            rest[..length].parse::<Ipv6Addr>().ok()?;
+            length + "[]".len()
+        }
+        None => name(field.as_bytes())?,
     };
-    let digits = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    let port = digits && (port.is_empty() || port.parse::<u16>().is_ok());
-    let fits = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.is_some_and(|a| a.parse::<Ipv6Addr>().is_ok()),
-        None => is_name(host.as_bytes()),
+    let port = match &field.as_bytes()[end..] {
+        [] => &[],
+        [b':', port @ ..] => port,
+        _ => return None,
     };
-    (fits && port).then_some(host)
+    let digits = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    let number = || port.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    (digits && number() <= u32::from(u16::MAX)).then(|| &field[..end])
 }
 
-/// Whether a text is RFC 3986 §3.2.2's `reg-name`, with labels that are not empty; only the last one may be.
-fn is_name(host: &[u8]) -> bool {
+/// The length of the name that a host without brackets begins with, up to the colon of a port: RFC 3986 §3.2.2's `reg-name`, with labels that are not empty;
+/// only the last one may be. None: it is malformed.
+fn name(host: &[u8]) -> Option<usize> {
     let mut before = b'.';
     for (at, byte) in host.iter().enumerate() {
-        let fits = match byte {
-            b'.' => before != b'.',
-            b'%' => host.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
-            b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,
-            other => other.is_ascii_alphanumeric(),
-        };
+        let fits = IN_NAMES[usize::from(*byte)]
+            || match byte {
+                b'.' => before != b'.',
+                b'%' => host.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
+                b':' => return (at > 0).then_some(at),
+                _ => false,
+            };
         if !fits {
-            return false;
+            return None;
         }
         before = *byte;
     }
-    !host.is_empty()
+    (!host.is_empty()).then_some(host.len())
 }
+
+/// The characters of a name but for the dot and escapes.
+const IN_NAMES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let other = matches!(byte as u8, b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=');
+        bytes[byte] = other || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    bytes
+};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]

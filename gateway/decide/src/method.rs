@@ -13,12 +13,17 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Reason> {
     if request.method() == Method::CONNECT { Err(Reason::Connect) } else { Ok(()) }
 }
 
+/// Whether [`last_hop`] looks at requests of this method.
+pub fn ends_hops(method: &Method) -> bool {
+    matches!(*method, Method::OPTIONS | Method::TRACE)
+}
+
 /// Follows `Max-Forwards` (RFC 9110 §7.6.2): if it is 0, the request has arrived. TRACE would show a script its own cookies, so no endpoint is asked for it.
 ///
 /// # Errors
 /// The request is answered here.
 pub fn last_hop<B>(request: &mut Request<B>) -> Result<(), Box<LocalReply>> {
-    if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
+    if !ends_hops(request.method()) {
         return Ok(());
     }
     if request.method() == Method::TRACE {

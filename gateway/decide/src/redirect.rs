@@ -7,14 +7,14 @@ use sluicegate_model::route::{PathRewrite, Redirect, Rewrite};
 
 use crate::answer::{Reason, empty};
 
-/// Sends the client elsewhere. `own`: the scheme that the client used; `port`: that of the listener; `matched`: as for [`PathRewrite::apply`].
-pub fn redirect<B>(redirect: &Redirect, request: &Request<B>, host: &str, (own, port): (&str, u16), matched: usize) -> Response<Bytes> {
+/// Sends the client of a request for `uri` elsewhere. `own`: the scheme that the client used; `port`: that of the listener; `matched`: as for [`PathRewrite::apply`].
+pub fn redirect(redirect: &Redirect, uri: &Uri, host: &str, (own, port): (&str, u16), matched: usize) -> Response<Bytes> {
     let scheme = redirect.scheme.as_deref().unwrap_or(own);
     let host = redirect.hostname.as_deref().unwrap_or(host);
     // A new scheme means its well-known port; the same scheme means the listener's.
     let port = redirect.port.or_else(|| redirect.scheme.is_none().then_some(port));
     let port = port.filter(|p| !matches!((scheme, p), ("http", 80) | ("https", 443))).map_or_else(String::new, |p| format!(":{p}"));
-    let target = target(request.uri(), redirect.path.as_ref(), matched);
+    let target = target(uri, redirect.path.as_ref(), matched);
     match HeaderValue::from_str(&format!("{scheme}://{host}{port}{target}")) {
         Ok(location) => {
             let mut response = empty(redirect.status);
@@ -56,7 +56,7 @@ mod tests {
 
     fn location(to: Redirect, uri: &str, port: u16, matched: usize) -> String {
         let request = Request::get(uri).body(()).unwrap();
-        redirect(&to, &request, "a.example", (if port == 8443 { "https" } else { "http" }, port), matched).headers()["location"]
+        redirect(&to, request.uri(), "a.example", (if port == 8443 { "https" } else { "http" }, port), matched).headers()["location"]
             .to_str()
             .unwrap()
             .to_owned()

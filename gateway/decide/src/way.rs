@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use sluicegate_model::plugin::hash_ip;
 use sluicegate_model::route::{Answer, Backend, Choice, Decision, RouteView, Rule};
 use sluicegate_model::session::Token;
@@ -15,6 +15,30 @@ use sluicegate_model::snapshot::{
 use crate::answer::{LocalReply, Reason, Why, text};
 use crate::ladder::{self, Routers};
 use crate::{cors, redirect};
+
+/// A request, as far as it bears on the way. Its fields may be made only when somebody asks for them, which most requests are spared.
+pub trait Asked {
+    /// The method.
+    fn method(&self) -> &Method;
+    /// The target.
+    fn uri(&self) -> &Uri;
+    /// The fields.
+    fn headers(&self) -> &HeaderMap;
+}
+
+impl<B> Asked for Request<B> {
+    fn method(&self) -> &Method {
+        Request::method(self)
+    }
+
+    fn uri(&self) -> &Uri {
+        Request::uri(self)
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        Request::headers(self)
+    }
+}
 
 /// What of the client bears on the way.
 #[derive(Clone, Copy, Debug)]
@@ -94,9 +118,9 @@ pub struct Followed<'v> {
 
 /// Follows a request from a listener's target to a service, or to an answer of the gateway's own. `host`: the host that the request is for, as
 /// [`crate::host::of`] gives it.
-pub fn follow<'v, B>(
+pub fn follow<'v>(
     target: &'v Target,
-    request: &Request<B>,
+    request: &impl Asked,
     host: &str,
     client: &Client<'_>,
     snapshot: &'v Snapshot,
@@ -106,7 +130,7 @@ pub fn follow<'v, B>(
         Target::Nothing => return Followed { handed_by: None, matched: None, session: None, outcome: Err(Reason::NoRoute.into()) },
         Target::Service(to) => {
             let outcome = serve(snapshot, *to);
-            let session = outcome.as_ref().ok().and_then(|led| known(led.0, led.1, request.headers(), client));
+            let session = outcome.as_ref().ok().and_then(|led| known(led.0, led.1, request, client));
             return Followed { handed_by: None, matched: None, session, outcome };
         }
         Target::Router(binding) => binding,
@@ -116,7 +140,7 @@ pub fn follow<'v, B>(
         Ok(matched) => matched,
         Err(answered) => return Followed { handed_by, matched: None, session: None, outcome: Err(answered) },
     };
-    let mut session = resume(&mut matched, request.headers(), client, snapshot);
+    let mut session = resume(&mut matched, request, client, snapshot);
     let outcome = match static_answer(&matched, request, host, client) {
         Some(answer) => Err(answer),
         None => match backend(matched.rung, matched.choice) {
@@ -127,23 +151,23 @@ pub fn follow<'v, B>(
     if let (None, Ok((service, side))) = (&session, &outcome)
         && matched.rule.session.is_none()
     {
-        session = known(service, *side, request.headers(), client);
+        session = known(service, *side, request, client);
     }
     Followed { handed_by, matched: Some(matched), session, outcome }
 }
 
 /// Resumes the client's session with a rule: if its endpoint may still be picked, its backend, which is one of the rule's, is chosen whatever its weight.
 /// What the rule says of sessions counts before what Services say.
-fn resume(matched: &mut Matched<'_>, headers: &HeaderMap, client: &Client<'_>, snapshot: &Snapshot) -> Option<Token> {
+fn resume(matched: &mut Matched<'_>, request: &impl Asked, client: &Client<'_>, snapshot: &Snapshot) -> Option<Token> {
     let services = matched.rung.backends(matched.choice.rule)?;
     let there = |service: &Result<ServiceIndex, _>| service.as_ref().ok().and_then(|index| snapshot.services.get(index));
     let mut backends = matched.rule.backends.iter().zip(services).enumerate();
     let (backend, token) = match &matched.rule.session {
         // If there is only one backend, this is looked at when the backend has been found.
         None if !matched.rung.keeps_sessions(matched.choice.rule) => return None,
-        None => backends.find_map(|(i, (_, service))| Some((i, known(there(service)?, Side::Internal, headers, client)?)))?,
+        None => backends.find_map(|(i, (_, service))| Some((i, known(there(service)?, Side::Internal, request, client)?)))?,
         Some(session) => {
-            let token = session.of(headers, (client.clock)())?;
+            let token = session.of(request.headers(), (client.clock)())?;
             let leads = |service: &ServicePort| service.pool(Side::Internal).find(token.endpoint).is_some();
             let here =
                 |(backend, service): (&Backend, _)| token.is_of(&backend.service) && there(service).is_some_and(|service| leads(service));
@@ -156,8 +180,8 @@ fn resume(matched: &mut Matched<'_>, headers: &HeaderMap, client: &Client<'_>, s
 }
 
 /// The session that a Service itself keeps with a client, if its endpoint may still be picked.
-fn known(service: &ServicePort, side: Side, headers: &HeaderMap, client: &Client<'_>) -> Option<Token> {
-    let token = service.settings.session.as_ref()?.of(headers, (client.clock)())?;
+fn known(service: &ServicePort, side: Side, request: &impl Asked, client: &Client<'_>) -> Option<Token> {
+    let token = service.settings.session.as_ref()?.of(request.headers(), (client.clock)())?;
     (token.is_of(&service.id) && service.pool(side).find(token.endpoint).is_some()).then_some(token)
 }
 
@@ -176,19 +200,20 @@ fn backend(rung: &RouterRung, choice: Choice) -> Option<ServiceIndex> {
 }
 
 /// The rule that takes a request. If it leaves the decision to another router, it is returned with that router's rule.
-fn matched<'v, B>(
+fn matched<'v>(
     binding: &'v RouterBinding,
-    request: &Request<B>,
+    request: &impl Asked,
     host: &str,
     client: &Client<'_>,
     routers: &mut impl Routers,
 ) -> (Option<(&'v RouterRung, Choice)>, Result<Matched<'v>, Box<LocalReply>>) {
+    let none = HeaderMap::new();
     let asked = RouteView {
         method: request.method().as_str(),
         host,
         path: request.uri().path(),
         query: request.uri().query().unwrap_or(""),
-        headers: request.headers(),
+        headers: if binding.reads_fields() { request.headers() } else { &none },
         client: client.address,
     };
     let first = decided(binding, &asked, routers);
@@ -214,14 +239,14 @@ fn decided<'v>(binding: &'v RouterBinding, asked: &RouteView<'_>, routers: &mut 
 }
 
 /// The answer that a rule gives by itself. A preflight comes first, as browsers refuse one that is redirected (Fetch standard, "CORS-preflight fetch").
-fn static_answer<B>(matched: &Matched<'_>, request: &Request<B>, host: &str, client: &Client<'_>) -> Option<Box<LocalReply>> {
+fn static_answer(matched: &Matched<'_>, request: &impl Asked, host: &str, client: &Client<'_>) -> Option<Box<LocalReply>> {
     let actions = &matched.rule.actions;
-    if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request)) {
+    if let Some(answer) = actions.cors.as_ref().and_then(|cors| cors::preflight(cors, request.method(), request.headers())) {
         return Some(LocalReply::new(Why::Preflight, answer));
     }
     if let Some(to) = &actions.redirect {
         let listener = (client.scheme, matched.rung.table.listener.port);
-        let answer = redirect::redirect(to, request, host, listener, matched.choice.matched_prefix);
+        let answer = redirect::redirect(to, request.uri(), host, listener, matched.choice.matched_prefix);
         return Some(LocalReply::new(Why::Redirect, answer));
     }
     actions.answer.as_ref().map(|answer| LocalReply::new(Why::Direct, direct(answer)))

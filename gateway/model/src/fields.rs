@@ -154,14 +154,15 @@ const SHAPES: [u64; 26] = {
     shapes
 };
 
-/// Whether a name, which is in lower case, is that of a field that only a trusted proxy may set.
-pub fn is_claim(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    let Some(letter) = bytes.first().map(|first| first.wrapping_sub(b'a')).filter(|letter| *letter < 26) else { return false };
-    if matches!(letter + b'a', b's' | b'w' | b'x') && CLAIM_FAMILIES.iter().any(|family| begins(bytes, family.as_bytes())) {
+/// Whether a name, in upper or lower case, is that of a field that only a trusted proxy may set.
+pub fn is_claim(name: &[u8]) -> bool {
+    let first = name.first().map(u8::to_ascii_lowercase);
+    let Some(letter) = first.map(|first| first.wrapping_sub(b'a')).filter(|letter| *letter < 26) else { return false };
+    if matches!(letter + b'a', b's' | b'w' | b'x') && CLAIM_FAMILIES.iter().any(|family| begins(name, family.as_bytes())) {
         return true;
     }
-    bytes.len() < 64 && SHAPES[letter as usize] & (1 << bytes.len()) != 0 && CLAIMS.iter().any(|claim| is_same(name, claim))
+    let is_it = |claim: &&str| name.len() == claim.len() && begins(name, claim.as_bytes());
+    name.len() < 64 && SHAPES[letter as usize] & (1 << name.len()) != 0 && CLAIMS.iter().any(|claim| is_it(&claim))
 }
 
 /// Whether a name, which is in lower case, may be that of a trailer field.
@@ -169,7 +170,7 @@ pub fn may_be_trailer(name: &str) -> bool {
     let barred = NOT_IN_TRAILERS.iter().any(|barred| is_same(name, barred))
         || FAMILIES_NOT_IN_TRAILERS.iter().any(|family| begins(name.as_bytes(), family.as_bytes()))
         || is_same(name, "accept");
-    !barred && !is_claim(name)
+    !barred && !is_claim(name.as_bytes())
 }
 
 /// Whether an endpoint may take two names, both in lower case, for one. `wanted` has no other characters than letters, digits and `-`; if it has, it is
@@ -178,9 +179,9 @@ pub fn is_same(name: &str, wanted: &str) -> bool {
     name.len() == wanted.len() && begins(name.as_bytes(), wanted.as_bytes())
 }
 
-/// Whether a name begins so, where any mark may stand for a hyphen.
+/// Whether a name begins so, in upper or lower case, where any mark may stand for a hyphen.
 fn begins(name: &[u8], beginning: &[u8]) -> bool {
-    let mark = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
+    let mark = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     name.len() >= beginning.len() && beginning.iter().zip(name).all(|(wanted, byte)| byte == wanted || mark(*byte) == mark(*wanted))
 }
 
@@ -191,17 +192,18 @@ mod tests {
     #[test]
     fn claims_are_told_in_any_spelling() {
         for claim in CLAIMS {
-            assert!(is_claim(claim) && is_claim(&claim.replace('-', "_")) && !may_be_trailer(claim), "{claim}");
+            let spelt = |claim: &str| is_claim(claim.as_bytes());
+            assert!(spelt(claim) && spelt(&claim.replace('-', "_")) && spelt(&claim.to_uppercase()) && !may_be_trailer(claim), "{claim}");
         }
         for name in
-            ["x-forwarded-for", "x-forwarded-prefix", "x_forwarded_for", "x.forwarded.for", "x-real-ip", "x_real-ip", "x-original-url"]
+            ["x-forwarded-for", "X-Forwarded-Prefix", "x_forwarded_for", "x.forwarded.for", "X-REAL-IP", "x_real-ip", "x-original-url"]
         {
-            assert!(is_claim(name), "{name}");
+            assert!(is_claim(name.as_bytes()), "{name}");
         }
         for name in
             ["", "-", "_", "x", "x-forwarded", "x-realm", "accept", "cookie", "connection", "sec-fetch-site", "x-request-id", "x-role", "1"]
         {
-            assert!(!is_claim(name), "{name}");
+            assert!(!is_claim(name.as_bytes()), "{name}");
         }
     }
 

@@ -396,13 +396,18 @@ pub enum HashKey {
 
 impl HashKey {
     /// The hash that a balancer is given for a request, by [`hash_bytes`]; none if the request has no such field or cookie.
-    pub fn of(&self, headers: &http::HeaderMap, path: &str, client: IpAddr) -> Option<u64> {
+    pub fn of<'h>(&self, headers: impl FnOnce() -> &'h http::HeaderMap, path: &str, client: IpAddr) -> Option<u64> {
         match self {
             Self::SourceIp => Some(hash_ip(client)),
             Self::Path => Some(hash_bytes(path.as_bytes())),
-            Self::Header(name) => headers.get(name).map(|v| hash_bytes(v.as_bytes())),
-            Self::Cookie { name, .. } => cookie(headers, name).map(|v| hash_bytes(v.as_bytes())),
+            Self::Header(name) => headers().get(name).map(|v| hash_bytes(v.as_bytes())),
+            Self::Cookie { name, .. } => cookie(headers(), name).map(|v| hash_bytes(v.as_bytes())),
         }
+    }
+
+    /// Whether header fields are looked at.
+    pub fn reads_fields(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::Cookie { .. })
     }
 }
 

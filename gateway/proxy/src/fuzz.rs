@@ -25,7 +25,7 @@ pub fn request_head(data: &[u8]) {
     }
     let Some(head) = first else { return };
     let mut written = Vec::new();
-    h1::request_head(&mut written, &head.message, head.framing, None, |_| {});
+    h1::request_head(&mut written, &head.message, None, head.framing, None, |_| {});
     let mut written = BytesMut::from(&written[..]);
     if head.message.method() == Method::CONNECT || head.message.uri().path_and_query().is_none() {
         return;

@@ -16,10 +16,11 @@ pub struct RouterBinding {
 }
 
 impl RouterBinding {
-    /// Whether it decides by header fields.
+    /// Whether it decides by header fields, of which cookies are one.
     pub fn reads_fields(&self) -> bool {
         let next_reads = |bound: &Arc<BoundRule>| bound.next.as_ref().is_some_and(|next| next.reads_fields());
-        let reads = |rung: &RouterRung| !rung.table.interests.headers.is_empty() || (rung.hands_over && rung.rules.iter().any(next_reads));
+        let reads_itself = |rung: &RouterRung| !rung.table.interests.headers.is_empty() || !rung.table.interests.cookies.is_empty();
+        let reads = |rung: &RouterRung| reads_itself(rung) || (rung.hands_over && rung.rules.iter().any(next_reads));
         self.ladder.iter().any(reads)
     }
 

@@ -1,4 +1,4 @@
-//! The fields of a response. Most pass as they came: a map is made of them only if somebody looks, as that would cost more than all that is done with them.
+//! The fields of a message. Most pass as they came: a map is made of them only if somebody looks, as that would cost more than all that is done with them.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -29,6 +29,39 @@ pub(crate) struct Lines {
     pub(super) dated: bool,
 }
 
+/// The fields of a request of which none needs a closer look, as lines of its head.
+#[derive(Debug)]
+pub(crate) struct RequestLines {
+    head: Bytes,
+    /// The lines that go on: all but those of framing and of the hop.
+    spans: Spans,
+    /// Where the value of the one `Host` stands.
+    host: (u32, u32),
+    /// The number of fields.
+    pub(super) count: usize,
+}
+
+impl RequestLines {
+    pub(super) fn new(head: Bytes, spans: Spans, host: (u32, u32), count: usize) -> Self {
+        Self { head, spans, host, count }
+    }
+
+    /// The value of `Host`.
+    pub(crate) fn host(&self) -> &[u8] {
+        &self.head[self.host.0 as usize..self.host.1 as usize]
+    }
+
+    /// Writes the lines that go on.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.spans.write(&self.head, out);
+    }
+
+    /// All fields, those of framing and of the hop among them.
+    pub(crate) fn map(&self) -> HeaderMap {
+        super::head::map(&self.head)
+    }
+}
+
 /// Runs of lines, as places in a head.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
@@ -49,6 +82,12 @@ impl Spans {
         self.used += 1;
         true
     }
+
+    fn write(&self, head: &[u8], out: &mut Vec<u8>) {
+        for (from, to) in &self.all[..self.used] {
+            out.extend_from_slice(&head[*from as usize..*to as usize]);
+        }
+    }
 }
 
 impl Lines {
@@ -57,9 +96,7 @@ impl Lines {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for (from, to) in &self.spans.all[..self.spans.used] {
-            out.extend_from_slice(&self.head[*from as usize..*to as usize]);
-        }
+        self.spans.write(&self.head, out);
     }
 
     fn map(&self) -> HeaderMap {

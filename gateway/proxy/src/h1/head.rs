@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use smallvec::SmallVec;
 
 use super::content::{Decoder, Malformed};
-use super::fields::{Fields, Lines, Spans};
+use super::fields::{Fields, Lines, RequestLines, Spans};
 use super::scan::{self, BadLine, LineEnds};
 use super::spelling::{Case, Spellings};
 
@@ -82,9 +82,37 @@ impl From<httparse::Error> for BadHead {
     }
 }
 
-/// Takes the head of a request off the buffer; none: it is not whole. `seen`: the number of bytes that were looked at in vain before. `spare`: a map that was
-/// used before, whose memory is used again.
+/// A request whose fields are read only if somebody wants them.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// The request, without fields if there are `lines`.
+    pub(crate) request: Request<()>,
+    /// The fields as they came, if none needs a closer look; none: they are in the request.
+    pub(crate) lines: Option<RequestLines>,
+}
+
+impl Message {
+    /// The number of fields.
+    pub(crate) fn fields(&self) -> usize {
+        self.lines.as_ref().map_or(self.request.headers().len(), |lines| lines.count)
+    }
+}
+
+/// Takes the head of a request off the buffer, with all its fields; none: it is not whole. The parameters are those of [`message`].
 pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap, case: Case) -> Result<Option<Head<Request<()>>>, BadHead> {
+    let head = message(buffer, seen, spare, case, |_| false)?;
+    Ok(head.map(|Head { message, framing, keep_alive }| Head { message: message.request, framing, keep_alive }))
+}
+
+/// Takes the head of a request off the buffer; none: it is not whole. `seen`: the number of bytes that were looked at in vain before. `spare`: a map that was
+/// used before, whose memory is used again. `is_plain`: whether a field of this name goes on as it came, and nobody need look at it.
+pub(crate) fn message(
+    buffer: &mut BytesMut,
+    seen: usize,
+    spare: &mut HeaderMap,
+    case: Case,
+    is_plain: fn(&[u8]) -> bool,
+) -> Result<Option<Head<Message>>, BadHead> {
     let end = whole(buffer, seen, LineEnds::Strict)?;
     if end.is_none() && seen > 0 {
         return Ok(None);
@@ -94,7 +122,7 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap,
     // What is not whole is looked at for faults when it is first seen.
     match parsed.parse_with_uninit_headers(&buffer[..end.unwrap_or(buffer.len())], &mut fields) {
         Err(httparse::Error::Version) => {
-            return if as_http_1_1(buffer, 2) { request(buffer, seen, spare, case) } else { Err(BadHead::Version) };
+            return if as_http_1_1(buffer, 2) { message(buffer, seen, spare, case, is_plain) } else { Err(BadHead::Version) };
         }
         parsed => parsed?,
     };
@@ -107,13 +135,28 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap,
     }
     let target = span(buffer, target);
     let version = version(parsed.version);
+    let unread = if case == Case::Kept { None } else { unread(buffer, length, parsed.headers, is_plain)? };
     let mut places = Places::new();
-    note(buffer, parsed.headers, &mut places);
+    if unread.is_none() {
+        note(buffer, parsed.headers, &mut places);
+    }
     let bytes = buffer.split_to(length).freeze();
     let uri = Uri::from_maybe_shared(bytes.slice(target.0..target.1)).map_err(|_| BadHead::Target)?;
     let uri = if method == Method::OPTIONS { whole_server(uri, &bytes[target.0..target.1]) } else { uri };
-    let mut spellings = (case == Case::Kept).then(Spellings::default);
-    let (headers, noted) = collect(&bytes, &places, std::mem::take(spare), spellings.as_mut())?;
+    let mut request = Request::new(());
+    (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (method, uri, version);
+    let (noted, lines) = match unread {
+        Some(Unread { noted, spans, host, count }) => (noted, Some(RequestLines::new(bytes, spans, host, count))),
+        None => {
+            let mut spellings = (case == Case::Kept).then(Spellings::default);
+            let (headers, noted) = collect(&bytes, &places, std::mem::take(spare), spellings.as_mut())?;
+            *request.headers_mut() = headers;
+            if let Some(spellings) = spellings {
+                request.extensions_mut().insert(spellings);
+            }
+            (noted, None)
+        }
+    };
     let framing = match (noted.coded, noted.length) {
         (None, None) => Framing::Length(0),
         (None, Some(length)) => Framing::Length(length),
@@ -123,12 +166,61 @@ pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap,
         (Some(Coded::Chunked), None) => Framing::Chunked,
         (Some(Coded::Unknown), None) => return Err(BadHead::Coding),
     };
-    let mut message = Request::new(());
-    (*message.method_mut(), *message.uri_mut(), *message.version_mut(), *message.headers_mut()) = (method, uri, version, headers);
-    if let Some(spellings) = spellings {
-        message.extensions_mut().insert(spellings);
+    Ok(Some(Head { message: Message { request, lines }, framing, keep_alive: noted.keep_alive(version) }))
+}
+
+/// A request's fields that nobody need look at.
+struct Unread {
+    noted: Noted,
+    spans: Spans,
+    /// Where the value of `Host` stands.
+    host: (u32, u32),
+    count: usize,
+}
+
+/// The lines of a request that go on as they came; none: somebody has to look at its fields more closely, or write them anew; or it has not one `Host`.
+fn unread(buffer: &[u8], length: usize, fields: &[httparse::Header<'_>], is_plain: fn(&[u8]) -> bool) -> Result<Option<Unread>, BadHead> {
+    let (mut noted, mut spans, mut host) = (Noted::default(), Spans::default(), None);
+    let mut ends = fields.iter().skip(1).map(|next| span(buffer, next.name.as_bytes()).0).chain([length.saturating_sub(2)]);
+    for field in fields {
+        let name = field.name.as_bytes();
+        let known = Known::of(name);
+        noted.field(known, field.value)?;
+        let end = ends.next().unwrap_or_default();
+        match known {
+            Known::ContentLength | Known::TransferEncoding => continue,
+            Known::Connection if field.value.split(|b| *b == b',').all(common_option) => continue,
+            Known::Connection | Known::OfTheHop | Known::Trailer => return Ok(None),
+            Known::Host if host.is_none() => {
+                let (from, to) = span(buffer, field.value);
+                host = Some((from as u32, to as u32));
+            }
+            Known::Host => return Ok(None),
+            Known::Date | Known::Other => {
+                if !is_plain(name) {
+                    return Ok(None);
+                }
+            }
+        }
+        // Endpoints are sent lines of one form, without the spaces that are allowed around a value.
+        let ((start, colon), (value, value_end)) = (span(buffer, name), span(buffer, field.value));
+        let is_usual = value == colon + 2 && buffer[colon..value] == *b": " && value_end + 2 == end && !field.value.is_empty();
+        if !is_usual || !spans.pass(start, end) {
+            return Ok(None);
+        }
     }
-    Ok(Some(Head { message, framing, keep_alive: noted.keep_alive(version) }))
+    Ok(host.map(|host| Unread { noted, spans, host, count: fields.len() }))
+}
+
+/// The map of fields that were read before, so that there is no error.
+pub(super) fn map(head: &Bytes) -> HeaderMap {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let mut places = Places::new();
+    if parsed.parse_with_uninit_headers(head, &mut fields).is_ok() {
+        note(head, parsed.headers, &mut places);
+    }
+    collect(head, &places, HeaderMap::new(), None).map(|(map, _)| map).unwrap_or_default()
 }
 
 /// The target `OPTIONS http://host` asks about the server as a whole, as `OPTIONS *` does (RFC 9112 §3.2.4). The library takes the empty path for `/`.
@@ -211,7 +303,7 @@ fn passing(buffer: &[u8], length: usize, fields: &[httparse::Header<'_>]) -> Res
             Known::Trailer => return Ok(None),
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::OfTheHop => continue,
             Known::Date => dated = true,
-            Known::Other => {}
+            Known::Host | Known::Other => {}
         }
         // Not everybody takes a line feed alone for the end of a line.
         if !buffer[start..end].ends_with(b"\r\n") || !spans.pass(start, end) {
@@ -237,6 +329,7 @@ enum Known {
     OfTheHop,
     Trailer,
     Date,
+    Host,
     Other,
 }
 
@@ -247,6 +340,7 @@ impl Known {
         match name.len() {
             2 if is("te") => Self::OfTheHop,
             4 if is("date") => Self::Date,
+            4 if is("host") => Self::Host,
             7 if is("trailer") => Self::Trailer,
             7 if is("upgrade") => Self::OfTheHop,
             10 if is("connection") => Self::Connection,
@@ -347,7 +441,7 @@ impl Noted {
                     self.keep |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            Known::OfTheHop | Known::Trailer | Known::Date | Known::Other => {}
+            Known::OfTheHop | Known::Trailer | Known::Date | Known::Host | Known::Other => {}
         }
         Ok(())
     }

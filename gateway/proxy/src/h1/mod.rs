@@ -1,5 +1,5 @@
 //! HTTP/1.1 messages (RFC 9112), apart from sockets and from what is done with them: [`head`] reads and [`mod@write`] writes the part before the
-//! content ([`fields`] holds a response's, [`spelling`] the case of names), [`content`] reads and frames the content, [`outgoing`] holds what is to be
+//! content ([`fields`] holds those that nobody looks at, [`spelling`] the case of names), [`content`] reads and frames the content, [`outgoing`] holds what is to be
 //! written. Where a head or the trailers end is told by [`scan`] alone.
 //!
 //! The code is our own, over `httparse`, rather than hyper's (gateway/README.md, "Measured"). It is also stricter where a lenient reading would let a client
@@ -14,8 +14,8 @@ mod spelling;
 mod write;
 
 pub(crate) use content::{Decoder, Malformed, Part, Step};
-pub(crate) use fields::Fields;
-pub(crate) use head::{BadHead, Framing, Head, MAX_LENGTH, Status, request, response};
+pub(crate) use fields::{Fields, RequestLines};
+pub(crate) use head::{BadHead, Framing, Head, MAX_LENGTH, Message, Status, message, request, response};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use spelling::{Case, Spellings};
 pub(crate) use write::{Connection, Encoder, field, interim_head, request_head, response_head};

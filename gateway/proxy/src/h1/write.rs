@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 
-use super::fields::Fields;
+use super::fields::{Fields, RequestLines};
 use super::head::{Framing, Status};
 use super::spelling::Spellings;
 
@@ -25,11 +25,12 @@ impl From<Framing> for Encoder {
     }
 }
 
-/// Writes the head of a request in origin form (RFC 9112 §3.2.1), as HTTP/1.1, on a connection that is to be kept, or to become what `upgrade` names. `more`
-/// writes other fields.
+/// Writes the head of a request in origin form (RFC 9112 §3.2.1), as HTTP/1.1, on a connection that is to be kept, or to become what `upgrade` names. `lines`:
+/// its fields, if they are not in its map. `more` writes other fields.
 pub(crate) fn request_head<B>(
     out: &mut Vec<u8>,
     request: &Request<B>,
+    lines: Option<&RequestLines>,
     framing: Framing,
     upgrade: Option<&HeaderValue>,
     more: impl FnOnce(&mut Vec<u8>),
@@ -48,7 +49,10 @@ pub(crate) fn request_head<B>(
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let names = Names(request.extensions().get());
-    names.fields(out, request.headers());
+    match lines {
+        Some(lines) => lines.write(out),
+        None => names.fields(out, request.headers()),
+    }
     more(out);
     match framing {
         // That there is no content need not be said, unless the method is about content (RFC 9110 §8.6).
@@ -224,7 +228,7 @@ mod tests {
         let head = |method: Method, framing| {
             let request = Request::builder().method(method).uri("/a?b").header("host", "x").header("content-length", "9").body(()).unwrap();
             let mut out = Vec::new();
-            request_head(&mut out, &request, framing, None, |_| {});
+            request_head(&mut out, &request, None, framing, None, |_| {});
             String::from_utf8(out).unwrap()
         };
         assert_eq!(head(Method::GET, Framing::Length(0)), "GET /a?b HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -242,7 +246,7 @@ mod tests {
             [("http://a?b", "GET /?b HTTP/1.1"), ("http://a", "GET / HTTP/1.1"), ("*", "GET * HTTP/1.1"), ("/a", "GET /a HTTP/1.1")]
         {
             let mut out = Vec::new();
-            request_head(&mut out, &Request::get(uri).body(()).unwrap(), Framing::Length(0), None, |_| {});
+            request_head(&mut out, &Request::get(uri).body(()).unwrap(), None, Framing::Length(0), None, |_| {});
             assert_eq!(String::from_utf8(out).unwrap().lines().next(), Some(line), "{uri}");
         }
     }

@@ -71,11 +71,11 @@ fn names_keep_their_case_both_ways_where_a_policy_asks() {
         let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-ENCODING: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n";
         assert!(all_of(at, request).await.contains("\r\nTRANSFER-Encoding: chunked\r\n"));
         assert!(heads.recv().await.unwrap().contains("\r\nTransfer-ENCODING: chunked\r\n"));
-        // Without the policy, fields that the gateway looks at are in lower case.
+        // Without the policy, a response's fields that the gateway looks at are in lower case; at this request's it need not look.
         let (address, mut heads) = recording(ANSWER).await;
         proxy.serve(vec![listener(at, http(to(0)))], vec![service(&[address])]).await;
         assert!(
-            all_of(at, REQUEST).await.contains("\r\nx-own: 1\r\n") && heads.recv().await.unwrap().contains("\r\nsoapaction: \"a\"\r\n")
+            all_of(at, REQUEST).await.contains("\r\nx-own: 1\r\n") && heads.recv().await.unwrap().contains("\r\nSOAPAction: \"a\"\r\n")
         );
     });
 }

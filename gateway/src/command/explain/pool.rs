@@ -62,7 +62,7 @@ impl World<'_> {
             story.say("affinity", format!("ClientIP: a client seen within {seconds} s keeps its endpoint; this one is taken as new"));
         }
         let hash = match arrived {
-            Some(arrived) => service.hash.as_ref().and_then(|key| key.of(&arrived.headers, &arrived.path, arrived.client)),
+            Some(arrived) => service.hash.as_ref().and_then(|key| key.of(|| &arrived.headers, &arrived.path, arrived.client)),
             None => way::hash(service, asked.client),
         };
         if let Some(key) = &service.hash {

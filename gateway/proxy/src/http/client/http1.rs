@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, Version};
 use sluicegate_model::settings::{ClientSettings, HalfClose, HeadLimits};
 use tokio::io::AsyncWrite as _;
 
 use super::signal::Signal;
 use super::{Broke, Content, Sink};
-use crate::h1::{self, BadHead, Case, Decoder, Framing, Head, Outgoing, Part, Status, Step};
+use crate::h1::{self, BadHead, Case, Decoder, Framing, Head, Message, Outgoing, Part, Status, Step};
 use crate::http::error::BodyError;
-use crate::http::rules::headers::strip_response;
+use crate::http::rules::headers::{is_plain, strip_response};
 use crate::http::rules::trailers::Trailers;
 use crate::http2::PREFACE;
 use crate::stream::{Scratch, Stream};
@@ -137,13 +137,13 @@ impl Reader {
         Poll::Ready(Ok(count))
     }
 
-    /// Reads the head of the next request. `closing`: only a request that has arrived by now is taken; `spare`: as for [`h1::request`].
+    /// Reads the head of the next request. `closing`: only a request that has arrived by now is taken; `spare`: as for [`h1::message`].
     pub(in crate::http) fn poll_request(
         &mut self,
         context: &mut Context<'_>,
         closing: bool,
         spare: &RefCell<HeaderMap>,
-    ) -> Poll<Result<Head<Request<()>>, NoRequest>> {
+    ) -> Poll<Result<Head<Message>, NoRequest>> {
         loop {
             if self.first && !self.buffer.is_empty() {
                 if self.buffer.starts_with(PREFACE) {
@@ -153,14 +153,15 @@ impl Reader {
             }
             if self.buffer.len() > self.seen && !self.first {
                 let before = self.buffer.len();
-                match h1::request(&mut self.buffer, self.seen, &mut spare.borrow_mut(), self.case).map_err(NoRequest::Bad)? {
-                    Some(head) if before - self.buffer.len() > self.limits.bytes || head.message.headers().len() > self.limits.fields => {
+                let read = h1::message(&mut self.buffer, self.seen, &mut spare.borrow_mut(), self.case, is_plain);
+                match read.map_err(NoRequest::Bad)? {
+                    Some(head) if before - self.buffer.len() > self.limits.bytes || head.message.fields() > self.limits.fields => {
                         return Poll::Ready(Err(NoRequest::Bad(BadHead::TooLarge)));
                     }
                     None if before > self.limits.bytes => return Poll::Ready(Err(NoRequest::Bad(BadHead::TooLarge))),
                     Some(head) => {
                         (self.seen, self.taken, self.trailers) = (0, 0, Trailers::default());
-                        (self.version, self.framing) = (head.message.version(), head.framing);
+                        (self.version, self.framing) = (head.message.request.version(), head.framing);
                         self.client.decoder.set(head.framing.into());
                         return Poll::Ready(Ok(head));
                     }

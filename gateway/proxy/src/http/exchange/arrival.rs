@@ -1,14 +1,12 @@
 //! Looks at the head of a request before it is routed: whether it is refused, who the client is, and which fields the next hop is to believe. Routers, hashes
 //! and limits see the result.
 
-use std::borrow::Cow;
-
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderMap, HeaderName, Request, Version};
 use sluicegate_decide::answer::{LocalReply, Reason};
 use sluicegate_decide::{host, method, target};
 use sluicegate_model::fields::{is_claim, is_same};
-use sluicegate_model::settings::{ClientSettings, WithUnderscoresAction};
+use sluicegate_model::settings::{ClientSettings, Trust, WithUnderscoresAction};
 
 use super::forwarded;
 use super::peer::Peer;
@@ -16,21 +14,38 @@ use crate::http::rules::deferred::Deferred;
 use crate::http::rules::{headers, identify, loops};
 use crate::origin::X_FORWARDED_CLIENT_CERT;
 
-/// A request that has arrived.
-pub(in crate::http) struct Arrived<'r, 'p, B> {
-    /// Who connected, or whom a trusted proxy names.
-    pub(in crate::http) client: Cow<'p, Peer>,
-    /// The request, with the forwarding headers among its fields or behind them.
-    pub(in crate::http) request: Deferred<'r, 'p, B>,
+/// What is found when a request arrives.
+#[derive(Default)]
+pub(in crate::http) struct Arrived {
+    /// Whom a trusted proxy names; none: the client is who connected.
+    pub(in crate::http) client: Option<Box<Peer>>,
     /// The names of fields that `Connection` nominated. They are removed, and are not to come as trailers.
     pub(in crate::http) nominated: Vec<HeaderName>,
 }
 
-pub(in crate::http) fn arrive<'r, 'p, B>(
-    request: &'r mut Request<B>,
+/// Looks at a request, which has its forwarding headers afterwards.
+pub(in crate::http) fn arrive<'p, B>(
+    request: &mut Deferred<'_, 'p, B>,
     peer: &'p Peer,
     settings: &ClientSettings,
-) -> Result<Arrived<'r, 'p, B>, Box<LocalReply>> {
+) -> Result<Arrived, Box<LocalReply>> {
+    let told = peer.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+    let by_fields = settings.trust != Trust::Nobody || settings.headers.extras.is_some() || told;
+    if !request.is_unread() || by_fields || method::ends_hops(request.method()) || request.uri().authority().is_some() {
+        return look_closely(request, peer, settings);
+    }
+    // Most requests come so: of their fields only the host matters.
+    request.apart_from_fields(|request| target::check(request))?;
+    if !request.settle_host() {
+        return Err(Reason::BadHost.into());
+    }
+    request.defer(Some(peer.forwarding(true)));
+    request.apart_from_fields(|request| target::normalize(request, &settings.path))?;
+    Ok(Arrived::default())
+}
+
+fn look_closely<'p, B>(deferred: &mut Deferred<'_, 'p, B>, peer: &'p Peer, settings: &ClientSettings) -> Result<Arrived, Box<LocalReply>> {
+    let request = deferred.fields();
     let names = Names::of(request.headers());
     let nominated = if names.connection { headers::take_nominated(request.headers_mut()) } else { Vec::new() };
     if names.expect {
@@ -63,18 +78,18 @@ pub(in crate::http) fn arrive<'r, 'p, B>(
         loops::pass(request.headers_mut())?;
     }
     let (client, forwarding) = match claims {
-        Some(claims) => (Cow::Owned(forwarded::mark(request, claims, peer)), None),
-        None => (Cow::Borrowed(peer), Some(peer.forwarding(!names.loops))),
+        Some(claims) => (Some(Box::new(forwarded::mark(request, claims, peer))), None),
+        None => (None, Some(peer.forwarding(!names.loops))),
     };
     if forwarding.is_none() && !names.loops {
         request.headers_mut().insert(loops::CDN_LOOP, loops::name().clone());
     }
     target::normalize(request, &settings.path)?;
-    let mut request = Deferred::new(request, forwarding);
+    deferred.defer(forwarding);
     if let Some(extras) = &settings.headers.extras {
-        extras.early.apply(request.whole().headers_mut());
+        extras.early.apply(deferred.whole().headers_mut());
     }
-    Ok(Arrived { client, request, nominated })
+    Ok(Arrived { client, nominated })
 }
 
 /// Which names need a closer look, found in one pass.
@@ -95,7 +110,7 @@ impl Names {
             found.connection |= name == CONNECTION;
             found.underscore |= name.as_str().as_bytes().contains(&b'_');
             found.expect |= name == EXPECT;
-            found.claims |= is_claim(name.as_str());
+            found.claims |= is_claim(name.as_str().as_bytes());
             found.loops |= name == loops::CDN_LOOP;
         }
         found

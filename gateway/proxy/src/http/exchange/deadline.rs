@@ -1,7 +1,7 @@
 //! The time that an exchange may take, from its head to the last byte of its response. If nothing limits it, there is no timer.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,8 @@ impl Deadline {
     }
 }
 
-/// Waits for a future until the deadline at most; none: the deadline has passed.
-pub(in crate::http) async fn by<F: Future>(deadline: &mut Option<Deadline>, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+/// Waits for a future until the deadline at most; none: the deadline has passed. The future stays where it is, as it may be large.
+pub(in crate::http) async fn by<F: Future>(deadline: &mut Option<Deadline>, mut future: Pin<&mut F>) -> Option<F::Output> {
     let Some(deadline) = deadline else { return Some(future.await) };
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(done) => Poll::Ready(Some(done)),

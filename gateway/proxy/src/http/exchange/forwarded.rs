@@ -69,7 +69,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 /// Removes what a client that is not believed claims of itself, of how it came and of what it asked for: `X-Forwarded-*`, `Forwarded`, and all other fields
 /// that endpoints may take for a proxy's.
 pub(in crate::http) fn forget(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str().as_bytes())).cloned().collect();
     for name in claims {
         headers.remove(name);
     }

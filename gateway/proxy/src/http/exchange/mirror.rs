@@ -18,6 +18,7 @@ use crate::core::places;
 use crate::endpoint::{Busy, Opening, Patience, Speak};
 use crate::h1::Spellings;
 use crate::http::body::{Copied, RequestBody};
+use crate::http::rules::deferred::Deferred;
 use crate::http::upstream;
 
 /// How long a copy may take, from its first byte to the end of its response.
@@ -75,7 +76,7 @@ pub(in crate::http) fn start(
                         Box::pin(upstream::open(service, &picked, opening, places, &upstreams, &shared.endpoints)).await?
                     }
                 };
-                link.begin(&copy, body.framing(), None);
+                link.begin(&mut Deferred::new(&mut copy, None), body.framing());
                 let head = poll_fn(|context| link.poll_head(copy.method(), &mut body, context));
                 // An interim response is enough for a mirror.
                 head.await.ok()?;

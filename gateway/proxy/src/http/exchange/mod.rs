@@ -18,16 +18,17 @@ mod send;
 mod trailing;
 mod upgrade;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use sluicegate_decide::answer::{LocalReply, Reason, Why};
-use sluicegate_decide::grpc::is_call;
 use sluicegate_decide::way::{self, Followed, Matched};
-use sluicegate_decide::{cors, host, method, redirect};
+use sluicegate_decide::{cors, method, redirect};
 use sluicegate_model::route::{Actions, Choice};
 use sluicegate_model::session::Token;
 use sluicegate_model::snapshot::{Listener, RouterRung, ServicePort, Side, Target};
@@ -46,6 +47,7 @@ use send::send;
 
 use crate::core::{Core, View};
 use crate::endpoint::Endpoints;
+use crate::h1::RequestLines;
 use crate::http::body::RequestBody;
 use crate::http::rules::deferred::Deferred;
 use crate::http::rules::headers;
@@ -148,28 +150,31 @@ fn given(time: Option<Duration>) -> Option<Duration> {
     time.filter(|t| !t.is_zero())
 }
 
-/// Carries out one exchange. The request stays with the caller until its content is sent, and is lent to all below. `begun`: when its head had come.
+/// Carries out one exchange. The request stays with the caller until its content is sent, and is lent to all below. `lines`: its fields, if they are not in its
+/// map. `begun`: when its head had come.
 pub(in crate::http) async fn exchange<'c>(
     request: &mut Request<RequestBody<'c>>,
+    lines: Option<RequestLines>,
     peer: &Peer,
     begun: Instant,
     shared: &Rc<Exchanges>,
 ) -> Reply<'c> {
     let mut observer = Observer::begun(&shared.core);
-    let mut response = match forward(request, peer, begun, shared, &mut observer).await {
+    let mut request = Deferred::new(request, lines);
+    let mut response = match forward(&mut request, peer, begun, shared, &mut observer).await {
         Ok(response) => response,
         Err(own) => {
             observer.refused(&own, request.body().taken());
-            if is_call(request.headers()) { grpc::answer(*own) } else { Reply::local(*own) }
+            if request.is_call() { grpc::answer(*own) } else { Reply::local(*own) }
         }
     };
     observer.end(&mut response);
     response
 }
 
-async fn forward<'c>(
-    request: &mut Request<RequestBody<'c>>,
-    peer: &Peer,
+async fn forward<'c, 'p>(
+    request: &mut Deferred<'_, 'p, RequestBody<'c>>,
+    peer: &'p Peer,
     begun: Instant,
     shared: &Rc<Exchanges>,
     observer: &mut Observer<'_>,
@@ -182,10 +187,10 @@ async fn forward<'c>(
     let listener = view.listener(peer.listener).ok_or(Reason::NoRoute)?;
     let settings = &*listener.settings;
     observer.looked_at(request, peer.address.ip(), &listener.name);
-    method::check(request)?;
-    let arrival::Arrived { client, mut request, nominated } = arrival::arrive(request, peer, settings)?;
-    let peer = client.as_ref();
-    observer.arrived(peer.address.ip(), request.id());
+    request.apart_from_fields(|request| method::check(request))?;
+    let arrival::Arrived { client, nominated } = arrival::arrive(request, peer, settings)?;
+    let peer = client.as_deref().unwrap_or(peer);
+    observer.arrived(peer.address.ip(), request);
     if let Some(most) = settings.content {
         limit::length(request.body(), most, shared)?;
     }
@@ -194,7 +199,7 @@ async fn forward<'c>(
         let stats = &shared.core.stats.clients;
         verdict = limit::rate(limiter, request.whole(), peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
     }
-    let mut routed = route(&mut request, peer, listener, &view, shared, begun)?;
+    let mut routed = route(request, peer, listener, &view, shared, begun)?;
     if routed.service.protocol.is_http2() {
         routed.call = request.of_call(grpc::Asked::new);
     }
@@ -211,14 +216,16 @@ async fn forward<'c>(
     }
     let hash = routed.service.hash.as_ref();
     let known = hash.and_then(|key| {
-        let request = request.whole();
-        key.of(request.headers(), request.uri().path(), peer.address.ip())
+        if key.reads_fields() {
+            request.whole();
+        }
+        key.of(|| request.headers(), request.uri().path(), peer.address.ip())
     });
     let given = hash.filter(|_| known.is_none()).and_then(|key| key.give(rand::random, peer.scheme() == "https"));
     let (hash, cookie) = given.map_or((known, None), |(hash, cookie)| (Some(hash), Some(cookie)));
     let origin = routed.actions().any(|a| a.cors.is_some()).then(|| request.origin().cloned()).flatten();
     let takes_trailers = request.version() >= Version::HTTP_2;
-    let asked = head(&mut request, &routed)?;
+    let asked = head(request, &routed)?;
     let takes_trailers = takes_trailers || asked.trailers;
     let trailers =
         if request.body().may_end_in_trailers() { trailing::of_request(nominated, settings, &routed) } else { Trailers::default() };
@@ -236,8 +243,7 @@ async fn forward<'c>(
     }
     let (time, passed) = routed.whole_time();
     let mut deadline = Deadline::new(begun, time);
-    let (request, forwarding) = request.into_parts();
-    let sent = deadline::by(&mut deadline, send(request, &routed, hash, peer, forwarding, shared)).await;
+    let sent = deadline::by(&mut deadline, pin!(send(request, &routed, hash, peer, shared))).await;
     observer.sent(&routed);
     let mut response = sent.ok_or_else(|| {
         observer.timed_out(&routed);
@@ -257,7 +263,7 @@ async fn forward<'c>(
         trailers.announce(fields);
     }
     response.body_mut().pass_trailers(trailers);
-    if upgrade::is_agreed(asked.upgrade, request, &mut response, routed.service)? {
+    if request.apart_from_fields(|request| upgrade::is_agreed(asked.upgrade, request, &mut response, routed.service))? {
         observer.upgraded();
     } else if deadline.is_some() {
         response.body_mut().until(deadline);
@@ -296,10 +302,16 @@ fn route<'v, B>(
     begun: Instant,
 ) -> Result<Routed<'v>, Box<LocalReply>> {
     let client = peer.asks();
-    let found = way::target(listener, &request.host().ok_or(Reason::BadHost)?, &client)?;
+    let host = request.host().ok_or(Reason::BadHost)?;
+    let found = way::target(listener, &host, &client)?;
     let reads_fields = matches!(found.target, Target::Router(binding) if binding.reads_fields());
-    let request = request.routed_by(reads_fields);
-    let host = host::of(request.headers()).ok_or(Reason::BadHost)?;
+    let host = if reads_fields {
+        let host = host.into_owned();
+        request.whole();
+        Cow::Owned(host)
+    } else {
+        host
+    };
     let Followed { handed_by, matched, session, outcome } =
         way::follow(found.target, request, &host, &client, &view.snapshot, &mut *shared.core.decider.borrow_mut());
     let (service, side) = outcome.map_err(|mut own| {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderValue, Request, StatusCode};
+use http::StatusCode;
 use sluicegate_decide::answer::LocalReply;
 use sluicegate_model::stats::count;
 
@@ -11,6 +11,7 @@ use super::Routed;
 use super::reply::Reply;
 use crate::access::Entry;
 use crate::core::Core;
+use crate::http::rules::deferred::Deferred;
 
 /// One exchange, as it is told step by step.
 pub(in crate::http) struct Observer<'s> {
@@ -32,14 +33,14 @@ impl<'s> Observer<'s> {
     }
 
     /// The request is looked at, before anything in it is changed.
-    pub(in crate::http) fn looked_at<B>(&mut self, request: &Request<B>, client: IpAddr, listener: &str) {
-        self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request, client, listener));
+    pub(in crate::http) fn looked_at<B>(&mut self, request: &mut Deferred<'_, '_, B>, client: IpAddr, listener: &str) {
+        self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request.fields(), client, listener));
     }
 
     /// The request's client is known, and its `X-Request-Id`.
-    pub(in crate::http) fn arrived(&mut self, client: IpAddr, id: Option<&HeaderValue>) {
+    pub(in crate::http) fn arrived<B>(&mut self, client: IpAddr, request: &Deferred<'_, '_, B>) {
         if let Some(entry) = &mut self.entry {
-            (entry.client, entry.request_id) = (client, id.cloned());
+            (entry.client, entry.request_id) = (client, request.id().cloned());
         }
     }
 

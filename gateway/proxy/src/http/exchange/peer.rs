@@ -1,5 +1,6 @@
 //! A client, as everything sees it that decides and forwards.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -33,6 +34,8 @@ pub(in crate::http) struct Peer {
     local: SocketAddr,
     /// Connections to endpoints that were told of this client.
     own: Rc<Upstreams>,
+    /// Its forwarding headers, see [`Forwarding::written`].
+    forwarded: OnceCell<Box<[u8]>>,
 }
 
 impl Peer {
@@ -41,7 +44,8 @@ impl Peer {
         let address = origin.client;
         let value = HeaderValue::from_str(&address.ip().to_canonical().to_string()).ok()?;
         let port = HeaderValue::from(listener.port());
-        Some(Self { address, value, listener, port, claimed_scheme: None, tls: None, origin, local, own: Rc::default() })
+        let (own, forwarded) = (Rc::default(), OnceCell::new());
+        Some(Self { address, value, listener, port, claimed_scheme: None, tls: None, origin, local, own, forwarded })
     }
 
     /// The client, as far as it bears on the way of its requests.
@@ -52,7 +56,7 @@ impl Peer {
 
     /// What the next hop is told of the client. `loops`: see [`Forwarding`].
     pub(in crate::http) fn forwarding(&self, loops: bool) -> Forwarding<'_> {
-        Forwarding { client: &self.value, scheme: self.scheme(), port: &self.port, loops }
+        Forwarding { client: &self.value, scheme: self.scheme(), port: &self.port, loops, written: &self.forwarded }
     }
 
     /// The scheme that the client used.

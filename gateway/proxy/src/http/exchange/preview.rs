@@ -16,6 +16,7 @@ use sluicegate_model::snapshot::{Front, Listener, RouterRung, ServicePort, Side,
 use super::arrival;
 use super::peer::Peer;
 use crate::h1;
+use crate::http::rules::deferred::Deferred;
 use crate::origin::{Origin, Secured};
 
 /// A request as a client would write it.
@@ -121,9 +122,10 @@ fn follow<'a>(
         peer.tls = Some(Rc::new(Secured { server_name: Some(asked.server_name.to_owned()), client: None }));
     }
     method::check(&request)?;
-    let arrival::Arrived { client, mut request, .. } = arrival::arrive(&mut request, &peer, &listener.settings)?;
-    let peer = client.as_ref();
-    let request = request.whole();
+    let mut request = Deferred::new(&mut request, None);
+    let arrival::Arrived { client, .. } = arrival::arrive(&mut request, &peer, &listener.settings)?;
+    let peer = client.as_deref().unwrap_or(&peer);
+    let request = &*request.whole();
     let host = host::of(request.headers()).ok_or(Reason::BadHost)?.into_owned();
     preview.arrived = Some(Arrived {
         method: request.method().as_str().to_owned(),

@@ -4,9 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use rand::RngExt as _;
-use sluicegate_decide::grpc::is_call;
 use sluicegate_model::settings::{Retry, Trigger, Triggers};
 use sluicegate_model::slots::Slot;
 use sluicegate_model::snapshot::ServicePort;
@@ -15,6 +14,7 @@ use sluicegate_model::stats::count;
 use crate::endpoint::TRIES;
 use crate::h1::Framing;
 use crate::http::body::{Kept, RequestBody};
+use crate::http::rules::deferred::Deferred;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The pause before an endpoint is tried again that has just failed, if no pause is configured.
@@ -89,8 +89,8 @@ const GRPC_TRIGGERS: [Trigger; 5] =
 
 /// Whether a request may be sent again although an endpoint may have acted on it. So it is if its method is idempotent (RFC 9110 §9.2.2: a proxy must not
 /// repeat others); or if it is a gRPC call, which is a POST, and the service's owner has named gRPC statuses on which the service did nothing.
-fn may_repeat(method: &Method, headers: &HeaderMap, on: Triggers) -> bool {
-    method.is_idempotent() || (on.has_any(&GRPC_TRIGGERS) && is_call(headers))
+fn may_repeat(method: &Method, is_call: impl FnOnce() -> bool, on: Triggers) -> bool {
+    method.is_idempotent() || (on.has_any(&GRPC_TRIGGERS) && is_call())
 }
 
 /// The tries of one exchange.
@@ -123,7 +123,7 @@ impl<'s> Tries<'s> {
     }
 
     /// Keeps the request's content, if another try may want it and it is not too long.
-    pub(in crate::http) fn keep(&self, request: &mut Request<RequestBody<'_>>) {
+    pub(in crate::http) fn keep(&self, request: &mut Deferred<'_, '_, RequestBody<'_>>) {
         // The service says how much is kept, whatever the rule is.
         let buffer = self.service.settings.retry.as_ref().or(self.policy).map_or(Retry::BUFFER, |p| p.buffer);
         let fits = match request.body().framing() {
@@ -144,10 +144,10 @@ impl<'s> Tries<'s> {
     }
 
     /// Whether a request that an endpoint may have acted on may be sent again, rather than only an untouched one.
-    fn repeats_touched(&self, request: &Request<RequestBody<'_>>) -> bool {
+    fn repeats_touched(&self, request: &Deferred<'_, '_, RequestBody<'_>>) -> bool {
         let untouched = [Trigger::ConnectFailure, Trigger::ResetBeforeRequest].into_iter().collect::<Triggers>();
         self.policy.is_some_and(|policy| {
-            policy.times > 0 && policy.on.has_more_than(untouched) && may_repeat(request.method(), request.headers(), policy.on)
+            policy.times > 0 && policy.on.has_more_than(untouched) && may_repeat(request.method(), || request.is_call(), policy.on)
         })
     }
 
@@ -157,9 +157,9 @@ impl<'s> Tries<'s> {
     }
 
     /// Whether the request can be sent once more after this outcome, whether or not that is wanted.
-    pub(in crate::http) fn can_repeat(&self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
+    pub(in crate::http) fn can_repeat(&self, request: &Deferred<'_, '_, RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
         let on = self.policy.map_or_else(Triggers::default, |p| p.on);
-        (outcome.is_untouched() || may_repeat(request.method(), request.headers(), on)) && request.body().can_rewind()
+        (outcome.is_untouched() || may_repeat(request.method(), || request.is_call(), on)) && request.body().can_rewind()
     }
 
     /// Whether another endpoint is tried if this one cannot be connected to.
@@ -174,14 +174,14 @@ impl<'s> Tries<'s> {
 
     /// Whether a request that broke on a kept connection, and that its endpoint may have acted on, had better go to another endpoint. Without a policy there is one
     /// more try, which an endpoint that has just died would break as well.
-    pub(in crate::http) fn goes_elsewhere(&self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
+    pub(in crate::http) fn goes_elsewhere(&self, request: &Deferred<'_, '_, RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
         self.policy.is_none() && !outcome.is_untouched() && self.repeats == 0 && self.can_repeat(request, outcome)
     }
 
     /// Whether the request goes once more to the same endpoint, at once and on a fresh connection: the one that it broke on was kept from before, and has mostly
     /// been closed while it was idle. For a service without a policy that is the one more try, unless the request goes [elsewhere](Self::goes_elsewhere); with a
     /// policy it is one of its tries.
-    pub(in crate::http) fn repeats_at_once(&mut self, request: &Request<RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
+    pub(in crate::http) fn repeats_at_once(&mut self, request: &Deferred<'_, '_, RequestBody<'_>>, outcome: Outcome<'_>) -> bool {
         let repeats = self.can_repeat(request, outcome) && (outcome.is_untouched() || self.repeats == 0);
         if repeats && !outcome.is_untouched() {
             self.repeats += 1;
@@ -194,7 +194,7 @@ impl<'s> Tries<'s> {
     pub(in crate::http) fn again(
         &mut self,
         endpoint: SocketAddr,
-        request: &Request<RequestBody<'_>>,
+        request: &Deferred<'_, '_, RequestBody<'_>>,
         outcome: Outcome<'_>,
         endpoints: usize,
     ) -> Option<Option<Duration>> {
@@ -273,6 +273,7 @@ impl<'s> Tries<'s> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use http::HeaderValue;
+    use sluicegate_decide::grpc::is_call;
 
     use super::*;
 
@@ -314,7 +315,7 @@ mod tests {
     fn only_what_is_safe_is_repeated() {
         let repeat = |method, content_type: &'static str, on: &[Trigger]| {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())]);
-            may_repeat(&method, &headers, on.iter().copied().collect())
+            may_repeat(&method, || is_call(&headers), on.iter().copied().collect())
         };
         for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
             assert!(repeat(method, "text/plain", &[]));

@@ -1,11 +1,12 @@
 //! Picks an endpoint, checks out a connection or makes one, sends, and waits for the response's head. It tries again if [`retry`](super::retry) says so.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Request, StatusCode};
+use http::StatusCode;
 use sluicegate_decide::answer::Reason;
 use sluicegate_decide::ladder::NoPick;
 use sluicegate_model::health::Outcome as Observed;
@@ -26,11 +27,11 @@ use crate::endpoint::{Busy, Opening, Patience, Speak};
 use crate::h1::{Head, Status};
 use crate::http::body::RequestBody;
 use crate::http::error::BodyError;
-use crate::http::rules::forwarding::Forwarding;
+use crate::http::rules::deferred::Deferred;
 use crate::http::rules::unreadable;
 use crate::http::rules::upgrade::Upgrade;
 use crate::http::upstream::breaker::{self, Got};
-use crate::http::upstream::{self, Broken, Link};
+use crate::http::upstream::{self, Broken, Link, Upstreams};
 
 /// How many parts of a response that is not wanted are read for the sake of its connection, if they are there already.
 const UNWANTED_PARTS: usize = 4;
@@ -40,11 +41,11 @@ struct Sender<'e> {
     routed: &'e Routed<'e>,
     hash: Option<u64>,
     peer: &'e Peer,
-    forwarding: Option<Forwarding<'e>>,
     shared: &'e Rc<Exchanges>,
 }
 
 /// The result of a try.
+#[allow(clippy::large_enum_variant, reason = "a response is the rule, and a box would be an allocation for each exchange")]
 enum Try {
     /// The endpoint has as many connections as it may have.
     Full,
@@ -54,7 +55,7 @@ enum Try {
         error: Broken,
     },
     TimedOut,
-    Response(Box<Answered>),
+    Response(Answered),
 }
 
 /// The head of a response, and where the rest of it comes from.
@@ -70,14 +71,13 @@ struct Answered {
 
 /// Makes one try after another, each at another endpoint.
 pub(in crate::http) async fn send<'c>(
-    request: &mut Request<RequestBody<'c>>,
+    request: &mut Deferred<'_, '_, RequestBody<'c>>,
     routed: &Routed<'_>,
     hash: Option<u64>,
     peer: &Peer,
-    forwarding: Option<Forwarding<'_>>,
     shared: &Rc<Exchanges>,
 ) -> Result<Reply<'c>, Reason> {
-    let sender = Sender { routed, hash, peer, forwarding, shared };
+    let sender = Sender { routed, hash, peer, shared };
     let endpoints = routed.service.pool(routed.side).endpoints.len();
     let place = breaker::exchange(routed.service).map_err(|_| Reason::CircuitBreaker)?;
     let mut tries = routed.first_try();
@@ -109,11 +109,11 @@ pub(in crate::http) async fn send<'c>(
                         _ => Reason::UpstreamBroke,
                     })
                 }
-                Try::Response(answered) => sender.respond(*answered, &picked, request, place, &tries),
+                Try::Response(answered) => sender.respond(answered, &picked, request, place, &tries),
             };
         };
         if let Try::Response(answered) = made {
-            sender.leave(*answered, &picked);
+            sender.leave(answered, &picked);
         }
         if let Some(pause) = pause {
             Box::pin(tokio::time::sleep(pause)).await;
@@ -148,7 +148,7 @@ impl Sender<'_> {
     /// that is possible; to another endpoint, if that is as good. Errors: reasons that another endpoint cannot help.
     async fn attempt(
         &self,
-        request: &mut Request<RequestBody<'_>>,
+        request: &mut Deferred<'_, '_, RequestBody<'_>>,
         to: &Picked,
         tries: &mut Tries<'_>,
         endpoints: usize,
@@ -158,15 +158,20 @@ impl Sender<'_> {
         let mut fresh = tries.fresh;
         loop {
             self.routed.trying(to.address);
-            let (mut link, reused) = match self.link(to, fresh, has_others, patience).await? {
-                Ok(link) => link,
-                Err(none) => return Ok(none),
+            let kept = if fresh { None } else { self.upstreams().check_out(self.routed.service, to.address) };
+            let (mut link, reused) = match kept {
+                Some(link) => (link, true),
+                None => match Box::pin(self.link(to, has_others, patience)).await? {
+                    Ok(link) => link,
+                    Err(none) => return Ok(none),
+                },
             };
-            link.begin(request, request.body().framing(), self.forwarding);
+            let framing = request.body().framing();
+            link.begin(request, framing);
             // At the first try on a kept connection nothing was waited for. So the clock is not asked, and routing and picking count.
             let begun = if reused && self.routed.tries() == 1 { self.routed.begun } else { Instant::now() };
             let mut limit = Deadline::new(begun, self.routed.try_time());
-            let sent = deadline::by(&mut limit, poll_fn(|context| poll_response(&mut link, request, context))).await;
+            let sent = deadline::by(&mut limit, pin!(poll_fn(|context| poll_response(&mut link, request, context)))).await;
             let at = Instant::now();
             let service = self.routed.service;
             let observe =
@@ -186,7 +191,7 @@ impl Sender<'_> {
                         observe(outcome);
                     }
                     let told = !matches!(outcome, None | Some(Observed::Accepted));
-                    Try::Response(Box::new(Answered { head, link, busy, at, latency: at - begun, told }))
+                    Try::Response(Answered { head, link, busy, at, latency: at - begun, told })
                 }
                 Some(Err(Broken::Client(why))) => {
                     return Err(match why {
@@ -232,15 +237,18 @@ impl Sender<'_> {
         }
     }
 
-    /// A connection, or a stream on one, and whether the connection was there already. `has_others`: there is no need to wait for this endpoint.
-    async fn link(&self, to: &Picked, fresh: bool, has_others: bool, patience: Patience) -> Result<Result<(Link, bool), Try>, Reason> {
+    /// Where connections to the service's endpoints are kept.
+    fn upstreams(&self) -> &Rc<Upstreams> {
+        self.peer.upstreams(self.routed.service, self.shared)
+    }
+
+    /// A connection, or a stream on one, where none was kept, and whether the connection is there already. `has_others`: there is no need to wait for this
+    /// endpoint.
+    async fn link(&self, to: &Picked, has_others: bool, patience: Patience) -> Result<Result<(Link, bool), Try>, Reason> {
         let (service, peer) = (self.routed.service, self.peer);
-        let upstreams = peer.upstreams(service, self.shared);
-        if let Some(link) = if fresh { None } else { upstreams.check_out(service, to.address) } {
-            return Ok(Ok((link, true)));
-        }
+        let upstreams = self.upstreams();
         if service.protocol.is_http2()
-            && let Some(joined) = Box::pin(upstreams.join(service, to.address)).await
+            && let Some(joined) = upstreams.join(service, to.address).await
         {
             return Ok(joined.map(|link| (link, false)).ok_or(Try::NoConnection));
         }
@@ -250,14 +258,14 @@ impl Sender<'_> {
         let places = match places::connection(service, to) {
             Ok(places) => places,
             Err(Full::Endpoint) if has_others => return Ok(Err(Try::Full)),
-            Err(_) => match Box::pin(breaker::wait(service, to, upstreams)).await.map_err(|_| Reason::CircuitBreaker)? {
+            Err(_) => match breaker::wait(service, to, upstreams).await.map_err(|_| Reason::CircuitBreaker)? {
                 Got::Places(places) => places,
                 Got::Link(link) => return Ok(Ok((link, true))),
             },
         };
         let hello = peer.hello(service);
         let opening = Opening { hello: hello.as_deref(), speak: Speak::http(service), patience };
-        let opened = Box::pin(upstream::open(service, to, opening, places, upstreams, &self.shared.endpoints)).await;
+        let opened = upstream::open(service, to, opening, places, upstreams, &self.shared.endpoints).await;
         Ok(opened.map(|link| (link, false)).ok_or(Try::NoConnection))
     }
 
@@ -266,14 +274,14 @@ impl Sender<'_> {
         &self,
         answered: Answered,
         from: &Picked,
-        request: &mut Request<RequestBody<'c>>,
+        request: &mut Deferred<'_, '_, RequestBody<'c>>,
         place: Option<Slot>,
         tries: &Tries<'_>,
     ) -> Result<Reply<'c>, Reason> {
         let Answered { head, mut link, busy, at, latency, told } = answered;
         if head.message.code == StatusCode::SWITCHING_PROTOCOLS {
             // No upgrade was asked for, so it is not a response to what was sent.
-            if request.extensions().get::<Upgrade>().is_none() {
+            if request.extension::<Upgrade>().is_none() {
                 return Err(Reason::BadResponse);
             }
             link.tunnel();
@@ -281,7 +289,7 @@ impl Sender<'_> {
         tries.succeeded();
         let service = self.routed.service;
         let account = Account { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0 };
-        let upstreams = self.peer.upstreams(service, self.shared).clone();
+        let upstreams = self.upstreams().clone();
         let watch = (!told && self.routed.call.is_none()).then(|| Watch { settings: service.settings.clone(), latency });
         let returns = Returns { address: from.address, link, upstreams, account, watch, deadline: None, busy, _place: place };
         let content = std::mem::replace(request.body_mut(), RequestBody::Empty).release();
@@ -307,16 +315,22 @@ impl Sender<'_> {
             }
         }
         if link.is_end() {
-            self.peer.upstreams(self.routed.service, self.shared).check_in(from.address, link, at);
+            self.upstreams().check_in(from.address, link, at);
         }
     }
 }
 
 /// Sends, passes interim responses on, and waits for the head of the final one, as long as the client does.
-fn poll_response(link: &mut Link, request: &mut Request<RequestBody<'_>>, context: &mut Context<'_>) -> Poll<Result<Head<Status>, Broken>> {
-    let method = request.method().clone();
+fn poll_response(
+    link: &mut Link,
+    request: &mut Deferred<'_, '_, RequestBody<'_>>,
+    context: &mut Context<'_>,
+) -> Poll<Result<Head<Status>, Broken>> {
     loop {
-        let polled = link.poll_head(&method, request.body_mut(), context);
+        let polled = request.apart_from_fields(|request| {
+            let method = request.method().clone();
+            link.poll_head(&method, request.body_mut(), context)
+        });
         match polled {
             Poll::Ready(Ok(mut head)) if head.message.code.is_informational() && head.message.code != StatusCode::SWITCHING_PROTOCOLS => {
                 request.body_mut().interim(&mut head.message, context);

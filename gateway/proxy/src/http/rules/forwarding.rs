@@ -1,9 +1,12 @@
 //! Forwarding headers: the fields that tell the next hop of the client.
 
+use std::cell::OnceCell;
+
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request};
 
 use super::loops;
+use crate::h1;
 
 pub(in crate::http) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(in crate::http) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -22,6 +25,8 @@ pub(crate) struct Forwarding<'p> {
     pub(in crate::http) port: &'p HeaderValue,
     /// Whether this pass is still to be added to those that the fields tell of: see [`loops`].
     pub(in crate::http) loops: bool,
+    /// All these as they are written, but for the host. They are made once for the connection.
+    pub(in crate::http) written: &'p OnceCell<Box<[u8]>>,
 }
 
 impl Forwarding<'_> {
@@ -33,7 +38,7 @@ impl Forwarding<'_> {
 
     /// Gives each of the headers. `host`: the request's.
     pub(crate) fn each(self, host: Option<&HeaderValue>, mut take: impl FnMut(HeaderName, &HeaderValue)) {
-        let Self { client, scheme, port, loops } = self;
+        let Self { client, scheme, port, loops, .. } = self;
         if loops {
             take(loops::CDN_LOOP, loops::name());
         }
@@ -42,6 +47,25 @@ impl Forwarding<'_> {
         take(X_FORWARDED_PORT, port);
         if let Some(host) = host.filter(|host| !host.is_empty()) {
             take(X_FORWARDED_HOST, host);
+        }
+    }
+
+    /// Writes the headers. `host`: the request's.
+    pub(crate) fn write(self, out: &mut Vec<u8>, host: &[u8]) {
+        let lines = |loops| {
+            let mut lines = Vec::new();
+            Self { loops, ..self }.each(None, |name, value| h1::field(&mut lines, &name, value));
+            lines.into_boxed_slice()
+        };
+        if self.loops {
+            out.extend_from_slice(self.written.get_or_init(|| lines(true)));
+        } else {
+            out.extend_from_slice(&lines(false));
+        }
+        if !host.is_empty() {
+            for piece in [X_FORWARDED_HOST.as_str().as_bytes(), b": ", host, b"\r\n"] {
+                out.extend_from_slice(piece);
+            }
         }
     }
 }

@@ -21,6 +21,16 @@ pub(crate) struct Asked {
     pub(crate) trailers: bool,
 }
 
+/// Whether a field of a request goes on as it came: it is none that is looked at when a request arrives. Those of framing and of the hop are not asked for.
+pub(in crate::http) fn is_plain(name: &[u8]) -> bool {
+    let looked_at = match name.len() {
+        6 => name.eq_ignore_ascii_case(b"expect"),
+        8 => name.eq_ignore_ascii_case(b"cdn-loop"),
+        _ => false,
+    };
+    !looked_at && !name.contains(&b'_') && !is_claim(name)
+}
+
 /// Removes the fields that `Connection` nominates (RFC 9110 §7.6.1), and returns their names, which count for trailers, too. For a request this comes before
 /// anything is decided by its fields or added to them, so that routers see what endpoints get, and no field of the gateway's own is removed.
 pub(in crate::http) fn take_nominated(headers: &mut HeaderMap) -> Vec<HeaderName> {
@@ -81,7 +91,7 @@ fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
 /// say of it.
 fn is_end_to_end(name: &HeaderName) -> bool {
     let kept = [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::VIA, super::identify::X_REQUEST_ID, super::loops::CDN_LOOP];
-    kept.contains(name) || is_claim(name.as_str())
+    kept.contains(name) || is_claim(name.as_str().as_bytes())
 }
 
 /// Whether it is one of the usual options of `Connection`, which name no field to remove.

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::Http;
 use super::http2;
 use super::tunnel;
-use crate::h1::{self, Connection, Decoder, Framing, Head};
+use crate::h1::{self, Connection, Decoder, Framing, Head, Message};
 use crate::http::body::RequestBody;
 use crate::http::client::{AnyContent, Client, Content as _, NoRequest, Reader};
 use crate::http::exchange::{Peer, Reply, arrival, exchange, refuse};
@@ -81,18 +81,19 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
                     };
                     tracing::debug!(?reason, client = %peer.address, "a request was refused");
                     let answered = Answered { head: false, version: Version::HTTP_11, kept: None };
-                    let _ = respond(refuse(reason, None, peer, &shared.exchanges), answered, &client, shared).await;
+                    let _ = respond(&mut refuse(reason, None, peer, &shared.exchanges), answered, &client, shared).await;
                     linger(&mut reader, &client).await;
                     return None;
                 }
             };
         client.signal.begin(!client.unread().is_end());
         left = left.saturating_sub(1);
-        let (head, version) = (*message.method() == Method::HEAD, message.version());
-        // A client that expects something else may wait as well.
-        let expects = arrival::expects_continue(message.headers()).unwrap_or(true);
-        let mut request = message.map(|()| RequestBody::Client(AnyContent::Http1(&mut reader)));
-        let response = exchange(&mut request, peer, Instant::now(), &shared.exchanges).await;
+        let Message { request, lines } = message;
+        let (head, version) = (*request.method() == Method::HEAD, request.version());
+        // A client that expects something else may wait as well. Lines expect nothing.
+        let expects = arrival::expects_continue(request.headers()).unwrap_or(true);
+        let mut request = request.map(|()| RequestBody::Client(AnyContent::Http1(&mut reader)));
+        let mut response = exchange(&mut request, lines, peer, Instant::now(), &shared.exchanges).await;
         shared.keep(std::mem::take(request.headers_mut()));
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             Box::pin(switch(response, &client, shared)).await;
@@ -105,7 +106,9 @@ async fn talk(client: Rc<Client>, peer: &Peer, settings: &ClientSettings, shared
             || !shared.core.serves_http(peer.listener, &mut serves)
             || too_much(client.unread(), expects);
         let kept = (!close).then(|| if version == Version::HTTP_10 { Connection::KeptAsAsked } else { Connection::Kept });
-        match respond(response, Answered { head, version, kept }, &client, shared).await {
+        let sent = respond(&mut response, Answered { head, version, kept }, &client, shared).await;
+        drop(response);
+        match sent {
             Sent::Kept if discard(&mut reader, &client).await => {}
             Sent::Broken => return None,
             Sent::Kept | Sent::Last => {
@@ -139,7 +142,7 @@ enum Sent {
     Broken,
 }
 
-async fn respond(mut response: Reply<'_>, to: Answered, client: &Client, shared: &Http) -> Sent {
+async fn respond(response: &mut Reply<'_>, to: Answered, client: &Client, shared: &Http) -> Sent {
     let status = response.status();
     let bare = to.head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let framing = match response.body().framing() {

@@ -83,7 +83,7 @@ async fn answer(
     let received = Received::new(incoming, framing, sender, signal, connect);
     let mut request = request.map(|()| RequestBody::Client(AnyContent::Http2(Box::new(received))));
     let response = match prepared {
-        Ok(()) => exchange(&mut request, peer, begun, &shared.exchanges).await,
+        Ok(()) => exchange(&mut request, None, peer, begun, &shared.exchanges).await,
         Err(reason) => refuse(reason, Some(request.headers()), peer, &shared.exchanges),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

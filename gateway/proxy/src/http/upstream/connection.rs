@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use http::{Method, Request, header};
+use http::Method;
 use tokio::io::AsyncWrite as _;
 
 use super::terms::Terms;
@@ -14,8 +14,7 @@ use crate::core::places::Places;
 use crate::h1::{self, BadHead, Case, Decoder, Encoder, Framing, Head, Outgoing, Part, Spellings, Status, Step};
 use crate::http::body::RequestBody;
 use crate::http::error::BodyError;
-use crate::http::rules::forwarding::Forwarding;
-use crate::http::rules::upgrade::Upgrade;
+use crate::http::rules::deferred::Deferred;
 use crate::stream::{Scratch, Stream};
 
 /// How many bytes are read at a time for a head. Most responses fit into that with their content, which saves a read and a write.
@@ -150,16 +149,11 @@ impl Connection {
     }
 
     /// Begins a request. [`poll_head`](Self::poll_head) sends it.
-    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, forwarding: Option<Forwarding<'_>>) {
+    pub(super) fn begin<B>(&mut self, request: &Deferred<'_, '_, B>, framing: Framing) {
         self.terms.begin();
-        let upgrade = request.extensions().get::<Upgrade>().map(|Upgrade(protocol)| protocol);
-        h1::request_head(self.outgoing.begin(Encoder::from(framing)), request, framing, upgrade, |out| {
-            if let Some(forwarding) = forwarding {
-                forwarding.each(request.headers().get(header::HOST), |name, value| h1::field(out, &name, value));
-            }
-        });
+        request.write(self.outgoing.begin(Encoder::from(framing)), framing);
         (self.sending, self.written) = (framing != Framing::Length(0), false);
-        (self.seen, self.case) = (0, Case::kept(request.extensions().get::<Spellings>().is_some()));
+        (self.seen, self.case) = (0, Case::kept(request.extension::<Spellings>().is_some()));
         if self.buffer.capacity() > HEAD * 2 {
             self.buffer = BytesMut::new();
         }

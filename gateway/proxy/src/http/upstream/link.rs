@@ -2,14 +2,14 @@
 
 use std::task::{Context, Poll};
 
-use http::{Method, Request};
+use http::Method;
 
 use super::connection::{Broken, Connection};
 use super::stream::Stream;
 use crate::h1::{Framing, Head, Part, Status};
 use crate::http::body::RequestBody;
 use crate::http::error::BodyError;
-use crate::http::rules::forwarding::Forwarding;
+use crate::http::rules::deferred::Deferred;
 
 pub(crate) enum Link {
     /// A connection of HTTP/1.1, which the exchange has alone.
@@ -20,11 +20,10 @@ pub(crate) enum Link {
 
 impl Link {
     /// Begins a request. [`poll_head`](Self::poll_head) sends it.
-    /// `forwarding`: fields that it has besides.
-    pub(crate) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, forwarding: Option<Forwarding<'_>>) {
+    pub(in crate::http) fn begin<B>(&mut self, request: &mut Deferred<'_, '_, B>, framing: Framing) {
         match self {
-            Self::Alone(connection) => connection.begin(request, framing, forwarding),
-            Self::Stream(stream) => stream.begin(request, framing, forwarding),
+            Self::Alone(connection) => connection.begin(request, framing),
+            Self::Stream(stream) => stream.begin(request, framing),
         }
     }
 

@@ -13,7 +13,7 @@ use super::connection::Broken;
 use crate::h1::{Framing, Head, Part, Status};
 use crate::http::body::RequestBody;
 use crate::http::error::BodyError;
-use crate::http::rules::forwarding::Forwarding;
+use crate::http::rules::deferred::Deferred;
 use crate::http::rules::upgrade::{Upgrade, websocket_accept};
 use crate::http2::{self, Incoming, Outgoing};
 
@@ -63,17 +63,15 @@ impl Stream {
         !self.sent || self.refused
     }
 
-    pub(super) fn begin<B>(&mut self, request: &Request<B>, framing: Framing, forwarding: Option<Forwarding<'_>>) {
-        let upgrade = request.extensions().get::<Upgrade>();
+    pub(super) fn begin<B>(&mut self, request: &mut Deferred<'_, '_, B>, framing: Framing) {
+        let all = request.all_fields();
+        let upgrade = request.extension::<Upgrade>();
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
         // The library takes it for a forwarded request then, which may lack an authority, as HTTP/1.0 has none.
         *head.version_mut() = Version::HTTP_11;
-        *head.headers_mut() = request.headers().clone();
+        *head.headers_mut() = all;
         let authority = head.headers_mut().remove(header::HOST);
-        if let Some(forwarding) = forwarding {
-            forwarding.each(authority.as_ref(), |name, value| drop(head.headers_mut().insert(name, value.clone())));
-        }
         *head.uri_mut() = target(request.uri(), authority.as_ref(), self.carrier.scheme());
         if let Some(Upgrade(protocol)) = upgrade {
             // RFC 8441 §5: the key belongs to HTTP/1.1.
