@@ -33,7 +33,7 @@ use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
 
 pub use absent::Unread;
-pub use handed::{Leads, everywhere};
+pub use handed::{Leads, everywhere, is_balanced};
 
 use absent::Missing;
 use handed::Chooser;

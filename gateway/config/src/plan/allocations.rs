@@ -26,6 +26,8 @@ pub struct Allocations {
     pub gateways: BTreeMap<(String, String), Vec<IpAddr>>,
     /// Where Gateways are to be reached that listen on all addresses of each node; empty: at the addresses of this machine.
     pub everywhere: Vec<IpAddr>,
+    /// Whether Services whose load balancer this gateway is are served on the nodes' own addresses, as there are no others to give.
+    pub on_nodes: bool,
 }
 
 impl Allocations {

@@ -58,6 +58,8 @@ pub(super) struct Claim {
     pub(super) listener: Arc<PlannedListener>,
     /// The ClientTrafficPolicy whose settings the listener has. `None`: there is none, or the listener cannot share its address.
     pub(super) policy: Option<Arc<Object>>,
+    /// Whether all other claims of the address come first.
+    pub(super) yields: bool,
 }
 
 /// Something besides the object itself that was looked at. When it changes, the part is made again.
@@ -282,7 +284,7 @@ impl<'a> Compiler<'a> {
 
     /// Adds a claim of a listener's address. `policy` is the policy whose settings the listener has, if it can share its address with others.
     pub(super) fn listen(&mut self, object: &Arc<Object>, path: Cow<'static, str>, listener: PlannedListener, policy: Option<Arc<Object>>) {
-        self.part.claims.push(Claim { object: object.clone(), path, listener: Arc::new(listener), policy });
+        self.part.claims.push(Claim { object: object.clone(), path, listener: Arc::new(listener), policy, yields: false });
     }
 }
 

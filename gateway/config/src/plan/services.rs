@@ -73,21 +73,27 @@ impl Compiler<'_> {
             self.part.faults.push(warning(&object.origin, &object.key, path, message, Some(format!("{LOAD_BALANCER_CLASS:?}, or none"))));
         }
         let families = self.allocations.families.get(&id).cloned().unwrap_or_default();
-        let balanced = self.allocations.load_balancer.get(&id).cloned().unwrap_or_default();
-        let mut external_ips = Vec::new();
+        let mut balanced = self.allocations.load_balancer.get(&id).cloned().unwrap_or_default();
+        let mut listened = balanced.clone();
+        let ours = kind == "LoadBalancer" && spec.load_balancer_class.as_deref() == Some(LOAD_BALANCER_CLASS);
+        let on_nodes = self.allocations.on_nodes && ours && forwarded;
+        if on_nodes {
+            (balanced, listened) = (self.shown_on_nodes(&families), self.node_addresses(&families));
+        }
+        let mut named = Vec::new();
         for (i, ip) in spec.external_ips.iter().flatten().enumerate().filter_map(|(i, ip)| Some((i, ip.parse::<IpAddr>().ok()?))) {
             if proxied && !families.takes(IpFamily::of(ip)) {
                 let path = format!("spec.externalIPs[{i}]");
                 let message = format!("{path}: {ip} has no effect: the Service is of {} only", families.names().join(", "));
                 self.part.faults.push(warning(&object.origin, &object.key, &path, message, None));
             } else if !balanced.contains(&ip) {
-                external_ips.push(ip);
+                named.push(ip);
             }
         }
-        external_ips.extend(&balanced);
         if !served_here {
-            external_ips.retain(|ip| balanced.contains(ip));
+            named.clear();
         }
+        let (external, external_ips) = (!named.is_empty() || !listened.is_empty(), [&*named, &*balanced].concat());
         let cluster_ips = self.allocations.cluster_ips.get(&id).filter(|_| proxied).cloned().unwrap_or_default();
         let mut ports = Vec::with_capacity(spec.ports.as_ref().map_or(0, Vec::len));
         for (i, port) in spec.ports.iter().flatten().enumerate() {
@@ -167,12 +173,13 @@ impl Compiler<'_> {
                 tls,
             });
         }
-        if proxied || (forwarded && !external_ips.is_empty()) {
+        if proxied || (forwarded && external) {
             for port in ports.iter().filter(|p| p.protocol.forwarded().is_some()) {
                 let addresses = Addresses {
                     cluster: &cluster_ips,
-                    external: &external_ips,
-                    balanced: &balanced,
+                    external: &named,
+                    balanced: &listened,
+                    yields: on_nodes,
                     sources: source_ranges(service),
                     node: self.node_addresses(&families),
                 };
@@ -280,19 +287,27 @@ impl Compiler<'_> {
         for ip in addresses.external {
             wanted.push((SocketAddr::new(*ip, port.service.port), "external IP", front(Side::External)));
         }
+        let others = wanted.len();
+        for ip in addresses.balanced {
+            wanted.push((SocketAddr::new(*ip, port.service.port), "external IP", front(Side::External)));
+        }
+        let balanced = others..wanted.len();
         if let Some(node_port) = port.node_port {
             for ip in &addresses.node {
                 wanted.push((SocketAddr::new(*ip, node_port), "node port", front(Side::External)));
             }
         }
-        for (address, kind, front) in wanted {
-            let settings = if addresses.balanced.contains(&address.ip()) && !addresses.sources.is_empty() {
+        for (at, (address, kind, front)) in wanted.into_iter().enumerate() {
+            let settings = if balanced.contains(&at) && !addresses.sources.is_empty() {
                 Arc::new(ClientSettings { sources: addresses.sources.clone(), ..ClientSettings::clone(&settings) })
             } else {
                 settings.clone()
             };
             let name = format!("{kind} of {name}");
             self.listen(object, "spec.ports".into(), PlannedListener { address, name, front, settings, limiter: () }, None);
+            if let Some(claim) = self.part.claims.last_mut() {
+                claim.yields = addresses.yields && balanced.contains(&at);
+            }
         }
     }
 }
@@ -328,8 +343,10 @@ fn served(protocol: AppProtocol, untold: bool, given: Option<&str>) -> (Way, Str
 pub(super) struct Addresses<'a> {
     cluster: &'a [IpAddr],
     external: &'a [IpAddr],
-    /// Those of the external addresses that are the load balancer's, and who may connect to them. An empty list lets everybody in.
+    /// Those that are the load balancer's, and who may connect to them. An empty list lets everybody in.
     balanced: &'a [IpAddr],
+    /// Whether those go to somebody else who wants them.
+    yields: bool,
     sources: Vec<IpNet>,
     node: Vec<IpAddr>,
 }
@@ -340,6 +357,14 @@ impl Compiler<'_> {
         let given = &self.settings.node_addresses;
         let all = if given.is_empty() { self.settings.everywhere() } else { given };
         all.iter().copied().filter(|ip| families.takes(IpFamily::of(*ip))).collect()
+    }
+
+    /// The addresses by which clients reach what is served on the nodes' own addresses: those of the Nodes, or of this one if nothing is known of others.
+    fn shown_on_nodes(&self, families: &ServiceFamilies) -> Vec<IpAddr> {
+        let Settings { node_addresses, own_addresses, .. } = self.settings;
+        let ours = if node_addresses.is_empty() { own_addresses } else { node_addresses };
+        let of = |all: &[IpAddr]| all.iter().copied().filter(|ip| families.takes(IpFamily::of(*ip))).collect::<Vec<_>>();
+        Some(of(&self.allocations.everywhere)).filter(|nodes| !nodes.is_empty()).unwrap_or_else(|| of(ours))
     }
 }
 

@@ -111,7 +111,7 @@ impl State {
 }
 
 /// Whether a Service is to have a load balancer address from this gateway in a cluster. One that names no class is another's there.
-pub(super) fn is_balanced(object: &Object) -> bool {
+pub fn is_balanced(object: &Object) -> bool {
     let Body::Service(service) = &object.body else { return false };
     service.spec.as_ref().is_some_and(|spec| {
         spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.as_deref() == Some(LOAD_BALANCER_CLASS)

@@ -16,7 +16,7 @@ use sluicegate_model::fault::{Fault, Severity};
 use tokio::time::Instant;
 
 use super::Controller;
-use crate::allocate::everywhere;
+use crate::allocate::{everywhere, is_balanced};
 use crate::assemble::{router_use, rule_balancer_use};
 use crate::discovery::Target;
 use crate::plugins::Use;
@@ -153,8 +153,12 @@ impl Controller {
             let Body::Gateway(gateway) = &object.body else { return false };
             let elsewhere = default_addresses(objects, object, gateway);
             let elsewhere = if AskedAddresses::of(gateway).named.is_empty() { elsewhere } else { &[] };
+                shown.extend(
+                    self.store.objects().of_kind("Service").filter(|service| is_balanced(service)).map(|service| service.key.clone()),
+                );
             reserved.extend(elsewhere);
             elsewhere.is_empty()
+        self.allocations.on_nodes = in_cluster && !self.allocator.has_addresses();
         };
         let gateways = objects.of_kind("Gateway").filter(own).filter(needing);
         let asking: Vec<Arc<Object>> = objects.of_kind("Service").chain(gateways).cloned().collect();
@@ -182,6 +186,7 @@ impl Controller {
             self.changed.plugins.append(&mut self.registry.sync(plugins, &uses).await);
             self.looked_at_plugins = true;
             self.loaded = Some((plugins.clone(), uses));
+        allocations.on_nodes = self.allocations.on_nodes;
         }
         self.sync_discovery();
     }

@@ -1,5 +1,6 @@
 //! Whole gateways whose objects come from an API server.
 
+mod balanced;
 mod failures;
 mod infrastructure;
 mod life;

@@ -1,7 +1,7 @@
 //! One address, and all objects that want to listen on it.
 //!
 //! Claims come in tiers: Services one by one, as each is a listener of its own; the listeners of all Gateways; then those of each ListenerSet, the oldest first
-//! (GEP-1713, "Listener Precedence"). A claim that cannot be told apart from one of an earlier tier does not get the address, and is ignored when later claims
+//! (GEP-1713, "Listener Precedence"); and last Services that are served on the nodes' own addresses for want of others. A claim that cannot be told apart from one of an earlier tier does not get the address, and is ignored when later claims
 //! are judged. Of the remaining claims of one tier that cannot be told apart, none gets the address: no listener of a Gateway wins over another one ("Handling
 //! indistinct Listeners" of the Gateway API), and no later claim takes their place.
 

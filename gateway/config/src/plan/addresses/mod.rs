@@ -10,7 +10,7 @@ use super::compile::Claim;
 use super::*;
 use crate::object::{Named, error, warning};
 
-/// The order of claims: by the rank of the kind; ListenerSets by their time of creation, those without one last; by the object, and the claim's number
+/// The order of claims: by the rank of the kind, those that yield last; ListenerSets by their time of creation, those without one last; by the object, and the claim's number
 /// in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
@@ -23,6 +23,7 @@ pub struct Order {
 
 impl Order {
     fn new(rank: u8, claim: &Claim, number: usize) -> Self {
+        let rank = if claim.yields { u8::MAX } else { rank };
         let object = &claim.object;
         let created = (object.key.kind == "ListenerSet").then(|| policies::created(object)).flatten();
         Self { rank, undated: created.is_none(), created: created.unwrap_or_default(), key: object.key.clone(), number }
