@@ -61,6 +61,8 @@ pub struct Origin {
 /// How the places of a document's fields are known.
 #[derive(Debug)]
 enum Places {
+    /// It was given as a value: there is no text.
+    Nowhere,
     Known(Positions),
     /// The places are found when somebody asks for them.
     Sought {
@@ -142,6 +144,11 @@ impl Origin {
         place(&self.file, &self.lines, at)
     }
 
+    /// Whether the document was read from a file. An API server's objects are not.
+    pub fn has_file(&self) -> bool {
+        !matches!(self.places, Places::Nowhere)
+    }
+
     fn keyed(&self, path: &str) -> Option<Position> {
         let (map, key) = path.strip_suffix(']')?.split_once('[')?;
         self.position(&format!("{map}.{key}"))
@@ -149,6 +156,7 @@ impl Origin {
 
     fn position(&self, field: &str) -> Option<Position> {
         match &self.places {
+            Places::Nowhere => None,
             Places::Known(positions) => positions.get(field),
             Places::Sought { name_only: true, .. } if field != NAME => None,
             Places::Sought { part, found, .. } => found.get_or_init(|| self.lines.seek(*part)).get(field),
@@ -158,6 +166,7 @@ impl Origin {
     /// The same origin, which tells no other place than that of the name: for objects about which nothing is said any more once they were checked.
     pub(crate) fn compact(&self) -> Self {
         let places = match &self.places {
+            Places::Nowhere => Places::Nowhere,
             Places::Known(positions) => Places::Known(Positions::new(positions.get(NAME).map(|at| (NAME.to_owned(), at)))),
             Places::Sought { part, .. } => Places::Sought { part: *part, found: OnceLock::new(), name_only: true },
         };
@@ -176,6 +185,7 @@ impl Origin {
 
     fn has_same_places(&self, other: &Self) -> bool {
         match (&self.places, &other.places) {
+            (Places::Nowhere, Places::Nowhere) => true,
             (Places::Known(a), Places::Known(b)) => a == b,
             (Places::Sought { name_only: true, .. }, Places::Sought { name_only: true, .. }) if self.has_same_text(other) => true,
             (Places::Sought { name_only: true, .. }, Places::Sought { name_only: true, .. }) => self.position(NAME) == other.position(NAME),
@@ -263,13 +273,7 @@ pub fn given(name: &Path, value: Value) -> Parsed {
     let (file, lines) = (Arc::new(name.to_owned()), Arc::new(Lines::of("")));
     let document = |(number, composed): (usize, compose::Composed)| Document {
         value: composed.value,
-        origin: Arc::new(Origin {
-            file: file.clone(),
-            lines: lines.clone(),
-            places: Places::Known(Positions::default()),
-            start: composed.start,
-            number,
-        }),
+        origin: Arc::new(Origin { file: file.clone(), lines: lines.clone(), places: Places::Nowhere, start: composed.start, number }),
         readings: Vec::new(),
     };
     let documents = list::items(compose::Composed::unplaced(value, (1, 1))).into_iter().enumerate().map(document).collect();

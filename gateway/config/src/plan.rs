@@ -326,8 +326,8 @@ pub enum PluginSource {
         /// The SHA-256 that the file must have, in hexadecimal.
         sha256: Option<String>,
     },
-    /// The code is in a ConfigMap.
-    ConfigMap {
+    /// The code is in an object, a ConfigMap, or cannot be anywhere.
+    Object {
         /// Which one, and where in it, for people.
         name: String,
         /// The code, or why it is not there.
@@ -385,7 +385,7 @@ impl PlannedPlugin {
     pub fn file(&self) -> Option<&Path> {
         match &self.source {
             PluginSource::File { path, .. } => Some(path),
-            PluginSource::Builtin(_) | PluginSource::ConfigMap { .. } => None,
+            PluginSource::Builtin(_) | PluginSource::Object { .. } => None,
         }
     }
 }

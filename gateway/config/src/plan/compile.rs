@@ -18,7 +18,7 @@ use super::settings::Defaults;
 use super::*;
 use crate::builtins;
 use crate::object::ours::{CanaryRollout, ConfigMapKey, Plugin, PluginRollout, ShadowRollout};
-use crate::object::{Body, ClientTrafficPolicy, error};
+use crate::object::{Body, ClientTrafficPolicy, error, warning};
 use crate::objects::{Objects, Target};
 
 /// The part of the plan that comes from one object.
@@ -161,10 +161,28 @@ impl<'a> Compiler<'a> {
         let given = &plugin.spec.source;
         let source = match (&given.builtin, &given.file, &given.config_map) {
             (Some(name), ..) => PluginSource::Builtin(name.clone()),
+            (_, Some(file), _) if !object.origin.has_file() && std::path::Path::new(file).is_relative() => {
+                // Objects of an API server have no folder.
+                let code = Err("it is relative, and an object of an API server has no folder that it could be below".to_owned());
+                PluginSource::Object { name: format!("spec.source.file {file:?}"), code, sha256: None }
+            }
             (_, Some(file), _) => PluginSource::File { path: folder.join(file), sha256: given.sha256.clone() },
             (_, _, Some(from)) => self.config_map(object, from, given.sha256.clone()),
             (None, None, None) => return,
         };
+        let readable = |(at, file): (usize, &String)| {
+            if object.origin.has_file() || file.starts_with('/') {
+                return file.parse().ok();
+            }
+            let path = format!("spec.capabilities.allowedFiles[{at}]");
+            let message = format!(
+                "{path}: {file:?} is relative, and an object of an API server has no folder that it could be below: it is not read"
+            );
+            let expected = Some("an absolute path, which is looked for on each node".to_owned());
+            self.part.faults.push(warning(&object.origin, &object.key, &path, message, expected));
+            None
+        };
+        let files = plugin.spec.capabilities.allowed_files.iter().enumerate().filter_map(readable).collect();
         let (given, defaults) = (&plugin.spec.limits, Limits::default());
         let limits = Limits {
             memory: given.memory.map_or(defaults.memory, |m| m.0),
@@ -174,10 +192,7 @@ impl<'a> Compiler<'a> {
             allowed_hosts: plugin.spec.capabilities.allowed_hosts.iter().filter_map(|host| host.parse().ok()).collect(),
             shared_entries: given.shared_entries.map_or(defaults.shared_entries, |n| n as usize),
             shared_bytes: given.shared_memory.map_or(defaults.shared_bytes, |m| m.0),
-            allowed_files: AllowedFiles {
-                base: folder.to_owned(),
-                files: plugin.spec.capabilities.allowed_files.iter().filter_map(|file| file.parse().ok()).collect(),
-            },
+            allowed_files: AllowedFiles { base: folder.to_owned(), files },
             requests: given.requests.unwrap_or(defaults.requests),
         };
         let place = Some(object.origin.place("spec.source"));
@@ -209,7 +224,7 @@ impl<'a> Compiler<'a> {
             }
             _ => Err("there is no such ConfigMap".to_owned()),
         };
-        PluginSource::ConfigMap { name: format!("ConfigMap {namespace}/{name}, {key}"), code, sha256 }
+        PluginSource::Object { name: format!("ConfigMap {namespace}/{name}, {key}"), code, sha256 }
     }
 
     /// Resolves the reference to a plugin. If there is no such plugin, that is a fault, and the default serves.

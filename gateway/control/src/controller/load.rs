@@ -24,6 +24,8 @@ use crate::sources::folder::Followed;
 use crate::sources::{self, Sources, Taken};
 use crate::store::Update;
 
+/// The label of a Node that says in which zone it is.
+const ZONE: &str = "topology.kubernetes.io/zone";
 /// How long a change waits for what it refers to.
 const ANSWERED: Duration = Duration::from_secs(2);
 
@@ -81,6 +83,7 @@ impl Controller {
         if let Some(saver) = &mut self.saver {
             saver.note(&changes);
         }
+        self.place(&changes);
         let allocated = self.allocate(&changes, *self.store.unread() != unread);
         faults.extend(self.allocated.iter().cloned());
         let changes_of = changes.iter().map(|(change, old)| (change, old.clone()));
@@ -118,6 +121,24 @@ impl Controller {
         self.sync_plugins(files).await;
     }
 
+    /// Takes this node's zone from its Node, unless one is configured. A Node that is gone leaves its zone.
+    fn place(&mut self, changes: &[(Change, Option<Arc<Object>>)]) {
+        let here = &mut self.options.settings.here;
+        let Some(name) = here.node.as_ref().filter(|_| !self.zone_is_given) else { return };
+        if !changes.iter().any(|(change, _)| change.key().kind == "Node" && change.key().name == *name) {
+            return;
+        }
+        let Some(Body::Node(node)) = self.store.objects().get("Node", "", name).map(|node| &node.body) else { return };
+        let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE)).cloned();
+        if zone != here.zone {
+            tracing::info!(node = name, zone, "this node's zone is that of its Node");
+            here.zone = zone;
+            // Hints of endpoints may lead elsewhere now.
+            let key = |(namespace, name): &(String, String)| Key { namespace: namespace.clone(), name: name.clone() };
+            self.changed.services.extend(self.planner.plan().services.keys().map(key));
+        }
+    }
+
     /// Allocates for the Services and Gateways that have changed. Returns those whose allocations have changed.
     pub(super) fn allocate(&mut self, changes: &[(Change, Option<Arc<Object>>)], all: bool) -> BTreeSet<ObjectKey> {
         let in_cluster = self.options.settings.services == ServiceAddresses::Cluster;
@@ -132,8 +153,12 @@ impl Controller {
             if everywhere != self.allocations.everywhere {
                 self.allocations.everywhere = everywhere;
                 shown.extend(self.store.objects().of_kind("Gateway").map(|gateway| gateway.key.clone()));
+                shown.extend(
+                    self.store.objects().of_kind("Service").filter(|service| is_balanced(service)).map(|service| service.key.clone()),
+                );
             }
         }
+        self.allocations.on_nodes = in_cluster && !self.allocator.has_addresses();
         let services = changes.iter().filter(|(change, _)| change.key().kind == "Service");
         let changed: Vec<_> = services
             .map(|(change, _)| match change {
@@ -153,18 +178,15 @@ impl Controller {
             let Body::Gateway(gateway) = &object.body else { return false };
             let elsewhere = default_addresses(objects, object, gateway);
             let elsewhere = if AskedAddresses::of(gateway).named.is_empty() { elsewhere } else { &[] };
-                shown.extend(
-                    self.store.objects().of_kind("Service").filter(|service| is_balanced(service)).map(|service| service.key.clone()),
-                );
             reserved.extend(elsewhere);
             elsewhere.is_empty()
-        self.allocations.on_nodes = in_cluster && !self.allocator.has_addresses();
         };
         let gateways = objects.of_kind("Gateway").filter(own).filter(needing);
         let asking: Vec<Arc<Object>> = objects.of_kind("Service").chain(gateways).cloned().collect();
         self.allocator.reserve(reserved);
         let (mut allocations, wrong) = self.allocator.allocate(&asking, self.store.unread());
         allocations.everywhere.clone_from(&self.allocations.everywhere);
+        allocations.on_nodes = self.allocations.on_nodes;
         let mut allocated = allocations.differences(&self.allocations);
         allocated.append(&mut shown);
         (self.allocations, self.allocated) = (allocations, wrong);
@@ -186,7 +208,6 @@ impl Controller {
             self.changed.plugins.append(&mut self.registry.sync(plugins, &uses).await);
             self.looked_at_plugins = true;
             self.loaded = Some((plugins.clone(), uses));
-        allocations.on_nodes = self.allocations.on_nodes;
         }
         self.sync_discovery();
     }

@@ -92,6 +92,8 @@ type Ordered = (String, Action, oneshot::Sender<Done>);
 /// The whole state of control.
 pub struct Controller {
     options: Options,
+    /// Whether the zone of this node is configured.
+    zone_is_given: bool,
     /// Sources besides the files and folders.
     sources: Vec<Box<dyn Source>>,
     /// What sources are told that report only what is wanted.
@@ -148,6 +150,7 @@ impl Controller {
             registry: Registry::new(loader, options.builtins).trusting(options.trusted_keys.clone()),
             assembler: Assembler::guarding(options.admin),
             planner: Planner::new(options.settings.clone()),
+            zone_is_given: options.settings.here.zone.is_some(),
             options,
             sources: Vec::new(),
             wanted: None,

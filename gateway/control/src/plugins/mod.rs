@@ -380,7 +380,7 @@ impl Registry {
                 source: match &e.planned.source {
                     PluginSource::Builtin(_) => "builtin".to_owned(),
                     PluginSource::File { path, .. } => path.display().to_string(),
-                    PluginSource::ConfigMap { name, .. } => name.clone(),
+                    PluginSource::Object { name, .. } => name.clone(),
                 },
                 state: match (&e.live, e.refused.as_ref().or(misused)) {
                     _ if e.disabled => PluginState::Disabled,

@@ -24,7 +24,7 @@ pub(super) async fn read(plugin: &PlannedPlugin, builtins: Builtins) -> Result<V
             wanted_sum(wanted.as_deref(), &bytes).map_err(|e| format!("{}: {e}", path.display()))?;
             Ok(bytes)
         }
-        PluginSource::ConfigMap { name, code, sha256: wanted } => {
+        PluginSource::Object { name, code, sha256: wanted } => {
             let code = code.as_ref().map_err(|e| format!("{name}: {e}"))?;
             if code.wasm.len() > MAX_PLUGIN_BYTES {
                 return Err(format!("{name}: it has more than {MAX_PLUGIN_BYTES} bytes"));
@@ -59,7 +59,7 @@ pub(super) async fn signed(plugin: &PlannedPlugin, bytes: Vec<u8>, trusted: &[Mi
             });
             checked.await.unwrap_or_else(|error| (Vec::new(), Err(error)))
         }
-        PluginSource::ConfigMap { name, code, .. } => {
+        PluginSource::Object { name, code, .. } => {
             let signature = code.as_ref().ok().and_then(|code| code.signature.as_deref());
             let says = signature::check_text(name, &format!("{name}.minisig"), signature, &bytes, trusted);
             (bytes, says.map(Some))

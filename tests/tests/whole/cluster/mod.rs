@@ -2,6 +2,7 @@
 
 mod balanced;
 mod failures;
+mod here;
 mod infrastructure;
 mod life;
 mod needed;

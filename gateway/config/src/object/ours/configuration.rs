@@ -40,7 +40,7 @@ pub struct SluicegateConfiguration {
     pub load_balancer_addresses: Option<Vec<Network>>,
     /// This node's name, for traffic policies and topology. Default: none.
     pub node_name: Option<String>,
-    /// This node's zone, for topology. Default: none.
+    /// This node's zone, for topology. Default: that of the Node `nodeName` in a cluster, else none.
     pub zone: Option<String>,
     /// How lines of the process's log look: human or json. Default: human.
     pub log_format: Option<LogFormat>,
