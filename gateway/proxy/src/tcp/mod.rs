@@ -19,7 +19,6 @@ use sluicegate_model::snapshot::{Front, ServicePort, Side};
 use sluicegate_model::stats::{Reset, count};
 
 use crate::access::Entry;
-use crate::alert;
 use crate::core::places::{self, Full, Places};
 use crate::core::{Core, View};
 use crate::endpoint::{Busy, Endpoints, Opening, Patience, Speak, TRIES, dial, lead, refuse, reset};
@@ -69,16 +68,7 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
     let mut entry = shared.core.log.as_ref().map(|log| Entry::new(log, "tcp", origin.client.ip(), listener.map_or("", |l| &l.name)));
     let Some((service, side)) = resolve(&view, asked, shared) else {
         note(&mut entry, |entry| entry.reason = Some(Reset::NoRoute.name()));
-        return match &mut client {
-            // The client's hello waits for an answer, and nobody serves that name.
-            Stream::Tcp(client) if asked.speak == Speak::Through => {
-                count(shared.core.stats.reset(Reset::NoRoute));
-                drop(view);
-                // It is boxed, as it holds a buffer and few connections come here.
-                Box::pin(alert::refuse(client, alert::unserved(asked.host))).await;
-            }
-            _ => refuse(client.socket(), Reset::NoRoute, &shared.core),
-        };
+        return refuse(client.socket(), Reset::NoRoute, &shared.core);
     };
     note(&mut entry, |entry| entry.routed(&service.id, None));
     let (begun, stats, settings) = (Instant::now(), service.stats.clone(), service.settings.clone());

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use rustls::server::{Acceptor, ServerConnection};
 use rustls::{AlertDescription, CertificateError, Error, HandshakeKind};
 use sluicegate_model::snapshot::{Front, TlsMode};
-use sluicegate_model::stats::{TlsFailure, count};
+use sluicegate_model::stats::{Reset, TlsFailure, count};
 use sluicegate_model::tls::{Demand, HANDSHAKE_TIMEOUT, ServerTls};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -17,6 +17,7 @@ use super::hello::{BadHello, Hello, HelloReader};
 use super::identity;
 use crate::alert;
 use crate::core::{Core, View};
+use crate::endpoint::refuse;
 use crate::origin::Secured;
 
 /// How many bytes are read at a time. Most hellos are smaller.
@@ -63,8 +64,14 @@ pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, c
     let Some(Front::Tls(hosts)) = view.listener(address).map(|l| &l.front) else { return Err(TlsFailure::Closed.into()) };
     let name = hello.server_name.as_deref().unwrap_or("");
     let Some(host) = hosts.find(name) else {
+        // Where all TLS is passed through, nobody here speaks it, and the connection leads nowhere, as one at L4 may.
+        let speaks = hosts.iter().any(|host| host.server().is_some());
         drop(view);
-        alert::refuse(&mut stream, alert::unserved(name)).await;
+        if speaks {
+            alert::refuse(&mut stream, alert::unserved(name)).await;
+        } else {
+            refuse(&stream, Reset::NoRoute, core);
+        }
         return Err(TlsFailure::Name.into());
     };
     let (tls, http) = match &host.mode {

@@ -302,6 +302,7 @@ fn openssl_on_both_ends_is_passed_through() {
             assert!(text.contains("Verify return code: 0 (ok)") && text.contains("HTTP/1.0 200 ok"), "{text}");
         }
         let (succeeded, text) = s_client(at, "c.example", &authority, &[]).await;
-        assert!(!succeeded && text.contains("unrecognized name"), "{text}");
+        // Nobody here speaks TLS, so nobody sends an alert.
+        assert!(!succeeded && !text.contains("unrecognized name"), "{text}");
     });
 }

@@ -1,6 +1,6 @@
 //! TLSRoute: connections by their server name, passed through or with TLS ended by the gateway.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -53,8 +53,17 @@ fn asked(identity: &Identity, at: SocketAddr, name: &str) -> Option<String> {
     Some(line.trim_end().to_owned()).filter(|line| !line.is_empty())
 }
 
+/// Whether the handshake ends with the connection, without an alert: where TLS is passed through, nobody speaks it.
+fn is_cut_off(identity: &Identity, at: SocketAddr, name: &str) -> bool {
+    let read = identity.connect(at, name).and_then(|mut stream| stream.read(&mut [0]));
+    read.is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof))
+}
+
 fn leads_to(world: &World, identity: &Identity, (i, port): (u8, u16), name: &str, wanted: Option<&str>) {
     let at = SocketAddr::new(world.address(i), port);
+    if wanted.is_none() {
+        return eventually(&format!("{name} at {at} leads nowhere"), || is_cut_off(identity, at, name));
+    }
     let wanted = wanted.map(|backend| if backend.starts_with('s') { format!("{backend} {name}") } else { backend.to_owned() });
     eventually(&format!("{name} at {at} leads to {wanted:?}"), || asked(identity, at, name) == wanted);
 }
