@@ -12,8 +12,6 @@ use crate::trim;
 
 /// The label that names a slice's Service.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// The label of slices for headless Services.
-pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// The name of the Service that a slice belongs to.
 pub(crate) fn service_name(slice: &Object) -> Option<&str> {
@@ -25,15 +23,12 @@ pub(crate) fn is_of(service: &Service, slice: &Object) -> bool {
     slice.namespace == service.namespace && service_name(slice) == Some(&*service.name)
 }
 
-/// The endpoints of the service's slices. `None`: it has no slices. Slices for headless services, and of host names (`FQDN`), do not count.
+/// The endpoints of the service's slices. `None`: it has no slices. Slices of host names (`FQDN`) do not count. Those of headless Services do, other than for kube-proxy, as routes lead to these, too.
 pub(crate) fn endpoints(spec: &Spec, service: &Service, objects: &Objects) -> Option<Vec<PublishedEndpoint>> {
     let mut joined = false;
     // The key is (port name, address, port): an endpoint may stand in two slices while it is moved from one to the other.
     let mut endpoints: BTreeMap<(String, IpAddr, u16), PublishedEndpoint> = BTreeMap::new();
     for slice in objects.labelled("EndpointSlice", &service.namespace, &[(SERVICE_NAME, &*service.name)]) {
-        if slice.value["metadata"]["labels"].get(HEADLESS).is_some() {
-            continue;
-        }
         let slice = trim::said(&slice.value);
         let Some(family) = slice["addressType"].as_str().and_then(Family::named) else { continue };
         joined = true;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use sluicegate_sdk::Object;
 
 use crate::pods::{LAST_APPLIED, LONGEST_ANNOTATION};
-use crate::slices::{HEADLESS, SERVICE_NAME};
+use crate::slices::SERVICE_NAME;
 
 /// Removes everything that this plugin does not look at.
 pub(crate) fn trim(object: &mut Object) {
@@ -34,7 +34,7 @@ fn slice(slice: &mut Value) {
     only(Some(&mut said), &["metadata", "addressType", "endpoints", "ports"]);
     let mut metadata = said.as_object_mut().and_then(|all| all.remove("metadata")).unwrap_or_default();
     only(Some(&mut metadata), &["labels"]);
-    only(metadata.get_mut("labels"), &[SERVICE_NAME, HEADLESS]);
+    only(metadata.get_mut("labels"), &[SERVICE_NAME]);
     *slice = json!({"metadata": metadata, SAID: said.to_string()});
 }
 

@@ -305,7 +305,9 @@ fn HTTPRouteServiceTypes() {
     };
     let ib1 = format!("{{addresses: [{}]}}", world.gateway.ip(11));
     let both = |name: &str| slice(name, "IPv4", &ib1) + &slice(name, "IPv6", "");
-    world.apply("slices", &(both("manual") + &both("headless-manual")));
+    // A cluster marks the slices that it makes for a headless Service.
+    let marked = |slice: String| slice.replace("labels: {", "labels: {service.kubernetes.io/headless: '', ");
+    world.apply("slices", &(both("manual") + &both("headless-manual") + &marked(slice("headless", "IPv4", &ib1))));
     for name in paths {
         world.expect(1, &get(&format!("/{name}")), "ib1");
     }
