@@ -162,7 +162,7 @@ pub fn is_claim(name: &[u8]) -> bool {
         return true;
     }
     let is_it = |claim: &&str| name.len() == claim.len() && begins(name, claim.as_bytes());
-    name.len() < 64 && SHAPES[letter as usize] & (1 << name.len()) != 0 && CLAIMS.iter().any(|claim| is_it(&claim))
+    name.len() < 64 && SHAPES[letter as usize] & (1 << name.len()) != 0 && CLAIMS.iter().any(is_it)
 }
 
 /// Whether a name, which is in lower case, may be that of a trailer field.

@@ -201,3 +201,42 @@ fn no_cut_makes_a_head_of_what_is_none() {
         }
     }
 }
+
+/// What goes on of a request is the same whether its fields are put into a map or not, but for the case of their names.
+#[test]
+fn lines_say_what_the_map_says() {
+    let written = |request: &Request<()>, lines: Option<&RequestLines>, framing| {
+        let mut out = Vec::new();
+        h1::request_head(&mut out, request, lines, framing, None, |_| {});
+        out
+    };
+    let values = ["1", "a, b", "a\tb", "\u{e4}", "\"x\\\"y\"", "a:b", "close", "keep-alive", "chunked", "5", ""];
+    let names = ["accept", "X-Own", "x-own", "content-length", "Transfer-Encoding", "Connection", "host", "date", "a", "te"];
+    let mut unread = 0;
+    for (first, second) in names.iter().flat_map(|first| names.iter().map(move |second| (first, second))) {
+        for (number, value) in values.iter().enumerate() {
+            let head = format!(
+                "POST /a?b HTTP/1.1\r\nHost: a.example\r\n{first}: {value}\r\n{second}: {}\r\nz: 9\r\n\r\n",
+                values[(number + 3) % 11]
+            );
+            let read = message(&mut BytesMut::from(head.as_str()), 0, &mut HeaderMap::new(), Case::Any, |_| true);
+            let whole = request(&mut BytesMut::from(head.as_str()), 0, &mut HeaderMap::new(), Case::Any);
+            let (read, whole) = match (read, whole) {
+                (Ok(Some(read)), Ok(Some(whole))) => (read, whole),
+                (read, whole) => {
+                    assert_eq!(read.err(), whole.err(), "{head:?}");
+                    continue;
+                }
+            };
+            assert_eq!((read.framing, read.keep_alive), (whole.framing, whole.keep_alive), "{head:?}");
+            let Message { request, lines: Some(lines) } = read.message else { continue };
+            unread += 1;
+            assert_eq!(lines.map(), *whole.message.headers(), "{head:?}");
+            let again = |out: Vec<u8>| super::request(&mut BytesMut::from(&out[..]), 0, &mut HeaderMap::new(), Case::Any).unwrap().unwrap();
+            let (of_lines, of_map) =
+                (again(written(&request, Some(&lines), whole.framing)), again(written(&whole.message, None, whole.framing)));
+            assert_eq!(of_lines.message.headers(), of_map.message.headers(), "{head:?}");
+        }
+    }
+    assert!(unread > 200, "{unread}");
+}
