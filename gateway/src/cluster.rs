@@ -10,7 +10,7 @@ use sluicegate_cluster::client::Cluster;
 use sluicegate_cluster::counts::Counts;
 use sluicegate_cluster::infrastructure::Keeper;
 use sluicegate_cluster::lead::{self, Leadership, Nudge, Tell};
-use sluicegate_cluster::leader::Options;
+use sluicegate_cluster::leader::{Options, Terms};
 use sluicegate_cluster::seen::Seen;
 use sluicegate_cluster::source::{ClusterSource, NAME, Said, View};
 use sluicegate_cluster::status::Writer;
@@ -37,6 +37,7 @@ pub(crate) struct Joined {
     cluster: Cluster,
     seen: Seen,
     leadership: Leadership,
+    terms: Terms,
     /// Is taken by whoever takes part in the election.
     tell: Option<Tell>,
     apart: Apart,
@@ -92,7 +93,8 @@ impl Joined {
         }
         let (tell, leadership) = Leadership::new();
         let (view, saver) = (source.view(), Some(Saver::new(folder, NAME)));
-        Ok(Self { view, counts: Arc::default(), source: Some(source), wanted, saver, cluster, seen, leadership, tell: Some(tell), apart })
+        let (source, terms, tell, counts) = (Some(source), settled.terms, Some(tell), Arc::default());
+        Ok(Self { view, counts, source, wanted, saver, cluster, seen, leadership, terms, tell, apart })
     }
 
     /// Hands the source over.
@@ -119,7 +121,7 @@ impl Joined {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         // No earlier process of the same host had the name.
         let identity = format!("{}_{:016x}", host.trim(), RandomState::new().hash_one(std::process::id()));
-        let options = Options::new(self.cluster.namespace(), LEASE, identity.as_str());
+        let options = Options::new(self.cluster.namespace(), LEASE, identity.as_str()).within(self.terms);
         let (stop, stopped) = oneshot::channel::<()>();
         let with = Writing {
             cluster: self.cluster.clone(),

@@ -5,6 +5,7 @@ mod apart;
 mod cluster;
 pub mod command;
 pub mod demo;
+mod settled;
 mod standard_error;
 mod stop;
 mod takeover;
@@ -18,21 +19,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use sd_notify::NotifyState;
 use sluicegate_admin::{HealthChecks, View};
 use sluicegate_cluster::anyip;
-use sluicegate_cluster::connection::Connection;
-use sluicegate_cluster::source::Timing;
-use sluicegate_config::object::ours::{LogFormat, MinisignKey};
-use sluicegate_config::plan::{LoopbackEndpoints, ServiceAddresses, Settings};
-use sluicegate_control::allocate::{Allocator, Ranges};
-use sluicegate_control::controller::{Controller, Options, Unbound};
+use sluicegate_control::allocate::Allocator;
+use sluicegate_control::controller::{Controller, Unbound};
 use sluicegate_control::keep;
-use sluicegate_control::node_addresses::{node_addresses, own_addresses, wildcards};
 use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
-use sluicegate_model::pool::Here;
 use sluicegate_model::record::Recorder;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
@@ -40,104 +34,14 @@ use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 use sluicegate_model::tls::tickets::TicketSecrets;
 use sluicegate_model::unix::seconds;
-use sluicegate_proxy::{AccessLog, AnySocket, Config, Overload, Proxy, Release};
+use sluicegate_proxy::{AnySocket, Config, Proxy, Release};
 
 use tokio::sync::Mutex;
 
 use apart::Apart;
 use cluster::Joined;
+pub use settled::{InCluster, Settled};
 use takeover::{Estate, Succession, Successor};
-
-/// Everything the process needs to know.
-#[derive(Clone, Debug)]
-pub struct Settled {
-    /// Files and folders of objects.
-    pub paths: Vec<PathBuf>,
-    /// Data plane threads.
-    pub workers: usize,
-    /// How many client connections may be open at a time; none: three quarters of the descriptors that listeners leave, two for each.
-    pub max_connections: Option<usize>,
-    /// How many UDP flows there may be at a time; none: a quarter of the descriptors that listeners leave, and at most 65,536.
-    pub max_flows: Option<usize>,
-    /// The address of the admin API; port 0 takes a free one.
-    pub admin_address: SocketAddr,
-    /// Where allocations are kept.
-    pub state_dir: PathBuf,
-    /// Where compiled code is kept; none: in the state folder.
-    pub code_cache: Option<PathBuf>,
-    /// What may be allocated.
-    pub ranges: Ranges,
-    /// CIDRs of the local addresses on which node ports are served; empty: all addresses.
-    pub nodeport_addresses: Vec<IpNet>,
-    /// This node, for traffic policies and topology.
-    pub here: Here,
-    /// Whether to take the place of the gateway that runs with the same state folder, if one does.
-    pub take_over: bool,
-    /// Whether this gateway waits to be stopped once a successor has taken its place, instead of ending.
-    pub stay_when_replaced: bool,
-    /// How long running work may go on after a stop was asked for.
-    pub grace: Duration,
-    /// How long everything goes on after a stop was asked for, without being ready, before listeners close.
-    pub shutdown_delay: Duration,
-    /// The access log, with a line for each exchange and connection; none: there is no log.
-    pub access_log: Option<AccessLog>,
-    /// When new work is refused for want of memory or descriptors.
-    pub overload: Overload,
-    /// Keys, of which one must have signed each plugin file; empty: files need no signature.
-    pub trusted_keys: Vec<MinisignKey>,
-    /// Whether Pods, EndpointSlices and static lists may name loopback addresses as endpoints.
-    pub loopback_endpoints: LoopbackEndpoints,
-    /// Whether virtual IPs that the gateway hands out are made local by routes.
-    pub manage_addresses: bool,
-    /// The cluster from whose API server objects come; none: they come from files alone.
-    pub cluster: Option<InCluster>,
-    /// Whether the secrets of session tickets are kept in the state folder.
-    pub session_tickets: Persist,
-    /// How log lines look.
-    pub log_format: LogFormat,
-    /// What is logged: directives of `tracing_subscriber::EnvFilter`.
-    pub log_level: String,
-}
-
-impl Default for Settled {
-    /// The settings from which tests and the demonstration start: no paths, one worker, the admin API and the state in places of this run's own.
-    fn default() -> Self {
-        Self {
-            paths: Vec::new(),
-            workers: 1,
-            max_connections: None,
-            max_flows: None,
-            admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            state_dir: std::env::temp_dir().join(format!("sluicegate-{}", std::process::id())),
-            code_cache: None,
-            ranges: Ranges::default(),
-            nodeport_addresses: Vec::new(),
-            here: Here::default(),
-            take_over: false,
-            stay_when_replaced: false,
-            grace: Duration::from_secs(30),
-            shutdown_delay: Duration::ZERO,
-            access_log: None,
-            overload: Overload::default(),
-            trusted_keys: Vec::new(),
-            loopback_endpoints: LoopbackEndpoints::Allowed,
-            manage_addresses: false,
-            cluster: None,
-            session_tickets: Persist::default(),
-            log_format: LogFormat::default(),
-            log_level: "info".to_owned(),
-        }
-    }
-}
-
-/// The API server of a cluster, and how patient the gateway is with it.
-#[derive(Clone, Debug, Default)]
-pub struct InCluster {
-    /// Where it is, and who asks.
-    pub connection: Connection,
-    /// How long is waited for it.
-    pub timing: Timing,
-}
 
 /// Why the gateway, or its demonstration, could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -169,28 +73,6 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 /// Finds an embedded plugin.
 pub fn builtin(name: &str) -> Option<Vec<u8>> {
     sluicegate_plugins::builtin(name).map(|builtin| builtin.wasm())
-}
-
-impl Settled {
-    /// What control needs. `admin`: where the admin API listens.
-    pub fn options(&self, admin: SocketAddr) -> Result<Options, Error> {
-        let node_addresses = node_addresses(&self.nodeport_addresses).map_err(io("--nodeport-addresses"))?;
-        Ok(Options {
-            paths: self.paths.clone(),
-            settings: Settings {
-                node_addresses,
-                own_addresses: own_addresses(),
-                wildcards: wildcards(),
-                here: self.here.clone(),
-                loopback_endpoints: self.loopback_endpoints,
-                services: if self.cluster.is_some() { ServiceAddresses::Cluster } else { ServiceAddresses::Ours },
-            },
-            builtins: builtin,
-            trusted_keys: self.trusted_keys.clone(),
-            admin: Some(admin),
-            turns: Arc::default(),
-        })
-    }
 }
 
 /// The sockets that a service manager has opened for this process (sd_listen_fds(3)). They are found by their addresses.
@@ -422,6 +304,10 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         admin.abort();
         if last {
             keep::save(&state_store, &settled.state_dir);
+            // Connections that were open until now needed them.
+            if settled.manage_addresses {
+                anyip::remove().await;
+            }
         }
         if replaced && settled.stay_when_replaced {
             tracing::info!("what ran here has ended; this process waits to be stopped");

@@ -2,8 +2,8 @@
 //! can be listened on, without an interface that answers ARP for it. Only addresses that the gateway itself hands out get one: cluster IPs of Services that are its
 //! own, and those of the pool. What a Gateway or a Service merely names does not, as anybody who may write one could take any address for themselves.
 //!
-//! The routes carry a protocol number of our own, and no others are touched. They stay when the process ends, as another may be taking over; what is left over
-//! goes when the next one knows all objects.
+//! The routes carry a protocol number of our own, and no others are touched. They go with the process, unless another has taken its place; what one that was killed
+//! has left over goes when the next one knows all objects.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,6 +29,8 @@ const LOOPBACK: u32 = 1;
 const LOOK: Duration = Duration::from_millis(200);
 /// How soon routes that could not be had are tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long the kernel may take for all routes at the end of the process.
+const AT_THE_END: Duration = Duration::from_secs(2);
 /// How long the kernel may take for all routes.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -90,6 +92,15 @@ pub async fn run(now: impl Fn() -> Arc<Status>, pool: Vec<IpNet>, fault: Fault) 
                 sleep(AGAIN).await;
             }
         }
+    }
+}
+
+/// Removes all routes, as nobody listens on their addresses any more.
+pub async fn remove() {
+    let routes = async { Routes::open()?.sync(&BTreeSet::new(), true).await };
+    let outcome = timeout(AT_THE_END, routes).await.unwrap_or_else(|_| Err(format!("no answer within {} s", AT_THE_END.as_secs())));
+    if let Err(error) = outcome {
+        tracing::warn!(error, "manageAddresses: local routes for virtual IPs cannot be removed");
     }
 }
 

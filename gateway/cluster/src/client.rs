@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, with_causes};
+use crate::reach::{Back, Reach};
 
 /// How long a request may take, and its answer until it is whole.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -28,8 +29,8 @@ const SHOWN: usize = 300;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How soon the connection's files are read again after the server did not believe the token.
 const REFUSED_AGAIN: Duration = Duration::from_secs(1);
-/// How soon they are read again when the server cannot be reached.
-const UNREACHED_AGAIN: Duration = Duration::from_secs(10);
+/// How soon they are read again when the server cannot be reached: it may have a certificate of another authority.
+const UNREACHED_AGAIN: Duration = Duration::from_secs(2);
 
 /// The type of a patch that server-side apply carries out.
 pub const APPLY: &str = "application/apply-patch+yaml";
@@ -51,6 +52,7 @@ struct Inner {
     read: Mutex<Instant>,
     requests: AtomicU64,
     bytes: AtomicU64,
+    reach: Reach,
 }
 
 /// What an API server has answered: a success.
@@ -171,7 +173,16 @@ impl Cluster {
         let namespace = config.default_namespace.clone();
         let client = RwLock::new(made(config)?);
         let (requests, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { from, name, namespace, client, read: Mutex::new(Instant::now()), requests, bytes })))
+        Ok(Self(Arc::new(Inner {
+            from,
+            name,
+            namespace,
+            client,
+            read: Mutex::new(Instant::now()),
+            requests,
+            bytes,
+            reach: Reach::default(),
+        })))
     }
 
     /// The address of the server.
@@ -192,6 +203,11 @@ impl Cluster {
     /// How many bytes of answers came so far.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Tells whenever the server answers again after it did not.
+    pub(crate) fn back(&self) -> tokio::sync::watch::Receiver<Option<Back>> {
+        self.0.reach.back()
     }
 
     /// Gets an object, or a list or page of a list. `path`: with its query.
@@ -273,7 +289,14 @@ impl Cluster {
             let begun = Instant::now();
             let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner).clone();
             self.0.requests.fetch_add(1, Ordering::Relaxed);
-            let response = match tokio::time::timeout_at(deadline, client.send(request)).await {
+            // Whoever asks may have less patience, and drop this.
+            let asked = self.0.reach.ask();
+            let sent = tokio::time::timeout_at(deadline, client.send(request)).await;
+            match &sent {
+                Ok(Ok(_)) => asked.answered(),
+                _ => asked.failed(),
+            }
+            let response = match sent {
                 Err(_) => return Err(ClusterError::Deadline(DEADLINE)),
                 Ok(Err(error)) => {
                     self.renew(begun, UNREACHED_AGAIN).await;
@@ -385,6 +408,7 @@ impl Lines {
                 Some(Err(error)) => return Err(ClusterError::Connection(with_causes(&error))),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        self.cluster.0.reach.heard();
                         self.received += data.len() as u64;
                         self.cluster.0.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                         self.read.extend_from_slice(&data);

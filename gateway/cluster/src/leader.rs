@@ -16,6 +16,25 @@ use tokio::time::Instant;
 /// A Lease's longest duration that is believed of a record of another process.
 const LONGEST: i64 = 3600;
 
+/// How long what lasts in an election. All that take part in it need the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How long others wait for a renewal before they take the Lease over.
+    pub duration: Duration,
+    /// How long a process leads after a renewal: less than `duration`.
+    pub renew: Duration,
+    /// The pause between two renewals, or two looks at another's Lease.
+    pub retry: Duration,
+}
+
+impl Default for Terms {
+    /// 15, 10 and 2 seconds, as most controllers have them.
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { duration: seconds(15), renew: seconds(10), retry: seconds(2) }
+    }
+}
+
 /// Whose Lease it is, and how long what lasts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -34,10 +53,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual times: 15, 10 and 2 seconds.
+    /// With the usual [`Terms`].
     pub fn new(namespace: impl Into<String>, name: impl Into<String>, identity: impl Into<String>) -> Self {
-        let (duration, renew, retry) = (Duration::from_secs(15), Duration::from_secs(10), Duration::from_secs(2));
+        let Terms { duration, renew, retry } = Terms::default();
         Self { namespace: namespace.into(), name: name.into(), identity: identity.into(), duration, renew, retry }
+    }
+
+    /// With other times.
+    #[must_use]
+    pub fn within(self, Terms { duration, renew, retry }: Terms) -> Self {
+        Self { duration, renew, retry, ..self }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A Kubernetes API server: as a source of objects, and what is written to it. [`connection`] says where it is and who asks; [`client`] asks; [`kinds`] are those that
+//! A Kubernetes API server: as a source of objects, and what is written to it. [`connection`] says where it is and who asks; [`client`] asks, and `reach` says whether there is an answer; [`kinds`] are those that
 //! are asked for, and [`source`] follows them. [`seen`] has what the server said last; [`leader`] decides which one of many processes writes, [`lead`] asks for it; [`status`]
 //! writes statuses, and `events` of what they say; [`infrastructure`] makes Services that stand for Gateways, and [`turn`] is what the two have in common; [`counts`] counts it. [`anyip`] has to do with the kernel alone: it makes virtual IPs local.
 
@@ -11,6 +11,7 @@ pub mod infrastructure;
 pub mod kinds;
 pub mod lead;
 pub mod leader;
+mod reach;
 pub mod seen;
 pub mod source;
 pub mod status;

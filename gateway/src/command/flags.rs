@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use sluicegate_cluster::connection::Connection;
-use sluicegate_cluster::source::Timing;
 use sluicegate_config::object::ours::{AccessLog as AccessLogSpec, ClusterIpRanges, LogFormat, Network as Addresses, PortRange};
 use sluicegate_config::object::{Body, SluicegateConfiguration};
 use sluicegate_config::plan::LoopbackEndpoints;
@@ -176,7 +175,7 @@ pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) ->
                 kubeconfig: process.kubeconfig.or(object.cluster.kubeconfig.map(PathBuf::from)),
                 context: process.context.or(object.cluster.context),
             },
-            timing: Timing::default(),
+            ..InCluster::default()
         }),
         log_format: process.log_format.or(object.log_format).unwrap_or(defaults.log_format),
         log_level: process.log_level.or(object.log_level).unwrap_or(defaults.log_level),

@@ -11,18 +11,21 @@ use rand::RngExt as _;
 use serde_json::Value;
 use sluicegate_config::object::ObjectKey;
 use sluicegate_model::status::sources::SourceState;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::told::{Key, Told, key, parts};
 use super::{NAME, Said, Shared, pause, unit};
 use crate::client::{ClusterError, Lines, Refused};
 use crate::kinds::{Kind, Watched};
+use crate::reach::Back;
 
 /// A watch that ends sooner has failed, even if it ended as it should.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// After so long a start waits no more for a kind that the server refuses to tell.
 const REFUSED: Duration = Duration::from_secs(30);
+/// Within so long after the server is back everybody asks it again, not all at once.
+const SPREAD: Duration = Duration::from_secs(2);
 /// The annotation of the bookmark at the end of what there is.
 const ALL_TOLD: &str = "k8s.io/initial-events-end";
 
@@ -46,6 +49,8 @@ pub(super) struct Follower {
     opened: Option<Instant>,
     /// What is waited for.
     first: Option<oneshot::Sender<()>>,
+    /// Tells that the server answers again.
+    back: watch::Receiver<Option<Back>>,
     /// What is reported as wrong.
     held: Option<String>,
 }
@@ -59,15 +64,52 @@ pub(super) enum Trouble {
     TooOld,
     /// Nothing came for so long that the connection may be dead.
     Silent,
+    /// The server was away and is back, but nothing came.
+    Returned,
     /// It failed.
     Failed(ClusterError),
+}
+
+/// Waits until the server answers again after it was away for so long; if `since` is given, since then.
+async fn returned(back: &mut watch::Receiver<Option<Back>>, since: Option<Instant>, outage: Duration) {
+    loop {
+        // The sender lives as long as the client.
+        if back.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let told = *back.borrow_and_update();
+        let away = |back: Back| back.at.saturating_duration_since(since.map_or(back.since, |since| since.max(back.since)));
+        if told.is_some_and(|back| away(back) >= outage) {
+            return;
+        }
+    }
+}
+
+/// Waits for a moment that is left to chance.
+async fn spread(outage: Duration) {
+    let pause = SPREAD.min(outage).mul_f64(rand::rng().random_range(0.0..=1.0));
+    tokio::time::sleep(pause).await;
 }
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>, kind: &'static Kind, only: Option<ObjectKey>) -> Self {
         let version = kind.versions.first().copied().unwrap_or("v1");
-        let (told, from, held) = (Told::new(kind), None, None);
-        Self { shared, kind, only, version, told, from, synced: false, doubted: None, failures: 0, opened: None, first: None, held }
+        let (told, back) = (Told::new(kind), shared.cluster.back());
+        Self {
+            shared,
+            kind,
+            only,
+            version,
+            told,
+            from: None,
+            synced: false,
+            doubted: None,
+            failures: 0,
+            opened: None,
+            first: None,
+            back,
+            held: None,
+        }
     }
 
     /// Is ready once it was answered for the first time, whatever the answer was, or has ended.
@@ -81,6 +123,8 @@ impl Follower {
     pub(super) async fn run(mut self) {
         self.set(SourceState::Waiting, None);
         loop {
+            // If the server comes back while it is asked in vain, it is asked again at once.
+            self.back.mark_unchanged();
             let over = self.round().await;
             let lasted = self.opened.take().is_some_and(|opened| opened.elapsed() >= SHORTEST);
             if lasted {
@@ -92,7 +136,11 @@ impl Follower {
                 Err(trouble) => trouble,
             };
             let pause = self.failed(trouble);
-            tokio::time::sleep(pause).await;
+            let outage = self.shared.timing.outage;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = returned(&mut self.back, None, outage) => spread(outage).await,
+            }
         }
     }
 
@@ -107,6 +155,10 @@ impl Follower {
                 self.from = None;
                 self.set(SourceState::Missing, None);
                 return self.shared.timing.missing.mul_f64(rand::rng().random_range(0.8..=1.2));
+            }
+            Trouble::Returned => {
+                self.failures = 0;
+                return Duration::ZERO;
             }
             Trouble::TooOld => (None, None),
             // Where nothing happens there may be no bookmarks.
@@ -147,7 +199,7 @@ impl Follower {
             self.set(if self.synced { SourceState::Failing } else { SourceState::Waiting }, Some(reason));
         }
         self.answered();
-        pause::after(self.failures, asked_for)
+        pause::after(self.failures, asked_for, self.shared.timing.pauses)
     }
 
     /// One watch, after a list if that is needed.
@@ -232,7 +284,19 @@ impl Follower {
     async fn read(&mut self, mut lines: Lines, mut initial: Option<BTreeSet<Key>>) -> Result<(), Trouble> {
         let mut received = 0;
         let over = loop {
-            let next = tokio::time::timeout(self.shared.timing.silence, lines.next()).await;
+            let outage = self.shared.timing.outage;
+            let heard = Instant::now();
+            let next = tokio::select! {
+                next = tokio::time::timeout(self.shared.timing.silence, lines.next()) => next,
+                () = returned(&mut self.back, Some(heard), outage) => {
+                    spread(outage).await;
+                    // It may have come meanwhile.
+                    match tokio::time::timeout(Duration::ZERO, lines.next()).await {
+                        Err(_) => break Err(Trouble::Returned),
+                        next => next,
+                    }
+                }
+            };
             self.shared.view.received(self.kind, lines.received() - received);
             received = lines.received();
             let event = match next {
@@ -299,14 +363,13 @@ impl Follower {
     }
 
     /// Takes in an object. `there`: those of a list.
-    pub(super) fn apply(&mut self, object: Value, there: Option<&mut BTreeSet<Key>>) {
+    pub(super) fn apply(&mut self, mut object: Value, there: Option<&mut BTreeSet<Key>>) {
         let Some(key) = key(self.kind, &object).filter(|key| self.is_followed(key)) else { return };
         if let Some(observer) = &self.shared.observer {
-            let mut whole = object.clone();
             // Items of lists do not say what they are.
-            whole["kind"] = self.kind.kind.into();
-            whole["apiVersion"] = self.kind.api_version(self.version).into();
-            observer(Said::Applied(&whole));
+            object["kind"] = self.kind.kind.into();
+            object["apiVersion"] = self.kind.api_version(self.version).into();
+            observer(Said::Applied(&object));
         }
         if let Some(there) = there {
             there.insert(key.clone());

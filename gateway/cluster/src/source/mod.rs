@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::client::{Cluster, ClusterError};
 use crate::kinds::{KINDS, Kind, Watched};
 use follow::Follower;
+pub use pause::Pauses;
 use served::Served;
 use told::Key;
 pub use view::View;
@@ -48,12 +49,18 @@ pub struct Timing {
     pub missing: Duration,
     /// How long a start waits for the server if there is a saved copy.
     pub saved: Duration,
+    /// How long is waited after failures.
+    pub pauses: Pauses,
+    /// After the server did not answer for so long, and answers again, it is asked at once, and watches in which nothing came meanwhile are begun anew: their
+    /// connections may be dead, or the server may try only after a while to send again what was lost.
+    pub outage: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { watch: seconds(600), silence: seconds(100), missing: seconds(30), saved: seconds(5) }
+        let (watch, silence, missing, saved) = (seconds(600), seconds(100), seconds(30), seconds(5));
+        Self { watch, silence, missing, saved, pauses: Pauses::default(), outage: seconds(10) }
     }
 }
 

@@ -60,8 +60,8 @@ pub struct SluicegateConfiguration {
     /// Whether Pods, EndpointSlices and the lists of `static` may name loopback addresses as endpoints. Default: true.
     pub allow_loopback_endpoints: Option<bool>,
     /// Whether virtual IPs that no interface has are made local: addresses of `loadBalancerAddresses` that are given out, and in a cluster the cluster IPs that
-    /// are served. Each gets a route, as by `ip route add local A/32 dev lo`, of the protocol 142, which goes when the address does. That takes the capability
-    /// CAP_NET_ADMIN. Default: false.
+    /// are served. Each gets a route, as by `ip route add local A/32 dev lo`, of the protocol 142, which goes with the address, and with the process unless a
+    /// successor has taken its place. That takes the capability CAP_NET_ADMIN. Default: false.
     pub manage_addresses: Option<bool>,
     /// The API server of a cluster, as a source of objects.
     #[serde(default)]
