@@ -1,21 +1,25 @@
 //! What the end-to-end tests share: a gateway with loopback addresses of its own, backends and clients. The tests are in `tests/`; hostile
 //! guests, built for wasm by `build.rs`, in `guests/`.
 
-pub mod apiserver;
+pub mod admin;
+pub mod apart;
 pub mod both_ways;
 pub mod load;
+pub mod namespace;
 pub mod plugin;
 pub mod wat;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use admin::Admin;
 use sluicegate::{InCluster, Settled, run};
+pub use sluicegate_apiserver as apiserver;
 use sluicegate_cluster::connection::Connection;
 use sluicegate_cluster::source::Timing;
 use sluicegate_control::allocate::Ranges;
@@ -55,7 +59,7 @@ pub struct Gateway {
     state: tempfile::TempDir,
     net: [u8; 2],
     running: Option<(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>)>,
-    admin: SocketAddr,
+    admin: Admin,
     adjust: fn(&mut Settled, [u8; 2]),
     cluster: Option<InCluster>,
 }
@@ -78,7 +82,7 @@ impl Gateway {
             state: tempfile::tempdir().expect("a folder"),
             net,
             running: None,
-            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: Admin(SocketAddr::from(([127, 0, 0, 1], 0))),
             adjust,
             cluster: None,
         };
@@ -98,7 +102,7 @@ impl Gateway {
             state: tempfile::tempdir().expect("a folder"),
             net: claim(),
             running: None,
-            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: Admin(SocketAddr::from(([127, 0, 0, 1], 0))),
             adjust: |_, _| {},
             cluster: Some(InCluster { connection, ..InCluster::default() }),
         }
@@ -150,7 +154,7 @@ impl Gateway {
             };
             run(&settled, shutdown, |address| started.send(address).expect("the test waits")).expect("the gateway runs");
         });
-        self.admin = admin.recv_timeout(PATIENCE).expect("started");
+        self.admin = Admin(admin.recv_timeout(PATIENCE).expect("started"));
         self.running = Some((stop, thread));
     }
 
@@ -190,31 +194,7 @@ impl Gateway {
 
     /// The address of the admin API.
     pub fn admin(&self) -> SocketAddr {
-        self.admin
-    }
-
-    /// What `/readyz` answers: its status and its text.
-    pub fn readiness(&self) -> (u16, String) {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
-        let mut response = agent.get(format!("http://{}/readyz", self.admin)).call().expect("an answer");
-        (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
-    }
-
-    /// What the admin API answers; none if the answer is not a success.
-    pub fn get(&self, path: &str) -> Option<String> {
-        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
-        agent.get(format!("http://{}{path}", self.admin)).call().ok()?.body_mut().read_to_string().ok()
-    }
-
-    /// A list of the admin API.
-    pub fn json(&self, what: &str) -> Value {
-        serde_json::from_str(&self.get(&format!("/api/v1/{what}")).expect("answered")).expect("JSON")
-    }
-
-    /// A plugin as the admin API shows it.
-    pub fn plugin(&self, name: &str) -> Value {
-        let all = self.json("plugins");
-        all.as_array().expect("a list").iter().find(|p| p["name"] == name).cloned().unwrap_or(Value::Null)
+        self.admin.0
     }
 
     /// The address at which the first Service's first port is served.
@@ -231,35 +211,17 @@ impl Gateway {
         SocketAddr::new(ip, 8080)
     }
 
-    /// Whether one of the configuration's faults contains all these words.
-    pub fn has_fault(&self, words: &[&str]) -> bool {
-        let faults = self.json("faults");
-        let mut messages = faults.as_array().expect("a list").iter().filter_map(|fault| fault["message"].as_str());
-        messages.any(|message| words.iter().all(|word| message.contains(word)))
-    }
-
-    /// Whether the configuration has no fault.
-    pub fn has_no_fault(&self) -> bool {
-        self.json("faults").as_array().is_some_and(Vec::is_empty)
-    }
-
     /// Whether a connection to the node port reaches the backend of this name.
     pub fn serves(&self, name: &str) -> bool {
         connect(self.node_port()).is_ok_and(|(served, _)| served == name)
     }
+}
 
-    /// The addresses of all endpoints, sorted as text.
-    pub fn addresses(&self) -> Vec<String> {
-        let all = self.json("endpoints");
-        let mut found: Vec<String> =
-            all.as_array().expect("a list").iter().map(|e| e["address"].as_str().expect("text").to_owned()).collect();
-        found.sort();
-        found
-    }
+impl Deref for Gateway {
+    type Target = Admin;
 
-    /// How many endpoints take new connections.
-    pub fn ready_endpoints(&self) -> usize {
-        self.json("endpoints").as_array().expect("a list").iter().filter(|e| e["ready"] == true).count()
+    fn deref(&self) -> &Admin {
+        &self.admin
     }
 }
 

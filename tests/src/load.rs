@@ -20,6 +20,11 @@ pub struct Load {
 impl Load {
     /// Begins to send requests.
     pub fn on(address: SocketAddr) -> Self {
+        Self::every(address, Duration::ZERO)
+    }
+
+    /// The same, with a pause after each.
+    pub fn every(address: SocketAddr, pause: Duration) -> Self {
         let load = Self { stop: Arc::default(), requests: Arc::default(), times: Arc::default(), failed: Arc::default(), thread: None };
         let (stop, requests, times, failed) = (load.stop.clone(), load.requests.clone(), load.times.clone(), load.failed.clone());
         let thread = std::thread::spawn(move || {
@@ -31,6 +36,7 @@ impl Load {
                 }
                 times.lock().expect("not poisoned").push(begun.elapsed());
                 requests.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(pause);
             }
         });
         Self { thread: Some(thread), ..load }

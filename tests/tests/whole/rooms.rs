@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of each crate, from what knows most to what knows least. A room is a file or a folder of `src`; a file belongs to the room with the longest
 /// name that fits. Rooms in one line may know one another.
 const CRATES: &[(&str, &[&str])] = &[
-    ("gateway", &["command", "demo", "takeover", "cluster", "apart", "stop", "standard_error", "allocator"]),
+    ("gateway", &["command", "demo", "takeover", "cluster", "settled", "apart", "stop", "standard_error", "allocator"]),
     (
         "gateway/config",
         &[
@@ -165,6 +165,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "seen",
             "kinds",
             "client",
+            "reach",
             "connection",
         ],
     ),

@@ -1,11 +1,16 @@
 //! Whole gateways whose objects come from an API server.
 
+mod addresses;
 mod balanced;
 mod failures;
 mod here;
 mod infrastructure;
+mod large;
 mod life;
 mod needed;
+mod nodes;
+mod outage;
+mod pod;
 mod recorded;
 mod restarts;
 mod world;

@@ -56,8 +56,8 @@ struct State {
     bookmark_every: Duration,
     /// Watches tell nothing for now.
     silent: bool,
-    /// What was asked: method, path and query.
-    asked: Vec<String>,
+    /// What was asked: method, path and query; and which user did.
+    asked: Vec<(String, String)>,
 }
 
 struct Shared {
@@ -72,11 +72,15 @@ impl Shared {
     }
 }
 
+/// Listens at an address, for instance in another network namespace.
+type Bind = dyn Fn(SocketAddr) -> std::io::Result<std::net::TcpListener> + Send + Sync;
+
 /// The server. It ends when it is dropped.
 pub struct ApiServer {
     shared: Arc<Shared>,
     identity: tls::Identity,
     address: SocketAddr,
+    bind: Box<Bind>,
     running: Option<Running>,
     folder: tempfile::TempDir,
 }
@@ -97,8 +101,16 @@ impl Drop for Running {
 }
 
 impl ApiServer {
-    /// Starts one that has no objects and no custom kinds.
+    /// Starts one on loopback that has no objects and no custom kinds.
     pub fn start() -> Self {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), std::net::TcpListener::bind)
+    }
+
+    /// Starts one at another address. `bind` listens there.
+    pub fn start_at(
+        address: SocketAddr,
+        bind: impl Fn(SocketAddr) -> std::io::Result<std::net::TcpListener> + Send + Sync + 'static,
+    ) -> Self {
         let state = State {
             world: World::new(),
             owners: HashMap::new(),
@@ -115,8 +127,9 @@ impl ApiServer {
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: tokio::sync::watch::Sender::new(()) });
         let mut server = Self {
             shared,
-            identity: tls::Identity::new(),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            identity: tls::Identity::new(address.ip()),
+            address,
+            bind: Box::new(bind),
             running: None,
             folder: tempfile::tempdir().expect("a folder"),
         };
@@ -136,7 +149,7 @@ impl ApiServer {
             state.world.version += 1;
             state.world.oldest = state.world.version;
         }
-        let listener = std::net::TcpListener::bind(self.address).expect("the address is free");
+        let listener = (self.bind)(self.address).expect("the address is free");
         listener.set_nonblocking(true).expect("a socket");
         self.address = listener.local_addr().expect("an address");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -166,6 +179,12 @@ impl ApiServer {
         self.identity.authority()
     }
 
+    /// It has a certificate of another authority from its next start on. Returns that of the authority.
+    pub fn change_authority(&mut self) -> &str {
+        self.identity = tls::Identity::new(self.address.ip());
+        self.authority()
+    }
+
     /// A file with which clients find it, as the user `gateway`; its token is in a file beside it, `token`.
     pub fn kubeconfig(&self) -> PathBuf {
         let (config, token, ca) = (self.folder.path().join("config"), self.folder.path().join("token"), self.folder.path().join("ca.crt"));
@@ -175,6 +194,20 @@ impl ApiServer {
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {"server": format!("https://{}", self.address), "certificate-authority": ca}}],
             "users": [{"name": "gateway", "user": {"tokenFile": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "gateway"}}],
+        });
+        std::fs::write(&config, kubeconfig.to_string()).expect("written");
+        config
+    }
+
+    /// One for a client with a token of its own, in a folder. It knows the authority that the server has now.
+    pub fn kubeconfig_in(&self, folder: &std::path::Path, token: &str) -> PathBuf {
+        let config = folder.join("config");
+        let authority = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, self.authority());
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("https://{}", self.address), "certificate-authority-data": authority}}],
+            "users": [{"name": "gateway", "user": {"token": token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "gateway"}}],
         });
         std::fs::write(&config, kubeconfig.to_string()).expect("written");
@@ -329,7 +362,7 @@ impl ApiServer {
         self.change(|state| state.world.kinds.push(kind));
     }
 
-    /// Requests for these plurals are answered by this status and text, until that is taken back by an empty text.
+    /// Requests for these plurals, or for `*`, all of them, are answered by this status and text, until that is taken back by an empty text.
     pub fn fail(&self, plural: &str, status: u16, text: &str) {
         self.change(|state| match text {
             "" => drop(state.failing.remove(plural)),
@@ -344,6 +377,11 @@ impl ApiServer {
 
     /// What was asked so far: method, path and query.
     pub fn asked(&self) -> Vec<String> {
+        self.shared.lock().asked.iter().map(|(asked, _)| asked.clone()).collect()
+    }
+
+    /// The same, each with the user who asked; that is empty if the token was none.
+    pub fn asked_by(&self) -> Vec<(String, String)> {
         self.shared.lock().asked.clone()
     }
 }
@@ -352,13 +390,13 @@ async fn serve(Extract(shared): Extract<Arc<Shared>>, method: Method, uri: Uri, 
     let query = Query::read(uri.query().unwrap_or_default());
     let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut state = shared.lock();
-    state.asked.push(format!("{method} {uri}"));
     let user = match request::token(&headers) {
-        None => "system:anonymous".to_owned(),
-        Some(token) => match state.tokens.get(token) {
-            Some(user) => user.clone(),
-            None => return failure(401, "Unauthorized", "Unauthorized", None),
-        },
+        None => Some("system:anonymous".to_owned()),
+        Some(token) => state.tokens.get(token).cloned(),
+    };
+    state.asked.push((format!("{method} {uri}"), user.clone().unwrap_or_default()));
+    let Some(user) = user else {
+        return failure(401, "Unauthorized", "Unauthorized", None);
     };
     let target = match Path::read(uri.path(), &state.world.kinds) {
         Path::Objects(target) => target,
@@ -376,7 +414,7 @@ async fn serve(Extract(shared): Extract<Arc<Shared>>, method: Method, uri: Uri, 
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return response;
     }
-    if let Some((code, said)) = state.failing.get(target.kind.plural) {
+    if let Some((code, said)) = state.failing.get(target.kind.plural).or_else(|| state.failing.get("*")) {
         return text(*code, said);
     }
     if method == Method::DELETE && target.kind.kind == "ComponentStatus" {

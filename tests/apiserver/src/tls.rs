@@ -1,7 +1,7 @@
 //! The server's certificate, and a listener that ends TLS.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// A certificate for 127.0.0.1, and that of the authority that issued it.
+/// A certificate for an address, and that of the authority that issued it.
 pub(super) struct Identity {
     authority: String,
     certificate: CertificateDer<'static>,
@@ -20,14 +20,14 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(address: IpAddr) -> Self {
         let mut params = CertificateParams::new(vec![]).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let authority = params.self_signed(&key).expect("a certificate").pem();
         let issuer = Issuer::new(params, key);
         let mut params = CertificateParams::new(vec![]).expect("parameters");
-        params.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
+        params.subject_alt_names = vec![SanType::IpAddress(address)];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &issuer).expect("a certificate").der().clone();
         Self { authority, certificate, key: key.serialize_der() }
