@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::http::Client;
 use super::process::{self, Cpu, Memory};
 use super::world::CLUSTER_IPS;
 use crate::peers::{port, text};
@@ -28,12 +29,23 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts a gateway with one worker, and waits until it serves everything in its folder. `state` keeps compiled code from one start to the next.
     pub(super) fn start(binary: &Path, folder: &Path, state: &Path) -> Result<Self, String> {
+        Self::start_from(binary, &[text(folder)?], state)
+    }
+
+    /// The same with objects from the API server of a kubeconfig.
+    pub(super) fn in_cluster(binary: &Path, kubeconfig: &Path, state: &Path) -> Result<Self, String> {
+        // What an earlier one has saved is not for this one.
+        let _ = std::fs::remove_dir_all(state.join("cluster"));
+        Self::start_from(binary, &["--cluster", "--kubeconfig", text(kubeconfig)?], state)
+    }
+
+    fn start_from(binary: &Path, objects: &[&str], state: &Path) -> Result<Self, String> {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port()?));
         let (told, log) = (admin.to_string(), PathBuf::from(format!("{}.log", state.display())));
-        let arguments = ["run", text(folder)?, "--workers", "1", "--admin-address", &told, "--state-dir", text(state)?];
+        let arguments = ["run", "--workers", "1", "--admin-address", &told, "--state-dir", text(state)?];
         let network = ["--nodeport-addresses", "127.0.0.1/32", "--service-cluster-ip-range", CLUSTER_IPS];
         let begun = Instant::now();
-        let running = Running::anywhere(text(binary)?, &[&arguments[..], &network].concat(), &log)?;
+        let running = Running::anywhere(text(binary)?, &[&arguments[..], objects, &network].concat(), &log)?;
         let mut gateway = Self { running, admin, start: Cpu::default(), took: Duration::ZERO };
         loop {
             let answer = gateway.ready();
@@ -72,6 +84,14 @@ impl Gateway {
 
     pub(super) fn pid(&self) -> u32 {
         self.running.pid()
+    }
+
+    /// Requests that it has made to its API server so far, and bytes of answers.
+    pub(super) fn asked(&self) -> Result<(u64, u64), String> {
+        let answer = Client::new(self.admin).get("/api/v1/sources").map_err(|e| e.to_string())?;
+        let sources: serde_json::Value = serde_json::from_str(&answer.body).map_err(|e| e.to_string())?;
+        let count = |field: &str| sources[0][field].as_u64().ok_or_else(|| format!("the sources have no {field}"));
+        Ok((count("requests")?, count("bytes")?))
     }
 
     pub(super) fn cpu(&self) -> Result<Cpu, String> {

@@ -1,13 +1,15 @@
 //! The table "Scale": what large configurations cost, and what changes of them do, measured from outside of the built binary.
 //!
 //! [`world`] lays configurations down, [`gateway`] runs the binary with them, [`changes`] measures changes, [`process`] reads the kernel's counts, [`load`]
-//! makes load at a fixed rate. [`peers`] tries one change of a route and of an endpoint at other proxies. [`report`] is the table.
+//! makes load at a fixed rate. [`cluster`] has the objects come from the API server of the tests. [`peers`] tries one change of a route and of an endpoint
+//! at other proxies. [`report`] is the table.
 //!
 //! All starts have compiled code in the cache, and one worker. A change is a file that is renamed into place; it is served when a request shows
 //! it. What a change costs is measured without requests, as CPU time of the process less what it uses when nothing changes.
 
 mod backend;
 mod changes;
+mod cluster;
 mod gateway;
 mod http;
 mod load;
@@ -31,8 +33,8 @@ use world::{Form, Routes, Services, Side};
 
 use crate::peers::port;
 
-/// The names of the rows of the gateway alone, and of those with other proxies.
-pub(crate) const NAMES: [&str; 2] = ["Scale, the gateway", "Scale, other proxies"];
+/// The names of the rows of the gateway alone, of those where its objects come from an API server, and of those with other proxies.
+pub(crate) const NAMES: [&str; 3] = ["Scale, the gateway", "Scale, in a cluster", "Scale, other proxies"];
 /// How many changes have their cost measured.
 const COUNTED: usize = 40;
 /// How long the load runs while nothing changes.
@@ -64,9 +66,9 @@ struct Setting<'a> {
     sizes: &'a Sizes,
 }
 
-/// Measures the tables of `NAMES` that are wanted; none if neither is.
-pub(crate) fn measure(binary: &Path, tools: &Path, sizes: &Sizes, wanted: [bool; 2]) -> Result<Option<Scale>, String> {
-    if wanted == [false; 2] {
+/// Measures the tables of `NAMES` that are wanted; none if none is.
+pub(crate) fn measure(binary: &Path, tools: &Path, sizes: &Sizes, wanted: [bool; 3]) -> Result<Option<Scale>, String> {
+    if wanted == [false; 3] {
         return Ok(None);
     }
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
@@ -80,6 +82,10 @@ pub(crate) fn measure(binary: &Path, tools: &Path, sizes: &Sizes, wanted: [bool;
     }
     if wanted[1] {
         println!("{}:", NAMES[1]);
+        cluster::measure(&setting, &mut scale)?;
+    }
+    if wanted[2] {
+        println!("{}:", NAMES[2]);
         scale.peers = peers::measure(&setting)?;
     }
     Ok(Some(scale))

@@ -14,7 +14,7 @@ pub(super) const ENDPOINTS: u32 = 10;
 /// The Service that gets load; all its endpoints exist.
 const LOADED: u32 = 0;
 /// The Service that is changed.
-const CHANGED: u32 = 1;
+pub(super) const CHANGED: u32 = 1;
 
 /// One of the two endpoints between which changes switch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,36 +103,50 @@ impl Services {
 
     /// Writes a Service's file. Someone who deploys a service has its objects in one file.
     fn put(&self, number: u32, side: Side, limited: bool) -> Result<(), String> {
-        let name = format!("service-{number}");
-        let endpoint = |address: Ipv4Addr, ready: bool| json!({"addresses": [address.to_string()], "conditions": {"ready": ready}});
-        let unreal = |i: u32| unreal(number * ENDPOINTS + i);
-        let endpoints: Vec<Value> = match number {
-            LOADED => real().map(|address| endpoint(address, true)).collect(),
-            n if n == CHANGED || n == self.count => {
-                let others = (1..ENDPOINTS).map(|i| endpoint(unreal(i), false));
-                std::iter::once(endpoint(side.address(), true)).chain(others).collect()
-            }
-            _ => (0..ENDPOINTS).map(|i| endpoint(unreal(i), true)).collect(),
-        };
-        let mut policy = json!({"targetRefs": [{"kind": "Service", "name": name}], "loadBalancer": {"plugin": "least-request"}});
-        if limited {
-            policy["rateLimit"] = json!({"type": "Local", "local": {"rules": [{"limit": {"requests": 1, "unit": "Day"}}]}});
-        }
-        let objects = [
-            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {
-                "clusterIP": at(number).ip().to_string(), "ports": [{"port": 80, "targetPort": self.backend, "appProtocol": "http"}]}}),
-            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-                "endpoints": endpoints, "ports": [{"port": self.backend, "protocol": "TCP"}]}),
-            json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "BackendTrafficPolicy", "metadata": {"name": name}, "spec": policy}),
-        ];
+        let objects = of_service(number, self.count, side, limited, self.backend);
         replace(&self.file(number), &objects.map(|o| o.to_string()).join("\n---\n"))
     }
 }
 
+/// The name of a Service and its objects.
+pub(super) fn name(number: u32) -> String {
+    format!("service-{number}")
+}
+
+/// The Service of a number, its EndpointSlice and its policy; `count` is the number of the Service that comes and goes.
+pub(super) fn of_service(number: u32, count: u32, side: Side, limited: bool, backend: u16) -> [Value; 3] {
+    let name = name(number);
+    let endpoint = |address: Ipv4Addr, ready: bool| json!({"addresses": [address.to_string()], "conditions": {"ready": ready}});
+    let unreal = |i: u32| unreal(number * ENDPOINTS + i);
+    let endpoints: Vec<Value> = match number {
+        LOADED => real().map(|address| endpoint(address, true)).collect(),
+        n if n == CHANGED || n == count => {
+            let others = (1..ENDPOINTS).map(|i| endpoint(unreal(i), false));
+            std::iter::once(endpoint(side.address(), true)).chain(others).collect()
+        }
+        _ => (0..ENDPOINTS).map(|i| endpoint(unreal(i), true)).collect(),
+    };
+    let mut policy = json!({"targetRefs": [{"kind": "Service", "name": name}], "loadBalancer": {"plugin": "least-request"}});
+    if limited {
+        policy["rateLimit"] = json!({"type": "Local", "local": {"rules": [{"limit": {"requests": 1, "unit": "Day"}}]}});
+    }
+    [
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {
+            "clusterIP": at(number).ip().to_string(), "ports": [{"port": 80, "targetPort": backend, "appProtocol": "http"}]}}),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "endpoints": endpoints, "ports": [{"port": backend, "protocol": "TCP"}]}),
+        json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "BackendTrafficPolicy", "metadata": {"name": name}, "spec": policy}),
+    ]
+}
+
 /// The cluster IP of a Service.
+pub(super) fn ip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 213, 1, 0)) + number)
+}
+
 fn at(number: u32) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 213, 1, 0)) + number), 80))
+    SocketAddr::from((ip(number), 80))
 }
 
 /// The form in which routes are written.
@@ -155,20 +169,7 @@ pub(super) struct Routes {
 impl Routes {
     pub(super) fn lay_down(folder: PathBuf, form: Form, count: u32, at: SocketAddr, backend: u16) -> Result<Self, String> {
         std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-        let mut objects =
-            vec![json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge"}, "spec": {
-            "gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": at.ip().to_string()}],
-            "listeners": [{"name": "web", "port": at.port(), "protocol": "HTTP"}]}})];
-        for side in [Side::A, Side::B] {
-            let name = side.name();
-            objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-                "spec": {"ports": [{"port": 80, "targetPort": backend, "appProtocol": "http"}]}}));
-            objects.push(
-                json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "BackendTrafficPolicy", "metadata": {"name": name}, "spec": {
-                "targetRefs": [{"kind": "Service", "name": name}],
-                "discovery": {"plugin": "static", "config": {"endpoints": [format!("{}:{backend}", side.address())]}}}}),
-            );
-        }
+        let objects = of_gateway(at, backend);
         replace(&folder.join("gateway.yaml"), &objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n"))?;
         let routes = Self { folder, at, form, count };
         match form {
@@ -196,10 +197,30 @@ impl Routes {
     }
 
     fn http_route(&self, number: u32, side: Side) -> Result<(), String> {
-        let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": format!("route-{number}")},
-            "spec": {"parentRefs": [{"name": "edge"}], "rules": [rule(number, side)]}});
-        replace(&self.folder.join(format!("route-{number}.yaml")), &route.to_string())
+        replace(&self.folder.join(format!("route-{number}.yaml")), &of_route(number, side).to_string())
     }
+}
+
+/// A Gateway at an address, and the two Services to which routes lead.
+pub(super) fn of_gateway(at: SocketAddr, backend: u16) -> Vec<Value> {
+    let mut objects = vec![json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge"}, "spec": {
+        "gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": at.ip().to_string()}],
+        "listeners": [{"name": "web", "port": at.port(), "protocol": "HTTP"}]}})];
+    for side in [Side::A, Side::B] {
+        let name = side.name();
+        objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"ports": [{"port": 80, "targetPort": backend, "appProtocol": "http"}]}}));
+        objects.push(json!({"apiVersion": "sluicegate.dev/v1alpha1", "kind": "BackendTrafficPolicy", "metadata": {"name": name}, "spec": {
+            "targetRefs": [{"kind": "Service", "name": name}],
+            "discovery": {"plugin": "static", "config": {"endpoints": [format!("{}:{backend}", side.address())]}}}}));
+    }
+    objects
+}
+
+/// The HTTPRoute of a number.
+pub(super) fn of_route(number: u32, side: Side) -> Value {
+    json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": format!("route-{number}")},
+        "spec": {"parentRefs": [{"name": "edge"}], "rules": [rule(number, side)]}})
 }
 
 /// A rule, as it is written in both forms.
