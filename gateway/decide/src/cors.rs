@@ -19,6 +19,8 @@ pub fn preflight(cors: &Cors, by: &Method, asked: &HeaderMap) -> Option<Response
         let fields = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
         list_or_asked(cors, headers, header::ACCESS_CONTROL_ALLOW_METHODS, &cors.allow_methods, Some(method));
         list_or_asked(cors, headers, header::ACCESS_CONTROL_ALLOW_HEADERS, &cors.allow_headers, fields);
+        // Browsers look for it in the response itself only, but the conformance suite of the Gateway API looks here, too.
+        list_or_asked(cors, headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, &cors.expose_headers, None);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(cors.max_age_seconds));
     }
     Some(response)
@@ -174,6 +176,9 @@ mod tests {
         assert_eq!(preflight(&with(false)).headers()["access-control-allow-headers"], "*");
         // The preflight asks for none.
         assert!(!preflight(&with(true)).headers().contains_key("access-control-allow-headers"));
+        assert_eq!(preflight(&with(false)).headers()["access-control-expose-headers"], "*");
+        // Which fields the response will have is not known.
+        assert!(!preflight(&with(true)).headers().contains_key("access-control-expose-headers"));
         assert_eq!(marked(&with(false)).as_deref(), Some("*"));
         assert_eq!(marked(&with(true)).as_deref(), Some("etag, content-length"));
     }

@@ -362,7 +362,7 @@ fn HTTPRouteCORS() {
             ),
         )
     };
-    let exact = "allowOrigins: ['https://www.foo.com', 'https://*.bar.com'], allowMethods: [GET, OPTIONS], allowHeaders: [x-header-1, x-header-2], exposeHeaders: [x-header-3], maxAge: 3600, allowCredentials: true";
+    let exact = "allowOrigins: ['https://www.foo.com', 'https://*.bar.com'], allowMethods: [GET, OPTIONS], allowHeaders: [x-header-1, x-header-2], exposeHeaders: [x-header-3, x-header-4], maxAge: 3600, allowCredentials: true";
     let routes = cors("exact.example", exact)
         + &cors("any.example", "allowOrigins: ['*'], allowMethods: ['*'], allowHeaders: ['*']")
         + &cors("credentials.example", "allowOrigins: ['*'], allowMethods: ['*'], allowHeaders: ['*'], allowCredentials: true");
@@ -382,6 +382,7 @@ fn HTTPRouteCORS() {
         let listed = |name: &str| answer.header(name).unwrap_or_default().to_lowercase().replace(' ', "");
         assert_eq!(listed("access-control-allow-methods"), "get,options");
         assert_eq!(listed("access-control-allow-headers"), "x-header-1,x-header-2");
+        assert_eq!(listed("access-control-expose-headers"), "x-header-3,x-header-4");
     }
     assert_eq!(asked("exact.example", "https://foo.com").header("access-control-allow-origin"), None);
     let answer = asked("any.example", "https://other.com:12345");
@@ -393,7 +394,7 @@ fn HTTPRouteCORS() {
     assert_eq!(answer.header("access-control-allow-headers").unwrap_or_default().replace(' ', ""), "x-header-1,x-header-2");
     let simple = world.ask(1, &get("/").host("exact.example").header("Origin", "https://a.bar.com")).expect("an answer");
     assert_eq!((simple.status, simple.header("access-control-allow-origin").as_deref()), (200, Some("https://a.bar.com")));
-    assert_eq!(simple.header("access-control-expose-headers").as_deref(), Some("x-header-3"));
+    assert_eq!(simple.header("access-control-expose-headers").as_deref(), Some("x-header-3, x-header-4"));
 }
 
 #[test]
