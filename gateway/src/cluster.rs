@@ -75,8 +75,8 @@ impl Joined {
             // Whoever waits for it is below.
             let _ = send.send(Cluster::connect(connection).await);
         });
-        let connected = receive.recv().map_err(|error| Error::Control(error.to_string()))?;
-        let cluster = connected.map_err(|error| Error::Control(format!("the API server: {error}")))?;
+        let connected = receive.recv()?;
+        let cluster = connected.map_err(Error::Cluster)?;
         tracing::info!(server = cluster.name(), "objects come from an API server");
         let folder = state_dir.join(NAME);
         let wanted = Wanted::default();

@@ -5,6 +5,7 @@ mod apart;
 mod cluster;
 pub mod command;
 pub mod demo;
+mod error;
 mod settled;
 mod standard_error;
 mod stop;
@@ -25,6 +26,7 @@ use sluicegate_cluster::anyip;
 use sluicegate_control::allocate::Allocator;
 use sluicegate_control::controller::{Controller, Unbound};
 use sluicegate_control::keep;
+use sluicegate_control::sources::SourceError;
 use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
 use sluicegate_model::record::Recorder;
@@ -35,40 +37,16 @@ use sluicegate_model::status::Status;
 use sluicegate_model::tls::tickets::TicketSecrets;
 use sluicegate_model::unix::seconds;
 use sluicegate_proxy::{AnySocket, Config, Proxy, Release};
-
 use tokio::sync::Mutex;
+use tokio::task::JoinError;
 
 use apart::Apart;
 use cluster::Joined;
-pub use settled::{InCluster, Settled};
+use error::io;
 use takeover::{Estate, Succession, Successor};
 
-/// Why the gateway, or its demonstration, could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something was attempted with a socket, a file or a thread, and failed.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was attempted.
-        what: String,
-        /// The error that came of it.
-        error: std::io::Error,
-    },
-    /// The engine for plugins could not start.
-    #[error("the plugin engine could not start: {0}")]
-    Engine(String),
-    /// Control could not go on, as when a source of objects cannot start.
-    #[error("configuration cannot be followed: {0}")]
-    Control(String),
-    /// The demonstration could not be given, or it failed.
-    #[error("{0}")]
-    Demo(String),
-}
-
-fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
-    let what = what.into();
-    move |error| Error::Io { what, error }
-}
+pub use error::Error;
+pub use settled::{InCluster, Settled};
 
 /// Finds an embedded plugin.
 pub fn builtin(name: &str) -> Option<Vec<u8>> {
@@ -164,7 +142,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         tracing::warn!(%error, "no secret for session tickets could be made; TLS sessions are not resumed");
     }
     let compiled = settled.code_cache.clone().unwrap_or_else(|| settled.state_dir.join("compiled"));
-    let loader = Loader::keeping(&compiled).map_err(|e| Error::Engine(format!("{e:#}")))?;
+    let loader = Loader::keeping(&compiled)?;
     let loader = loader.guarding(admin_address).recorded_by(recorder.clone());
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
@@ -381,10 +359,10 @@ async fn stop(why: Stop, settled: &Settled, proxy: Arc<Proxy>, health_checks: &H
     drained.await.map_err(|e| Error::Io { what: "stopping".to_owned(), error: std::io::Error::other(e) })
 }
 
-fn control_ended<E: std::fmt::Display>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> Error {
-    Error::Control(match ended {
-        Ok(Ok(())) => "control ended".to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => format!("control ended: {error}"),
-    })
+fn control_ended(ended: Result<Result<(), SourceError>, JoinError>) -> Error {
+    match ended {
+        Ok(Ok(())) => Error::Ended,
+        Ok(Err(error)) => error.into(),
+        Err(error) => error.into(),
+    }
 }

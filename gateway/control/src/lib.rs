@@ -2,7 +2,7 @@
 //! [`allocate`] gives ports and addresses; the plan is compiled (`sluicegate_config::plan`); [`plugins`] loads the plugins it names and tries them;
 //! [`discovery`] runs the discovery plugins; [`assemble`] says which endpoints are let in and makes the snapshot; [`health`] says which endpoints are
 //! used, and has pools made anew; [`status`] is what people are told of it all; [`controller`] is the loop around all this, one task that owns all state, so nothing here is locked.
-//! [`node_addresses`] are those of this machine. [`keep`] writes down what pools of balancers know, for the next start, [`tickets`] the secrets of
+//! [`node_addresses`] are those of this machine, and `local` says of any address whether it is one. [`keep`] writes down what pools of balancers know, for the next start, [`tickets`] the secrets of
 //! TLS session tickets, and [`saved`] what an API server has told. What is kept on disk is in `state_file`s; files of others are read by `regular`.
 
 pub mod allocate;
@@ -11,6 +11,7 @@ pub mod controller;
 pub mod discovery;
 pub mod health;
 pub mod keep;
+mod local;
 pub mod node_addresses;
 pub mod plugins;
 mod port;

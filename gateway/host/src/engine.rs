@@ -12,6 +12,17 @@ pub(crate) const TABLE_ELEMENTS: usize = 20_000;
 /// The largest number of instances at a time, of all workers together.
 const INSTANCES: u32 = 512;
 
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct EngineError(wasmtime::Error);
+
+impl From<wasmtime::Error> for EngineError {
+    fn from(error: wasmtime::Error) -> Self {
+        Self(error)
+    }
+}
+
 /// Makes the engine and starts its clock, a thread that ends with the engine. Compiled code is taken from the cache, if there is one.
 pub fn engine(cache: Option<Cache>) -> Result<Engine, wasmtime::Error> {
     let mut pooling = PoolingAllocationConfig::default();

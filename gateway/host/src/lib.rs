@@ -26,5 +26,6 @@ pub mod version;
 #[expect(unreachable_pub, reason = "the generated bindings re-export the types of resources")]
 mod wasi;
 
+pub use engine::EngineError;
 pub use load::{Description, Loaded, Loader};
 pub use recorder::SampleRecorder;

@@ -14,6 +14,7 @@ use wasmtime::component::Component;
 use crate::background;
 use crate::cache::CodeCache;
 use crate::direct;
+use crate::engine::EngineError;
 use crate::kind::{Environment, Loading};
 use crate::kinds::{INTERFACES, Linkers};
 use crate::version;
@@ -39,12 +40,12 @@ pub struct Loader {
 
 impl Loader {
     /// Makes a loader with its engine. A process does this once.
-    pub fn new() -> Result<Self, wasmtime::Error> {
+    pub fn new() -> Result<Self, EngineError> {
         Self::on(crate::engine::engine(None)?, None)
     }
 
     /// Makes a loader that keeps compiled code in this folder for the next start. If the folder cannot be used, nothing is kept.
-    pub fn keeping(folder: &Path) -> Result<Self, wasmtime::Error> {
+    pub fn keeping(folder: &Path) -> Result<Self, EngineError> {
         let cache = CodeCache::open(folder).inspect_err(|error| {
             tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept: the next start compiles all plugins anew");
         });
@@ -53,7 +54,7 @@ impl Loader {
     }
 
     /// A loader like this one, on an engine of its own that counts the instructions guests carry out, which makes them slower.
-    pub fn metered(&self) -> Result<Self, wasmtime::Error> {
+    pub fn metered(&self) -> Result<Self, EngineError> {
         Self::on(crate::engine::metered(self.cache.as_ref().map(|cache| cache.wasmtime()))?, self.cache.clone())
     }
 
@@ -63,7 +64,7 @@ impl Loader {
         Self { environment: Environment { direct: None, ..self.environment.clone() }, ..self.clone() }
     }
 
-    fn on(engine: Engine, cache: Option<Arc<CodeCache>>) -> Result<Self, wasmtime::Error> {
+    fn on(engine: Engine, cache: Option<Arc<CodeCache>>) -> Result<Self, EngineError> {
         let linkers = Arc::new(Linkers::new(&engine)?);
         let direct = Some(Arc::new(direct::linker(&engine)?));
         let environment = Environment { engine, direct, network: Network::Online, admin: None, recorder: Arc::default() };

@@ -77,7 +77,7 @@ const BATCHES: usize = 101;
 
 /// Measures each of these: routers with their configuration, balancers with pools of each size. The error names the plugin that failed.
 pub fn measure(loader: &Loader, sources: &[(Source, Value)], limits: &Limits, options: &Options) -> Result<Vec<Measured>, String> {
-    let metered = loader.metered().map_err(|e| format!("the counting engine: {e:#}"))?;
+    let metered = loader.metered().map_err(|e| format!("the counting engine: {e}"))?;
     let mut all = Vec::new();
     for (source, config) in sources {
         let plain = source.load(loader, limits, config)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of each crate, from what knows most to what knows least. A room is a file or a folder of `src`; a file belongs to the room with the longest
 /// name that fits. Rooms in one line may know one another.
 const CRATES: &[(&str, &[&str])] = &[
-    ("gateway", &["command", "demo", "takeover", "cluster", "settled", "apart", "stop", "standard_error", "allocator"]),
+    ("gateway", &["command", "demo", "takeover", "cluster", "settled", "apart", "stop", "standard_error", "allocator", "error"]),
     (
         "gateway/config",
         &[
@@ -147,6 +147,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "state_file",
             "regular",
             "port",
+            "local",
             "node_addresses",
         ],
     ),

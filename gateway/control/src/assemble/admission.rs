@@ -6,20 +6,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use sluicegate_config::plan::{LoopbackEndpoints, Plan, PlannedPort};
-use sluicegate_model::address::{Special, is_local, reaches, special, spellings};
+use sluicegate_model::address::{Special, reaches, special, spellings};
 use sluicegate_model::discovery::{FoundAddress, FoundEndpoint};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::route::Protocol;
 
 use crate::assemble::Moved;
+use crate::local::Local;
 
-/// How long an answer to the question counts whether an address is this host's.
-const LOCAL: Duration = Duration::from_secs(5);
-/// For how many addresses that is remembered. Each costs a system call to find out.
-const MOST_LOCAL: usize = 1 << 16;
 /// How many bytes are shown of a text that should be an address.
 const SHOWN: usize = 64;
 
@@ -101,25 +97,6 @@ impl Own {
     }
 }
 
-/// Which addresses are this host's, as far as that was asked lately.
-struct Local {
-    known: HashMap<IpAddr, bool>,
-    since: Instant,
-}
-
-impl Local {
-    fn new() -> Self {
-        Self { known: HashMap::new(), since: Instant::now() }
-    }
-
-    fn has(&mut self, ip: IpAddr) -> bool {
-        if self.since.elapsed() > LOCAL || self.known.len() > MOST_LOCAL {
-            *self = Self::new();
-        }
-        *self.known.entry(ip).or_insert_with(|| is_local(ip))
-    }
-}
-
 impl Default for Admission {
     fn default() -> Self {
         Self { listeners: Own::default(), others: Own::default(), loopback: HashMap::new(), local: Local::new() }
@@ -127,6 +104,11 @@ impl Default for Admission {
 }
 
 impl Admission {
+    /// Begins an assembly: what it is told of this host's addresses is true now.
+    pub(crate) fn begin(&mut self) {
+        self.local.refresh();
+    }
+
     /// Takes in where the gateway listens by this plan, of which these listeners have moved, and which plugins may publish what. Returns the addresses where it
     /// has begun or ceased to listen, and whether the permits have changed.
     pub(crate) fn update(&mut self, plan: &Plan, moved: &Moved, admin: Option<SocketAddr>) -> (Vec<(Protocol, SocketAddr)>, bool) {

@@ -138,6 +138,7 @@ impl Assembler {
     /// Makes the next snapshot.
     pub(crate) fn assemble(&mut self, planner: &Planner, changed: &Changed, found: &Runner, mut with: Collaborators<'_>) -> Arc<Snapshot> {
         let plan = planner.plan();
+        self.admission.begin();
         let mut wanted = changed.services.clone();
         let mut all = false;
         let mut moved = listeners::Moved::default();

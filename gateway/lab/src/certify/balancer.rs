@@ -65,7 +65,7 @@ pub(super) fn certify(
         checks.push(statistics::check(subject, generation, options));
     }
     if wanted(Group::Cost) {
-        let metered = loader.metered().map_err(|e| format!("the counting engine: {e:#}"))?;
+        let metered = loader.metered().map_err(|e| format!("the counting engine: {e}"))?;
         let counted = metered.load_any(&subject.name, bytes, generation.limits()).map_err(|e| e.to_string())?.0;
         if let Loaded::Balancer(counted) = counted {
             checks.extend(cost::check(subject, &counted, options));
