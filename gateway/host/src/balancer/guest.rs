@@ -2,8 +2,8 @@
 
 use sluicegate_model::plugin::Saved;
 use sluicegate_model::pool::Endpoint;
-use wasmtime::Store;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::{Component, Instance, InstancePre, Linker};
+use wasmtime::{AsContextMut as _, Store};
 
 use crate::bindings::balancer as now;
 use crate::bindings::v0_1::balancer as v0_1;
@@ -23,7 +23,7 @@ pub(crate) type Said = (String, String, String);
 #[derive(Clone)]
 pub(crate) enum Pre {
     V0_1(v0_1::BalancerPre<State>),
-    V0_2(now::BalancerPre<State>),
+    V0_2(InstancePre<State>, now::BalancerIndices),
     /// Of version 0.2, called by its core module.
     Direct(wasmtime::InstancePre<State>),
 }
@@ -47,24 +47,39 @@ impl Pre {
         let pre: InstancePre<State> = linker.instantiate_pre(component)?;
         Ok(match version {
             ContractVersion::V0_1 => Self::V0_1(v0_1::BalancerPre::new(pre)?),
-            ContractVersion::V0_2 => Self::V0_2(now::BalancerPre::new(pre)?),
+            ContractVersion::V0_2 => {
+                let indices = now::BalancerIndices::new(&pre)?;
+                Self::V0_2(pre, indices)
+            }
         })
     }
 
     pub(crate) fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
+        Ok(self.start(store)?.0)
+    }
+
+    /// A guest, and its instance as a component, if there is a core module to be had of that.
+    pub(crate) fn start(&self, store: &mut Store<State>) -> wasmtime::Result<(Guest, Option<Instance>)> {
         Ok(match self {
-            Self::V0_1(pre) => Guest::V0_1(pre.instantiate(store)?),
-            Self::V0_2(pre) => Guest::V0_2(pre.instantiate(store)?),
-            Self::Direct(pre) => Guest::Direct(direct::Balancer::start(pre, store)?.into()),
+            Self::V0_1(pre) => (Guest::V0_1(pre.instantiate(store)?), None),
+            Self::V0_2(pre, indices) => {
+                let instance = pre.instantiate(store.as_context_mut())?;
+                (Guest::V0_2(indices.load(store, &instance)?), Some(instance))
+            }
+            Self::Direct(pre) => (Guest::Direct(direct::Balancer::start(pre, store)?.into()), None),
         })
     }
 
-    /// How it is called from now on: by its core module, if it has one; or why not.
-    pub(crate) fn directly(self, loading: &Loading<'_>) -> (Self, Result<(), String>) {
-        let direct = match &self {
-            Self::V0_1(_) => Err("it is of version 0.1 of the contract".to_owned()),
-            Self::V0_2(pre) => direct::link(loading, pre.instance_pre()),
-            Self::Direct(_) => return (self, Ok(())),
+    /// How it is called from now on: by its core module, if it has one; or why not. `instance` is what [`Pre::start`] has made.
+    pub(crate) fn directly(
+        self,
+        loading: &Loading<'_>,
+        store: &mut Store<State>,
+        instance: Option<&Instance>,
+    ) -> (Self, Result<(), String>) {
+        let direct = match instance {
+            Some(instance) => direct::link(loading, store, instance),
+            None => Err("it is of version 0.1 of the contract".to_owned()),
         };
         match direct {
             Ok(core) => (Self::Direct(core), Ok(())),

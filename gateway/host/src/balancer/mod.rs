@@ -58,9 +58,9 @@ impl Kind for WasmBalancer {
     fn load(loading: &Loading<'_>, linker: &Linker<State>) -> Result<(Self, Description), PluginError> {
         let pre = Pre::new(linker, loading.component, loading.contract).map_err(|e| loading.misfit(&e))?;
         let mut store = loading.store();
-        let guest = pre.instantiate(&mut store).map_err(|e| not_started(store.data(), &e))?;
+        let (guest, instance) = pre.start(&mut store).map_err(|e| not_started(store.data(), &e))?;
         let said = guest.describe(&mut store).map_err(|e| not_described(store.data(), &e))?;
-        let (pre, component) = pre.directly(loading);
+        let (pre, component) = pre.directly(loading, &mut store, instance.as_ref());
         let description = loading.description(Self::KIND, said, component)?;
         let (engine, recorder) = (loading.environment.engine.clone(), loading.environment.recorder.clone());
         let generation = loading.generation(&description.version);
@@ -214,15 +214,9 @@ impl Live {
         Ok(())
     }
 
-    /// Tells the guest of changed endpoints and makes their statistics readable.
-    fn update(&mut self, pool: &Arc<Pool>) -> Result<(Handle, bool), PluginError> {
-        let Some(guest) = self.pools.get_mut(&pool.id) else {
-            return Err(PluginError {
-                plugin: self.store.data().plugin.clone(),
-                stage: Stage::Update,
-                reason: "the pool is not open".to_owned(),
-            });
-        };
+    /// Tells the guest of changed endpoints and makes their statistics readable. None: the pool is not open.
+    fn update(&mut self, pool: &Arc<Pool>) -> Result<Option<(Handle, bool)>, PluginError> {
+        let Some(guest) = self.pools.get_mut(&pool.id) else { return Ok(None) };
         if self.store.data().pool.as_ref().is_none_or(|p| p.version != pool.version) {
             self.store.data_mut().pool = Some(pool.clone());
         }
@@ -232,7 +226,7 @@ impl Live {
             updated.map_err(|e| explain(self.store.data(), Stage::Update, &e))?;
             guest.version = pool.version;
         }
-        Ok((guest.resource, guest.wants.contains(Wants::REPORTS)))
+        Ok(Some((guest.resource, guest.wants.contains(Wants::REPORTS))))
     }
 }
 
@@ -263,10 +257,17 @@ impl Instance {
             Some(live) => live,
             None => Box::new(self.start()?),
         };
-        if !live.pools.contains_key(&pool.id) {
-            live = self.open(live, pool.id, config)?;
-        }
-        let (resource, reports) = live.update(pool)?;
+        let (resource, reports) = match live.update(pool)? {
+            Some(known) => known,
+            None => {
+                live = self.open(live, pool.id, config)?;
+                live.update(pool)?.ok_or_else(|| PluginError {
+                    plugin: self.generation.plugin.clone(),
+                    stage: Stage::Update,
+                    reason: "the pool is not open".to_owned(),
+                })?
+            }
+        };
         self.reports = reports;
         if self.sample.is_some() {
             live.store.data_mut().sample = self.sample.take();

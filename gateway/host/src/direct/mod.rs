@@ -118,15 +118,17 @@ fn names_module(alias: &ComponentAlias<'_>) -> bool {
     of_instance || matches!(alias, ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. })
 }
 
-/// The core module of a component that was [exposed](expose), linked; or why it is called as a component.
-pub(crate) fn link(loading: &Loading<'_>, component: &wasmtime::component::InstancePre<State>) -> Result<InstancePre<State>, String> {
+/// The core module of a component that was [exposed](expose), linked; or why it is called as a component. wasmtime gives a component's module of an
+/// instance only: this one was made to ask the plugin what it is.
+pub(crate) fn link(
+    loading: &Loading<'_>,
+    store: &mut Store<State>,
+    instance: &wasmtime::component::Instance,
+) -> Result<InstancePre<State>, String> {
     let linker = loading.environment.direct.as_ref().ok_or_else(|| "the loader was asked to".to_owned())?;
-    let mut store = loading.store();
-    let index = component.component().get_export_index(None, EXPORT);
+    let index = instance.get_export_index(&mut *store, None, EXPORT);
     let index = index.ok_or_else(|| "it is composed of several modules".to_owned())?;
-    // wasmtime gives a component's module of an instance only.
-    let instance = component.instantiate(&mut store).map_err(|error| format!("{error:#}"))?;
-    let module: Option<Module> = instance.get_module(&mut store, index);
+    let module: Option<Module> = instance.get_module(&mut *store, index);
     let module = module.ok_or_else(|| format!("its export {EXPORT:?} is no module"))?;
     linker.instantiate_pre(&module).map_err(|error| format!("{error:#}"))
 }

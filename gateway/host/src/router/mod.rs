@@ -124,7 +124,7 @@ impl Kind for WasmRouter {
         let mut store = loading.store();
         let guest = pre.instantiate(&mut store).map_err(|e| not_started(store.data(), &e))?;
         let said = guest.describe(&mut store).map_err(|e| not_described(store.data(), &e))?;
-        let direct = pre.direct(loading);
+        let direct = guest.direct(loading, &mut store);
         let description = loading.description(Self::KIND, said, direct.as_ref().map(drop).map_err(Clone::clone))?;
         let (engine, generation) = (loading.environment.engine.clone(), loading.generation(&description.version));
         Ok((Self { pre, direct: direct.ok(), engine, limits: loading.limits.clone(), generation }, description))

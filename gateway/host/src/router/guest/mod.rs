@@ -72,14 +72,6 @@ impl Pre {
             Self::V0_2(pre) => Guest::V0_2(pre.instantiate(store)?),
         })
     }
-
-    /// The router's core module, if workers call that; or why they do not.
-    pub(crate) fn direct(&self, loading: &Loading<'_>) -> Result<wasmtime::InstancePre<State>, String> {
-        match self {
-            Self::V0_1(_) => Err("it is of version 0.1 of the contract".to_owned()),
-            Self::V0_2(pre) => direct::link(loading, pre.component()),
-        }
-    }
 }
 
 /// Instantiates a router's core module.
@@ -88,6 +80,15 @@ pub(crate) fn start(pre: &wasmtime::InstancePre<State>, store: &mut Store<State>
 }
 
 impl Guest {
+    /// The router's core module, if workers call that; or why they do not.
+    pub(crate) fn direct(&self, loading: &Loading<'_>, store: &mut Store<State>) -> Result<wasmtime::InstancePre<State>, String> {
+        match self {
+            Self::V0_1(_) => Err("it is of version 0.1 of the contract".to_owned()),
+            Self::V0_2(guest) => direct::link(loading, store, &guest.instance),
+            Self::Direct(_) => Err("a core module is no component".to_owned()),
+        }
+    }
+
     /// The guest's name, version, and schema of the configuration.
     pub(crate) fn describe(&self, store: &mut Store<State>) -> wasmtime::Result<(String, String, String)> {
         match self {

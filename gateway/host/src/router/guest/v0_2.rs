@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluicegate_model::config_text::ConfigText;
 use sluicegate_model::route::{Decision, Interests, ListenerInfo, RouteTable, RouteView};
 use sluicegate_model::settings::Retry;
-use wasmtime::component::{ComponentExportIndex, ComponentType, Func, InstancePre, Lower, ResourceAny};
+use wasmtime::component::{ComponentExportIndex, ComponentType, Func, Instance, InstancePre, Lower, ResourceAny};
 use wasmtime::{AsContextMut as _, Store};
 
 use super::{Changed, Static};
@@ -32,6 +32,7 @@ pub(crate) struct Linked {
 /// One instance.
 pub(crate) struct Guest {
     pub(super) routing: of_version::Guest,
+    pub(super) instance: Instance,
     /// `changing.change`, if it exports that.
     change: Option<Func>,
 }
@@ -53,14 +54,10 @@ impl Linked {
         Ok(Self { routing: wit::RouterIndices::new(&pre)?, change, pre })
     }
 
-    pub(super) fn component(&self) -> &InstancePre<State> {
-        &self.pre
-    }
-
     pub(super) fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         let instance = self.pre.instantiate(store.as_context_mut())?;
         let change = self.change.as_ref().and_then(|index| instance.get_func(store.as_context_mut(), index));
-        Ok(Guest { routing: of_version::Guest(self.routing.load(store, &instance)?), change })
+        Ok(Guest { routing: of_version::Guest(self.routing.load(store, &instance)?), instance, change })
     }
 }
 
