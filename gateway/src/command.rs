@@ -17,7 +17,7 @@ mod simulate;
 mod trace;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -134,7 +134,16 @@ fn code_cache() -> Option<PathBuf> {
 
 /// What loads plugins for a command that serves nothing.
 fn loader() -> Result<Loader, String> {
-    code_cache().map_or_else(Loader::new, |folder| Loader::keeping(&folder)).map_err(|error| format!("{error:#}"))
+    loader_with(code_cache())
+}
+
+/// What loads plugins for a command that looks at a configuration. If a gateway has compiled them in this state folder, that is not done again.
+fn loader_beside(state: &Path) -> Result<Loader, String> {
+    loader_with(code_cache().or_else(|| Some(state.join("compiled")).filter(|folder| folder.is_dir())))
+}
+
+fn loader_with(cache: Option<PathBuf>) -> Result<Loader, String> {
+    cache.map_or_else(Loader::new, |folder| Loader::keeping(&folder)).map_err(|error| error.to_string())
 }
 
 /// Prints to stdout. After `| head` nobody may read on, which is no reason to panic, as `println!` does. No control character gets to the terminal. Line breaks do,

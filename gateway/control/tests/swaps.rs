@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sluicegate_config::object::ours::FailurePolicy;
 use sluicegate_config::plan::{LoopbackEndpoints, PlannedPlugin, PluginSource};
-use sluicegate_control::plugins::{Registry, Use};
+use sluicegate_control::plugins::{Files, Registry, Use};
 use sluicegate_host::{Loaded, Loader};
 use sluicegate_model::plugin::{BalancerGeneration, Limits, PickContext, PluginKind};
 use sluicegate_model::pool::{Endpoint, Pool, unique};
@@ -55,7 +55,7 @@ fn memory_stays_flat_over_a_thousand_swaps() {
     let mut at_warm = (0, 0);
     for swap in 0..SWAPS {
         std::fs::write(&file, version(swap)).unwrap();
-        let others: Vec<String> = runtime.block_on(registry.sync(&planned, &uses)).into_iter().collect();
+        let others: Vec<String> = runtime.block_on(registry.sync(&planned, &uses, &Files::All)).into_iter().collect();
         assert_eq!(others, ["mine"], "who uses it is assembled anew");
         let Some(Loaded::Balancer(live)) = registry.live("mine") else { panic!("swap {swap}: it is not loaded") };
         assert_eq!(live.generation().number, swap as u64 + 1);
@@ -70,7 +70,7 @@ fn memory_stays_flat_over_a_thousand_swaps() {
         }
     }
     drop(instances);
-    assert!(runtime.block_on(registry.sync(&planned, &uses)).is_empty(), "and nobody when it is the same");
+    assert!(runtime.block_on(registry.sync(&planned, &uses, &Files::All)).is_empty(), "and nobody when it is the same");
     let (memory, mappings) = used();
     let grown = memory.saturating_sub(at_warm.0);
     assert!(grown < 8 << 20, "{grown} bytes more after {} swaps, from {}", SWAPS - WARM, at_warm.0);

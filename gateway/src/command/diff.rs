@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sluicegate_control::allocate::Allocator;
+use sluicegate_control::sources::{Change, folder};
 use sluicegate_model::escape;
 use sluicegate_model::fault::Severity;
 use sluicegate_model::route::Protocol;
@@ -56,13 +57,12 @@ impl Arguments {
     /// Compares. Returns whether anything differs.
     fn compare(self) -> Result<bool, String> {
         let process = flags::Process { state_dir: self.state_dir, ..flags::Process::default() };
-        let settled = flags::settle(vec![self.old.clone()], process, self.network)?;
-        let load = |path: &PathBuf| -> Result<Loaded, String> {
-            if !path.exists() {
-                return Err(format!("{} is not there", path.display()));
-            }
+        let old = vec![self.old.clone()];
+        let read = flags::read(&old)?;
+        let settled = flags::settle_with(old, &read, process, self.network)?;
+        let load = |path: &PathBuf, read: Vec<Change>| -> Result<Loaded, String> {
             let allocator = Allocator::read_only(&settled.state_dir, settled.ranges.clone());
-            let loaded = loaded::load(vec![path.clone()], &settled, allocator, For::Comparing)?;
+            let loaded = loaded::load(read, &settled, allocator, For::Comparing)?;
             let errors = loaded.status.faults.iter().filter(|fault| fault.severity == Severity::Error).count();
             if errors > 0 {
                 let plural = if errors == 1 { "" } else { "s" };
@@ -73,7 +73,11 @@ impl Arguments {
             }
             Ok(loaded)
         };
-        let (old, new) = (load(&self.old)?, load(&self.new)?);
+        let old = load(&self.old, read)?;
+        if !self.new.exists() {
+            return Err(format!("{} is not there", self.new.display()));
+        }
+        let new = load(&self.new, folder::read(std::slice::from_ref(&self.new)))?;
         let mut told = Told::default();
         for (old, new) in pairs(&old.snapshot, &new.snapshot) {
             told.take(old, new);

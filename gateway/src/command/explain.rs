@@ -122,7 +122,8 @@ impl Arguments {
         }
         let paths: Vec<PathBuf> = self.words.iter().map(PathBuf::from).collect();
         let process = flags::Process { state_dir: self.state_dir.clone(), admin_address: self.admin_address, ..flags::Process::default() };
-        let settled = match flags::settle(paths.clone(), process, self.network) {
+        let settled = flags::read(&paths).and_then(|read| Ok((flags::settle_with(paths, &read, process, self.network)?, read)));
+        let (settled, read) = match settled {
             Ok(settled) => settled,
             Err(error) => return fail(error),
         };
@@ -131,7 +132,7 @@ impl Arguments {
             Some((services, gateways)) => Allocator::of_running(services, gateways, settled.ranges.clone()),
             None => Allocator::read_only(&settled.state_dir, settled.ranges.clone()),
         };
-        let loaded = match loaded::load(paths, &settled, allocator, For::Deciding) {
+        let loaded = match loaded::load(read, &settled, allocator, For::Deciding) {
             Ok(loaded) => loaded,
             Err(error) => return fail(error),
         };

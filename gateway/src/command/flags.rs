@@ -123,7 +123,21 @@ pub(super) struct Network {
 
 /// Joins flags, the object found in `paths`, and defaults. The error names the place.
 pub(super) fn settle(paths: Vec<PathBuf>, process: Process, network: Network) -> Result<Settled, String> {
-    let object = configuration(&paths)?;
+    let read = read(&paths)?;
+    settle_with(paths, &read, process, network)
+}
+
+/// Reads the files and folders, of which each must be there.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Change>, String> {
+    match paths.iter().find(|path| !Path::exists(path)) {
+        Some(missing) => Err(format!("{}: there is no such file or folder", missing.display())),
+        None => Ok(folder::read(paths)),
+    }
+}
+
+/// Does what [`settle`] does with what was [read] of the paths.
+pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process, network: Network) -> Result<Settled, String> {
+    let object = configuration(read)?;
     let defaults = Settled::default();
     let refuse_percent = object.overload.refuse_percent.unwrap_or(defaults.overload.refuse_percent);
     let load_balancer = given(network.load_balancer_addresses).or(object.load_balancer_addresses);
@@ -211,14 +225,11 @@ fn default_state_dir() -> PathBuf {
 
 /// The one configuration object; the default if there is none. A faulty one is an error, as it would be worse to start with other settings than those that are
 /// written down than not to start.
-fn configuration(paths: &[PathBuf]) -> Result<SluicegateConfiguration, String> {
-    if let Some(missing) = paths.iter().find(|p| !Path::exists(p)) {
-        return Err(format!("{}: there is no such file or folder", missing.display()));
-    }
+fn configuration(read: &[Change]) -> Result<SluicegateConfiguration, String> {
     // Of thousands of files one is about the process, and only that one is wanted here.
-    let names_it = |file: &Change| !matches!(&file.what, What::Text(text) if !text.contains("SluicegateConfiguration"));
+    let names_it = |file: &&Change| !matches!(&file.what, What::Text(text) if !text.contains("SluicegateConfiguration"));
     let mut store = Store::default();
-    let update = store.update(folder::read(paths).into_iter().filter(names_it).collect());
+    let update = store.update(read.iter().filter(names_it).cloned().collect());
     let mut wrong = update.faults.iter().filter(|f| {
         f.severity == Severity::Error && f.object.as_ref().is_some_and(|object| object.starts_with("SluicegateConfiguration "))
     });

@@ -1,12 +1,12 @@
 //! What a configuration would serve, for commands that serve nothing.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluicegate_config::plan::Settings;
 use sluicegate_control::allocate::Allocator;
 use sluicegate_control::controller::{Controller, Options};
+use sluicegate_control::sources::Change;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::status::Status;
 
@@ -33,14 +33,14 @@ pub(super) enum For {
     Judging,
 }
 
-/// Loads the objects of files and folders, and looks for endpoints once. The node's own addresses are left out, so that it works on another machine, too.
-pub(super) fn load(paths: Vec<PathBuf>, settled: &Settled, allocator: Allocator, purpose: For) -> Result<Loaded, String> {
-    let loader = super::loader()?;
+/// Loads the objects of what was read of files and folders, and looks for endpoints once. The node's own addresses are left out, so that it works on another machine, too.
+pub(super) fn load(read: Vec<Change>, settled: &Settled, allocator: Allocator, purpose: For) -> Result<Loaded, String> {
+    let loader = super::loader_beside(&settled.state_dir)?;
     let loader = if purpose == For::Deciding { loader.guarding(settled.admin_address) } else { loader.offline() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let settings = Settings { here: settled.here.clone(), loopback_endpoints: settled.loopback_endpoints, ..Settings::default() };
     let options = Options {
-        paths,
+        paths: settled.paths.clone(),
         settings,
         builtins: crate::builtin,
         trusted_keys: settled.trusted_keys.clone(),
@@ -51,6 +51,6 @@ pub(super) fn load(paths: Vec<PathBuf>, settled: &Settled, allocator: Allocator,
     if purpose == For::Judging {
         controller = controller.judging();
     }
-    let (snapshot, status) = runtime.block_on(controller.once(if purpose == For::Comparing { Duration::ZERO } else { DISCOVERY }));
+    let (snapshot, status) = runtime.block_on(controller.once(read, if purpose == For::Comparing { Duration::ZERO } else { DISCOVERY }));
     Ok(Loaded { controller, snapshot, status })
 }

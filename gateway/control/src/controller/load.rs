@@ -19,7 +19,7 @@ use super::Controller;
 use crate::allocate::{everywhere, is_balanced};
 use crate::assemble::{router_use, rule_balancer_use};
 use crate::discovery::Target;
-use crate::plugins::Use;
+use crate::plugins::{Files, Use};
 use crate::sources::folder::Followed;
 use crate::sources::{self, Sources, Taken};
 use crate::store::Update;
@@ -34,9 +34,10 @@ impl Controller {
     pub(super) async fn follow(&mut self, sources: &Sources, followed: &Followed) {
         let Taken { changes, other, complete } = sources.take();
         self.complete = complete;
-        let waiting = followed.waiting();
+        let (waiting, changed) = (followed.waiting(), followed.take_changed());
         self.registry.wait_for(waiting.keys().cloned());
-        self.load(changes, other).await;
+        let files = (other || !changed.is_empty()).then_some(Files::These(changed));
+        self.load(changes, files).await;
         self.want(sources).await;
         self.faults.extend(waiting.into_iter().filter_map(|(path, why)| {
             Some(Fault {
@@ -61,7 +62,7 @@ impl Controller {
             }
             let Taken { changes, other, complete } = sources.take();
             self.complete = complete;
-            self.load(changes, other).await;
+            self.load(changes, other.then_some(Files::All)).await;
         }
     }
 
@@ -76,8 +77,9 @@ impl Controller {
         self.runner.watched(|name| !built_in(name))
     }
 
-    /// Takes in changes of units: they become objects, a plan, plugins and the targets of discovery. `files`: the files of plugins may have changed.
-    pub(super) async fn load(&mut self, told: Vec<sources::Change>, files: bool) {
+    /// Takes in changes of units: they become objects, a plan, plugins and the targets of discovery. `files`: something has happened to
+    /// files of plugins, of which these may have changed.
+    pub(super) async fn load(&mut self, told: Vec<sources::Change>, files: Option<Files>) {
         let unread = self.store.unread().clone();
         let Update { changes, mut faults } = self.store.update(told);
         if let Some(saver) = &mut self.saver {
@@ -193,8 +195,8 @@ impl Controller {
         allocated
     }
 
-    /// Loads the plugins of the plan that have changed. Their files are read only if they may have changed (`files`), or if something else is asked of them.
-    pub(super) async fn sync_plugins(&mut self, files: bool) {
+    /// Loads the plugins of the plan that have changed, and those that are used otherwise. Of their files those are read that may have changed (`files`).
+    pub(super) async fn sync_plugins(&mut self, files: Option<Files>) {
         let balancers = self.balancers.keys();
         let balancers = balancers.map(|(plugin, config)| Use { plugin: plugin.clone(), config: config.clone(), listener: None });
         let (mut seen, mut uses): (HashSet<Use>, Vec<Use>) = (HashSet::new(), balancers.collect());
@@ -204,8 +206,9 @@ impl Controller {
         let known = |wanted: &Use| self.balancers.contains_key(&(wanted.plugin.clone(), wanted.config.clone()));
         uses.extend(of_rules.filter(|wanted| !known(wanted) && seen.insert(wanted.clone())));
         let plugins = &self.planner.plan().plugins;
-        if files || self.loaded.as_ref().is_none_or(|(of, with)| of != plugins || *with != uses) {
-            self.changed.plugins.append(&mut self.registry.sync(plugins, &uses).await);
+        if files.is_some() || self.loaded.as_ref().is_none_or(|(of, with)| of != plugins || *with != uses) {
+            let files = files.unwrap_or(Files::These(BTreeSet::new()));
+            self.changed.plugins.append(&mut self.registry.sync(plugins, &uses, &files).await);
             self.looked_at_plugins = true;
             self.loaded = Some((plugins.clone(), uses));
         }

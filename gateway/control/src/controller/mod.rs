@@ -31,10 +31,10 @@ use crate::allocate::Allocator;
 use crate::assemble::{Assembler, Changed};
 use crate::discovery::Runner;
 use crate::health::Health;
-use crate::plugins::{Builtins, Registry, Use};
+use crate::plugins::{Builtins, Files, Registry, Use};
 use crate::saved::Saver;
-use crate::sources::folder::{self, Folder};
-use crate::sources::{Source, SourceError, Sources, Wanted};
+use crate::sources::folder::Folder;
+use crate::sources::{Change, Source, SourceError, Sources, Wanted};
 use crate::status::Reporter;
 use crate::store::Store;
 
@@ -284,7 +284,7 @@ impl Controller {
                         continue;
                     }
                 }
-                Event::Again if self.registry.unread() => self.sync_plugins(true).await,
+                Event::Again if self.registry.unread() => self.sync_plugins(Some(Files::All)).await,
                 Event::Save => {
                     if let Some(saver) = &mut self.saver {
                         saver.save(self.store.objects()).await;
@@ -333,9 +333,10 @@ impl Controller {
         same && self.reporter.until().is_none() && self.unbound.is_empty() && !self.allocator.unsaved()
     }
 
-    /// Loads and discovers once, for `check` and `explain`. Returns the snapshot, and the status with every fault.
-    pub async fn once(&mut self, discovery: Duration) -> (Arc<Snapshot>, Status) {
-        self.load(folder::read(&self.options.paths), true).await;
+    /// Loads and discovers once, for `check` and `explain`, what was read of files and folders (by [`folder::read`](crate::sources::folder::read)). Returns the snapshot, and the status with
+    /// every fault.
+    pub async fn once(&mut self, read: Vec<Change>, discovery: Duration) -> (Arc<Snapshot>, Status) {
+        self.load(read, Some(Files::All)).await;
         self.discover(discovery).await;
         self.assemble()
     }

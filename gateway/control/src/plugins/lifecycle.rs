@@ -9,7 +9,7 @@ use sluicegate_model::operate::{Action, Done, PluginEvent};
 use sluicegate_model::plugin::{Generation, PluginError};
 use tokio::time::Instant;
 
-use super::{Entry, Registry, Use, Version};
+use super::{Entry, Files, Registry, Use, Version};
 
 /// How many generations before the live one are kept, the newest first.
 pub(super) const KEPT: usize = 2;
@@ -173,7 +173,7 @@ impl Registry {
     /// Loads again what [`Registry::revive`] or an order asks for, with the configurations of the last [`Registry::sync`], and returns what that returns.
     pub async fn again(&mut self, planned: &[PlannedPlugin]) -> BTreeSet<String> {
         let uses: Vec<Use> = self.uses.clone();
-        self.sync(planned, &uses).await
+        self.sync(planned, &uses, &Files::All).await
     }
 
     /// Carries out an operator's order.

@@ -9,7 +9,7 @@ pub mod signature;
 mod tries;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sluicegate_config::object::ours::{FailurePolicy, MinisignKey};
@@ -45,6 +45,24 @@ pub struct Use {
     pub config: ConfigText,
     /// The listener that a router serves; none for other kinds of plugins.
     pub listener: Option<ListenerInfo>,
+}
+
+/// The files of plugins that may differ from what was read of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// Any of them.
+    All,
+    /// At most these.
+    These(BTreeSet<PathBuf>),
+}
+
+impl Files {
+    fn may_differ(&self, file: &Path) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(files) => files.contains(file),
+        }
+    }
 }
 
 /// Finds the bytes of a built-in plugin.
@@ -134,11 +152,11 @@ impl Registry {
     }
 
     /// Loads what is new or has changed. `uses` are all configurations in use: a new version must accept those that the version before it accepts.
-    /// The first version need not: one object's faulty configuration is no reason to refuse the plugin to the others. Returns the plugins
-    /// that are now another version or are treated otherwise: whatever uses them has to be assembled again.
-    pub async fn sync(&mut self, planned: &[PlannedPlugin], uses: &[Use]) -> BTreeSet<String> {
+    /// The first version need not: one object's faulty configuration is no reason to refuse the plugin to the others. `files`: these are read, and those
+    /// that could not be loaded. Returns the plugins that are now another version or are treated otherwise: whatever uses them has to be assembled again.
+    pub async fn sync(&mut self, planned: &[PlannedPlugin], uses: &[Use], files: &Files) -> BTreeSet<String> {
         let before = self.in_force();
-        self.load_all(planned, uses).await;
+        self.load_all(planned, uses, files).await;
         let now = self.in_force();
         let differ = |(a, b): (&[InForce], &[InForce])| -> Vec<String> {
             a.iter().filter(|plugin| !b.contains(plugin)).map(|plugin| plugin.name.clone()).collect()
@@ -159,7 +177,7 @@ impl Registry {
         self.entries.iter().map(of).collect()
     }
 
-    async fn load_all(&mut self, planned: &[PlannedPlugin], uses: &[Use]) {
+    async fn load_all(&mut self, planned: &[PlannedPlugin], uses: &[Use], files: &Files) {
         self.entries.retain(|name, _| planned.iter().any(|p| p.name == *name));
         self.check_new(uses).await;
         for plugin in planned {
@@ -178,12 +196,12 @@ impl Registry {
                 history: VecDeque::new(),
                 revival: Revival::default(),
             });
-            let known = entry.planned == *plugin && entry.tried.is_some() && plugin.file().is_none();
+            let known = entry.planned == *plugin && entry.tried.is_some() && !plugin.file().is_some_and(|file| files.may_differ(file));
             entry.planned = plugin.clone();
             if entry.disabled {
                 continue;
             }
-            // The binary does not change while it runs.
+            // What is built in does not change while the process runs.
             if known && entry.failed_with.is_none() {
                 continue;
             }

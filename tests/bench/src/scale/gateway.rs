@@ -104,9 +104,11 @@ impl Gateway {
 }
 
 /// The CPU seconds that `check` takes for a folder.
-pub(super) fn check(binary: &Path, folder: &Path, log: &Path) -> Result<f64, String> {
+pub(super) fn check(binary: &Path, folder: &Path, state: &Path, log: &Path) -> Result<f64, String> {
     let network = ["--service-cluster-ip-range", CLUSTER_IPS];
-    let running = Running::anywhere(text(binary)?, &[&["check", text(folder)?][..], &network].concat(), log)?;
+    // As for starts, compiled code is in the cache.
+    let cache = format!("SLUICEGATE_CODE_CACHE={}", state.join("compiled").display());
+    let running = Running::anywhere("env", &[&[&cache, text(binary)?, "check", text(folder)?][..], &network].concat(), log)?;
     let deadline = Instant::now() + PATIENCE;
     // The process is not waited for yet, so that its times can still be read.
     while !process::ended(running.pid()) {

@@ -240,7 +240,7 @@ impl Setting<'_> {
         let count = self.sizes.scale / 10 * 8;
         println!("  check of {count} Services ...");
         let services = Services::lay_down(self.folder.join("checked"), count, self.backend)?;
-        let used = gateway::check(self.binary, &services.folder, &self.folder.join("check.log"))?;
+        let used = gateway::check(self.binary, &services.folder, &self.state(), &self.folder.join("check.log"))?;
         scale.row(Row::of(format!("check of {count} Services"), used, "s of CPU").goal(2.0));
         Ok(())
     }

@@ -14,7 +14,7 @@ mod settle;
 mod thread;
 mod watches;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,12 +34,21 @@ pub fn read(paths: &[PathBuf]) -> Vec<Change> {
 pub struct Folder {
     paths: Vec<PathBuf>,
     thread: Thread,
-    waiting: Waiting,
+    others: Untold,
     counts: Arc<Counts>,
 }
 
-/// The other files that must not be read at the moment, because they are being written or are empty, and what to report about each.
-type Waiting = Arc<Mutex<BTreeMap<PathBuf, Option<String>>>>;
+/// What is told of other files.
+type Untold = Arc<Mutex<Untaken>>;
+
+/// What there is to tell of other files.
+#[derive(Debug, Default)]
+struct Untaken {
+    /// The files that must not be read at the moment, because they are being written or are empty, and what to report about each.
+    waiting: BTreeMap<PathBuf, Option<String>>,
+    /// The files that have changed since this was last asked.
+    changed: BTreeSet<PathBuf>,
+}
 
 /// What was done so far. Tests measure the cost of a change by this.
 #[derive(Debug, Default)]
@@ -54,15 +63,15 @@ pub(crate) struct Counts {
 #[derive(Clone)]
 pub struct Followed {
     to: Sender<Wake>,
-    waiting: Waiting,
+    others: Untold,
 }
 
 impl Folder {
     /// A source of these files and folders. Nothing is read yet.
     pub fn new(paths: Vec<PathBuf>) -> (Self, Followed) {
-        let (thread, waiting) = (Thread::new(), Waiting::default());
-        let followed = Followed { to: thread.handle(), waiting: waiting.clone() };
-        (Self { paths, thread, waiting, counts: Arc::default() }, followed)
+        let (thread, others) = (Thread::new(), Untold::default());
+        let followed = Followed { to: thread.handle(), others: others.clone() };
+        (Self { paths, thread, others, counts: Arc::default() }, followed)
     }
 
     #[cfg(test)]
@@ -79,7 +88,7 @@ impl Source for Folder {
 
     fn start(self: Box<Self>, feed: Feed) -> Result<Running, SourceError> {
         let name = self.name();
-        let running = self.thread.start(self.paths, feed, self.waiting, self.counts);
+        let running = self.thread.start(self.paths, feed, self.others, self.counts);
         Ok(Box::new(running.map_err(|error| SourceError { name, reason: format!("it cannot be watched: {error}") })?))
     }
 
@@ -98,7 +107,12 @@ impl Followed {
 
     /// The followed files that must not be read at the moment, because they are being written or are empty, and what to report about each.
     pub fn waiting(&self) -> BTreeMap<PathBuf, Option<String>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).waiting.clone()
+    }
+
+    /// The followed files that have changed since the last call.
+    pub fn take_changed(&self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut self.others.lock().unwrap_or_else(PoisonError::into_inner).changed)
     }
 }
 

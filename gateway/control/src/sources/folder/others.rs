@@ -1,6 +1,6 @@
 //! The files that somebody else reads, such as plugins: which of them have changed, and which must not be read at the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,9 +8,13 @@ use super::events::{Events, Told};
 use super::look::At;
 use super::settle::{Digest, Known, Verdict, judge, tell};
 
+/// What a look has found of each of the other files; an error if it is not there.
+pub(super) type Looks = BTreeMap<PathBuf, Result<At, String>>;
+
 /// The state of the other files.
 #[derive(Default)]
 pub(super) struct Others {
+    looks: Looks,
     /// Each file when its content last counted; none if it was not there.
     settled: BTreeMap<PathBuf, Option<At>>,
     /// The files that are being written or are empty, and what to report about each.
@@ -28,19 +32,24 @@ impl Others {
         self.again
     }
 
-    /// Takes in the files' present state. True if one whose content counts has changed.
-    pub(super) fn update(
-        &mut self,
-        seen: &BTreeMap<PathBuf, Result<At, String>>,
-        told: &Told,
-        events: &Events,
-        first: bool,
-        now: SystemTime,
-    ) -> bool {
+    /// What the last look has found.
+    pub(super) fn looks(&self) -> &Looks {
+        &self.looks
+    }
+
+    /// The files to look at again: those that have to wait, and those whose content stands at one of these places.
+    pub(super) fn due(&self, told: impl Fn(&Path) -> bool) -> Vec<(PathBuf, PathBuf)> {
+        let places = self.looks.iter().filter_map(|(path, at)| Some((path, &at.as_ref().ok()?.real)));
+        let due = places.filter(|(path, real)| self.waiting.contains_key(*path) || told(real));
+        due.map(|(path, real)| (path.clone(), real.clone())).collect()
+    }
+
+    /// Takes in the files' present state. Returns those that have changed and whose content counts.
+    pub(super) fn update(&mut self, looks: Looks, told: &Told, events: &Events, first: bool, now: SystemTime) -> BTreeSet<PathBuf> {
         self.again = None;
         let mut waiting = BTreeMap::new();
         let mut settled = BTreeMap::new();
-        for (path, at) in seen {
+        for (path, at) in &looks {
             let Ok(at) = at else {
                 settled.insert(path.clone(), None);
                 continue;
@@ -60,8 +69,10 @@ impl Others {
         }
         self.since.retain(|path, _| waiting.contains_key(path));
         self.waiting = waiting;
-        let changed = settled != self.settled;
-        self.settled = settled;
+        let of = |path: &PathBuf| (settled.get(path), self.settled.get(path));
+        let all = settled.keys().chain(self.settled.keys());
+        let changed = all.filter(|path| matches!(of(path), (now, before) if now != before)).cloned().collect();
+        (self.settled, self.looks) = (settled, looks);
         changed
     }
 

@@ -12,7 +12,7 @@ use super::disk::Disk;
 use super::entries::{Entries, Found};
 use super::events::{Events, Told};
 use super::look::{At, Interest, Seen, Stamp, configures, look};
-use super::others::Others;
+use super::others::{Looks, Others};
 use super::settle::{Digest, Known, Verdict, judge, racy};
 use super::watches::Watches;
 use super::{Change, Counts, MAX_FILE_BYTES};
@@ -74,9 +74,9 @@ pub(super) struct Outcome {
     pub(super) waits: bool,
     /// Whether something could not be read.
     pub(super) failed: bool,
-    /// Whether other files have changed.
-    pub(super) others_changed: bool,
-    /// The other files that must not be read at the moment, as in [`super::Waiting`].
+    /// The other files that have changed.
+    pub(super) others_changed: BTreeSet<PathBuf>,
+    /// The other files that must not be read at the moment, as in [`super::Untaken`].
     pub(super) waiting: BTreeMap<PathBuf, Option<String>>,
     /// How many events had been taken in when the pass began.
     pub(super) number: u64,
@@ -84,6 +84,13 @@ pub(super) struct Outcome {
 
 /// A file by the name it is reached by, or none if it is gone; an error if it cannot be looked at.
 type Seeing = (PathBuf, Option<Result<At, String>>);
+
+/// The files that may have changed.
+struct Touched {
+    files: Vec<Seeing>,
+    /// All other files, as they are now; none if none of them may have changed.
+    others: Option<Looks>,
+}
 
 impl Memory {
     pub(super) fn new(paths: Arc<[PathBuf]>, events: Arc<Events>, watches: Watches, counts: Arc<Counts>) -> Self {
@@ -107,13 +114,14 @@ impl Memory {
         let map = self.with(|state| state.map.clone());
         let first = map.is_none();
         let touched = map.filter(|map| extent == Extent::Told && map.others == *others).and_then(|map| self.touched(disk, &map, &told));
-        let (seeing, seen) = match touched {
+        let (Touched { files: seeing, others: looks }, seen) = match touched {
             Some(touched) => (touched, None),
             None => {
                 self.counts.full.fetch_add(1, Ordering::Relaxed);
                 let mut seen = self.look(disk, others, &told);
-                let files = std::mem::take(&mut seen.files);
-                (files.into_iter().map(|(path, at)| (path, Some(at))).collect(), Some(seen))
+                let (files, looks) = (std::mem::take(&mut seen.files), std::mem::take(&mut seen.others));
+                let files = files.into_iter().map(|(path, at)| (path, Some(at))).collect();
+                (Touched { files, others: Some(looks) }, Some(seen))
             }
         };
         let now = SystemTime::now();
@@ -130,12 +138,11 @@ impl Memory {
         let watched = seen.is_some() && self.watches.try_lock().is_ok_and(|watches| watches.complete());
         Some(self.with(|state| {
             let State { entries, others: known, map } = state;
-            let mut others_changed = false;
+            let others_changed = looks.map(|looks| known.update(looks, &told, &self.events, first, now)).unwrap_or_default();
             if let Some(seen) = seen {
                 let there: HashMap<&Path, bool> =
                     found.iter().map(|(path, found)| (path.as_path(), matches!(found, Found::Failed(_)))).collect();
                 entries.keep(&there);
-                others_changed = known.update(&seen.others, &told, &self.events, first, now);
                 *map = Some(Arc::new(Map { interest: seen.interest, folders: seen.folders, others: others.clone(), watched }));
             }
             for (path, found) in found {
@@ -155,11 +162,13 @@ impl Memory {
     }
 
     /// The files that may have changed. None if something other than a file may have, so that everything has to be looked at.
-    fn touched(&self, disk: &Disk, map: &Map, told: &Told) -> Option<Vec<Seeing>> {
-        let (due, others_wait) = self.with(|state| (state.entries.due(Instant::now()), !state.others.waiting().is_empty()));
-        if told.all || others_wait {
+    fn touched(&self, disk: &Disk, map: &Map, told: &Told) -> Option<Touched> {
+        if told.all {
             return None;
         }
+        let writing = self.events.writing();
+        let is_told = |real: &Path| told.paths.contains(real) || writing.iter().any(|path| path == real);
+        let (due, others) = self.with(|state| (state.entries.due(Instant::now()), state.others.due(is_told)));
         let lstat = |path: &Path, real: &Path| {
             disk.ask(path, || match std::fs::symlink_metadata(real) {
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -167,11 +176,15 @@ impl Memory {
             })
         };
         let mut files: BTreeMap<PathBuf, PathBuf> = due.into_iter().collect();
-        for real in told.paths.iter().cloned().chain(self.events.writing()) {
+        for real in told.paths.iter().cloned().chain(writing.iter().cloned()) {
             let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else { return None };
             let names = map.interest.get(folder)?;
-            if map.interest.contains_key(&real) || names.named(&real) {
+            let other = !configures(&real) && others.iter().any(|(_, at)| *at == real);
+            if map.interest.contains_key(&real) || (names.named(&real) && !other) {
                 return None;
+            }
+            if other {
+                continue;
             }
             if !names.all || name.as_encoded_bytes().starts_with(b".") {
                 continue;
@@ -184,6 +197,17 @@ impl Memory {
                 }
             }
             files.extend(map.folders.get(folder).into_iter().flatten().map(|reached| (reached.join(name), real.clone())));
+        }
+        let mut looks = if others.is_empty() { None } else { Some(self.with(|state| state.others.looks().clone())) };
+        for (path, real) in others {
+            match lstat(&path, &real) {
+                Ok(Some(found)) if !found.is_dir() && !found.is_symlink() => {
+                    let at = regular::check(&found).map(|()| At { stamp: Stamp::of(&found), real });
+                    looks.get_or_insert_default().insert(path, at.map_err(|error| error.to_string()));
+                }
+                // It is gone, or it may lead elsewhere.
+                _ => return None,
+            }
         }
         let mut touched = Vec::with_capacity(files.len());
         for (path, real) in files {
@@ -201,7 +225,7 @@ impl Memory {
                 _ => return None,
             }
         }
-        Some(touched)
+        Some(Touched { files: touched, others: looks })
     }
 
     fn find(&self, disk: &Disk, path: &Path, at: Option<Result<At, String>>, told: &Told, first: bool, now: SystemTime) -> Found {

@@ -387,3 +387,54 @@ async fn other_files_wake_though_no_unit_has_changed() {
     nudged("it is empty").await;
     assert!(watched.followed.waiting().contains_key(&watched.path("plugin.wasm")));
 }
+
+/// Nor does that of a plugin's file.
+#[tokio::test]
+async fn another_file_that_changes_is_told_and_only_it_is_looked_at() {
+    let mut asked = Vec::new();
+    for files in [10, 1000] {
+        let mut watched = Watched::new(|root| {
+            (0..files).for_each(|file| write(&root.join(format!("conf/{file}.yaml")), &file.to_string()));
+            write(&root.join("a.wasm"), "a");
+            write(&root.join("b.wasm"), "b");
+        })
+        .await;
+        watched.followed.follow(["a.wasm", "b.wasm"].map(|name| watched.path(name)).into_iter());
+        let followed = watched.followed.clone();
+        let mut first = BTreeSet::new();
+        watched
+            .until("followed", |w| {
+                w.take();
+                first.append(&mut followed.take_changed());
+                first.len() == 2
+            })
+            .await;
+        let count = |w: &Watched| (w.counts.asked.load(Ordering::Relaxed), w.counts.full.load(Ordering::Relaxed));
+        let (mut least, partial) = (u64::MAX, watched.path(".a.wasm"));
+        for round in 0..6 {
+            let (before, path) = (count(&watched), watched.path("a.wasm"));
+            if round % 2 == 0 {
+                fs::write(&path, format!("changed {round}")).expect("written");
+            } else {
+                fs::write(&partial, format!("changed {round}")).expect("written");
+                fs::rename(&partial, &path).expect("renamed");
+            }
+            let mut changed = BTreeSet::new();
+            watched
+                .until("told", |w| {
+                    w.take();
+                    changed.append(&mut followed.take_changed());
+                    !changed.is_empty()
+                })
+                .await;
+            assert_eq!(changed, BTreeSet::from([path]), "round {round}");
+            let after = count(&watched);
+            // A look at everything may come in between.
+            if after.1 == before.1 {
+                least = least.min(after.0 - before.0);
+            }
+        }
+        asked.push(least);
+    }
+    assert!(asked[0] == asked[1] && asked[0] <= 2, "questions to the disk for a change beside 10 and 1,000 files: {asked:?}");
+}

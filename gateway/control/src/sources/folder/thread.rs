@@ -11,7 +11,7 @@ use super::disk::{Disk, Hung};
 use super::events::Events;
 use super::pass::{Extent, Memory, Outcome};
 use super::watches::Watches;
-use super::{Counts, Feed, Waiting};
+use super::{Counts, Feed, Untold};
 
 /// Writers, and programs that write many files, do so in several steps: changes are taken in when there was none for this long.
 const QUIET: Duration = Duration::from_millis(15);
@@ -69,7 +69,7 @@ impl Thread {
         self,
         paths: Vec<PathBuf>,
         feed: Feed,
-        waiting: Waiting,
+        told: Untold,
         counts: Arc<Counts>,
     ) -> Result<impl Send + Sync + use<>, notify::Error> {
         let Self { to, wakes } = self;
@@ -84,7 +84,7 @@ impl Thread {
         };
         let memory = Memory::new(paths.into(), events, Watches::new(watcher), counts);
         let (others, hung) = (BTreeSet::new(), Hung::default());
-        let supervisor = Supervisor { memory, to: to.clone(), wakes, feed, waiting, others, follows: false, hung, ended: false };
+        let supervisor = Supervisor { memory, to: to.clone(), wakes, feed, told, others, follows: false, hung, ended: false };
         std::thread::Builder::new().name("files".to_owned()).spawn(move || supervisor.run()).map_err(notify::Error::io)?;
         Ok(End(to))
     }
@@ -95,7 +95,7 @@ struct Supervisor {
     to: Sender<Wake>,
     wakes: Receiver<Wake>,
     feed: Feed,
-    waiting: Waiting,
+    told: Untold,
     others: BTreeSet<PathBuf>,
     /// Whether the other files to follow differ from those of the last pass.
     follows: bool,
@@ -133,10 +133,11 @@ impl Supervisor {
     }
 
     fn publish(&self, outcome: &Outcome) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let other = *waiting != outcome.waiting || outcome.others_changed;
-        waiting.clone_from(&outcome.waiting);
-        drop(waiting);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = told.waiting != outcome.waiting || !outcome.others_changed.is_empty();
+        told.waiting.clone_from(&outcome.waiting);
+        told.changed.extend(outcome.others_changed.iter().cloned());
+        drop(told);
         let changes = self.memory.take_untold();
         if !changes.is_empty() {
             self.feed.tell(changes);
@@ -178,13 +179,13 @@ impl Supervisor {
 
     /// Makes passes until nothing changed during one, within limits, so that a folder that is being replaced is not read half old and half new.
     fn passes(&mut self, mut extent: Extent) -> Option<Outcome> {
-        let (mut full, mut others_changed) = (false, false);
+        let (mut full, mut others_changed) = (false, BTreeSet::new());
         for left in (0..MOST_STALE).rev() {
             let mut outcome = self.pass(extent)?;
             full |= outcome.full;
-            others_changed |= outcome.others_changed;
-            (outcome.full, outcome.others_changed) = (full, others_changed);
+            others_changed.append(&mut outcome.others_changed);
             if left == 0 || self.memory.events.number() == outcome.number || outcome.waits {
+                (outcome.full, outcome.others_changed) = (full, others_changed);
                 return Some(outcome);
             }
             extent = Extent::Told;
