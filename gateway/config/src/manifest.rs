@@ -3,13 +3,15 @@
 //! The text means here what it means to `kubectl apply`, which turns YAML into JSON by go-yaml v2 (`sigs.k8s.io/yaml`): the syntax is libyaml's, of
 //! which go-yaml is a translation, as is the library used here; scalars are read by YAML 1.1 ([`mod@scalar`]), with merge keys; the last of
 //! two equal keys counts; and documents are parted at lines that begin with `---` ([`mod@split`]), so that a broken one leaves the others alone. Documents
-//! that are JSON are read [as that](quick). Where fields stand is found when somebody asks for it, as that is as much work as to read them, and most have no faults.
+//! that are JSON are read [as that](quick), and those in [simple block style](block) line by line. Where fields stand is found when somebody asks for it, as that is as much work as to read them, and most have no faults.
 
+mod block;
 mod compose;
 mod list;
 mod node;
 mod positions;
 mod quick;
+mod rules;
 mod scalar;
 mod split;
 
@@ -21,6 +23,8 @@ use serde_json::Value;
 use sluicegate_model::fault::{Fault, Place, Severity};
 
 use positions::Positions;
+
+pub use rules::Rules;
 
 /// How deeply values may be nested.
 const MAX_DEPTH: usize = 64;
@@ -46,6 +50,8 @@ pub struct Document {
     pub origin: Arc<Origin>,
     /// What may be read otherwise than it was meant, as warnings: scalars that YAML 1.1 and 1.2 read differently, keys that are set twice.
     pub readings: Vec<Fault>,
+    /// The rules of a router's configuration, where there are many. `value` has an empty list in their place.
+    pub rules: Option<Arc<Rules>>,
 }
 
 /// Where a document's fields stand.
@@ -214,10 +220,24 @@ fn place(file: &Arc<PathBuf>, lines: &Lines, (line, column): Position) -> Place 
 
 /// Parses a file's text.
 pub fn parse(file: &Path, text: &str) -> Parsed {
+    parse_after(file, text, &[])
+}
+
+/// Parses the text of a file that had these lists of rules before: what is the same of them is taken from there.
+pub fn parse_after(file: &Path, text: &str, before: &[Arc<Rules>]) -> Parsed {
     let file = Arc::new(file.to_owned());
     let lines = Arc::new(Lines::of(text));
     let mut parsed = Parsed::default();
     for part in split::documents(text) {
+        let begin = part.text.as_ptr().addr() - text.as_ptr().addr();
+        if let Some((value, start, rules)) = rules::read(&part, begin, &lines, before)
+            && let Some(sought) = Sought::new(begin, &part, 0)
+        {
+            let places = Places::Sought { part: sought, found: OnceLock::new(), name_only: false };
+            let origin = Origin { file: file.clone(), lines: lines.clone(), places, start, number: parsed.documents.len() };
+            parsed.documents.push(Document { value, origin: Arc::new(origin), readings: Vec::new(), rules: Some(rules) });
+            continue;
+        }
         let (read, error) = read(&part);
         if let Some((at, message)) = error {
             let at = (at.0.clamp(1, lines.len().max(1)), at.1);
@@ -229,7 +249,6 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
                 expected: Some("well-formed YAML; the file's other documents are read".to_owned()),
             });
         }
-        let begin = part.text.as_ptr().addr() - text.as_ptr().addr();
         for (composed, seek) in read {
             let sought = seek.and_then(|number| Sought::new(begin, &part, number));
             for composed in list::items(composed) {
@@ -248,7 +267,7 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
                     None => Places::Known(Positions::new(composed.positions)),
                 };
                 let origin = Origin { file: file.clone(), lines: lines.clone(), places, start, number };
-                parsed.documents.push(Document { value: composed.value, origin: Arc::new(origin), readings });
+                parsed.documents.push(Document { value: composed.value, origin: Arc::new(origin), readings, rules: None });
             }
         }
     }
@@ -275,6 +294,7 @@ pub fn given(name: &Path, value: Value) -> Parsed {
         value: composed.value,
         origin: Arc::new(Origin { file: file.clone(), lines: lines.clone(), places: Places::Nowhere, start: composed.start, number }),
         readings: Vec::new(),
+        rules: None,
     };
     let documents = list::items(compose::Composed::unplaced(value, (1, 1))).into_iter().enumerate().map(document).collect();
     Parsed { documents, faults: Vec::new() }
@@ -285,7 +305,7 @@ type SyntaxError = (Position, String);
 /// The documents of one part of a file, as far as they can be read, each with its number, by which the places of its fields are found; none: they
 /// are noted already, as of lists, whose items would each read the whole list again, or not known.
 fn read(part: &split::Part<'_>) -> (Vec<(compose::Composed, Option<usize>)>, Option<SyntaxError>) {
-    if let Some((value, start)) = quick::read(part).filter(|(value, _)| !list::is_list(value)) {
+    if let Some((value, start)) = quick::read(part).or_else(|| block::read(part)).filter(|(value, _)| !list::is_list(value)) {
         return (vec![(compose::Composed::unplaced(value, start), Some(0))], None);
     }
     let mut read = Vec::new();

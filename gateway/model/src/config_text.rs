@@ -126,6 +126,11 @@ impl ConfigText {
         Self { made: true, ..Self::of_parts(head.into(), rules) }
     }
 
+    /// An object with this list of `rules`. `head`: the object without its end, and without the list.
+    pub fn of_rules(head: &str, rules: Vec<RuleText>) -> Self {
+        Self::of_parts(head.into(), rules)
+    }
+
     /// Whether it was made by [`ConfigText::made`].
     pub fn is_made(&self) -> bool {
         self.made

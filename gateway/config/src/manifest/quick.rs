@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use super::{Position, split};
 
 /// Values that are nested deeper are read as YAML, which says that they are too deep.
-const DEEP: usize = 60;
+pub(super) const DEEP: usize = 60;
 /// Longer keys are read as YAML, which limits them (YAML 1.1 §7.4).
-const LONG: usize = 1000;
+pub(super) const LONG: usize = 1000;
 
 /// The value of a part, and where it begins.
 pub(super) fn read(part: &split::Part<'_>) -> Option<(Value, Position)> {
@@ -29,9 +29,21 @@ pub(super) fn read(part: &split::Part<'_>) -> Option<(Value, Position)> {
     Some((value, (part.first_line + before.matches('\n').count() + 1, line.len() + 1)))
 }
 
+/// A value that stands a few levels deep in a document.
+pub(super) fn element(text: &str) -> Option<Value> {
+    /// As many levels may be around it.
+    const AROUND: usize = 8;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = means_the_same(text).then(|| reader.deserialize_any(Strict { depth: AROUND }).ok())??;
+    reader.end().ok()?;
+    Some(value)
+}
+
 /// Whether JSON and YAML read a text alike, if JSON reads it at all: the two have different line ends, control characters and escapes.
 fn means_the_same(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) && !text.contains("\\u")
+    let simple = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    // Each piece is looked at as a whole, which processors do many bytes at a time.
+    text.as_bytes().chunks(64).all(|piece| piece.iter().fold(true, |all, byte| all & simple(byte))) && !text.contains("\\u")
 }
 
 /// Reads a value, and refuses one that YAML would read otherwise.

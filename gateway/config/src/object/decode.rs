@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::misfit::{Misfit, Wanted};
 use super::{Body, Given, Object, ObjectKey, conceal, defaults, error, foreign, go, nulls, ours, typed};
-use crate::manifest::{Document, Origin};
+use crate::manifest::{Document, Origin, Rules};
 use crate::structural;
 
 /// Reads a document as an object of its kind. An object that has faults is returned, too, if its key and type could be told. It only serves to find more
@@ -36,16 +36,16 @@ pub fn decode_whole(document: Document) -> Decoded {
         return Decoded::default();
     }
     let only = |faults| Decoded { faults, ..Decoded::default() };
-    let Document { value, origin, readings } = document;
-    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let (api, kind) = (text("/apiVersion"), text("/kind"));
-    let namespace = match text("/metadata/namespace") {
+    let Document { value, origin, readings, rules } = document;
+    let (api, kind) = (text(Some(&value), "apiVersion"), text(Some(&value), "kind"));
+    let metadata = value.get("metadata");
+    let namespace = match text(metadata, "namespace") {
         // Objects that belong to the whole cluster have no namespace.
         _ if matches!(kind, "Node" | "Namespace" | "GatewayClass") => "",
         "" => "default",
         given => given,
     };
-    let mut key = ObjectKey::new(kind, namespace, text("/metadata/name"));
+    let mut key = ObjectKey::new(kind, namespace, text(metadata, "name"));
     if api.is_empty() || kind.is_empty() {
         let message = format!("{} is not set", if kind.is_empty() { "kind" } else { "apiVersion" });
         let expected = Some("a Kubernetes object: apiVersion, kind, metadata, spec".to_owned());
@@ -94,10 +94,29 @@ pub fn decode_whole(document: Document) -> Decoded {
     }
     let object = body.map(|mut body| {
         defaults::set(&mut body);
-        body
+        if let Some(rules) = &rules {
+            put_in(&mut body, rules);
+        }
+        Object { key, body, value: Given::with_rules(value, rules), origin }
     });
-    let object = object.map(|body| Object { key, body, value: Given::new(value), origin });
     Decoded { object, faults, unknown_fields }
+}
+
+/// Gives a router its configuration with the rules that were read apart.
+fn put_in(body: &mut Body, rules: &Rules) {
+    let router = match body {
+        Body::ClientTrafficPolicy(policy) => policy.spec.router.as_mut(),
+        Body::HttpRouteFilter(filter) => filter.spec.router.as_mut(),
+        _ => None,
+    };
+    if let Some(router) = router {
+        router.config = rules.config().clone();
+    }
+}
+
+/// The text in a field; empty if there is none.
+fn text<'v>(of: Option<&'v Value>, field: &str) -> &'v str {
+    of.and_then(|of| of.get(field)).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The name of an object, which `metadata.generateName` may stand for.

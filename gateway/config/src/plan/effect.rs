@@ -142,15 +142,18 @@ impl Compiler<'_> {
             Body::XBackendTrafficPolicy(_) => X_BACKEND,
             _ => return,
         };
-        // Most policies set few of these fields. Searching the text is faster than parsing it into a tree.
-        let text = object.value.json();
+        // Most fields have an effect wherever the policy counts, and most policies set few of the others. Searching the text is faster than parsing it into a
+        // tree.
+        let text = object.value.rest_json();
         let mentions = |name: &str| text.contains(&format!("\"{name}\":"));
-        let fields: Vec<&Field> = fields.iter().filter(|field| field.path.split('.').nth(1).is_some_and(mentions)).collect();
-        if fields.is_empty() && !mentions("hash") {
+        let bears = |ways: &[Way]| uses.iter().any(|counted| !ways.contains(&counted.way));
+        let fields = fields.iter().filter(|field| bears(field.ways) && field.path.split('.').skip(1).all(mentions));
+        let fields: Vec<&Field> = fields.collect();
+        if fields.is_empty() && !(bears(ALSO_ROUTES) && mentions("hash")) {
             return;
         }
         let faults = &mut self.part.policy_faults[1];
-        let tree = object.value.tree();
+        let tree = object.value.rest();
         for field in fields.into_iter().filter(|field| is_set(&tree, field.path)) {
             idle(object, field.path, uses, field.ways, field.limits, faults);
         }

@@ -16,7 +16,7 @@ pub(super) struct Fields<'o> {
 
 impl<'o> Fields<'o> {
     pub(super) fn new(object: &'o Object) -> Self {
-        let tree = object.value.tree();
+        let tree = object.value.rest();
         let api = tree.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let group = api.split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
         Self { object, head: format!("{}{group} {} is invalid: ", object.key.kind, quoted(&object.key.name)), faults: Vec::new() }
@@ -37,7 +37,7 @@ impl<'o> Fields<'o> {
         if let Some(rest) = path.strip_prefix("spec.LoadBalancerSourceRanges") {
             return format!("spec.loadBalancerSourceRanges{rest}");
         }
-        let given = |field: &str| self.object.value.tree().get("spec").and_then(|spec| spec.get(field)).is_some();
+        let given = |field: &str| self.object.value.rest().get("spec").and_then(|spec| spec.get(field)).is_some();
         if path.starts_with("spec.clusterIPs") && !given("clusterIPs") {
             return "spec.clusterIP".to_owned();
         }

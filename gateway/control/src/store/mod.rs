@@ -19,10 +19,12 @@ use read::Read;
 /// How many objects are named when they are gone; of further ones only the number is given.
 const NAMED: usize = 20;
 
+type Units = BTreeMap<Arc<Path>, Unit>;
+
 /// All objects of all sources.
 #[derive(Default)]
 pub struct Store {
-    units: BTreeMap<Arc<Path>, Unit>,
+    units: Units,
     /// The units about which there is something to report.
     noted: BTreeSet<Arc<Path>>,
     /// Who defines an object: the units in the order of their names, each with its first definition.
@@ -102,7 +104,7 @@ impl Store {
         let mut touched: BTreeSet<ObjectKey> = self.kept.clone();
         // At the first update all processors are used; later the others belong to the workers.
         let first = self.parsed == 0;
-        for (unit, read) in read::all(told, self.judging, first) {
+        for (unit, read) in read::all(told, self.judging, first, &self.units) {
             self.take(&unit, read, &mut touched);
         }
         let changes = self.settle(touched);
@@ -303,6 +305,14 @@ fn tell_gone<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) {
     if count > 0 {
         let more = if count > NAMED { ", …" } else { "" };
         tracing::info!(objects = count, "gone from the configuration: {names}{more}");
+    }
+}
+
+impl Unit {
+    /// The lists of rules that its objects have.
+    fn rules(&self) -> impl Iterator<Item = Arc<manifest::Rules>> {
+        let parsed = [Some(&self.parsed), self.before.as_deref()].into_iter().flatten();
+        parsed.flat_map(|parsed| &parsed.good).filter_map(|object| object.value.rules().cloned())
     }
 }
 

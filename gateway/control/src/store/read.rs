@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sluicegate_config::manifest;
 
-use super::Parsed;
+use super::{Parsed, Unit, Units};
 use crate::sources::{Change, What};
 
 /// How many units a thread takes at a time.
@@ -25,9 +25,12 @@ pub(super) enum Read {
     Gone,
 }
 
-fn read(Change { unit, what }: Change, judging: bool) -> (PathBuf, Read) {
+fn read(Change { unit, what }: Change, judging: bool, before: &Units) -> (PathBuf, Read) {
     let read = match what {
-        What::Text(text) => Read::Parsed(Parsed::of(manifest::parse(&unit, &text), judging)),
+        What::Text(text) => {
+            let rules: Vec<_> = before.get(&*unit).into_iter().flat_map(Unit::rules).collect();
+            Read::Parsed(Parsed::of(manifest::parse_after(&unit, &text, &rules), judging))
+        }
         What::Object(value) => Read::Parsed(Parsed::of(manifest::given(&unit, *value), judging)),
         What::Json(text) => match serde_json::from_str(&text) {
             Ok(value) => Read::Parsed(Parsed::of(manifest::given(&unit, value), true)),
@@ -41,11 +44,11 @@ fn read(Change { unit, what }: Change, judging: bool) -> (PathBuf, Read) {
     (unit, read)
 }
 
-/// Parses what was reported, in its order; if `together`, on all processors.
-pub(super) fn all(told: Vec<Change>, judging: bool, together: bool) -> Vec<(PathBuf, Read)> {
+/// Parses what was reported, in its order; if `together`, on all processors. `before`: the units as they were.
+pub(super) fn all(told: Vec<Change>, judging: bool, together: bool, before: &Units) -> Vec<(PathBuf, Read)> {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS).min(told.len() / CHUNK);
     if !together || threads < 2 {
-        return told.into_iter().map(|change| read(change, judging)).collect();
+        return told.into_iter().map(|change| read(change, judging, before)).collect();
     }
     let mut chunks: VecDeque<(usize, Vec<Change>)> = VecDeque::new();
     let mut told = told.into_iter().peekable();
@@ -57,7 +60,7 @@ pub(super) fn all(told: Vec<Change>, judging: bool, together: bool) -> Vec<(Path
         loop {
             let next = chunks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some((number, chunk)) = next else { return };
-            let read: Vec<_> = chunk.into_iter().map(|change| read(change, judging)).collect();
+            let read: Vec<_> = chunk.into_iter().map(|change| read(change, judging, before)).collect();
             done.lock().unwrap_or_else(PoisonError::into_inner).push((number, read));
         }
     };
@@ -91,8 +94,8 @@ mod tests {
             };
             read.into_iter().map(|(unit, read)| (unit, name(read))).collect()
         };
-        let one_by_one = names(all(told(), false, false));
+        let one_by_one = names(all(told(), false, false, &Units::new()));
         assert_eq!((one_by_one.len(), one_by_one[7].1.as_deref(), &one_by_one[13].1), (1000, Some("m7"), &None));
-        assert_eq!(names(all(told(), false, true)), one_by_one);
+        assert_eq!(names(all(told(), false, true, &Units::new())), one_by_one);
     }
 }
