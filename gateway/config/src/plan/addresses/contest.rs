@@ -36,15 +36,12 @@ pub(super) struct Lost {
 pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<'_> {
     let all: Vec<(&Order, &Claim)> = claims.iter().map(|(order, claim)| (order, claim)).collect();
     let mut contest = Contest { listener: None, claims: Vec::with_capacity(all.len()), shadows: Vec::new() };
-    let mut earlier = Seen::default();
+    let mut seen = Seen::default();
     let mut first = None;
-    for tier in all.chunk_by(|(_, a), (_, b)| same_tier(&a.object.key, &b.object.key)) {
-        let mut same = Seen::default();
-        for (_, claim) in tier.iter().copied().filter(|(_, claim)| earlier.rival(claim).is_none()) {
-            same.add(claim);
-        }
-        for (order, claim) in tier.iter().copied() {
-            let lost = match (earlier.rival(claim), same.rival(claim)) {
+    for (number, tier) in all.chunk_by(|(_, a), (_, b)| same_tier(&a.object.key, &b.object.key)).enumerate() {
+        let earlier: Vec<Option<&Claim>> = tier.iter().map(|(_, claim)| seen.enter(claim, number)).collect();
+        for ((order, claim), earlier) in tier.iter().copied().zip(earlier) {
+            let lost = match (earlier, if earlier.is_none() { seen.rival(claim) } else { None }) {
                 (Some(rival), _) => Err(Lost::new(claim, rival, format!("{address} is already taken by {}", shown(claim, rival)))),
                 (None, Some(rival)) => {
                     let what =
@@ -62,9 +59,8 @@ pub(super) fn settle(address: SocketAddr, claims: &[(Order, Claim)]) -> Contest<
             }
             contest.claims.push((order, claim, lost));
         }
-        earlier.extend(same);
     }
-    if let Some((_, listener)) = contest.listener.as_mut().filter(|(_, listener)| front::hostnames(&listener.front).len() > 1) {
+    if let Some((_, listener)) = contest.listener.as_mut().filter(|(_, listener)| front::hostnames(&listener.front).nth(1).is_some()) {
         front::sort(&mut Arc::make_mut(listener).front);
     }
     contest
@@ -121,53 +117,64 @@ impl Lost {
 /// What must be known of claims in order to judge others.
 #[derive(Default)]
 struct Seen<'c> {
-    sharing: [Two<'c>; 3],
-    hostnames: HashMap<Option<&'c str>, Two<'c>>,
+    sharing: [Place<'c>; 3],
+    hostnames: HashMap<Option<&'c str>, Place<'c>>,
 }
 
-/// The first two of several claims: for any given claim, at least one of them is a different one.
+/// Who came first to something that tells listeners apart: the number of their tier, and the first two of it. For any given claim, at least one of these is a
+/// different one.
 #[derive(Clone, Copy, Default)]
-struct Two<'c>([Option<&'c Claim>; 2]);
+struct Place<'c> {
+    tier: usize,
+    claims: [Option<&'c Claim>; 2],
+}
 
-impl<'c> Two<'c> {
-    fn add(&mut self, claim: &'c Claim) {
-        if let Some(free) = self.0.iter_mut().find(|place| place.is_none()) {
+impl<'c> Place<'c> {
+    fn add(&mut self, claim: &'c Claim, tier: usize) {
+        if self.claims[0].is_none() {
+            self.tier = tier;
+        }
+        if let Some(free) = self.claims.iter_mut().find(|place| place.is_none()).filter(|_| self.tier == tier) {
             *free = Some(claim);
         }
     }
 
+    /// Who came in an earlier tier.
+    fn before(&self, tier: usize) -> Option<&'c Claim> {
+        self.claims[0].filter(|_| self.tier < tier)
+    }
+
     fn other(&self, than: &Claim) -> Option<&'c Claim> {
-        self.0.into_iter().flatten().find(|claim| !std::ptr::eq(*claim, than))
+        self.claims.into_iter().flatten().find(|claim| !std::ptr::eq(*claim, than))
     }
 }
 
 impl<'c> Seen<'c> {
-    fn add(&mut self, claim: &'c Claim) {
-        self.sharing[Sharing::of(&claim.listener.front) as usize].add(claim);
-        for hostname in front::hostnames(&claim.listener.front) {
-            self.hostnames.entry(hostname).or_default().add(claim);
+    /// Adds a claim of this tier, unless it cannot be told apart from one of an earlier tier, which is returned then.
+    fn enter(&mut self, claim: &'c Claim, tier: usize) -> Option<&'c Claim> {
+        let rival = self.find(claim, |place| place.before(tier));
+        if rival.is_none() {
+            self.sharing[Sharing::of(&claim.listener.front) as usize].add(claim, tier);
+            for hostname in front::hostnames(&claim.listener.front) {
+                self.hostnames.entry(hostname).or_default().add(claim, tier);
+            }
         }
+        rival
     }
 
-    fn extend(&mut self, more: Self) {
-        for (known, more) in self.sharing.iter_mut().zip(more.sharing) {
-            more.0.into_iter().flatten().for_each(|claim| known.add(claim));
-        }
-        for (hostname, more) in more.hostnames {
-            let known = self.hostnames.entry(hostname).or_default();
-            more.0.into_iter().flatten().for_each(|claim| known.add(claim));
-        }
-    }
-
-    /// Returns another claim from which this one cannot be told apart.
+    /// Another claim from which this one cannot be told apart.
     fn rival(&self, claim: &'c Claim) -> Option<&'c Claim> {
+        self.find(claim, |place| place.other(claim))
+    }
+
+    fn find(&self, claim: &'c Claim, mut rival: impl FnMut(&Place<'c>) -> Option<&'c Claim>) -> Option<&'c Claim> {
         let own = Sharing::of(&claim.listener.front);
         for sharing in [Sharing::Http, Sharing::Tls, Sharing::Nothing] {
             let together = sharing == own && own != Sharing::Nothing;
-            if let Some(rival) = self.sharing[sharing as usize].other(claim).filter(|_| !together) {
+            if let Some(rival) = rival(&self.sharing[sharing as usize]).filter(|_| !together) {
                 return Some(rival);
             }
         }
-        front::hostnames(&claim.listener.front).into_iter().find_map(|hostname| self.hostnames.get(&hostname)?.other(claim))
+        front::hostnames(&claim.listener.front).find_map(|hostname| rival(self.hostnames.get(&hostname)?))
     }
 }

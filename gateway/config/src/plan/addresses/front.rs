@@ -27,13 +27,15 @@ impl Sharing {
     }
 }
 
-/// The host names of a listener. The list is empty for a listener that has no host names.
-pub(super) fn hostnames(front: &PlannedFront) -> Vec<Option<&str>> {
-    match front {
-        Front::Http(hosts) => hosts.iter().map(|host| host.hostname.as_deref()).collect(),
-        Front::Tls(hosts) => hosts.iter().map(|host| host.hostname.as_deref()).collect(),
-        Front::Tcp(_) | Front::Udp(_) => Vec::new(),
-    }
+/// The host names of a listener; none of one that has none.
+pub(super) fn hostnames(front: &PlannedFront) -> impl Iterator<Item = Option<&str>> {
+    let (http, tls) = match front {
+        Front::Http(hosts) => (Some(hosts), None),
+        Front::Tls(hosts) => (None, Some(hosts)),
+        Front::Tcp(_) | Front::Udp(_) => (None, None),
+    };
+    let http = http.into_iter().flatten().map(|host| host.hostname.as_deref());
+    http.chain(tls.into_iter().flatten().map(|host| host.hostname.as_deref()))
 }
 
 /// Adds another listener, which has other host names, to this one.
@@ -48,17 +50,17 @@ pub(super) fn join(front: &mut PlannedFront, other: &PlannedFront) {
 /// Sorts host names into the order in which they are compared with a request's.
 pub(super) fn sort(front: &mut PlannedFront) {
     match front {
-        Front::Http(hosts) => hosts.sort_by_cached_key(|host| host_order(host.hostname.as_deref())),
-        Front::Tls(hosts) => hosts.sort_by_cached_key(|host| host_order(host.hostname.as_deref())),
+        Front::Http(hosts) => hosts.sort_by(|a, b| host_order(a.hostname.as_deref()).cmp(&host_order(b.hostname.as_deref()))),
+        Front::Tls(hosts) => hosts.sort_by(|a, b| host_order(a.hostname.as_deref()).cmp(&host_order(b.hostname.as_deref()))),
         Front::Tcp(_) | Front::Udp(_) => {}
     }
 }
 
 /// Exact names, then wildcards with more labels first, then the empty one.
-fn host_order(host: Option<&str>) -> (u8, Reverse<usize>, String) {
+fn host_order(host: Option<&str>) -> (u8, Reverse<usize>, &str) {
     match host {
-        None => (2, Reverse(0), String::new()),
-        Some(h) if h.starts_with("*.") => (1, Reverse(h.split('.').count()), h.to_owned()),
-        Some(h) => (0, Reverse(0), h.to_owned()),
+        None => (2, Reverse(0), ""),
+        Some(h) if h.starts_with("*.") => (1, Reverse(h.split('.').count()), h),
+        Some(h) => (0, Reverse(0), h),
     }
 }
