@@ -63,6 +63,23 @@ impl Default for Ranges {
     }
 }
 
+/// What somebody asked for and did not get.
+#[derive(Default)]
+struct Refused {
+    faults: Vec<Fault>,
+    /// The ids of those who did not get it, and of those who have it.
+    parties: BTreeSet<String>,
+}
+
+impl Refused {
+    /// `by`: the id of who has it.
+    fn add(&mut self, wanting: &Wanting<'_>, by: Option<&str>, fault: Fault) {
+        self.parties.insert(wanting.id.clone());
+        self.parties.extend(by.map(str::to_owned));
+        self.faults.push(fault);
+    }
+}
+
 /// Allocates, and remembers what was allocated.
 pub struct Allocator {
     ranges: Ranges,
@@ -72,8 +89,9 @@ pub struct Allocator {
     named: BTreeSet<IpAddr>,
     /// Those that Gateways have by their parameters: likewise.
     reserved: BTreeSet<IpAddr>,
-    /// Everything could be read and everybody has what they asked for, so nobody's allocations bear on another's.
-    settled: bool,
+    /// Everything could be read and nothing has run out, so that allocations bear on one another only among these: who does not have what they asked for,
+    /// and who has it. None: everybody's may bear on everybody's.
+    disputing: Option<BTreeSet<String>>,
     /// The node ports that this process has logged.
     announced: BTreeMap<String, u16>,
     /// Whether what the objects have is all that is given ([`given`]).
@@ -88,7 +106,7 @@ pub struct Allocator {
 impl Allocator {
     fn with(ranges: Ranges, state: State, keeping: Keeping, lock: Option<File>) -> Self {
         let (named, reserved) = (BTreeSet::new(), BTreeSet::new());
-        Self { ranges, state, keeping, named, reserved, settled: false, announced: BTreeMap::new(), given: false, chooser: None, lock }
+        Self { ranges, state, keeping, named, reserved, disputing: None, announced: BTreeMap::new(), given: false, chooser: None, lock }
     }
 
     /// An allocator that keeps nothing on disk, for `check` and `explain`.
@@ -157,22 +175,33 @@ impl Allocator {
         }
         let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
         let mut unconfigured = Vec::new();
-        let services: Vec<Wanting<'_>> = objects.iter().filter_map(|object| Wanting::new(object, &configured, &mut unconfigured)).collect();
+        let mut disputing = BTreeSet::new();
+        let wanting = |object| {
+            let before = unconfigured.len();
+            let wanting = Wanting::new(object, &configured, &mut unconfigured)?;
+            if unconfigured.len() > before {
+                disputing.insert(wanting.id.clone());
+            }
+            Some(wanting)
+        };
+        let services: Vec<Wanting<'_>> = objects.iter().filter_map(wanting).collect();
         self.name(&services);
         let mut absent = self.absent(&services, unread);
-        let (mut next, mut faults) = loop {
-            let (next, faults) = self.attempt(&services, absent.held.clone());
+        let (mut next, Refused { mut faults, mut parties }) = loop {
+            let (next, refused) = self.attempt(&services, absent.held.clone());
             if next.missing == Missing::default() || !absent.free(next.missing) {
-                break (next, faults);
+                break (next, refused);
             }
         };
         faults.append(&mut unconfigured);
+        disputing.append(&mut parties);
+        let whole = unread.is_empty() && next.missing == Missing::default();
+        self.disputing = whole.then_some(disputing);
         next.missing = Missing::default();
         self.keeping.changed(next.differences(&self.state));
         self.announce(&services, &next);
         self.announced.retain(|key, _| next.node_ports.contains_key(key));
         self.state = next;
-        self.settled = faults.is_empty() && unread.is_empty();
         let mut made = Allocations::default();
         self.note(&services, &mut made);
         (made, faults)
@@ -185,13 +214,13 @@ impl Allocator {
     }
 
     /// One attempt. `next`: what others hold, which is not to be given away.
-    fn attempt(&self, services: &[Wanting<'_>], mut next: State) -> (State, Vec<Fault>) {
-        let mut faults = Vec::new();
+    fn attempt(&self, services: &[Wanting<'_>], mut next: State) -> (State, Refused) {
+        let mut refused = Refused::default();
         next.files.extend(services.iter().map(|service| (service.id.clone(), service.object.origin.file().display().to_string())));
-        self.node_ports(services, &mut next, &mut faults);
-        self.cluster_ips(services, &mut next, &mut faults);
-        self.load_balancers(services, &mut next, &mut faults);
-        (next, faults)
+        self.node_ports(services, &mut next, &mut refused);
+        self.cluster_ips(services, &mut next, &mut refused);
+        self.load_balancers(services, &mut next, &mut refused);
+        (next, refused)
     }
 
     /// Logs each port once a process, so that it is seen at each start, and each change of one.

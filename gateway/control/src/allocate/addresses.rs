@@ -7,11 +7,10 @@ use ipnet::IpNet;
 use sluicegate_config::object::{error, warning};
 use sluicegate_config::plan::{AskedAddresses, has_foreign_class};
 use sluicegate_model::family::IpFamily;
-use sluicegate_model::fault::Fault;
 
 use super::handed::is_balanced;
 use super::wanting::shown;
-use super::{Allocator, Held, State, Wanting};
+use super::{Allocator, Held, Refused, State, Wanting};
 
 /// A Service that is to have an address of one family.
 struct Claim<'a, 'o> {
@@ -29,7 +28,7 @@ enum Otherwise {
 }
 
 /// An address that a Service did not get.
-enum Refused<'a, 'o> {
+enum Lacking<'a, 'o> {
     Taken { service: &'a Wanting<'o>, asked: IpAddr, by: String },
     OutOfRange { service: &'a Wanting<'o>, asked: IpAddr },
     Full { service: &'a Wanting<'o> },
@@ -51,7 +50,7 @@ impl Source<'_> {
 
     /// Gives each claim its address. What objects ask for is given first, so it decides, and what was held before counts only where they leave it open. What
     /// others hold in `next` already stays theirs.
-    fn settle<'a, 'o>(&self, claims: &[Claim<'a, 'o>], before: &Held, next: &mut Held) -> Vec<Refused<'a, 'o>> {
+    fn settle<'a, 'o>(&self, claims: &[Claim<'a, 'o>], before: &Held, next: &mut Held) -> Vec<Lacking<'a, 'o>> {
         let mut missing = Vec::new();
         let held = |service: &Wanting<'_>| before.of(&service.id, self.family).filter(|ip| self.has(ip));
         let mut open: Vec<(&Claim<'a, 'o>, Otherwise)> = Vec::new();
@@ -61,7 +60,7 @@ impl Source<'_> {
                 None => open.push((claim, Otherwise::Any)),
                 Some(asked) if self.has(&asked) => asking.push((claim, asked)),
                 Some(asked) => {
-                    missing.push(Refused::OutOfRange { service: claim.service, asked });
+                    missing.push(Lacking::OutOfRange { service: claim.service, asked });
                     open.push((claim, Otherwise::Any));
                 }
             }
@@ -70,7 +69,7 @@ impl Source<'_> {
         asking.sort_by_key(|(claim, asked)| before.of(&claim.service.id, self.family) != Some(*asked));
         for (claim, asked) in asking {
             if let Some(by) = next.holder(asked) {
-                missing.push(Refused::Taken { service: claim.service, asked, by: by.to_owned() });
+                missing.push(Lacking::Taken { service: claim.service, asked, by: by.to_owned() });
                 open.push((claim, self.otherwise));
             } else {
                 next.give(claim.service, asked);
@@ -92,7 +91,7 @@ impl Source<'_> {
         for service in new {
             match hosts.find(|ip| next.holder(*ip).is_none() && !self.reserved.contains(ip)) {
                 Some(ip) => next.give(service, ip),
-                None => missing.push(Refused::Full { service }),
+                None => missing.push(Lacking::Full { service }),
             }
         }
         missing
@@ -100,16 +99,16 @@ impl Source<'_> {
 }
 
 impl Allocator {
-    pub(super) fn cluster_ips(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
+    pub(super) fn cluster_ips(&self, services: &[Wanting<'_>], next: &mut State, told: &mut Refused) {
         let wanting: Vec<&Wanting<'_>> = services.iter().filter(|service| wants_cluster_ips(service)).collect();
         for service in &wanting {
             for wrong in given(service).filter(|ip| !ip.is_empty() && ip.parse::<IpAddr>().is_err()) {
-                invalid(service, wrong, "must be a valid IP address", None, faults);
+                invalid(service, wrong, "must be a valid IP address", None, told);
             }
             let nowhere = |ip: &IpAddr| !self.ranges.cluster_ips.iter().any(|range| IpFamily::of(range.addr()) == IpFamily::of(*ip));
             for ip in given(service).filter_map(|ip| ip.parse().ok()).filter(nowhere) {
                 let ranges: Vec<String> = self.ranges.cluster_ips.iter().map(ToString::to_string).collect();
-                foreign(service, ip, &ranges.join(", "), faults);
+                foreign(service, ip, &ranges.join(", "), told);
             }
         }
         let before = Held { primary: self.state.cluster_ips.clone(), secondary: self.state.secondary_cluster_ips.clone() };
@@ -121,14 +120,14 @@ impl Allocator {
             let source = Source { family, ranges: vec![range], otherwise: Otherwise::Held, reserved: &BTreeSet::new() };
             for missing in source.settle(&claims, &before, &mut held) {
                 match missing {
-                    Refused::Taken { service, asked, by } => {
+                    Lacking::Taken { service, asked, by } => {
                         let what = format!("failed to allocate IP {asked}: provided IP is already allocated");
-                        invalid(service, &asked.to_string(), &what, Some(format!("it is a cluster IP of Service {by}")), faults);
+                        invalid(service, &asked.to_string(), &what, Some(&by), told);
                     }
-                    Refused::OutOfRange { service, asked } => foreign(service, asked, &range.to_string(), faults),
-                    Refused::Full { service } => {
+                    Lacking::OutOfRange { service, asked } => foreign(service, asked, &range.to_string(), told),
+                    Lacking::Full { service } => {
                         next.missing.cluster_ips += 1;
-                        full(service, "failed to allocate a serviceIP: range is full", faults);
+                        full(service, "failed to allocate a serviceIP: range is full", told);
                     }
                 }
             }
@@ -136,7 +135,7 @@ impl Allocator {
         (next.cluster_ips, next.secondary_cluster_ips) = (held.primary, held.secondary);
     }
 
-    pub(super) fn load_balancers(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
+    pub(super) fn load_balancers(&self, services: &[Wanting<'_>], next: &mut State, told: &mut Refused) {
         let Some(first) = self.ranges.load_balancer.first() else { return };
         // If the Service is of another class, another implementation gives the address (KEP-1959).
         let ours = |service: &Wanting<'_>| {
@@ -165,16 +164,16 @@ impl Allocator {
             let source = Source { family, ranges, otherwise: Otherwise::Any, reserved: &self.named };
             for missing in source.settle(&claims, &before, &mut held) {
                 match missing {
-                    Refused::Taken { service, asked, by } => {
+                    Lacking::Taken { service, asked, by } => {
                         let path = "spec.loadBalancerIP";
                         let message = format!("{path}: {asked} is the load balancer address of {}: another one is given", shown(&by));
-                        faults.push(warning(&service.object.origin, &service.object.key, path, message, None));
+                        told.add(service, Some(&by), warning(&service.object.origin, &service.object.key, path, message, None));
                     }
                     // These were filtered out above.
-                    Refused::OutOfRange { .. } => {}
-                    Refused::Full { service } => {
+                    Lacking::OutOfRange { .. } => {}
+                    Lacking::Full { service } => {
                         next.missing.load_balancer += 1;
-                        full(service, "failed to allocate a load balancer address: all are taken", faults);
+                        full(service, "failed to allocate a load balancer address: all are taken", told);
                     }
                 }
             }
@@ -200,17 +199,18 @@ fn asked(service: &Wanting<'_>, family: IpFamily) -> Option<IpAddr> {
 }
 
 /// Tells of an address outside of the range. What `kubectl get -o yaml` prints has an address of its cluster, which means nothing here.
-fn foreign(service: &Wanting<'_>, ip: IpAddr, range: &str, faults: &mut Vec<Fault>) {
+fn foreign(service: &Wanting<'_>, ip: IpAddr, range: &str, told: &mut Refused) {
     let message = format!("spec.clusterIP: {ip} is another cluster's: addresses come from {range}");
     let hint = Some("an address of that range, or none; externalIPs for an address of this machine".to_owned());
-    faults.push(warning(&service.object.origin, &service.object.key, "spec.clusterIP", message, hint));
+    told.add(service, None, warning(&service.object.origin, &service.object.key, "spec.clusterIP", message, hint));
 }
 
-fn invalid(service: &Wanting<'_>, given: &str, what: &str, expected: Option<String>, faults: &mut Vec<Fault>) {
+fn invalid(service: &Wanting<'_>, given: &str, what: &str, by: Option<&str>, told: &mut Refused) {
     let message = format!("Service {:?} is invalid: spec.clusterIPs: Invalid value: [{given:?}]: {what}", service.object.key.name);
-    faults.push(error(&service.object.origin, &service.object.key, "spec.clusterIP", message, expected));
+    let expected = by.map(|by| format!("it is a cluster IP of Service {by}"));
+    told.add(service, by, error(&service.object.origin, &service.object.key, "spec.clusterIP", message, expected));
 }
 
-fn full(service: &Wanting<'_>, message: &str, faults: &mut Vec<Fault>) {
-    faults.push(error(&service.object.origin, &service.object.key, "spec", message.to_owned(), None));
+fn full(service: &Wanting<'_>, message: &str, told: &mut Refused) {
+    told.add(service, None, error(&service.object.origin, &service.object.key, "spec", message.to_owned(), None));
 }

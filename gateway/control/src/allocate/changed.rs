@@ -1,5 +1,5 @@
-//! Allocates for a few Services that have changed, while the others keep what they hold. The result is what all of them would be given, as long as everybody
-//! has what they asked for, and nobody asks for what another one has.
+//! Allocates for a few Services that have changed, while the others keep what they hold. The result is what all of them would be given, as long as these get
+//! what they ask for, and have nothing to do with those who did not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,9 @@ impl Allocator {
             given::change(changed, made);
             return true;
         }
-        if !self.settled || !unread.is_empty() || !self.state.gone.is_empty() {
+        let Some(disputing) = self.disputing.as_ref().filter(|_| unread.is_empty() && self.state.gone.is_empty()) else { return false };
+        let ids: BTreeSet<String> = changed.iter().map(|(key, _)| super::wanting::id(key)).collect();
+        if ids.iter().any(|id| disputing.contains(id)) {
             return false;
         }
         let configured: Vec<IpFamily> = self.ranges.cluster_ips.iter().map(|range| IpFamily::of(range.addr())).collect();
@@ -32,12 +34,11 @@ impl Allocator {
         if !unconfigured.is_empty() {
             return false;
         }
-        let ids: BTreeSet<String> = changed.iter().map(|(key, _)| super::wanting::id(key)).collect();
         // `self.state` is now what these Services hold, as if there were no others; what the others hold is taken.
         let mut others = std::mem::take(&mut self.state);
         self.state = others.take_out(&ids);
-        let (mut next, faults) = self.attempt(&services, others);
-        if !faults.is_empty() || next.missing != Missing::default() {
+        let (mut next, refused) = self.attempt(&services, others);
+        if !refused.faults.is_empty() || next.missing != Missing::default() {
             next.take_out(&ids);
             next.missing = Missing::default();
             next.put_in(std::mem::take(&mut self.state));
@@ -94,12 +95,12 @@ mod tests {
     #[test]
     fn a_few_get_what_they_would_get_among_all() {
         let ranges = Ranges { load_balancer: vec!["192.0.2.0/30".parse().expect("a range")], ..Ranges::default() };
-        let mut quick = 0;
+        let (mut quick, mut beside_faults) = (0, 0);
         for seed in 0..20 {
             let mut random = StdRng::seed_from_u64(seed);
             let mut allocator = Allocator::in_memory(ranges.clone());
             let mut there: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
-            let mut made = allocator.allocate(&[], &Unread::default()).0;
+            let (mut made, mut told) = allocator.allocate(&[], &Unread::default());
             for step in 0..60 {
                 let name = ["a", "b", "c", "d", "e"][random.random_range(0..5)];
                 let made_now = service(&mut random, name);
@@ -111,14 +112,15 @@ mod tests {
                 }
                 let all: Vec<Arc<Object>> = there.values().cloned().collect();
                 let mut among_all = Allocator { state: allocator.state.clone(), ..Allocator::in_memory(ranges.clone()) };
-                let (expected, _) = among_all.allocate(&all, &Unread::default());
+                let (expected, faults) = among_all.allocate(&all, &Unread::default());
                 let held = made.clone();
                 if allocator.allocate_changed(&[(key, object)], &Unread::default(), &mut made) {
                     quick += 1;
-                    assert!(among_all.settled, "seed {seed}, step {step}: somebody does not have what they asked for");
+                    beside_faults += usize::from(!faults.is_empty());
+                    assert_eq!(faults, told, "seed {seed}, step {step}: what others did not get is the same");
                 } else {
                     assert_eq!(made, held, "seed {seed}, step {step}: nothing was changed");
-                    made = allocator.allocate(&all, &Unread::default()).0;
+                    (made, told) = allocator.allocate(&all, &Unread::default());
                 }
                 // New numbers are given at random.
                 let ports = |of: &Allocations| of.node_ports.keys().cloned().collect::<Vec<_>>();
@@ -136,6 +138,6 @@ mod tests {
                 assert_eq!(numbers.len(), made.node_ports.len(), "seed {seed}, step {step}: a number is given twice");
             }
         }
-        assert!(quick > 200, "only {quick} steps were quick");
+        assert!(quick > 200 && beside_faults > 30, "only {quick} steps were quick, {beside_faults} of them beside faults");
     }
 }

@@ -12,7 +12,7 @@ use sluicegate_model::fault::Fault;
 
 use super::absent::Missing;
 use super::wanting::id;
-use super::{Allocator, State, Wanting};
+use super::{Allocator, Refused, State, Wanting};
 
 /// Says whether this process is the one that chooses addresses.
 pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -70,10 +70,10 @@ impl Allocator {
             }
         }
         self.state = held;
-        let mut faults = Vec::new();
+        let mut refused = Refused::default();
         if leads {
             let mut next = State::default();
-            self.load_balancers(&all, &mut next, &mut faults);
+            self.load_balancers(&all, &mut next, &mut refused);
             next.missing = Missing::default();
             self.state = next;
         }
@@ -87,7 +87,7 @@ impl Allocator {
                 None => _ = made.load_balancer.insert(key, has),
             }
         }
-        faults
+        refused.faults
     }
 
     /// Whether a change of these Services bears on load balancer addresses.

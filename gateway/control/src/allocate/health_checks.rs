@@ -1,10 +1,9 @@
 //! Allocates health check node ports. They are taken from the numbers of node ports, whole, and kept likewise.
 
 use sluicegate_config::object::error;
-use sluicegate_model::fault::Fault;
 
 use super::node_ports::{Taken, candidates};
-use super::{Allocator, State, Wanting};
+use super::{Allocator, Refused, State, Wanting};
 
 pub(super) const PATH: &str = "spec.healthCheckNodePort";
 
@@ -43,7 +42,7 @@ impl Allocator {
     }
 
     /// At last gives a number to each Service that asks for none.
-    pub(super) fn new_health_checks(&self, services: &[Wanting<'_>], taken: &mut Taken, next: &mut State, faults: &mut Vec<Fault>) {
+    pub(super) fn new_health_checks(&self, services: &[Wanting<'_>], taken: &mut Taken, next: &mut State, told: &mut Refused) {
         for service in services.iter().filter(|s| wants_health_check(s) && asked(s).is_none()) {
             if next.health_check_node_ports.contains_key(&service.id) {
                 continue;
@@ -53,7 +52,7 @@ impl Allocator {
                 None => {
                     next.missing.node_ports += 1;
                     let message = "failed to allocate a HealthCheck NodePort: range is full".to_owned();
-                    faults.push(error(&service.object.origin, &service.object.key, "spec", message, None));
+                    told.add(service, None, error(&service.object.origin, &service.object.key, "spec", message, None));
                 }
             }
         }

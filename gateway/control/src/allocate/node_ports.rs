@@ -8,12 +8,11 @@ use std::ops::RangeInclusive;
 
 use rand::RngExt as _;
 use sluicegate_config::object::error;
-use sluicegate_model::fault::Fault;
 use sluicegate_model::route::PortProtocol;
 
 use super::health_checks;
 use super::wanting::Port;
-use super::{Allocator, State, Wanting};
+use super::{Allocator, Refused, State, Wanting};
 
 /// Which Service has which number, for which port and protocols. TCP and UDP share a number only inside one Service, with the same port.
 #[derive(Default)]
@@ -61,6 +60,11 @@ impl Taken {
         free
     }
 
+    /// The id of the Service that has a number.
+    pub(super) fn id(&self, number: u16) -> Option<&str> {
+        self.0.get(&number).map(|owner| owner.id.as_str())
+    }
+
     /// Which Service has a number, and where that is written.
     pub(super) fn holder(&self, number: u16, services: &[Wanting<'_>]) -> Option<String> {
         let owner = self.0.get(&number)?;
@@ -81,7 +85,7 @@ impl Taken {
 }
 
 impl Allocator {
-    pub(super) fn node_ports(&self, services: &[Wanting<'_>], next: &mut State, faults: &mut Vec<Fault>) {
+    pub(super) fn node_ports(&self, services: &[Wanting<'_>], next: &mut State, told: &mut Refused) {
         let mut taken = Taken::default();
         for (key, number) in next.node_ports.iter().chain(&next.health_check_node_ports) {
             taken.keep(*number, key.split(':').next().unwrap_or_default());
@@ -117,19 +121,21 @@ impl Allocator {
             let what = self.refusal(*number);
             let message = format!("Service {:?} is invalid: {path}: Invalid value: {wanted}: {what}", service.object.key.name);
             let holder = number.and_then(|number| taken.holder(number, services));
-            faults.push(error(&service.object.origin, &service.object.key, &path, message, holder));
+            let by = number.and_then(|number| taken.id(number));
+            told.add(service, by, error(&service.object.origin, &service.object.key, &path, message, holder));
         }
         for (service, wanted, number) in refused_checks {
             let message = format!("failed to allocate requested HealthCheck NodePort {wanted}: {}", self.refusal(number));
             let holder = number.and_then(|number| taken.holder(number, services));
-            faults.push(error(&service.object.origin, &service.object.key, health_checks::PATH, message, holder));
+            let by = number.and_then(|number| taken.id(number));
+            told.add(service, by, error(&service.object.origin, &service.object.key, health_checks::PATH, message, holder));
         }
-        self.new_health_checks(services, &mut taken, next, faults);
+        self.new_health_checks(services, &mut taken, next, told);
         for (service, port, _) in ports() {
             let key = port.key(&service.id);
             // A port that asked for a number and may not have it gets no other.
             if port.node_port.is_none() && !next.node_ports.contains_key(&key) {
-                self.give_any(service, port, &mut taken, next, faults);
+                self.give_any(service, port, &mut taken, next, told);
             }
             if next.node_ports.contains_key(&key) && !port.name.is_empty() {
                 next.port_names.insert(key, port.name.clone());
@@ -166,7 +172,7 @@ impl Allocator {
         held
     }
 
-    fn give_any(&self, service: &Wanting<'_>, port: &Port, taken: &mut Taken, next: &mut State, faults: &mut Vec<Fault>) {
+    fn give_any(&self, service: &Wanting<'_>, port: &Port, taken: &mut Taken, next: &mut State, told: &mut Refused) {
         let key = port.key(&service.id);
         // TCP and UDP of one port get one number, as the API server does it.
         let siblings = service.ports.iter().filter(|p| p.port == port.port);
@@ -179,7 +185,7 @@ impl Allocator {
             None => {
                 next.missing.node_ports += 1;
                 let (path, message) = (format!("spec.ports[{}]", port.index), "failed to allocate a nodePort: range is full".to_owned());
-                faults.push(error(&service.object.origin, &service.object.key, &path, message, None));
+                told.add(service, None, error(&service.object.origin, &service.object.key, &path, message, None));
             }
         }
     }
