@@ -117,10 +117,8 @@ fn texts(text: &str, cut: &Cut, before: &[Arc<Rules>]) -> Option<Vec<RuleText>> 
         let end = (1..=count.min(all) - begin.min(all)).take_while(|i| known.text(all - i) == element(count - i)).count();
         (begin, end)
     };
-    let (known, (begin, end)) = match before.iter().map(|known| (Some(known), alike(known))).max_by_key(|(_, (begin, end))| begin + end) {
-        Some(best) => best,
-        None => (None, (0, 0)),
-    };
+    let best = before.iter().map(|known| (Some(known), alike(known))).max_by_key(|(_, (begin, end))| begin + end);
+    let (known, (begin, end)) = best.unwrap_or_default();
     let known = known.map(|known| known.texts()).unwrap_or_default();
     let mut rules = Vec::with_capacity(count);
     rules.extend_from_slice(known.get(..begin)?);
