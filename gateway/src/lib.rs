@@ -29,6 +29,7 @@ use sluicegate_control::keep;
 use sluicegate_control::sources::SourceError;
 use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
+use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::record::Recorder;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
@@ -36,7 +37,7 @@ use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
 use sluicegate_model::tls::tickets::TicketSecrets;
 use sluicegate_model::unix::seconds;
-use sluicegate_proxy::{AnySocket, Config, Proxy, Release};
+use sluicegate_proxy::{AnySocket, Config, Proxy, Release, may_keep_clients};
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
 
@@ -100,7 +101,13 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let stats = Arc::new(ProxyStats::default());
     // This comes after the lock. A predecessor that still serves goes on writing the file, but what it wrote last is a few seconds old.
     let state_store = Arc::new(keep::load(&settled.state_dir));
+    let unkept = settled.keep_clients.as_ref().and_then(|_| may_keep_clients().err()).map(|error| {
+        let why = "clientAddress.keep: endpoints see this gateway's address instead of the client's, as the process lacks the capability CAP_NET_ADMIN";
+        tracing::error!(%error, "{why}");
+        Fault { severity: Severity::Error, place: None, object: None, message: format!("{why}: {error}"), expected: None }
+    });
     let config = Config {
+        keep_clients: settled.keep_clients.clone().filter(|_| unkept.is_none()),
         workers: settled.workers,
         max_connections: settled.max_connections,
         max_flows: settled.max_flows,
@@ -148,7 +155,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let stopping = Arc::new(AtomicBool::new(false));
     let options = settled.options(admin_address)?;
     let turns = options.turns.clone();
-    let controller = Controller::new(options, loader, allocator).with_tickets(ticket_secrets.clone());
+    let controller = Controller::new(options, loader, allocator).with_tickets(ticket_secrets.clone()).with_faults(unkept);
     let controller = match &mut joined {
         Some(joined) => joined.join(controller),
         None => controller,

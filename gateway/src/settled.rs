@@ -61,6 +61,8 @@ pub struct Settled {
     pub loopback_endpoints: LoopbackEndpoints,
     /// Whether virtual IPs that the gateway hands out are made local by routes.
     pub manage_addresses: bool,
+    /// Whether endpoints of Services with `externalTrafficPolicy: Local` see the client's address at L4, but for clients in these networks; none: they do not.
+    pub keep_clients: Option<Arc<[IpNet]>>,
     /// The cluster from whose API server objects come; none: they come from files alone.
     pub cluster: Option<InCluster>,
     /// Whether the secrets of session tickets are kept in the state folder.
@@ -94,6 +96,7 @@ impl Default for Settled {
             trusted_keys: Vec::new(),
             loopback_endpoints: LoopbackEndpoints::Allowed,
             manage_addresses: false,
+            keep_clients: None,
             cluster: None,
             session_tickets: Persist::default(),
             log_format: LogFormat::default(),

@@ -57,6 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "sluicegate.configuration" -}}
 {{- $fields := deepCopy .Values.configuration }}
 {{- if .Values.manageAddresses }}{{ $_ := set $fields "manageAddresses" true }}{{ end }}
+{{- if .Values.clientAddress.keep }}{{ $_ := set $fields "clientAddress" .Values.clientAddress }}{{ end }}
 {{- toYaml (merge (dict "apiVersion" "sluicegate.dev/v1alpha1" "kind" "SluicegateConfiguration") $fields) }}
 {{- end }}
 
@@ -74,5 +75,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- if and .Values.manageAddresses (eq .Values.form "Deployment") }}
 {{- fail "manageAddresses: routes for virtual IPs are the node's; only the form DaemonSet is in the node's network" }}
+{{- end }}
+{{- if and .Values.clientAddress.keep (eq .Values.form "Deployment") }}
+{{- fail "clientAddress.keep: the routes that bring answers back are the node's; only the form DaemonSet is in the node's network" }}
 {{- end }}
 {{- end }}

@@ -138,8 +138,8 @@ spec:
           add:
             # For listeners below 1024.
             - NET_BIND_SERVICE
-            {{- if .Values.manageAddresses }}
-            # For routes of virtual IPs.
+            {{- if or .Values.manageAddresses .Values.clientAddress.keep }}
+            # For routes of virtual IPs, and connections from clients' addresses.
             - NET_ADMIN
             {{- end }}
           {{- end }}

@@ -238,6 +238,8 @@ pub struct ServicePort {
     pub internal: Arc<Pool>,
     /// The pool for traffic from outside. It is the same one where the policies agree.
     pub external: Arc<Pool>,
+    /// Whether traffic from outside goes to endpoints of this node only (`externalTrafficPolicy: Local`).
+    pub local: bool,
     /// The live balancer generation, then the previous good one; then a native random choice serves.
     pub balancers: Vec<Arc<dyn BalancerGeneration>>,
     /// The balancer's configuration, JSON.
@@ -272,6 +274,7 @@ impl ServicePort {
             protocol: AppProtocol::Http,
             internal: pool.clone(),
             external: pool,
+            local: false,
             balancers: Vec::new(),
             balancer_config: "{}".into(),
             fail_closed: false,
@@ -303,6 +306,7 @@ impl ServicePort {
             && self.protocol == other.protocol
             && Arc::ptr_eq(&self.internal, &other.internal)
             && Arc::ptr_eq(&self.external, &other.external)
+            && self.local == other.local
             && self.balancers.len() == other.balancers.len()
             && self.balancers.iter().zip(&other.balancers).all(|(a, b)| Arc::ptr_eq(a, b))
             && self.balancer_config == other.balancer_config

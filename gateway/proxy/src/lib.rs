@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use sluicegate_model::persistent::Map;
 use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Snapshot;
@@ -52,6 +53,7 @@ use adopted::Adopted;
 use binding::Binding;
 pub use blocked::{Blocked, try_listen};
 use descriptors::{Descriptors, Room};
+pub use endpoint::source::may_keep_clients;
 use listener::SocketSet;
 use overload::Watcher;
 
@@ -74,6 +76,9 @@ pub struct Config {
     pub release: Release,
     /// Where pools of balancers leave what they know, and find what an earlier start left.
     pub state_store: Arc<StateStore>,
+    /// Whether endpoints of Services with `externalTrafficPolicy: Local` see the client's address, where bytes or datagrams are forwarded; none: they see this
+    /// gateway's. In the networks that are named are clients of which they do not.
+    pub keep_clients: Option<Arc<[IpNet]>>,
 }
 
 /// An address that could not be bound.
@@ -173,7 +178,19 @@ impl Proxy {
             let (published, stats, serving, admission) = (receiver.clone(), stats.clone(), serving.clone(), admission.clone());
             let log = access_log.as_ref().map(access::Writer::log);
             let state_store = config.state_store.clone();
-            let worker = worker::Worker { index, cpu, release: config.release, log, admission, published, stats, serving, state_store };
+            let keep_clients = config.keep_clients.clone();
+            let worker = worker::Worker {
+                index,
+                cpu,
+                release: config.release,
+                log,
+                admission,
+                published,
+                stats,
+                serving,
+                state_store,
+                keep_clients,
+            };
             // The event loop belongs to its thread, and its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();
             let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     pub(crate) stats: Arc<ProxyStats>,
     pub(crate) serving: Arc<Serving>,
     pub(crate) state_store: Arc<StateStore>,
+    /// Whether endpoints see clients' addresses: see [`crate::Config::keep_clients`].
+    pub(crate) keep_clients: Option<Arc<[IpNet]>>,
 }
 
 /// What the connections of each protocol share. It belongs to one thread, so there are no locks.
@@ -60,7 +63,8 @@ struct Shared {
 
 impl Shared {
     fn new(worker: &mut Worker) -> Self {
-        let core = Core::new(worker.stats.clone(), worker.log.take().map(Rc::new), worker.admission.clone());
+        let log = worker.log.take().map(Rc::new);
+        let core = Core::new(worker.stats.clone(), log, worker.admission.clone(), worker.keep_clients.clone());
         let endpoints = Rc::new(Endpoints::new(core.clone()));
         let exchanges = Rc::new(Exchanges::new(endpoints.clone()));
         let http = Rc::new(Http::new(exchanges.clone()));

@@ -23,7 +23,7 @@ use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 use crate::{InCluster, Settled};
 
 /// The flags that set the same as a field of `SluicegateConfiguration`, and count before it. Their help texts are those of the fields ([`settings`]).
-const FLAGS: [(&str, &str); 23] = [
+const FLAGS: [(&str, &str); 24] = [
     ("workers", "workers"),
     ("max-connections", "maxConnections"),
     ("max-flows", "maxFlows"),
@@ -38,6 +38,7 @@ const FLAGS: [(&str, &str); 23] = [
     ("allow-loopback-endpoints", "allowLoopbackEndpoints"),
     ("persist-session-tickets", "sessionTickets.persist"),
     ("manage-addresses", "manageAddresses"),
+    ("keep-client-address", "clientAddress.keep"),
     ("cluster", "cluster.enabled"),
     ("kubeconfig", "cluster.kubeconfig"),
     ("context", "cluster.context"),
@@ -96,6 +97,8 @@ pub(super) struct Process {
     pub(super) persist_session_tickets: Option<bool>,
     #[arg(long, help = help("manage-addresses"))]
     pub(super) manage_addresses: bool,
+    #[arg(long, help = help("keep-client-address"))]
+    pub(super) keep_client_address: bool,
     #[arg(long, help = help("cluster"))]
     pub(super) cluster: bool,
     #[arg(long, help = help("kubeconfig"))]
@@ -184,6 +187,8 @@ pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process
             None => defaults.session_tickets,
         },
         manage_addresses: process.manage_addresses || object.manage_addresses == Some(true),
+        keep_clients: (process.keep_client_address || object.client_address.keep == Some(true))
+            .then(|| object.client_address.except.unwrap_or_default().into_iter().map(|network| network.0).collect()),
         cluster: (process.cluster || object.cluster.enabled == Some(true)).then(|| InCluster {
             connection: Connection {
                 kubeconfig: process.kubeconfig.or(object.cluster.kubeconfig.map(PathBuf::from)),

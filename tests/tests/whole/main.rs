@@ -3,6 +3,7 @@
 
 mod apiserver;
 mod chart;
+mod client_address;
 mod cluster;
 mod cluster_status;
 mod contract;

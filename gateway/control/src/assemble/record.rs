@@ -232,6 +232,7 @@ impl Record {
                 protocol: port.app_protocol,
                 internal,
                 external,
+                local: port.external == TrafficPolicy::Local,
                 balancers: balancers.clone(),
                 balancer_config: balancer_config.clone(),
                 fail_closed: registry.failure_policy(&port.balancer.plugin) == FailurePolicy::Fail,

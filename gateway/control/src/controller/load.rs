@@ -93,6 +93,7 @@ impl Controller {
         self.changed.plan |= delta.made > 0;
         self.changed.listeners.extend(delta.listeners.iter().map(|(at, listener)| (*at, listener.clone())));
         faults.extend(self.planner.plan().faults.iter().cloned());
+        faults.extend(self.own_faults.iter().cloned());
         faults.extend(self.needs_restart());
         self.faults = faults;
         let uses = |service: &Option<Arc<PlannedService>>| -> Vec<(String, ConfigText)> {

@@ -108,6 +108,8 @@ pub struct Controller {
     health: Health,
     planner: Planner,
     allocations: Allocations,
+    /// What is wrong with the process itself.
+    own_faults: Vec<Fault>,
     /// The faults of allocations.
     allocated: Vec<Fault>,
     /// The plugins and uses that were loaded last.
@@ -160,6 +162,7 @@ impl Controller {
             runner: Runner::default(),
             health: Health::default(),
             allocations: Allocations::default(),
+            own_faults: Vec::new(),
             allocated: Vec::new(),
             loaded: None,
             balancers: BTreeMap::new(),
@@ -178,6 +181,13 @@ impl Controller {
     #[must_use]
     pub fn judging(self) -> Self {
         Self { store: Store::judging(), ..self }
+    }
+
+    /// With what is wrong with the process itself.
+    #[must_use]
+    pub fn with_faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.own_faults.extend(faults);
+        self
     }
 
     /// With a source of objects besides the files and folders of its options.

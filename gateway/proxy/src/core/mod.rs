@@ -7,14 +7,16 @@ pub(crate) mod delta;
 pub(crate) mod places;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use ::http::HeaderValue;
+use ipnet::IpNet;
 use sluicegate_model::route::Protocol;
-use sluicegate_model::snapshot::{Listener, Snapshot};
+use sluicegate_model::settings::contains;
+use sluicegate_model::snapshot::{Listener, ServicePort, Side, Snapshot};
 use sluicegate_model::stats::ProxyStats;
 
 use crate::access::Log;
@@ -56,12 +58,19 @@ pub(crate) struct Core {
     pub(crate) stopping: Cell<bool>,
     /// The `Date` of answers, which is renewed each second.
     pub(crate) date: RefCell<HeaderValue>,
+    /// Whether endpoints of Services with `externalTrafficPolicy: Local` see clients' addresses, but for clients in these networks.
+    keep_clients: Option<Arc<[IpNet]>>,
     /// Seconds since the worker's start.
     pub(crate) clock: Rc<Cell<u64>>,
 }
 
 impl Core {
-    pub(crate) fn new(stats: Arc<ProxyStats>, log: Option<Rc<Log>>, admission: Arc<Admission>) -> Rc<Self> {
+    pub(crate) fn new(
+        stats: Arc<ProxyStats>,
+        log: Option<Rc<Log>>,
+        admission: Arc<Admission>,
+        keep_clients: Option<Arc<[IpNet]>>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             view: RefCell::new(View::new(Arc::default())),
             views: Cell::new(0),
@@ -71,8 +80,16 @@ impl Core {
             log,
             stopping: Cell::new(false),
             date: RefCell::new(date()),
+            keep_clients,
             clock: Rc::default(),
         })
+    }
+
+    /// The client's address, if an endpoint of this service port is to see the client as its peer.
+    pub(crate) fn source(&self, service: &ServicePort, side: Side, client: IpAddr) -> Option<IpAddr> {
+        let but = self.keep_clients.as_ref()?;
+        let client = client.to_canonical();
+        (service.local && side == Side::External && !client.is_loopback() && !contains(but, client)).then_some(client)
     }
 
     /// The newest snapshot.

@@ -1,15 +1,16 @@
 //! Connecting to an endpoint.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use sluicegate_model::health::Outcome;
 use sluicegate_model::snapshot::{EndpointTls, ServicePort};
 use sluicegate_model::stats::count;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::Endpoints;
 use super::originate::originate;
+use super::{Endpoints, source};
 use crate::core::decider::Picked;
 use crate::listener::keep_alive;
 use crate::stream::Stream;
@@ -59,11 +60,20 @@ pub(crate) struct Opening<'h> {
     pub(crate) hello: Option<&'h [u8]>,
     pub(crate) speak: Speak,
     pub(crate) patience: Patience,
+    /// The client's address, if the endpoint is to see the client as its peer.
+    pub(crate) from: Option<IpAddr>,
+}
+
+async fn connect(to: SocketAddr, from: Option<IpAddr>) -> std::io::Result<TcpStream> {
+    let Some(from) = source::fitting(from, to) else { return TcpStream::connect(to).await };
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    source::claim(&socket, from)?;
+    socket.connect(to).await
 }
 
 /// Tries to connect once, within the service's connect time-out, which covers the TLS handshake if there is one.
 pub(crate) async fn dial(service: &ServicePort, to: &Picked, opening: Opening<'_>, endpoints: &Endpoints) -> Option<Stream> {
-    let (Opening { hello, speak, patience }, timeouts) = (opening, &service.settings.timeouts);
+    let (Opening { hello, speak, patience, from }, timeouts) = (opening, &service.settings.timeouts);
     let tls = match (&service.tls, speak) {
         (EndpointTls::Off, _) | (_, Speak::Through) | (EndpointTls::Untold, Speak::Tcp) => None,
         (EndpointTls::On(tls), _) => Some(tls),
@@ -75,8 +85,8 @@ pub(crate) async fn dial(service: &ServicePort, to: &Picked, opening: Opening<'_
     let begun = Instant::now();
     let connecting = async {
         let mut stream = match patience {
-            Patience::Brief => tokio::time::timeout(timeouts.connect_elsewhere, TcpStream::connect(to.address)).await??,
-            Patience::Whole => TcpStream::connect(to.address).await?,
+            Patience::Brief => tokio::time::timeout(timeouts.connect_elsewhere, connect(to.address, from)).await??,
+            Patience::Whole => connect(to.address, from).await?,
         };
         // Both fail only on a socket that is gone already.
         let _ = stream.set_nodelay(true);

@@ -1,8 +1,9 @@
 //! What all protocols share on the way to an endpoint: where a connection or a flow is led, how an endpoint is [dialled](dial()), by TLS or not
-//! ([`mod@originate`]), how it counts as busy, and how a client is refused for whom there is none.
+//! ([`mod@originate`]), and from which address ([`source`]), how it counts as busy, and how a client is refused for whom there is none.
 
 mod dial;
 mod originate;
+pub(crate) mod source;
 
 use std::net::IpAddr;
 use std::rc::Rc;

@@ -175,7 +175,8 @@ async fn connect(
             }
         };
         let patience = Patience::new(tried.len() + 1 < TRIES.min(endpoints));
-        let (begun, opening) = (Instant::now(), Opening { hello, speak: asked.speak, patience });
+        let (begun, opening) =
+            (Instant::now(), Opening { hello, speak: asked.speak, patience, from: shared.core.source(service, side, client) });
         if let Some(stream) = dial(service, &picked, opening, &shared.endpoints).await {
             let took = begun.elapsed();
             shared.core.decider.borrow_mut().observe(&service.settings, &service.stats, &picked, Outcome::Accepted, took);

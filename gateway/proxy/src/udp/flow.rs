@@ -191,7 +191,7 @@ pub(super) fn connect(
         let picked = shared.core.decider.borrow_mut().pick(service, side, key.client.ip(), hash, &tried);
         let picked = picked.map_err(|why| if why == NoPick::NoLocal { UdpDrop::NoLocalEndpoint } else { UdpDrop::NoEndpoint })?;
         let begun = Instant::now();
-        match socket::connect(picked.address) {
+        match socket::connect(picked.address, shared.core.source(service, side, key.client.ip())) {
             Ok(socket) => {
                 let (asked, answered, refused) = (Cell::new(None), Cell::new(false), Cell::new(false));
                 let (_busy, settings, bytes_out) = (Busy::new(&picked), service.settings.clone(), Cell::new(0));

@@ -14,6 +14,7 @@ use sluicegate_model::stats::{UdpDrop, UdpStats};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
+use crate::endpoint::source;
 use crate::watched::{Watched, watch};
 
 /// How many datagrams are received, or sent, by one system call.
@@ -28,10 +29,14 @@ pub(super) fn watched(socket: Arc<StdUdpSocket>) -> io::Result<Watched<StdUdpSoc
     watch(socket, ARRIVES)
 }
 
-/// A socket for one flow, connected to its endpoint. So only the endpoint's datagrams come back, and ICMP errors about it.
-pub(super) fn connect(endpoint: SocketAddr) -> io::Result<Watched<StdUdpSocket>> {
+/// A socket for one flow, connected to its endpoint. So only the endpoint's datagrams come back, and ICMP errors about it. `from`: the client's address, if the
+/// endpoint is to see that.
+pub(super) fn connect(endpoint: SocketAddr, from: Option<IpAddr>) -> io::Result<Watched<StdUdpSocket>> {
     let socket = Socket::new(Domain::for_address(endpoint), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    if let Some(from) = source::fitting(from, endpoint) {
+        source::claim(&socket, from)?;
+    }
     socket.connect(&endpoint.into())?;
     watched(Arc::new(socket.into()))
 }

@@ -13,7 +13,7 @@ use sluicegate_config::crd;
 use sluicegate_config::manifest;
 
 /// What each form can have.
-const EVERYTHING: [&[&str]; 6] = [
+const EVERYTHING: [&[&str]; 7] = [
     &[],
     &["form=Deployment"],
     &[
@@ -45,6 +45,7 @@ const EVERYTHING: [&[&str]; 6] = [
         "priorityClassName=edge",
         "image.digest=sha256:0123456789012345678901234567890123456789012345678901234567890123",
     ],
+    &["clientAddress.keep=true", "clientAddress.except[0]=10.244.0.0/16"],
     &["takeOver=false", "maxUnavailable=10%", "serviceAccount.create=false", "serviceAccount.name=edge", "aggregateRoles=false"],
     &[
         "gatewayClass.create=false",
@@ -191,6 +192,7 @@ fn values_that_do_not_fit_are_refused() {
     for (values, wanted) in [
         (["form=Deployment", "admin.address=127.0.0.1"], "admin.address"),
         (["form=Deployment", "manageAddresses=true"], "manageAddresses"),
+        (["form=Deployment", "clientAddress.keep=true"], "clientAddress.keep"),
         (["serviceMonitor.enabled=true", "admin.address=$(POD_IP)"], "metricsService.enabled"),
     ] {
         let refused = render(&values).expect_err(wanted);
@@ -234,7 +236,7 @@ fn pods_have_no_more_rights_than_they_need() {
         assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]));
         assert_eq!(pods["spec"]["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
         let added: Vec<&str> = security["capabilities"]["add"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let wanted: &[&str] = match (node, values.contains(&"manageAddresses=true")) {
+        let wanted: &[&str] = match (node, ["manageAddresses=true", "clientAddress.keep=true"].iter().any(|value| values.contains(value))) {
             (true, true) => &["NET_BIND_SERVICE", "NET_ADMIN"],
             (true, false) => &["NET_BIND_SERVICE"],
             (false, _) => &[],

@@ -63,6 +63,9 @@ pub struct SluicegateConfiguration {
     /// are served. Each gets a route, as by `ip route add local A/32 dev lo`, of the protocol 142, which goes with the address, and with the process unless a
     /// successor has taken its place. That takes the capability CAP_NET_ADMIN. Default: false.
     pub manage_addresses: Option<bool>,
+    /// Whether endpoints see the client's address.
+    #[serde(default)]
+    pub client_address: ClientAddress,
     /// The API server of a cluster, as a source of objects.
     #[serde(default)]
     pub cluster: FromCluster,
@@ -94,6 +97,18 @@ pub struct SessionTickets {
     /// Whether the secrets that session tickets are sealed with are kept in the state folder, so that TLS sessions are resumed after a restart too.
     /// Default: false.
     pub persist: Option<bool>,
+}
+
+/// Whether endpoints see the client's address where bytes and datagrams are forwarded.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientAddress {
+    /// Whether connections and flows to endpoints of Services with `externalTrafficPolicy: Local` come from the client's address, where bytes or datagrams are
+    /// forwarded. That takes the capability CAP_NET_ADMIN, and routes that bring the answers back here. Default: false.
+    pub keep: Option<bool>,
+    /// CIDRs of clients of which that is not so, such as the node's own Pods, whose answers would go to them directly. Default: none.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub except: Option<Vec<Network>>,
 }
 
 /// How a stop begins.

@@ -72,7 +72,8 @@ pub(in crate::http) fn start(
                     Some(link) => link,
                     None => {
                         let places = places::connection(service, &picked).ok()?;
-                        let opening = Opening { hello: hello.as_deref(), speak: Speak::http(service), patience: Patience::Whole };
+                        let opening =
+                            Opening { hello: hello.as_deref(), speak: Speak::http(service), patience: Patience::Whole, from: None };
                         Box::pin(upstream::open(service, &picked, opening, places, &upstreams, &shared.endpoints)).await?
                     }
                 };

@@ -264,7 +264,7 @@ impl Sender<'_> {
             },
         };
         let hello = peer.hello(service);
-        let opening = Opening { hello: hello.as_deref(), speak: Speak::http(service), patience };
+        let opening = Opening { hello: hello.as_deref(), speak: Speak::http(service), patience, from: None };
         let opened = upstream::open(service, to, opening, places, upstreams, &self.shared.endpoints).await;
         Ok(opened.map(|link| (link, false)).ok_or(Try::NoConnection))
     }
