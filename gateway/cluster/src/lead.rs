@@ -7,11 +7,13 @@ use std::time::Duration;
 use rand::RngExt as _;
 use sluicegate_control::sources::{Feed, Running, Source, SourceError};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::client::{Answer, Cluster, ClusterError};
 use crate::leader::{Ask, Election, Options, Times, Told};
 
+/// For how long a watch of the Lease is asked for; half of it is left to chance.
+const WATCH: Duration = Duration::from_secs(600);
 /// How long giving the Lease up may take when the process stops.
 const GIVE_UP: Duration = Duration::from_secs(2);
 
@@ -125,7 +127,7 @@ pub async fn run(cluster: &Cluster, options: Options, tell: &Tell, stop: impl Fu
         if !stopped {
             candidate.tell(tell, now);
             tokio::select! {
-                () = sleep(pause) => continue,
+                () = candidate.wait(cluster, pause) => continue,
                 () = &mut stop => {}
             }
         }
@@ -186,6 +188,42 @@ impl Candidate {
             }
         };
         timeout(self.deadline, asked).await.unwrap_or(Err(ClusterError::Deadline(self.deadline)))
+    }
+
+    /// Waits until it is time for the next attempt. Whoever leads renews; the others watch the Lease, and ask only when it is to be had. Where it cannot be watched
+    /// it is asked for from time to time.
+    async fn wait(&mut self, cluster: &Cluster, pause: Duration) {
+        if self.election.held_until(Instant::now()).is_none() || !self.watch(cluster).await {
+            sleep(pause).await;
+        }
+    }
+
+    /// Watches the Lease until it is to be had, and has been for a random while. False: it cannot be watched, or no longer.
+    async fn watch(&mut self, cluster: &Cluster) -> bool {
+        let Some(version) = self.election.version() else { return false };
+        let seconds = WATCH.mul_f64(rand::rng().random_range(0.5..=1.0)).as_secs();
+        let query =
+            format!("watch=1&fieldSelector=metadata.name%3D{}&resourceVersion={version}&timeoutSeconds={seconds}", self.election.name());
+        let begun = timeout(self.deadline, cluster.stream(&format!("{}?{query}", self.path))).await;
+        let Ok(Ok(mut lines)) = begun else { return false };
+        let spread = self.election.spread(rand::rng().random());
+        let mut free: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            free = if self.election.held_until(now).is_some() { None } else { Some(free.unwrap_or(now + spread)) };
+            let Some(until) = free.or_else(|| self.election.held_until(now)) else { continue };
+            match timeout_at(until, lines.next()).await {
+                Err(_) if free.is_some() => return true,
+                // It has run out, unless the connection has. The attempt that follows asks the server.
+                Err(_) => {}
+                Ok(Ok(Some(mut event))) => match event["type"].as_str() {
+                    Some("ADDED" | "MODIFIED") => self.election.watched(Some(event["object"].take()), Instant::now()),
+                    Some("DELETED") => self.election.watched(None, Instant::now()),
+                    _ => return false,
+                },
+                Ok(Ok(None) | Err(_)) => return false,
+            }
+        }
     }
 
     fn tell(&self, tell: &Tell, now: Instant) {

@@ -196,6 +196,30 @@ impl Election {
         }
     }
 
+    /// Takes in what a watch has told of the Lease; none: it is gone. Whoever leads goes by the answers to its own writes.
+    pub fn watched(&mut self, lease: Option<Value>, now: Instant) {
+        match lease {
+            Some(lease) => self.observe(lease, now),
+            None => self.known = None,
+        }
+    }
+
+    /// Until when another process holds the Lease, as far as is known; none: it may be had, or this process has it.
+    pub fn held_until(&self, now: Instant) -> Option<Instant> {
+        let known = self.known.as_ref().filter(|known| !known.holder().is_empty() && known.holder() != self.options.identity)?;
+        Some(known.since + known.lasts(self.options.duration)).filter(|until| now < *until)
+    }
+
+    /// The version of the Lease that was seen last.
+    pub fn version(&self) -> Option<&str> {
+        self.known.as_ref()?.lease.pointer("/metadata/resourceVersion")?.as_str()
+    }
+
+    /// For how long this process waits when the Lease is to be had, so that many do not ask for it at the same moment. `random` is from 0 to 1.
+    pub fn spread(&self, random: f64) -> Duration {
+        self.options.retry.mul_f64(random.clamp(0.0, 1.0))
+    }
+
     /// How long the pause is before the next attempt. `random` is from 0 to 1, so that many do not ask at the same moment.
     pub fn pause(&self, now: Instant, random: f64) -> Duration {
         let retry = self.options.retry;

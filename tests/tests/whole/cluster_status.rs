@@ -230,6 +230,20 @@ fn of_three_one_writes_and_when_it_is_killed_another_does() {
 }
 
 #[test]
+fn whoever_does_not_lead_watches_the_lease_and_asks_for_nothing() {
+    let server = server();
+    let all = ["a", "b", "c"].map(|name| Process::start(&server, name, both(true)));
+    until("nobody leads", || all.iter().any(Process::leads));
+    let lease = |what: &str| server.asked().iter().filter(|asked| asked.contains("/leases") && asked.contains(what)).count();
+    until("the others do not watch it", || lease("watch=1") == 2);
+    let before = lease("GET ");
+    std::thread::sleep(LEASE * 2);
+    assert_eq!(lease("GET "), before, "{:?}", server.asked());
+    assert!(lease("PUT ") > 0, "the leader renews it");
+    assert_sufficient(&server);
+}
+
+#[test]
 fn who_is_told_to_stop_gives_the_lease_up() {
     let server = server();
     let first = Process::start(&server, "a", both(true));

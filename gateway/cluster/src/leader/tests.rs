@@ -210,3 +210,24 @@ fn nonsense_in_a_lease_does_not_stop_the_election_for_ever() {
         assert!(matches!(later, Some(Ask::Write(_))), "{spec}");
     }
 }
+
+#[test]
+fn what_a_watch_tells_says_until_when_another_holds_the_lease() {
+    let now = Instant::now();
+    let mut election = Election::new(Options::new("edge", "sluicegate", "a"));
+    assert_eq!((election.held_until(now), election.version()), (None, None), "nothing is known");
+    let lease = |version: &str, holder: &str| json!({"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15}});
+    election.watched(Some(lease("7", "b")), now);
+    assert_eq!((election.held_until(now), election.version()), (Some(now + Duration::from_secs(15)), Some("7")));
+    let later = now + Duration::from_secs(10);
+    election.watched(Some(lease("8", "b")), later);
+    assert_eq!(election.held_until(later), Some(later + Duration::from_secs(15)), "it was renewed");
+    assert_eq!(election.held_until(later + Duration::from_secs(15)), None, "it has run out");
+    election.watched(Some(lease("9", "")), later);
+    assert_eq!(election.held_until(later), None, "it was given up");
+    election.watched(Some(lease("10", "a")), later);
+    assert_eq!(election.held_until(later), None, "it is this process's");
+    election.watched(None, later);
+    assert_eq!(election.version(), None);
+    assert_eq!(election.spread(0.5), Duration::from_secs(1));
+}

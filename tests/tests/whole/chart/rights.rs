@@ -61,7 +61,7 @@ fn everywhere() -> BTreeSet<Right> {
 
 /// The rights that it needs in its own namespace, for the Lease by which one of many gateways is elected.
 fn own_namespace() -> BTreeSet<Right> {
-    ["get", "create", "update"].map(|verb| right("coordination.k8s.io", "leases", verb)).into()
+    ["get", "watch", "create", "update"].map(|verb| right("coordination.k8s.io", "leases", verb)).into()
 }
 
 /// The rights of the gateway's account in all namespaces, and in its own.
