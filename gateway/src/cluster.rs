@@ -8,9 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sluicegate_cluster::client::Cluster;
 use sluicegate_cluster::counts::Counts;
+use sluicegate_cluster::fleet::Fleet;
 use sluicegate_cluster::infrastructure::Keeper;
 use sluicegate_cluster::lead::{self, Leadership, Nudge, Tell};
 use sluicegate_cluster::leader::{Options, Terms};
+use sluicegate_cluster::nodes::{Gatherer, Teller};
 use sluicegate_cluster::seen::Seen;
 use sluicegate_cluster::source::{ClusterSource, NAME, Said, View};
 use sluicegate_cluster::status::Writer;
@@ -21,7 +23,7 @@ use sluicegate_control::saved::{self, Saver};
 use sluicegate_control::sources::Wanted;
 use sluicegate_model::status::Status;
 use sluicegate_model::status::sources::{ReportSource, SourceReport, WritingReport};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::apart::Apart;
@@ -34,6 +36,8 @@ pub(crate) struct Joined {
     saver: Option<Saver>,
     view: Arc<View>,
     counts: Arc<Counts>,
+    /// The name of this node, if it is configured.
+    node: Option<String>,
     cluster: Cluster,
     seen: Seen,
     leadership: Leadership,
@@ -50,7 +54,7 @@ const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Takes part in the election, and writes while it leads.
 pub(crate) struct Leading {
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -67,7 +71,7 @@ impl Leading {
 
 impl Joined {
     /// Reads where the API server is, and what was saved of it. It is not asked yet.
-    pub(crate) fn prepare(settled: &InCluster, state_dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn prepare(settled: &InCluster, node: Option<String>, state_dir: &Path) -> Result<Self, Error> {
         let apart = Apart::start("cluster").map_err(io("the thread of the cluster"))?;
         let (send, receive) = std::sync::mpsc::channel();
         let connection = settled.connection.clone();
@@ -94,7 +98,7 @@ impl Joined {
         let (tell, leadership) = Leadership::new();
         let (view, saver) = (source.view(), Some(Saver::new(folder, NAME)));
         let (source, terms, tell, counts) = (Some(source), settled.terms, Some(tell), Arc::default());
-        Ok(Self { view, counts, source, wanted, saver, cluster, seen, leadership, terms, tell, apart })
+        Ok(Self { view, counts, node, source, wanted, saver, cluster, seen, leadership, terms, tell, apart })
     }
 
     /// Hands the source over.
@@ -122,7 +126,7 @@ impl Joined {
         // No earlier process of the same host had the name.
         let identity = format!("{}_{:016x}", host.trim(), RandomState::new().hash_one(std::process::id()));
         let options = Options::new(self.cluster.namespace(), LEASE, identity.as_str()).within(self.terms);
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, stopped) = watch::channel(());
         let with = Writing {
             cluster: self.cluster.clone(),
             seen: self.seen.clone(),
@@ -130,14 +134,23 @@ impl Joined {
             leadership: self.leadership.clone(),
             identity,
             counts: self.counts.clone(),
+            fleet: Fleet::default(),
         };
+        let (namespace, node) = (self.cluster.namespace(), told_as(self.node.as_deref(), host.trim()));
+        let (gatherer, teller) = (Gatherer::new(with.clone(), namespace), Teller::new(with.clone(), namespace, &node));
         let (writer, keeper) = (Writer::new(with.clone()), Keeper::new(with));
         let cluster = self.cluster.clone();
         let task = self.apart.handle().spawn(async move {
+            let asked = || {
+                let mut stopped = stopped.clone();
+                async move { while stopped.changed().await.is_ok() {} }
+            };
+            let ended = async { tokio::join!(lead::run(&cluster, options, &tell, asked()), teller.run(asked())) };
             tokio::select! {
                 () = writer.run() => {}
                 () = keeper.run() => {}
-                () = lead::run(&cluster, options, &tell, async { _ = stopped.await }) => {}
+                () = gatherer.run() => {}
+                ((), ()) = ended => {}
             }
         });
         Some(Leading { stop, task })
@@ -146,6 +159,15 @@ impl Joined {
     /// What is seen of it, and written.
     pub(crate) fn view(&self) -> Arc<dyn ReportSource> {
         Arc::new(Reported { view: self.view.clone(), leadership: self.leadership.clone(), counts: self.counts.clone() })
+    }
+}
+
+/// The name by which what this process runs is told. Several pods of a node, which are no hosts of their own network, tell it each for themselves.
+fn told_as(node: Option<&str>, host: &str) -> String {
+    match node {
+        None => host.to_owned(),
+        Some(node) if node == host || node.split('.').next() == Some(host) => node.to_owned(),
+        Some(node) => format!("{node}.{host}"),
     }
 }
 
@@ -165,5 +187,18 @@ impl ReportSource for Reported {
             writes: self.counts.report(),
         };
         SourceReport { writing: Some(writing), ..self.view.report() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told_as;
+
+    #[test]
+    fn pods_of_a_node_tell_what_they_run_each_for_themselves() {
+        assert_eq!(told_as(None, "host"), "host");
+        assert_eq!(told_as(Some("host"), "host"), "host");
+        assert_eq!(told_as(Some("host.example.com"), "host"), "host.example.com");
+        assert_eq!(told_as(Some("node"), "sluicegate-7d4f-x2x"), "node.sluicegate-7d4f-x2x");
     }
 }

@@ -133,7 +133,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         None => Allocator::load(&settled.state_dir, ranges).map_err(folder())?,
     };
     let allocator = if settled.cluster.is_some() { allocator.as_given() } else { allocator };
-    let mut joined = settled.cluster.as_ref().map(|cluster| Joined::prepare(cluster, &settled.state_dir)).transpose()?;
+    let mut joined =
+        settled.cluster.as_ref().map(|cluster| Joined::prepare(cluster, settled.here.node.clone(), &settled.state_dir)).transpose()?;
     let allocator = match &joined {
         Some(joined) => allocator.chosen_by(joined.leads()),
         None => allocator,

@@ -20,8 +20,8 @@ const REFILL: Duration = Duration::from_secs(1);
 const NOTE: usize = 1024;
 /// The longest name of who reports, and the longest reason, in bytes.
 const NAME: usize = 128;
-/// Reasons that come and go while objects are created one after the other.
-const PASSING: [&str; 1] = ["TargetNotFound"];
+/// Reasons that come and go while objects are created one after the other, or while nodes take a new generation.
+const PASSING: [&str; 2] = ["TargetNotFound", "GenerationsDiffer"];
 
 /// Something that an operator must see.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ fn conditions(before: &Value, after: &Value) -> Vec<Happened> {
     for condition in after.as_array().into_iter().flatten() {
         let old = before.as_array().into_iter().flatten().find(|old| old["type"] == condition["type"]);
         let (reason, bad) = (condition["reason"].as_str().unwrap_or_default(), is_bad(condition));
-        let was_bad = old.is_some_and(is_bad);
+        let was_bad = old.is_some_and(|old| is_bad(old) && old["reason"] != "GenerationsDiffer");
         let same = old.is_some_and(|old| old["reason"] == condition["reason"] && old["status"] == condition["status"]);
         if same || PASSING.contains(&reason) || (!bad && !was_bad) {
             continue;
@@ -193,6 +193,9 @@ mod tests {
         let older = condition("Serving", "True", "OlderGeneration", "the last good generation serves");
         let serving = condition("Serving", "True", "Serving", "");
         let missing = condition("Accepted", "False", "TargetNotFound", "");
+        let differ = condition("Consistent", "False", "GenerationsDiffer", "2 generations serve");
+        let elsewhere = condition("Consistent", "False", "RefusedOnNodes", "refused on 1 of 3 nodes; on b: no module");
+        let alike = condition("Consistent", "True", "SameGeneration", "");
         let plugin = |all: &[&Value]| json!({"conditions": all});
         let policy = |condition: &Value| {
             let entry = |name: &str, controller: &str| json!({"ancestorRef": {"name": name}, "controllerName": controller, "conditions": [condition]});
@@ -210,6 +213,16 @@ mod tests {
             ("Plugin", plugin(&[&refused]), plugin(&[&refused]), vec![]),
             ("Plugin", plugin(&[&refused]), plugin(&[&good]), vec![(false, "Accepted", "Accepted is True")]),
             ("Plugin", plugin(&[&good]), json!({"serving": {}}), vec![]),
+            // Nodes take a new generation one after the other; that one of them refuses it is told.
+            ("Plugin", plugin(&[&good]), plugin(&[&good, &differ]), vec![]),
+            ("Plugin", plugin(&[&differ]), plugin(&[&alike]), vec![]),
+            (
+                "Plugin",
+                plugin(&[&differ]),
+                plugin(&[&elsewhere]),
+                vec![(true, "RefusedOnNodes", "refused on 1 of 3 nodes; on b: no module")],
+            ),
+            ("Plugin", plugin(&[&elsewhere]), plugin(&[&alike]), vec![(false, "SameGeneration", "Consistent is True")]),
             ("BackendTrafficPolicy", json!({}), policy(&conflict), vec![(true, "Conflicted", "policy a counts")]),
             ("ClientTrafficPolicy", policy(&conflict), policy(&conflict), vec![]),
             ("ClientTrafficPolicy", json!({}), policy(&missing), vec![]),

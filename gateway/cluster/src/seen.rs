@@ -104,6 +104,11 @@ impl Seen {
         self.lock().made.clone()
     }
 
+    /// Something else that statuses are made of has changed.
+    pub(crate) fn touch(&self) {
+        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// Tells whenever something has changed. No change is missed between two looks at it.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()

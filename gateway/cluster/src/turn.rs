@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::client::{Cluster, ClusterError};
 use crate::counts::Counts;
+use crate::fleet::Fleet;
 use crate::lead::Leadership;
 use crate::seen::Seen;
 
@@ -31,6 +32,8 @@ pub struct Writing {
     pub identity: String,
     /// What is written is counted here.
     pub counts: Arc<Counts>,
+    /// What each node runs.
+    pub fleet: Fleet,
 }
 
 /// How often it is looked whether something else is wished.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sluicegate_cluster::client::Cluster;
 use sluicegate_cluster::connection::Connection;
+use sluicegate_cluster::fleet::Fleet;
 use sluicegate_cluster::lead::{self, Leadership};
 use sluicegate_cluster::leader::Options;
 use sluicegate_cluster::seen::Seen;
@@ -95,8 +96,15 @@ impl Process {
                     Options { duration: LEASE, renew: LEASE * 2 / 3, retry: LEASE / 8, ..Options::new("shop", "sluicegate", name) };
                 let now = Arc::new(move || now_there.lock().unwrap_or_else(PoisonError::into_inner).clone());
                 let (seen, counts) = (seen_there, Arc::default());
-                let writer =
-                    Writer::new(Writing { cluster: cluster.clone(), seen, now, leadership: leads, identity: name.to_owned(), counts });
+                let writer = Writer::new(Writing {
+                    cluster: cluster.clone(),
+                    seen,
+                    now,
+                    leadership: leads,
+                    identity: name.to_owned(),
+                    fleet: Fleet::default(),
+                    counts,
+                });
                 tokio::select! {
                     () = writer.run() => {}
                     () = lead::run(&cluster, options, &tell, async { _ = stopped.await }) => {}
@@ -423,6 +431,7 @@ fn a_gateway_writes_what_it_judges_and_gives_addresses_that_stay() {
     // A plugin that cannot be read: in the status, and as an Event.
     until("the Plugin is not judged", || field(&server, "Plugin", "mine", "/status/conditions/0/reason") == "Refused");
     until("there is no Event", || server.all("Event").iter().any(|event| event["regarding"]["name"] == "mine"));
+    until("nodes are not counted", || field(&server, "Plugin", "mine", "/status/nodes/refused") == 1);
     // What is another's is left to them.
     assert_eq!(field(&server, "Gateway", "other", "/status"), Value::Null);
     assert_eq!(server.get("GatewayClass", "", "theirs").expect("there")["status"], Value::Null);

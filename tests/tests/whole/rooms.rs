@@ -155,11 +155,13 @@ const CRATES: &[(&str, &[&str])] = &[
         "gateway/cluster",
         &[
             "source",
+            "nodes",
             "infrastructure",
             "status",
             "events",
             "turn",
             "counts",
+            "fleet",
             "lead",
             "leader",
             "anyip",

@@ -10,7 +10,8 @@ use sluicegate_config::plan::{CONTROLLER, GROUP};
 use super::kinds::Form;
 
 /// The types of conditions that this gateway writes. Others that an object has are somebody else's.
-const OWN: [&str; 6] = ["Accepted", "Programmed", "ResolvedRefs", "InsecureFrontendValidationMode", "PartiallyInvalid", "Serving"];
+const OWN: [&str; 7] =
+    ["Accepted", "Programmed", "ResolvedRefs", "InsecureFrontendValidationMode", "PartiallyInvalid", "Serving", "Consistent"];
 
 /// The longest message of a condition, in characters, without what says that it was cut; an API server takes one more.
 const MESSAGE: usize = 32767;

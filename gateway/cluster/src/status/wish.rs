@@ -5,8 +5,10 @@ use std::hash::{BuildHasher as _, RandomState};
 use serde_json::{Value, json};
 use sluicegate_config::object::ObjectKey;
 use sluicegate_model::status::{PluginState, PluginStatus, Status};
+use tokio::time::Instant;
 
 use super::kinds::{KINDS, Written};
+use crate::fleet::Fleet;
 
 /// What is wished of an object's status.
 #[derive(Clone, Debug)]
@@ -36,15 +38,19 @@ pub(crate) fn objects(status: &Status, hasher: &RandomState) -> Vec<Wish> {
 }
 
 /// The wishes of Plugins.
-pub(crate) fn plugins(status: &Status, hasher: &RandomState) -> Vec<Wish> {
+pub(crate) fn plugins(status: &Status, fleet: &Fleet, hasher: &RandomState) -> Vec<Wish> {
     let Some((_, written)) = Written::named("Plugin") else { return Vec::new() };
-    let of = |told: &PluginStatus| Some(Wish::new(written, told.namespace.as_ref()?, &told.name, plugin(told), hasher));
+    let now = Instant::now();
+    let of = |told: &PluginStatus| {
+        let namespace = told.namespace.as_ref()?;
+        Some(Wish::new(written, namespace, &told.name, plugin(told, fleet.of(namespace, &told.name, now)), hasher))
+    };
     status.plugins.iter().filter_map(of).collect()
 }
 
-/// The status of a Plugin, as far as the process that writes it knows: what runs here. Numbers of generations count within one process, so a file's digest says
-/// which one it is.
-fn plugin(plugin: &PluginStatus) -> Value {
+/// The status of a Plugin: what runs here, and by count what nodes have told that they run. Numbers of generations count within one process, so a file's digest
+/// says which one it is.
+fn plugin(plugin: &PluginStatus, nodes: Option<(Value, Value)>) -> Value {
     let why = plugin.reason.as_deref().unwrap_or_default();
     let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
         let mut condition = json!({"type": kind, "status": if holds { "True" } else { "False" }, "reason": reason, "message": message});
@@ -71,6 +77,14 @@ fn plugin(plugin: &PluginStatus) -> Value {
         .rollout
         .as_ref()
         .map(|trial| json!({"phase": trial.phase, "version": trial.generation.version, "sha256": trial.generation.sha256}));
+    let (nodes, consistent) = nodes.unzip();
+    let consistent = consistent.map(|mut condition| {
+        if let Some(generation) = plugin.observed_generation {
+            condition["observedGeneration"] = generation.into();
+        }
+        condition
+    });
+    let conditions: Vec<Value> = [accepted, serving].into_iter().chain(consistent).collect();
     // What is not there is written as such: it may have been there before.
-    json!({"conditions": [accepted, serving], "serving": generation, "trial": trial})
+    json!({"conditions": conditions, "serving": generation, "trial": trial, "nodes": nodes})
 }

@@ -192,7 +192,7 @@ impl Writer {
             sleep(begun.elapsed() * SHARE).await;
         }
         all.truncate(*objects);
-        all.extend(wish::plugins(status, &self.hasher));
+        all.extend(wish::plugins(status, &self.with.fleet, &self.hasher));
     }
 }
 

@@ -59,9 +59,9 @@ fn everywhere() -> BTreeSet<Right> {
     all
 }
 
-/// The rights that it needs in its own namespace, for the Lease by which one of many gateways is elected.
+/// The rights that it needs in its own namespace, for the Lease by which one of many gateways is elected, and those in which each tells what it runs.
 fn own_namespace() -> BTreeSet<Right> {
-    ["get", "watch", "create", "update"].map(|verb| right("coordination.k8s.io", "leases", verb)).into()
+    ["get", "list", "watch", "create", "update", "patch", "delete"].map(|verb| right("coordination.k8s.io", "leases", verb)).into()
 }
 
 /// The rights of the gateway's account in all namespaces, and in its own.

@@ -3,6 +3,7 @@
 mod addresses;
 mod balanced;
 mod failures;
+mod fleet;
 mod here;
 mod infrastructure;
 mod large;
