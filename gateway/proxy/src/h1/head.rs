@@ -99,9 +99,16 @@ impl Message {
 }
 
 /// Takes the head of a request off the buffer, with all its fields; none: it is not whole. The parameters are those of [`message`].
+#[cfg(any(test, fuzzing))]
 pub(crate) fn request(buffer: &mut BytesMut, seen: usize, spare: &mut HeaderMap, case: Case) -> Result<Option<Head<Request<()>>>, BadHead> {
     let head = message(buffer, seen, spare, case, |_| false)?;
-    Ok(head.map(|Head { message, framing, keep_alive }| Head { message: message.request, framing, keep_alive }))
+    Ok(head.map(|Head { message: Message { mut request, lines }, framing, keep_alive }| {
+        // A head with `Host` alone has no field that `message` asks about.
+        if let Some(lines) = lines {
+            *request.headers_mut() = lines.map();
+        }
+        Head { message: request, framing, keep_alive }
+    }))
 }
 
 /// Takes the head of a request off the buffer; none: it is not whole. `seen`: the number of bytes that were looked at in vain before. `spare`: a map that was

@@ -15,7 +15,9 @@ mod write;
 
 pub(crate) use content::{Decoder, Malformed, Part, Step};
 pub(crate) use fields::{Fields, RequestLines};
-pub(crate) use head::{BadHead, Framing, Head, MAX_LENGTH, Message, Status, message, request, response};
+#[cfg(fuzzing)]
+pub(crate) use head::request;
+pub(crate) use head::{BadHead, Framing, Head, MAX_LENGTH, Message, Status, message, response};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use spelling::{Case, Spellings};
 pub(crate) use write::{Connection, Encoder, field, interim_head, request_head, response_head};

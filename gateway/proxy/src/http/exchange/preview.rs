@@ -17,6 +17,7 @@ use super::arrival;
 use super::peer::Peer;
 use crate::h1;
 use crate::http::rules::deferred::Deferred;
+use crate::http::rules::headers;
 use crate::origin::{Origin, Secured};
 
 /// A request as a client would write it.
@@ -114,15 +115,15 @@ fn follow<'a>(
         head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
-    let head = h1::request(&mut head, 0, &mut HeaderMap::new(), h1::Case::Any).map_err(Reason::from)?;
-    let mut request = head.ok_or(Reason::BadHost)?.message;
+    let head = h1::message(&mut head, 0, &mut HeaderMap::new(), h1::Case::Any, headers::is_plain).map_err(Reason::from)?;
+    let h1::Message { mut request, lines } = head.ok_or(Reason::BadHost)?.message;
     let client = SocketAddr::new(asked.client, 0);
     let mut peer = Peer::new(Origin::of(client), listener.address, listener.address).ok_or(Reason::BadHost)?;
     if matches!(listener.front, Front::Tls(_)) {
         peer.tls = Some(Rc::new(Secured { server_name: Some(asked.server_name.to_owned()), client: None }));
     }
     method::check(&request)?;
-    let mut request = Deferred::new(&mut request, None);
+    let mut request = Deferred::new(&mut request, lines);
     let arrival::Arrived { client, .. } = arrival::arrive(&mut request, &peer, &listener.settings)?;
     let peer = client.as_deref().unwrap_or(&peer);
     let request = &*request.whole();
