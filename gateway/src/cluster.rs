@@ -127,9 +127,11 @@ impl Joined {
         let identity = format!("{}_{:016x}", host.trim(), RandomState::new().hash_one(std::process::id()));
         let options = Options::new(self.cluster.namespace(), LEASE, identity.as_str()).within(self.terms);
         let (stop, stopped) = watch::channel(());
+        let view = self.view.clone();
         let with = Writing {
             cluster: self.cluster.clone(),
             seen: self.seen.clone(),
+            has: Arc::new(move |kind: &str| view.has(kind)),
             now: Arc::new(move || status.load_full()),
             leadership: self.leadership.clone(),
             identity,

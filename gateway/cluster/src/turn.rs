@@ -17,6 +17,9 @@ use crate::seen::Seen;
 /// Where the status of this process is to be read.
 pub type Now = Arc<dyn Fn() -> Arc<Status> + Send + Sync>;
 
+/// Whether the API server has a kind, as far as is known.
+pub type Has = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// What those who write need.
 #[derive(Clone)]
 pub struct Writing {
@@ -24,6 +27,8 @@ pub struct Writing {
     pub cluster: Cluster,
     /// What it has said.
     pub seen: Seen,
+    /// Which kinds it has.
+    pub has: Has,
     /// What is served.
     pub now: Now,
     /// Whether this process is the one that writes.

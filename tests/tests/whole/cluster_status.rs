@@ -99,6 +99,7 @@ impl Process {
                 let writer = Writer::new(Writing {
                     cluster: cluster.clone(),
                     seen,
+                    has: Arc::new(|_: &str| true),
                     now,
                     leadership: leads,
                     identity: name.to_owned(),

@@ -37,6 +37,11 @@ impl View {
         Self { cluster, kinds: Mutex::default() }
     }
 
+    /// Whether the server has the kind, as far as is known.
+    pub fn has(&self, kind: &str) -> bool {
+        self.lock().get(kind).is_some_and(|of| of.followed.values().any(|one| one.state != SourceState::Missing))
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, OfKind>> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }

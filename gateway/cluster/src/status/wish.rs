@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::kinds::{KINDS, Written};
 use crate::fleet::Fleet;
+use crate::turn::Has;
 
 /// What is wished of an object's status.
 #[derive(Clone, Debug)]
@@ -27,12 +28,35 @@ impl Wish {
     }
 }
 
-/// The wishes of objects that the plan judges, in the order in which they are written.
-pub(crate) fn objects(status: &Status, hasher: &RandomState) -> Vec<Wish> {
+/// What the names of features of the Gateway API begin with, and the kind without which a server does not have them: `retry` of an HTTPRoute's rule is of the
+/// experimental channel, of which XBackendTrafficPolicy is as well. A server with the standard channel drops the field.
+const NEED: [(&str, &str); 7] = [
+    ("BackendTLSPolicy", "BackendTLSPolicy"),
+    ("GRPCRoute", "GRPCRoute"),
+    ("HTTPRouteRetry", "XBackendTrafficPolicy"),
+    ("ListenerSet", "ListenerSet"),
+    ("TCPRoute", "TCPRoute"),
+    ("TLSRoute", "TLSRoute"),
+    ("UDPRoute", "UDPRoute"),
+];
+
+/// What the names of features begin with that the server does not have, so that a GatewayClass does not claim them.
+pub(super) fn not_had(has: &Has) -> Vec<&'static str> {
+    NEED.iter().filter(|(_, kind)| !has(kind)).map(|(name, _)| *name).collect()
+}
+
+/// The wishes of objects that the plan judges, in the order in which they are written, without the features that are `not_had`.
+pub(super) fn objects(status: &Status, not_had: &[&str], hasher: &RandomState) -> Vec<Wish> {
     let Some(objects) = &status.objects else { return Vec::new() };
     let of = |written: &'static Written| {
         let judged = objects.judged(written.plural).unwrap_or_default();
-        judged.into_iter().map(move |it| Wish::new(written, &it.namespace, &it.name, it.status, hasher))
+        judged.into_iter().map(move |mut it| {
+            if let Some(features) = it.status.get_mut("supportedFeatures").and_then(Value::as_array_mut) {
+                let has = |name: &str| !not_had.iter().any(|start| name.starts_with(start));
+                features.retain(|feature| feature["name"].as_str().is_some_and(has));
+            }
+            Wish::new(written, &it.namespace, &it.name, it.status, hasher)
+        })
     };
     KINDS.iter().flat_map(of).collect()
 }

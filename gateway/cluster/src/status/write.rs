@@ -20,6 +20,8 @@ use crate::turn::{self, Spacing, Writing, within};
 const MANAGER: &str = "sluicegate.dev%2Fgateway-controller";
 /// So many are written before it is looked again what is wished.
 const ROUND: usize = 50;
+/// How often it is looked whether the server has other features.
+const FEATURES: Duration = Duration::from_secs(1);
 /// How long a kind is left alone whose status may not be written.
 const FORBIDDEN: Duration = Duration::from_secs(60);
 /// After wishes were made anew nothing happens for so many times as long as that took.
@@ -44,6 +46,8 @@ pub struct Writer {
 struct Wishes {
     /// What the first `objects` of them were made of.
     of: Option<Arc<dyn ObjectStatus>>,
+    /// The features that the server did not have then.
+    not_had: Vec<&'static str>,
     objects: usize,
     all: Vec<Wish>,
 }
@@ -89,7 +93,10 @@ impl Writer {
             changes.mark_unchanged();
             let status = (self.with.now)();
             let again = if status.complete { self.round(&status).await } else { None };
-            turn::next(&self.with.now, &status, &mut changes, again).await;
+            tokio::select! {
+                () = turn::next(&self.with.now, &status, &mut changes, again) => {}
+                () = self.has_others() => {}
+            }
         }
     }
 
@@ -180,14 +187,26 @@ impl Writer {
         }
     }
 
+    /// Waits until the server has other features.
+    async fn has_others(&self) {
+        loop {
+            sleep(FEATURES).await;
+            if wish::not_had(&self.with.has) != self.wishes.not_had {
+                return;
+            }
+        }
+    }
+
     /// Makes the wishes anew where what they are made of has changed. That is computing, for thousands of objects, so it is not done on the thread of control.
     async fn wish(&mut self, status: &Arc<Status>) {
-        let Wishes { of, objects, all } = &mut self.wishes;
-        let same = of.as_ref().zip(status.objects.as_ref()).is_some_and(|(of, now)| Arc::ptr_eq(of, now));
+        let Wishes { of, not_had, objects, all } = &mut self.wishes;
+        let lacks = wish::not_had(&self.with.has);
+        let same = *not_had == lacks && of.as_ref().zip(status.objects.as_ref()).is_some_and(|(of, now)| Arc::ptr_eq(of, now));
         if !same {
             let (made_of, hasher, begun) = (status.clone(), self.hasher.clone(), Instant::now());
+            not_had.clone_from(&lacks);
             // If it is made to stop, nothing is wished.
-            *all = tokio::task::spawn_blocking(move || wish::objects(&made_of, &hasher)).await.unwrap_or_default();
+            *all = tokio::task::spawn_blocking(move || wish::objects(&made_of, &lacks, &hasher)).await.unwrap_or_default();
             (*objects, *of) = (all.len(), status.objects.clone());
             sleep(begun.elapsed() * SHARE).await;
         }

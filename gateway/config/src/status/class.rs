@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{Condition, generation};
 use crate::plan::{PlannedClass, Reason};
 
-/// The features of the Gateway API that are claimed, by the names of its conformance suite. `config/GATEWAY-API.md` says which tests show them. Those of
-/// `HTTPRouteRetry…` hold where objects may have the field `retry`, which is of the experimental channel; in a folder they always may.
+/// The features of the Gateway API that are claimed, by the names of its conformance suite. `config/GATEWAY-API.md` says which tests show them. In a cluster
+/// those are left out that its API server does not have; in a folder objects may have every kind and field.
 const FEATURES: [&str; 48] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",

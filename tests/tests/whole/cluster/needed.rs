@@ -29,6 +29,7 @@ fn a_secret_that_is_referred_to_is_watched_and_no_other_is_asked_for() {
     server.put(secret("other"));
     gateway.start();
     let shown = || gateway.json("listeners")[0]["hosts"][0]["certificates"][0]["secret"].clone();
+    eventually("it listens", || !gateway.json("listeners")[0]["hosts"][0].is_null());
     assert_eq!(shown(), "shop/one", "it was there before anything was served");
     server.put(listener(&gateway, "two"));
     eventually("the other certificate", || shown() == "shop/two");
@@ -65,12 +66,19 @@ fn a_kind_is_followed_once_its_definition_is_there_and_forgotten_when_it_is_gone
     server.put(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge", "namespace": "shop"},
         "spec": {"gatewayClassName": "sluicegate", "addresses": [{"type": "IPAddress", "value": gateway.ip(20).to_string()}],
             "listeners": [{"name": "web", "protocol": "HTTP", "port": 8080}]}}));
+    let claims = |feature: &str| {
+        let class = server.get("GatewayClass", "", "sluicegate").expect("a class");
+        class["status"]["supportedFeatures"].as_array().is_some_and(|all| all.iter().any(|of| of["name"] == feature))
+    };
+    eventually("a class claims what the server has", || claims("HTTPRouteRequestTimeout"));
+    assert!(!claims("HTTPRouteRetry") && !claims("TLSRouteModeMixed"), "which has neither the experimental channel nor TLSRoutes");
     let listeners = || gateway.json("listeners").as_array().map_or(0, Vec::len);
     eventually("it listens", || listeners() == 1);
     server.uninstall("Gateway");
     eventually("it listens no more", || listeners() == 0);
     server.install_all();
     stands(&gateway, "UDPRoute", "synced");
+    eventually("it has them now", || claims("HTTPRouteRetry") && claims("TLSRouteModeMixed"));
 }
 
 #[test]
