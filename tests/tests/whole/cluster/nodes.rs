@@ -18,6 +18,9 @@ const TEST: &str = "cluster::nodes::three_nodes_agree_and_outlive_a_leader_a_res
 const CUT: &str = "SLUICEGATE_TEST_CUT_SECONDS";
 /// Requests for these keys are compared.
 const KEYS: usize = 40;
+/// How long the network is cut otherwise. The kernel sends what was lost again some 7 s and some 14 s after the first time, so after this cut the old connections
+/// bring nothing for some seconds.
+const SHORT: Duration = Duration::from_secs(8);
 
 fn pod(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 1, last)
@@ -183,7 +186,7 @@ fn three_nodes_agree_and_outlive_a_leader_a_restart_and_a_cut() {
     play(TEST, "-rn", || {
         let asked_for: Option<u64> = std::env::var(CUT).ok().map(|seconds| seconds.parse().expect("a number of seconds"));
         let patient = asked_for.is_some();
-        let cut = asked_for.map_or(TERMS.renew + Duration::from_millis(1500), Duration::from_secs);
+        let cut = asked_for.map_or(SHORT, Duration::from_secs);
         let mut world = World::new(patient);
         world.nodes.iter_mut().for_each(Node::start);
         world.come_to_agree(&[2, 3, 4, 5]);
@@ -223,11 +226,11 @@ fn three_nodes_agree_and_outlive_a_leader_a_restart_and_a_cut() {
         let took = world.come_to_agree(&[7, 2, 6]);
         println!("after a cut of {cut:?} endpoints are seen after {took:?}");
         assert!(took < Duration::from_secs(15), "{took:?}");
-        // Which connections are dead nobody knows: all watches are begun anew.
-        for node in &world.nodes {
-            let watch = |asked: &str| asked.contains("/endpointslices?watch=1");
-            eventually("a new watch", || world.server.asked_by()[mended..].iter().any(|(asked, user)| *user == node.user && watch(asked)));
-        }
+        // Which connections are dead nobody knows: watches are begun anew, unless what was lost has come by the old ones.
+        let watch = |asked: &str| asked.contains("/endpointslices?watch=1");
+        let asked = &world.server.asked_by()[mended..];
+        let anew = world.nodes.iter().all(|node| asked.iter().any(|(asked, user)| *user == node.user && watch(asked)));
+        assert!(anew || took < Duration::from_secs(4), "{took:?}: {asked:#?}");
         world.is_followed();
         let took = world.agree(&[8, 3, 2]);
         assert!(took < Duration::from_secs(3), "what changes now is seen at once: {took:?}");
