@@ -121,19 +121,19 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt as _, SeedableRng as _};
 
     use super::super::{compose, node};
     use super::*;
 
-    fn part(text: &str) -> split::Part<'_> {
+    pub(in super::super) fn part(text: &str) -> split::Part<'_> {
         split::Part { text, first_line: 6 }
     }
 
-    /// The same document read as YAML.
-    fn slowly(part: &split::Part<'_>) -> Option<(Value, Position)> {
+    /// The same document as the library reads it; none if it has a warning or an error, or is not the only one.
+    pub(in super::super) fn slowly(part: &split::Part<'_>) -> Option<(Value, Position)> {
         let mut documents = node::Documents::new(part).map(|root| root.and_then(|root| compose::compose(&root, compose::Places::Unasked)));
         let read = documents.next()?.ok()?;
         (documents.next().is_none() && read.readings.is_empty()).then_some((read.value, read.start))
