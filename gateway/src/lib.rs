@@ -175,7 +175,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             tokio::net::TcpListener::from_std(admin_listener).map_err(io("admin address"))?
         };
         let returned = tokio::spawn(return_memory(view.proxy.clone()));
-        let admin = sluicegate_admin::serve(listener, view, std::future::pending());
+        let admin = sluicegate_admin::serve(listener, view, settled.admin.clone());
 
         let unrouted = anyip::Fault::default();
         let routed = settled.manage_addresses.then(|| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sluicegate_admin::Access;
 use sluicegate_cluster::connection::Connection;
 use sluicegate_cluster::leader::Terms;
 use sluicegate_cluster::source::Timing;
@@ -33,6 +34,8 @@ pub struct Settled {
     pub max_flows: Option<usize>,
     /// The address of the admin API; port 0 takes a free one.
     pub admin_address: SocketAddr,
+    /// By which names the admin API is asked.
+    pub admin: Access,
     /// Where allocations are kept.
     pub state_dir: PathBuf,
     /// Where compiled code is kept; none: in the state folder.
@@ -82,6 +85,7 @@ impl Default for Settled {
             max_connections: None,
             max_flows: None,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: Access::default(),
             state_dir: std::env::temp_dir().join(format!("sluicegate-{}", std::process::id())),
             code_cache: None,
             ranges: Ranges::default(),

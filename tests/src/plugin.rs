@@ -84,7 +84,7 @@ pub fn another(wasm: &[u8]) -> Vec<u8> {
 pub fn order(gateway: &Gateway, action: &str) -> (u16, String) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(crate::PATIENCE)).build().into();
     let url = format!("http://{}/api/v1/plugins/mine/{action}", gateway.admin());
-    let mut answer = agent.post(url).header("x-sluicegate-order", "test").send_empty().expect("answered");
+    let mut answer = agent.post(url).header("x-sluicegate-request", "test").send_empty().expect("answered");
     (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a body").trim_end().to_owned())
 }
 

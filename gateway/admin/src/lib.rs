@@ -1,5 +1,5 @@
 //! The admin API, for operators and for `sluicegate get`: health, metrics, and JSON views of services, endpoints, plugins and faults.
-//! Listens on loopback unless told otherwise, and knows only the model.
+//! Listens on loopback unless told otherwise, and knows only the model. [`connections`] takes connections, and [`guard`] asks of each request whether it may come.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -13,13 +13,14 @@
 //! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/promote`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
+mod connections;
+mod guard;
 mod health_check;
 mod metrics;
 mod plugins;
 mod record;
 mod shown;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
@@ -62,13 +64,16 @@ pub struct View {
     pub sources: Vec<Arc<dyn ReportSource>>,
 }
 
-/// Serves the admin API until `shutdown` is ready.
-pub async fn serve(
-    listener: tokio::net::TcpListener,
-    view: View,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(view)).with_graceful_shutdown(shutdown).await
+/// By which names the admin API is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Host names of the admin API, besides `localhost` and addresses.
+    pub hosts: Vec<String>,
+}
+
+/// Serves the admin API until the future is dropped; what has begun then goes on.
+pub async fn serve(listener: tokio::net::TcpListener, view: View, access: Access) {
+    connections::accept(listener, router(view).layer(middleware::from_fn_with_state(Arc::new(access), guard::guarded))).await;
 }
 
 fn router(view: View) -> Router {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body::Frame;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use sluicegate_model::trace::{Begin, EndLine, Hex, Line, PickLine, PoolLine, VER
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::View;
-use crate::plugins::{Refused, ordered};
+use crate::plugins::Refused;
 
 /// How often workers' decisions are collected, as workers wake nobody.
 const LOOK: Duration = Duration::from_millis(20);
@@ -57,13 +57,7 @@ impl Limits {
     }
 }
 
-pub(super) async fn record(
-    State(view): State<View>,
-    Path(name): Path<String>,
-    Query(limits): Query<Limits>,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    ordered(&headers)?;
+pub(super) async fn record(State(view): State<View>, Path(name): Path<String>, Query(limits): Query<Limits>) -> Result<Response, Refused> {
     limits.check().map_err(|error| (StatusCode::BAD_REQUEST, error))?;
     let kind = view.status.load().plugins.iter().find(|plugin| plugin.name == name).map(|plugin| plugin.kind);
     match kind {

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sluicegate_admin::Access;
 use sluicegate_cluster::connection::Connection;
 use sluicegate_config::object::ours::{AccessLog as AccessLogSpec, ClusterIpRanges, LogFormat, Network as Addresses, PortRange};
 use sluicegate_config::object::{Body, SluicegateConfiguration};
@@ -149,6 +150,7 @@ pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process
         max_connections: process.max_connections.or(object.max_connections),
         max_flows: process.max_flows.or(object.max_flows),
         admin_address: process.admin_address.or(object.admin_address).unwrap_or_else(default_admin_address),
+        admin: Access { hosts: object.admin.hosts },
         state_dir: process.state_dir.or_else(|| object.state_dir.map(PathBuf::from)).unwrap_or_else(default_state_dir),
         code_cache: super::code_cache(),
         ranges: Ranges {

@@ -62,7 +62,7 @@ pub(super) fn history(at: &At, name: &str, output: Output) -> Result<String, Str
 pub(super) fn post(at: &At, name: &str, order: &str, patience: Duration) -> Result<ureq::http::Response<ureq::Body>, String> {
     let url = format!("http://{}/api/v1/plugins/{name}/{order}", at.admin_address);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(patience)).build().into();
-    let answer = agent.post(&url).header("x-sluicegate-order", "1").send_empty();
+    let answer = agent.post(&url).header("x-sluicegate-request", "1").send_empty();
     match answer {
         Ok(answer) if answer.status().is_success() => Ok(answer),
         answer => Err(read(&url, answer).err().unwrap_or_default()),
@@ -72,6 +72,6 @@ pub(super) fn post(at: &At, name: &str, order: &str, patience: Duration) -> Resu
 /// Gives an order, and says what was done.
 pub(super) fn order(at: &At, name: &str, action: Action) -> Result<String, String> {
     let url = format!("http://{}/api/v1/plugins/{name}/{action}", at.admin_address);
-    let said = read(&url, agent().post(&url).header("x-sluicegate-order", "1").send_empty())?;
+    let said = read(&url, agent().post(&url).header("x-sluicegate-request", "1").send_empty())?;
     Ok(said.trim_end().to_owned())
 }

@@ -105,7 +105,7 @@ fn record(gateway: &Gateway, plugin: &str, query: &str, field: &str) -> (u16, St
     (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
 }
 
-const ORDER: &str = "x-sluicegate-order";
+const ORDER: &str = "x-sluicegate-request";
 
 /// Runs `watch` while a gateway is sent one request after another.
 fn under_traffic(watch: impl FnOnce(&Gateway)) {

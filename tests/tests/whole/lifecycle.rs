@@ -28,7 +28,7 @@ fn order(gateway: &Gateway, action: &str, field: Option<&str>) -> (u16, String) 
 }
 
 fn ordered(gateway: &Gateway, action: &str) -> (u16, String) {
-    order(gateway, action, Some("x-sluicegate-order"))
+    order(gateway, action, Some("x-sluicegate-request"))
 }
 
 fn history(gateway: &Gateway) -> Vec<(String, Option<u64>)> {

@@ -172,7 +172,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "connection",
         ],
     ),
-    ("gateway/admin", &["record", "plugins", "metrics", "health_check", "shown"]),
+    ("gateway/admin", &["connections", "guard", "record", "plugins", "metrics", "health_check", "shown"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];
 

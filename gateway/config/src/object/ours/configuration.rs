@@ -24,6 +24,9 @@ pub struct SluicegateConfiguration {
     pub max_flows: Option<usize>,
     /// Address of the admin API. Default: 127.0.0.1:9901.
     pub admin_address: Option<std::net::SocketAddr>,
+    /// Who may use the admin API, and how.
+    #[serde(default)]
+    pub admin: Admin,
     /// The folder in which allocated ports and addresses are kept, and what plugins' code was compiled to. Default: `$XDG_STATE_HOME/sluicegate`, or
     /// `~/.local/state/sluicegate`.
     pub state_dir: Option<String>,
@@ -75,6 +78,16 @@ pub struct SluicegateConfiguration {
     /// By which clients resume TLS sessions.
     #[serde(default)]
     pub session_tickets: SessionTickets,
+}
+
+/// Who may use the admin API, and how.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Admin {
+    /// Host names by which the admin API may be asked, besides `localhost` and IP addresses. Requests for any other host are refused, as a page of another site may
+    /// have sent them (DNS rebinding). Default: none.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// The API server of a cluster, as a source of objects.

@@ -1,0 +1,158 @@
+//! What each request is asked before anything answers it: for which host it is, and, if it is an order, whether a page of another site could have sent it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sluicegate_model::escape;
+
+use crate::Access;
+
+/// The field that an order must carry, with any value. A page in a browser cannot send it to another site without asking first (CORS preflight), which is never
+/// granted. Without it, any page could give orders to a gateway on its visitor's machine.
+const REQUEST: HeaderName = HeaderName::from_static("x-sluicegate-request");
+
+/// What probes and Prometheus ask for.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// A client's connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    /// The client's address.
+    pub(crate) peer: SocketAddr,
+    /// The address that it has connected to.
+    pub(crate) local: SocketAddr,
+}
+
+impl Connection {
+    /// Whether it comes from this machine by the loopback.
+    fn is_loopback(&self) -> bool {
+        [self.peer, self.local].iter().all(|address| address.ip().to_canonical().is_loopback())
+    }
+}
+
+/// Why a request gets no answer.
+type Refused = (StatusCode, String);
+
+/// Answers a request if nothing speaks against it.
+pub(crate) async fn guarded(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let connection = request.extensions().get::<Connection>().cloned();
+    let checked = check(&access, connection.as_ref(), request.method(), request.uri(), request.headers());
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    };
+    // What the gateway says is for whoever asked: no cache keeps it, no other site's page frames it, and nothing is taken for another type than it has.
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn check(access: &Access, connection: Option<&Connection>, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+    let loopback = connection.is_some_and(Connection::is_loopback);
+    // Elsewhere they are there for everybody, and Prometheus may know the gateway by any name.
+    if loopback || !OPEN.contains(&uri.path()) {
+        host(access, uri, headers)?;
+    }
+    if !method.is_safe() && !headers.contains_key(REQUEST) {
+        return Err((StatusCode::FORBIDDEN, format!("an order needs the field {REQUEST}, with any value\n")));
+    }
+    Ok(())
+}
+
+/// Checks that the request is for a host that this is. A page of another site can have its own name resolve to this address, and would be of one origin with the
+/// admin API then (DNS rebinding); but its requests still name its host.
+fn host(access: &Access, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+    let fields = headers.get_all(header::HOST).iter().map(|value| value.to_str().unwrap_or_default());
+    let mut asked = fields.chain(uri.authority().map(Authority::as_str));
+    match asked.find(|host| !access.is_known(host)) {
+        None => Ok(()),
+        // RFC 9110 §15.5.20.
+        Some(other) => Err((
+            StatusCode::MISDIRECTED_REQUEST,
+            format!("this is not {:?}; `admin.hosts` has the names by which the admin API may be asked\n", escape::line(other)),
+        )),
+    }
+}
+
+impl Access {
+    /// Whether this is the admin API's host: an address, which no name can be made to stand for, `localhost`, or a name that was configured.
+    fn is_known(&self, host: &str) -> bool {
+        let Some(authority) = host.parse::<Authority>().ok().filter(|authority| !authority.as_str().contains('@')) else { return false };
+        let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        address.parse::<std::net::IpAddr>().is_ok()
+            || name == "localhost"
+            || self.hosts.iter().any(|known| known.trim_end_matches('.').eq_ignore_ascii_case(&name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(local: &str, method: &Method, path: &str, fields: &[(&str, &str)]) -> Result<(), u16> {
+        let access = Access { hosts: vec!["gateway.example".to_owned()] };
+        let connection = Connection { peer: "127.0.0.1:4000".parse().expect("an address"), local: local.parse().expect("an address") };
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_str(value).expect("a value"));
+        }
+        let uri = path.parse().expect("a URI");
+        check(&access, Some(&connection), method, &uri, &headers).map_err(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn only_known_hosts_are_asked() {
+        let host = |host| asked("127.0.0.1:9901", &Method::GET, "/api/v1/services", &[("host", host)]);
+        for known in
+            ["127.0.0.1:9901", "127.0.0.1", "[::1]:9901", "localhost:1", "LocalHost.", "gateway.example:80", "GATEWAY.example", "10.1.2.3"]
+        {
+            assert_eq!(host(known), Ok(()), "{known}");
+        }
+        for other in [
+            "evil.example:9901",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost@evil.example",
+            "",
+            "a b",
+            "[::1",
+            "x.gateway.example",
+        ] {
+            assert_eq!(host(other), Err(421), "{other}");
+        }
+        let get = |local, path, fields: &[(&str, &str)]| asked(local, &Method::GET, path, fields);
+        assert_eq!(get("127.0.0.1:9901", "/healthz", &[]), Ok(()), "HTTP/1.0 has no such field");
+        assert_eq!(get("127.0.0.1:9901", "http://evil.example/healthz", &[("host", "localhost")]), Err(421));
+        assert_eq!(get("127.0.0.1:9901", "/", &[("host", "localhost"), ("host", "evil.example")]), Err(421));
+        assert_eq!(get("127.0.0.1:9901", "/metrics", &[("host", "evil.example")]), Err(421));
+        assert_eq!(get("10.0.0.1:9901", "/metrics", &[("host", "any.example")]), Ok(()), "Prometheus may know it by any name");
+        assert_eq!(get("10.0.0.1:9901", "/api/v1/services", &[("host", "any.example")]), Err(421));
+        assert_eq!(get("[::ffff:127.0.0.1]:9901", "/metrics", &[("host", "any.example")]), Err(421), "a socket of IPv6 for both");
+    }
+
+    #[test]
+    fn an_order_needs_a_field_that_no_other_site_can_send() {
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+            let order = |fields: &[(&str, &str)]| asked("127.0.0.1:9901", &method, "/api/v1/plugins/a/reload", fields);
+            assert_eq!(order(&[("host", "localhost"), ("content-type", "text/plain")]), Err(403));
+            assert_eq!(order(&[("host", "localhost"), ("X-Sluicegate-Request", "1")]), Ok(()));
+            assert_eq!(order(&[("host", "evil.example"), ("X-Sluicegate-Request", "1")]), Err(421));
+        }
+        assert_eq!(
+            asked("127.0.0.1:9901", &Method::OPTIONS, "/api/v1/plugins/a/reload", &[]),
+            Ok(()),
+            "it is answered without a permission"
+        );
+    }
+}
