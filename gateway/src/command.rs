@@ -1,5 +1,6 @@
 //! The command line: raw arguments here, checked and joined with the configuration object in [`Settled`].
 
+mod at;
 mod check;
 mod crds;
 mod diff;

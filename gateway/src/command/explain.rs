@@ -27,6 +27,7 @@ use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Front, Listener, RouterRung, ServiceSide, Snapshot, Target, TlsMode};
 use sluicegate_model::status::Status;
 
+use super::at::{self, Address, At};
 use super::loaded::{self, For, Loaded};
 use super::{fail, flags, out};
 use ask::AskedRouters;
@@ -53,8 +54,9 @@ pub(super) struct Arguments {
     client: IpAddr,
     #[command(flatten)]
     network: flags::Network,
-    #[arg(long, help = format!("Address of the admin API of a running gateway, which is asked for its node ports and addresses [default: {}]", flags::default_admin_address()))]
-    admin_address: Option<SocketAddr>,
+    /// Address of the admin API of a running gateway, which is asked for its node ports and addresses [default: that of the configuration]
+    #[arg(long, value_name = "ADDRESS", env = at::VARIABLE)]
+    admin_address: Option<Address>,
     /// The state folder of a gateway, whose allocations are read instead
     #[arg(long)]
     state_dir: Option<PathBuf>,
@@ -121,13 +123,18 @@ impl Arguments {
             return fail("a path, a method and a URL are wanted");
         }
         let paths: Vec<PathBuf> = self.words.iter().map(PathBuf::from).collect();
-        let process = flags::Process { state_dir: self.state_dir.clone(), admin_address: self.admin_address, ..flags::Process::default() };
+        let process = flags::Process {
+            state_dir: self.state_dir.clone(),
+            admin_address: self.admin_address.as_ref().and_then(Address::socket),
+            ..flags::Process::default()
+        };
         let settled = flags::read(&paths).and_then(|read| Ok((flags::settle_with(paths, &read, process, self.network)?, read)));
         let (settled, read) = match settled {
             Ok(settled) => settled,
             Err(error) => return fail(error),
         };
-        let running = if self.state_dir.is_none() { running(settled.admin_address) } else { None };
+        let admin_address = self.admin_address.unwrap_or_else(|| settled.admin_address.into());
+        let running = if self.state_dir.is_none() { running(&At { admin_address: admin_address.clone() }) } else { None };
         let allocator = match &running {
             Some((services, gateways)) => Allocator::of_running(services, gateways, settled.ranges.clone()),
             None => Allocator::read_only(&settled.state_dir, settled.ranges.clone()),
@@ -143,7 +150,7 @@ impl Arguments {
             story.say("note", format!("the configuration has {errors} errors: see `sluicegate check`"));
         }
         if running.is_some() {
-            story.say("note", format!("node ports and addresses are those of the gateway that answers at {}", settled.admin_address));
+            story.say("note", format!("node ports and addresses are those of the gateway that answers at {admin_address}"));
         }
         let world = World { objects: controller.objects(), snapshot, plan: controller.plan(), status };
         let ended = world.explain(&asked, &mut story);
@@ -192,13 +199,12 @@ impl Arguments {
     }
 }
 
+/// How long a running gateway may take, if there is one at all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a running gateway tells of its Services and Gateways; none if none answers, or something else does.
-fn running(admin: SocketAddr) -> Option<(serde_json::Value, serde_json::Value)> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().into();
-    let ask = |what: &str| -> Option<serde_json::Value> {
-        let text = agent.get(format!("http://{admin}/api/v1/{what}")).call().ok()?.body_mut().read_to_string().ok()?;
-        serde_json::from_str(&text).ok()
-    };
+fn running(at: &At) -> Option<(serde_json::Value, serde_json::Value)> {
+    let ask = |what: &str| at.json_within(&format!("/api/v1/{what}"), PATIENCE).ok();
     Some((ask("services")?, ask("objects/gateways").unwrap_or_default()))
 }
 

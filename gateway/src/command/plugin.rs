@@ -10,6 +10,7 @@ use sluicegate_host::load::componentize;
 use sluicegate_model::escape;
 use sluicegate_model::operate::Action as Order;
 
+use super::at::At;
 use super::{fail, get, lab, lifecycle, out, sign, simulate, trace};
 
 #[derive(Debug, Subcommand)]
@@ -88,28 +89,28 @@ pub(super) enum Action {
         /// The plugin's name
         name: String,
         #[command(flatten)]
-        at: lifecycle::At,
+        at: At,
     },
     /// Let the generation that is on trial, in shadow or as a canary, serve now
     Promote {
         /// The plugin's name
         name: String,
         #[command(flatten)]
-        at: lifecycle::At,
+        at: At,
     },
     /// Serve without the plugin: balancers by a random choice, routers by 503, discovery with the last endpoints
     Disable {
         /// The plugin's name
         name: String,
         #[command(flatten)]
-        at: lifecycle::At,
+        at: At,
     },
     /// Load the plugin from its source anew, also when nothing has changed; ends `disable` and `rollback`
     Reload {
         /// The plugin's name
         name: String,
         #[command(flatten)]
-        at: lifecycle::At,
+        at: At,
     },
 }
 
@@ -128,7 +129,7 @@ impl Action {
             Self::Record(record) => return record.execute(),
             Self::Replay(replay) => return replay.execute(),
             Self::List(from) => return get::list_plugins(&from),
-            Self::History { name, from } => lifecycle::history(&lifecycle::At { admin_address: from.admin_address }, &name, from.output),
+            Self::History { name, from } => lifecycle::history(&from.at, &name, from.output),
             Self::Rollback { name, at } => lifecycle::order(&at, &name, Order::Rollback),
             Self::Promote { name, at } => lifecycle::order(&at, &name, Order::Promote),
             Self::Disable { name, at } => lifecycle::order(&at, &name, Order::Disable),

@@ -12,6 +12,7 @@ use sluicegate_model::escape;
 use sluicegate_model::plugin::Limits;
 use sluicegate_model::trace::{EndLine, Line};
 
+use super::at::At;
 use super::get::{Output, table};
 use super::lab::{exit, show};
 use super::{lifecycle, loader, out};
@@ -36,7 +37,7 @@ pub(super) struct Record {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4_096))]
     mib: u64,
     #[command(flatten)]
-    at: lifecycle::At,
+    at: At,
 }
 
 #[derive(Debug, clap::Args)]

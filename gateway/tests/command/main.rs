@@ -5,6 +5,7 @@ mod configuration;
 mod diagnosis;
 mod diff;
 mod explain;
+mod get;
 mod hostile_text;
 mod install;
 mod lab;

@@ -55,16 +55,30 @@ fn with_listeners(object: &Value, wide: bool) -> Vec<String> {
     cells
 }
 
-/// A row for each parent of a route, or one for a route that has none here.
+/// Routes of one kind.
 pub(super) fn routes(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    of_parents(rows, false, wide)
+}
+
+/// Routes of several kinds, with their kind.
+pub(super) fn routes_of_all_kinds(rows: &[Value], wide: bool) -> Vec<Vec<String>> {
+    of_parents(rows, true, wide)
+}
+
+/// A row for each parent of a route, or one for a route that has none here.
+fn of_parents(rows: &[Value], kinds: bool, wide: bool) -> Vec<Vec<String>> {
     let mut head = row(["NAMESPACE", "NAME", "HOSTNAMES", "PARENT", "ACCEPTED", "RESOLVED"]);
+    if kinds {
+        head.insert(0, "KIND".to_owned());
+    }
     head.extend(wide.then(|| "REASON".to_owned()));
     let mut table = vec![head];
     for route in rows {
         let parents = list(route, "/status/parents");
         for parent in parents.iter().chain(parents.is_empty().then_some(&Value::Null)) {
             let conditions = list(parent, "/conditions");
-            let mut cells = vec![text(route, "/metadata/namespace"), text(route, "/metadata/name"), text(route, "/spec/hostnames")];
+            let mut cells: Vec<String> = kinds.then(|| text(route, "/kind")).into_iter().collect();
+            cells.extend([text(route, "/metadata/namespace"), text(route, "/metadata/name"), text(route, "/spec/hostnames")]);
             cells.extend([named(parent, "/parentRef"), status(conditions, "Accepted"), status(conditions, "ResolvedRefs")]);
             cells.extend(wide.then(|| or_none(reasons(conditions), "; ")));
             table.push(cells);
