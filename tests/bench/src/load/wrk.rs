@@ -5,13 +5,14 @@ use std::process::Command;
 use super::{Load, milliseconds};
 
 /// Loads a URL over a number of connections, each with one request after another, for a number of seconds, from core 1. `fresh`: each request has a
-/// connection of its own.
-pub(crate) fn load(url: &str, connections: usize, seconds: u64, fresh: bool) -> Result<Load, String> {
+/// connection of its own. `fields`: what its head has besides `Host`.
+pub(crate) fn load(url: &str, connections: usize, seconds: u64, fresh: bool, fields: &[&str]) -> Result<Load, String> {
     let mut command = Command::new("taskset");
     command.args(["-c", "1", "wrk", "-t1", "--latency", "-c", &connections.to_string(), "-d", &format!("{seconds}s")]);
     if fresh {
         command.args(["-H", "Connection: close"]);
     }
+    command.args(fields.iter().flat_map(|field| ["-H", field]));
     let output = command.arg(url).output().map_err(|e| format!("wrk: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = parse(&text);
@@ -23,7 +24,14 @@ fn parse(text: &str) -> Option<Load> {
     let done = text.lines().find_map(|l| l.trim().split_once(" requests in "))?.0.parse().ok()?;
     let errors = after("Socket errors:").map_or(0, |l| l.split(',').filter_map(|p| p.trim().split(' ').nth(1)?.parse::<u64>().ok()).sum());
     let bad = after("Non-2xx or 3xx responses:").map_or(Some(0), |n| n.parse::<u64>().ok())?;
-    Some(Load { done, failures: errors + bad, rate: after("Requests/sec:")?.parse().ok()?, p99_ms: milliseconds(after("99%")?) })
+    Some(Load {
+        done,
+        failures: errors + bad,
+        rate: after("Requests/sec:")?.parse().ok()?,
+        p50_ms: milliseconds(after("50%")?),
+        p99_ms: milliseconds(after("99%")?),
+        p999_ms: None,
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! The proxies that are compared, all configured to do the same: ten prefixes, of which the last takes the requests; four endpoints, of which the one
 //! with the least work is picked; connections kept on both sides; the usual forwarding headers; one certificate; no access log.
 
+mod caddy;
+mod envoy;
 mod haproxy;
 mod nginx;
 mod sluicegate;
+mod traefik;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use crate::load::h2load::MESSAGE;
 use crate::process::{Running, family, wait_for};
 
 pub(crate) use sluicegate::{routes, rules};
@@ -23,6 +27,11 @@ pub(crate) enum Door {
     Http,
     Https,
     H2,
+    /// gRPC without TLS.
+    Grpc,
+    WebSocket,
+    /// HTTP/1, of a gateway that may write an access log.
+    Logged,
     L4,
     Udp,
     /// HTTP/1, with this many routes.
@@ -61,7 +70,9 @@ impl Peer {
 /// All proxies, and the backends.
 pub(crate) struct Peers {
     pub(crate) all: Vec<Peer>,
-    _backends: [Running; 2],
+    /// A file with the message of a gRPC call.
+    pub(crate) call: PathBuf,
+    _backends: [Running; 3],
     _folder: tempfile::TempDir,
 }
 
@@ -70,8 +81,14 @@ struct Setting<'a> {
     folder: &'a Path,
     /// The port of the HTTP backends.
     backend: u16,
+    /// The port of the gRPC backends.
+    grpc: u16,
+    /// The port of the WebSocket echo.
+    websocket: u16,
     /// The port of the UDP echo.
     echo: u16,
+    /// A file with the message of a gRPC call, and its answer.
+    call: PathBuf,
     /// PEM files: the certificate, its key, and both in one.
     certificate: PathBuf,
     key: PathBuf,
@@ -96,36 +113,57 @@ pub(crate) fn text(path: &Path) -> Result<&str, String> {
 }
 
 impl Peers {
-    pub(crate) fn start(gateway: &Path) -> Result<Self, String> {
+    /// Starts all. `all`: also those that are not in the usual rows, as far as they are installed.
+    pub(crate) fn start(gateway: &Path, tools: &Path, all: bool) -> Result<Self, String> {
         if !gateway.exists() {
             return Err(format!("{} does not exist: run `make build`", gateway.display()));
         }
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let at = folder.path();
-        let (backend, echo) = (port()?, port()?);
-        let setting = setting(at, backend, echo)?;
-        let backends = [nginx::backend(&setting)?, udp_echo(&setting)?];
+        let setting = setting(at)?;
+        let backends =
+            [nginx::backend(&setting)?, echo(&setting, "udp-echo", setting.echo)?, echo(&setting, "websocket-echo", setting.websocket)?];
         for last in BACKENDS {
-            wait_for(SocketAddr::from(([127, 0, 0, last], backend)), "the backend")?;
+            for port in [setting.backend, setting.grpc, setting.websocket] {
+                wait_for(SocketAddr::from(([127, 0, 0, last], port)), "the backend")?;
+            }
         }
-        let all = vec![sluicegate::start(&setting, gateway)?, nginx::start(&setting)?, haproxy::start(&setting)?];
-        Ok(Self { all, _backends: backends, _folder: folder })
+        let [plain, logging] = sluicegate::start(&setting, gateway)?;
+        let mut peers = vec![plain, logging, nginx::start(&setting)?, haproxy::start(&setting)?];
+        peers.extend(find(tools, "envoy").map(|program| envoy::start(&setting, &program, all)).transpose()?);
+        if all {
+            peers.extend(find(tools, "traefik").map(|program| traefik::start(&setting, &program)).transpose()?);
+            peers.extend(find(tools, "caddy").map(|program| caddy::start(&setting, &program)).transpose()?);
+        }
+        let call = setting.call.clone();
+        Ok(Self { all: peers, call, _backends: backends, _folder: folder })
     }
 }
 
 /// Makes what all proxies are given, with a certificate like most on the web: ECDSA on P-256.
-fn setting(folder: &Path, backend: u16, echo: u16) -> Result<Setting<'_>, String> {
+fn setting(folder: &Path) -> Result<Setting<'_>, String> {
     let made = rcgen::generate_simple_self_signed(["bench.example".to_owned(), "127.0.0.1".to_owned()]).map_err(|e| e.to_string())?;
     let (certificate, key, both) = (folder.join("tls.crt"), folder.join("tls.key"), folder.join("tls.pem"));
     write(&certificate, made.cert.pem())?;
     write(&key, made.signing_key.serialize_pem())?;
     write(&both, made.cert.pem() + &made.signing_key.serialize_pem())?;
-    Ok(Setting { folder, backend, echo, certificate, key, both })
+    let call = folder.join("call");
+    write(&call, MESSAGE)?;
+    let (backend, grpc, websocket, echo) = (port()?, port()?, port()?, port()?);
+    Ok(Setting { folder, backend, grpc, websocket, echo, call, certificate, key, both })
 }
 
-fn udp_echo(setting: &Setting<'_>) -> Result<Running, String> {
+/// The path of a program that is installed.
+pub(crate) fn find(tools: &Path, program: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH").map(|all| std::env::split_paths(&all).collect::<Vec<_>>()).unwrap_or_default();
+    let folders = std::iter::once(tools.to_owned()).chain(folders).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Starts a part of this program that echoes.
+fn echo(setting: &Setting<'_>, part: &str, port: u16) -> Result<Running, String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
-    let addresses = BACKENDS.map(|last| SocketAddr::from(([127, 0, 0, last], setting.echo)).to_string());
-    let arguments: Vec<&str> = std::iter::once("udp-echo").chain(addresses.iter().map(String::as_str)).collect();
-    Running::start(BACKEND_CORE, text(&own)?, &arguments, &setting.folder.join("udp-echo.log"))
+    let addresses = BACKENDS.map(|last| SocketAddr::from(([127, 0, 0, last], port)).to_string());
+    let arguments: Vec<&str> = std::iter::once(part).chain(addresses.iter().map(String::as_str)).collect();
+    Running::start(BACKEND_CORE, text(&own)?, &arguments, &setting.folder.join(format!("{part}.log")))
 }

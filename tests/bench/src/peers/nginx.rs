@@ -22,19 +22,24 @@ pub(super) fn backend(setting: &Setting<'_>) -> Result<Running, String> {
     for (name, size) in [("10k", 10 << 10), ("1m", 1 << 20)] {
         write(&setting.folder.join(name), "x".repeat(size))?;
     }
+    let calls: String = BACKENDS.iter().map(|last| format!("    listen 127.0.0.{last}:{} http2 backlog=4096;\n", setting.grpc)).collect();
+    // A POST for a file is answered 405, which is made the file.
     let config = format!(
-        "{COMMON}http {{\n{HTTP}  open_file_cache max=100;\n  server {{\n{listen}    location / {{ return 200 \"{body}\"; }}\n\
+        "{COMMON}http {{\n{HTTP}  open_file_cache max=100;\n  server {{\n{calls}    http2_max_concurrent_streams 512;\n\
+         \x20   location = /call {{ default_type application/grpc; add_trailer grpc-status 0 always; alias {call}; error_page 405 =200 /call; }}\n\
+         \x20   location / {{ rewrite ^ /call last; }}\n  }}\n  server {{\n{listen}    location / {{ return 200 \"{body}\"; }}\n\
          \x20   location /service-9/10k {{ alias {files}/10k; }}\n    location /service-9/1m {{ alias {files}/1m; }}\n  }}\n}}\n",
-        files = text(setting.folder)?
+        files = text(setting.folder)?,
+        call = text(&setting.call)?
     );
     run(setting.folder, "backend", BACKEND_CORE, &config)
 }
 
 pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, String> {
-    let (http, https, h2, l4, udp) = (port()?, port()?, port()?, port()?, port()?);
+    let (http, https, h2, l4, udp, grpc, websocket) = (port()?, port()?, port()?, port()?, port()?, port()?, port()?);
     let servers = |port: u16| -> String { BACKENDS.iter().map(|last| format!(" server 127.0.0.{last}:{port};")).collect() };
     let locations: String = (0..10).map(|i| format!("    location /service-{i} {{ proxy_pass http://pool; }}\n")).collect();
-    let mut doors = vec![(Door::Http, http), (Door::Https, https), (Door::H2, h2)];
+    let mut doors = vec![(Door::Http, http), (Door::Https, https), (Door::H2, h2), (Door::Grpc, grpc), (Door::WebSocket, websocket)];
     let (mut load, mut stream) = (String::new(), String::new());
     match stream_module() {
         Some(module) => {
@@ -62,8 +67,15 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Peer, String> {
          \x20 proxy_max_temp_file_size 0;\n\
          \x20 server {{\n    listen 127.0.0.1:{http} backlog=4096;\n    listen 127.0.0.1:{h2} http2 backlog=4096;\n\
          \x20   listen 127.0.0.1:{https} ssl backlog=4096;\n    ssl_certificate {certificate};\n    ssl_certificate_key {key};\n\
-         \x20   ssl_protocols TLSv1.2 TLSv1.3;\n{FORWARD}{locations}  }}\n{many}}}\n{stream}",
+         \x20   ssl_protocols TLSv1.2 TLSv1.3;\n{FORWARD}{locations}  }}\n\
+         \x20 upstream calls {{ least_conn;{calls} keepalive 128; keepalive_requests 1000000000; }}\n\
+         \x20 server {{ listen 127.0.0.1:{grpc} http2 backlog=4096; location / {{ grpc_pass grpc://calls; }} }}\n\
+         \x20 upstream echo {{ least_conn;{echo} }}\n\
+         \x20 server {{ listen 127.0.0.1:{websocket} backlog=4096; proxy_http_version 1.1; proxy_set_header Host $http_host;\n\
+         \x20   proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; location / {{ proxy_pass http://echo; }} }}\n{many}}}\n{stream}",
         servers = servers(setting.backend),
+        calls = servers(setting.grpc),
+        echo = servers(setting.websocket),
         certificate = text(&setting.certificate)?,
         key = text(&setting.key)?
     );

@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::gateway::Gateway;
-use super::http::Client;
 use super::process::Cpu;
+use crate::client::Client;
 
 /// A change that is not served within this time counts as not served.
 const PATIENCE: Duration = Duration::from_secs(120);

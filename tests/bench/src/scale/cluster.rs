@@ -9,10 +9,10 @@ use sluicegate_apiserver::ApiServer;
 
 use super::changes::{Measured, answers, latencies, measure as changed, percentile};
 use super::gateway::Gateway;
-use super::http::Client;
 use super::report::{Row, Scale};
 use super::world::{CHANGED, ENDPOINTS, Side, name, of_gateway, of_route, of_service, path};
 use super::{COUNTED, Services, Setting};
+use crate::client::Client;
 use crate::peers::port;
 
 /// For how long a gateway is observed to which nothing is told: bookmarks come once a minute.

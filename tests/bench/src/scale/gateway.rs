@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::http::Client;
 use super::process::{self, Cpu, Memory};
 use super::world::CLUSTER_IPS;
+use crate::client::Client;
 use crate::peers::{port, text};
 use crate::process::Running;
 

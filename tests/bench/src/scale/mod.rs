@@ -1,7 +1,7 @@
 //! The table "Scale": what large configurations cost, and what changes of them do, measured from outside of the built binary.
 //!
-//! [`world`] lays configurations down, [`gateway`] runs the binary with them, [`changes`] measures changes, [`process`] reads the kernel's counts, [`load`]
-//! makes load at a fixed rate. [`cluster`] has the objects come from the API server of the tests. [`peers`] tries one change of a route and of an endpoint
+//! [`world`] lays configurations down, [`gateway`] runs the binary with them, [`changes`] measures changes, [`process`] reads the kernel's counts; the load is
+//! at a fixed rate ([`crate::load::fixed`]). [`cluster`] has the objects come from the API server of the tests. [`peers`] tries one change of a route and of an endpoint
 //! at other proxies. [`report`] is the table.
 //!
 //! All starts have compiled code in the cache, and one worker. A change is a file that is renamed into place; it is served when a request shows
@@ -11,8 +11,6 @@ mod backend;
 mod changes;
 mod cluster;
 mod gateway;
-mod http;
-mod load;
 mod peers;
 mod process;
 mod report;
@@ -24,13 +22,12 @@ use std::time::Duration;
 
 use changes::{Measured, answers, latencies, listens, measure as changed, percentile};
 use gateway::Gateway;
-use http::Client;
-pub(crate) use load::generate;
-use load::{Load, Loaded};
 use report::Row;
 pub(crate) use report::Scale;
 use world::{Form, Routes, Services, Side};
 
+use crate::client::Client;
+use crate::load::fixed::{Load, Loaded};
 use crate::peers::port;
 
 /// The names of the rows of the gateway alone, of those where its objects come from an API server, and of those with other proxies.

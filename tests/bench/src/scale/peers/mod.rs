@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::changes::{answers, latencies};
-use super::http::Client;
-use super::load::Load;
 use super::world::{ENDPOINTS, Side, path, real, unreal};
 use super::{Setting, process};
+use crate::client::Client;
+use crate::load::fixed::Load;
 use crate::process::family;
 
 const ROUTES: u32 = 5_000;
@@ -205,7 +205,5 @@ fn attempt(plan: &Plan<'_>, proxy: &mut dyn Proxy) -> Result<Tried, String> {
 
 /// The path of a program, from PyPI or of the system; none if it is not installed.
 fn find(plan: &Plan<'_>, program: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH").map(|all| std::env::split_paths(&all).collect::<Vec<_>>()).unwrap_or_default();
-    let folders = std::iter::once(plan.tools.to_owned()).chain(folders).chain(["/usr/sbin".into()]);
-    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
+    crate::peers::find(plan.tools, program)
 }

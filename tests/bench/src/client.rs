@@ -8,27 +8,27 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client with one connection, which is opened when it is needed.
-pub(super) struct Client {
+pub(crate) struct Client {
     address: SocketAddr,
     open: Option<BufReader<TcpStream>>,
     /// How often a kept connection turned out to be closed, and the request went over a new one.
-    pub(super) again: u64,
+    pub(crate) again: u64,
 }
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, open: None, again: 0 }
     }
 
     /// Sends a request. A kept connection that closes before an answer begins is no failure: clients send such a request again (RFC 9112 §9.3.1).
-    pub(super) fn get(&mut self, path: &str) -> std::io::Result<Answer> {
+    pub(crate) fn get(&mut self, path: &str) -> std::io::Result<Answer> {
         if let Some(kept) = self.open.take() {
             match self.exchange(kept, path) {
                 Err(error) if closed(error.kind()) => self.again += 1,
