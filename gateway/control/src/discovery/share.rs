@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use sluicegate_model::discovery::Key;
 
-/// How often a target's endpoints are taken at once, and in a second. The SDK has plugins keep to that as well (`Discovery::refresh`).
-const OF_TARGET: (f64, f64) = (5.0, 10.0);
+/// How often a target's endpoints are taken at once, and in a second: as often as control publishes endpoints at all, so that a rolling update, in which they
+/// change many times in a row, is served as promptly as one change. What that may cost is limited by the number of endpoints, and by control's own time.
+const OF_TARGET: (f64, f64) = (5.0, 50.0);
 /// How often something is taken from a plugin at once, and in a second.
-const TIMES: (f64, f64) = (32.0, 20.0);
+const TIMES: (f64, f64) = (32.0, 50.0);
 /// How many endpoints are taken from a plugin at once, and in a second.
 pub(super) const ENDPOINTS: (f64, f64) = (200_000.0, 100_000.0);
 
@@ -114,8 +115,19 @@ mod tests {
                 heard += 1;
             }
         }
-        assert!((200..=240).contains(&heard), "{heard}");
+        assert!((400..=540).contains(&heard), "{heard}");
         assert!(share.lately.len() < 300, "only those of late are remembered");
+    }
+
+    #[test]
+    fn endpoints_that_change_every_25_ms_are_heard_at_once_each_time() {
+        let start = Instant::now();
+        let mut share = Share::new(start);
+        for number in 0..1_000 {
+            let now = start + Duration::from_millis(25 * number);
+            assert!(share.due(now) <= now && share.due_of(&key("a"), now) <= now, "change {number} waits");
+            share.took([(key("a"), 10)], now);
+        }
     }
 
     #[test]
@@ -127,7 +139,7 @@ mod tests {
             share.took([(key("a"), 1)], now);
         }
         assert!(share.due_of(&key("a"), now) > now && share.due_of(&key("b"), now) == now);
-        let later = now + Duration::from_millis(101);
+        let later = now + Duration::from_millis(21);
         assert_eq!(share.due_of(&key("a"), later), later);
     }
 }
