@@ -24,7 +24,7 @@ use sd_notify::NotifyState;
 use sluicegate_admin::{HealthChecks, View};
 use sluicegate_cluster::anyip;
 use sluicegate_control::allocate::Allocator;
-use sluicegate_control::controller::{Controller, Unbound};
+use sluicegate_control::controller::{Controller, Prepare, Unbound};
 use sluicegate_control::keep;
 use sluicegate_control::sources::SourceError;
 use sluicegate_control::tickets::{self, Persist, TicketKeeper};
@@ -178,10 +178,13 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         let admin = sluicegate_admin::serve(listener, view, settled.admin.clone());
 
         let unrouted = anyip::Fault::default();
-        let routed = settled.manage_addresses.then(|| {
-            let (status, fault) = (status.clone(), unrouted.clone());
-            tokio::spawn(anyip::run(move || status.load_full(), settled.ranges.load_balancer.clone(), fault))
-        });
+        let (controller, routed) = if settled.manage_addresses {
+            let (wishes, keeper) = anyip::keeper(settled.ranges.load_balancer.clone(), unrouted.clone());
+            let prepare: Prepare = Box::new(move |status| Box::pin(wishes.of(status)));
+            (controller.preparing(prepare), Some(tokio::spawn(keeper.run())))
+        } else {
+            (controller, None)
+        };
         let leading = joined.as_mut().and_then(|joined| joined.lead(status.clone()));
         let (published, checks, there) = (proxy.clone(), health_checks.clone(), apart.handle().clone());
         let publish = move |snapshot: Arc<Snapshot>| {

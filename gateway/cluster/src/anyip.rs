@@ -17,6 +17,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{Error, Handle, RouteMessageBuilder};
 use sluicegate_model::status::Status;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// Our routes' protocol number (rtnetlink(7), `rtm_protocol`). Neither the kernel nor iproute2's `rt_protos` has a name for it.
@@ -25,14 +26,14 @@ pub const PROTOCOL: u8 = 142;
 const TABLE: u32 = 255;
 /// The index of the loopback interface, the same in each network namespace.
 const LOOPBACK: u32 = 1;
-/// How often it is looked whether other addresses are wanted.
-const LOOK: Duration = Duration::from_millis(200);
 /// How soon routes that could not be had are tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long the kernel may take for all routes at the end of the process.
 const AT_THE_END: Duration = Duration::from_secs(2);
 /// How long the kernel may take for all routes.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long whoever is about to listen waits for routes.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What could not be done, for people; shared with the task that does it.
 #[derive(Clone, Debug, Default)]
@@ -63,41 +64,93 @@ pub fn wanted(status: &Status, pool: &[IpNet]) -> BTreeSet<IpAddr> {
     listened.map(|address| address.ip()).filter(virtual_ip).filter(handed).collect()
 }
 
-/// Keeps routes for what is wanted until the future is dropped. `now` says what is served.
-pub async fn run(now: impl Fn() -> Arc<Status>, pool: Vec<IpNet>, fault: Fault) {
-    let mut done: Option<(BTreeSet<IpAddr>, bool)> = None;
-    let mut seen: Option<Arc<Status>> = None;
-    loop {
-        let status = now();
-        if seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &status)) {
-            sleep(LOOK).await;
-            continue;
+/// Tells the task that makes routes what is about to be listened on.
+pub struct Wishes {
+    pool: Vec<IpNet>,
+    wished: watch::Sender<Wish>,
+    tried: watch::Receiver<u64>,
+}
+
+/// What is to have routes.
+#[derive(Clone, Default)]
+struct Wish {
+    addresses: BTreeSet<IpAddr>,
+    /// Whether all objects are known. Before that, what seems to be left over may be in use.
+    complete: bool,
+    /// Counts the wishes; 0: nothing was wished yet.
+    number: u64,
+}
+
+/// Keeps routes for what is wished.
+pub struct Keeper {
+    wished: watch::Receiver<Wish>,
+    tried: watch::Sender<u64>,
+    fault: Fault,
+}
+
+/// A keeper of routes, and what tells it the wishes. `pool` are the addresses that the gateway hands out besides cluster IPs; what cannot be had is in `fault`.
+pub fn keeper(pool: Vec<IpNet>, fault: Fault) -> (Wishes, Keeper) {
+    let (wish, wished) = watch::channel(Wish::default());
+    let (try_, tried) = watch::channel(0);
+    (Wishes { pool, wished: wish, tried }, Keeper { wished, tried: try_, fault })
+}
+
+impl Wishes {
+    /// Takes in what is about to be listened on. The future is ready once all of it has routes, or they cannot be had, or the kernel takes longer than a second:
+    /// an address that has its route is bound at the first attempt.
+    pub fn of(&self, status: &Status) -> impl Future<Output = ()> + Send + use<> {
+        let (addresses, complete) = (wanted(status, &self.pool), status.complete);
+        let mut number = 0;
+        self.wished.send_if_modified(|wish| {
+            let differs = wish.number == 0 || wish.addresses != addresses || wish.complete != complete;
+            number = wish.number + u64::from(differs);
+            *wish = Wish { addresses, complete, number };
+            differs
+        });
+        let mut tried = self.tried.clone();
+        async move {
+            let _ = timeout(PATIENCE, tried.wait_for(|tried| *tried >= number)).await;
         }
-        // Before all objects are known, what seems to be left over may be in use.
-        let wish = (wanted(&status, &pool), status.complete);
-        seen = Some(status);
-        if done.as_ref() == Some(&wish) {
-            continue;
-        }
-        let routes = async { Routes::open()?.sync(&wish.0, wish.1).await };
-        let outcome = timeout(DEADLINE, routes).await.unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs())));
-        match outcome {
-            Ok(()) => {
-                fault.set(None);
-                done = Some(wish);
+    }
+}
+
+impl Keeper {
+    /// Keeps routes until the future is dropped, or nobody has wishes any more.
+    pub async fn run(mut self) {
+        let mut again = false;
+        loop {
+            tokio::select! {
+                changed = self.wished.changed() => if changed.is_err() { return },
+                () = sleep(AGAIN), if again => {}
             }
-            Err(error) => {
-                fault.set(Some(format!("manageAddresses: local routes for virtual IPs cannot be had: {error}")));
-                (seen, done) = (None, None);
-                sleep(AGAIN).await;
-            }
+            let wish = self.wished.borrow_and_update().clone();
+            let outcome = timeout(DEADLINE, self.sync(&wish)).await;
+            let outcome = outcome.unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs())));
+            again = outcome.is_err();
+            self.fault.set(outcome.err().map(|error| format!("manageAddresses: local routes for virtual IPs cannot be had: {error}")));
+            self.tried.send_replace(wish.number);
         }
+    }
+
+    async fn sync(&self, wish: &Wish) -> Result<(), String> {
+        let routes = Routes::open()?;
+        let ours = routes.ours().await?;
+        let added = routes.add(wish.addresses.difference(&ours)).await;
+        if added.is_ok() {
+            // Somebody waits for that, and for nothing else.
+            self.tried.send_replace(wish.number);
+        }
+        let removed = if wish.complete { routes.remove(ours.difference(&wish.addresses)).await } else { Ok(()) };
+        added.and(removed)
     }
 }
 
 /// Removes all routes, as nobody listens on their addresses any more.
 pub async fn remove() {
-    let routes = async { Routes::open()?.sync(&BTreeSet::new(), true).await };
+    let routes = async {
+        let routes = Routes::open()?;
+        routes.remove(&routes.ours().await?).await
+    };
     let outcome = timeout(AT_THE_END, routes).await.unwrap_or_else(|_| Err(format!("no answer within {} s", AT_THE_END.as_secs())));
     if let Err(error) = outcome {
         tracing::warn!(error, "manageAddresses: local routes for virtual IPs cannot be removed");
@@ -155,24 +208,32 @@ impl Routes {
         Ok(found)
     }
 
-    /// Adds routes that are missing and, if `remove` says so, removes those of ours that are not wanted.
+    /// Adds routes.
     ///
     /// # Errors
-    /// One of them could not be added or removed. The others were.
-    pub async fn sync(&self, wanted: &BTreeSet<IpAddr>, remove: bool) -> Result<(), String> {
-        let ours = self.ours().await?;
+    /// One of them could not be added. The others were.
+    pub async fn add(&self, wanted: impl IntoIterator<Item = &IpAddr>) -> Result<(), String> {
         let mut failed = None;
-        for ip in ours.iter().filter(|ip| remove && !wanted.contains(ip)) {
-            match self.handle.route().del(route(*ip)?).execute().await {
-                // It was gone already.
-                Err(error) if !is(&error, &[errno::ESRCH, errno::ENODEV]) => failed = Some(format!("{ip}: {}", told_of(&error))),
-                _ => {}
-            }
-        }
-        for ip in wanted.iter().filter(|ip| !ours.contains(ip)) {
+        for ip in wanted {
             match self.handle.route().add(route(*ip)?).execute().await {
                 // An interface has the address, or somebody else has made a route.
                 Err(error) if !is(&error, &[errno::EEXIST]) => failed = Some(format!("{ip}: {}", told_of(&error))),
+                _ => {}
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Removes routes of ours.
+    ///
+    /// # Errors
+    /// One of them could not be removed. The others were.
+    pub async fn remove(&self, ours: impl IntoIterator<Item = &IpAddr>) -> Result<(), String> {
+        let mut failed = None;
+        for ip in ours {
+            match self.handle.route().del(route(*ip)?).execute().await {
+                // It was gone already.
+                Err(error) if !is(&error, &[errno::ESRCH, errno::ENODEV]) => failed = Some(format!("{ip}: {}", told_of(&error))),
                 _ => {}
             }
         }

@@ -263,6 +263,13 @@ impl ApiServer {
         self.shared.lock().world.objects.get(&key).cloned()
     }
 
+    /// What an object was, one version after the other.
+    pub fn history(&self, kind: &str, namespace: &str, name: &str) -> Vec<Value> {
+        let key = (Kind::named(kind).resource(), namespace.to_owned(), name.to_owned());
+        let state = self.shared.lock();
+        state.world.log.iter().filter(|change| change.key == key && !change.gone).map(|change| change.object.clone()).collect()
+    }
+
     /// All objects of a kind, as they are stored.
     pub fn all(&self, kind: &str) -> Vec<Value> {
         let resource = Kind::named(kind).resource();

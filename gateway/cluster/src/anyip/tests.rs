@@ -48,21 +48,19 @@ fn an_address_with_a_route_can_be_listened_on_and_those_of_others_are_left_alone
         let mut theirs = route("203.0.113.99".parse().expect("an address")).expect("a route");
         theirs.header.protocol = RouteProtocol::Static;
         routes.handle.route().add(theirs).execute().await.expect("added");
-        routes.sync(&both, true).await.expect("added");
+        routes.add(&both).await.expect("added");
         assert_eq!(routes.ours().await.expect("told"), both);
         TcpListener::bind(("203.0.113.7", 0)).expect("it is local");
         UdpSocket::bind(("203.0.113.7", 0)).expect("it is local");
         for ip in &both {
             TcpStream::connect((*ip, port)).unwrap_or_else(|error| panic!("{ip}: {error}"));
         }
-        routes.sync(&both, true).await.expect("nothing changes");
+        routes.add(&both).await.expect("nothing changes");
         // An address that has a route already needs none of ours, and one of an interface neither.
-        routes.sync(&set(&["203.0.113.99", "127.0.0.1"]), false).await.expect("they are local");
-        assert_eq!(routes.ours().await.expect("told"), both, "nothing is removed before all is known");
-        // What an earlier process has left goes.
-        let next = Routes::open().expect("netlink");
-        next.sync(&set(&["2001:db8::7"]), true).await.expect("removed");
-        assert_eq!(next.ours().await.expect("told"), set(&["2001:db8::7"]));
+        routes.add(&set(&["203.0.113.99", "127.0.0.1"])).await.expect("they are local");
+        assert_eq!(routes.ours().await.expect("told"), both);
+        routes.remove(&set(&["203.0.113.7", "203.0.113.8"])).await.expect("removed");
+        assert_eq!(routes.ours().await.expect("told"), set(&["2001:db8::7"]));
         assert!(TcpListener::bind(("203.0.113.7", 0)).is_err(), "it belongs to nobody again");
         TcpListener::bind(("203.0.113.99", 0)).expect("somebody else's route is there");
     });
@@ -77,17 +75,57 @@ fn without_the_capability_a_fault_says_so() {
     runtime().block_on(async {
         // This process is root of its own user namespace, but the network is another's.
         let routes = Routes::open().expect("netlink");
-        let error = routes.sync(&set(&["203.0.113.7"]), true).await.expect_err("it may not");
+        let error = routes.add(&set(&["203.0.113.7"])).await.expect_err("it may not");
         assert_eq!(error, "203.0.113.7: the process lacks the capability CAP_NET_ADMIN");
+    });
+}
+
+fn listener(address: &str) -> Arc<ListenerStatus> {
+    let (address, name, protocol) = (address.to_owned(), String::new(), "TCP");
+    Arc::new(ListenerStatus { place: address.clone().into(), address, name, protocol, hosts: Vec::new() })
+}
+
+#[test]
+fn what_was_waited_for_can_be_listened_on_at_once() {
+    if std::env::var_os(PART).is_none() {
+        again("anyip::tests::what_was_waited_for_can_be_listened_on_at_once", true);
+        return;
+    }
+    runtime().block_on(async {
+        let routes = Routes::open().expect("netlink");
+        routes.handle.link().set(LinkUnspec::new_with_index(LOOPBACK).up().build()).execute().await.expect("lo is up");
+        // An earlier process has left it over.
+        routes.add(&set(&["192.0.2.1"])).await.expect("added");
+        let fault = Fault::default();
+        let (wishes, keeper) = keeper(vec!["192.0.2.0/24".parse().expect("a range")], fault.clone());
+        let keeper = tokio::spawn(keeper.run());
+        let status = |addresses: &[&str], complete: bool| {
+            let mut status = Status { complete, ..Status::default() };
+            addresses.iter().for_each(|address| status.listeners.insert(listener(&format!("{address}:80"))));
+            status
+        };
+        wishes.of(&status(&["192.0.2.7"], false)).await;
+        TcpListener::bind(("192.0.2.7", 0)).expect("it is local");
+        assert_eq!(routes.ours().await.expect("told"), set(&["192.0.2.1", "192.0.2.7"]), "nothing is removed before all is known");
+        for number in 10..20 {
+            let ip = format!("192.0.2.{number}");
+            wishes.of(&status(&["192.0.2.7", &ip], false)).await;
+            TcpListener::bind((ip.as_str(), 0)).expect("it is local");
+            // What is the same is ready at once.
+            wishes.of(&status(&["192.0.2.7", &ip], false)).await;
+        }
+        wishes.of(&status(&["192.0.2.7"], true)).await;
+        TcpListener::bind(("192.0.2.7", 0)).expect("it is local");
+        assert_eq!(fault.now(), None);
+        // It ends when nobody has wishes any more, and has removed by then what was left over.
+        drop(wishes);
+        keeper.await.expect("it ends");
+        assert_eq!(routes.ours().await.expect("told"), set(&["192.0.2.7"]));
     });
 }
 
 #[test]
 fn only_addresses_that_the_gateway_hands_out_are_wanted() {
-    let listener = |address: &str| {
-        let (address, name, protocol) = (address.to_owned(), String::new(), "TCP");
-        ListenerStatus { place: address.clone().into(), address, name, protocol, hosts: Vec::new() }
-    };
     let service = ServiceStatus {
         namespace: "shop".to_owned(),
         name: "web".to_owned(),
@@ -100,7 +138,7 @@ fn only_addresses_that_the_gateway_hands_out_are_wanted() {
         ["10.96.0.7:80", "[fd00::7]:80", "198.51.100.7:80", "192.0.2.1:443", "192.0.2.200:443", "0.0.0.0:80", "127.0.0.1:80", "[::]:80"];
     let mut status = Status::default();
     status.services.insert(Arc::new(service));
-    listened.map(listener).into_iter().for_each(|listener| status.listeners.insert(Arc::new(listener)));
+    listened.map(listener).into_iter().for_each(|listener| status.listeners.insert(listener));
     let pool: IpNet = "192.0.2.0/25".parse().expect("a range");
     // Not what somebody names, and not what nobody listens on.
     assert_eq!(wanted(&status, &[pool]), set(&["10.96.0.7", "fd00::7", "192.0.2.1"]));

@@ -9,6 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,9 @@ enum Event<O, H> {
 /// Hands a snapshot to the workers; returns what could not be bound.
 pub type Publish = Box<dyn Fn(Arc<Snapshot>) -> Vec<Unbound> + Send>;
 
+/// Prepares what is about to be listened on by this status, as far as anything has to be done for that. It is awaited before the addresses are bound.
+pub type Prepare = Box<dyn Fn(&Status) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
 /// Something that could not be listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unbound {
@@ -126,6 +130,10 @@ pub struct Controller {
     reporter: Reporter,
     orders: mpsc::Receiver<Ordered>,
     order: mpsc::Sender<Ordered>,
+    /// What has to be done before addresses are bound.
+    prepare: Option<Prepare>,
+    /// Whether all objects were known when something was prepared last; none: nothing was.
+    prepared: Option<bool>,
     /// What could not be listened on last.
     unbound: Vec<Unbound>,
     /// After how much time files of plugins are read again that could not be read; zero: all could be.
@@ -171,6 +179,8 @@ impl Controller {
             complete: false,
             looked_at_plugins: false,
             reporter: Reporter::new(),
+            prepare: None,
+            prepared: None,
             unbound: Vec::new(),
             read_again: Duration::ZERO,
             started_with: None,
@@ -195,6 +205,12 @@ impl Controller {
     pub fn with_source(mut self, source: Box<dyn Source>) -> Self {
         self.sources.push(source);
         self
+    }
+
+    /// With something that has to be done before addresses are bound.
+    #[must_use]
+    pub fn preparing(self, prepare: Prepare) -> Self {
+        Self { prepare: Some(prepare), ..self }
     }
 
     /// With a source that reports only what is wanted, and learns it from this.
@@ -257,7 +273,8 @@ impl Controller {
             // Plugins have said by now what they watch, and nothing else may happen for long.
             self.want(&sources).await;
             let unsaved = self.allocator.save_beside().await;
-            self.publish(&status, &publish, unsaved)
+            let assembled = self.prepared().await;
+            self.publish(assembled, &status, &publish, unsaved)
         };
         let mut plugins_tick = tokio::time::interval(PLUGINS);
         // At most half of the time is spent on what discovery finds. The other half is left for files, orders and health.
@@ -324,7 +341,8 @@ impl Controller {
             }
             // It is saved before it is served, as what somebody was told must be the same after a crash.
             let unsaved = self.allocator.save_beside().await;
-            again = self.publish(&status, &publish, unsaved);
+            let assembled = self.prepared().await;
+            again = self.publish(assembled, &status, &publish, unsaved);
             if found {
                 listen_from = (Instant::now() + begun.elapsed()).max(begun + GATHER);
             }

@@ -52,9 +52,25 @@ impl Controller {
         snapshot.is_some_and(|snapshot| publish(snapshot) != self.unbound)
     }
 
+    /// Assembles, and prepares what is about to be listened on if that may be something else than before.
+    pub(super) async fn prepared(&mut self) -> (Arc<Snapshot>, Status) {
+        let moved = !self.changed.listeners.is_empty();
+        let (snapshot, status) = self.assemble();
+        if let Some(prepare) = self.prepare.as_ref().filter(|_| moved || self.prepared != Some(status.complete)) {
+            self.prepared = Some(status.complete);
+            prepare(&status).await;
+        }
+        (snapshot, status)
+    }
+
     /// Publishes a snapshot and a status. Returns when to try again, if an address could not be bound, or the allocations not saved.
-    pub(super) fn publish(&mut self, status: &ArcSwap<Status>, publish: &Publish, unsaved: Option<Fault>) -> Option<Instant> {
-        let (snapshot, mut now) = self.assemble();
+    pub(super) fn publish(
+        &mut self,
+        (snapshot, mut now): (Arc<Snapshot>, Status),
+        status: &ArcSwap<Status>,
+        publish: &Publish,
+        unsaved: Option<Fault>,
+    ) -> Option<Instant> {
         now.faults.extend(unsaved);
         self.health.sync_probes();
         self.unbound = publish(snapshot);

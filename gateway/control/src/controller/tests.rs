@@ -29,6 +29,9 @@ fn unit(number: usize, endpoint: u8) -> What {
     What::Text(text.into())
 }
 
+/// The addresses that were prepared.
+type Prepared = Arc<std::sync::Mutex<BTreeSet<String>>>;
+
 /// A controller at work, and what it publishes.
 struct Running {
     hand: Hand,
@@ -38,6 +41,10 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::preparing(None)
+    }
+
+    fn preparing(prepare: Option<(Prepare, Prepared)>) -> Self {
         let (source, hand) = Memory::new("memory");
         (0..COUNT).for_each(|number| hand.put(number.to_string(), unit(number, 1)));
         let options = Options {
@@ -53,8 +60,19 @@ impl Running {
             let loader = Loader::new().expect("a loader");
             let controller = Controller::new(options, loader, Allocator::in_memory(Ranges::default())).with_source(Box::new(source));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            // It ends with the process.
+            let (controller, prepared) = match prepare {
+                Some((prepare, prepared)) => (controller.preparing(prepare), Some(prepared)),
+                None => (controller, None),
+            };
+            // It ends with the process, or when something is published that was not prepared: then nothing more is.
             let publish: Publish = Box::new(move |snapshot| {
+                if let Some(prepared) = &prepared {
+                    let prepared = prepared.lock().expect("not poisoned");
+                    assert!(
+                        snapshot.listeners.values().all(|listener| prepared.contains(&listener.address.to_string())),
+                        "it is bound too early"
+                    );
+                }
                 let _ = publish.send(snapshot);
                 Vec::new()
             });
@@ -108,4 +126,28 @@ fn a_changed_endpoint_is_one_snapshot_and_one_service_port_and_what_is_the_same_
     assert!(snapshots <= 2 && changed.len() == 1, "{snapshots} snapshots, {changed:?}");
     let (snapshots, changed) = running.change(COUNT, What::Gone);
     assert!(snapshots <= 2 && changed.len() == 1, "{snapshots} snapshots, {changed:?}");
+}
+
+#[test]
+fn what_is_listened_on_is_prepared_before_it_is_bound_and_what_moves_nothing_is_not() {
+    let prepared = Prepared::default();
+    let (done, count) = (prepared.clone(), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let counted = count.clone();
+    let prepare: Prepare = Box::new(move |status| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (done, addresses): (_, Vec<String>) =
+            (done.clone(), status.listeners.iter().map(|listener| listener.address.clone()).collect());
+        Box::pin(async move {
+            // The kernel takes its time.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            done.lock().expect("not poisoned").extend(addresses);
+        })
+    });
+    let mut running = Running::preparing(Some((prepare, prepared)));
+    let count = || count.load(std::sync::atomic::Ordering::Relaxed);
+    let before = count();
+    running.change(7, unit(7, 2));
+    assert_eq!(count(), before, "an endpoint is not listened on");
+    let (snapshots, _) = running.change(COUNT, unit(COUNT, 1));
+    assert!(snapshots > 0 && count() == before + 1, "{snapshots} snapshots, prepared {} times", count() - before);
 }

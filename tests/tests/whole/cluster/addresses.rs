@@ -91,6 +91,17 @@ fn virtual_ips_have_routes_as_long_as_they_are_served() {
         let edge = given().expect("an address");
         let all = [cluster_ip(1), cluster_ip(2), cluster_ip(3), edge];
         eventually("each has its route", || ours(&node) == set(&all));
+        // The route is there before the address is bound, so nobody is told that it cannot be.
+        let programmed = |status: &str| {
+            let all = server.history("Gateway", "shop", "edge").into_iter();
+            let conditions = all.flat_map(|edge| edge["status"]["conditions"].as_array().cloned().unwrap_or_default());
+            conditions
+                .filter(|it| it["type"] == "Programmed" && it["status"] == status)
+                .map(|it| it["reason"].to_string())
+                .collect::<Vec<_>>()
+        };
+        eventually("the Gateway is programmed", || !programmed("True").is_empty());
+        assert!(!programmed("False").iter().any(|reason| reason.contains("AddressNotUsable")), "{:?}", programmed("False"));
         [1, 2, 3].iter().for_each(|last| answers(cluster_ip(*last), 80));
         answers(edge, 8080);
 
