@@ -59,6 +59,7 @@ pub use gateways::{
     default_addresses, is_own,
 };
 pub use planner::{Delta, Planned, Planner, compile};
+pub(crate) use policies::created;
 pub use policies::{PlannedPolicy, PolicyTarget};
 pub use protocol::ListenerProtocol;
 pub use refusal::{Reason, Refusal, Verdict};
@@ -135,6 +136,9 @@ pub struct Plan {
     pub policies: BTreeMap<String, Sorted<PlannedPolicy>>,
     /// All Backends. They are among `services`, too.
     pub backends: Vec<Arc<PlannedService>>,
+    /// The Services of which this gateway is the load balancer, by their class, each with those of its listeners at the load balancer's addresses that another
+    /// object has.
+    pub balanced: Vec<(Arc<PlannedService>, BTreeSet<At>)>,
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub conflicts: Vec<Conflict>,
     /// ClientTrafficPolicies of listeners that share an address with others and have the settings of another policy.
@@ -168,6 +172,8 @@ pub struct PlannedService {
     pub external_ips: Vec<IpAddr>,
     /// Those of `external_ips` that are the load balancer's.
     pub balanced: Vec<IpAddr>,
+    /// The local addresses on which those are served: they themselves, or those of the node.
+    pub listened: Vec<IpAddr>,
     /// The Service's ports.
     pub ports: Vec<PlannedPort>,
     /// The object: a Service, or a Backend.

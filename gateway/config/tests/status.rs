@@ -6,10 +6,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ServiceSpec;
 use serde_json::{Value, json};
+use sluicegate_config::family::ServiceFamilies;
 use sluicegate_config::plan::{self, Allocations, Plan, Settings};
 use sluicegate_config::status::Statuses;
 use sluicegate_config::{manifest, object};
+use sluicegate_model::family::IpFamily;
 use sluicegate_model::route::Protocol;
 use sluicegate_model::status::ObjectStatus as _;
 
@@ -28,11 +31,15 @@ const KINDS: [&str; 11] = [
 ];
 
 fn planned(file: &Path, text: &str, settings: &Settings) -> Plan {
+    allocated(file, text, settings, &Allocations::default())
+}
+
+fn allocated(file: &Path, text: &str, settings: &Settings, allocations: &Allocations) -> Plan {
     let parsed = manifest::parse(file, text);
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     let objects: Vec<Arc<object::Object>> =
         parsed.documents.into_iter().map(|document| Arc::new(object::decode(document).0.expect("an object"))).collect();
-    plan::compile(&objects, &Allocations::default(), settings)
+    plan::compile(&objects, allocations, settings)
 }
 
 fn statuses(file: &Path, text: &str) -> String {
@@ -114,4 +121,57 @@ spec:
     let of_set = failed(Protocol::Tcp, "[::]:81");
     assert_eq!(said(&of_set, "gateways", "/status/conditions", "Programmed"), (good, both));
     assert_eq!(said(&of_set, "listenersets", "/status/conditions", "Programmed").0, json!(["False", "PortUnavailable"]));
+}
+
+#[test]
+fn a_service_shows_the_nodes_addresses_at_which_its_ports_are_served() {
+    let service = |name: &str, ports: &str, families: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{type: LoadBalancer, loadBalancerClass: sluicegate.dev/gateway, ipFamilies: [{families}], ports: [{ports}]}}\n---\n"
+        )
+    };
+    let port = |number: u16, protocol: &str| format!("{{name: p{number}, port: {number}, protocol: {protocol}}}");
+    let text = [
+        service("first", &port(80, "TCP"), "IPv4"),
+        service("loses-all", &port(80, "TCP"), "IPv4"),
+        service("loses-one", &[port(80, "TCP"), port(81, "TCP"), port(82, "SCTP")].join(", "), "IPv4"),
+        service("loses-ipv4", &port(80, "TCP"), "IPv4, IPv6"),
+    ];
+    let ip = |text: &str| text.parse().expect("an address");
+    let id = |name: &str| ("default".to_owned(), name.to_owned());
+    let families = |policy: &str| {
+        let spec = ServiceSpec { ip_family_policy: Some(policy.to_owned()), ..ServiceSpec::default() };
+        ServiceFamilies::resolve(&spec, &IpFamily::BOTH).0
+    };
+    let of = |name: &str| (id(name), families(if name == "loses-ipv4" { "RequireDualStack" } else { "SingleStack" }));
+    let allocations = Allocations {
+        on_nodes: true,
+        everywhere: vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")],
+        families: ["first", "loses-all", "loses-one", "loses-ipv4"].map(of).into(),
+        ..Allocations::default()
+    };
+    let settings = Settings { services: plan::ServiceAddresses::Cluster, ..Settings::default() };
+    let plan = allocated(Path::new("test.yaml"), &text.concat(), &settings, &allocations);
+    let of = |statuses: &Statuses| -> HashMap<String, Value> {
+        let all = statuses.judged("services").expect("services");
+        all.into_iter().map(|it| (it.name, it.status["loadBalancer"]["ingress"].clone())).collect()
+    };
+    let statuses = Statuses::new(&plan);
+    let shown = of(&statuses);
+    let plain = |ips: &[&str]| json!(ips.iter().map(|ip| json!({"ip": ip, "ipMode": "Proxy"})).collect::<Vec<_>>());
+    assert_eq!(shown["first"], plain(&["192.0.2.1", "192.0.2.2"]));
+    assert_eq!(shown["loses-all"], json!([]));
+    assert_eq!(shown["loses-ipv4"], plain(&["2001:db8::1"]));
+    let ports = json!([
+        {"port": 80, "protocol": "TCP", "error": "sluicegate.dev/PortConflict"},
+        {"port": 81, "protocol": "TCP"},
+        {"port": 82, "protocol": "SCTP", "error": "sluicegate.dev/ProtocolNotSupported"},
+    ]);
+    let with_ports = |ip: &str| json!({"ip": ip, "ipMode": "Proxy", "ports": ports});
+    assert_eq!(shown["loses-one"], json!([with_ports("192.0.2.1"), with_ports("192.0.2.2")]));
+    // Another process has the port.
+    let taken = (Protocol::Tcp, "0.0.0.0:81".parse().expect("an address"));
+    let shown = of(&statuses.with_unbound(HashMap::from([(taken, "it is taken".to_owned())])));
+    assert_eq!((&shown["loses-one"], &shown["first"]), (&json!([]), &plain(&["192.0.2.1", "192.0.2.2"])));
 }

@@ -64,6 +64,7 @@ impl Compiler<'_> {
             cluster_ips: Vec::new(),
             external_ips: Vec::new(),
             balanced: Vec::new(),
+            listened: Vec::new(),
             ports: vec![planned],
             object: object.clone(),
         }));

@@ -70,6 +70,8 @@ pub struct Planner {
     /// The BackendTLSPolicies that are planned.
     tls_policies: BTreeSet<ObjectKey>,
     backends: BTreeSet<ObjectKey>,
+    /// The Services of which this gateway is the load balancer.
+    balanced: BTreeSet<ObjectKey>,
     /// The objects whose parts have faults, by rank.
     faulty: BTreeSet<(u8, ObjectKey)>,
     plan: Plan,
@@ -292,6 +294,7 @@ impl Planner {
             None => {}
         }
         note(&mut self.backends, key.clone(), key.kind == "Backend" && new.service.is_some());
+        note(&mut self.balanced, key.clone(), new.service.as_ref().is_some_and(|service| service.is_balanced_here()));
         // Both are planned from one object, so they have the same name.
         if let Some(named) = new.service.as_ref().or(old.service.as_ref()) {
             let id = (named.namespace.clone(), named.name.clone());
@@ -350,12 +353,21 @@ impl Planner {
             tls_policies: self.tls_policies.iter().filter_map(|key| parts.get(key)?.tls_policy.clone()).collect(),
             policies: std::mem::take(&mut self.plan.policies),
             backends: self.backends.iter().filter_map(|key| parts.get(key)?.service.clone()).collect(),
+            balanced: self.balanced.iter().filter_map(|key| self.balanced(key)).collect(),
             conflicts: self.addresses.conflicts().cloned().collect(),
             shadows: self.addresses.shadows().cloned().collect(),
             health_checks: self.checking.iter().filter_map(|key| parts.get(key)?.health_check.clone()).collect(),
             plugins: self.all_plugins(),
             faults: self.faults(),
         };
+    }
+
+    /// A Service of which this gateway is the load balancer, and what of it another object has.
+    fn balanced(&self, key: &ObjectKey) -> Option<(Arc<PlannedService>, BTreeSet<At>)> {
+        let service = self.parts.get(key)?.service.clone()?;
+        let all = service.ports.iter().flat_map(|port| service.balanced_at(port));
+        let lost = all.filter(|at| self.addresses.holder(at) != Some(key)).collect();
+        Some((service, lost))
     }
 
     /// All plugins: those of `Plugin` objects, and then the built-in ones that are used by their own names.

@@ -195,7 +195,7 @@ pub(super) fn rank(policy: &Object, specificity: u8) -> Rank {
 }
 
 /// The `creationTimestamp` as an API server writes it: in UTC and whole seconds, so it sorts as text. Objects in files seldom have one; then the name decides.
-pub(super) fn created(object: &Object) -> Option<String> {
+pub(crate) fn created(object: &Object) -> Option<String> {
     let time = object.body.metadata()?.creation_timestamp.as_ref()?;
     serde_json::to_value(time).ok()?.as_str().map(str::to_owned)
 }

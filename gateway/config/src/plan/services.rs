@@ -202,6 +202,7 @@ impl Compiler<'_> {
             cluster_ips,
             external_ips,
             balanced,
+            listened,
             ports,
             object: object.clone(),
         }));
@@ -318,6 +319,21 @@ pub const LOAD_BALANCER_CLASS: &str = "sluicegate.dev/gateway";
 /// Whether another implementation is to be the Service's load balancer. In a folder that of a Service without a class is this gateway.
 pub fn has_foreign_class(spec: &ServiceSpec) -> bool {
     spec.load_balancer_class.as_deref().is_some_and(|class| class != LOAD_BALANCER_CLASS)
+}
+
+impl PlannedService {
+    /// Whether the Service says that this gateway is its load balancer.
+    pub(super) fn is_balanced_here(&self) -> bool {
+        let Body::Service(given) = &self.object.body else { return false };
+        self.type_ == "LoadBalancer"
+            && given.spec.as_ref().is_some_and(|spec| spec.load_balancer_class.as_deref() == Some(LOAD_BALANCER_CLASS))
+    }
+
+    /// What a port listens on at the addresses of the load balancer.
+    pub(crate) fn balanced_at(&self, port: &PlannedPort) -> impl Iterator<Item = At> {
+        let (protocol, number) = (port.protocol.forwarded(), port.service.port);
+        self.listened.iter().filter_map(move |ip| Some((protocol?, SocketAddr::new(*ip, number))))
+    }
 }
 
 /// How a port is served, and why, in words that follow its name.

@@ -13,7 +13,7 @@ mod route;
 mod set;
 mod tls_policy;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -45,8 +45,8 @@ pub struct Statuses {
     /// Which configuration plugins refuse, by the keys of the objects that have it.
     refused: Arc<HashMap<String, String>>,
     backends: Vec<Arc<PlannedService>>,
-    /// Services of which this gateway is the load balancer, by their class.
-    balanced: Vec<Arc<PlannedService>>,
+    /// Services of which this gateway is the load balancer, by their class, each with what of them another object has.
+    balanced: Vec<(Arc<PlannedService>, BTreeSet<At>)>,
     conflicts: Vec<Conflict>,
     shadows: Vec<Shadow>,
     unbound: Arc<HashMap<At, String>>,
@@ -65,7 +65,7 @@ impl Statuses {
             invalid: Arc::new(policy::invalid(&plan.faults)),
             refused: Arc::default(),
             backends: plan.backends.clone(),
-            balanced: plan.services.values().filter(|service| balanced::is_ours(service)).cloned().collect(),
+            balanced: plan.balanced.clone(),
             conflicts: plan.conflicts.clone(),
             shadows: plan.shadows.clone(),
             unbound: Arc::default(),
@@ -108,7 +108,8 @@ impl ObjectStatus for Statuses {
         let judged =
             |(object, status): (&Object, Value)| Judged { namespace: object.key.namespace.clone(), name: object.key.name.clone(), status };
         if plural == "services" {
-            return Some(self.balanced.iter().map(|service| judged((&*service.object, balanced::status(service)))).collect());
+            let status = |(service, lost): &(Arc<PlannedService>, BTreeSet<At>)| balanced::status(service, lost, &self.unbound);
+            return Some(self.balanced.iter().map(|balanced| judged((&*balanced.0.object, status(balanced)))).collect());
         }
         Some(self.statuses(plural)?.into_iter().map(judged).collect())
     }

@@ -147,6 +147,11 @@ impl Addresses {
         listens
     }
 
+    /// The object that has an address, or the first of those that share it.
+    pub(super) fn holder(&self, at: &At) -> Option<&ObjectKey> {
+        self.winners.get(at).map(|order| &order.key)
+    }
+
     /// Listeners of Gateways and ListenerSets that cannot be told apart from others.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         self.refused.conflicts.values()
