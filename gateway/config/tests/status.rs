@@ -175,3 +175,26 @@ fn a_service_shows_the_nodes_addresses_at_which_its_ports_are_served() {
     let shown = of(&statuses.with_unbound(HashMap::from([(taken, "it is taken".to_owned())])));
     assert_eq!((&shown["loses-one"], &shown["first"]), (&json!([]), &plain(&["192.0.2.1", "192.0.2.2"])));
 }
+
+#[test]
+fn gateways_whose_services_come_to_one_name_have_a_service_each() {
+    let gateway = |name: &str, class: &str, created: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: {class}}}\n\
+             spec: {{controllerName: sluicegate.dev/gateway-controller}}\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}, creationTimestamp: \"{created}\"}}\n\
+             spec: {{gatewayClassName: {class}, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n"
+        )
+    };
+    let names = |text: &str| -> HashMap<String, String> {
+        let services = Statuses::new(&planned(Path::new("test.yaml"), text, &Settings::default())).objects("services").expect("services");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        services.iter().map(|it| (text(&it["metadata"]["ownerReferences"][0]["name"]), text(&it["metadata"]["name"]))).collect()
+    };
+    let (younger, older) = (gateway("a", "b-c", "2026-11-02T00:00:00Z"), gateway("a-b", "c", "2026-11-01T00:00:00Z"));
+    let both = names(&[younger.as_str(), &older].concat());
+    assert_eq!(both["a-b"], "a-b-c");
+    assert!(both["a"].starts_with("a-b-c-") && both["a"].len() == 22, "{both:?}");
+    assert_eq!(names(&[older, younger.clone()].concat()), both, "whatever their order");
+    assert_eq!(names(&younger)["a"], "a-b-c", "alone it has the name by itself");
+}

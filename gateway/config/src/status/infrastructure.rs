@@ -1,13 +1,13 @@
 //! The Service that stands for a Gateway (GEP-1762). It has the Gateway's addresses and ports, and the labels and annotations of its `spec.infrastructure`
 //! (GEP-1867), so that tools that know Services find the Gateway. It forwards nothing: the Gateway's own listeners serve.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 use sluicegate_model::plugin::hash_bytes;
 
-use crate::object::Body;
-use crate::plan::{GROUP, GatewayListener, ListenerProtocol, PlannedGateway, RouteKind};
+use crate::object::{Body, ObjectKey};
+use crate::plan::{GROUP, GatewayListener, ListenerProtocol, PlannedGateway, RouteKind, created};
 
 /// The labels by which the Service is found. Their values are set here, whatever `spec.infrastructure` says.
 const NAME: &str = "gateway.networking.k8s.io/gateway-name";
@@ -15,9 +15,31 @@ const CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// The greatest length of a Service's name, and of a label's value.
 const LONGEST: usize = 63;
 
-/// Makes the Service. `addresses` are those of the Gateway's status; `listeners` are its own and those of the ListenerSets that are attached to it.
+/// The names of the Services of all these Gateways, by the Gateways. Where two of a namespace come to the same name, as the Gateway `a-b` of class `c` and `a` of
+/// class `b-c` do, the older one has it, and the other one's name has a hash besides.
+pub(super) fn names<'g>(gateways: impl Iterator<Item = &'g PlannedGateway>) -> HashMap<&'g ObjectKey, String> {
+    let dated = |gateway: &'g PlannedGateway| {
+        let Body::Gateway(given) = &gateway.object.body else { return None };
+        let created = created(&gateway.object);
+        Some(((created.is_none(), created, &gateway.object.key), given.spec.gateway_class_name.as_str()))
+    };
+    let by_age: BTreeMap<_, &str> = gateways.filter_map(dated).collect();
+    let (mut taken, mut names) = (HashSet::new(), HashMap::new());
+    for ((_, _, key), class) in by_age {
+        let mut own = name(&key.name, class);
+        if !taken.insert((key.namespace.as_str(), own.clone())) {
+            own = shortened(&own, &format!("{}/{class}", key.name));
+            taken.insert((key.namespace.as_str(), own.clone()));
+        }
+        names.insert(key, own);
+    }
+    names
+}
+
+/// Makes the Service of this name. `addresses` are those of the Gateway's status; `listeners` are its own and those of the ListenerSets that are attached to it.
 pub(super) fn service<'l>(
     gateway: &PlannedGateway,
+    name: &str,
     addresses: &Value,
     listeners: impl Iterator<Item = &'l GatewayListener>,
 ) -> Option<Value> {
@@ -39,7 +61,7 @@ pub(super) fn service<'l>(
         "kind": "Service",
         "metadata": {
             "namespace": key.namespace,
-            "name": name(&key.name, class),
+            "name": name,
             "labels": labels,
             "annotations": annotations,
             // Whoever makes it adds the uid; objects of a folder have none.

@@ -177,10 +177,11 @@ impl Statuses {
     /// The Services that stand for the Gateways that are accepted.
     fn services(&self) -> Vec<Value> {
         let made = self.gateways.iter().zip(self.holders(true)).filter(|(gateway, _)| gateway.accepted.is_ok());
+        let names = infrastructure::names(self.gateways.iter().map(|gateway| &**gateway).filter(|gateway| gateway.accepted.is_ok()));
         made.filter_map(|(gateway, (_, status))| {
             let sets = self.listener_sets.iter().filter(|set| set.gateway == gateway.object.key && set.accepted.is_ok());
             let listeners = gateway.listeners.iter().chain(sets.flat_map(|set| &set.listeners));
-            infrastructure::service(gateway, &status["addresses"], listeners)
+            infrastructure::service(gateway, names.get(&gateway.object.key)?, &status["addresses"], listeners)
         })
         .collect()
     }
