@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::client::{Cluster, ClusterError};
-use crate::counts::Counts;
+use crate::counts::{Counts, Part};
 use crate::fleet::Fleet;
 use crate::lead::Leadership;
 use crate::seen::Seen;
@@ -49,13 +49,67 @@ const GATHER: Duration = Duration::from_millis(100);
 const SPACING: Duration = Duration::from_millis(25);
 /// How long a request may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// After wishes were made anew nothing happens for so many times as long as that took.
+pub(crate) const SHARE: u32 = 10;
 /// The first pause after the server could not be asked; it doubles each time.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these pauses.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Something that is written as long as this process leads.
+pub(crate) trait Duty {
+    /// What of objects is written.
+    const PART: Part;
+
+    /// What it needs to write.
+    fn with(&self) -> &Writing;
+
+    /// Forgets what is known of the server: another process has written since this one led last.
+    fn forget(&mut self);
+
+    /// Writes what differs from what is wished, or some of it. Returns when to look again although nothing has changed.
+    async fn round(&mut self, status: &Arc<Status>) -> Option<Instant>;
+
+    /// Waits until something else is wished although what is served and what the server has said are the same.
+    async fn differs(&self) {
+        std::future::pending().await
+    }
+}
+
+/// Does a duty whenever this process leads, until the future is dropped.
+pub(crate) async fn run<D: Duty>(mut duty: D) {
+    let mut leadership = duty.with().leadership.clone();
+    let counts = duty.with().counts.clone();
+    loop {
+        leadership.begins().await;
+        duty.forget();
+        tokio::select! {
+            biased;
+            // What is under way is given up with it.
+            () = leadership.ends() => {}
+            () = rounds(&mut duty) => {}
+        }
+        counts.set_pending(D::PART, 0);
+    }
+}
+
+async fn rounds(duty: &mut impl Duty) {
+    let mut changes = duty.with().seen.changes();
+    loop {
+        changes.mark_unchanged();
+        let status = (duty.with().now)();
+        // Before all objects are known, some may seem not to be wished.
+        let again = if status.complete { duty.round(&status).await } else { None };
+        let now = duty.with().now.clone();
+        tokio::select! {
+            () = next(&now, &status, &mut changes, again) => {}
+            () = duty.differs() => {}
+        }
+    }
+}
+
 /// Waits until what is served is no longer `status`, the server has said something else, or it is `again`.
-pub(crate) async fn next(now: &Now, status: &Arc<Status>, changes: &mut watch::Receiver<u64>, again: Option<Instant>) {
+async fn next(now: &Now, status: &Arc<Status>, changes: &mut watch::Receiver<u64>, again: Option<Instant>) {
     let looked = Instant::now();
     tokio::select! {
         () = sleep_until(again.unwrap_or(looked)), if again.is_some() => {}

@@ -15,14 +15,12 @@ use crate::counts::Part;
 use crate::events::{Ask, Happened, Recorder, Regarding};
 use crate::seen::made;
 use crate::status::pace::Pace;
-use crate::turn::{self, Spacing, Writing, within};
+use crate::turn::{self, Duty, SHARE, Spacing, Writing, within};
 
 /// Who writes, as `metadata.managedFields` says.
 const MANAGER: &str = "sluicegate.dev%2Fgateway-infrastructure";
 /// How long an answer to a write counts for more than what the watch has told.
 const OWN_WORD: Duration = Duration::from_secs(10);
-/// After wishes were made anew nothing happens for so many times as long as that took.
-const SHARE: u32 = 10;
 /// So many are written before it is looked again what is wished.
 const ROUND: usize = 50;
 
@@ -72,87 +70,8 @@ impl Keeper {
     }
 
     /// Keeps them until the future is dropped.
-    pub async fn run(mut self) {
-        let mut leadership = self.with.leadership.clone();
-        loop {
-            leadership.begins().await;
-            // Another has written since this process led last.
-            self.known.clear();
-            tokio::select! {
-                biased;
-                // What is under way is given up with it.
-                () = leadership.ends() => self.with.counts.set_pending(Part::Object, 0),
-                () = self.keep() => {}
-            }
-        }
-    }
-
-    async fn keep(&mut self) {
-        let mut changes = self.with.seen.changes();
-        loop {
-            changes.mark_unchanged();
-            let status = (self.with.now)();
-            let again = if status.complete { self.round(&status).await } else { None };
-            turn::next(&self.with.now, &status, &mut changes, again).await;
-        }
-    }
-
-    /// Writes what differs, or some of it. Returns when to look again although nothing has changed.
-    async fn round(&mut self, status: &Arc<Status>) -> Option<Instant> {
-        let objects = status.objects.as_ref()?;
-        self.wish(objects).await;
-        let (present, mut again) = self.present();
-        let mut asked = 0;
-        let wished: HashMap<ObjectKey, Wish> = self.wishes.iter().map(|wish| (wish.key.clone(), wish.clone())).collect();
-        self.known.retain(|key, known| known.answered.is_some() || present.contains_key(key) || wished.contains_key(key));
-        let of = |wish: &Wish| self.with.seen.get(&wish.gateway).map(|gateway| gateway.uid.clone());
-        let mut all = Vec::new();
-        for (key, service) in &present {
-            let gateway = wished.get(key).map(of);
-            // Of a Gateway that the server has not told, nothing is known.
-            let stays = gateway.is_some_and(|gateway| gateway.is_none() || gateway.as_deref() == owner(service));
-            if !stays && service["metadata"]["deletionTimestamp"].is_null() {
-                all.push((key.clone(), None, Some(service.clone())));
-            }
-        }
-        for wish in wished.values() {
-            let Some(gateway) = of(wish) else { continue };
-            let service = present.get(&wish.key);
-            let is = service.is_some_and(|service| owner(service) != Some(&*gateway) || wish.holds(service));
-            if !is {
-                all.push((wish.key.clone(), Some((wish.clone(), gateway)), service.cloned()));
-            }
-        }
-        self.with.counts.set_pending(Part::Object, all.len());
-        for (key, wish, service) in all {
-            let print = wish.as_ref().map_or(0, |(wish, _)| wish.print);
-            if let Some(after) = self.known.entry(key.clone()).or_default().pace.waits(print, Instant::now()) {
-                again = Some(again.map_or(after, |again| again.min(after)));
-                continue;
-            }
-            if asked == ROUND {
-                return Some(Instant::now());
-            }
-            asked += 1;
-            self.spacing.turn().await;
-            let outcome = match (wish, service) {
-                (Some((wish, gateway)), service) => self.write(&wish, &gateway, service.as_deref()).await,
-                (None, Some(service)) => self.delete(&key, &service).await,
-                (None, None) => Outcome::Done,
-            };
-            match outcome {
-                Outcome::Done => {
-                    self.with.counts.done(Part::Object);
-                    self.spacing.answered();
-                }
-                Outcome::Noted => again = Some(Instant::now()),
-                Outcome::Pause(pause) => {
-                    sleep(pause).await;
-                    return Some(Instant::now());
-                }
-            }
-        }
-        again
+    pub async fn run(self) {
+        turn::run(self).await;
     }
 
     /// The Services that this gateway has made, by what the server said last: by the watch, or in an answer that the watch has not caught up with.
@@ -311,6 +230,75 @@ impl Keeper {
             (self.wishes, self.of) = (wishes, Some(objects.clone()));
         }
         sleep(begun.elapsed() * SHARE).await;
+    }
+}
+
+impl Duty for Keeper {
+    const PART: Part = Part::Object;
+
+    fn with(&self) -> &Writing {
+        &self.with
+    }
+
+    fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    async fn round(&mut self, status: &Arc<Status>) -> Option<Instant> {
+        let objects = status.objects.as_ref()?;
+        self.wish(objects).await;
+        let (present, mut again) = self.present();
+        let mut asked = 0;
+        let wished: HashMap<ObjectKey, Wish> = self.wishes.iter().map(|wish| (wish.key.clone(), wish.clone())).collect();
+        self.known.retain(|key, known| known.answered.is_some() || present.contains_key(key) || wished.contains_key(key));
+        let of = |wish: &Wish| self.with.seen.get(&wish.gateway).map(|gateway| gateway.uid.clone());
+        let mut all = Vec::new();
+        for (key, service) in &present {
+            let gateway = wished.get(key).map(of);
+            // Of a Gateway that the server has not told, nothing is known.
+            let stays = gateway.is_some_and(|gateway| gateway.is_none() || gateway.as_deref() == owner(service));
+            if !stays && service["metadata"]["deletionTimestamp"].is_null() {
+                all.push((key.clone(), None, Some(service.clone())));
+            }
+        }
+        for wish in wished.values() {
+            let Some(gateway) = of(wish) else { continue };
+            let service = present.get(&wish.key);
+            let is = service.is_some_and(|service| owner(service) != Some(&*gateway) || wish.holds(service));
+            if !is {
+                all.push((wish.key.clone(), Some((wish.clone(), gateway)), service.cloned()));
+            }
+        }
+        self.with.counts.set_pending(Part::Object, all.len());
+        for (key, wish, service) in all {
+            let print = wish.as_ref().map_or(0, |(wish, _)| wish.print);
+            if let Some(after) = self.known.entry(key.clone()).or_default().pace.waits(print, Instant::now()) {
+                again = Some(again.map_or(after, |again| again.min(after)));
+                continue;
+            }
+            if asked == ROUND {
+                return Some(Instant::now());
+            }
+            asked += 1;
+            self.spacing.turn().await;
+            let outcome = match (wish, service) {
+                (Some((wish, gateway)), service) => self.write(&wish, &gateway, service.as_deref()).await,
+                (None, Some(service)) => self.delete(&key, &service).await,
+                (None, None) => Outcome::Done,
+            };
+            match outcome {
+                Outcome::Done => {
+                    self.with.counts.done(Part::Object);
+                    self.spacing.answered();
+                }
+                Outcome::Noted => again = Some(Instant::now()),
+                Outcome::Pause(pause) => {
+                    sleep(pause).await;
+                    return Some(Instant::now());
+                }
+            }
+        }
+        again
     }
 }
 

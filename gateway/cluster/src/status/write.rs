@@ -14,7 +14,7 @@ use super::wish::{self, Wish};
 use crate::client::MERGE;
 use crate::counts::Part;
 use crate::events::{Ask, Recorder, Regarding};
-use crate::turn::{self, Spacing, Writing, within};
+use crate::turn::{self, Duty, SHARE, Spacing, Writing, within};
 
 /// Who writes, as `metadata.managedFields` says.
 const MANAGER: &str = "sluicegate.dev%2Fgateway-controller";
@@ -24,8 +24,6 @@ const ROUND: usize = 50;
 const FEATURES: Duration = Duration::from_secs(1);
 /// How long a kind is left alone whose status may not be written.
 const FORBIDDEN: Duration = Duration::from_secs(60);
-/// After wishes were made anew nothing happens for so many times as long as that took.
-const SHARE: u32 = 10;
 
 /// Writes statuses.
 pub struct Writer {
@@ -71,61 +69,8 @@ impl Writer {
     }
 
     /// Writes until the future is dropped.
-    pub async fn run(mut self) {
-        let mut leadership = self.with.leadership.clone();
-        loop {
-            leadership.begins().await;
-            // Another has written since this process led last.
-            self.ledger.clear();
-            self.forbidden.clear();
-            tokio::select! {
-                biased;
-                // What is under way is given up with it.
-                () = leadership.ends() => self.with.counts.set_pending(Part::Status, 0),
-                () = self.write() => {}
-            }
-        }
-    }
-
-    async fn write(&mut self) {
-        let mut changes = self.with.seen.changes();
-        loop {
-            changes.mark_unchanged();
-            let status = (self.with.now)();
-            let again = if status.complete { self.round(&status).await } else { None };
-            tokio::select! {
-                () = turn::next(&self.with.now, &status, &mut changes, again) => {}
-                () = self.has_others() => {}
-            }
-        }
-    }
-
-    /// Writes what differs, or some of it. Returns when to look again although nothing has changed.
-    async fn round(&mut self, status: &Arc<Status>) -> Option<Instant> {
-        self.wish(status).await;
-        self.ledger.keep(&self.with.seen);
-        let now = Instant::now();
-        self.forbidden.retain(|_, until| now < *until);
-        let allowed = |wish: &Wish| !self.forbidden.contains_key(wish.written.kind);
-        let (due, mut again, pending) = self.ledger.due(&self.wishes.all, allowed, &self.with.seen, Times { now, written: &time() }, ROUND);
-        self.with.counts.set_pending(Part::Status, pending);
-        again = again.into_iter().chain(self.forbidden.values().min().copied()).min();
-        for due in due {
-            let wish = self.wishes.all[due.at].clone();
-            if self.forbidden.contains_key(wish.written.kind) {
-                continue;
-            }
-            self.spacing.turn().await;
-            match self.one(&wish, due).await {
-                Outcome::Written => {}
-                Outcome::Noted => again = Some(Instant::now()),
-                Outcome::Pause(pause) => {
-                    sleep(pause).await;
-                    return Some(Instant::now());
-                }
-            }
-        }
-        again
+    pub async fn run(self) {
+        turn::run(self).await;
     }
 
     /// Writes one status.
@@ -187,16 +132,6 @@ impl Writer {
         }
     }
 
-    /// Waits until the server has other features.
-    async fn has_others(&self) {
-        loop {
-            sleep(FEATURES).await;
-            if wish::not_had(&self.with.has) != self.wishes.not_had {
-                return;
-            }
-        }
-    }
-
     /// Makes the wishes anew where what they are made of has changed. That is computing, for thousands of objects, so it is not done on the thread of control.
     async fn wish(&mut self, status: &Arc<Status>) {
         let Wishes { of, not_had, objects, all } = &mut self.wishes;
@@ -212,6 +147,56 @@ impl Writer {
         }
         all.truncate(*objects);
         all.extend(wish::plugins(status, &self.with.fleet, &self.hasher));
+    }
+}
+
+impl Duty for Writer {
+    const PART: Part = Part::Status;
+
+    fn with(&self) -> &Writing {
+        &self.with
+    }
+
+    fn forget(&mut self) {
+        self.ledger.clear();
+        self.forbidden.clear();
+    }
+
+    async fn round(&mut self, status: &Arc<Status>) -> Option<Instant> {
+        self.wish(status).await;
+        self.ledger.keep(&self.with.seen);
+        let now = Instant::now();
+        self.forbidden.retain(|_, until| now < *until);
+        let allowed = |wish: &Wish| !self.forbidden.contains_key(wish.written.kind);
+        let (due, mut again, pending) = self.ledger.due(&self.wishes.all, allowed, &self.with.seen, Times { now, written: &time() }, ROUND);
+        self.with.counts.set_pending(Part::Status, pending);
+        again = again.into_iter().chain(self.forbidden.values().min().copied()).min();
+        for due in due {
+            let wish = self.wishes.all[due.at].clone();
+            if self.forbidden.contains_key(wish.written.kind) {
+                continue;
+            }
+            self.spacing.turn().await;
+            match self.one(&wish, due).await {
+                Outcome::Written => {}
+                Outcome::Noted => again = Some(Instant::now()),
+                Outcome::Pause(pause) => {
+                    sleep(pause).await;
+                    return Some(Instant::now());
+                }
+            }
+        }
+        again
+    }
+
+    /// The server may have other features.
+    async fn differs(&self) {
+        loop {
+            sleep(FEATURES).await;
+            if wish::not_had(&self.with.has) != self.wishes.not_had {
+                return;
+            }
+        }
     }
 }
 
