@@ -13,8 +13,10 @@ mod loaded;
 mod log;
 mod plugin;
 mod reach;
+mod record;
 mod sign;
 mod simulate;
+mod tap;
 mod trace;
 
 use std::io::Write as _;
@@ -47,6 +49,11 @@ enum Action {
     Explain(Box<explain::Arguments>),
     /// Say which requests another configuration would decide differently, from the routes alone; exit 1 if there are any
     Diff(diff::Arguments),
+    /// Write down what a running gateway is asked
+    #[command(subcommand)]
+    Record(record::Action),
+    /// Show the requests that a running gateway answers, as they come, with the decision that was taken
+    Tap(Box<tap::Arguments>),
     /// Show what a running gateway serves
     Get(get::Arguments),
     /// Write and look at plugins
@@ -97,6 +104,8 @@ impl Command {
             Action::Check(arguments) => arguments.execute(),
             Action::Explain(arguments) => arguments.execute(),
             Action::Diff(arguments) => arguments.execute(),
+            Action::Record(action) => action.execute(),
+            Action::Tap(arguments) => arguments.execute(),
             Action::Get(arguments) => arguments.execute(),
             Action::Plugin(action) => action.execute(),
             Action::Demo { cluster: true, .. } => {

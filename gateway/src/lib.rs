@@ -31,6 +31,7 @@ use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::record::Recorder;
+use sluicegate_model::requests::Requests;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
@@ -106,7 +107,9 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         tracing::error!(%error, "{why}");
         Fault { severity: Severity::Error, place: None, object: None, message: format!("{why}: {error}"), expected: None }
     });
+    let requests = Arc::new(Requests::default());
     let config = Config {
+        requests: requests.clone(),
         keep_clients: settled.keep_clients.clone().filter(|_| unkept.is_none()),
         workers: settled.workers,
         max_connections: settled.max_connections,
@@ -163,8 +166,16 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     };
     let sources = joined.iter().map(Joined::view).collect();
     let operate = controller.operate();
-    let view =
-        View { sources, status: status.clone(), proxy: stats, stopping: stopping.clone(), operate, recorder, log: standard_error::stats() };
+    let view = View {
+        sources,
+        status: status.clone(),
+        proxy: stats,
+        stopping: stopping.clone(),
+        operate,
+        recorder,
+        requests,
+        log: standard_error::stats(),
+    };
     let health_checks = Arc::new(HealthChecks::new(stopping.clone()));
     let apart = Apart::start("admin").map_err(io("the admin thread"))?;
     let outcome = runtime.block_on(async {

@@ -11,6 +11,7 @@
 //! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/listenersets`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes`, `…/backendtlspolicies`, `…/backendtrafficpolicies`, `…/clienttrafficpolicies`, `…/xbackendtrafficpolicies`, `…/backends`, `…/services` (those that stand for Gateways) | JSON: the objects with their status |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
+//! | POST `/api/v1/requests` | requests as they are answered; 409 while too many others look |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/promote`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
 mod connections;
@@ -19,6 +20,7 @@ mod health_check;
 mod metrics;
 mod plugins;
 mod record;
+mod requests;
 mod shown;
 
 use std::net::SocketAddr;
@@ -36,6 +38,7 @@ use serde::Serialize;
 use sluicegate_model::escape;
 use sluicegate_model::operate::Operate;
 use sluicegate_model::record::Recorder;
+use sluicegate_model::requests::Requests;
 use sluicegate_model::route::PortProtocol;
 use sluicegate_model::stats::{LogStats, ProxyStats};
 use sluicegate_model::status::Status;
@@ -58,6 +61,8 @@ pub struct View {
     pub operate: Operate,
     /// Samples the picks of balancers.
     pub recorder: Arc<Recorder>,
+    /// Samples requests.
+    pub requests: Arc<Requests>,
     /// What became of the lines of the process's log.
     pub log: Arc<LogStats>,
     /// Sources that say what they see.
@@ -88,6 +93,7 @@ fn router(view: View) -> Router {
         .route("/api/v1/plugins/{name}/history", get(plugins::history))
         .route("/api/v1/plugins/{name}/record", post(record::record))
         .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
+        .route("/api/v1/requests", post(requests::sample))
         .route("/api/v1/objects/{plural}", get(objects))
         .route("/api/v1/sources", get(|State(v): State<View>| async move { Shown(reports(&v)).into_response() }))
         .route("/api/v1/faults", get(|State(v): State<View>| beside(v, |status| Shown(&status.faults).into_response())))

@@ -28,6 +28,7 @@ pub mod persistent;
 pub mod plugin;
 pub mod pool;
 pub mod record;
+pub mod requests;
 pub mod rollout;
 pub mod route;
 pub mod service;

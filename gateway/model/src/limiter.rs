@@ -51,6 +51,11 @@ pub struct Verdict {
 }
 
 impl Limiter {
+    /// The limits, as they are configured.
+    pub fn rates(&self) -> impl Iterator<Item = &Rate> {
+        self.rates.iter().map(|(rate, _)| rate)
+    }
+
     /// A limiter of these limits; none if there are no limits.
     pub fn new(rates: &[Rate]) -> Option<Self> {
         let buckets = |rate: &Rate| match rate.has_each() {

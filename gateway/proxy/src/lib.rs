@@ -23,6 +23,7 @@ mod listener;
 mod origin;
 mod overload;
 mod proxy_protocol;
+mod sampled;
 mod stream;
 mod tcp;
 mod tls;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use sluicegate_model::persistent::Map;
+use sluicegate_model::requests::Requests;
 use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
@@ -79,6 +81,8 @@ pub struct Config {
     /// Whether endpoints of Services with `externalTrafficPolicy: Local` see the client's address, where bytes or datagrams are forwarded; none: they see this
     /// gateway's. In the networks that are named are clients of which they do not.
     pub keep_clients: Option<Arc<[IpNet]>>,
+    /// Who samples requests.
+    pub requests: Arc<Requests>,
 }
 
 /// An address that could not be bound.
@@ -178,7 +182,7 @@ impl Proxy {
             let (published, stats, serving, admission) = (receiver.clone(), stats.clone(), serving.clone(), admission.clone());
             let log = access_log.as_ref().map(access::Writer::log);
             let state_store = config.state_store.clone();
-            let keep_clients = config.keep_clients.clone();
+            let (keep_clients, requests) = (config.keep_clients.clone(), config.requests.clone());
             let worker = worker::Worker {
                 index,
                 cpu,
@@ -190,6 +194,7 @@ impl Proxy {
                 serving,
                 state_store,
                 keep_clients,
+                requests,
             };
             // The event loop belongs to its thread, and its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();

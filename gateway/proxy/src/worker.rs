@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sluicegate_model::requests::Requests;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
@@ -44,6 +45,7 @@ pub(crate) struct Worker {
     pub(crate) state_store: Arc<StateStore>,
     /// Whether endpoints see clients' addresses: see [`crate::Config::keep_clients`].
     pub(crate) keep_clients: Option<Arc<[IpNet]>>,
+    pub(crate) requests: Arc<Requests>,
 }
 
 /// What the connections of each protocol share. It belongs to one thread, so there are no locks.
@@ -64,7 +66,7 @@ struct Shared {
 impl Shared {
     fn new(worker: &mut Worker) -> Self {
         let log = worker.log.take().map(Rc::new);
-        let core = Core::new(worker.stats.clone(), log, worker.admission.clone(), worker.keep_clients.clone());
+        let core = Core::new(worker.stats.clone(), log, worker.admission.clone(), worker.keep_clients.clone(), worker.requests.clone());
         let endpoints = Rc::new(Endpoints::new(core.clone()));
         let exchanges = Rc::new(Exchanges::new(endpoints.clone()));
         let http = Rc::new(Http::new(exchanges.clone()));

@@ -36,6 +36,7 @@ mod node_ports;
 mod other_languages;
 mod plugin_files;
 mod readyz;
+mod requests;
 mod resilience;
 mod rollout;
 mod rooms;

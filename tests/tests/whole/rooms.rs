@@ -32,6 +32,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "status",
             "state_store",
             "record",
+            "requests",
             "snapshot",
             "discovery",
             "native",
@@ -100,6 +101,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "proxy_protocol",
             "alert",
             "access",
+            "sampled",
             "h1",
             "binding",
             "adopted",
@@ -172,7 +174,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "connection",
         ],
     ),
-    ("gateway/admin", &["connections", "guard", "record", "plugins", "metrics", "health_check", "shown"]),
+    ("gateway/admin", &["connections", "guard", "record", "requests", "plugins", "metrics", "health_check", "shown"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];
 

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use ::http::HeaderValue;
 use ipnet::IpNet;
+use sluicegate_model::requests::Requests;
 use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Listener, ServicePort, Side, Snapshot};
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) admission: Arc<Admission>,
     /// This worker's end of the access log; none: there is no log.
     pub(crate) log: Option<Rc<Log>>,
+    /// Who samples requests.
+    pub(crate) requests: Arc<Requests>,
     /// Whether the worker stops.
     pub(crate) stopping: Cell<bool>,
     /// The `Date` of answers, which is renewed each second.
@@ -70,6 +73,7 @@ impl Core {
         log: Option<Rc<Log>>,
         admission: Arc<Admission>,
         keep_clients: Option<Arc<[IpNet]>>,
+        requests: Arc<Requests>,
     ) -> Rc<Self> {
         Rc::new(Self {
             view: RefCell::new(View::new(Arc::default())),
@@ -78,6 +82,7 @@ impl Core {
             stats,
             admission,
             log,
+            requests,
             stopping: Cell::new(false),
             date: RefCell::new(date()),
             keep_clients,

@@ -15,6 +15,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue};
 use sluicegate_decide::ladder::NoPick;
 use sluicegate_decide::way;
 use sluicegate_model::health::Outcome;
+use sluicegate_model::requests::{Early, RequestLine};
 use sluicegate_model::snapshot::{Front, ServicePort, Side};
 use sluicegate_model::stats::{Reset, count};
 
@@ -23,6 +24,7 @@ use crate::core::places::{self, Full, Places};
 use crate::core::{Core, View};
 use crate::endpoint::{Busy, Endpoints, Opening, Patience, Speak, TRIES, dial, lead, refuse, reset};
 use crate::origin::Origin;
+use crate::sampled::Sampled;
 use crate::stream::Stream;
 
 use direction::Tools;
@@ -66,7 +68,15 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
     let idle = listener.and_then(|l| l.settings.tcp_idle);
     // Its line is written when it is dropped, wherever this ends.
     let mut entry = shared.core.log.as_ref().map(|log| Entry::new(log, "tcp", origin.client.ip(), listener.map_or("", |l| &l.name)));
-    let Some((service, side)) = resolve(&view, asked, shared) else {
+    let sampled_by = shared.core.requests.is_on().then(|| sampled(asked, &view, shared)).flatten();
+    let resolved = resolve(&view, asked, shared);
+    if let Some(mut sampled) = sampled_by {
+        sampled.note(|line| match resolved {
+            Some((service, _)) => line.decided.service = Some(service.id.to_string()),
+            None => line.decided.reason = Some(Reset::NoRoute.name().to_owned()),
+        });
+    }
+    let Some((service, side)) = resolved else {
         note(&mut entry, |entry| entry.reason = Some(Reset::NoRoute.name()));
         return refuse(client.socket(), Reset::NoRoute, &shared.core);
     };
@@ -109,6 +119,22 @@ pub(crate) async fn forward(mut client: Stream, first: &[u8], asked: &Asked<'_>,
         }
     }
     stats.connection_time.observe(begun.elapsed());
+}
+
+/// What those want to know who sample a connection; none if nobody does.
+#[cold]
+fn sampled(asked: &Asked<'_>, view: &View, shared: &Tcp) -> Option<Box<Sampled>> {
+    let listener = view.listener(asked.listener)?;
+    let early = Early { request: false, method: "", host: asked.host, path: "" };
+    let tls = matches!(listener.front, Front::Tls(_));
+    Sampled::of(&shared.core.requests, &early, &view.snapshot, |_| RequestLine {
+        listener: listener.name.clone(),
+        address: Some(asked.listener),
+        protocol: if tls { "tls" } else { "tcp" }.to_owned(),
+        server_name: tls.then(|| asked.host.to_owned()),
+        client: asked.origin.client.ip().to_canonical().to_string(),
+        ..RequestLine::default()
+    })
 }
 
 fn note(entry: &mut Option<Box<Entry>>, what: impl FnOnce(&mut Entry)) {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use sluicegate_model::requests::{Early, RequestLine};
 use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Front, Listener, ServiceIndex, ServicePort, Side, Target};
@@ -18,6 +19,7 @@ use crate::access::Entry;
 use crate::core::View;
 use crate::endpoint::{TRIES, lead};
 use crate::overload;
+use crate::sampled::Sampled;
 
 /// What the datagrams of one batch have in common.
 struct Forwarder<'a> {
@@ -74,6 +76,23 @@ impl Forwarder<'_> {
         }
     }
 
+    /// Tells those who sample connections of a new flow.
+    #[cold]
+    fn sampled(&self, key: Key, listener: &Listener, service: &ServicePort) {
+        let early = Early { request: false, method: "", host: "", path: "" };
+        drop(Sampled::of(&self.shared.core.requests, &early, &self.view.snapshot, |_| {
+            let mut line = RequestLine {
+                listener: listener.name.clone(),
+                address: Some(key.listener),
+                protocol: "udp".to_owned(),
+                client: key.client.ip().to_canonical().to_string(),
+                ..RequestLine::default()
+            };
+            line.decided.service = Some(service.id.to_string());
+            line
+        }));
+    }
+
     /// Begins a flow. Returns false if that is not possible; then its datagrams are counted as dropped.
     fn begin(&self, table: &mut Flows, key: Key, datagrams: usize) -> bool {
         // There may be one whose listener led elsewhere.
@@ -84,6 +103,9 @@ impl Forwarder<'_> {
             self.shared.core.stats.unrouted_datagrams.fetch_add(datagrams as u64, std::sync::atomic::Ordering::Relaxed);
             return false;
         };
+        if self.shared.core.requests.is_on() {
+            self.sampled(key, listener, service);
+        }
         let admitted = self.admit(table, key);
         let begun = admitted.and_then(|places| Ok((self.connect(service, side, key, Vec::new())?, places)));
         match begun {

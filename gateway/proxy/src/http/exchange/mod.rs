@@ -14,6 +14,7 @@ mod refuse;
 mod reply;
 mod response;
 mod retry;
+mod seen;
 mod send;
 mod trailing;
 mod upgrade;
@@ -186,7 +187,7 @@ async fn forward<'c, 'p>(
     let view = shared.core.view();
     let listener = view.listener(peer.listener).ok_or(Reason::NoRoute)?;
     let settings = &*listener.settings;
-    observer.looked_at(request, peer.address.ip(), &listener.name);
+    observer.looked_at(request, peer, listener, &view);
     request.apart_from_fields(|request| method::check(request))?;
     let arrival::Arrived { client, nominated } = arrival::arrive(request, peer, settings)?;
     let peer = client.as_deref().unwrap_or(peer);
@@ -199,7 +200,7 @@ async fn forward<'c, 'p>(
         let stats = &shared.core.stats.clients;
         verdict = limit::rate(limiter, request.whole(), peer.address.ip(), begun, (&stats.rate, &stats.evicted))?;
     }
-    let mut routed = route(request, peer, listener, &view, shared, begun)?;
+    let mut routed = route(request, peer, listener, &view, shared, begun, observer)?;
     if routed.service.protocol.is_http2() {
         routed.call = request.of_call(grpc::Asked::new);
     }
@@ -300,6 +301,7 @@ fn route<'v, B>(
     view: &'v View,
     shared: &Exchanges,
     begun: Instant,
+    observer: &mut Observer<'_>,
 ) -> Result<Routed<'v>, Box<LocalReply>> {
     let client = peer.asks();
     let host = request.host().ok_or(Reason::BadHost)?;
@@ -314,6 +316,7 @@ fn route<'v, B>(
     };
     let Followed { handed_by, matched, session, outcome } =
         way::follow(found.target, request, &host, &client, &view.snapshot, &mut *shared.core.decider.borrow_mut());
+    observer.decided(matched.as_ref());
     let (service, side) = outcome.map_err(|mut own| {
         if own.why == Why::Direct {
             headers::strip_response(own.response.headers_mut());

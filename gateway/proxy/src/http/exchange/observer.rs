@@ -1,30 +1,37 @@
-//! The one place where an exchange is told to the access log and the counters. If traces are made one day, they belong here. The end of a response's content
+//! The one place where an exchange is told to the access log, to the counters and to those who sample requests. If traces are made one day, they belong here. The end of a response's content
 //! is told by [`ResponseBody`](super::ResponseBody), which the log's line goes with.
 
 use std::net::IpAddr;
 
 use http::StatusCode;
 use sluicegate_decide::answer::LocalReply;
+use sluicegate_decide::way::Matched;
+use sluicegate_model::snapshot::Listener;
 use sluicegate_model::stats::count;
 
-use super::Routed;
+use super::peer::Peer;
 use super::reply::Reply;
+use super::{Routed, seen};
 use crate::access::Entry;
-use crate::core::Core;
+use crate::core::{Core, View};
+use crate::http::body::RequestBody;
 use crate::http::rules::deferred::Deferred;
+use crate::sampled::Sampled;
 
 /// One exchange, as it is told step by step.
 pub(in crate::http) struct Observer<'s> {
     core: &'s Core,
     /// The exchange's line in the access log, if there is a log.
     entry: Option<Box<Entry>>,
+    /// What is told to those who sample the request, if anybody does.
+    sampled: Option<Box<Sampled>>,
 }
 
 impl<'s> Observer<'s> {
     /// A request's head has come.
     pub(in crate::http) fn begun(core: &'s Core) -> Self {
         count(&core.stats.requests);
-        Self { core, entry: None }
+        Self { core, entry: None, sampled: None }
     }
 
     /// The request is refused, as the gateway has too much to do.
@@ -33,14 +40,37 @@ impl<'s> Observer<'s> {
     }
 
     /// The request is looked at, before anything in it is changed.
-    pub(in crate::http) fn looked_at<B>(&mut self, request: &mut Deferred<'_, '_, B>, client: IpAddr, listener: &str) {
-        self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request.fields(), client, listener));
+    pub(in crate::http) fn looked_at(
+        &mut self,
+        request: &mut Deferred<'_, '_, RequestBody<'_>>,
+        peer: &Peer,
+        listener: &Listener,
+        view: &View,
+    ) {
+        if self.core.requests.is_on() {
+            self.sampled = seen::sampled(&self.core.requests, request, peer, listener, view);
+        }
+        self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request.fields(), peer.address.ip(), &listener.name));
     }
 
     /// The request's client is known, and its `X-Request-Id`.
     pub(in crate::http) fn arrived<B>(&mut self, client: IpAddr, request: &Deferred<'_, '_, B>) {
         if let Some(entry) = &mut self.entry {
             (entry.client, entry.request_id) = (client, request.id().cloned());
+        }
+        if let Some(sampled) = &mut self.sampled {
+            let client = client.to_canonical().to_string();
+            sampled.note(|line| {
+                let connected = std::mem::replace(&mut line.client, client.clone());
+                line.peer = (connected != line.client).then_some(connected);
+            });
+        }
+    }
+
+    /// It is decided which rule takes the request, if one does.
+    pub(in crate::http) fn decided(&mut self, matched: Option<&Matched<'_>>) {
+        if let (Some(sampled), Some(matched)) = (&mut self.sampled, matched) {
+            sampled.ruled(matched.rung, matched.choice);
         }
     }
 
@@ -49,6 +79,9 @@ impl<'s> Observer<'s> {
         if let Some(entry) = &mut self.entry {
             entry.routed(&routed.service.id, routed.matched.as_ref().and_then(|m| m.rule.name.as_deref()));
         }
+        if let Some(sampled) = &mut self.sampled {
+            sampled.note(|line| line.decided.service = Some(routed.service.id.to_string()));
+        }
     }
 
     /// The last try has come to an end, with or without a response.
@@ -56,6 +89,9 @@ impl<'s> Observer<'s> {
         if let Some(entry) = &mut self.entry {
             (entry.attempts, entry.endpoint) = (routed.tries(), routed.endpoint.get());
             entry.answered();
+        }
+        if let Some(sampled) = &mut self.sampled {
+            sampled.note(|line| line.decided.endpoint = routed.endpoint.get());
         }
     }
 
@@ -81,10 +117,18 @@ impl<'s> Observer<'s> {
         if let Some(entry) = &mut self.entry {
             (entry.reason, entry.bytes_in) = (Some(own.why.label()), taken);
         }
+        if let Some(sampled) = &mut self.sampled {
+            sampled.note(|line| line.decided.reason = Some(own.why.label().to_owned()));
+        }
     }
 
     /// The response goes to the client.
     pub(in crate::http) fn end(self, response: &mut Reply<'_>) {
+        if let Some(mut sampled) = self.sampled {
+            let took = u64::try_from(sampled.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let status = Some(response.status().as_u16());
+            sampled.note(|line| (line.decided.status, line.decided.microseconds) = (status, Some(took)));
+        }
         if let Some(mut entry) = self.entry {
             entry.status = Some(response.status());
             response.body_mut().log(entry);
