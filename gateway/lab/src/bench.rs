@@ -370,6 +370,8 @@ mod tests {
         let Loaded::Router(router) = &subject.loaded else { panic!("a router") };
         let mut written = routes(10_000, "prefixes");
         let first = Arc::new(router.configure(&written.clone().into(), &listener()).unwrap());
+        let room = first.rules.iter().map(|rule| rule.backends.capacity()).sum::<usize>();
+        assert_eq!((first.rules.len(), first.rules.capacity(), room), (10_000, 10_000, 10_000), "no memory is kept for more than there is");
         // Leads elsewhere; is gone; is new.
         written["rules"][5_000]["backendRefs"][0]["name"] = "other".into();
         let second = Arc::new(router.reconfigure(&first, &written.clone().into()).unwrap());

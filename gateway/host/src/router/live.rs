@@ -113,6 +113,7 @@ impl Running {
         let configured = self.guest.configure(&mut self.store, &first, listener);
         let configured = configured.map_err(|e| explain(self.store.data(), Stage::Configure, &e))?;
         let Ok((resource, mut made)) = configured else { return Ok(None) };
+        made.rules.reserve_exact(rules.len().saturating_sub(made.rules.len()));
         for at in (PORTION..rules.len()).step_by(PORTION) {
             let splice = Splice { at, removed: 0, inserted: at..rules.len().min(at + PORTION) };
             let changed = Changed { splices: &[splice], rules, listener };

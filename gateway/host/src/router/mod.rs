@@ -81,7 +81,10 @@ impl RouterGeneration for WasmRouter {
         let (resource, made) = running.configure(config, listener)?;
         let keeps =
             running.guest.changes_tables() && config.rules().is_some_and(|rules| rules.len() >= LARGE && rules.len() == made.rules.len());
-        let (id, rules) = (unique(), made.rules.into_iter().map(Arc::new).collect());
+        // They are moved: a list that is made in the place of the other one would keep that one's memory, megabytes for thousands of rules.
+        let mut rules = Vec::with_capacity(made.rules.len());
+        rules.extend(made.rules.into_iter().map(Arc::new));
+        let id = unique();
         let (config, listener, interests) = (config.clone(), listener.clone(), made.interests);
         let mut table = RouteTable { id, config, listener, rules, interests, trial: Trial::default() };
         running.try_out(resource, &table)?;

@@ -84,7 +84,7 @@ pub struct PlannedRoute {
     /// The rules with host names, as the first listener that asked for them needs them.
     written: Written,
     /// The service ports that the route leads to, including those that are merely missing.
-    pub services: BTreeSet<ServiceRef>,
+    pub services: Box<[ServiceRef]>,
     /// Settings of the rules that the plugin is not given, by the rules' names.
     pub settings: BTreeMap<String, RuleSettings>,
     /// Whether everything that the route refers to exists and may be referred to.
@@ -167,7 +167,8 @@ impl Compiler<'_> {
             Body::UdpRoute(route) => (RouteKind::Udp, Default::default(), self.l4_rules(object, &route.spec.rules, RouteKind::Udp)),
             _ => return,
         };
-        let parents = parent_refs(&object.body);
+        let mut parents = parent_refs(&object.body);
+        parents.shrink_to_fit();
         self.without_parent(object, &parents);
         let Rules { rules, invalid, invalid_rules, count, services, settings, refused } = rules;
         let references = match refused.first() {
@@ -179,6 +180,8 @@ impl Compiler<'_> {
         };
         let hostnames = hostnames.iter().map(|hostname| hostname.to_ascii_lowercase()).collect();
         let rules = rules.iter().map(|rule| rule.to_string().into()).collect();
+        // Most lead to one: a set would take ten times the memory.
+        let services = services.into_iter().collect();
         let (object, age, written) = (object.clone(), Age::of(object), Written::default());
         let route = PlannedRoute {
             object,

@@ -145,14 +145,15 @@ pub(super) fn raise_interests(interests: routing::Interests) -> Result<Interests
 
 fn raise_rule(mut rule: routing::Rule, namespace: &str) -> Result<Rule, String> {
     let retry = super::retry(&mut rule)?.map(Box::new);
-    let backends = rule
-        .backends
-        .into_iter()
-        .map(|b| Ok(Backend { service: service(b.service, namespace), weight: b.weight, actions: actions(b.filters, namespace)? }));
+    // There may be ten thousand rules, most of which have one backend of several hundred bytes: room for more is not kept.
+    let mut backends = Vec::with_capacity(rule.backends.len());
+    for b in rule.backends {
+        backends.push(Backend { service: service(b.service, namespace), weight: b.weight, actions: actions(b.filters, namespace)? });
+    }
     Ok(Rule {
         name: rule.name,
         actions: actions(rule.filters, namespace)?,
-        backends: backends.collect::<Result<_, String>>()?,
+        backends,
         request_timeout: super::timeout(rule.request_timeout),
         backend_timeout: super::timeout(rule.backend_timeout),
         retry,
