@@ -9,6 +9,7 @@ mod field;
 mod forwarding;
 mod health;
 mod http2;
+mod http3;
 mod limits;
 mod metadata;
 mod names;
@@ -61,6 +62,7 @@ fn all(object: &Object) -> Vec<Fault> {
             connections::client(object, policy, &mut faults);
             forwarding::client(object, policy, &mut faults);
             http2::client(object, &policy.spec.http2, &mut faults);
+            http3::client(object, &policy.spec, &mut faults);
             tls::client(object, policy.spec.tls.as_ref(), &mut faults);
         }
         Body::Backend(backend) => backend_object::backend(object, backend, &mut faults),

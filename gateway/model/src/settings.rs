@@ -6,6 +6,7 @@ mod forwarding;
 mod headers;
 mod health;
 mod http2;
+mod http3;
 mod rate;
 mod retry;
 mod timeouts;
@@ -25,6 +26,7 @@ pub use forwarding::*;
 pub use headers::*;
 pub use health::*;
 pub use http2::*;
+pub use http3::*;
 pub use rate::*;
 pub use retry::*;
 pub use timeouts::*;
@@ -91,4 +93,6 @@ pub struct ClientSettings {
     pub path: PathSettings,
     /// HTTP/2 from clients.
     pub http2: ClientHttp2,
+    /// HTTP/3 from clients; none: it is not served.
+    pub http3: Option<ClientHttp3>,
 }

@@ -268,6 +268,8 @@ pub struct ProxyStats {
     pub http2_connections: AtomicU64,
     /// Those among them that were ended, as they sent more control frames than any purpose needs.
     pub http2_floods: AtomicU64,
+    /// HTTP/3, and QUIC below it.
+    pub http3: Http3Stats,
     /// Exchanges that became another protocol, mostly a WebSocket.
     pub upgrades: AtomicU64,
     /// Accepts that failed.
@@ -299,6 +301,23 @@ pub struct ChangeStats {
     pub listeners: AtomicU64,
     /// Sockets of listeners on which options were set, at first or because they changed.
     pub socket_options: AtomicU64,
+}
+
+/// HTTP/3, and QUIC below it.
+#[derive(Debug, Default)]
+pub struct Http3Stats {
+    /// Client connections that spoke HTTP/3.
+    pub connections: AtomicU64,
+    /// Those among them that were ended, as they sent more than any purpose needs.
+    pub floods: AtomicU64,
+    /// Clients that were asked to show that they receive at their address (RFC 9000 §8.1.2), as many handshakes were under way.
+    pub retries: AtomicU64,
+    /// Requests that came first from another address of their client than those before.
+    pub moved: AtomicU64,
+    /// Packets that were handed over to the worker, or the process, that has their connection.
+    pub handed_over: AtomicU64,
+    /// Packets that were dropped instead, as too many waited there.
+    pub handover_dropped: AtomicU64,
 }
 
 /// What limits of clients refused or ended.

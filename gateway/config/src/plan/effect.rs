@@ -100,6 +100,9 @@ const BACKEND: &[Field] = &[
     field("spec.healthCheck.passive.consecutiveGatewayErrors", &[Http1Endpoints, Http2Endpoints, Routed, RoutedConnections, RoutedFlows]),
 ];
 
+/// It has an effect by being there: `{}` is a setting.
+const HTTP3: &str = "spec.http3";
+
 const BY_REQUEST: &[Way] = &[Http, Https];
 const BY_CONNECTION: &[Way] = &[Tcp, EndedTls, Passthrough];
 const CONNECTIONS: &[Way] = &[Tcp, EndedTls, Passthrough, Http, Https];
@@ -123,6 +126,7 @@ const CLIENT: &[Field] = &[
     field("spec.tcpKeepalive", CONNECTIONS),
     field("spec.proxyProtocol", CONNECTIONS),
     field("spec.http2", BY_REQUEST),
+    field(HTTP3, &[Https]),
     field("spec.tls", &[EndedTls, Https]),
 ];
 
@@ -184,6 +188,7 @@ fn idle(object: &Object, path: &str, uses: &[&Counted], ways: &[Way], limits: bo
 fn is_set(tree: &Value, path: &str) -> bool {
     match tree.pointer(&format!("/{}", path.replace('.', "/"))) {
         None | Some(Value::Null) => false,
+        Some(_) if path == HTTP3 => true,
         Some(Value::Object(fields)) => fields.values().any(|value| !value.is_null() && value.as_object().is_none_or(|f| !f.is_empty())),
         Some(_) => true,
     }

@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use sluicegate_model::settings::{BackendSettings, Budget, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings};
+use sluicegate_model::settings::{
+    BackendSettings, Budget, ClientHttp3, ClientSettings, Keepalive, ProxyProtocol, ProxyVersion, UdpSettings,
+};
 
 use super::compile::Compiler;
 use super::x_policies::Constraints;
 use super::*;
-use crate::object::ours::{BackendTrafficPolicySpec, ClientTrafficPolicySpec, ProxyProtocolVersion, TcpKeepalive};
+use crate::object::ours::{BackendTrafficPolicySpec, ClientHttp3Policy, ClientTrafficPolicySpec, ProxyProtocolVersion, TcpKeepalive};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy};
 
 /// Settings that are shared instead of being held thousands of times: those that count where no policy does, and those that many policies make alike.
@@ -103,6 +105,11 @@ fn client(spec: &ClientTrafficPolicySpec) -> ClientSettings {
         headers: forwarding::headers(spec),
         path: forwarding::path(spec),
         http2: http2::client(&spec.http2),
+        http3: spec
+            .http3
+            .as_ref()
+            .filter(|_| ClientHttp3Policy::why_not(spec).is_none())
+            .map(|http3| ClientHttp3 { advertised_port: http3.advertised_port }),
     }
 }
 

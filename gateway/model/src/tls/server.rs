@@ -1,7 +1,7 @@
 //! TLS towards clients.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -13,7 +13,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::certificate::Certificate;
-use super::parameters::{self, Cipher, Versions};
+use super::parameters::{self, Cipher, Version, Versions};
 use super::trust::Authorities;
 
 /// How long a handshake may take, unless something else is configured.
@@ -75,6 +75,8 @@ pub struct ServerTls {
     pub settings: Arc<ServerSettings>,
     /// The configuration. None: there is no certificate to show, or clients cannot be verified, and handshakes are refused.
     pub config: Option<Arc<ServerConfig>>,
+    /// The configuration for QUIC, made when the first connection needs it.
+    quic: OnceLock<Option<Arc<ServerConfig>>>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -110,12 +112,29 @@ impl ServerTls {
         config.ticketer = tickets;
         // Tickets serve both versions, on any worker. A store of sessions would need a lock.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { settings, config: Some(Arc::new(config)), verifier })
+        Ok(Self { settings, config: Some(Arc::new(config)), quic: OnceLock::new(), verifier })
     }
 
     /// Refuses all handshakes.
     pub fn refusing(settings: Arc<ServerSettings>) -> Self {
-        Self { settings, config: None, verifier: None }
+        Self { settings, config: None, quic: OnceLock::new(), verifier: None }
+    }
+
+    /// The configuration for QUIC, which differs from that for TCP in the protocol that is offered (`alpn`). None: there is none for TCP either, or it leaves out
+    /// TLS 1.3, without which there is no QUIC (RFC 9001 §4.2). There is no early data (0-RTT) in either.
+    pub fn quic(&self, alpn: &str) -> Option<Arc<ServerConfig>> {
+        let make = || {
+            let config = self.config.as_ref().filter(|_| self.settings.versions.max == Version::Tls13)?;
+            let suites = &config.crypto_provider().cipher_suites;
+            let fits = suites.iter().any(|suite| suite.tls13().is_some_and(|suite| suite.quic.is_some()));
+            fits.then(|| {
+                let mut config = ServerConfig::clone(config);
+                config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+                config.max_early_data_size = 0;
+                Arc::new(config)
+            })
+        };
+        self.quic.get_or_init(make).clone()
     }
 
     /// Whether the authorities of today vouch for a client's chain. It is asked again where the handshake itself has not asked: for a ticket, and with

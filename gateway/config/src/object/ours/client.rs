@@ -7,8 +7,8 @@ use sluicegate_model::settings::HalfClose;
 
 use super::values::{Bytes, Span};
 use super::{
-    ClientHttp2Policy, ClientIpDetection, ClientProxyProtocol, ClientTimeout, ClientTls, ForwardedAction, HeaderFilter, PathOptions,
-    PluginUse, RateLimit, RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
+    ClientHttp2Policy, ClientHttp3Policy, ClientIpDetection, ClientProxyProtocol, ClientTimeout, ClientTls, ForwardedAction, HeaderFilter,
+    PathOptions, PluginUse, RateLimit, RequestIdAction, TargetRef, TcpKeepalive, TraceContext, WithUnderscoresAction,
 };
 
 /// How traffic of clients is taken, and what it is limited to.
@@ -59,6 +59,8 @@ pub struct ClientTrafficPolicySpec {
     /// HTTP/2 from clients.
     #[serde(default)]
     pub http2: ClientHttp2Policy,
+    /// HTTP/3 from clients of listeners that end TLS with HTTP: `{}` turns it on, at the same port over UDP. Default: it is off. The limits of `http2` count for it, too.
+    pub http3: Option<ClientHttp3Policy>,
     /// TLS towards clients.
     pub tls: Option<ClientTls>,
 }
