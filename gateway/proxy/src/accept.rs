@@ -31,8 +31,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the client connections of a worker share.
 pub(crate) struct Clients {
-    core: Rc<Core>,
-    tls: Rc<Tls>,
+    pub(crate) core: Rc<Core>,
+    pub(crate) tls: Rc<Tls>,
     /// The number of connections that are open.
     pub(crate) open: Cell<usize>,
     /// How many connections may be open, over all workers.
@@ -190,11 +190,11 @@ async fn hold(stream: TcpStream, why: Refused, core: &Core) {
 }
 
 /// A client connection, counted while it lives.
-struct Open(Rc<Clients>);
+pub(crate) struct Open(Rc<Clients>);
 
 impl Open {
     /// Counts a connection. None: as many are open as may be, over all workers.
-    fn new(shared: &Rc<Clients>) -> Option<Self> {
+    pub(crate) fn new(shared: &Rc<Clients>) -> Option<Self> {
         let most = shared.most_open.get() as u64;
         let more = |open: u64| (open < most).then(|| open + 1);
         shared.core.stats.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;

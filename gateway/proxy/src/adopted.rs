@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 
 use sluicegate_model::route::Protocol;
-use socket2::{SockRef, Type};
+use socket2::{Domain, SockRef, Type};
+
+use crate::quic::Predecessor;
 
 /// The sockets, by protocol and address. There may be several for one address: one for each worker of a predecessor.
 #[derive(Default)]
 pub(crate) struct Adopted {
     pub(crate) tcp: BTreeMap<SocketAddr, Vec<TcpListener>>,
     pub(crate) udp: BTreeMap<SocketAddr, Vec<UdpSocket>>,
+    /// A predecessor that has connections of QUIC.
+    pub(crate) predecessor: Option<Arc<Predecessor>>,
     /// The ports of sockets for all addresses, and whether these take both IP families.
     everywhere: BTreeMap<(Protocol, u16), bool>,
 }
@@ -20,6 +26,10 @@ pub(crate) struct Adopted {
 impl Adopted {
     /// Adds a socket. Errors: it is not a socket of the internet's, or one that takes neither connections nor datagrams.
     pub(crate) fn add(&mut self, socket: OwnedFd) -> Result<()> {
+        if SockRef::from(&socket).domain()? == Domain::UNIX {
+            self.predecessor = Some(Arc::new(Predecessor::meet(UnixDatagram::from(socket))?));
+            return Ok(());
+        }
         let (kind, (address, both)) = (SockRef::from(&socket).r#type()?, address_of(&socket)?);
         let protocol = match kind {
             Type::STREAM => {

@@ -1,20 +1,22 @@
 //! Binds sockets. Those of listeners that a snapshot adds are bound or taken over, those of listeners that it no longer has are closed, and those of listeners
 //! whose settings have changed are set anew. What has not changed is not looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Error;
-use std::net::{TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
+use sluicegate_model::persistent::Map;
 use sluicegate_model::route::Protocol;
-use sluicegate_model::snapshot::{At, Listener, Snapshot};
+use sluicegate_model::snapshot::{At, Front, Listener, Snapshot};
 use sluicegate_model::stats::ProxyStats;
 
 use crate::adopted::Adopted;
 use crate::blocked;
 use crate::descriptors::Descriptors;
 use crate::listener::{SocketSet, Spread};
+use crate::quic::{Ids, Quic};
 use crate::{BindFailure, Published, Sockets};
 
 /// For how many failures to bind a cause is looked for, of one snapshot.
@@ -26,6 +28,13 @@ pub(crate) struct Binding {
     pub(crate) adopted: Adopted,
     /// Listeners that could not be bound. They are tried again with each snapshot.
     failed: BTreeSet<At>,
+    /// Those whose HTTP/3 has no socket.
+    failed_quic: BTreeSet<SocketAddr>,
+    /// Sockets of QUIC whose listener is gone, as long as the last connections run.
+    ending: BTreeMap<SocketAddr, Weak<Quic>>,
+    /// The connection IDs of this process.
+    ids: Ids,
+    stats: Arc<ProxyStats>,
     /// The number of descriptors of all listeners.
     listening: usize,
     workers: usize,
@@ -36,12 +45,28 @@ pub(crate) struct Binding {
 pub(crate) struct Bound {
     pub(crate) sockets: Sockets<TcpListener>,
     pub(crate) datagrams: Sockets<UdpSocket>,
+    pub(crate) quic: Map<SocketAddr, Quic>,
     pub(crate) failures: Vec<BindFailure>,
 }
 
 impl Binding {
-    pub(crate) fn new(workers: usize, descriptors: Descriptors) -> Self {
-        Self { adopted: Adopted::default(), failed: BTreeSet::new(), listening: 0, workers, descriptors }
+    pub(crate) fn new(workers: usize, descriptors: Descriptors, stats: Arc<ProxyStats>) -> Self {
+        Self {
+            adopted: Adopted::default(),
+            failed: BTreeSet::new(),
+            failed_quic: BTreeSet::new(),
+            ending: BTreeMap::new(),
+            ids: Ids::default(),
+            stats,
+            listening: 0,
+            workers,
+            descriptors,
+        }
+    }
+
+    /// The connection IDs of this process.
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// The number of descriptors of all listeners.
@@ -50,9 +75,20 @@ impl Binding {
     }
 
     /// Sockets for the listeners of a snapshot, beginning with those of the snapshot before.
-    pub(crate) fn follow(&mut self, snapshot: &Snapshot, known: &Published, stats: &ProxyStats) -> Bound {
-        let mut bound = Bound { sockets: known.sockets.clone(), datagrams: known.datagrams.clone(), failures: Vec::new() };
+    pub(crate) fn follow(&mut self, snapshot: &Snapshot, known: &Published) -> Bound {
+        let mut bound =
+            Bound { sockets: known.sockets.clone(), datagrams: known.datagrams.clone(), quic: known.quic.clone(), failures: Vec::new() };
         let changes = snapshot.listeners.changes(&known.snapshot.listeners);
+        let quic = changes.iter().filter(|change| change.key.0 == Protocol::Tcp);
+        let quic: Vec<(SocketAddr, Option<&Arc<Listener>>)> =
+            quic.map(|change| (change.key.1, change.after.filter(|listener| serves_http3(listener)))).collect();
+        for (address, _) in quic.iter().filter(|(_, after)| after.is_none()) {
+            self.failed_quic.remove(address);
+            if let Some(gone) = bound.quic.remove(address) {
+                self.listening -= gone.sockets.descriptors();
+                self.ending.insert(*address, Arc::downgrade(&gone));
+            }
+        }
         // Descriptors of what goes are counted as free before anything new is bound.
         for (protocol, address) in changes.iter().filter(|change| change.after.is_none()).map(|change| change.key) {
             self.failed.remove(&(protocol, address));
@@ -82,10 +118,47 @@ impl Binding {
                 }
             }
             if let (Protocol::Tcp, Some(set)) = (at.0, bound.sockets.get(&at.1)) {
-                stats.changes.socket_options.fetch_add(set.apply(&listener.settings), Ordering::Relaxed);
+                self.stats.changes.socket_options.fetch_add(set.apply(&listener.settings), Ordering::Relaxed);
+            }
+        }
+        let again = std::mem::take(&mut self.failed_quic);
+        let mut wanted: BTreeMap<SocketAddr, &Arc<Listener>> =
+            quic.into_iter().filter_map(|(address, after)| Some((address, after?))).collect();
+        wanted.extend(again.into_iter().filter_map(|address| Some((address, snapshot.listeners.get(&(Protocol::Tcp, address))?))));
+        for (address, listener) in wanted {
+            if let Err(error) = self.bind_quic(address, snapshot, spread, &mut bound) {
+                self.failed_quic.insert(address);
+                let error = if bound.failures.len() < EXPLAINED { blocked::explained(Protocol::Udp, address, error) } else { error };
+                let listener = format!("HTTP/3 of {}", listener.name);
+                bound.failures.push(BindFailure { protocol: Protocol::Udp, address, listener, error: error.to_string() });
             }
         }
         bound
+    }
+
+    /// Keeps the sockets of a listener's HTTP/3, takes those that were handed over, or binds new ones.
+    fn bind_quic(&mut self, address: SocketAddr, snapshot: &Snapshot, spread: Spread, bound: &mut Bound) -> std::io::Result<()> {
+        if bound.quic.contains_key(&address) {
+            return Ok(());
+        }
+        self.ending.retain(|_, quic| quic.strong_count() > 0);
+        let quic = match self.ending.remove(&address).and_then(|quic| quic.upgrade()) {
+            Some(quic) => quic,
+            None => {
+                if let Some(udp) = snapshot.listeners.get(&(Protocol::Udp, address)) {
+                    return Err(Error::new(std::io::ErrorKind::AddrInUse, format!("{} has this port of UDP", udp.name)));
+                }
+                let workers = self.workers;
+                let set = match self.adopted.udp.remove(&address) {
+                    Some(sockets) => SocketSet::<UdpSocket>::adopt(sockets, address, workers, spread),
+                    None => self.allow(spread).and_then(|()| SocketSet::udp(address, workers, spread)),
+                }?;
+                Arc::new(Quic::new(set, workers, self.ids, self.adopted.predecessor.clone(), self.stats.clone()))
+            }
+        };
+        self.listening += quic.sockets.descriptors();
+        bound.quic.insert(address, quic);
+        Ok(())
     }
 
     /// Keeps the sockets of a listener, takes those that were handed over, or binds new ones.
@@ -139,4 +212,9 @@ impl Binding {
         }
         spread
     }
+}
+
+/// Whether clients may come by HTTP/3.
+fn serves_http3(listener: &Listener) -> bool {
+    listener.settings.http3.is_some() && matches!(listener.front, Front::Tls(_)) && listener.front.serves_http()
 }

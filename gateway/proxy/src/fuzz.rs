@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use sluicegate_model::settings::ProxyVersion;
 
 use crate::h1::{self, Case, Decoder, Framing, Part, Step};
+use crate::http3::{Frames, Kind};
 use crate::proxy_protocol::{self, Parsed};
 use crate::tls::{Hello, HelloReader};
 
@@ -126,6 +127,31 @@ pub fn client_hello(data: &[u8]) {
             Err(_) => return,
         }
     }
+}
+
+/// What comes out of a stream of HTTP/3 is the same in whatever pieces it comes, and never more than came.
+pub fn http3_frames(data: &[u8]) {
+    let Some(([kind, piece], data)) = data.split_first_chunk() else { return };
+    let kind = if kind & 1 == 0 { Kind::Request } else { Kind::Unidirectional };
+    let whole = frames(kind, data, data.len().max(1));
+    assert_eq!(whole, frames(kind, data, usize::from(*piece).max(1)));
+    assert!(whole.0.len() <= data.len());
+}
+
+/// What comes out of a stream, and whether it may end where it does; false: it is malformed.
+fn frames(kind: Kind, data: &[u8], piece: usize) -> (Vec<u8>, bool) {
+    let (mut frames, mut out) = (Frames::new(kind), Vec::new());
+    for piece in data.chunks(piece) {
+        let mut bytes = Bytes::copy_from_slice(piece);
+        loop {
+            match frames.next(&mut bytes, |_| {}) {
+                Ok(Some(piece)) => out.extend_from_slice(&piece),
+                Ok(None) => break,
+                Err(_) => return (out, false),
+            }
+        }
+    }
+    (out, frames.end().is_ok())
 }
 
 /// Reads a hello. None: it is malformed, or not whole.

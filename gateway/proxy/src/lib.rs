@@ -1,7 +1,7 @@
 //! The data plane. Each worker is one thread with its own event loop, sockets, idle upstream connections and plugin instances.
 //!
 //! In the order bytes pass: [`listener`] binds; each [`worker`] [`accept`]s what [`crate::core::admission`] and [`overload`] let in; [`origin`] says whose it
-//! is, by [`proxy_protocol`] or not; [`tls`] ends what is TLS; a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by request); datagrams go to [`udp`]; all ask
+//! is, by [`proxy_protocol`] or not; [`tls`] ends what is TLS ([`incoming`] and [`quic`], what is HTTP/3); a connection goes to [`tcp`] (forwarded whole) or [`http`] (request by request); datagrams go to [`udp`]; all ask
 //! [`crate::core::decider`] for a route and an endpoint, and reach it by [`endpoint`]. [`h1`] reads and writes HTTP/1.1 on both sides.
 
 mod accept;
@@ -19,10 +19,13 @@ pub mod fuzz;
 mod h1;
 mod http;
 mod http2;
+mod http3;
+mod incoming;
 mod listener;
 mod origin;
 mod overload;
 mod proxy_protocol;
+mod quic;
 mod sampled;
 mod stream;
 mod tcp;
@@ -33,6 +36,7 @@ mod worker;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -58,6 +62,7 @@ use descriptors::{Descriptors, Room};
 pub use endpoint::source::may_keep_clients;
 use listener::SocketSet;
 use overload::Watcher;
+use quic::Quic;
 
 pub use overload::{Overload, Release, is_short};
 
@@ -108,6 +113,9 @@ pub(crate) struct Published {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) sockets: Sockets<TcpListener>,
     pub(crate) datagrams: Sockets<UdpSocket>,
+    pub(crate) quic: Map<SocketAddr, Quic>,
+    /// Packets of QUIC that a successor sends on.
+    pub(crate) successor: Option<Arc<UnixDatagram>>,
     pub(crate) room: Room,
     pub(crate) stop: Option<Stop>,
 }
@@ -211,7 +219,7 @@ impl Proxy {
         let watcher = Watcher::start(config.overload, config.release, stats)?;
         Ok(Self {
             published,
-            binding: Mutex::new(Binding::new(count, descriptors)),
+            binding: Mutex::new(Binding::new(count, descriptors, stats.clone())),
             serving,
             workers: Mutex::new(workers),
             access_log: Mutex::new(access_log),
@@ -232,13 +240,14 @@ impl Proxy {
     pub fn publish(&self, snapshot: Arc<Snapshot>) -> Vec<BindFailure> {
         let mut binding = self.binding();
         let known = self.published.borrow().clone();
-        let bound = binding.follow(&snapshot, &known, &self.stats);
+        let bound = binding.follow(&snapshot, &known);
         self.stats.overload.listening.store(binding.listening() as u64, Ordering::Relaxed);
         let room = self.room(binding.listening());
         self.published.send_modify(|p| {
             p.snapshot = snapshot;
             p.sockets = bound.sockets;
             p.datagrams = bound.datagrams;
+            p.quic = bound.quic;
             p.room = room;
         });
         bound.failures
@@ -278,11 +287,25 @@ impl Proxy {
         addresses
     }
 
-    /// All sockets, for a successor. They have no second descriptors, as there may be thousands.
+    /// All sockets, for a successor. They have no second descriptors, as there may be thousands. With connections of QUIC comes a socket through which it sends on
+    /// what arrives for them.
     pub fn sockets(&self) -> Vec<AnySocket> {
+        let link = self.link();
         let published = self.published.borrow();
         let tcp = published.sockets.values().flat_map(|set| set.all()).map(|socket| socket as AnySocket);
-        tcp.chain(published.datagrams.values().flat_map(|set| set.all()).map(|socket| socket as AnySocket)).collect()
+        let udp = published.datagrams.values().flat_map(|set| set.all()).map(|socket| socket as AnySocket);
+        let quic = published.quic.values().flat_map(|quic| quic.sockets.all()).map(|socket| socket as AnySocket);
+        tcp.chain(udp).chain(quic).chain(link).collect()
+    }
+
+    fn link(&self) -> Option<AnySocket> {
+        if self.published.borrow().quic.is_empty() {
+            return None;
+        }
+        let made = quic::pair(self.binding().ids());
+        let (ours, theirs) = made.inspect_err(|error| tracing::warn!(%error, "a successor cannot send on packets of QUIC")).ok()?;
+        self.published.send_modify(|p| p.successor = Some(Arc::new(ours)));
+        Some(Arc::new(theirs))
     }
 
     /// Waits until every worker serves the snapshot `version`, or a newer one. The caller sets the deadline.

@@ -73,6 +73,19 @@ pub(crate) async fn admit(stream: &TcpStream, peer: SocketAddr, listener: Socket
             return Err(Reset::Untrusted);
         }
     }
+    from_source(origin, listener, settings)
+}
+
+/// Lets a connection of QUIC in, or says why not. There is no PROXY header for it. Where one is asked of everybody, the listener is meant for the proxies in
+/// front, and nobody else is let in.
+pub(crate) fn admits(peer: SocketAddr, listener: SocketAddr, settings: &ClientSettings) -> Result<Origin, Reset> {
+    if settings.proxy_protocol.as_ref().is_some_and(|wanted| !wanted.optional) {
+        return Err(Reset::ProxyHeader);
+    }
+    from_source(Origin::of(peer), listener, settings)
+}
+
+fn from_source(origin: Origin, listener: SocketAddr, settings: &ClientSettings) -> Result<Origin, Reset> {
     // This host reaches its own addresses from these very addresses. kube-proxy lets that in, too.
     if settings.sources.is_empty() || contains(&settings.sources, origin.client.ip()) || origin.client.ip() == listener.ip() {
         Ok(origin)

@@ -13,6 +13,7 @@ use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
+use tokio::task::spawn_local;
 
 use crate::accept::Clients;
 use crate::accepting::Accepting;
@@ -27,6 +28,7 @@ use crate::tcp::Tcp;
 use crate::tls::Tls;
 use crate::udp::{self, Udp};
 use crate::{Published, Serving, Stop};
+use crate::{incoming, quic};
 
 /// How often idle upstream connections are looked over.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
@@ -143,6 +145,9 @@ impl Worker {
         let mut accepting = Accepting::default();
         let mut known = Published::default();
         let mut datagrams = udp::Listeners::default();
+        let clients = shared.clients.clone();
+        let take = move |endpoint, address| spawn_local(incoming::take(endpoint, address, clients.clone()));
+        let mut quic = quic::Listeners::new(self.index, Rc::new(take));
         let mut prune = tokio::time::interval(PRUNE_EVERY);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let mut returning = Returning::new(self.release);
@@ -157,6 +162,13 @@ impl Worker {
             shared.take(published.snapshot.clone());
             accepting.open(&changes, self.index, &shared.clients);
             datagrams.sync(&published.datagrams.changes(&known.datagrams), self.index, &shared.udp).await;
+            quic.sync(&published.quic.changes(&known.quic));
+            if let Some(successor) = published.successor.as_ref().filter(|_| self.index == 0) {
+                // It is the same one, or another successor after one that failed.
+                if !known.successor.as_ref().is_some_and(|known| Arc::ptr_eq(known, successor)) {
+                    spawn_local(quic::take(successor.clone(), published.quic.clone()));
+                }
+            }
             self.serving.took(self.index, published.snapshot.version);
             if let Some(stop) = published.stop {
                 break stop;
@@ -169,6 +181,7 @@ impl Worker {
                     _ = prune.tick() => shared.prune(),
                     _ = second.tick() => {
                         shared.second();
+                        quic.second();
                         shared.exchanges.upstreams.relieve();
                         returning.second(shared.clients.open.get(), &shared.core.stats);
                         shared.look_after_plugins();
@@ -181,6 +194,7 @@ impl Worker {
         };
         if !stop.drain_queues {
             datagrams.leave().await;
+            quic.leave();
         }
         shared.core.stopping.set(true);
         shared.http.open.drain();
@@ -207,6 +221,7 @@ impl Worker {
                 "connections were still open, or answers awaited, when the grace period ended"
             );
         }
+        quic.close().await;
         shared.core.decider.borrow_mut().put_all_aside(&shared.state_store, shared.index);
     }
 }

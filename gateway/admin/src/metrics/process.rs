@@ -24,6 +24,20 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, log: &Lo
     family(e, "connection_resets", "Client connections that the gateway reset, by reason", resets)?;
     family(e, "http2_connections", "Client connections that spoke HTTP/2", counter(&proxy.http2_connections))?;
     family(e, "http2_floods", "HTTP/2 connections ended for too many control frames", counter(&proxy.http2_floods))?;
+    let http3 = &proxy.http3;
+    family(e, "http3_connections", "Client connections that spoke HTTP/3", counter(&http3.connections))?;
+    family(e, "http3_floods", "HTTP/3 connections ended for too many control frames or reset streams", counter(&http3.floods))?;
+    let retries = "Clients of HTTP/3 that had to show that they receive at their address, as many handshakes were under way";
+    family(e, "http3_retries", retries, counter(&http3.retries))?;
+    family(e, "http3_moved", "Times that a client of HTTP/3 went on from another address", counter(&http3.moved))?;
+    let packets = [("handed-over", &http3.handed_over), ("dropped", &http3.handover_dropped)];
+    let packets = packets.into_iter().map(|(fate, n)| (vec![("fate", fate.to_owned())], ConstCounter::new(count(n))));
+    family(
+        e,
+        "http3_strayed_packets",
+        "Packets of QUIC that came to another worker or process than the one that has their connection",
+        packets,
+    )?;
     family(e, "upgrades", "Exchanges that became another protocol", counter(&proxy.upgrades))?;
     family(e, "accept_errors", "Accepts and receives that failed", counter(&proxy.accept_errors))?;
     family(e, "unrouted_datagrams", "UDP datagrams for a listener that leads nowhere", counter(&proxy.unrouted_datagrams))?;

@@ -74,6 +74,7 @@ fn value<'a>(field: Field, entry: &'a Entry) -> Value<'a> {
         Field::Protocol => text(request.map(|r| match r.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2",
+            Version::HTTP_3 => "HTTP/3",
             _ => "HTTP/1.1",
         })),
         Field::Status => entry.status.map_or(Value::None, |status| Value::Number(status.as_u16().into())),

@@ -16,4 +16,4 @@ mod upstream;
 
 pub(crate) use exchange::Exchanges;
 pub use exchange::{Arrived, Asked, Outcome, Preview, preview};
-pub(crate) use serve::{Http, serve};
+pub(crate) use serve::{Http, serve, serve3};

@@ -33,5 +33,7 @@ pub(crate) fn prepare(socket: &StdUdpSocket, address: SocketAddr) -> io::Result<
         IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
         _ => {}
     }
+    // A socket that was handed over may have been one of QUIC, which receives several datagrams as one.
+    let _ = setsockopt(socket, sockopt::UdpGroSegment, &false);
     socket.set_nonblocking(true)
 }

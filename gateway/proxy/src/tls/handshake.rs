@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use rustls::server::{Acceptor, ServerConnection};
 use rustls::{AlertDescription, CertificateError, Error, HandshakeKind};
+use rustls_pki_types::CertificateDer;
 use sluicegate_model::snapshot::{Front, TlsMode};
 use sluicegate_model::stats::{Reset, TlsFailure, count};
 use sluicegate_model::tls::{Demand, HANDSHAKE_TIMEOUT, ServerTls};
@@ -32,7 +33,7 @@ pub(super) enum Met {
 }
 
 /// Why the handshake failed, with the library's error for the log.
-pub(super) struct Failed(pub(super) TlsFailure, pub(super) Option<io::Error>);
+pub(crate) struct Failed(pub(crate) TlsFailure, pub(crate) Option<io::Error>);
 
 impl From<TlsFailure> for Failed {
     fn from(failure: TlsFailure) -> Self {
@@ -88,7 +89,7 @@ pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, c
     if resumed {
         count(&core.stats.tls.resumed);
     }
-    let client = identify(connection, &tls, resumed)?;
+    let client = identify(connection.peer_certificates(), &tls, resumed)?;
     let secured = Secured { server_name: hello.server_name.clone(), client };
     Ok(Met::Ended { stream: Box::new(stream), hello, secured, http })
 }
@@ -159,10 +160,31 @@ fn failed(error: io::Error) -> Failed {
     Failed(why, Some(error))
 }
 
+/// Why a handshake over QUIC failed, by the code of its error: 0x100 and an alert (RFC 9001 §4.8), or another one.
+pub(crate) fn failure(code: u64) -> TlsFailure {
+    match code.checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok()).map(AlertDescription::from) {
+        Some(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA,
+        ) => TlsFailure::ClientCertificate,
+        Some(AlertDescription::UnrecognisedName | AlertDescription::MissingExtension) => TlsFailure::Name,
+        Some(AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion | AlertDescription::NoApplicationProtocol) => {
+            TlsFailure::Incompatible
+        }
+        Some(AlertDescription::DecodeError) => TlsFailure::Hello,
+        _ => TlsFailure::Protocol,
+    }
+}
+
 /// Who the client is. A ticket carries a chain that was verified when it was given out. It is verified again, as the client's certificate may have expired, or its
 /// authority may have been removed.
-fn identify(connection: &ServerConnection, tls: &ServerTls, resumed: bool) -> Result<Option<http::HeaderValue>, Failed> {
-    let (Some(validation), Some(chain)) = (&tls.settings.client, connection.peer_certificates()) else { return Ok(None) };
+pub(crate) fn identify(chain: Option<&[CertificateDer<'_>]>, tls: &ServerTls, resumed: bool) -> Result<Option<http::HeaderValue>, Failed> {
+    let (Some(validation), Some(chain)) = (&tls.settings.client, chain) else { return Ok(None) };
     let lenient = validation.demand == Demand::Fallback;
     if (resumed || lenient) && !tls.vouches(chain) {
         let error = io::Error::other(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));

@@ -38,6 +38,19 @@ const DOUBLED: BadHello = BadHello(Some(AlertDescription::IllegalParameter));
 const OVERFLOW: BadHello = BadHello(Some(AlertDescription::RecordOverflow));
 const UNEXPECTED: BadHello = BadHello(Some(AlertDescription::UnexpectedMessage));
 
+/// Reads a hello as QUIC carries it, which has no records (RFC 9001 §4); none: more is needed.
+pub(crate) fn message(bytes: &[u8]) -> Result<Option<Hello>, BadHello> {
+    let Some((head, rest)) = bytes.split_at_checked(4) else { return Ok(None) };
+    if head.first() != Some(&CLIENT_HELLO) {
+        return Err(UNEXPECTED);
+    }
+    let length = u24(head.get(1..).unwrap_or_default());
+    if length > MAX_HELLO {
+        return Err(MALFORMED);
+    }
+    rest.get(..length).map(parse).transpose()
+}
+
 /// Takes a hello from the bytes of a connection, however they are cut.
 #[derive(Default)]
 pub(crate) struct HelloReader {

@@ -5,7 +5,7 @@
 //! All of it happens in the connection's own task, within a deadline, so that accepts never wait for it.
 
 mod handshake;
-mod hello;
+pub(crate) mod hello;
 mod identity;
 
 use std::cell::Cell;
@@ -22,7 +22,8 @@ use crate::http::{self, Http};
 use crate::origin::Origin;
 use crate::stream::Stream;
 use crate::tcp::{self, Asked, Tcp};
-use handshake::{Failed, Met, meet};
+pub(crate) use handshake::{Failed, failure, identify};
+use handshake::{Met, meet};
 #[cfg(fuzzing)]
 pub(crate) use hello::{Hello, HelloReader};
 
@@ -41,6 +42,11 @@ pub(crate) struct Tls {
 impl Tls {
     pub(crate) fn new(http: Rc<Http>, tcp: Rc<Tcp>) -> Self {
         Self { core: http.core.clone(), http, tcp, handshakes: Cell::new(0) }
+    }
+
+    /// The number of handshakes under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.handshakes.get()
     }
 }
 
@@ -73,17 +79,18 @@ pub(crate) async fn serve(stream: TcpStream, origin: Origin, address: SocketAddr
     }
 }
 
-fn failed(Failed(why, error): &Failed, client: SocketAddr, address: SocketAddr, core: &Core) {
+/// Counts and logs a handshake that failed.
+pub(crate) fn failed(Failed(why, error): &Failed, client: SocketAddr, address: SocketAddr, core: &Core) {
     count(&core.stats.tls.failures[*why as usize]);
     let error = error.as_ref().map(ToString::to_string).unwrap_or_default();
     tracing::debug!(%client, %address, why = why.label(), error, "no TLS handshake");
 }
 
 /// A place among the [`AT_ONCE`].
-struct Place(Rc<Tls>);
+pub(crate) struct Place(Rc<Tls>);
 
 impl Place {
-    fn take(shared: &Rc<Tls>) -> Option<Self> {
+    pub(crate) fn take(shared: &Rc<Tls>) -> Option<Self> {
         if shared.handshakes.get() >= AT_ONCE {
             return None;
         }

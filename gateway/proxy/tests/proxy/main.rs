@@ -22,6 +22,8 @@ mod http2_flow;
 mod http2_limits;
 mod http2_ordinary;
 mod http2_refusals;
+mod http3;
+mod http3_floods;
 mod limits;
 mod messages;
 mod mirrors;

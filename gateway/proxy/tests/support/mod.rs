@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod http2;
+pub mod http3;
 pub mod tls;
 pub mod udp;
 

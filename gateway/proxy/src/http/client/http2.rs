@@ -10,7 +10,7 @@ use h2::server::SendResponse;
 use http::{Response, header};
 
 use super::signal::Signal;
-use super::{Broke, Content, Sink};
+use super::{Answering, Broke, Content, Cut, Sink};
 use crate::h1::{Framing, Part, Status};
 use crate::http::error::BodyError;
 use crate::http::rules::headers::strip_response;
@@ -173,6 +173,34 @@ impl Content for Received {
 
     fn pass_trailers(&mut self, trailers: Trailers) {
         self.trailers = trailers;
+    }
+}
+
+impl Answering for Sender {
+    fn send_head(&self, response: Response<()>, ended: bool) -> Result<(), Broke> {
+        Sender::send_head(self, response, ended).map_err(|_| Broke)
+    }
+
+    fn push_last(&self, part: Part, last: bool) -> Result<(), Broke> {
+        Sender::push(self, part, last).map_err(|_| Broke)
+    }
+
+    fn finish(&self) -> Result<(), Broke> {
+        Sender::finish(self).map_err(|_| Broke)
+    }
+
+    fn is_end(&self) -> bool {
+        Sender::is_end(self)
+    }
+
+    fn reset(&self, why: Cut) {
+        Sender::reset(
+            self,
+            match why {
+                Cut::Cancelled => Code::CANCEL,
+                Cut::Broken => Code::INTERNAL_ERROR,
+            },
+        );
     }
 }
 

@@ -3,10 +3,13 @@
 
 mod http1;
 mod http2;
+mod http3;
 mod open;
 mod signal;
 
 use std::task::{Context, Poll};
+
+use http::Response;
 
 use super::error::BodyError;
 use super::rules::trailers::Trailers;
@@ -14,6 +17,7 @@ use crate::h1::{Framing, Part, Status};
 
 pub(in crate::http) use http1::{Client, NoRequest, Reader};
 pub(in crate::http) use http2::{Received, Sender};
+pub(in crate::http) use http3::{Received3, Sender3};
 pub(crate) use open::OpenConnections;
 pub(in crate::http) use signal::Signal;
 
@@ -62,6 +66,33 @@ pub(in crate::http) trait Sink {
     fn is_gone(&self, context: &mut Context<'_>) -> bool;
 }
 
+/// A client's stream, which takes one response.
+pub(in crate::http) trait Answering: Sink {
+    /// Sends the head. `ended`: there is nothing else.
+    fn send_head(&self, response: Response<()>, ended: bool) -> Result<(), Broke>;
+
+    /// Writes a part. `last`: no other part follows.
+    fn push_last(&self, part: Part, last: bool) -> Result<(), Broke>;
+
+    /// Ends the content.
+    fn finish(&self) -> Result<(), Broke>;
+
+    /// Whether all was written.
+    fn is_end(&self) -> bool;
+
+    /// Ends the stream before all was written.
+    fn reset(&self, why: Cut);
+}
+
+/// Why a response is cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Cut {
+    /// Nobody wants it, or its time is up.
+    Cancelled,
+    /// The endpoint's side broke.
+    Broken,
+}
+
 /// The client's side broke. The other side is told when this side is dropped.
 pub(in crate::http) struct Broke;
 
@@ -71,6 +102,8 @@ pub(crate) enum AnyContent<'c> {
     Http1(&'c mut Reader),
     /// The content of a stream of HTTP/2.
     Http2(Box<Received>),
+    /// The content of a stream of HTTP/3.
+    Http3(Box<Received3>),
 }
 
 macro_rules! each {
@@ -78,6 +111,7 @@ macro_rules! each {
         match $self {
             Self::Http1($content) => $call,
             Self::Http2($content) => $call,
+            Self::Http3($content) => $call,
         }
     };
 }

@@ -122,7 +122,14 @@ pub(in crate::http) fn extras<B>(request: &mut Request<B>, extras: &HeaderExtras
         }
         let element = match request.version() {
             Version::HTTP_11 => Some(via.element.clone()),
-            version => HeaderValue::from_str(&format!("{} {}", if version == Version::HTTP_10 { "1.0" } else { "2" }, via.pseudonym)).ok(),
+            version => {
+                let version = match version {
+                    Version::HTTP_10 => "1.0",
+                    Version::HTTP_3 => "3",
+                    _ => "2",
+                };
+                HeaderValue::from_str(&format!("{version} {}", via.pseudonym)).ok()
+            }
         };
         if let Some(element) = element {
             request.headers_mut().append(VIA, element);

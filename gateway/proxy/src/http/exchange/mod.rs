@@ -169,6 +169,10 @@ pub(in crate::http) async fn exchange<'c>(
             if request.is_call() { grpc::answer(*own) } else { Reply::local(*own) }
         }
     };
+    if let Some(alternative) = &peer.alternative {
+        // Whoever has said something of its own about it knows better.
+        response.headers_mut().entry(header::ALT_SVC).or_insert_with(|| alternative.clone());
+    }
     observer.end(&mut response);
     response
 }

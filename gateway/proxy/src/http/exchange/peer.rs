@@ -29,6 +29,8 @@ pub(in crate::http) struct Peer {
     pub(in crate::http) claimed_scheme: Option<&'static str>,
     /// What TLS told of the client; none without TLS.
     pub(in crate::http) tls: Option<Rc<Secured>>,
+    /// `Alt-Svc` of responses, where the listener serves HTTP/3 as well, and the client came by another version.
+    pub(in crate::http) alternative: Option<HeaderValue>,
     origin: Origin,
     /// The address that the client connected to as the socket has it, which may be one of many that the listener has.
     local: SocketAddr,
@@ -45,7 +47,7 @@ impl Peer {
         let value = HeaderValue::from_str(&address.ip().to_canonical().to_string()).ok()?;
         let port = HeaderValue::from(listener.port());
         let (own, forwarded) = (Rc::default(), OnceCell::new());
-        Some(Self { address, value, listener, port, claimed_scheme: None, tls: None, origin, local, own, forwarded })
+        Some(Self { address, value, listener, port, claimed_scheme: None, tls: None, alternative: None, origin, local, own, forwarded })
     }
 
     /// The client, as far as it bears on the way of its requests.

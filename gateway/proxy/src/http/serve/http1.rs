@@ -35,6 +35,7 @@ pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, 
     let Some(mut peer) = Peer::new(origin, listener, local) else { return };
     peer.tls = tls.map(Rc::new);
     let settings = shared.core.view().listener(listener).map(|l| l.settings.clone()).unwrap_or_default();
+    peer.alternative = peer.tls.as_ref().and_then(|_| alternative(&settings, listener.port()));
     let closing = shared.open.enter(listener, &settings.timeouts);
     let signal = &closing.signal;
     if stream.is_http2() {
@@ -52,6 +53,15 @@ pub(crate) async fn serve(stream: Stream, origin: Origin, listener: SocketAddr, 
     if let Some((stream, ahead)) = handed_over {
         Box::pin(http2::serve(stream, ahead, Rc::new(peer.clone()), &settings, signal, shared)).await;
     }
+}
+
+/// How long clients remember that HTTP/3 is served, in seconds: a day.
+const REMEMBERED: u32 = 24 * 60 * 60;
+
+/// What clients are told of HTTP/3 (RFC 9114 §3.1.1), where it is served.
+fn alternative(settings: &ClientSettings, port: u16) -> Option<HeaderValue> {
+    let port = settings.http3.as_ref()?.advertised_port.unwrap_or(port);
+    HeaderValue::from_str(&format!("h3=\":{port}\"; ma={REMEMBERED}")).ok()
 }
 
 /// A connection that speaks HTTP/2, and what was read from it.

@@ -1,14 +1,16 @@
-//! The loops that take requests off a client's connection, a file for each version: [`http1`] takes one after another, [`http2`] takes each as a [`stream`] with
+//! The loops that take requests off a client's connection, a file for each version: [`http1`] takes one after another, [`http2`] and [`http3`] take each as a [`stream`] with
 //! a task of its own. Each request goes through [`exchange`](super::exchange); a connection that is upgraded ends in a [`tunnel`].
 
 #[cfg(test)]
 mod allocations;
 mod http1;
 mod http2;
+mod http3;
 mod stream;
 mod tunnel;
 
 pub(crate) use http1::serve;
+pub(crate) use http3::serve3;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -18,14 +18,14 @@ use super::Http;
 use super::tunnel;
 use crate::h1::{Framing, Part};
 use crate::http::body::RequestBody;
-use crate::http::client::{AnyContent, Received, Sender, Signal};
+use crate::http::client::{Answering, AnyContent, Cut, Received, Sender, Signal};
 use crate::http::exchange::{Parts, Peer, Reply, exchange, refuse};
 use crate::http::rules::upgrade::{self, Idle};
 use crate::http2::{self, Incoming, Meter};
 
 /// A stream that its client resets sooner than this, before it is answered, was not a request, as nobody waits for so short a time. Longer ones take one of the
 /// connection's places meanwhile, which bounds them.
-const AT_ONCE: Duration = Duration::from_millis(2);
+pub(super) const AT_ONCE: Duration = Duration::from_millis(2);
 
 /// Serves one exchange, until its response was sent, or its time is up.
 pub(in crate::http) async fn serve(
@@ -89,11 +89,11 @@ async fn answer(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switch(response, sender, signal, shared).await;
     }
-    respond(response, head, sender, signal, shared).await;
+    respond(response, head, &**sender, signal, shared).await;
 }
 
 /// Brings a head into the form of HTTP/1.1.
-fn prepare(request: &mut Request<()>, limits: HeadLimits) -> Result<(), Reason> {
+pub(super) fn prepare(request: &mut Request<()>, limits: HeadLimits) -> Result<(), Reason> {
     let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if request.headers().len() > limits.fields || size > limits.bytes {
         return Err(Reason::LargeHead);
@@ -154,47 +154,48 @@ fn bring_out(status: StatusCode, mut headers: HeaderMap, shared: &Http) -> Respo
     response
 }
 
-async fn respond(response: Reply<'_>, head: bool, sender: &Sender, signal: &Signal, shared: &Http) {
+/// Sends a response as the windows let it.
+pub(super) async fn respond(response: Reply<'_>, head: bool, sender: &impl Answering, signal: &Signal, shared: &Http) {
     let Parts { status, mut headers, mut body, .. } = response.into_parts();
     let nothing = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     if let (false, Some(own)) = (nothing, body.own()) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(own.len()));
     }
     let ended = head || nothing || body.is_end();
-    if sender.send_head(bring_out(status, headers, shared), ended).is_err() || ended {
+    if sender.send_head(bring_out(status, headers, shared), ended).is_err() || (ended && sender.is_end()) {
         return;
     }
-    let sent: Result<(), Code> = poll_fn(|context| {
+    let sent: Result<(), Cut> = poll_fn(|context| {
         loop {
             match sender.poll_flush(context) {
                 Poll::Ready(Ok(())) if sender.is_end() => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Code::CANCEL)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Cancelled)),
                 Poll::Pending => {
                     signal.awaits();
                     let sending = body.poll_request(context);
-                    return if let Poll::Ready(Err(_)) = sending { Poll::Ready(Err(Code::INTERNAL_ERROR)) } else { Poll::Pending };
+                    return if let Poll::Ready(Err(_)) = sending { Poll::Ready(Err(Cut::Broken)) } else { Poll::Pending };
                 }
             }
             let pushed = match ready!(body.poll_part(context)) {
                 Some(Ok(part)) => {
                     signal.moved(if let Part::Data(data) = &part { data.len() } else { 0 });
-                    sender.push(part, body.is_end())
+                    sender.push_last(part, body.is_end())
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a response broke");
-                    return Poll::Ready(Err(Code::INTERNAL_ERROR));
+                    return Poll::Ready(Err(Cut::Broken));
                 }
                 None => sender.finish(),
             };
             if pushed.is_err() {
-                return Poll::Ready(Err(Code::CANCEL));
+                return Poll::Ready(Err(Cut::Cancelled));
             }
         }
     })
     .await;
-    if let Err(code) = sent {
-        sender.reset(code);
+    if let Err(why) = sent {
+        sender.reset(why);
     }
 }
 
