@@ -30,6 +30,7 @@ mod hostile_discovery;
 mod hostile_router;
 mod hostile_text;
 mod http2;
+mod http3;
 mod lab;
 mod lifecycle;
 mod node_ports;
