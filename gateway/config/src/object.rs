@@ -38,6 +38,8 @@ pub use compact::SERVICE_NAME;
 pub use decode::{Decoded, decode, decode_whole, plain};
 pub use gateway_api::apis::standard::gateways::Gateway;
 pub use given::Given;
+#[cfg(test)]
+pub(crate) use given::WITH_RULES;
 pub use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 pub use key::{Named, ObjectKey};
 pub use l4_route::L4Route;

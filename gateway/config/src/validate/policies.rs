@@ -180,7 +180,8 @@ pub(super) fn targets(object: &Object, targets: &[TargetRef], kinds: &[&str], fa
         let message = format!("spec.targetRefs: Too many: {}: must have at most {MOST_TARGETS} items", targets.len());
         faults.push(error(&object.origin, &object.key, "spec.targetRefs", message, Some("another policy for the others".to_owned())));
     }
-    let tree = object.value.tree();
+    // A router may have thousands of rules, which nobody looks at here.
+    let tree = object.value.rest();
     let mut seen = HashSet::new();
     for (i, target) in targets.iter().enumerate() {
         for (field, given) in [("name", Some(&target.name)), ("sectionName", target.section_name.as_ref())] {
@@ -210,5 +211,34 @@ pub(super) fn targets(object: &Object, targets: &[TargetRef], kinds: &[&str], fa
             let message = format!("{path}: Unsupported value: {given:?}: supported values: {group:?}");
             faults.push(error(&object.origin, &object.key, &path, message, Some(format!("{} is of group {group:?}", target.kind))));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use crate::object::{WITH_RULES, decode};
+    use crate::{manifest, validate};
+
+    #[test]
+    fn thousands_of_rules_are_not_put_together_to_judge_the_rest() {
+        let rule = |i: usize| json!({"matches": [{"path": {"type": "PathPrefix", "value": format!("/{i}/")}}], "backendRefs": [{"name": "a", "port": 80}]});
+        let policy = json!({
+            "apiVersion": "sluicegate.dev/v1alpha1", "kind": "ClientTrafficPolicy", "metadata": {"name": "edge"},
+            "spec": {
+                "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+                "router": {"plugin": "rules", "config": {"rules": (0..300).map(rule).collect::<Vec<_>>()}},
+            },
+        });
+        let document = manifest::parse(Path::new("p.json"), &policy.to_string()).documents.remove(0);
+        let object = decode(document).0.expect("an object");
+        assert!(object.value.rules().is_some(), "they are held apart");
+        let before = WITH_RULES.get();
+        let faults = validate::object(&object, &[]);
+        assert!(faults.is_empty(), "{faults:?}");
+        assert_eq!(WITH_RULES.get(), before);
     }
 }
