@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
+use sluicegate_acme::Orders;
 use sluicegate_admin::{HealthChecks, View};
 use sluicegate_cluster::anyip;
+use sluicegate_control::acme::link as acme_link;
 use sluicegate_control::allocate::Allocator;
 use sluicegate_control::controller::{Controller, Prepare, Unbound};
 use sluicegate_control::keep;
@@ -36,6 +38,7 @@ use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::status::Status;
+use sluicegate_model::tls::Acme;
 use sluicegate_model::tls::tickets::TicketSecrets;
 use sluicegate_model::unix::seconds;
 use sluicegate_proxy::{AnySocket, Config, Proxy, Release, may_keep_clients};
@@ -102,6 +105,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let stats = Arc::new(ProxyStats::default());
     // This comes after the lock. A predecessor that still serves goes on writing the file, but what it wrote last is a few seconds old.
     let state_store = Arc::new(keep::load(&settled.state_dir));
+    let acme = Arc::new(Acme::default());
     let unkept = settled.keep_clients.as_ref().and_then(|_| may_keep_clients().err()).map(|error| {
         let why = "clientAddress.keep: endpoints see this gateway's address instead of the client's, as the process lacks the capability CAP_NET_ADMIN";
         tracing::error!(%error, "{why}");
@@ -118,6 +122,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         overload: settled.overload,
         release: Release(allocator::release),
         state_store: state_store.clone(),
+        acme: acme.clone(),
     };
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     proxy.adopt(activated.into_iter().chain(handed));
@@ -152,6 +157,10 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     if let Err(error) = ticket_secrets.rotate(seconds()) {
         tracing::warn!(%error, "no secret for session tickets could be made; TLS sessions are not resumed");
     }
+    // As with the secrets, what a predecessor may have written is there now.
+    Orders::show_kept(&settled.acme, &settled.state_dir, &acme);
+    let (link, asked) = acme_link(acme);
+    let orders = Orders::new(asked, &settled.acme, &settled.state_dir, settled.acme_timing);
     let compiled = settled.code_cache.clone().unwrap_or_else(|| settled.state_dir.join("compiled"));
     let loader = Loader::keeping(&compiled)?;
     let loader = loader.guarding(admin_address).recorded_by(recorder.clone());
@@ -159,7 +168,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let stopping = Arc::new(AtomicBool::new(false));
     let options = settled.options(admin_address)?;
     let turns = options.turns.clone();
-    let controller = Controller::new(options, loader, allocator).with_tickets(ticket_secrets.clone()).with_faults(unkept);
+    let controller = Controller::new(options, loader, allocator).with_tickets(ticket_secrets.clone()).with_acme(link).with_faults(unkept);
     let controller = match &mut joined {
         Some(joined) => joined.join(controller),
         None => controller,
@@ -232,6 +241,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         }
         // It does not begin before, as the file belongs to the predecessor until that has left.
         let tended = tokio::spawn(tend_tickets(ticket_secrets.clone(), settled.clone(), turns.clone()));
+        // Nor do the orders, whose challenges the predecessor would be asked for.
+        let ordered = tokio::spawn(orders.run());
         for address in proxy.unused(took_over) {
             tracing::warn!(%address, "a socket that was handed over has no listener");
         }
@@ -281,6 +292,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         returned.abort();
         kept.abort();
         tended.abort();
+        ordered.abort();
         notify(&[NotifyState::Stopping]);
         let replaced = matches!(outcome, Ok(Stop::Succeeded(_)));
         if replaced {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sluicegate_acme::Timing as AcmeTiming;
 use sluicegate_admin::Access;
 use sluicegate_cluster::connection::Connection;
 use sluicegate_cluster::leader::Terms;
 use sluicegate_cluster::source::Timing;
-use sluicegate_config::object::ours::{LogFormat, MinisignKey};
-use sluicegate_config::plan::{LoopbackEndpoints, ServiceAddresses, Settings};
+use sluicegate_config::object::ours::{AcmeSpec, LogFormat, MinisignKey};
+use sluicegate_config::plan::{AcmeIssuers, LoopbackEndpoints, ServiceAddresses, Settings};
 use sluicegate_control::allocate::Ranges;
 use sluicegate_control::controller::Options;
 use sluicegate_control::node_addresses::{node_addresses, own_addresses, wildcards};
@@ -70,6 +71,10 @@ pub struct Settled {
     pub cluster: Option<InCluster>,
     /// Whether the secrets of session tickets are kept in the state folder.
     pub session_tickets: Persist,
+    /// The ACME issuers that listeners may name.
+    pub acme: AcmeSpec,
+    /// How patient orders of certificates are.
+    pub acme_timing: AcmeTiming,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged: directives of `tracing_subscriber::EnvFilter`.
@@ -103,6 +108,8 @@ impl Default for Settled {
             keep_clients: None,
             cluster: None,
             session_tickets: Persist::default(),
+            acme: AcmeSpec::default(),
+            acme_timing: AcmeTiming::default(),
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
@@ -121,6 +128,14 @@ pub struct InCluster {
 }
 
 impl Settled {
+    /// The issuers that listeners may name.
+    pub(crate) fn issuers(&self) -> AcmeIssuers {
+        if self.cluster.is_some() {
+            return AcmeIssuers::InCluster;
+        }
+        AcmeIssuers::Named(self.acme.issuers.iter().map(|issuer| issuer.name.clone()).collect())
+    }
+
     /// What control needs. `admin`: where the admin API listens.
     pub fn options(&self, admin: SocketAddr) -> Result<Options, Error> {
         let node_addresses = node_addresses(&self.nodeport_addresses).map_err(io("--nodeport-addresses"))?;
@@ -133,6 +148,7 @@ impl Settled {
                 here: self.here.clone(),
                 loopback_endpoints: self.loopback_endpoints,
                 services: if self.cluster.is_some() { ServiceAddresses::Cluster } else { ServiceAddresses::Ours },
+                acme: self.issuers(),
             },
             builtins: builtin,
             trusted_keys: self.trusted_keys.clone(),

@@ -1,7 +1,8 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
-//! data plane as a whole, [`tls`] TLS with clients, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
+//! data plane as a whole, [`tls`] TLS with clients, [`acme`] certificates that are ordered, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
 //! [`plugins`] each plugin, [`rollout`] those on trial, [`sources`] where objects come from, [`custom`] what plugins count themselves; [`family`] writes their rows.
 
+mod acme;
 mod custom;
 mod family;
 mod health;
@@ -43,6 +44,7 @@ impl Collector for Metrics {
         let status = self.0.status.load();
         process::encode(&mut encoder, &self.0.proxy, &self.0.log, &status)?;
         tls::encode(&mut encoder, &self.0.proxy.tls, &status)?;
+        acme::encode(&mut encoder, &status.acme)?;
         services::encode(&mut encoder, &status)?;
         health::encode(&mut encoder, &status)?;
         udp::encode(&mut encoder, &status)?;

@@ -3,6 +3,7 @@
 //! This file has the types of the plan. [`planner`] makes it from [parts](compile::Part), one for each object, and makes those parts again that a change
 //! reaches.
 
+mod acme;
 mod addresses;
 mod allocations;
 mod backends;
@@ -52,6 +53,7 @@ use crate::object::ours::FailurePolicy;
 use crate::object::{Object, ObjectKey};
 
 pub use crate::objects::{GROUP, ParentRef};
+pub use acme::{AcmeIssuers, OPTION as ACME_OPTION};
 pub use addresses::{Conflict, Listens, Order, Shadow};
 pub use allocations::Allocations;
 pub use gateways::{
@@ -83,6 +85,8 @@ pub struct Settings {
     pub loopback_endpoints: LoopbackEndpoints,
     /// Whose the node ports and cluster IPs of Services are.
     pub services: ServiceAddresses,
+    /// The ACME issuers that listeners may name.
+    pub acme: AcmeIssuers,
 }
 
 /// Who allocates the node ports and cluster IPs of Services, and serves them.

@@ -1,5 +1,6 @@
 //! Rules of single objects, with the API server's own texts.
 
+mod acme;
 mod backend_object;
 mod balancing;
 mod connections;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sluicegate_config::plan::{self, Allocations, Settings};
+use sluicegate_config::plan::{self, AcmeIssuers, Allocations, Settings};
 use sluicegate_config::{manifest, object, validate};
 use sluicegate_model::fault::{Fault, Severity};
 
@@ -24,7 +24,8 @@ fn faults(file: &Path, text: &str) -> Vec<Fault> {
         }
         faults.append(&mut found);
     }
-    faults.extend(plan::compile(&objects, &Allocations::default(), &Settings::default()).faults);
+    let settings = Settings { acme: AcmeIssuers::Named(vec!["letsencrypt".to_owned()]), ..Settings::default() };
+    faults.extend(plan::compile(&objects, &Allocations::default(), &settings).faults);
     faults
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ServiceSpec;
 use serde_json::{Value, json};
 use sluicegate_config::family::ServiceFamilies;
-use sluicegate_config::plan::{self, Allocations, Plan, Settings};
+use sluicegate_config::plan::{self, AcmeIssuers, Allocations, Plan, Settings};
 use sluicegate_config::status::Statuses;
 use sluicegate_config::{manifest, object};
 use sluicegate_model::family::IpFamily;
@@ -197,4 +197,30 @@ fn gateways_whose_services_come_to_one_name_have_a_service_each() {
     assert!(both["a"].starts_with("a-b-c-") && both["a"].len() == 22, "{both:?}");
     assert_eq!(names(&[older, younger.clone()].concat()), both, "whatever their order");
     assert_eq!(names(&younger)["a"], "a-b-c", "alone it has the name by itself");
+}
+
+#[test]
+fn a_listener_that_waits_for_its_first_certificate_is_not_programmed_and_in_a_cluster_it_gets_none() {
+    let text = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  gatewayClassName: sluicegate
+  listeners:
+  - {name: a, port: 443, protocol: HTTPS, hostname: a.example, tls: {options: {sluicegate.dev/acme-issuer: ca}}}
+";
+    let of = |acme| Statuses::new(&planned(Path::new("test.yaml"), text, &Settings { acme, ..Settings::default() }));
+    let said = |statuses: &Statuses, condition| said(statuses, "gateways", "/status/listeners/0/conditions", condition).0;
+    let known = of(AcmeIssuers::Named(vec!["ca".to_owned()]));
+    assert_eq!(said(&known, "ResolvedRefs"), json!(["True", "ResolvedRefs"]));
+    assert_eq!(said(&known, "Programmed"), json!(["True", "Programmed"]));
+    let key = |listener: &str| ("Gateway default/g".to_owned(), listener.to_owned());
+    let waits = known.with_uncertified(HashMap::from([(key("a"), "it waits".to_owned())]));
+    assert_eq!(said(&waits, "Programmed"), json!(["False", "Pending"]));
+    assert_eq!(said(&waits, "Accepted"), json!(["True", "Accepted"]));
+    let other = known.with_uncertified(HashMap::from([(key("b"), "it waits".to_owned())]));
+    assert_eq!(said(&other, "Programmed"), json!(["True", "Programmed"]));
+    for refused in [AcmeIssuers::InCluster, AcmeIssuers::Named(vec!["other".to_owned()])] {
+        assert_eq!(said(&of(refused), "ResolvedRefs"), json!(["False", "InvalidCertificateRef"]));
+    }
 }

@@ -3,8 +3,9 @@
 //! [`discovery`] runs the discovery plugins; [`assemble`] says which endpoints are let in and makes the snapshot; [`health`] says which endpoints are
 //! used, and has pools made anew; [`status`] is what people are told of it all; [`controller`] is the loop around all this, one task that owns all state, so nothing here is locked.
 //! [`node_addresses`] are those of this machine, and `local` says of any address whether it is one. [`keep`] writes down what pools of balancers know, for the next start, [`tickets`] the secrets of
-//! TLS session tickets, and [`saved`] what an API server has told. What is kept on disk is in `state_file`s; files of others are read by `regular`.
+//! TLS session tickets, and [`saved`] what an API server has told. [`acme`] leads to those who order certificates. What is kept on disk is in `state_file`s; files of others are read by `regular`.
 
+pub mod acme;
 pub mod allocate;
 pub mod assemble;
 pub mod controller;
@@ -18,7 +19,7 @@ mod port;
 mod regular;
 pub mod saved;
 pub mod sources;
-mod state_file;
+pub mod state_file;
 mod status;
 pub mod store;
 pub mod tickets;

@@ -22,7 +22,7 @@ const MOST_ASIDE: usize = 16;
 
 /// A file that holds a part of the gateway's state.
 #[derive(Clone, Debug)]
-pub(crate) struct StateFile {
+pub struct StateFile {
     path: PathBuf,
     /// What the file holds. A file of another kind is not this one, even if its checksum is right.
     kind: &'static str,
@@ -48,13 +48,13 @@ struct Sealed {
 }
 
 /// What was found on disk.
-pub(crate) struct Found<T> {
+pub struct Found<T> {
     /// The content that can be used, if there is any.
-    pub(crate) content: Option<T>,
+    pub content: Option<T>,
     /// What is damaged, and where it was moved to, for people.
-    pub(crate) damage: Vec<String>,
+    pub damage: Vec<String>,
     /// Whether there was something newer, which cannot be used.
-    pub(crate) lost: bool,
+    pub lost: bool,
     /// The seal of the content; none for a file of an earlier release, too.
     seal: Option<Seal>,
 }
@@ -74,11 +74,12 @@ impl StateFile {
     }
 
     /// A file whose content nobody else may know.
-    pub(crate) fn secret(path: PathBuf, kind: &'static str, most: u64) -> Self {
+    pub fn secret(path: PathBuf, kind: &'static str, most: u64) -> Self {
         Self { content: Content::Secret, ..Self::new(path, kind, most) }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -94,12 +95,12 @@ impl StateFile {
     }
 
     /// Reads the file, or else the copy, and leaves everything as it is.
-    pub(crate) fn look<T: DeserializeOwned>(&self) -> Found<T> {
+    pub fn look<T: DeserializeOwned>(&self) -> Found<T> {
         self.find(|_| String::new())
     }
 
     /// Reads the file, or else the copy, and moves aside what is damaged.
-    pub(crate) fn load<T: DeserializeOwned>(&self) -> Found<T> {
+    pub fn load<T: DeserializeOwned>(&self) -> Found<T> {
         self.find(|path| {
             if self.content == Content::Secret {
                 return match std::fs::remove_file(path) {
@@ -140,7 +141,10 @@ impl StateFile {
     }
 
     /// Writes the file, and then the copy: at each moment at least one of them is whole.
-    pub(crate) fn save(&self, content: &impl Serialize) -> Result<()> {
+    ///
+    /// # Errors
+    /// The file system gives an error; the file is then as it was.
+    pub fn save(&self, content: &impl Serialize) -> Result<()> {
         self.save_sealed(content).map(|_| ())
     }
 
@@ -156,7 +160,10 @@ impl StateFile {
     }
 
     /// Removes the file and its copy, if they are there.
-    pub(crate) fn remove(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The file system gives an error.
+    pub fn remove(&self) -> Result<()> {
         for path in [self.path.clone(), self.copy(), self.with_ending("partial")] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

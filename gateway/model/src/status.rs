@@ -19,9 +19,10 @@ use crate::pool::Endpoint;
 use crate::rollout::{Phase, Side, Trial};
 use crate::route::PortProtocol;
 use crate::snapshot::{Front, Listener, TlsHost, TlsMode};
-use crate::sorted::{Named, Sorted};
+use crate::sorted::Sorted;
 use crate::stats::ServiceStats;
-use crate::tls::{Certificate, Demand};
+use crate::tls::acme::Named;
+use crate::tls::{Acme, Certificate, Demand};
 
 /// The state of the gateway at one moment.
 #[derive(Clone, Default, Serialize)]
@@ -46,6 +47,9 @@ pub struct Status {
     /// Whether every source had told all that it has. Before, objects may seem to lack what they refer to.
     #[serde(skip)]
     pub complete: bool,
+    /// What ACME has brought.
+    #[serde(skip)]
+    pub acme: Arc<Acme>,
 }
 
 /// Gives objects with the status that says what became of them. Statuses are made when they are asked for.
@@ -106,13 +110,34 @@ pub struct HostStatus {
     pub client_certificates: Option<&'static str>,
     /// The certificates that are shown to clients. If the listener ends TLS and there are none, it refuses handshakes.
     pub certificates: Vec<CertificateStatus>,
+    /// The names for which certificates are ordered from an ACME issuer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub acme: Vec<AcmeStatus>,
+}
+
+/// A name for which certificates are ordered from an ACME issuer.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcmeStatus {
+    /// The issuer.
+    pub issuer: String,
+    /// The host name.
+    pub name: String,
+    /// When its certificate runs out, in seconds since 1970; none: it has none yet, and handshakes for it are refused.
+    pub not_after: Option<i64>,
+    /// When the certificate is to be renewed, in seconds since 1970.
+    pub renew_at: Option<i64>,
+    /// Why the last order brought no certificate.
+    pub problem: Option<String>,
+    /// When the next order is made after that, in seconds since 1970.
+    pub again: Option<i64>,
 }
 
 /// A certificate.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
-    /// The namespace and name of the Secret.
+    /// The namespace and name of the Secret; `acme:ISSUER/NAME` for a certificate that an ACME issuer has issued.
     pub secret: String,
     /// The host names of the certificate.
     pub names: Vec<String>,
@@ -128,6 +153,7 @@ impl ListenerStatus {
             tls: "",
             client_certificates: None,
             certificates: Vec::new(),
+            acme: Vec::new(),
         };
         let (protocol, hosts) = match &listener.front {
             Front::Tcp(_) => ("TCP", Vec::new()),
@@ -154,11 +180,29 @@ impl HostStatus {
         };
         let certificate =
             |c: &Arc<Certificate>| CertificateStatus { secret: c.from().to_string(), names: c.names().to_vec(), not_after: c.not_after() };
+        let shown = host.server().and_then(|server| server.acme.as_ref());
+        let acme: Vec<_> = shown.iter().flat_map(|shown| shown.names().map(|(name, named)| (&shown.ask.issuer, name, named))).collect();
+        let issued: Vec<Arc<Certificate>> = acme.iter().filter_map(|(.., named)| named.as_ref()?.certificate.clone()).collect();
         Self {
             hostname: host.hostname.clone(),
             tls,
             client_certificates: settings.and_then(|s| s.client.as_ref()).map(|c| demand(c.demand)),
-            certificates: settings.iter().flat_map(|s| &s.certificates).map(certificate).collect(),
+            certificates: settings.iter().flat_map(|s| &s.certificates).chain(&issued).map(certificate).collect(),
+            acme: acme.iter().map(|(issuer, name, named)| AcmeStatus::of(issuer, name, named.as_deref())).collect(),
+        }
+    }
+}
+
+impl AcmeStatus {
+    fn of(issuer: &str, name: &str, named: Option<&Named>) -> Self {
+        let problem = named.and_then(|named| named.problem.as_ref());
+        Self {
+            issuer: issuer.to_owned(),
+            name: name.to_owned(),
+            not_after: named.and_then(|named| Some(named.certificate.as_ref()?.not_after())),
+            renew_at: named.and_then(|named| named.renew_at),
+            problem: problem.map(|problem| format!("{}: {}", problem.reason, problem.message)),
+            again: problem.and_then(|problem| problem.again),
         }
     }
 }
@@ -184,13 +228,13 @@ pub struct ServiceStatus {
     pub ports: Vec<PortStatus>,
 }
 
-impl Named for ListenerStatus {
+impl crate::sorted::Named for ListenerStatus {
     fn name(&self) -> (&str, &str) {
         (&self.place, "")
     }
 }
 
-impl Named for ServiceStatus {
+impl crate::sorted::Named for ServiceStatus {
     fn name(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
     }

@@ -49,6 +49,7 @@ use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::tls::Acme;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
@@ -88,6 +89,8 @@ pub struct Config {
     pub keep_clients: Option<Arc<[IpNet]>>,
     /// Who samples requests.
     pub requests: Arc<Requests>,
+    /// Where the challenges of ACME's orders are answered from.
+    pub acme: Arc<Acme>,
 }
 
 /// An address that could not be bound.
@@ -203,6 +206,7 @@ impl Proxy {
                 state_store,
                 keep_clients,
                 requests,
+                acme: config.acme.clone(),
             };
             // The event loop belongs to its thread, and its error is returned from here.
             let (made, outcome) = std::sync::mpsc::channel();

@@ -11,6 +11,7 @@ use sluicegate_model::requests::Requests;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::tls::Acme;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
@@ -48,6 +49,7 @@ pub(crate) struct Worker {
     /// Whether endpoints see clients' addresses: see [`crate::Config::keep_clients`].
     pub(crate) keep_clients: Option<Arc<[IpNet]>>,
     pub(crate) requests: Arc<Requests>,
+    pub(crate) acme: Arc<Acme>,
 }
 
 /// What the connections of each protocol share. It belongs to one thread, so there are no locks.
@@ -68,7 +70,14 @@ struct Shared {
 impl Shared {
     fn new(worker: &mut Worker) -> Self {
         let log = worker.log.take().map(Rc::new);
-        let core = Core::new(worker.stats.clone(), log, worker.admission.clone(), worker.keep_clients.clone(), worker.requests.clone());
+        let core = Core::new(
+            worker.stats.clone(),
+            log,
+            worker.admission.clone(),
+            worker.keep_clients.clone(),
+            worker.requests.clone(),
+            worker.acme.clone(),
+        );
         let endpoints = Rc::new(Endpoints::new(core.clone()));
         let exchanges = Rc::new(Exchanges::new(endpoints.clone()));
         let http = Rc::new(Http::new(exchanges.clone()));

@@ -178,6 +178,8 @@ pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process
             resume_percent: object.overload.resume_percent.unwrap_or(refuse_percent.saturating_sub(5)),
         },
         trusted_keys: object.plugins.trusted_keys,
+        acme: object.acme,
+        acme_timing: defaults.acme_timing,
         loopback_endpoints: match process.allow_loopback_endpoints.or(object.allow_loopback_endpoints) {
             Some(false) => LoopbackEndpoints::Refused,
             Some(true) => LoopbackEndpoints::Allowed,

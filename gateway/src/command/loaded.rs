@@ -38,7 +38,12 @@ pub(super) fn load(read: Vec<Change>, settled: &Settled, allocator: Allocator, p
     let loader = super::loader_beside(&settled.state_dir)?;
     let loader = if purpose == For::Deciding { loader.guarding(settled.admin_address) } else { loader.offline() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let settings = Settings { here: settled.here.clone(), loopback_endpoints: settled.loopback_endpoints, ..Settings::default() };
+    let settings = Settings {
+        here: settled.here.clone(),
+        loopback_endpoints: settled.loopback_endpoints,
+        acme: settled.issuers(),
+        ..Settings::default()
+    };
     let options = Options {
         paths: settled.paths.clone(),
         settings,

@@ -135,6 +135,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "background",
         ],
     ),
+    ("gateway/acme", &["orders", "order", "client", "kept", "schedule", "problem"]),
     (
         "gateway/control",
         &[
@@ -150,6 +151,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "saved",
             "keep",
             "tickets",
+            "acme",
             "state_file",
             "regular",
             "port",

@@ -37,6 +37,7 @@ pub enum Reason {
     Overridden,
     ParentNotAccepted,
     ParentNotProgrammed,
+    Pending,
     PortUnavailable,
     Programmed,
     ProtocolConflict,

@@ -15,6 +15,7 @@ use sluicegate_model::tls::{
 use super::compile::Compiler;
 use super::gateways::Holder;
 use super::references::Reference;
+use super::routes::Attached;
 use super::*;
 use crate::object::ours::{BackendTls, ClientTls, SubjectAltName as GivenName, VersionChoice};
 use crate::object::{BackendTrafficPolicy, ClientTrafficPolicy, error, warning};
@@ -29,11 +30,18 @@ pub(super) type BackendPolicy<'p> = Option<(&'p Arc<Object>, &'p BackendTrafficP
 
 impl Compiler<'_> {
     /// Resolves how the listener with index `i` of a Gateway or ListenerSet ends TLS.
-    pub(super) fn gateway_tls(&mut self, holder: Holder<'_>, i: usize, policy: ClientPolicy<'_>, alpn: &[&str]) -> Arc<ServerSettings> {
+    pub(super) fn gateway_tls(
+        &mut self,
+        holder: Holder<'_>,
+        i: usize,
+        policy: ClientPolicy<'_>,
+        alpn: &[&str],
+        (routes, hostname): (&[Attached], Option<&str>),
+    ) -> Arc<ServerSettings> {
         let path = format!("spec.listeners[{i}].tls");
         let (object, listener) = (holder.object, &holder.listeners[i]);
         let refs = listener.tls.as_ref().and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
-        if refs.is_empty() {
+        if refs.is_empty() && acme::issuer(holder, i).is_none() {
             let message = format!("{path}.certificateRefs: Required value: without a certificate the listener refuses handshakes");
             self.part.faults.push(error(&object.origin, &object.key, &path, message, None));
         }
@@ -41,7 +49,8 @@ impl Compiler<'_> {
             let kind = (r.group.as_deref(), r.kind.as_deref().unwrap_or("Secret"));
             self.certificate(&Reference::new(object, format!("{path}.certificateRefs[{j}]"), kind, &r.name, r.namespace.as_deref()))
         });
-        let certificates = certificates.collect();
+        let certificates: Vec<_> = certificates.collect();
+        let acme = self.acme(holder, i, routes, hostname, &certificates);
         let client = self.frontend(holder.gateway, holder.spec, listener.port);
         let tls = policy.and_then(|(object, policy)| Some((object, policy.spec.tls.as_ref()?)));
         if let Some((policy, _)) = tls.filter(|(_, tls)| !tls.certificate_refs.is_empty()) {
@@ -49,7 +58,7 @@ impl Compiler<'_> {
             let message = format!("{path}: a Gateway's listener has its own certificateRefs; these count for Services only");
             self.part.faults.push(warning(&policy.origin, &policy.key, path, message, None));
         }
-        Arc::new(self.server(certificates, client, tls, alpn))
+        Arc::new(ServerSettings { acme, ..self.server(certificates, client, tls, alpn) })
     }
 
     /// Resolves how a Service's port ends TLS. `None`: no policy has it do so.
@@ -91,6 +100,7 @@ impl Compiler<'_> {
         });
         ServerSettings {
             certificates,
+            acme: None,
             versions: Versions { min: version(tls.min_version, Version::Tls12), max: version(tls.max_version, Version::Tls13) },
             ciphers: tls.ciphers.iter().filter_map(|name| Cipher::named(name)).collect(),
             alpn: tls.alpn_protocols.clone().unwrap_or(alpn),

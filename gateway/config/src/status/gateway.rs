@@ -11,7 +11,7 @@ use crate::plan::{PlannedGateway, Reason};
 pub(super) fn status(gateway: &PlannedGateway, circumstances: Circumstances<'_>, sets: usize) -> Value {
     let generation = generation(&gateway.object);
     let addresses = gateway.accepted.is_ok().then_some(gateway.addresses.as_slice());
-    let listeners = listener::list(&gateway.listeners, addresses, circumstances, generation);
+    let listeners = listener::list((&gateway.object.key, &gateway.listeners), addresses, circumstances, generation);
     let valid = listeners.iter().filter(|listener| listener.valid).count();
     let accepted = match &gateway.accepted {
         Err(_) => Condition::of("Accepted", &gateway.accepted, Reason::Accepted, generation),

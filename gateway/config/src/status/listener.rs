@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sluicegate_model::route::Protocol;
 
 use super::{Circumstances, Condition};
+use crate::object::ObjectKey;
 use crate::plan::{Conflict, GROUP, GatewayAddress, GatewayListener, ListenerProtocol, Reason};
 
 /// The status of a listener, and what follows from it for the object that has the listener.
@@ -21,12 +22,12 @@ pub(super) struct Listed {
 
 /// Makes the statuses of an object's listeners. `addresses` is `None` if the object is not accepted for reasons other than its listeners.
 pub(super) fn list(
-    listeners: &[GatewayListener],
+    (object, listeners): (&ObjectKey, &[GatewayListener]),
     addresses: Option<&[GatewayAddress]>,
     circumstances: Circumstances<'_>,
     generation: Option<i64>,
 ) -> Vec<Listed> {
-    let Circumstances { conflicts, unbound } = circumstances;
+    let Circumstances { conflicts, unbound, uncertified } = circumstances;
     let of = |(i, listener): (usize, &GatewayListener)| {
         let conflict = conflicts.iter().find(|conflict| conflict.path == format!("spec.listeners[{i}]")).copied();
         let protocol = if listener.protocol == ListenerProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
@@ -34,7 +35,8 @@ pub(super) fn list(
         let there = addresses.unwrap_or_default().iter().filter_map(|ip| Some((ip.listen, unbound.get(&at(ip))?.clone())));
         // The address of a listener in conflict belongs to another listener.
         let unbound = if conflict.is_none() { there.collect() } else { Vec::new() };
-        status(listener, addresses.is_some(), conflict, unbound, generation)
+        let waits = (!uncertified.is_empty()).then(|| uncertified.get(&(object.to_string(), listener.name.clone())));
+        status(listener, addresses.is_some(), conflict, unbound, waits.flatten(), generation)
     };
     listeners.iter().enumerate().map(of).collect()
 }
@@ -44,6 +46,7 @@ fn status(
     accepted: bool,
     conflict: Option<&Conflict>,
     unbound: Vec<(IpAddr, String)>,
+    waits: Option<&String>,
     generation: Option<i64>,
 ) -> Listed {
     let kinds: Vec<Value> = listener.kinds().iter().map(|kind| json!({"group": GROUP, "kind": kind.name()})).collect();
@@ -59,12 +62,13 @@ fn status(
             resolved,
         ],
         None => {
-            let programmed = match unbound.first() {
+            let programmed = match (unbound.first(), waits) {
                 _ if !accepted || !usable => {
                     Condition::new("Programmed", false, Reason::Invalid, "the listener or its Gateway is not valid", generation)
                 }
-                Some((_, why)) => Condition::new("Programmed", false, Reason::PortUnavailable, why.as_str(), generation),
-                None => Condition::new("Programmed", true, Reason::Programmed, "", generation),
+                (Some((_, why)), _) => Condition::new("Programmed", false, Reason::PortUnavailable, why.as_str(), generation),
+                (None, Some(why)) => Condition::new("Programmed", false, Reason::Pending, why.as_str(), generation),
+                (None, None) => Condition::new("Programmed", true, Reason::Programmed, "", generation),
             };
             vec![
                 Condition::of("Accepted", &listener.accepted, Reason::Accepted, generation),

@@ -50,7 +50,11 @@ pub struct Statuses {
     conflicts: Vec<Conflict>,
     shadows: Vec<Shadow>,
     unbound: Arc<HashMap<At, String>>,
+    uncertified: Arc<Uncertified>,
 }
+
+/// Listeners for which certificates are ordered and none is issued yet, by object and name, and what they wait for.
+pub type Uncertified = HashMap<(String, String), String>;
 
 impl Statuses {
     /// Takes what is needed for the statuses of a plan's objects.
@@ -69,6 +73,7 @@ impl Statuses {
             conflicts: plan.conflicts.clone(),
             shadows: plan.shadows.clone(),
             unbound: Arc::default(),
+            uncertified: Arc::default(),
         }
     }
 
@@ -92,6 +97,17 @@ impl Statuses {
     #[must_use]
     pub fn with_unbound(&self, unbound: HashMap<At, String>) -> Self {
         Self { unbound: Arc::new(unbound), ..self.clone() }
+    }
+
+    /// The listeners that wait for their certificates.
+    pub fn uncertified(&self) -> &Uncertified {
+        &self.uncertified
+    }
+
+    /// The same statuses, of a gateway of which these listeners wait for their certificates.
+    #[must_use]
+    pub fn with_uncertified(&self, uncertified: Uncertified) -> Self {
+        Self { uncertified: Arc::new(uncertified), ..self.clone() }
     }
 }
 
@@ -160,6 +176,7 @@ impl Statuses {
         let of = |object: &Object| Circumstances {
             conflicts: conflicts.get(&object.key).map_or(&[][..], Vec::as_slice),
             unbound: &self.unbound,
+            uncertified: &self.uncertified,
         };
         if !gateways {
             let parents: HashMap<&ObjectKey, &PlannedGateway> = self.gateways.iter().map(|g| (&g.object.key, &**g)).collect();
@@ -194,6 +211,8 @@ struct Circumstances<'c> {
     conflicts: &'c [&'c Conflict],
     /// The addresses that could not be bound, and why.
     unbound: &'c HashMap<At, String>,
+    /// The listeners that wait for their certificates.
+    uncertified: &'c Uncertified,
 }
 
 fn policy_kind(plural: &str) -> Option<&'static str> {

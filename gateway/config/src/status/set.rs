@@ -9,7 +9,7 @@ use crate::plan::{PlannedGateway, PlannedListenerSet, Reason, Refusal, Verdict};
 pub(super) fn status(set: &PlannedListenerSet, parent: &PlannedGateway, circumstances: Circumstances<'_>) -> Value {
     let generation = generation(&set.object);
     let addresses = set.accepted.is_ok().then_some(parent.addresses.as_slice());
-    let listeners = listener::list(&set.listeners, addresses, circumstances, generation);
+    let listeners = listener::list((&set.object.key, &set.listeners), addresses, circumstances, generation);
     let usable = listeners.iter().filter(|listener| listener.usable).count();
     let what = format!("{usable} of {} listeners are valid", listeners.len());
     let (accepted, programmed) = match verdict(set, usable) {
@@ -40,7 +40,7 @@ pub(super) fn status(set: &PlannedListenerSet, parent: &PlannedGateway, circumst
 
 /// Whether the set counts as attached to its Gateway.
 pub(super) fn is_attached(set: &PlannedListenerSet, circumstances: Circumstances<'_>) -> bool {
-    let listeners = listener::list(&set.listeners, None, circumstances, None);
+    let listeners = listener::list((&set.object.key, &set.listeners), None, circumstances, None);
     verdict(set, listeners.iter().filter(|listener| listener.usable).count()).is_ok()
 }
 

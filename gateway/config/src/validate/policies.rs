@@ -113,6 +113,7 @@ fn rollout(spec: &PluginSpec, invalid: &mut impl FnMut(&str, String, Option<Stri
 }
 
 pub(super) fn configuration(object: &Object, configuration: &SluicegateConfiguration, faults: &mut Vec<Fault>) {
+    super::acme::check(object, &configuration.acme, faults);
     if configuration.workers == Some(0) {
         faults.push(error(&object.origin, &object.key, "workers", "workers: Invalid value: 0: must be greater than 0".to_owned(), None));
     }

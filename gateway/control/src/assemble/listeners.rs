@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluicegate_config::object::ours::FailurePolicy;
@@ -162,6 +163,15 @@ impl Listeners {
     /// What the admin API shows of listeners, in the plan's order.
     pub(super) fn shown(&self) -> &Sorted<ListenerStatus> {
         &self.shown
+    }
+
+    /// Makes anew what is shown of the listeners at these addresses.
+    pub(super) fn show_again(&mut self, listeners: &Map<At, Listener>, addresses: impl IntoIterator<Item = SocketAddr>) {
+        for address in addresses {
+            let at = (Protocol::Tcp, address);
+            let Some((listener, place)) = listeners.get(&at).zip(self.places.get(&at)) else { continue };
+            self.shown.insert(Arc::new(ListenerStatus::of(listener, place.clone())));
+        }
     }
 
     fn hide(&mut self, at: &At) {

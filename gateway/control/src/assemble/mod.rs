@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sluicegate_config::plan::{Listens, Plan, PlannedHealthCheck, PlannedPort, PlannedRouter, PlannedService, Planner, RuleBalancer};
+use sluicegate_config::status::Uncertified;
 use sluicegate_model::discovery::Key;
 use sluicegate_model::family::IpFamily;
 use sluicegate_model::fault::Fault;
@@ -30,7 +31,8 @@ use sluicegate_model::snapshot::{AppProtocol, HealthCheck, ServiceIndex, Service
 use sluicegate_model::sorted::Sorted;
 use sluicegate_model::stats::ServiceStats;
 use sluicegate_model::status::{ListenerStatus, ServiceStatus};
-use sluicegate_model::tls::TicketSecrets;
+use sluicegate_model::tls::acme::Ask;
+use sluicegate_model::tls::{Acme, TicketSecrets};
 
 use crate::discovery::Runner;
 use crate::health::Health;
@@ -133,6 +135,27 @@ impl Assembler {
     #[must_use]
     pub fn with_tickets(self, secrets: Arc<TicketSecrets>) -> Self {
         Self { tls: Tls::new(secrets), ..self }
+    }
+
+    /// With the certificates that ACME brings.
+    #[must_use]
+    pub(crate) fn with_acme(self, acme: Arc<Acme>) -> Self {
+        Self { tls: self.tls.with_acme(acme), ..self }
+    }
+
+    /// What listeners ask ACME's issuers for.
+    pub(crate) fn asks(&self) -> impl Iterator<Item = &Arc<Ask>> {
+        self.tls.asks()
+    }
+
+    /// The listeners that have nothing to show until their first certificate is issued, and what they wait for.
+    pub(crate) fn awaiting(&self) -> Uncertified {
+        self.tls.awaiting()
+    }
+
+    /// Shows anew what has come of what listeners ask ACME's issuers for.
+    pub(crate) fn show_certificates(&mut self) {
+        self.listeners.show_again(&self.last.listeners, self.tls.asking());
     }
 
     /// Makes the next snapshot.

@@ -1,15 +1,17 @@
 //! TLS configurations, which outlive snapshots: one is kept as long as its settings stay the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluicegate_config::plan::{PlannedEndpointTls, PlannedTlsHost, PlannedTlsMode};
+use sluicegate_config::status::Uncertified;
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::persistent::Map;
 use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::{At, EndpointTls, Front, Listener, TlsMode};
-use sluicegate_model::tls::{ServerSettings, ServerTls, TicketSecrets, UpstreamTls};
+use sluicegate_model::tls::acme::Ask;
+use sluicegate_model::tls::{Acme, ServerSettings, ServerTls, TicketSecrets, UpstreamTls};
 
 use crate::port::PortId;
 
@@ -22,12 +24,41 @@ pub(crate) struct Tls {
     servers: HashMap<Place, Arc<ServerTls>>,
     endpoints: HashMap<PortId, Arc<UpstreamTls>>,
     secrets: Arc<TicketSecrets>,
+    /// What ACME has brought.
+    acme: Arc<Acme>,
+    /// What listeners ask ACME's issuers for.
+    asks: BTreeMap<Place, Arc<Ask>>,
 }
 
 impl Tls {
     /// Has no configurations yet. The keys of session tickets are made from `secrets`.
     pub(crate) fn new(secrets: Arc<TicketSecrets>) -> Self {
         Self { secrets, ..Self::default() }
+    }
+
+    /// With the certificates that ACME brings.
+    pub(crate) fn with_acme(self, acme: Arc<Acme>) -> Self {
+        Self { acme, ..self }
+    }
+
+    /// What listeners ask ACME's issuers for.
+    pub(crate) fn asks(&self) -> impl Iterator<Item = &Arc<Ask>> {
+        self.asks.values()
+    }
+
+    /// The listeners that have nothing to show until their first certificate is issued, and what they wait for.
+    pub(crate) fn awaiting(&self) -> Uncertified {
+        let waits = |(place, ask): (&Place, &Arc<Ask>)| {
+            self.servers.get(place)?.lacks("")?;
+            let what = format!("no certificate is issued yet for {}: handshakes are refused", ask.names.join(", "));
+            Some(((ask.object.clone(), ask.listener.clone()), what))
+        };
+        self.asks.iter().filter_map(waits).collect()
+    }
+
+    /// The addresses whose listeners ask ACME's issuers for something.
+    pub(crate) fn asking(&self) -> BTreeSet<SocketAddr> {
+        self.asks.keys().map(|(address, _)| *address).collect()
     }
 
     /// What becomes of TLS at one host name of a listener.
@@ -41,12 +72,17 @@ impl Tls {
     }
 
     fn server(&mut self, place: Place, settings: &Arc<ServerSettings>, faults: &mut Vec<Fault>) -> Arc<ServerTls> {
+        // Where it is asked may have changed, although nothing else has.
+        match &settings.acme {
+            Some(ask) => _ = self.asks.insert(place.clone(), ask.clone()),
+            None => _ = self.asks.remove(&place),
+        }
         let known = self.servers.get(&place);
         if let Some(known) = known.filter(|k| Arc::ptr_eq(&k.settings, settings) || k.settings == *settings) {
             return known.clone();
         }
         let tickets = self.secrets.tickets(place.0, place.1.as_deref(), settings);
-        let made = ServerTls::build(settings.clone(), tickets).unwrap_or_else(|error| {
+        let made = ServerTls::build_with(settings.clone(), tickets, &self.acme).unwrap_or_else(|error| {
             faults.push(fault(format!("TLS on {} for {:?}: {error}", place.0, place.1.as_deref().unwrap_or("*"))));
             ServerTls::refusing(settings.clone())
         });
@@ -81,10 +117,12 @@ impl Tls {
 
     /// Drops the configurations of listeners that are gone.
     pub(crate) fn forget(&mut self, listeners: &Map<At, Listener>) {
-        self.servers.retain(|(address, hostname), _| {
+        let serves = |(address, hostname): &Place| {
             let listener = listeners.get(&(Protocol::Tcp, *address));
             listener.is_some_and(|l| matches!(&l.front, Front::Tls(hosts) if hosts.named(hostname.as_deref()).is_some()))
-        });
+        };
+        self.servers.retain(|place, _| serves(place));
+        self.asks.retain(|place, _| serves(place));
     }
 
     /// Drops the configuration of a service port that is gone.

@@ -28,6 +28,7 @@ use sluicegate_model::tls::TicketSecrets;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::acme::Link;
 use crate::allocate::Allocator;
 use crate::assemble::{Assembler, Changed};
 use crate::discovery::Runner;
@@ -72,6 +73,7 @@ enum Event<O, H> {
     Health(H),
     Plugins,
     Save,
+    Certificates,
     Again,
 }
 
@@ -102,6 +104,8 @@ pub struct Controller {
     sources: Vec<Box<dyn Source>>,
     /// What sources are told that report only what is wanted.
     wanted: Option<Wanted>,
+    /// Those who order certificates from ACME CAs; none: nobody does.
+    acme: Option<Link>,
     /// Saves what a source has told.
     saver: Option<Saver>,
     store: Store,
@@ -150,6 +154,14 @@ async fn due(saver: Option<&Saver>) {
     }
 }
 
+/// Waits until something has come of a name for which a certificate is ordered.
+async fn told(link: Option<&Link>) {
+    match link {
+        Some(link) => link.told().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Controller {
     /// A controller that has read nothing yet.
     pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
@@ -164,6 +176,7 @@ impl Controller {
             options,
             sources: Vec::new(),
             wanted: None,
+            acme: None,
             saver: None,
             store: Store::default(),
             allocator,
@@ -231,6 +244,12 @@ impl Controller {
         Self { assembler: self.assembler.with_tickets(secrets), ..self }
     }
 
+    /// With somebody who orders the certificates that listeners ask for.
+    #[must_use]
+    pub fn with_acme(self, link: Link) -> Self {
+        Self { assembler: self.assembler.with_acme(link.acme().clone()), acme: Some(link), ..self }
+    }
+
     /// What carries orders to this controller while it runs.
     pub fn operate(&self) -> Operate {
         let order = self.order.clone();
@@ -291,6 +310,7 @@ impl Controller {
                 changed = self.health.next() => Event::Health(changed),
                 _ = plugins_tick.tick() => Event::Plugins,
                 () = due(self.saver.as_ref()) => Event::Save,
+                () = told(self.acme.as_ref()) => Event::Certificates,
                 // Another process has an address, or a disk is full. That may end at any time, without an event.
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::Again,
             };
@@ -319,6 +339,7 @@ impl Controller {
                     continue;
                 }
                 Event::Found => self.want(&sources).await,
+                Event::Certificates => self.assembler.show_certificates(),
                 Event::Again => {}
                 Event::Health(changed) => {
                     if !self.publish_health(&changed, &publish) {

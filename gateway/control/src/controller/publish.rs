@@ -76,6 +76,13 @@ impl Controller {
         self.unbound = publish(snapshot);
         let refused = self.unbound.iter().filter_map(|unbound| Some((unbound.at?, unbound.message.clone()))).collect();
         self.reporter.unbound(refused, &mut now);
+        if let Some(acme) = &self.acme {
+            // Only now are the listeners there at which a CA asks.
+            acme.ask(self.assembler.asks().cloned().collect());
+            now.faults.extend(acme.faults());
+            now.acme = acme.acme().clone();
+            self.reporter.uncertified(self.assembler.awaiting(), &mut now);
+        }
         let bind_again = (!self.unbound.is_empty()).then_some(BIND_AGAIN);
         let save_again = self.allocator.unsaved().then_some(SAVE_AGAIN);
         self.read_again = if self.registry.unread() { (self.read_again * 2).clamp(READ_AGAIN, READ_AGAIN_AT_LAST) } else { Duration::ZERO };

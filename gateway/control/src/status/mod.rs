@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sluicegate_config::plan::{Plan, Planner};
-use sluicegate_config::status::{Statuses, refused};
+use sluicegate_config::status::{Statuses, Uncertified, refused};
 use sluicegate_model::fault::{Fault, Severity};
 use sluicegate_model::snapshot::At;
 use sluicegate_model::status::{PluginState, Status};
@@ -78,6 +78,7 @@ impl Reporter {
             compiled: parts.registry.compiled(),
             awaited: self.awaited(parts.runner),
             complete: parts.complete,
+            acme: Arc::default(),
         }
     }
 
@@ -98,6 +99,14 @@ impl Reporter {
     pub(crate) fn unbound(&mut self, unbound: HashMap<At, String>, status: &mut Status) {
         if *self.statuses.unbound() != unbound {
             self.statuses = Arc::new(self.statuses.with_unbound(unbound));
+            status.objects = Some(self.statuses.clone());
+        }
+    }
+
+    /// Takes in which listeners wait for their first certificates, and adds that to a status.
+    pub(crate) fn uncertified(&mut self, uncertified: Uncertified, status: &mut Status) {
+        if *self.statuses.uncertified() != uncertified {
+            self.statuses = Arc::new(self.statuses.with_uncertified(uncertified));
             status.objects = Some(self.statuses.clone());
         }
     }

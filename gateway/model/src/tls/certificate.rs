@@ -17,6 +17,7 @@ const MAX_CHAIN: usize = 16;
 pub struct Certificate {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
+    not_before: i64,
     not_after: i64,
     from: Arc<str>,
 }
@@ -32,7 +33,7 @@ pub struct Wrong {
 }
 
 impl Certificate {
-    /// Reads PEM. `from` is the Secret's namespace and name, for people.
+    /// Reads PEM. `from` is the Secret's namespace and name, or the ACME issuer and the host name, for people.
     pub fn from_pem(from: &str, chain: &[u8], key: &[u8]) -> Result<Self, Wrong> {
         let wrong = |field: &'static str| move |what: String| Wrong { field, what };
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
@@ -53,9 +54,10 @@ impl Certificate {
     pub fn from_der(from: &str, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Wrong> {
         let wrong = |field: &'static str, what: String| Wrong { field, what };
         let first = chain.first().ok_or_else(|| wrong("tls.crt", "has no certificate".to_owned()))?;
-        let (names, not_after) = {
+        let (names, not_before, not_after) = {
             let (_, parsed) = X509Certificate::from_der(first).map_err(|e| wrong("tls.crt", format!("is no X.509 certificate: {e}")))?;
-            (host_names(&parsed), parsed.validity().not_after.timestamp())
+            let validity = parsed.validity();
+            (host_names(&parsed), validity.not_before.timestamp(), validity.not_after.timestamp())
         };
         let signer = super::provider().key_provider.load_private_key(key);
         // The library's text may describe the key, so it is not passed on.
@@ -70,7 +72,7 @@ impl Certificate {
             }
             Err(error) => return Err(wrong("tls.crt", format!("cannot be served: {error}"))),
         }
-        Ok(Self { key: Arc::new(key), names, not_after, from: from.into() })
+        Ok(Self { key: Arc::new(key), names, not_before, not_after, from: from.into() })
     }
 
     /// The certificates and the key, for handshakes.
@@ -81,6 +83,11 @@ impl Certificate {
     /// The host names (subjectAltName of type dNSName), in lower case; `*.example.com` stands for one label.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The beginning of the certificate's validity, in seconds since 1970.
+    pub fn not_before(&self) -> i64 {
+        self.not_before
     }
 
     /// The end of the certificate's validity, in seconds since 1970.

@@ -1,9 +1,10 @@
 //! TLS as it is configured, checked, and made ready for handshakes. There is no I/O here: the data plane does the handshakes.
 //!
 //! [`certificate`] and [`trust`] read PEM; [`parameters`] are versions and cipher suites; [`server`] is for clients of the gateway, with [`tickets`]
-//! for their sessions, [`client`] for endpoints. The plan makes the settings, control makes what is used of them and keeps it as long as the settings stay the same, so
+//! for their sessions, [`client`] for endpoints; [`acme`] is what a CA issues on its own. The plan makes the settings, control makes what is used of them and keeps it as long as the settings stay the same, so
 //! that sessions outlive snapshots.
 
+pub mod acme;
 pub mod certificate;
 pub mod client;
 pub mod parameters;
@@ -15,6 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 
+pub use acme::Acme;
 pub use certificate::{Certificate, Wrong};
 pub use client::{SubjectAltName, UpstreamSettings, UpstreamTls, Verify};
 pub use parameters::{Cipher, Version, Versions};

@@ -9,9 +9,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{AlertDescription, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use super::acme::{Acme, Ask, Shown};
 use super::certificate::Certificate;
 use super::parameters::{self, Cipher, Version, Versions};
 use super::trust::Authorities;
@@ -24,6 +25,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ServerSettings {
     /// The certificates. The one that fits the server name best is shown, or the first, if none fits. Without any, no handshake succeeds.
     pub certificates: Vec<Arc<Certificate>>,
+    /// What is asked of an ACME issuer besides; none: nothing is.
+    pub acme: Option<Arc<Ask>>,
     /// The versions that are served.
     pub versions: Versions,
     /// The suites that are served; none: all that are known.
@@ -40,6 +43,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             certificates: Vec::new(),
+            acme: None,
             versions: Versions::default(),
             ciphers: Vec::new(),
             alpn: Vec::new(),
@@ -77,6 +81,8 @@ pub struct ServerTls {
     pub config: Option<Arc<ServerConfig>>,
     /// The configuration for QUIC, made when the first connection needs it.
     quic: OnceLock<Option<Arc<ServerConfig>>>,
+    /// What is shown of what an ACME issuer was asked for; none: none was asked.
+    pub acme: Option<Shown>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -84,6 +90,12 @@ impl ServerTls {
     /// Makes it from its settings. `tickets` must be this host's alone (`TicketSecrets::tickets`): the ticket of another host could carry a client past this
     /// one's verification.
     pub fn build(settings: Arc<ServerSettings>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
+        Self::build_with(settings, tickets, &Arc::default())
+    }
+
+    /// Likewise, with the certificates that ACME has brought.
+    pub fn build_with(settings: Arc<ServerSettings>, tickets: Arc<dyn ProducesTickets>, acme: &Arc<Acme>) -> Result<Self, Error> {
+        let acme = settings.acme.clone().map(|ask| Shown::new(ask, acme.clone()));
         let provider =
             Arc::new(CryptoProvider { cipher_suites: parameters::suites(&settings.ciphers), ..CryptoProvider::clone(super::provider()) });
         let broken = |error: rustls::server::VerifierBuilderError| Error::General(error.to_string());
@@ -96,7 +108,7 @@ impl ServerTls {
                 Some(builder.build().map_err(broken)?)
             }
         };
-        if settings.certificates.is_empty() {
+        if settings.certificates.is_empty() && acme.is_none() {
             return Ok(Self::refusing(settings));
         }
         let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&settings.versions.supported())?;
@@ -107,17 +119,17 @@ impl ServerTls {
             (Some(verifier), _) => builder.with_client_cert_verifier(verifier.clone()),
             (None, _) => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(Certificates(settings.certificates.clone())));
+        let mut config = builder.with_cert_resolver(Arc::new(Certificates { given: settings.certificates.clone(), acme: acme.clone() }));
         config.alpn_protocols = settings.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         config.ticketer = tickets;
         // Tickets serve both versions, on any worker. A store of sessions would need a lock.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { settings, config: Some(Arc::new(config)), quic: OnceLock::new(), verifier })
+        Ok(Self { settings, config: Some(Arc::new(config)), quic: OnceLock::new(), acme, verifier })
     }
 
     /// Refuses all handshakes.
     pub fn refusing(settings: Arc<ServerSettings>) -> Self {
-        Self { settings, config: None, quic: OnceLock::new(), verifier: None }
+        Self { settings, config: None, quic: OnceLock::new(), acme: None, verifier: None }
     }
 
     /// The configuration for QUIC, which differs from that for TCP in the protocol that is offered (`alpn`). None: there is none for TCP either, or it leaves out
@@ -137,6 +149,17 @@ impl ServerTls {
         self.quic.get_or_init(make).clone()
     }
 
+    /// The alert for a client of this server name, if there is nothing to show to it: its certificate is not issued yet, or nobody asks for one. None: there is
+    /// something to show.
+    pub fn lacks(&self, name: &str) -> Option<AlertDescription> {
+        let acme = self.acme.as_ref().filter(|_| self.settings.certificates.is_empty())?;
+        if acme.certificate(name).is_some() {
+            return None;
+        }
+        // RFC 6066 §3: a name that is known is not called unknown.
+        Some(if name.is_empty() || acme.asks_for(name) { AlertDescription::InternalError } else { AlertDescription::UnrecognisedName })
+    }
+
     /// Whether the authorities of today vouch for a client's chain. It is asked again where the handshake itself has not asked: for a ticket, and with
     /// [`Demand::Fallback`].
     pub fn vouches(&self, chain: &[CertificateDer<'_>]) -> bool {
@@ -153,16 +176,24 @@ impl fmt::Debug for ServerTls {
 
 /// Chooses among a listener's certificates.
 #[derive(Debug)]
-struct Certificates(Vec<Arc<Certificate>>);
+struct Certificates {
+    given: Vec<Arc<Certificate>>,
+    acme: Option<Shown>,
+}
 
 impl ResolvesServerCert for Certificates {
     /// The certificate that fits the name best, among those whose signature the client takes: an ECDSA and an RSA certificate may stand side by side.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase).unwrap_or_default();
-        let usable = || self.0.iter().filter(|c| c.signs(hello.signature_schemes()));
+        let usable = || self.given.iter().filter(|c| c.signs(hello.signature_schemes()));
         // Of several that fit equally well the first is wanted, where `max_by_key` gives the last.
-        let best = usable().rev().max_by_key(|c| c.fits(&name)).or_else(|| self.0.first())?;
-        Some(best.key().clone())
+        let best = usable().rev().max_by_key(|c| c.fits(&name)).or_else(|| self.given.first());
+        if let Some(acme) = self.acme.as_ref().filter(|_| best.is_none_or(|best| best.fits(&name) == 0))
+            && let Some(issued) = acme.certificate(&name)
+        {
+            return Some(issued.key().clone());
+        }
+        Some(best?.key().clone())
     }
 }
 
@@ -219,5 +250,29 @@ mod tests {
         let client = Some(ClientValidation { authorities: None, demand: Demand::Optional });
         let settings = ServerSettings { certificates: vec![certificate(&["a.example"])], client, ..ServerSettings::default() };
         assert!(build(&settings).config.is_none());
+    }
+
+    #[test]
+    fn a_name_that_awaits_its_certificate_is_told_from_one_that_nobody_asks_for() {
+        let ask = Ask {
+            issuer: "ca".into(),
+            names: ["a.example".to_owned()].into(),
+            object: String::new(),
+            listener: String::new(),
+            place: None,
+        };
+        let settings = ServerSettings { acme: Some(Arc::new(ask)), ..ServerSettings::default() };
+        let tickets = Arc::new(TicketSecrets::default()).tickets(([127, 0, 0, 1], 443).into(), None, &settings);
+        let acme = Arc::default();
+        let tls = ServerTls::build_with(Arc::new(settings.clone()), tickets, &acme).unwrap();
+        assert!(tls.config.is_some());
+        assert_eq!(tls.lacks("a.example"), Some(AlertDescription::InternalError));
+        assert_eq!(tls.lacks("b.example"), Some(AlertDescription::UnrecognisedName));
+        let named = super::super::acme::Named { certificate: Some(certificate(&["a.example"])), ..Default::default() };
+        acme.note(&"ca".into(), "a.example", named);
+        assert_eq!((tls.lacks("a.example"), tls.lacks("")), (None, None));
+        assert_eq!(tls.lacks("b.example"), Some(AlertDescription::UnrecognisedName));
+        let given = ServerSettings { certificates: vec![certificate(&["c.example"])], ..settings };
+        assert_eq!(build(&given).lacks("b.example"), None, "as without ACME, the first certificate is shown");
     }
 }

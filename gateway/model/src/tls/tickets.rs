@@ -1,7 +1,7 @@
 //! Session tickets (RFC 5077; RFC 8446 §4.6.1): the state of a session, sealed, which the client keeps and shows when it comes again.
 //!
 //! All keys come from secrets of the process ([`TicketSecrets`]), by HKDF (RFC 5869) with what a ticket proves as context: the listener's
-//! address and host name, the names of its certificates, and how clients are verified. So a ticket of one host is worth nothing at another one, and
+//! address and host name, the names of its certificates (also of those that an ACME issuer is asked for), and how clients are verified. So a ticket of one host is worth nothing at another one, and
 //! nothing once one of these has changed; and a successor or a later start needs the secrets alone to take what was given out before.
 //! A new secret comes every six hours; the one before opens its tickets until it is twelve hours old, as with rustls' own `Ticketer`.
 //!
@@ -153,6 +153,12 @@ fn context(address: SocketAddr, hostname: Option<&str>, settings: &ServerSetting
     names.dedup();
     add(&(names.len() as u64).to_be_bytes());
     names.iter().for_each(|name| add(name.as_bytes()));
+    if let Some(ask) = &settings.acme {
+        add(b"acme");
+        add(ask.issuer.as_bytes());
+        add(&(ask.names.len() as u64).to_be_bytes());
+        ask.names.iter().for_each(|name| add(name.as_bytes()));
+    }
     if let Some(client) = &settings.client {
         add(&[1 + client.demand as u8]);
         client.authorities.iter().flat_map(|authorities| authorities.certificates()).for_each(|der| add(der));

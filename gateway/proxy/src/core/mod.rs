@@ -19,6 +19,7 @@ use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Listener, ServicePort, Side, Snapshot};
 use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::tls::Acme;
 
 use crate::access::Log;
 use admission::Admission;
@@ -63,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) date: RefCell<HeaderValue>,
     /// Whether endpoints of Services with `externalTrafficPolicy: Local` see clients' addresses, but for clients in these networks.
     keep_clients: Option<Arc<[IpNet]>>,
+    /// The challenges of ACME's orders, which are answered here.
+    pub(crate) acme: Arc<Acme>,
     /// Seconds since the worker's start.
     pub(crate) clock: Rc<Cell<u64>>,
 }
@@ -74,6 +77,7 @@ impl Core {
         admission: Arc<Admission>,
         keep_clients: Option<Arc<[IpNet]>>,
         requests: Arc<Requests>,
+        acme: Arc<Acme>,
     ) -> Rc<Self> {
         Rc::new(Self {
             view: RefCell::new(View::new(Arc::default())),
@@ -86,6 +90,7 @@ impl Core {
             stopping: Cell::new(false),
             date: RefCell::new(date()),
             keep_clients,
+            acme,
             clock: Rc::default(),
         })
     }

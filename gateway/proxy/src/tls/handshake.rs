@@ -2,14 +2,15 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use rustls::server::{Acceptor, ServerConnection};
+use rustls::server::{Acceptor, ServerConfig, ServerConnection};
 use rustls::{AlertDescription, CertificateError, Error, HandshakeKind};
 use rustls_pki_types::CertificateDer;
 use sluicegate_model::snapshot::{Front, TlsMode};
 use sluicegate_model::stats::{Reset, TlsFailure, count};
-use sluicegate_model::tls::{Demand, HANDSHAKE_TIMEOUT, ServerTls};
-use tokio::io::AsyncReadExt as _;
+use sluicegate_model::tls::{Demand, HANDSHAKE_TIMEOUT, ServerTls, acme};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::{StartHandshake, TlsStream};
@@ -28,6 +29,8 @@ const CHUNK: usize = 2 << 10;
 pub(super) enum Met {
     /// It is passed through: with what was read of it, and the view in which the host was looked up.
     Passed { stream: TcpStream, raw: Vec<u8>, hello: Hello, view: Rc<View> },
+    /// A CA has asked for the challenge of an order that runs, and was answered.
+    Validated,
     /// TLS is ended here.
     Ended { stream: Box<TlsStream<TcpStream>>, hello: Hello, secured: Secured, http: bool },
 }
@@ -82,7 +85,25 @@ pub(super) async fn meet(mut stream: TcpStream, address: std::net::SocketAddr, c
     };
     let deadline = begun + tls.settings.handshake_timeout;
     drop(view);
-    let stream = timeout_at(deadline, shake(stream, &reader.rejoined(), &tls)).await.map_err(|_| TlsFailure::Timeout)??;
+    let lacks = tls.lacks(name);
+    let (config, validates) = match challenge(&hello, core) {
+        Some(config) => (config, true),
+        None => match (&tls.config, lacks) {
+            (Some(config), None) => (config.clone(), false),
+            (_, lacks) => {
+                alert::refuse(&mut stream, lacks.unwrap_or(AlertDescription::InternalError)).await;
+                let unknown = lacks == Some(AlertDescription::UnrecognisedName);
+                return Err(if unknown { TlsFailure::Name } else { TlsFailure::Unready }.into());
+            }
+        },
+    };
+    let shaken = timeout_at(deadline, shake(stream, &reader.rejoined(), config)).await;
+    let mut stream = shaken.map_err(|_| TlsFailure::Timeout)??;
+    if validates {
+        // RFC 8737 §3: whoever asks closes the connection once the handshake is done.
+        let _ = timeout_at(deadline, stream.shutdown()).await;
+        return Ok(Met::Validated);
+    }
     let connection = stream.get_ref().1;
     count(&core.stats.tls.handshakes);
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -108,12 +129,14 @@ async fn read(stream: &mut TcpStream, reader: &mut HelloReader) -> Result<Result
     }
 }
 
+/// What answers a CA that validates a name by TLS-ALPN-01 (RFC 8737), if this is what the client asks for and an order of the name runs.
+fn challenge(hello: &Hello, core: &Core) -> Option<Arc<ServerConfig>> {
+    let asked = core.acme.is_open() && matches!(&*hello.alpn, [only] if only == acme::ALPN);
+    core.acme.tls(hello.server_name.as_deref().filter(|_| asked)?)
+}
+
 /// Gives rustls what was read, and lets it do the rest.
-async fn shake(mut stream: TcpStream, mut raw: &[u8], tls: &ServerTls) -> Result<TlsStream<TcpStream>, Failed> {
-    let Some(config) = tls.config.clone() else {
-        alert::refuse(&mut stream, AlertDescription::InternalError).await;
-        return Err(TlsFailure::Unready.into());
-    };
+async fn shake(mut stream: TcpStream, mut raw: &[u8], config: Arc<ServerConfig>) -> Result<TlsStream<TcpStream>, Failed> {
     let mut acceptor = Acceptor::default();
     let accepted = loop {
         // The hello is whole, so rustls has one before this ends, too.

@@ -1,6 +1,6 @@
 //! TLS that clients begin. A client's connection to a TLS listener comes here from [`crate::worker`]. Its hello is read ([`hello`]), the host chosen, and TLS ended
 //! or passed through ([`handshake`]), or the hello refused ([`crate::alert`]). Then the connection takes the way of all others, to [`crate::http`] or
-//! [`crate::tcp`]. [`identity`] tells who a client is by its certificate. TLS towards endpoints is in [`crate::endpoint`].
+//! [`crate::tcp`]. A CA that validates a name by TLS-ALPN-01 is answered in the handshake. [`identity`] tells who a client is by its certificate. TLS towards endpoints is in [`crate::endpoint`].
 //!
 //! All of it happens in the connection's own task, within a deadline, so that accepts never wait for it.
 
@@ -67,6 +67,7 @@ pub(crate) async fn serve(stream: TcpStream, origin: Origin, address: SocketAddr
             let asked = Asked { origin: &origin, listener: address, host, alpn: &hello.alpn, speak: Speak::Through };
             tcp::forward(Stream::Tcp(stream), &raw, &asked, view, &shared.tcp).await;
         }
+        Ok(Met::Validated) => tracing::debug!(%client, %address, "a CA's challenge by TLS-ALPN-01 was answered"),
         Ok(Met::Ended { stream, secured, http: true, .. }) => {
             http::serve(Stream::Tls(Box::new((*stream).into())), origin, address, Some(secured), &shared.http).await;
         }

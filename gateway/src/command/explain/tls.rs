@@ -24,6 +24,12 @@ pub(super) fn explain<'h>(asked: &Asked, hosts: &'h Hosts<TlsHost>, story: &mut 
         let fits = if certificate.fits(&asked.host) > 0 { "" } else { ", which do not fit the name" };
         story.say("", format!("Secret {}, for {}{fits}", certificate.from(), certificate.names().join(", ")));
     }
+    if let Some(acme) = &server.acme {
+        if settings.certificates.is_empty() && !acme.asks_for(&asked.host) {
+            return Err(End(format!("no handshake: no certificate is ordered for the server name {:?}", asked.host)));
+        }
+        story.say("", format!("the ACME issuer {:?} is asked for {}", acme.ask.issuer, acme.ask.names.join(", ")));
+    }
     match settings.client.as_ref().map(|c| c.demand) {
         None => {}
         Some(Demand::Required) => story.say("", "the client must show a certificate"),

@@ -54,14 +54,23 @@ fn of_fields(columns: &[(&str, &str)], more: &[(&str, &str)], rows: &[Value]) ->
 
 /// The rows of listeners: one for each host name, or one for the listener.
 pub(super) fn listeners(rows: &[Value]) -> Vec<Vec<String>> {
-    let mut table = vec![row(["ADDRESS", "PROTOCOL", "HOSTNAME", "TLS", "CLIENT-CERTIFICATES", "SECRETS", "LISTENER"])];
+    let mut table = vec![row(["ADDRESS", "PROTOCOL", "HOSTNAME", "TLS", "CLIENT-CERTIFICATES", "SECRETS", "EXPIRES", "LISTENER"])];
     for listener in rows {
         let hosts = list(listener, "/hosts");
         for host in hosts.iter().chain(hosts.is_empty().then_some(&Value::Null)) {
             let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-            let secrets: Vec<String> = list(host, "/certificates").iter().map(|c| text(c, "/secret")).collect();
-            let of_host =
-                [text(host, "/hostname"), or_none(text(host, "/tls")), text(host, "/clientCertificates"), or_none(secrets.join(","))];
+            let certificates = list(host, "/certificates");
+            let awaited = list(host, "/acme").iter().filter(|acme| acme["notAfter"].is_null());
+            let awaited = awaited.map(|acme| format!("acme:{}/{} (awaited)", text(acme, "/issuer"), text(acme, "/name")));
+            let secrets: Vec<String> = certificates.iter().map(|c| text(c, "/secret")).chain(awaited).collect();
+            let first = certificates.iter().filter_map(|c| c["notAfter"].as_i64()).min();
+            let of_host = [
+                text(host, "/hostname"),
+                or_none(text(host, "/tls")),
+                text(host, "/clientCertificates"),
+                or_none(secrets.join(",")),
+                first.map_or_else(|| "-".to_owned(), expires),
+            ];
             let of_listener = [text(listener, "/address"), text(listener, "/protocol")];
             table.push(of_listener.into_iter().chain(of_host).chain([text(listener, "/name")]).collect());
         }
@@ -111,6 +120,12 @@ pub(super) fn sources(rows: &[Value]) -> Vec<Vec<String>> {
         }
     }
     table
+}
+
+/// In how much time something runs out that is good until then, in seconds since 1970.
+fn expires(not_after: i64) -> String {
+    let left = not_after.saturating_sub(i64::try_from(unix::seconds()).unwrap_or(i64::MAX));
+    u64::try_from(left).map_or_else(|_| "expired".to_owned(), |left| format!("in {}", age(left)))
 }
 
 /// A time span in its largest unit of which there are two.

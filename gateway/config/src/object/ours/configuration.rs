@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use sluicegate_model::access_log::{AccessLogField, AccessLogFormat, DEFAULT_PATTERN, Line, Pattern, Piece};
 
+use super::acme::AcmeSpec;
 use super::values::{Bytes, ClusterIpRanges, MinisignKey, Network, PortRange, Span};
 
 /// The process's own settings; flags of `sluicegate run` count before them. What is written at a field here is what `--help` and the reference say of it
@@ -78,6 +79,9 @@ pub struct SluicegateConfiguration {
     /// By which clients resume TLS sessions.
     #[serde(default)]
     pub session_tickets: SessionTickets,
+    /// Certificates that are ordered from ACME CAs, for gateways whose objects come of files.
+    #[serde(default)]
+    pub acme: AcmeSpec,
 }
 
 /// Who may use the admin API, and how.

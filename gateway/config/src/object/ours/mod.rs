@@ -1,5 +1,6 @@
 //! Our kinds, group `sluicegate.dev/v1alpha1`, in the shape of Gateway API policy attachment (GEP-713): a file a kind.
 
+mod acme;
 mod backend;
 mod backend_object;
 mod client;
@@ -26,6 +27,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sluicegate_model::config_text::ConfigText;
 
+pub use acme::*;
 pub use backend::*;
 pub use backend_object::*;
 pub use client::*;

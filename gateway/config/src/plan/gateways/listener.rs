@@ -1,6 +1,6 @@
 //! One listener of a Gateway or ListenerSet: from what is written to what is served.
 
-use gateway_api::apis::standard::gateways::GatewayListeners;
+use gateway_api::apis::standard::gateways::{GatewayListeners, GatewayListenersTls};
 use sluicegate_builtins::RULES;
 use sluicegate_model::route::Transport;
 
@@ -121,9 +121,13 @@ impl Compiler<'_> {
         let settings = self.client_settings(policy);
         let before = self.refused.len();
         let mode = match (&protocol, passthrough) {
-            (ListenerProtocol::Https, _) => Some(PlannedTlsMode::Http(self.gateway_tls(holder, i, policy, ALPN))),
+            (ListenerProtocol::Https, _) => {
+                Some(PlannedTlsMode::Http(self.gateway_tls(holder, i, policy, ALPN, (routes, hostname.as_deref()))))
+            }
             (ListenerProtocol::Tls, true) => Some(PlannedTlsMode::Passthrough),
-            (ListenerProtocol::Tls, false) => Some(PlannedTlsMode::Tcp(self.gateway_tls(holder, i, policy, &[]))),
+            (ListenerProtocol::Tls, false) => {
+                Some(PlannedTlsMode::Tcp(self.gateway_tls(holder, i, policy, &[], (routes, hostname.as_deref()))))
+            }
             _ => None,
         };
         references(planned, &self.refused[before..], listener);
@@ -142,12 +146,17 @@ impl Compiler<'_> {
     }
 }
 
+/// Whether a listener names an issuer, which stands for a reference to a certificate.
+fn asks_acme(tls: &GatewayListenersTls) -> bool {
+    tls.options.as_ref().is_some_and(|options| options.contains_key(ACME_OPTION))
+}
+
 /// Notes at a listener which of its references to certificates and authorities may not be used.
 fn references(planned: &mut GatewayListener, refused: &[Refused], listener: &GatewayListeners) {
     let first = |of| refused.iter().find(|refused| refused.of == of).map(|refused| &refused.refusal);
     let certificate = first(Referent::Certificate).map(|refusal| refusal.unless_permitted(Reason::InvalidCertificateRef));
     let none = planned.protocol == ListenerProtocol::Https
-        && listener.tls.as_ref().is_none_or(|tls| tls.certificate_refs.as_ref().is_none_or(Vec::is_empty));
+        && listener.tls.as_ref().is_none_or(|tls| tls.certificate_refs.as_ref().is_none_or(Vec::is_empty) && !asks_acme(tls));
     let none = none
         .then(|| Refusal::new(Reason::InvalidCertificateRef, "tls.certificateRefs: without a certificate the listener refuses handshakes"));
     if let Some(refusal) = certificate.or(none) {

@@ -2,6 +2,7 @@
 //! settles who asks for what; the way is [`sluicegate_decide`]'s; [`send()`] tries endpoints, by the rules of [`retry`].
 
 pub(in crate::http) mod arrival;
+mod challenge;
 mod deadline;
 mod forwarded;
 mod grpc;
@@ -196,6 +197,12 @@ async fn forward<'c, 'p>(
     let arrival::Arrived { client, nominated } = arrival::arrive(request, peer, settings)?;
     let peer = client.as_deref().unwrap_or(peer);
     observer.arrived(peer.address.ip(), request);
+    // It comes before limits and routes, so that neither keeps a name from being validated.
+    if shared.core.acme.is_open()
+        && let Some(answer) = challenge::answer(&shared.core.acme, request)
+    {
+        return Err(answer);
+    }
     if let Some(most) = settings.content {
         limit::length(request.body(), most, shared)?;
     }
