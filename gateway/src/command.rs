@@ -9,26 +9,26 @@ mod flags;
 mod get;
 mod lab;
 mod lifecycle;
-mod loaded;
 mod log;
 mod plugin;
 mod reach;
 mod record;
+mod shadow;
 mod sign;
 mod simulate;
 mod tap;
 mod trace;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use sluicegate_host::Loader;
 use sluicegate_model::escape;
 
-use crate::{Settled, demo, run, standard_error, stop};
+use crate::loaded::{code_cache, loader};
+use crate::{Settled, demo, loaded, run, standard_error, stop};
 use flags::{Network, Process};
 
 /// An edge gateway whose decisions are WebAssembly.
@@ -52,6 +52,8 @@ enum Action {
     /// Write down what a running gateway is asked
     #[command(subcommand)]
     Record(record::Action),
+    /// Compare a configuration with the one that a running gateway serves, by the requests that it answers; then promote or drop it
+    Shadow(shadow::Arguments),
     /// Show the requests that a running gateway answers, as they come, with the decision that was taken
     Tap(Box<tap::Arguments>),
     /// Show what a running gateway serves
@@ -105,6 +107,7 @@ impl Command {
             Action::Explain(arguments) => arguments.execute(),
             Action::Diff(arguments) => arguments.execute(),
             Action::Record(action) => action.execute(),
+            Action::Shadow(arguments) => arguments.execute(),
             Action::Tap(arguments) => arguments.execute(),
             Action::Get(arguments) => arguments.execute(),
             Action::Plugin(action) => action.execute(),
@@ -135,25 +138,6 @@ impl Command {
             }
         }
     }
-}
-
-/// Where compiled code is kept, if not in the state folder: for commands that have no state folder, and for gateways that share the code.
-fn code_cache() -> Option<PathBuf> {
-    std::env::var_os("SLUICEGATE_CODE_CACHE").filter(|folder| !folder.is_empty()).map(PathBuf::from)
-}
-
-/// What loads plugins for a command that serves nothing.
-fn loader() -> Result<Loader, String> {
-    loader_with(code_cache())
-}
-
-/// What loads plugins for a command that looks at a configuration. If a gateway has compiled them in this state folder, that is not done again.
-fn loader_beside(state: &Path) -> Result<Loader, String> {
-    loader_with(code_cache().or_else(|| Some(state.join("compiled")).filter(|folder| folder.is_dir())))
-}
-
-fn loader_with(cache: Option<PathBuf>) -> Result<Loader, String> {
-    cache.map_or_else(Loader::new, |folder| Loader::keeping(&folder)).map_err(|error| error.to_string())
 }
 
 /// Prints to stdout. After `| head` nobody may read on, which is no reason to panic, as `println!` does. No control character gets to the terminal. Line breaks do,

@@ -4,9 +4,12 @@ mod allocator;
 mod apart;
 mod cluster;
 pub mod command;
+mod compare;
 pub mod demo;
 mod error;
+mod loaded;
 mod settled;
+mod shadow;
 mod standard_error;
 mod stop;
 mod takeover;
@@ -22,7 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use sluicegate_acme::Orders;
-use sluicegate_admin::{HealthChecks, View};
+use sluicegate_admin::{Configuration, HealthChecks, View};
 use sluicegate_cluster::anyip;
 use sluicegate_control::acme::link as acme_link;
 use sluicegate_control::allocate::Allocator;
@@ -48,6 +51,7 @@ use tokio::task::JoinError;
 use apart::Apart;
 use cluster::Joined;
 use error::io;
+use shadow::Shadow;
 use takeover::{Estate, Succession, Successor};
 
 pub use error::Error;
@@ -166,6 +170,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let loader = loader.guarding(admin_address).recorded_by(recorder.clone());
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
     let stopping = Arc::new(AtomicBool::new(false));
+    let shadow = Arc::new(Shadow::new(requests.clone(), loader.clone(), settled.clone()));
     let options = settled.options(admin_address)?;
     let turns = options.turns.clone();
     let controller = Controller::new(options, loader, allocator).with_tickets(ticket_secrets.clone()).with_acme(link).with_faults(unkept);
@@ -175,7 +180,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     };
     let sources = joined.iter().map(Joined::view).collect();
     let operate = controller.operate();
+    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let configuration = Configuration { paths: settled.paths.iter().map(whole).collect(), state_dir: whole(&settled.state_dir) };
+    let configuration = Arc::new(configuration);
     let view = View {
+        configuration,
+        shadow,
         sources,
         status: status.clone(),
         proxy: stats,

@@ -7,11 +7,13 @@
 //! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops; below the first line what is not served or not followed, and why |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
+//! | `/api/v1/configuration` | JSON: the files and folders with the objects that are served, and the state folder |
 //! | `/api/v1/sources` | JSON: what an API server tells of each kind, and since when |
 //! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/listenersets`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes`, `…/backendtlspolicies`, `…/backendtrafficpolicies`, `…/clienttrafficpolicies`, `…/xbackendtrafficpolicies`, `…/backends`, `…/services` (those that stand for Gateways) | JSON: the objects with their status |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
 //! | POST `/api/v1/requests` | requests as they are answered; 409 while too many others look |
+//! | `/api/v1/shadow`; POST there, and to `…/promote`, `…/drop` | JSON: what a configuration in the shadow would have decided otherwise; orders about it |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/promote`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 
 mod connections;
@@ -21,9 +23,11 @@ mod metrics;
 mod plugins;
 mod record;
 mod requests;
+mod shadow;
 mod shown;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +44,7 @@ use sluicegate_model::operate::Operate;
 use sluicegate_model::record::Recorder;
 use sluicegate_model::requests::Requests;
 use sluicegate_model::route::PortProtocol;
+use sluicegate_model::shadow::Shadow;
 use sluicegate_model::stats::{LogStats, ProxyStats};
 use sluicegate_model::status::Status;
 use sluicegate_model::status::sources::{ReportSource, SourceReport};
@@ -61,12 +66,26 @@ pub struct View {
     pub operate: Operate,
     /// Samples the picks of balancers.
     pub recorder: Arc<Recorder>,
+    /// Where the objects come from.
+    pub configuration: Arc<Configuration>,
+    /// Carries out orders about a configuration in the shadow.
+    pub shadow: Arc<dyn Shadow>,
     /// Samples requests.
     pub requests: Arc<Requests>,
     /// What became of the lines of the process's log.
     pub log: Arc<LogStats>,
     /// Sources that say what they see.
     pub sources: Vec<Arc<dyn ReportSource>>,
+}
+
+/// Where the objects come from that are served.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Configuration {
+    /// The files and folders, by their whole paths.
+    pub paths: Vec<PathBuf>,
+    /// Where allocations are kept.
+    pub state_dir: PathBuf,
 }
 
 /// By which names the admin API is asked.
@@ -93,6 +112,9 @@ fn router(view: View) -> Router {
         .route("/api/v1/plugins/{name}/history", get(plugins::history))
         .route("/api/v1/plugins/{name}/record", post(record::record))
         .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
+        .route("/api/v1/configuration", get(|State(v): State<View>| async move { Shown(&*v.configuration).into_response() }))
+        .route("/api/v1/shadow", get(shadow::status).post(shadow::begin))
+        .route("/api/v1/shadow/{order}", post(shadow::order))
         .route("/api/v1/requests", post(requests::sample))
         .route("/api/v1/objects/{plural}", get(objects))
         .route("/api/v1/sources", get(|State(v): State<View>| async move { Shown(reports(&v)).into_response() }))

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluicegate_model::plugin::{Limits, PluginError, PluginKind, Stage};
 use sluicegate_model::record::Recorder;
@@ -36,6 +37,8 @@ pub struct Loader {
     pub(crate) environment: Environment,
     linkers: Arc<Linkers>,
     cache: Option<Arc<CodeCache>>,
+    /// The least time that a call of a plugin has.
+    patience: Duration,
 }
 
 impl Loader {
@@ -68,7 +71,7 @@ impl Loader {
         let linkers = Arc::new(Linkers::new(&engine)?);
         let direct = Some(Arc::new(direct::linker(&engine)?));
         let environment = Environment { engine, direct, network: Network::Online, admin: None, recorder: Arc::default() };
-        Ok(Self { environment, linkers, cache })
+        Ok(Self { environment, linkers, cache, patience: Duration::ZERO })
     }
 
     /// How many plugins were found compiled, and how many were compiled and kept, since the start.
@@ -95,6 +98,13 @@ impl Loader {
     #[must_use]
     pub fn offline(mut self) -> Self {
         self.environment.network = Network::Offline;
+        self
+    }
+
+    /// With a second for each call of a plugin at least: for looks at a configuration, in which nobody waits for an answer, and which may have little of a machine.
+    #[must_use]
+    pub fn unhurried(mut self) -> Self {
+        self.patience = Duration::from_secs(1);
         self
     }
 
@@ -147,6 +157,7 @@ impl Loader {
             return Err(fail(Stage::World, format!("it is a {kind}, and a {wanted} is wanted")));
         }
         let sha256 = sha256(bytes);
+        let limits = &Limits { deadline: limits.deadline.max(self.patience), ..limits.clone() };
         let loading =
             Loading { environment: &self.environment, component: &component, contract, name: name.clone(), number, sha256, limits, shared };
         self.linkers.load(kind, &loading)

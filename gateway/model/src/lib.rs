@@ -34,6 +34,7 @@ pub mod route;
 pub mod service;
 pub mod session;
 pub mod settings;
+pub mod shadow;
 pub mod shared;
 pub mod slots;
 pub mod snapshot;

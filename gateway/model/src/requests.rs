@@ -123,6 +123,8 @@ pub struct By {
     pub snapshot: Arc<Snapshot>,
     /// The rule that took it, if one did.
     pub rule: Option<Ruled>,
+    /// Where the answer sends the client, if the gateway has answered so.
+    pub location: Option<String>,
 }
 
 impl std::fmt::Debug for By {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::HeaderValue;
 use sluicegate_model::requests::{By, Early, Fields, RequestLine, Requests, Ruled, Seen, Session};
 use sluicegate_model::route::Choice;
 use sluicegate_model::snapshot::{RouterRung, Snapshot};
@@ -25,7 +26,7 @@ impl Sampled {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let samples = sessions.into_iter().map(|session| {
             let wanted = session.wanted();
-            let by = wanted.decision.then(|| By { snapshot: snapshot.clone(), rule: None });
+            let by = wanted.decision.then(|| By { snapshot: snapshot.clone(), rule: None, location: None });
             let line = RequestLine { at: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), ..line(&wanted.fields) };
             (session, Box::new(Seen { line, by }))
         });
@@ -52,6 +53,16 @@ impl Sampled {
                     bound: bound.clone(),
                     matched_prefix: choice.matched_prefix,
                 });
+            }
+        }
+    }
+
+    /// Notes that the gateway answers itself, why, and where it sends the client.
+    pub(crate) fn refused(&mut self, why: &'static str, location: Option<&HeaderValue>) {
+        for (_, seen) in &mut self.samples {
+            seen.line.decided.reason = Some(why.to_owned());
+            if let Some(by) = &mut seen.by {
+                by.location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
             }
         }
     }

@@ -54,6 +54,14 @@ impl At {
         self.answered(path, agent(patience).post(self.url(path)).header(REQUEST.0, REQUEST.1).send_empty())
     }
 
+    /// Gives an order whose particulars are JSON, and returns what was done.
+    pub(super) fn post_json(&self, path: &str, asked: &Value, patience: Duration) -> Result<String, String> {
+        let request = agent(patience).post(self.url(path)).header(REQUEST.0, REQUEST.1).content_type("application/json");
+        let mut answer = self.answered(path, request.send(asked.to_string()))?;
+        let text = answer.body_mut().read_to_string().map_err(|error| self.unreachable(path, &error))?;
+        Ok(text.trim_end().to_owned())
+    }
+
     /// Gives an order, and returns what was done.
     pub(super) fn order(&self, path: &str) -> Result<String, String> {
         let mut answer = self.post(path, ORDER)?;

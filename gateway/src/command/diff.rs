@@ -2,6 +2,7 @@
 //! match, and each is decided twice, by the plugins that decide.
 
 mod decided;
+mod played;
 mod probes;
 mod sample;
 
@@ -15,12 +16,13 @@ use sluicegate_control::sources::{Change, folder};
 use sluicegate_model::escape;
 use sluicegate_model::fault::Severity;
 use sluicegate_model::route::Protocol;
-use sluicegate_model::snapshot::{Listener, Snapshot};
 
 use super::get::Output;
-use super::loaded::{self, For, Loaded};
 use super::{complain, flags, out, out_json};
+use crate::compare::{Of, pairs};
+use crate::loaded::{self, For, Loaded};
 use decided::{Decided, Decider};
+use played::Served;
 use probes::Probe;
 
 /// The exit status if the two cannot be compared, as that of diff(1).
@@ -28,7 +30,7 @@ const TROUBLE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// File or folder with the configuration that is served now
+    /// File or folder with the configuration that is served now; `running`: those of the gateway that answers at --admin-address
     old: PathBuf,
     /// File or folder with the one that is to replace it
     new: PathBuf,
@@ -37,6 +39,11 @@ pub(super) struct Arguments {
     /// The state folder of a gateway, whose allocations are read
     #[arg(long)]
     state_dir: Option<PathBuf>,
+    /// A recording of requests (`record requests`), which is played to both in the place of requests that are made of the routes
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    played: played::Options,
     /// How differences are printed
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -56,8 +63,8 @@ impl Arguments {
 
     /// Compares. Returns whether anything differs.
     fn compare(self) -> Result<bool, String> {
-        let process = flags::Process { state_dir: self.state_dir, ..flags::Process::default() };
-        let old = vec![self.old.clone()];
+        let Served { paths: old, state_dir } = Served::of(&self.old, &self.played.at)?;
+        let process = flags::Process { state_dir: self.state_dir.or(state_dir), ..flags::Process::default() };
         let read = flags::read(&old)?;
         let settled = flags::settle_with(old, &read, process, self.network)?;
         let load = |path: &PathBuf, read: Vec<Change>| -> Result<Loaded, String> {
@@ -78,6 +85,10 @@ impl Arguments {
             return Err(format!("{} is not there", self.new.display()));
         }
         let new = load(&self.new, folder::read(std::slice::from_ref(&self.new)))?;
+        if let Some(trace) = &self.trace {
+            let what = format!("{} and {}, by {}", self.old.display(), self.new.display(), trace.display());
+            return self.played.play(trace, &old, &new, self.output, &what);
+        }
         let mut told = Told::default();
         for (old, new) in pairs(&old.snapshot, &new.snapshot) {
             told.take(old, new);
@@ -91,28 +102,6 @@ impl Arguments {
         complain(format_args!("{found} difference{plural} in {} requests and connections that were compared{cut}", told.compared));
         Ok(!told.rows.is_empty())
     }
-}
-
-/// A listener, and the snapshot that has it.
-type Of<'s> = (&'s Snapshot, &'s Listener);
-
-/// Pairs the listeners of both: those with the same address are the same, and of the others those with the same name.
-fn pairs<'s>(old: &'s Snapshot, new: &'s Snapshot) -> Vec<(Option<Of<'s>>, Option<Of<'s>>)> {
-    let of = |snapshot: &'s Snapshot| -> Vec<&'s Listener> { snapshot.listeners.sorted().into_iter().map(|(_, one)| &**one).collect() };
-    let (gone, mut come): (Vec<_>, Vec<_>) = (of(old), of(new));
-    let (mut pairs, mut left) = (Vec::new(), Vec::new());
-    for one in gone {
-        match come.iter().position(|other| other.at() == one.at()) {
-            Some(at) => pairs.push((Some((old, one)), Some((new, come.remove(at))))),
-            None => left.push(one),
-        }
-    }
-    for one in left {
-        let same = come.iter().position(|other| other.name == one.name && other.front.protocol() == one.front.protocol());
-        pairs.push((Some((old, one)), same.map(|at| (new, come.remove(at)))));
-    }
-    pairs.extend(come.into_iter().map(|one| (None, Some((new, one)))));
-    pairs
 }
 
 /// What was found so far.

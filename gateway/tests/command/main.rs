@@ -12,6 +12,7 @@ mod lab;
 mod log;
 mod rivals;
 mod signing;
+mod traced;
 
 use std::path::Path;
 use std::process::{Command, Output};

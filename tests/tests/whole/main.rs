@@ -42,6 +42,7 @@ mod requests;
 mod resilience;
 mod rollout;
 mod rooms;
+mod shadow;
 mod signing;
 mod sticky;
 mod tls;

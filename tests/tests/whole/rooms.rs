@@ -7,7 +7,24 @@ use std::path::{Path, PathBuf};
 /// The rooms of each crate, from what knows most to what knows least. A room is a file or a folder of `src`; a file belongs to the room with the longest
 /// name that fits. Rooms in one line may know one another.
 const CRATES: &[(&str, &[&str])] = &[
-    ("gateway", &["command", "demo", "takeover", "cluster", "settled", "apart", "stop", "standard_error", "allocator", "error"]),
+    (
+        "gateway",
+        &[
+            "command",
+            "demo",
+            "takeover",
+            "cluster",
+            "shadow",
+            "compare",
+            "loaded",
+            "settled",
+            "apart",
+            "stop",
+            "standard_error",
+            "allocator",
+            "error",
+        ],
+    ),
     (
         "gateway/config",
         &[
@@ -33,6 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "state_store",
             "record",
             "requests",
+            "shadow",
             "snapshot",
             "discovery",
             "native",
@@ -180,7 +198,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "connection",
         ],
     ),
-    ("gateway/admin", &["connections", "guard", "record", "requests", "plugins", "metrics", "health_check", "shown"]),
+    ("gateway/admin", &["connections", "guard", "record", "requests", "shadow", "plugins", "metrics", "health_check", "shown"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];
 

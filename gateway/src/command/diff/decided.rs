@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
 use sluicegate_decide::answer::{Reason, Why};
-use sluicegate_decide::ladder::Routers;
 use sluicegate_decide::way::{self, Forwarded, Unrouted};
-use sluicegate_model::plugin::{PluginError, Router, RouterGeneration};
-use sluicegate_model::route::{Choice, Transport};
+use sluicegate_model::route::Choice;
 use sluicegate_model::snapshot::{Front, Listener, RouterRung, ServiceIndex, Snapshot, Target, TlsMode};
 use sluicegate_proxy::{Asked, Outcome, preview};
 
-use super::Of;
 use super::probes::Probe;
+use crate::compare::effect::{backends, refused, told};
+use crate::compare::{Instances, Of};
 
 /// The client. Routers may look at it, and then other clients may be answered otherwise.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -77,22 +75,6 @@ pub(super) struct Decider {
     routers: Instances,
     /// Configurations, by the tables' numbers.
     written: HashMap<u64, Value>,
-}
-
-#[derive(Default)]
-struct Instances(HashMap<usize, Box<dyn Router>>);
-
-impl Routers for Instances {
-    fn router(&mut self, generation: &Arc<dyn RouterGeneration>) -> Result<&mut dyn Router, PluginError> {
-        use std::collections::hash_map::Entry;
-        match self.0.entry(Arc::as_ptr(generation).cast::<()>() as usize) {
-            Entry::Occupied(known) => Ok(known.into_mut().as_mut()),
-            Entry::Vacant(place) => Ok(place.insert(generation.instantiate()?).as_mut()),
-        }
-    }
-
-    /// If a router fails, the answer tells it.
-    fn failed(&mut self, _: &RouterRung, _: &PluginError) {}
 }
 
 /// What a listener is asked, in words: where connections or flows are forwarded whole there is no request.
@@ -170,29 +152,8 @@ impl Decider {
         if let Some(fields) = shown.as_object_mut() {
             CONDITIONS.iter().for_each(|field| drop(fields.remove(*field)));
         }
-        Decided { by, does: answer.unwrap_or_else(|| backends(rung, choice.rule, written)), rule: shown.to_string() }
-    }
-}
-
-/// The backends, each with its weight if there are several.
-fn backends(rung: &RouterRung, index: usize, written: &Value) -> String {
-    let refused = if rung.table.listener.transport == Transport::Http { "500" } else { "refused" };
-    let rule = rung.table.rules.get(index);
-    let served = rule.into_iter().flat_map(|rule| &rule.backends).zip(rung.backends(index).unwrap_or_default());
-    let mut all: Vec<(String, u64)> = served
-        .map(|(backend, found)| {
-            let what = found.as_ref().err().map_or_else(|| backend.service.to_string(), |why| format!("{refused} ({why})"));
-            (what, u64::from(backend.weight))
-        })
-        .collect();
-    for backend in written["backendRefs"].as_array().into_iter().flatten() {
-        if let Some(why) = backend["invalid"].as_str() {
-            all.push((format!("{refused} ({why})"), backend["weight"].as_u64().unwrap_or(1)));
-        }
-    }
-    match all.as_slice() {
-        [] => format!("{refused} (the rule has no backend)"),
-        [(only, _)] => only.clone(),
-        several => several.iter().map(|(what, weight)| format!("{what} with weight {weight}")).collect::<Vec<_>>().join(", "),
+        let bound = rung.rules.get(choice.rule).map(|bound| &**bound);
+        let backends = || told(&backends(&rung.table, choice.rule, bound, written), refused(&rung.table));
+        Decided { by, does: answer.unwrap_or_else(backends), rule: shown.to_string() }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::StatusCode;
+use http::{StatusCode, header};
 use sluicegate_decide::answer::LocalReply;
 use sluicegate_decide::way::Matched;
 use sluicegate_model::snapshot::Listener;
@@ -118,7 +118,7 @@ impl<'s> Observer<'s> {
             (entry.reason, entry.bytes_in) = (Some(own.why.label()), taken);
         }
         if let Some(sampled) = &mut self.sampled {
-            sampled.note(|line| line.decided.reason = Some(own.why.label().to_owned()));
+            sampled.refused(own.why.label(), own.response.headers().get(header::LOCATION));
         }
     }
 
