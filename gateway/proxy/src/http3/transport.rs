@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -389,6 +390,17 @@ impl Sending {
             (out.gone, out.stopped) = (true, None);
         }
         Poll::Ready(())
+    }
+
+    /// Waits until the client has all that was written, or is gone. A stream that was reset has nothing to wait for.
+    pub(crate) async fn delivered(&self) {
+        let whole = {
+            let out = self.0.borrow();
+            out.ended && out.why.get().is_none()
+        };
+        if whole {
+            poll_fn(|context| self.poll_gone(context)).await;
+        }
     }
 
     /// Resets the stream, and says why.

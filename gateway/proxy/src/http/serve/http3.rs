@@ -129,10 +129,12 @@ pub(crate) async fn serve3(
                     }
                 }
                 let (place, peer, settings, shared) = (Place::new(&running), peer.clone(), settings.clone(), shared.clone());
-                let meter = meter.clone();
+                let (meter, written) = (meter.clone(), sending.clone());
                 // A panic ends only this task, and `place` is dropped then, too.
                 spawn_local(async move {
                     serve_stream(*stream, sending, peer, settings, meter, shared).await;
+                    // A connection that closes takes back what is still under way, so it waits for that.
+                    written.delivered().await;
                     drop(place);
                 });
             }
