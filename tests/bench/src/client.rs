@@ -42,7 +42,7 @@ impl Client {
     }
 
     fn exchange(&mut self, mut stream: BufReader<TcpStream>, path: &str) -> std::io::Result<Answer> {
-        stream.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nHost: bench.example\r\n\r\n").as_bytes())?;
+        stream.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())?;
         let mut line = String::new();
         if stream.read_line(&mut line)? == 0 {
             return Err(ErrorKind::ConnectionAborted.into());
