@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use self::affinity::{AFFINITY_CLIENTS, Affinity};
 pub use self::hosts::{Host, Hosts, TlsHost, TlsMode, VirtualHost};
-pub use self::router::{BoundRule, RouterBinding, RouterRung};
+pub use self::router::{BoundRule, RouterBinding, RouterRung, Taken};
 use crate::cookie::cookie;
 use crate::family::IpFamily;
 use crate::hash::{hash_bytes, hash_ip};

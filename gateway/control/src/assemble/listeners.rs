@@ -17,7 +17,7 @@ use sluicegate_model::persistent::Map;
 use sluicegate_model::plugin::{BalancerGeneration, RouterGeneration};
 use sluicegate_model::route::{ListenerInfo, Protocol, RouteTable, Rule, ServiceRef, Transport};
 use sluicegate_model::snapshot::{
-    At, BoundRule, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Target, TlsHost, VirtualHost,
+    At, BoundRule, Front, Listener, RouterBinding, RouterRung, ServiceIndex, ServiceSide, Taken, Target, TlsHost, VirtualHost,
 };
 use sluicegate_model::sorted::Sorted;
 use sluicegate_model::status::ListenerStatus;
@@ -327,6 +327,7 @@ impl Listeners {
                 next: if hands_over { next(rule) } else { None },
                 sessions: rule.backends.len() > 1
                     && rule.backends.iter().any(|b| (entries.of)(&b.service, protocol).is_some_and(|entry| entry.sessions)),
+                taken: Taken::of(rule.backends.len()),
             })
         };
         let rung = |(generation, table): &(Arc<dyn RouterGeneration>, Arc<RouteTable>)| {

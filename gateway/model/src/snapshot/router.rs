@@ -1,11 +1,12 @@
 //! Routers as listeners have them: the generations that may serve, and where each of their rules leads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ServiceIndex, same};
 use crate::limiter::Limiter;
 use crate::plugin::RouterGeneration;
-use crate::route::{RouteTable, Transport};
+use crate::route::{Choice, RouteTable, Transport};
 
 /// A router bound to a listener.
 pub struct RouterBinding {
@@ -63,6 +64,32 @@ pub struct BoundRule {
     pub next: Option<Arc<RouterBinding>>,
     /// Whether it has several backends, and one of their service ports keeps sessions by itself.
     pub sessions: bool,
+    /// What it has taken.
+    pub taken: Taken,
+}
+
+/// How many exchanges, connections and flows a rule has taken since it was bound, by the backend that was chosen. Counting one takes a relaxed addition.
+#[derive(Debug, Default)]
+pub struct Taken(Box<[AtomicU64]>);
+
+impl Taken {
+    /// For a rule with so many backends. The default has room for nothing, and counts nothing.
+    pub fn of(backends: usize) -> Self {
+        Self((0..=backends).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Counts one. `backend`: the backend's index; none: it went to none, as it was answered or the rule has none.
+    pub fn note(&self, backend: Option<usize>) {
+        let last = self.0.len().saturating_sub(1);
+        if let Some(count) = self.0.get(backend.unwrap_or(last)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The counts: one for each backend, then that of what went to none.
+    pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 impl BoundRule {
@@ -85,6 +112,13 @@ impl RouterRung {
     /// For each mirror of a rule the service port.
     pub fn mirrors(&self, rule: usize) -> &[Option<ServiceIndex>] {
         self.rules.get(rule).map(|bound| &*bound.mirrors).unwrap_or_default()
+    }
+
+    /// Counts what a rule takes.
+    pub fn note(&self, choice: Choice) {
+        if let Some(bound) = self.rules.get(choice.rule) {
+            bound.taken.note(choice.backend);
+        }
     }
 
     /// The rate limits of a rule.

@@ -44,6 +44,9 @@ impl Endpoints {
 /// Where a connection or a flow goes. Without TLS only its client's address is known.
 pub(crate) fn lead(target: &Target, host: &str, headers: &HeaderMap, client: IpAddr, core: &Core) -> Option<(ServiceIndex, Side)> {
     let forwarded = way::forward(target, host, headers, client, &mut *core.decider.borrow_mut()).ok()?;
+    if let Some((rung, choice)) = forwarded.rule {
+        rung.note(choice);
+    }
     Some((forwarded.to.service, forwarded.to.side))
 }
 

@@ -327,7 +327,7 @@ fn route<'v, B>(
     };
     let Followed { handed_by, matched, session, outcome } =
         way::follow(found.target, request, &host, &client, &view.snapshot, &mut *shared.core.decider.borrow_mut());
-    observer.decided(matched.as_ref());
+    observer.decided(handed_by, matched.as_ref());
     let (service, side) = outcome.map_err(|mut own| {
         if own.why == Why::Direct {
             headers::strip_response(own.response.headers_mut());

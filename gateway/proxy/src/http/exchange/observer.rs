@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use http::{StatusCode, header};
 use sluicegate_decide::answer::LocalReply;
 use sluicegate_decide::way::Matched;
-use sluicegate_model::snapshot::Listener;
+use sluicegate_model::route::Choice;
+use sluicegate_model::snapshot::{Listener, RouterRung};
 use sluicegate_model::stats::count;
 
 use super::peer::Peer;
@@ -67,8 +68,14 @@ impl<'s> Observer<'s> {
         }
     }
 
-    /// It is decided which rule takes the request, if one does.
-    pub(in crate::http) fn decided(&mut self, matched: Option<&Matched<'_>>) {
+    /// It is decided which rule takes the request, if one does. `handed_by`: the rule that has left the decision to that one's router.
+    pub(in crate::http) fn decided(&mut self, handed_by: Option<(&RouterRung, Choice)>, matched: Option<&Matched<'_>>) {
+        if let Some((rung, choice)) = handed_by {
+            rung.note(Choice { backend: None, ..choice });
+        }
+        if let Some(matched) = matched {
+            matched.rung.note(matched.choice);
+        }
         if let (Some(sampled), Some(matched)) = (&mut self.sampled, matched) {
             sampled.ruled(matched.rung, matched.choice);
         }
