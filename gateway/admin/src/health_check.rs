@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sluicegate_model::operate::Readiness;
 use sluicegate_model::snapshot::HealthCheck;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -28,8 +28,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The health check node ports.
 pub struct HealthChecks {
-    /// Whether the gateway stops: no new connections are to come here then.
-    stopping: Arc<AtomicBool>,
+    /// Whether new connections are to come here.
+    readiness: Arc<Readiness>,
     ports: Mutex<BTreeMap<SocketAddr, Port>>,
 }
 
@@ -41,8 +41,8 @@ struct Port {
 
 impl HealthChecks {
     /// No health checks are answered yet.
-    pub fn new(stopping: Arc<AtomicBool>) -> Self {
-        Self { stopping, ports: Mutex::default() }
+    pub fn new(readiness: Arc<Readiness>) -> Self {
+        Self { readiness, ports: Mutex::default() }
     }
 
     /// Closes the ports that are not among these.
@@ -91,12 +91,12 @@ impl HealthChecks {
         socket.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
         let shown = Arc::new(ArcSwap::from_pointee(check.clone()));
-        let task = tokio::spawn(accept(listener, shown.clone(), self.stopping.clone())).abort_handle();
+        let task = tokio::spawn(accept(listener, shown.clone(), self.readiness.clone())).abort_handle();
         Ok(Port { socket, shown, task })
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, shown: Arc<ArcSwap<HealthCheck>>, stopping: Arc<AtomicBool>) {
+async fn accept(listener: tokio::net::TcpListener, shown: Arc<ArcSwap<HealthCheck>>, readiness: Arc<Readiness>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     // The semaphore is never closed.
     while let Ok(place) = places.clone().acquire_owned().await {
@@ -104,11 +104,11 @@ async fn accept(listener: tokio::net::TcpListener, shown: Arc<ArcSwap<HealthChec
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (shown, stopping) = (shown.clone(), stopping.clone());
+        let (shown, readiness) = (shown.clone(), readiness.clone());
         tokio::spawn(async move {
             let _place = place;
             let service = hyper::service::service_fn(move |_| {
-                let healthy = !stopping.load(Ordering::Relaxed);
+                let healthy = !readiness.is_away();
                 let answer = answer(&shown.load(), healthy);
                 async move { Ok::<_, Infallible>(answer) }
             });

@@ -1,8 +1,9 @@
-//! The admin API, for operators and for `sluicegate get`: health, metrics, and JSON views of services, endpoints, plugins and faults.
+//! The admin API, for operators, for `sluicegate get` and for the page: health, metrics, and JSON views of services, endpoints, plugins and faults.
 //! Listens on loopback unless told otherwise, and knows only the model. [`connections`] takes connections, and [`guard`] asks of each request whether it may come.
 //!
 //! | path | answer |
 //! | --- | --- |
+//! | `/`, `/page/NAME` | the page for people |
 //! | `/healthz` | 200 while the process runs |
 //! | `/readyz` | 200 once every worker serves a snapshot, 503 before and while the gateway stops; below the first line what is not served or not followed, and why |
 //! | `/metrics` | Prometheus text format |
@@ -10,17 +11,24 @@
 //! | `/api/v1/configuration` | JSON: the files and folders with the objects that are served, and the state folder |
 //! | `/api/v1/sources` | JSON: what an API server tells of each kind, and since when |
 //! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/listenersets`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes`, `…/backendtlspolicies`, `…/backendtrafficpolicies`, `…/clienttrafficpolicies`, `…/xbackendtrafficpolicies`, `…/backends`, `…/services` (those that stand for Gateways) | JSON: the objects with their status |
+//! | `/api/v1/live` | what the page shows, as server-sent events: one a second |
+//! | `/api/v1/explain` | JSON: what would become of a request |
 //! | `/api/v1/plugins/NAME/history` | JSON: what happened to it |
 //! | POST `/api/v1/plugins/NAME/record` | a trace of a balancer's picks as they are made; 409 while another one is |
 //! | POST `/api/v1/requests` | requests as they are answered; 409 while too many others look |
 //! | `/api/v1/shadow`; POST there, and to `…/promote`, `…/drop` | JSON: what a configuration in the shadow would have decided otherwise; orders about it |
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/promote`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
+//! | POST `/api/v1/drain`, `/api/v1/resume` | an order: `/readyz` answers 503 from now on, or no longer |
 
 mod connections;
+mod explain;
 mod guard;
 mod health_check;
+mod live;
 mod metrics;
+mod page;
 mod plugins;
+mod ready;
 mod record;
 mod requests;
 mod shadow;
@@ -29,27 +37,30 @@ mod shown;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{FromRef, Path, State};
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
-use sluicegate_model::escape;
-use sluicegate_model::operate::Operate;
+use sluicegate_model::explain::Explain;
+use sluicegate_model::operate::{Operate, Readiness};
 use sluicegate_model::record::Recorder;
 use sluicegate_model::requests::Requests;
 use sluicegate_model::route::PortProtocol;
 use sluicegate_model::shadow::Shadow;
+use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::{LogStats, ProxyStats};
 use sluicegate_model::status::Status;
 use sluicegate_model::status::sources::{ReportSource, SourceReport};
 
+use live::Live;
 use shown::Shown;
+use tokio::sync::Semaphore;
 
 pub use health_check::HealthChecks;
 
@@ -60,8 +71,12 @@ pub struct View {
     pub status: Arc<ArcSwap<Status>>,
     /// Written by the workers.
     pub proxy: Arc<ProxyStats>,
-    /// Set when the gateway begins to stop.
-    pub stopping: Arc<AtomicBool>,
+    /// What the workers serve, written with each publication.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Whether new work is to be sent here.
+    pub readiness: Arc<Readiness>,
+    /// Says what would become of a request.
+    pub explain: Explain,
     /// Takes orders to control.
     pub operate: Operate,
     /// Samples the picks of balancers.
@@ -95,20 +110,38 @@ pub struct Access {
     pub hosts: Vec<String>,
 }
 
+/// What the handlers share.
+#[derive(Clone)]
+struct Shared {
+    view: View,
+    live: Arc<Live>,
+    /// One request is explained at a time.
+    explaining: Arc<Semaphore>,
+}
+
+impl FromRef<Shared> for View {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.view.clone()
+    }
+}
+
 /// Serves the admin API until the future is dropped; what has begun then goes on.
 pub async fn serve(listener: tokio::net::TcpListener, view: View, access: Access) {
     connections::accept(listener, router(view).layer(middleware::from_fn_with_state(Arc::new(access), guard::guarded))).await;
 }
 
 fn router(view: View) -> Router {
+    let shared = Shared { view, live: Arc::default(), explaining: Arc::new(Semaphore::new(1)) };
     Router::new()
+        .route("/", get(page::document))
+        .route("/page/{name}", get(page::file))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(|State(v): State<View>| beside(v, |view, _| ready::state(view).answer().into_response())))
         .route("/metrics", get(metrics))
-        .route("/api/v1/services", get(|State(v): State<View>| beside(v, |status| Shown(&status.services).into_response())))
-        .route("/api/v1/endpoints", get(endpoints))
-        .route("/api/v1/listeners", get(|State(v): State<View>| beside(v, |status| Shown(&status.listeners).into_response())))
-        .route("/api/v1/plugins", get(|State(v): State<View>| beside(v, |status| Shown(&status.plugins).into_response())))
+        .route("/api/v1/services", get(|State(v): State<View>| beside(v, |_, status| Shown(&status.services).into_response())))
+        .route("/api/v1/endpoints", get(|State(v): State<View>| beside(v, |_, status| Shown(endpoint_rows(status)).into_response())))
+        .route("/api/v1/listeners", get(|State(v): State<View>| beside(v, |_, status| Shown(&status.listeners).into_response())))
+        .route("/api/v1/plugins", get(|State(v): State<View>| beside(v, |_, status| Shown(&status.plugins).into_response())))
         .route("/api/v1/plugins/{name}/history", get(plugins::history))
         .route("/api/v1/plugins/{name}/record", post(record::record))
         .route("/api/v1/plugins/{name}/{action}", post(plugins::order))
@@ -118,12 +151,23 @@ fn router(view: View) -> Router {
         .route("/api/v1/requests", post(requests::sample))
         .route("/api/v1/objects/{plural}", get(objects))
         .route("/api/v1/sources", get(|State(v): State<View>| async move { Shown(reports(&v)).into_response() }))
-        .route("/api/v1/faults", get(|State(v): State<View>| beside(v, |status| Shown(&status.faults).into_response())))
-        .with_state(view)
+        .route("/api/v1/faults", get(|State(v): State<View>| beside(v, |_, status| Shown(&status.faults).into_response())))
+        .route("/api/v1/live", get(live::live))
+        .route("/api/v1/explain", get(explain::explain))
+        .route("/api/v1/drain", post(|State(v): State<View>| async move { drain(&v, true) }))
+        .route("/api/v1/resume", post(|State(v): State<View>| async move { drain(&v, false) }))
+        .with_state(shared)
+}
+
+/// Has what stands in front send nothing new here, or ends that. Everything else goes on, as during a `shutdown.delay`.
+fn drain(view: &View, drained: bool) -> &'static str {
+    view.readiness.drain(drained);
+    tracing::info!(drained, "by an operator's order");
+    if drained { "drained: /readyz answers 503, and what comes is served\n" } else { "resumed: /readyz answers as before\n" }
 }
 
 async fn objects(State(view): State<View>, Path(plural): Path<String>) -> Response {
-    beside(view, move |status| match status.objects.as_ref().and_then(|objects| objects.objects(&plural)) {
+    beside(view, move |_, status| match status.objects.as_ref().and_then(|objects| objects.objects(&plural)) {
         Some(objects) => Shown(objects).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     })
@@ -131,8 +175,8 @@ async fn objects(State(view): State<View>, Path(plural): Path<String>) -> Respon
 }
 
 /// Makes an answer on a thread of its own: with 100,000 endpoints it takes a while, and `/healthz` must not wait for it.
-async fn beside(view: View, make: impl FnOnce(&Status) -> Response + Send + 'static) -> Response {
-    let made = tokio::task::spawn_blocking(move || make(&view.status.load()));
+async fn beside(view: View, make: impl FnOnce(&View, &Status) -> Response + Send + 'static) -> Response {
+    let made = tokio::task::spawn_blocking(move || make(&view, &view.status.load()));
     made.await.unwrap_or_else(|error| failed(&error))
 }
 
@@ -140,36 +184,9 @@ fn failed(error: &dyn std::error::Error) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], error.to_string()).into_response()
 }
 
-async fn ready(State(view): State<View>) -> impl IntoResponse {
-    if view.stopping.load(Ordering::Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned())
-    } else if view.proxy.serving.load(Ordering::Relaxed) == 0 {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("no snapshot is served yet\n{}", unseen(&view)))
-    } else if view.proxy.overload.refusing.load(Ordering::Relaxed) != 0 {
-        (StatusCode::SERVICE_UNAVAILABLE, "new work is refused for want of memory or descriptors\n".to_owned())
-    } else {
-        let status = view.status.load();
-        if !status.awaited.is_empty() {
-            let awaited: String =
-                status.awaited.iter().map(|name| format!("no endpoints were found yet: {}\n", escape::line(name))).collect();
-            return (StatusCode::SERVICE_UNAVAILABLE, format!("endpoints are looked for\n{awaited}"));
-        }
-        // What is missing does not keep traffic from the rest. So it is told, and is no reason for a balancer in front to go elsewhere.
-        let unserved = status.unserved();
-        let unserved: String = std::iter::once("ok".to_owned()).chain(unserved).map(|line| format!("{}\n", escape::line(&line))).collect();
-        (StatusCode::OK, unserved + &unseen(&view))
-    }
-}
-
 /// What each source sees.
 fn reports(view: &View) -> Vec<SourceReport> {
     view.sources.iter().map(|source| source.report()).collect()
-}
-
-/// What sources do not see, a line each.
-fn unseen(view: &View) -> String {
-    let reports = reports(view);
-    reports.iter().flat_map(SourceReport::unseen).map(|line| format!("{}\n", escape::line(&line))).collect()
 }
 
 async fn metrics(State(view): State<View>) -> Response {
@@ -178,10 +195,6 @@ async fn metrics(State(view): State<View>) -> Response {
         Ok(Err(error)) => failed(&error),
         Err(error) => failed(&error),
     }
-}
-
-async fn endpoints(State(view): State<View>) -> Response {
-    beside(view, |status| Shown(endpoint_rows(status)).into_response()).await
 }
 
 /// One endpoint of a service port, in the order of the fields' names.

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod duration;
 pub mod egress;
 pub mod escape;
+pub mod explain;
 pub mod family;
 pub mod fault;
 pub mod fields;

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -43,6 +44,40 @@ impl fmt::Display for Action {
             Self::Promote => "promote",
             Self::Reload => "reload",
         })
+    }
+}
+
+/// Whether what stands in front is to send new work here. `/readyz` and health check node ports tell it.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    stopping: AtomicBool,
+    drained: AtomicBool,
+}
+
+impl Readiness {
+    /// The gateway begins to stop. There is no way back.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the gateway stops.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Drains the gateway, or ends that: nothing new is to be sent here, and what comes all the same is served.
+    pub fn drain(&self, drained: bool) {
+        self.drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// Whether an operator has drained the gateway.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing new is to be sent here.
+    pub fn is_away(&self) -> bool {
+        self.is_stopping() || self.is_drained()
     }
 }
 

@@ -374,8 +374,8 @@ pub struct RolloutStatus {
     pub phase: &'static str,
     /// The generation on trial.
     pub generation: Arc<Generation>,
-    /// How long the trial has lasted.
-    pub elapsed_seconds: u64,
+    /// When the trial began.
+    pub since: Instant,
     /// How long the trial is to last.
     pub duration_seconds: u64,
     /// The counters of the trial.
@@ -389,7 +389,7 @@ impl Serialize for RolloutStatus {
         map.serialize_entry("phase", self.phase)?;
         map.serialize_entry("generation", &self.generation.number)?;
         map.serialize_entry("version", &self.generation.version)?;
-        map.serialize_entry("elapsedSeconds", &self.elapsed_seconds)?;
+        map.serialize_entry("elapsedSeconds", &self.since.elapsed().as_secs())?;
         map.serialize_entry("durationSeconds", &self.duration_seconds)?;
         let (compared, differed) = self.trial.compared();
         let (live, candidate) = (self.trial.served(Side::Live), self.trial.served(Side::Candidate));

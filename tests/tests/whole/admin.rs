@@ -35,7 +35,11 @@ fn the_admin_api_answers_for_no_other_host() {
         assert_eq!(get(host, "/api/v1/services").0, 200, "{host}");
     }
     let (status, fields) = curl(&["--head", &format!("http://127.0.0.1:{port}/api/v1/services")]);
-    for field in ["cache-control: no-store", "content-security-policy: frame-ancestors 'none'", "x-content-type-options: nosniff"] {
+    for field in [
+        "cache-control: no-store",
+        "content-security-policy: default-src 'none'; frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+    ] {
         assert!(status == 200 && fields.contains(field), "{field} is missing:\n{fields}");
     }
 }

@@ -36,6 +36,7 @@ mod lab;
 mod lifecycle;
 mod node_ports;
 mod other_languages;
+mod page;
 mod plugin_files;
 mod readyz;
 mod requests;

@@ -65,9 +65,13 @@ pub struct Options {
     pub turns: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// A question about what is planned, which is answered between two changes. It must be a quick one, as changes wait for it.
+pub type Inquiry = Box<dyn FnOnce(&Plan, &Objects) + Send>;
+
 /// What the loop waits for.
 enum Event<O, H> {
     Order(O),
+    Inquiry(Inquiry),
     Sources,
     Found,
     Health(H),
@@ -138,6 +142,8 @@ pub struct Controller {
     prepare: Option<Prepare>,
     /// Whether all objects were known when something was prepared last; none: nothing was.
     prepared: Option<bool>,
+    inquiries: mpsc::Receiver<Inquiry>,
+    inquire: mpsc::Sender<Inquiry>,
     /// What could not be listened on last.
     unbound: Vec<Unbound>,
     /// After how much time files of plugins are read again that could not be read; zero: all could be.
@@ -166,9 +172,12 @@ impl Controller {
     /// A controller that has read nothing yet.
     pub fn new(options: Options, loader: Loader, allocator: Allocator) -> Self {
         let (order, orders) = mpsc::channel(16);
+        let (inquire, inquiries) = mpsc::channel(16);
         Self {
             orders,
             order,
+            inquiries,
+            inquire,
             registry: Registry::new(loader, options.builtins).trusting(options.trusted_keys.clone()),
             assembler: Assembler::guarding(options.admin),
             planner: Planner::new(options.settings.clone()),
@@ -264,6 +273,11 @@ impl Controller {
         })
     }
 
+    /// What carries questions to this controller while it runs.
+    pub fn inquiries(&self) -> mpsc::Sender<Inquiry> {
+        self.inquire.clone()
+    }
+
     /// Runs until the future is dropped.
     ///
     /// # Errors
@@ -302,6 +316,7 @@ impl Controller {
             let plugins = self.discoveries();
             let event = tokio::select! {
                 Some(order) = self.orders.recv() => Event::Order(order),
+                Some(inquiry) = self.inquiries.recv() => Event::Inquiry(inquiry),
                 () = sources.changed() => Event::Sources,
                 () = async {
                     tokio::time::sleep_until(listen_from).await;
@@ -323,6 +338,10 @@ impl Controller {
                     answer = Some((to, self.registry.order(&plugin, action, &self.planner.plan().plugins).await));
                     self.changed.plugins.insert(plugin);
                     self.sync_discovery();
+                }
+                Event::Inquiry(inquiry) => {
+                    inquiry(self.planner.plan(), self.store.objects());
+                    continue;
                 }
                 Event::Sources => {
                     let (faults, complete) = (self.faults.clone(), self.complete);

@@ -42,7 +42,7 @@ impl Candidate {
         RolloutStatus {
             phase: self.trial.phase.name(),
             generation: self.version.loaded.generation().clone(),
-            elapsed_seconds: self.since.elapsed().as_secs(),
+            since: self.since.into_std(),
             duration_seconds: duration.as_secs(),
             trial: self.trial.clone(),
         }

@@ -1,11 +1,11 @@
-//! What decides whether an endpoint is used. Without a running gateway nothing is probed, so all endpoints are taken for healthy here.
+//! What decides whether an endpoint is used. Without a running gateway nothing is probed, so all endpoints are taken for healthy then.
 
 use sluicegate_model::settings::{Probe, ProbeVersion};
 use sluicegate_model::snapshot::ServicePort;
 
 use super::Story;
 
-pub(super) fn explain(service: &ServicePort, story: &mut Story) {
+pub(super) fn explain(service: &ServicePort, serves: bool, story: &mut Story) {
     let health = &service.settings.health;
     if !health.is_on() {
         return;
@@ -31,6 +31,9 @@ pub(super) fn explain(service: &ServicePort, story: &mut Story) {
             "health",
             format!("an endpoint that joins takes {} % of its weight, and all of it after {:?}", slow.min_weight_percent, slow.window),
         );
+    }
+    if serves {
+        return;
     }
     story.say("", "all are taken as healthy here; `sluicegate get endpoints` tells what a running gateway knows");
 }

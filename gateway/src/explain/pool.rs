@@ -1,9 +1,9 @@
 //! Which endpoint a balancer would pick, and which it may not.
 
-use sluicegate_config::diagnose::Diagnosis;
 use sluicegate_decide::ladder::{self, NoPick, Question};
 use sluicegate_decide::way;
 use sluicegate_model::family::IpFamily;
+use sluicegate_model::health::Condition;
 use sluicegate_model::route::PortProtocol;
 use sluicegate_model::snapshot::{AppProtocol, HashKey, ServicePort, Side};
 use sluicegate_proxy::Arrived;
@@ -44,14 +44,14 @@ impl World<'_> {
                 (false, e) if service.family.is_some_and(|family| IpFamily::of(e.address.ip()) != family) => {
                     "left out: of the other IP family"
                 }
+                (false, e) if !e.is(Condition::Healthy) && !e.is(Condition::Warming) => "left out: not healthy",
                 (false, _) => "left out by the traffic policy or topology (see --node-name, --zone)",
             };
             story.say("", format!("{} {why}", endpoint.address));
         }
-        health::explain(service, story);
+        health::explain(service, self.serves, story);
         if pool.endpoints.is_empty() {
-            let planned = self.plan.services.values().find(|s| s.namespace == service.id.namespace && s.name == service.id.name);
-            for fault in planned.into_iter().flat_map(|planned| Diagnosis::new(self.objects).service(planned)) {
+            for fault in self.written.service(&service.id.namespace, &service.id.name) {
                 let hint = fault.expected.map(|hint| format!(" ({hint})")).unwrap_or_default();
                 story.say("why", format!("{}{hint}", fault.message));
             }
@@ -88,7 +88,8 @@ impl World<'_> {
                 Err(End(NO_ENDPOINT.to_owned()))
             }
             (Ok(chosen), Some(who)) => {
-                story.say("pick", format!("{who}, for a first request with nothing in flight"));
+                let when = if self.serves { "by what is under way now" } else { "for a first request with nothing in flight" };
+                story.say("pick", format!("{who}, {when}"));
                 story.say("result", format!("endpoint {}", pool.endpoints[chosen.index].address));
                 Ok(())
             }
