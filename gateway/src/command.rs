@@ -2,6 +2,7 @@
 
 mod at;
 mod check;
+mod config;
 mod crds;
 mod diff;
 mod explain;
@@ -10,6 +11,8 @@ mod get;
 mod lab;
 mod lifecycle;
 mod log;
+mod login;
+mod origins;
 mod plugin;
 mod reach;
 mod record;
@@ -17,6 +20,7 @@ mod shadow;
 mod sign;
 mod simulate;
 mod tap;
+mod top;
 mod trace;
 
 use std::io::Write as _;
@@ -58,6 +62,11 @@ enum Action {
     Tap(Box<tap::Arguments>),
     /// Show what a running gateway serves
     Get(get::Arguments),
+    /// Show live what a running gateway does: rates, errors, times and what is under way
+    Top(top::Arguments),
+    /// Show how a running gateway is configured
+    #[command(subcommand)]
+    Config(config::Action),
     /// Write and look at plugins
     #[command(subcommand)]
     Plugin(plugin::Action),
@@ -110,6 +119,8 @@ impl Command {
             Action::Shadow(arguments) => arguments.execute(),
             Action::Tap(arguments) => arguments.execute(),
             Action::Get(arguments) => arguments.execute(),
+            Action::Top(arguments) => arguments.execute(),
+            Action::Config(action) => action.execute(),
             Action::Plugin(action) => action.execute(),
             Action::Demo { cluster: true, .. } => {
                 out(demo::CLUSTER.trim_end());

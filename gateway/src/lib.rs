@@ -25,7 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use sluicegate_acme::Orders;
-use sluicegate_admin::{Configuration, HealthChecks, View};
+use sluicegate_admin::{Configuration, Gate, HealthChecks, View};
 use sluicegate_cluster::anyip;
 use sluicegate_control::acme::link as acme_link;
 use sluicegate_control::allocate::Allocator;
@@ -129,6 +129,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         state_store: state_store.clone(),
         acme: acme.clone(),
     };
+    let gate = Gate::load(&settled.admin).map_err(|error| io("logins to the admin API")(std::io::Error::other(error)))?;
     let proxy = Arc::new(Proxy::start(&config, &stats).map_err(io("the workers"))?);
     proxy.adopt(activated.into_iter().chain(handed));
     // It is bound before the loader is made, as plugins must be kept from the very address.
@@ -138,6 +139,8 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         Ok((listener.local_addr()?, listener))
     });
     let (admin_address, admin_listener) = admin.map_err(io(format!("admin address {}", settled.admin_address)))?;
+    let gate = Arc::new(gate);
+    warn_of_logins(&gate, admin_address);
     let recorder = Arc::new(Recorder::default());
     let folder = || io(format!("state folder {}", settled.state_dir.display()));
     let ranges = settled.ranges.clone();
@@ -189,6 +192,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     let view = View {
         configuration,
         shadow,
+        process: settled.origins.clone(),
         status: status.clone(),
         proxy: stats,
         snapshot: served.clone(),
@@ -199,6 +203,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         requests,
         log: standard_error::stats(),
         sources,
+        login: gate.stats(),
     };
     let health_checks = Arc::new(HealthChecks::new(readiness.clone()));
     let apart = Apart::start("admin").map_err(io("the admin thread"))?;
@@ -210,7 +215,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
             tokio::net::TcpListener::from_std(admin_listener).map_err(io("admin address"))?
         };
         let returned = tokio::spawn(return_memory(view.proxy.clone()));
-        let admin = sluicegate_admin::serve(listener, view, settled.admin.clone());
+        let admin = sluicegate_admin::serve(listener, view, gate);
 
         let unrouted = anyip::Fault::default();
         let (controller, routed) = if settled.manage_addresses {
@@ -345,6 +350,18 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// Says who can use an admin API that listens elsewhere than on the loopback.
+fn warn_of_logins(gate: &Gate, address: SocketAddr) {
+    if address.ip().to_canonical().is_loopback() {
+        return;
+    }
+    if !gate.takes_logins() {
+        tracing::warn!(%address, "from other machines the admin API answers probes and metrics alone, as nobody can log in: `admin.tokenFile`, or `admin.tls` with `clientCAFile`");
+    } else if gate.reads_tokens_in_the_clear() {
+        tracing::warn!(%address, "the admin API takes tokens without TLS: whoever is on the way can read them; `admin.tls` would help");
+    }
 }
 
 /// Writes the states of balancers' pools down from time to time.

@@ -35,7 +35,7 @@ pub struct Settled {
     pub max_flows: Option<usize>,
     /// The address of the admin API; port 0 takes a free one.
     pub admin_address: SocketAddr,
-    /// By which names the admin API is asked.
+    /// Who may use the admin API, and how.
     pub admin: Access,
     /// Where allocations are kept.
     pub state_dir: PathBuf,
@@ -79,6 +79,8 @@ pub struct Settled {
     pub log_format: LogFormat,
     /// What is logged: directives of `tracing_subscriber::EnvFilter`.
     pub log_level: String,
+    /// Each setting as it was given, and where that comes from, for people.
+    pub origins: Arc<[serde_json::Value]>,
 }
 
 impl Default for Settled {
@@ -112,6 +114,7 @@ impl Default for Settled {
             acme_timing: AcmeTiming::default(),
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
+            origins: Arc::default(),
         }
     }
 }

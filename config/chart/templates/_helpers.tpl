@@ -51,6 +51,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "sluicegate.probe" -}}
 {{- if include "sluicegate.adminIsLocal" . }}host: {{ include "sluicegate.adminAddress" . | trimPrefix "[" | trimSuffix "]" | quote }}
 {{ end }}port: {{ .Values.admin.port }}
+{{- if ((.Values.configuration.admin).tls) }}
+scheme: HTTPS
+{{- end }}
 {{- end }}
 
 {{- /* The process's own settings, and objects that are served besides those of the cluster. */}}

@@ -1,6 +1,6 @@
-//! What each request is asked before anything answers it: for which host it is, and, if it is an order, whether a page of another site could have sent it.
+//! What each request is asked before anything answers it: for which host it is, who sends it and may do that, and, if it is an order, whether a page of another site
+//! could have sent it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -10,7 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sluicegate_model::escape;
 
-use crate::Access;
+use crate::access::{Access, Caller, Role};
+use crate::connection::Connection;
+use crate::gate::Gate;
+use crate::refused::Refused;
 
 /// The field that an order must carry, with any value. A page in a browser cannot send it to another site without asking first (CORS preflight), which is never
 /// granted. Without it, any page could give orders to a gateway on its visitor's machine.
@@ -20,34 +23,22 @@ const REQUEST: HeaderName = HeaderName::from_static("x-sluicegate-request");
 const FETCH_SITE: &str = "sec-fetch-site";
 const FETCH_MODE: &str = "sec-fetch-mode";
 
-/// What probes and Prometheus ask for.
+/// What probes and Prometheus ask for, which log in nowhere.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// A client's connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection {
-    /// The client's address.
-    pub(crate) peer: SocketAddr,
-    /// The address that it has connected to.
-    pub(crate) local: SocketAddr,
-}
-
-impl Connection {
-    /// Whether it comes from this machine by the loopback.
-    fn is_loopback(&self) -> bool {
-        [self.peer, self.local].iter().all(|address| address.ip().to_canonical().is_loopback())
-    }
-}
-
-/// Why a request gets no answer.
-type Refused = (StatusCode, String);
-
 /// Answers a request if nothing speaks against it.
-pub(crate) async fn guarded(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guarded(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     let connection = request.extensions().get::<Connection>().cloned();
-    let checked = check(&access, connection.as_ref(), request.method(), request.uri(), request.headers());
+    let checked = connection.as_ref().ok_or_else(|| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the request came by no connection"));
+    let checked = checked.and_then(|connection| check(&gate, connection, request.method(), request.uri(), request.headers()));
     let mut response = match checked {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                note(&caller, &request);
+                request.extensions_mut().insert(caller);
+            }
+            next.run(request).await
+        }
         Err(refused) => refused.into_response(),
     };
     // What the gateway says is for whoever asked: no cache keeps it, no other site's page frames it, and nothing is taken for another type than it has.
@@ -64,16 +55,32 @@ pub(crate) async fn guarded(State(access): State<Arc<Access>>, request: Request,
     response
 }
 
-fn check(access: &Access, connection: Option<&Connection>, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
-    let loopback = connection.is_some_and(Connection::is_loopback);
-    // Elsewhere they are there for everybody, and Prometheus may know the gateway by any name.
-    if loopback || !OPEN.contains(&uri.path()) {
-        host(access, uri, headers)?;
+/// Logs who gives an order.
+fn note(caller: &Caller, request: &Request) {
+    if !request.method().is_safe() {
+        let (name, path) = (escape::line(&caller.name), escape::line(request.uri().path()));
+        tracing::info!(%name, role = caller.role.name(), "the admin API takes an order: {} {path}", request.method());
     }
-    if !method.is_safe() && !headers.contains_key(REQUEST) {
-        return Err((StatusCode::FORBIDDEN, format!("an order needs the field {REQUEST}, with any value\n")));
+}
+
+/// Who sends the request, if that makes a difference to what is asked for.
+fn check(gate: &Gate, connection: &Connection, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Caller>, Refused> {
+    let open = OPEN.contains(&uri.path());
+    // Elsewhere than on the loopback they are there for everybody, and Prometheus may know the gateway by any name.
+    if connection.is_loopback() || !open {
+        host(gate.access(), uri, headers)?;
     }
-    sender(method, headers)
+    sender(method, headers)?;
+    let caller = if open || is_page(uri.path()) { None } else { Some(gate.caller(connection, headers)?) };
+    if !method.is_safe() {
+        if !headers.contains_key(REQUEST) {
+            return Err(Refused::new(StatusCode::FORBIDDEN, format!("an order needs the field {REQUEST}, with any value")));
+        }
+        if caller.as_ref().is_some_and(|caller| caller.role < Role::Operator) {
+            return Err(Refused::new(StatusCode::FORBIDDEN, "a viewer gives no orders; log in as an operator"));
+        }
+    }
+    Ok(caller)
 }
 
 /// Refuses what a page of another site has sent. It could not read the answer, but have work done. Whoever follows a link from there sees the answer himself.
@@ -81,7 +88,12 @@ fn sender(method: &Method, headers: &HeaderMap) -> Result<(), Refused> {
     let is = |name: &str, values: &[&str]| headers.get(name).map(|value| values.iter().any(|known| value.as_bytes() == known.as_bytes()));
     let own = is(FETCH_SITE, &["same-origin", "none"]).unwrap_or(true);
     let followed = method.is_safe() && is(FETCH_MODE, &["navigate"]) == Some(true);
-    if own || followed { Ok(()) } else { Err((StatusCode::FORBIDDEN, "a page of another site has sent this request\n".to_owned())) }
+    if own || followed { Ok(()) } else { Err(Refused::new(StatusCode::FORBIDDEN, "a page of another site has sent this request")) }
+}
+
+/// Whether it is a file of the page, which tells nothing of this gateway and is where people log in.
+fn is_page(path: &str) -> bool {
+    path == "/" || path.starts_with("/page/")
 }
 
 /// Checks that the request is for a host that this is. A page of another site can have its own name resolve to this address, and would be of one origin with the
@@ -92,9 +104,9 @@ fn host(access: &Access, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> 
     match asked.find(|host| !access.is_known(host)) {
         None => Ok(()),
         // RFC 9110 §15.5.20.
-        Some(other) => Err((
+        Some(other) => Err(Refused::new(
             StatusCode::MISDIRECTED_REQUEST,
-            format!("this is not {:?}; `admin.hosts` has the names by which the admin API may be asked\n", escape::line(other)),
+            format!("this is not {:?}; `admin.hosts` has the names by which the admin API may be asked", escape::line(other)),
         )),
     }
 }
@@ -116,14 +128,15 @@ mod tests {
     use super::*;
 
     fn asked(local: &str, method: &Method, path: &str, fields: &[(&str, &str)]) -> Result<(), u16> {
-        let access = Access { hosts: vec!["gateway.example".to_owned()] };
-        let connection = Connection { peer: "127.0.0.1:4000".parse().expect("an address"), local: local.parse().expect("an address") };
+        let gate = Gate::load(&Access { hosts: vec!["gateway.example".to_owned()], ..Access::default() }).expect("there are no files");
+        let local: std::net::SocketAddr = local.parse().expect("an address");
+        let connection = Connection { peer: (local.ip(), 4000).into(), local, chain: None };
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_str(value).expect("a value"));
         }
         let uri = path.parse().expect("a URI");
-        check(&access, Some(&connection), method, &uri, &headers).map_err(|(status, _)| status.as_u16())
+        check(&gate, &connection, method, &uri, &headers).map(|_| ()).map_err(|refused| refused.status.as_u16())
     }
 
     #[test]
@@ -153,6 +166,7 @@ mod tests {
         assert_eq!(get("127.0.0.1:9901", "/metrics", &[("host", "evil.example")]), Err(421));
         assert_eq!(get("10.0.0.1:9901", "/metrics", &[("host", "any.example")]), Ok(()), "Prometheus may know it by any name");
         assert_eq!(get("10.0.0.1:9901", "/api/v1/services", &[("host", "any.example")]), Err(421));
+        assert_eq!(get("10.0.0.1:9901", "/api/v1/services", &[("host", "10.0.0.1")]), Err(403), "nobody can log in");
         assert_eq!(get("[::ffff:127.0.0.1]:9901", "/metrics", &[("host", "any.example")]), Err(421), "a socket of IPv6 for both");
     }
 

@@ -1,5 +1,6 @@
 //! The admin API, for operators, for `sluicegate get` and for the page: health, metrics, and JSON views of services, endpoints, plugins and faults.
-//! Listens on loopback unless told otherwise, and knows only the model. [`connections`] takes connections, and [`guard`] asks of each request whether it may come.
+//! Listens on loopback unless told otherwise, and knows only the model. [`connections`] takes connections, and [`guard`] asks
+//! of each request whether it may come, by the logins that [`gate`] knows.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -9,6 +10,9 @@
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/services`, `/api/v1/endpoints`, `/api/v1/listeners`, `/api/v1/plugins`, `/api/v1/faults` | JSON |
 //! | `/api/v1/configuration` | JSON: the files and folders with the objects that are served, and the state folder |
+//! | `/api/v1/counters` | JSON: counters of service ports, endpoints (`?of=endpoints`) or plugins, of which rates are made |
+//! | `/api/v1/config` | JSON: what is served right now, with settings and without secrets |
+//! | `/api/v1/whoami` | JSON: the role and the name of who asks |
 //! | `/api/v1/sources` | JSON: what an API server tells of each kind, and since when |
 //! | `/api/v1/objects/gatewayclasses`, `…/gateways`, `…/listenersets`, `…/httproutes`, `…/grpcroutes`, `…/tlsroutes`, `…/tcproutes`, `…/udproutes`, `…/backendtlspolicies`, `…/backendtrafficpolicies`, `…/clienttrafficpolicies`, `…/xbackendtrafficpolicies`, `…/backends`, `…/services` (those that stand for Gateways) | JSON: the objects with their status |
 //! | `/api/v1/live` | what the page shows, as server-sent events: one a second |
@@ -20,19 +24,29 @@
 //! | POST `/api/v1/plugins/NAME/rollback`, `…/promote`, `…/disable`, `…/reload` | an order; 409 if it cannot be done |
 //! | POST `/api/v1/drain`, `/api/v1/resume` | an order: `/readyz` answers 503 from now on, or no longer |
 
+mod access;
+mod attempts;
+mod config;
+mod connection;
 mod connections;
+mod counters;
 mod explain;
+mod gate;
 mod guard;
 mod health_check;
 mod live;
 mod metrics;
 mod page;
+mod patient;
 mod plugins;
 mod ready;
 mod record;
+mod refused;
 mod requests;
 mod shadow;
 mod shown;
+mod tokens;
+mod tree;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,12 +54,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::extract::{FromRef, Path, State};
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::Serialize;
 use sluicegate_model::explain::Explain;
 use sluicegate_model::operate::{Operate, Readiness};
@@ -58,11 +72,15 @@ use sluicegate_model::stats::{LogStats, ProxyStats};
 use sluicegate_model::status::Status;
 use sluicegate_model::status::sources::{ReportSource, SourceReport};
 
+use access::Caller;
 use live::Live;
 use shown::Shown;
 use tokio::sync::Semaphore;
 
+pub use access::{Access, ClientCertificates, TlsFiles};
+pub use gate::{Gate, LoginStats};
 pub use health_check::HealthChecks;
+pub use tree::tree;
 
 /// What the admin API shows.
 #[derive(Clone)]
@@ -89,6 +107,10 @@ pub struct View {
     pub requests: Arc<Requests>,
     /// What became of the lines of the process's log.
     pub log: Arc<LogStats>,
+    /// The process's own settings, each with its value and where that comes from.
+    pub process: Arc<[serde_json::Value]>,
+    /// What became of logins to the admin API.
+    pub login: Arc<LoginStats>,
     /// Sources that say what they see.
     pub sources: Vec<Arc<dyn ReportSource>>,
 }
@@ -101,13 +123,6 @@ pub struct Configuration {
     pub paths: Vec<PathBuf>,
     /// Where allocations are kept.
     pub state_dir: PathBuf,
-}
-
-/// By which names the admin API is asked.
-#[derive(Clone, Debug, Default)]
-pub struct Access {
-    /// Host names of the admin API, besides `localhost` and addresses.
-    pub hosts: Vec<String>,
 }
 
 /// What the handlers share.
@@ -126,8 +141,9 @@ impl FromRef<Shared> for View {
 }
 
 /// Serves the admin API until the future is dropped; what has begun then goes on.
-pub async fn serve(listener: tokio::net::TcpListener, view: View, access: Access) {
-    connections::accept(listener, router(view).layer(middleware::from_fn_with_state(Arc::new(access), guard::guarded))).await;
+pub async fn serve(listener: tokio::net::TcpListener, view: View, gate: Arc<Gate>) {
+    let router = router(view).layer(middleware::from_fn_with_state(gate.clone(), guard::guarded));
+    tokio::join!(connections::accept(listener, router, gate.clone()), gate.follow());
 }
 
 fn router(view: View) -> Router {
@@ -150,6 +166,9 @@ fn router(view: View) -> Router {
         .route("/api/v1/shadow/{order}", post(shadow::order))
         .route("/api/v1/requests", post(requests::sample))
         .route("/api/v1/objects/{plural}", get(objects))
+        .route("/api/v1/counters", get(counters::counters))
+        .route("/api/v1/config", get(config::config))
+        .route("/api/v1/whoami", get(|Extension(caller): Extension<Caller>| async move { Shown(caller).into_response() }))
         .route("/api/v1/sources", get(|State(v): State<View>| async move { Shown(reports(&v)).into_response() }))
         .route("/api/v1/faults", get(|State(v): State<View>| beside(v, |_, status| Shown(&status.faults).into_response())))
         .route("/api/v1/live", get(live::live))

@@ -1,5 +1,5 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
-//! data plane as a whole, [`tls`] TLS with clients, [`acme`] certificates that are ordered, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused,
+//! data plane as a whole, [`tls`] TLS with clients, [`acme`] certificates that are ordered, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused, [`login`] logins to the admin API,
 //! [`plugins`] each plugin, [`rollout`] those on trial, [`sources`] where objects come from, [`custom`] what plugins count themselves; [`family`] writes their rows.
 
 mod acme;
@@ -7,6 +7,7 @@ mod custom;
 mod family;
 mod health;
 mod limits;
+mod login;
 mod plugins;
 mod process;
 mod rollout;
@@ -48,6 +49,7 @@ impl Collector for Metrics {
         services::encode(&mut encoder, &status)?;
         health::encode(&mut encoder, &status)?;
         udp::encode(&mut encoder, &status)?;
+        login::encode(&mut encoder, &self.0.login)?;
         limits::encode(&mut encoder, &self.0.proxy, &status)?;
         plugins::encode(&mut encoder, &status)?;
         rollout::encode(&mut encoder, &status)?;

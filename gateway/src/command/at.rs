@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::uri::Authority;
 use ureq::http::{Response, Uri};
-use ureq::{Agent, Body};
+use ureq::{Body, RequestBuilder};
 
 use super::flags::default_admin_address;
+use super::login::Login;
 
 /// The variable that says where the admin API is, if no flag does.
 pub(super) const VARIABLE: &str = "SLUICEGATE_ADMIN";
@@ -29,6 +30,8 @@ pub(super) struct At {
     /// Address of the gateway's admin API: HOST:PORT, or a URL
     #[arg(long, value_name = "ADDRESS", env = VARIABLE, default_value_t)]
     pub(super) admin_address: Address,
+    #[command(flatten)]
+    pub(super) login: Login,
 }
 
 impl At {
@@ -46,17 +49,20 @@ impl At {
 
     /// An answer that is still to be read. It must have ended within `patience`.
     pub(super) fn get(&self, path: &str, patience: Duration) -> Result<Response<Body>, String> {
-        self.answered(path, agent(patience).get(self.url(path)).call())
+        let request = self.login.agent(self.is_tls(), patience)?.get(self.url(path));
+        self.answered(path, self.logged_in(request)?.call())
     }
 
     /// Gives an order whose answer is still to be read. It must have ended within `patience`.
     pub(super) fn post(&self, path: &str, patience: Duration) -> Result<Response<Body>, String> {
-        self.answered(path, agent(patience).post(self.url(path)).header(REQUEST.0, REQUEST.1).send_empty())
+        let request = self.login.agent(self.is_tls(), patience)?.post(self.url(path)).header(REQUEST.0, REQUEST.1);
+        self.answered(path, self.logged_in(request)?.send_empty())
     }
 
     /// Gives an order whose particulars are JSON, and returns what was done.
     pub(super) fn post_json(&self, path: &str, asked: &Value, patience: Duration) -> Result<String, String> {
-        let request = agent(patience).post(self.url(path)).header(REQUEST.0, REQUEST.1).content_type("application/json");
+        let request = self.login.agent(self.is_tls(), patience)?.post(self.url(path)).header(REQUEST.0, REQUEST.1);
+        let request = self.logged_in(request)?.content_type("application/json");
         let mut answer = self.answered(path, request.send(asked.to_string()))?;
         let text = answer.body_mut().read_to_string().map_err(|error| self.unreachable(path, &error))?;
         Ok(text.trim_end().to_owned())
@@ -70,7 +76,23 @@ impl At {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.admin_address.url())
+        format!("{}://{}{path}", if self.is_tls() { "https" } else { "http" }, self.admin_address)
+    }
+
+    /// Whether TLS is spoken: as the address says, or else if there are files for it.
+    fn is_tls(&self) -> bool {
+        self.admin_address.tls.unwrap_or_else(|| self.login.is_of_tls())
+    }
+
+    fn logged_in<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>, String> {
+        let Some(token) = self.login.token()? else { return Ok(request) };
+        if !self.is_tls() && !self.admin_address.is_loopback() && !self.login.token_without_tls {
+            return Err(format!(
+                "the token is not sent to http://{}, as whoever is on the way could read it: ask by https://, or tell so by --token-without-tls",
+                self.admin_address
+            ));
+        }
+        Ok(request.header("authorization", token.as_str()))
     }
 
     fn answered(&self, path: &str, answer: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, String> {
@@ -91,24 +113,21 @@ impl At {
     }
 }
 
-/// The gateway tells what is wrong in its answer's text. It is asked directly, whatever proxy others use.
-fn agent(patience: Duration) -> Agent {
-    let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).proxy(None);
-    config.timeout_global(Some(patience)).build().into()
-}
-
 /// Where an admin API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     host: Authority,
+    /// Whether TLS is spoken there; none: nothing is said of that.
+    tls: Option<bool>,
 }
 
 impl Address {
     /// The port, where an address has none.
     const PORT: u16 = 9901;
 
-    fn url(&self) -> String {
-        format!("http://{}", self.host)
+    fn is_loopback(&self) -> bool {
+        let host = self.host.host().trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     }
 
     /// The address, if it is no name.
@@ -125,7 +144,7 @@ impl Default for Address {
 
 impl From<std::net::SocketAddr> for Address {
     fn from(address: std::net::SocketAddr) -> Self {
-        address.to_string().parse().unwrap_or_else(|_| Self { host: Authority::from_static("127.0.0.1:9901") })
+        address.to_string().parse().unwrap_or_else(|_| Self { host: Authority::from_static("127.0.0.1:9901"), tls: None })
     }
 }
 
@@ -134,18 +153,23 @@ impl FromStr for Address {
 
     /// Reads `HOST`, `HOST:PORT`, or a URL of these. An empty text, as of a variable that is set to nothing, stands for the default.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no address such as \"127.0.0.1:9901\" or \"http://gateway.example:9901\"");
+        let wrong = || format!("{text:?} is no address such as \"127.0.0.1:9901\" or \"https://gateway.example:9901\"");
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let host = match text.split_once("://") {
-            Some(("http", _)) => {
+        let (scheme, tls) = match text.split_once("://") {
+            Some(("http", _)) => (true, Some(false)),
+            Some(("https", _)) => (true, Some(true)),
+            Some(_) => return Err(wrong()),
+            None => (false, None),
+        };
+        let host = match scheme {
+            true => {
                 let uri: Uri = text.parse().map_err(|_| wrong())?;
                 let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
                 uri.authority().filter(|_| bare).cloned().ok_or_else(wrong)?
             }
-            Some(_) => return Err(wrong()),
-            None => match text.parse::<IpAddr>() {
+            false => match text.parse::<IpAddr>() {
                 Ok(ip) => std::net::SocketAddr::new(ip, Self::PORT).to_string().parse().map_err(|_| wrong())?,
                 Err(_) => text.parse().map_err(|_| wrong())?,
             },
@@ -158,7 +182,7 @@ impl FromStr for Address {
             None if host.as_str().ends_with(':') => return Err(wrong()),
             None => format!("{host}:{}", Self::PORT).parse().map_err(|_| wrong())?,
         };
-        Ok(Self { host })
+        Ok(Self { host, tls })
     }
 }
 
@@ -174,7 +198,7 @@ mod tests {
 
     #[test]
     fn addresses_are_hosts_and_urls() {
-        let url = |text: &str| text.parse::<Address>().map(|address| address.url());
+        let url = |text: &str| text.parse().map(|admin_address| At { admin_address, login: Login::default() }.url(""));
         for (text, wanted) in [
             ("", "http://127.0.0.1:9901"),
             ("127.0.0.1:1", "http://127.0.0.1:1"),
@@ -183,6 +207,7 @@ mod tests {
             ("[::1]:7", "http://[::1]:7"),
             ("gateway.example", "http://gateway.example:9901"),
             ("http://gateway.example:80/", "http://gateway.example:80"),
+            ("https://gateway.example", "https://gateway.example:9901"),
         ] {
             assert_eq!(url(text).as_deref(), Ok(wanted), "{text}");
         }

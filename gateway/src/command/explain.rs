@@ -10,6 +10,7 @@ use sluicegate_model::explain::Question;
 use sluicegate_model::fault::Severity;
 
 use super::at::{self, Address, At};
+use super::login::Login;
 use super::{fail, flags, out};
 use crate::explain::{self, Asked, Planned, World};
 use crate::loaded::{self, For, Loaded};
@@ -39,6 +40,8 @@ pub(super) struct Arguments {
     /// Address of the admin API of a running gateway, which is asked for its node ports and addresses [default: that of the configuration]
     #[arg(long, value_name = "ADDRESS", env = at::VARIABLE)]
     admin_address: Option<Address>,
+    #[command(flatten)]
+    login: Login,
     /// The state folder of a gateway, whose allocations are read instead
     #[arg(long)]
     state_dir: Option<PathBuf>,
@@ -72,7 +75,8 @@ impl Arguments {
             Err(error) => return fail(error),
         };
         let admin_address = self.admin_address.unwrap_or_else(|| settled.admin_address.into());
-        let running = if self.state_dir.is_none() { running(&At { admin_address: admin_address.clone() }) } else { None };
+        let running =
+            if self.state_dir.is_none() { running(&At { admin_address: admin_address.clone(), login: self.login }) } else { None };
         let allocator = match &running {
             Some((services, gateways)) => Allocator::of_running(services, gateways, settled.ranges.clone()),
             None => Allocator::read_only(&settled.state_dir, settled.ranges.clone()),

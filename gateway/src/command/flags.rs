@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sluicegate_admin::Access;
+use sluicegate_admin::{Access, ClientCertificates, TlsFiles, tree};
 use sluicegate_cluster::connection::Connection;
-use sluicegate_config::object::ours::{AccessLog as AccessLogSpec, ClusterIpRanges, LogFormat, Network as Addresses, PortRange};
+use sluicegate_config::object::ours::{AccessLog as AccessLogSpec, Admin, ClusterIpRanges, LogFormat, Network as Addresses, PortRange};
 use sluicegate_config::object::{Body, SluicegateConfiguration};
 use sluicegate_config::plan::LoopbackEndpoints;
 use sluicegate_config::settings::{self, Setting};
@@ -21,6 +21,7 @@ use sluicegate_model::fault::Severity;
 use sluicegate_model::pool::Here;
 use sluicegate_proxy::{AccessLog, AccessLogTarget, Overload};
 
+use super::origins;
 use crate::{InCluster, Settled};
 
 /// The flags that set the same as a field of `SluicegateConfiguration`, and count before it. Their help texts are those of the fields ([`settings`]).
@@ -142,6 +143,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Change>, String> {
 /// Does what [`settle`] does with what was [read] of the paths.
 pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process, network: Network) -> Result<Settled, String> {
     let object = configuration(read)?;
+    let origins = origins::origins(&FLAGS, &[tree(&process), tree(&network)], &tree(&object));
     let defaults = Settled::default();
     let refuse_percent = object.overload.refuse_percent.unwrap_or(defaults.overload.refuse_percent);
     let load_balancer = given(network.load_balancer_addresses).or(object.load_balancer_addresses);
@@ -150,7 +152,7 @@ pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process
         max_connections: process.max_connections.or(object.max_connections),
         max_flows: process.max_flows.or(object.max_flows),
         admin_address: process.admin_address.or(object.admin_address).unwrap_or_else(default_admin_address),
-        admin: Access { hosts: object.admin.hosts },
+        admin: access(object.admin)?,
         state_dir: process.state_dir.or_else(|| object.state_dir.map(PathBuf::from)).unwrap_or_else(default_state_dir),
         code_cache: super::code_cache(),
         ranges: Ranges {
@@ -202,8 +204,29 @@ pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process
         }),
         log_format: process.log_format.or(object.log_format).unwrap_or(defaults.log_format),
         log_level: process.log_level.or(object.log_level).unwrap_or(defaults.log_level),
+        origins: origins.into(),
         paths,
     })
+}
+
+/// Who may use the admin API. The error says which field is missing.
+fn access(admin: Admin) -> Result<Access, String> {
+    let Admin { hosts, token_file, tls } = admin;
+    let clients = match tls.client_ca_file {
+        Some(file) => Some(ClientCertificates {
+            authorities: file.into(),
+            operators: tls.operators,
+            viewers: tls.viewers.unwrap_or_else(|| vec!["*".to_owned()]),
+        }),
+        None if tls.operators.is_empty() && tls.viewers.is_none() => None,
+        None => return Err("admin.tls: `operators` and `viewers` are names of client certificates: they need `clientCAFile`".to_owned()),
+    };
+    let tls = match (tls.certificate_file, tls.key_file) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.into(), key: key.into(), clients }),
+        (None, None) if clients.is_none() => None,
+        _ => return Err("admin.tls: `certificateFile` and `keyFile` are wanted, both".to_owned()),
+    };
+    Ok(Access { hosts, token_file: token_file.map(PathBuf::from), tls })
 }
 
 /// Format and path are the flag's or else the object's; the fields of a line are the object's.
@@ -355,6 +378,27 @@ mod tests {
         assert_eq!(told("manageAddresses").parse(), Ok(settled.manage_addresses));
         assert_eq!(told("cluster.enabled").parse(), Ok(settled.cluster.is_some()));
         assert_eq!(told("sessionTickets.persist").parse(), Ok(settled.session_tickets == Persist::Yes));
+    }
+
+    #[test]
+    fn logins_are_configured_as_a_whole() {
+        let settled = |admin: &str| {
+            let folder = folder(&format!("apiVersion: sluicegate.dev/v1alpha1\nkind: SluicegateConfiguration\nadmin: {admin}\n"));
+            settle(vec![folder.path().to_owned()], Process::default(), Network::default()).map(|settled| settled.admin)
+        };
+        let access =
+            settled("{hosts: [a], tokenFile: t, tls: {certificateFile: c, keyFile: k, clientCAFile: a, operators: [x]}}").expect("settled");
+        let clients = ClientCertificates { authorities: "a".into(), operators: vec!["x".into()], viewers: vec!["*".into()] };
+        let tls = Some(TlsFiles { certificate: "c".into(), key: "k".into(), clients: Some(clients) });
+        assert_eq!(access, Access { hosts: vec!["a".into()], token_file: Some("t".into()), tls });
+        assert_eq!(settled("{}"), Ok(Access::default()));
+        for (admin, wanted) in [
+            ("{tls: {certificateFile: c}}", "`keyFile`"),
+            ("{tls: {clientCAFile: c}}", "`certificateFile` and `keyFile`"),
+            ("{tls: {certificateFile: c, keyFile: k, operators: [x]}}", "`clientCAFile`"),
+        ] {
+            assert!(settled(admin).is_err_and(|error| error.contains(wanted)), "{admin}");
+        }
     }
 
     #[test]

@@ -4,14 +4,17 @@ mod cli;
 mod configuration;
 mod diagnosis;
 mod diff;
+mod dump;
 mod explain;
 mod get;
 mod hostile_text;
 mod install;
 mod lab;
 mod log;
+mod login;
 mod rivals;
 mod signing;
+mod top;
 mod traced;
 
 use std::path::Path;

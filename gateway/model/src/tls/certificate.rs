@@ -135,6 +135,19 @@ impl fmt::Debug for Certificate {
     }
 }
 
+/// The names that a certificate gives its holder: the URIs, host names and mail addresses of its subjectAltName (RFC 5280 §4.2.1.6), and the common names of its
+/// subject. Names that are no text are left out.
+pub fn subjects(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let alternative = parsed.subject_alternative_name().ok().flatten();
+    let alternative = alternative.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+        GeneralName::URI(name) | GeneralName::DNSName(name) | GeneralName::RFC822Name(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    let common = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(str::to_owned));
+    alternative.chain(common).collect()
+}
+
 fn host_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let names = certificate.subject_alternative_name().ok().flatten();
     let names = names.iter().flat_map(|names| &names.value.general_names);

@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub use acme::Acme;
-pub use certificate::{Certificate, Wrong};
+pub use certificate::{Certificate, Wrong, subjects};
 pub use client::{SubjectAltName, UpstreamSettings, UpstreamTls, Verify};
 pub use parameters::{Cipher, Version, Versions};
 pub use server::{ClientValidation, Demand, HANDSHAKE_TIMEOUT, ServerSettings, ServerTls};

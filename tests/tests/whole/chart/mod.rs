@@ -224,6 +224,26 @@ fn without_default(schema: &Value, defaults: &Value, at: &str) -> Vec<String> {
     missing
 }
 
+/// Probes and Prometheus ask as the admin API answers.
+#[test]
+fn an_admin_api_that_speaks_tls_is_asked_so() {
+    let tls = ["configuration.admin.tls.certificateFile=/tls/tls.crt", "configuration.admin.tls.keyFile=/tls/tls.key"];
+    let monitored = [
+        "form=Deployment",
+        "metricsService.enabled=true",
+        "serviceMonitor.enabled=true",
+        "serviceMonitor.tlsConfig.insecureSkipVerify=true",
+    ];
+    for values in [&monitored[..], &[&monitored[..], &tls[..]].concat()] {
+        let all = objects(&render(values).expect("rendered"));
+        let (probe, scrape) = if values.len() > monitored.len() { ("HTTPS".into(), "https".into()) } else { (Value::Null, Value::Null) };
+        let container = &pods(&all)["spec"]["containers"][0];
+        assert_eq!((&container["readinessProbe"]["httpGet"]["scheme"], &container["livenessProbe"]["httpGet"]["scheme"]), (&probe, &probe));
+        let endpoint = &of_kind(&all, "ServiceMonitor")[0]["spec"]["endpoints"][0];
+        assert_eq!((&endpoint["scheme"], endpoint["tlsConfig"].is_object()), (&scrape, scrape.is_string()));
+    }
+}
+
 #[test]
 fn pods_have_no_more_rights_than_they_need() {
     for values in EVERYTHING {

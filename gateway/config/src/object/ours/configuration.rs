@@ -92,6 +92,31 @@ pub struct Admin {
     /// have sent them (DNS rebinding). Default: none.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// A file of tokens, by which people and programs log in: lines of `viewer:TOKEN` or `operator:TOKEN`, with a name if that is wanted (`operator:alice:TOKEN`).
+    /// It is read again when it changes. Default: none.
+    pub token_file: Option<String>,
+    /// Speak TLS, and take logins by client certificates.
+    #[serde(default)]
+    pub tls: AdminTls,
+}
+
+/// TLS of the admin API. The files are read again when they change.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AdminTls {
+    /// The certificate chain of the admin API, in PEM. Default: none, and it speaks HTTP without TLS.
+    pub certificate_file: Option<String>,
+    /// The private key of that certificate, in PEM. Default: none.
+    pub key_file: Option<String>,
+    /// Authorities in PEM. Who shows a certificate of theirs has logged in. Default: none, and nobody is asked for a certificate.
+    #[serde(rename = "clientCAFile")]
+    pub client_ca_file: Option<String>,
+    /// Names of client certificates whose holders may give orders: a URI, host name or mail address of the subjectAltName, or the subject's common name; `*` stands
+    /// for all. Default: none.
+    #[serde(default)]
+    pub operators: Vec<String>,
+    /// Names of client certificates whose holders may look and give no order. Default: `*`, which stands for all.
+    pub viewers: Option<Vec<String>>,
 }
 
 /// The API server of a cluster, as a source of objects.
