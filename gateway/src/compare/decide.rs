@@ -1,6 +1,6 @@
 //! What one configuration decides about a recorded request, by the code and the plugins that a gateway decides with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(crate) struct Decider {
     effects: Effects,
 }
 
-/// What rules and answers of one snapshot come to.
+/// What rules and answers of one snapshot come to. What comes to the same in the next one stays the same value, by which requests are grouped.
 #[derive(Default)]
 pub(crate) struct Effects {
     /// By the address of the table, which is kept, so that no other one gets its address.
@@ -62,6 +62,7 @@ pub(crate) struct Effects {
     answers: HashMap<String, Arc<Effect>>,
     services: HashMap<(ServiceIndex, &'static str), Arc<Effect>>,
     version: Option<u64>,
+    all: HashSet<Arc<Effect>>,
 }
 
 struct Rules {
@@ -75,22 +76,43 @@ impl Effects {
     /// Forgets what is of another snapshot.
     pub(crate) fn settle(&mut self, snapshot: &Snapshot) {
         if self.version != Some(snapshot.version) {
-            *self = Self { version: Some(snapshot.version), ..Self::default() };
+            let mut all = std::mem::take(&mut self.all);
+            if all.len() > MOST_KNOWN {
+                all.clear();
+            }
+            *self = Self { version: Some(snapshot.version), all, ..Self::default() };
         }
     }
 
     /// What a rule comes to that gives no answer of its own. `how`: what is said before its backends.
     pub(crate) fn rule(&mut self, by: &Ruled, snapshot: &Snapshot, how: &str) -> Arc<Effect> {
-        let rules = self.rules(by);
-        let written = &rules.written["rules"][by.index];
-        let make = || Arc::new(Effect::rule(by, written, snapshot, how));
-        rules.known.entry((by.index, how.to_owned())).or_insert_with(make).clone()
+        self.of_rule(by, how, |written| Effect::rule(by, written, snapshot, how))
     }
 
     /// What a rule comes to that gives this answer.
     pub(crate) fn answered(&mut self, by: &Ruled, text: &str) -> Arc<Effect> {
-        let make = || Arc::new(Effect::answer(text.to_owned(), false).answered_by(by));
-        self.rules(by).known.entry((by.index, text.to_owned())).or_insert_with(make).clone()
+        self.of_rule(by, text, |_| Effect::answer(text.to_owned(), false).answered_by(by))
+    }
+
+    fn of_rule(&mut self, by: &Ruled, text: &str, make: impl FnOnce(&Value) -> Effect) -> Arc<Effect> {
+        let (rules, key) = (self.rules(by), (by.index, text.to_owned()));
+        if let Some(known) = rules.known.get(&key) {
+            return known.clone();
+        }
+        let effect = make(&rules.written["rules"][by.index]);
+        let effect = self.one(effect);
+        self.rules(by).known.insert(key, effect.clone());
+        effect
+    }
+
+    /// The one value of all that are the same.
+    fn one(&mut self, effect: Effect) -> Arc<Effect> {
+        if let Some(known) = self.all.get(&effect) {
+            return known.clone();
+        }
+        let effect = Arc::new(effect);
+        self.all.insert(effect.clone());
+        effect
     }
 
     fn rules(&mut self, by: &Ruled) -> &mut Rules {
@@ -112,7 +134,7 @@ impl Effects {
         if let Some(known) = self.answers.get(text) {
             return known.clone();
         }
-        let effect = Arc::new(Effect::answer(text.to_owned(), refused));
+        let effect = self.one(Effect::answer(text.to_owned(), refused));
         self.answers.insert(text.to_owned(), effect.clone());
         effect
     }
@@ -123,7 +145,7 @@ impl Effects {
             return known.clone();
         }
         let effect = match snapshot.services.get(&index) {
-            Some(service) => Arc::new(Effect::service(service, how)),
+            Some(service) => self.one(Effect::service(service, how)),
             None => return self.answer("refused: the service port is gone", true),
         };
         self.services.insert((index, how), effect.clone());

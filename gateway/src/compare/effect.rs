@@ -108,14 +108,14 @@ type Said = [String; 5];
 const SAID: [Kind; 5] = [Kind::Headers, Kind::Timeouts, Kind::Retries, Kind::Limits, Kind::Other];
 
 /// An answer of the gateway's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Answer {
     text: String,
     refused: bool,
 }
 
 /// What a decision comes to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Effect {
     /// The name of the rule that decides; empty: none does.
     pub(crate) by: String,

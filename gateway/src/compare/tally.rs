@@ -16,7 +16,7 @@ const EXAMPLES: usize = 3;
 const MOST_SHOWN: usize = 200;
 
 /// A listener that both configurations have, or one of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Place {
     pub(crate) listener: String,
     /// What the listeners say otherwise of all their requests.

@@ -18,7 +18,7 @@ const PASSING: [&str; 8] =
 /// Answers that a rule gives or asks for.
 const OF_RULES: [&str; 3] = ["redirect", "preflight", "direct"];
 /// How many listeners are remembered. Beyond that all are forgotten.
-const MOST_PLACES: usize = 4_096;
+const MOST_PLACES: usize = 1_024;
 
 /// Decides for the configuration in the shadow.
 pub(super) struct Judge {
@@ -28,15 +28,16 @@ pub(super) struct Judge {
     /// What the rules come to that are served.
     served: Effects,
     /// Listeners, each with its number, by the version of the snapshot that was served then.
-    places: HashMap<(u64, SocketAddr), (usize, Arc<Place>)>,
-    count: usize,
+    places: HashMap<(u64, SocketAddr), usize>,
+    /// The same listener has the same number in all snapshots in which it does the same.
+    all: Vec<Arc<Place>>,
 }
 
 impl Judge {
     pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
         let tcp = snapshot.listeners.values().filter(|listener| listener.front.protocol() == Protocol::Tcp);
         let names = tcp.map(|listener| (listener.name.clone(), listener.address)).collect();
-        Self { snapshot, names, decider: Decider::default(), served: Effects::default(), places: HashMap::new(), count: 0 }
+        Self { snapshot, names, decider: Decider::default(), served: Effects::default(), places: HashMap::new(), all: Vec::new() }
     }
 
     /// Both decisions about a request; none: it was not decided by the configuration alone.
@@ -53,13 +54,21 @@ impl Judge {
         if self.places.len() > MOST_PLACES {
             self.places.clear();
         }
-        if !self.places.contains_key(&key) {
-            self.count += 1;
-            let was = by.snapshot.listeners.get(&(Protocol::Tcp, at)).map(Arc::as_ref);
-            self.places.insert(key, (self.count, Arc::new(place(&seen.line, was, listener))));
+        if self.all.len() > MOST_PLACES {
+            (self.places, self.all) = (HashMap::new(), Vec::new());
         }
-        let (number, place) = self.places.get(&key)?;
-        Some(((*number, place), old, new))
+        if !self.places.contains_key(&key) {
+            let was = by.snapshot.listeners.get(&(Protocol::Tcp, at)).map(Arc::as_ref);
+            let place = place(&seen.line, was, listener);
+            let known = self.all.iter().position(|known| **known == place);
+            let number = known.unwrap_or_else(|| {
+                self.all.push(Arc::new(place));
+                self.all.len() - 1
+            });
+            self.places.insert(key, number);
+        }
+        let number = *self.places.get(&key)?;
+        Some(((number, self.all.get(number)?), old, new))
     }
 
     /// What the worker has decided.
