@@ -101,6 +101,10 @@ impl Listeners {
             }
         };
         let _ = tokio::time::timeout(FAREWELL, idle).await;
+        // What arrives from now on comes to workers that still run, or is refused by the kernel.
+        for quic in open.into_values().map(|open| open.quic) {
+            drop(quic.sockets.close(self.worker.into()));
+        }
     }
 }
 

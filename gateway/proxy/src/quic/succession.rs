@@ -3,11 +3,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use quinn::udp::EcnCodepoint;
 use sluicegate_model::persistent::Map;
+use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
 
 use super::id::{self, Ids, SECRET};
@@ -18,6 +20,8 @@ use crate::watched::watch;
 const HEAD: usize = ADDRESS + ADDRESS + IP + 1;
 const ADDRESS: usize = IP + 2;
 const IP: usize = 16;
+/// How much may wait on the way, in bytes; the kernel grants at most `net.core.wmem_max`.
+const BUFFER: usize = 4 << 20;
 /// The largest packet that is sent on.
 const MOST: usize = 2 << 10;
 
@@ -60,7 +64,13 @@ impl Predecessor {
 
 /// Makes the two ends for a successor: this process', and the one that is handed over.
 pub(crate) fn pair(ids: &Ids) -> io::Result<(UnixDatagram, UnixDatagram)> {
-    let (ours, theirs) = UnixDatagram::pair()?;
+    // Each message stays one, as with datagrams, of which the kernel would queue ten; these wait by their size.
+    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
+    for end in [&ours, &theirs] {
+        // If it is refused, the default serves as well.
+        let _ = end.set_send_buffer_size(BUFFER);
+    }
+    let (ours, theirs) = (UnixDatagram::from(OwnedFd::from(ours)), UnixDatagram::from(OwnedFd::from(theirs)));
     ours.set_nonblocking(true)?;
     ours.send(ids.secret())?;
     Ok((ours, theirs))
