@@ -20,6 +20,7 @@ mod shadow;
 mod sign;
 mod simulate;
 mod tap;
+mod telemetry;
 mod top;
 mod trace;
 

@@ -20,6 +20,9 @@ pub enum Error {
     /// The engine for plugins could not start.
     #[error("the plugin engine could not start: {0}")]
     Engine(#[from] EngineError),
+    /// What is to be exported to collectors cannot be.
+    #[error("{0}")]
+    Telemetry(#[from] sluicegate_telemetry::Error),
     /// A source of objects cannot start.
     #[error("configuration cannot be followed: {0}")]
     Source(#[from] SourceError),

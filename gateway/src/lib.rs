@@ -46,6 +46,7 @@ use sluicegate_model::tls::Acme;
 use sluicegate_model::tls::tickets::TicketSecrets;
 use sluicegate_model::unix::seconds;
 use sluicegate_proxy::{AnySocket, Config, Proxy, Release, may_keep_clients};
+use sluicegate_telemetry::Telemetry;
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
 
@@ -117,6 +118,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         Fault { severity: Severity::Error, place: None, object: None, message: format!("{why}: {error}"), expected: None }
     });
     let requests = Arc::new(Requests::default());
+    let telemetry = Telemetry::start(&settled.telemetry, &stats.telemetry)?;
     let config = Config {
         requests: requests.clone(),
         keep_clients: settled.keep_clients.clone().filter(|_| unkept.is_none()),
@@ -124,6 +126,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         max_connections: settled.max_connections,
         max_flows: settled.max_flows,
         access_log: settled.access_log.clone(),
+        tracer: telemetry.as_ref().and_then(Telemetry::tracer),
         overload: settled.overload,
         release: Release(allocator::release),
         state_store: state_store.clone(),
@@ -349,6 +352,10 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         drained
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // What the last exchanges told is there now.
+    if let Some(telemetry) = telemetry {
+        telemetry.end();
+    }
     outcome
 }
 

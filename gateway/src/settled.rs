@@ -57,6 +57,8 @@ pub struct Settled {
     pub shutdown_delay: Duration,
     /// The access log, with a line for each exchange and connection; none: there is no log.
     pub access_log: Option<AccessLog>,
+    /// What is exported to collectors.
+    pub telemetry: sluicegate_telemetry::settings::Settings,
     /// When new work is refused for want of memory or descriptors.
     pub overload: Overload,
     /// Keys, of which one must have signed each plugin file; empty: files need no signature.
@@ -103,6 +105,7 @@ impl Default for Settled {
             grace: Duration::from_secs(30),
             shutdown_delay: Duration::ZERO,
             access_log: None,
+            telemetry: sluicegate_telemetry::settings::Settings::default(),
             overload: Overload::default(),
             trusted_keys: Vec::new(),
             loopback_endpoints: LoopbackEndpoints::Allowed,

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod apart;
 pub mod both_ways;
+pub mod collector;
 pub mod load;
 pub mod namespace;
 pub mod plugin;

@@ -3,6 +3,7 @@
 mod histogram;
 mod labels;
 mod reset;
+mod telemetry;
 mod tls;
 mod udp;
 mod window;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use histogram::{BOUNDS_US, Histogram};
+pub use histogram::{BOUNDS_US, Exemplar, Histogram};
 pub use labels::{ByLabel, MOST_LABELS};
 pub use reset::Reset;
+pub use telemetry::{SignalStats, TelemetryStats};
 pub use tls::{TlsFailure, TlsStats};
 pub use udp::{UdpDrop, UdpStats};
 pub use window::RetryWindow;
@@ -280,6 +282,8 @@ pub struct ProxyStats {
     pub serving: AtomicU64,
     /// Lines of the access log.
     pub access_log: Arc<LogStats>,
+    /// What became of what is exported to collectors.
+    pub telemetry: TelemetryStats,
     /// What limits of clients refused or ended.
     pub clients: ClientStats,
     /// The use of memory and descriptors.

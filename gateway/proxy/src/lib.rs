@@ -49,6 +49,7 @@ use sluicegate_model::route::Protocol;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::telemetry::Tracer;
 use sluicegate_model::tls::Acme;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
@@ -78,6 +79,8 @@ pub struct Config {
     pub max_flows: Option<usize>,
     /// Where the access log goes; none: there is no log.
     pub access_log: Option<AccessLog>,
+    /// Which exchanges are traced, and where their spans go; none: none are.
+    pub tracer: Option<Arc<Tracer>>,
     /// When new work is refused for want of memory or descriptors.
     pub overload: Overload,
     /// Returns free memory to the system.
@@ -192,13 +195,14 @@ impl Proxy {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             let (published, stats, serving, admission) = (receiver.clone(), stats.clone(), serving.clone(), admission.clone());
             let log = access_log.as_ref().map(access::Writer::log);
-            let state_store = config.state_store.clone();
+            let (state_store, tracer) = (config.state_store.clone(), config.tracer.clone());
             let (keep_clients, requests) = (config.keep_clients.clone(), config.requests.clone());
             let worker = worker::Worker {
                 index,
                 cpu,
                 release: config.release,
                 log,
+                tracer,
                 admission,
                 published,
                 stats,

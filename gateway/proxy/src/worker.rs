@@ -11,6 +11,7 @@ use sluicegate_model::requests::Requests;
 use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::state_store::StateStore;
 use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::telemetry::Tracer;
 use sluicegate_model::tls::Acme;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::watch;
@@ -41,6 +42,7 @@ pub(crate) struct Worker {
     pub(crate) cpu: Option<usize>,
     pub(crate) release: Release,
     pub(crate) log: Option<Log>,
+    pub(crate) tracer: Option<Arc<Tracer>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) stats: Arc<ProxyStats>,
@@ -73,6 +75,7 @@ impl Shared {
         let core = Core::new(
             worker.stats.clone(),
             log,
+            worker.tracer.take(),
             worker.admission.clone(),
             worker.keep_clients.clone(),
             worker.requests.clone(),

@@ -174,6 +174,7 @@ pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process
             .unwrap_or(defaults.shutdown_delay),
         grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(defaults.grace),
         access_log: access_log(process.access_log, process.access_log_path, &object.access_log),
+        telemetry: super::telemetry::settings(&object.telemetry, &|name| std::env::var(name).ok()),
         overload: Overload {
             memory_limit: object.overload.memory_limit.map(|b| b.0 as u64),
             refuse_percent,

@@ -46,5 +46,6 @@ mod rooms;
 mod shadow;
 mod signing;
 mod sticky;
+mod telemetry;
 mod tls;
 mod udp;

@@ -61,6 +61,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "shared",
             "pool",
             "writer",
+            "telemetry",
             "route",
             "stats",
             "tls",
@@ -90,6 +91,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "service",
             "slots",
             "sorted",
+            "trace_context",
             "unique",
             "unix",
         ],
@@ -228,6 +230,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "shown",
         ],
     ),
+    ("gateway/telemetry", &["batch", "convert", "export", "channel", "settings", "target"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];
 

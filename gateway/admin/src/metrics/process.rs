@@ -1,15 +1,16 @@
 //! The data plane as a whole, and the configuration.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use sluicegate_model::fault::Severity;
-use sluicegate_model::stats::{LogStats, ProxyStats, Reset};
+use sluicegate_model::stats::{LogStats, ProxyStats, Reset, SignalStats};
 use sluicegate_model::status::Status;
 
-use super::family::{count, counter, family, gauge};
+use super::family::{Labels, and, count, counter, family, gauge};
 
 pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, log: &LogStats, status: &Status) -> fmt::Result {
     family(e, "connections_accepted", "Client connections accepted", counter(&proxy.accepted))?;
@@ -46,6 +47,24 @@ pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, log: &Lo
     family(e, "access_log_dropped", dropped, counter(&proxy.access_log.dropped))?;
     family(e, "log_lines", "Lines of the process's log that were written", counter(&log.lines))?;
     family(e, "log_dropped", "Lines of the process's log that its reader did not take in time", counter(&log.dropped))?;
+    let signals = proxy.telemetry.signals().map(|(signal, stats)| (vec![("signal", signal.to_owned())], stats));
+    let signals: Vec<(Labels, &SignalStats)> = signals.collect();
+    let of =
+        |read: fn(&SignalStats) -> &AtomicU64| signals.iter().map(move |(l, stats)| (l.clone(), ConstCounter::new(count(read(stats)))));
+    let exported = "Exchanges with their spans, points of metrics, and log records that a collector took";
+    family(e, "telemetry_exported", exported, of(|s| &s.exported))?;
+    let reasons: [(_, fn(&SignalStats) -> &AtomicU64); 3] =
+        [("full", |s| &s.dropped_full), ("failed", |s| &s.dropped_failed), ("refused", |s| &s.dropped_refused)];
+    let dropped = signals
+        .iter()
+        .flat_map(|(l, stats)| reasons.map(|(reason, read)| (and(l.clone(), "reason", reason), ConstCounter::new(count(read(stats))))));
+    family(
+        e,
+        "telemetry_dropped",
+        "Those that were dropped: too many waited, no collector took them in time, or it refused them",
+        dropped,
+    )?;
+    family(e, "telemetry_failures", "Requests to collectors that failed", of(|s| &s.failures))?;
     family(e, "snapshot_version", "The newest snapshot that every worker serves", gauge(&proxy.serving))?;
     let changes = [("service", &proxy.changes.services), ("listener", &proxy.changes.listeners)];
     let changes = changes.into_iter().map(|(part, n)| (vec![("part", part.to_owned())], ConstCounter::new(count(n))));

@@ -19,6 +19,7 @@ use sluicegate_model::route::Protocol;
 use sluicegate_model::settings::contains;
 use sluicegate_model::snapshot::{Listener, ServicePort, Side, Snapshot};
 use sluicegate_model::stats::ProxyStats;
+use sluicegate_model::telemetry::Tracer;
 use sluicegate_model::tls::Acme;
 
 use crate::access::Log;
@@ -58,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) log: Option<Rc<Log>>,
     /// Who samples requests.
     pub(crate) requests: Arc<Requests>,
+    /// Which exchanges are traced, and where their spans go; none: none are.
+    pub(crate) tracer: Option<Arc<Tracer>>,
     /// Whether the worker stops.
     pub(crate) stopping: Cell<bool>,
     /// The `Date` of answers, which is renewed each second.
@@ -74,6 +77,7 @@ impl Core {
     pub(crate) fn new(
         stats: Arc<ProxyStats>,
         log: Option<Rc<Log>>,
+        tracer: Option<Arc<Tracer>>,
         admission: Arc<Admission>,
         keep_clients: Option<Arc<[IpNet]>>,
         requests: Arc<Requests>,
@@ -87,6 +91,7 @@ impl Core {
             admission,
             log,
             requests,
+            tracer,
             stopping: Cell::new(false),
             date: RefCell::new(date()),
             keep_clients,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memchr;
 
 use super::spelling::Spellings;
 
@@ -49,6 +50,21 @@ impl RequestLines {
     /// The value of `Host`.
     pub(crate) fn host(&self) -> &[u8] {
         &self.head[self.host.0 as usize..self.host.1 as usize]
+    }
+
+    /// Tells name and value of each field whose name begins as those of a trace's do.
+    pub(crate) fn each_of_trace(&self, mut note: impl FnMut(&[u8], &[u8])) {
+        let mut rest = &self.head[..];
+        while let Some(end) = memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            if line.len() > 5
+                && line[..5].eq_ignore_ascii_case(b"trace")
+                && let Some(colon) = memchr(b':', line)
+            {
+                note(&line[..colon], line[colon + 1..].trim_ascii());
+            }
+            rest = after;
+        }
     }
 
     /// Writes the lines that go on.

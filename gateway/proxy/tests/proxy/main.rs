@@ -41,6 +41,7 @@ mod tls;
 mod tls_endpoints;
 mod tls_hellos;
 mod tls_passthrough;
+mod traces;
 mod trailers;
 mod udp;
 mod udp_limits;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sluicegate_model::access_log::{AccessLogField, AccessLogFormat, DEFAULT_PATTERN, Line, Pattern, Piece};
 
 use super::acme::AcmeSpec;
+use super::telemetry::Telemetry;
 use super::values::{Bytes, ClusterIpRanges, MinisignKey, Network, PortRange, Span};
 
 /// The process's own settings; flags of `sluicegate run` count before them. What is written at a field here is what `--help` and the reference say of it
@@ -58,6 +59,9 @@ pub struct SluicegateConfiguration {
     /// A line for each exchange and connection.
     #[serde(default)]
     pub access_log: AccessLog,
+    /// What is exported to collectors of OpenTelemetry.
+    #[serde(default)]
+    pub telemetry: Telemetry,
     /// When new work is refused for want of memory or descriptors.
     #[serde(default)]
     pub overload: Overload,

@@ -15,6 +15,7 @@ mod http_route_filter;
 mod plugin;
 mod rate;
 mod retry;
+mod telemetry;
 mod timeout;
 mod tls;
 mod values;
@@ -46,6 +47,7 @@ pub use retry::*;
 pub use sluicegate_model::settings::{
     EscapedReserved, EscapedSlashes, ForwardedAction, HalfClose, PathParameters, RequestIdAction, Trigger, WithUnderscoresAction,
 };
+pub use telemetry::*;
 pub use timeout::*;
 pub use tls::*;
 pub use values::*;

@@ -17,11 +17,12 @@ mod response;
 mod retry;
 mod seen;
 mod send;
+mod traced;
 mod trailing;
 mod upgrade;
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -34,6 +35,7 @@ use sluicegate_decide::{cors, method, redirect};
 use sluicegate_model::route::{Actions, Choice};
 use sluicegate_model::session::Token;
 use sluicegate_model::snapshot::{Listener, RouterRung, ServicePort, Side, Target};
+use sluicegate_model::trace_context::TraceContext;
 use sluicegate_model::unix::seconds;
 
 pub(in crate::http) use peer::Peer;
@@ -46,6 +48,7 @@ use deadline::Deadline;
 use observer::Observer;
 use retry::Tries;
 use send::send;
+use traced::Traced;
 
 use crate::core::{Core, View};
 use crate::endpoint::Endpoints;
@@ -88,13 +91,16 @@ pub(in crate::http) struct Routed<'v> {
     endpoint: Cell<Option<SocketAddr>>,
     /// What a gRPC call asks for.
     pub(in crate::http) call: Option<grpc::Asked>,
+    /// What is recorded for its trace while it is sent.
+    pub(in crate::http) traced: RefCell<Traced>,
 }
 
 impl<'v> Routed<'v> {
-    /// Notes a try at an endpoint.
-    pub(in crate::http) fn trying(&self, endpoint: SocketAddr) {
+    /// Notes a try at an endpoint. Returns what the endpoint is told of the trace.
+    pub(in crate::http) fn trying(&self, endpoint: SocketAddr) -> Option<TraceContext> {
         self.tries.set(self.tries.get() + 1);
         self.endpoint.set(Some(endpoint));
+        self.traced.borrow_mut().trying(endpoint)
     }
 
     /// How many tries there were.
@@ -192,7 +198,7 @@ async fn forward<'c, 'p>(
     let view = shared.core.view();
     let listener = view.listener(peer.listener).ok_or(Reason::NoRoute)?;
     let settings = &*listener.settings;
-    observer.looked_at(request, peer, listener, &view);
+    observer.looked_at(request, peer, begun, listener, &view);
     request.apart_from_fields(|request| method::check(request))?;
     let arrival::Arrived { client, nominated } = arrival::arrive(request, peer, settings)?;
     let peer = client.as_deref().unwrap_or(peer);
@@ -255,6 +261,7 @@ async fn forward<'c, 'p>(
     }
     let (time, passed) = routed.whole_time();
     let mut deadline = Deadline::new(begun, time);
+    observer.sending(&routed);
     let sent = deadline::by(&mut deadline, pin!(send(request, &routed, hash, peer, shared))).await;
     observer.sent(&routed);
     let mut response = sent.ok_or_else(|| {
@@ -334,7 +341,8 @@ fn route<'v, B>(
         }
         own
     })?;
-    Ok(Routed { service, side, matched, handed_by, session, begun, tries: Cell::new(0), endpoint: Cell::new(None), call: None })
+    let (tries, endpoint, traced) = (Cell::new(0), Cell::new(None), RefCell::default());
+    Ok(Routed { service, side, matched, handed_by, session, begun, tries, endpoint, call: None, traced })
 }
 
 /// Prepares the head for the next hop: removes fields of one hop, rewrites, and changes header fields.

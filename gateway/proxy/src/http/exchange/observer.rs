@@ -1,7 +1,8 @@
-//! The one place where an exchange is told to the access log, to the counters and to those who sample requests. If traces are made one day, they belong here. The end of a response's content
-//! is told by [`ResponseBody`](super::ResponseBody), which the log's line goes with.
+//! The one place where an exchange is told to the access log, to its trace ([`traced`](super::traced)), to the counters and to those who sample requests. The end of
+//! a response's content is told by [`ResponseBody`](super::ResponseBody), which the log's line and the trace go with.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use http::{StatusCode, header};
 use sluicegate_decide::answer::LocalReply;
@@ -12,6 +13,7 @@ use sluicegate_model::stats::count;
 
 use super::peer::Peer;
 use super::reply::Reply;
+use super::traced::Traced;
 use super::{Routed, seen};
 use crate::access::Entry;
 use crate::core::{Core, View};
@@ -26,13 +28,15 @@ pub(in crate::http) struct Observer<'s> {
     entry: Option<Box<Entry>>,
     /// What is told to those who sample the request, if anybody does.
     sampled: Option<Box<Sampled>>,
+    /// What is recorded of it for its trace, but while it is sent.
+    traced: Traced,
 }
 
 impl<'s> Observer<'s> {
     /// A request's head has come.
     pub(in crate::http) fn begun(core: &'s Core) -> Self {
         count(&core.stats.requests);
-        Self { core, entry: None, sampled: None }
+        Self { core, entry: None, sampled: None, traced: Traced::default() }
     }
 
     /// The request is refused, as the gateway has too much to do.
@@ -45,6 +49,7 @@ impl<'s> Observer<'s> {
         &mut self,
         request: &mut Deferred<'_, '_, RequestBody<'_>>,
         peer: &Peer,
+        begun: Instant,
         listener: &Listener,
         view: &View,
     ) {
@@ -52,6 +57,9 @@ impl<'s> Observer<'s> {
             self.sampled = seen::sampled(&self.core.requests, request, peer, listener, view);
         }
         self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request.fields(), peer.address.ip(), &listener.name));
+        if let Some(tracer) = &self.core.tracer {
+            self.traced = Traced::of(tracer, request, peer, begun, &listener.name);
+        }
     }
 
     /// The request's client is known, and its `X-Request-Id`.
@@ -59,6 +67,7 @@ impl<'s> Observer<'s> {
         if let Some(entry) = &mut self.entry {
             (entry.client, entry.request_id) = (client, request.id().cloned());
         }
+        self.traced.arrived(client);
         if let Some(sampled) = &mut self.sampled {
             let client = client.to_canonical().to_string();
             sampled.note(|line| {
@@ -89,6 +98,12 @@ impl<'s> Observer<'s> {
         if let Some(sampled) = &mut self.sampled {
             sampled.note(|line| line.decided.service = Some(routed.service.id.to_string()));
         }
+        self.traced.routed(routed);
+    }
+
+    /// The exchange is sent. Meanwhile its tries are told to what it was routed to.
+    pub(in crate::http) fn sending(&mut self, routed: &Routed<'_>) {
+        routed.traced.replace(std::mem::take(&mut self.traced));
     }
 
     /// The last try has come to an end, with or without a response.
@@ -100,6 +115,7 @@ impl<'s> Observer<'s> {
         if let Some(sampled) = &mut self.sampled {
             sampled.note(|line| line.decided.endpoint = routed.endpoint.get());
         }
+        self.traced = routed.traced.take();
     }
 
     /// The exchange took longer than it may.
@@ -127,6 +143,7 @@ impl<'s> Observer<'s> {
         if let Some(sampled) = &mut self.sampled {
             sampled.refused(own.why.label(), own.response.headers().get(header::LOCATION));
         }
+        self.traced.refused(own.why.label());
     }
 
     /// The response goes to the client.
@@ -139,6 +156,10 @@ impl<'s> Observer<'s> {
         if let Some(mut entry) = self.entry {
             entry.status = Some(response.status());
             response.body_mut().log(entry);
+        }
+        let status = response.status();
+        if let Some(recording) = self.traced.answered(status, || response.headers_mut()) {
+            response.body_mut().record(recording);
         }
     }
 }

@@ -11,9 +11,11 @@ use sluicegate_model::health::Outcome;
 use sluicegate_model::settings::BackendSettings;
 use sluicegate_model::slots::Slot;
 use sluicegate_model::stats::{EndpointStats, ServiceStats, add, count};
+use sluicegate_model::trace_context::TraceContext;
 
 use super::deadline::Deadline;
 use super::grpc::Call;
+use super::traced::Recording;
 use crate::access::Entry;
 use crate::endpoint::Busy;
 use crate::h1::{Framing, Part};
@@ -30,13 +32,18 @@ pub(crate) struct Account {
     /// When the last byte of the response came, if that is known without a look at the clock.
     pub(crate) ended: Option<Instant>,
     pub(crate) bytes_out: u64,
+    /// The trace, if the exchange is recorded.
+    pub(crate) trace: Option<Box<TraceContext>>,
 }
 
 impl Account {
     /// `bytes_in`: how much of the request's content was taken. Returns the end.
     fn end(self, bytes_in: u64) -> Instant {
         let ended = self.ended.unwrap_or_else(Instant::now);
-        self.stats.exchange_time.observe(ended - self.begun);
+        match &self.trace {
+            None => self.stats.exchange_time.observe(ended - self.begun),
+            Some(trace) => self.stats.exchange_time.observe_traced(ended - self.begun, **trace),
+        }
         add(&self.stats.bytes_in, bytes_in);
         add(&self.stats.bytes_out, self.bytes_out);
         ended
@@ -104,6 +111,8 @@ pub(crate) struct ResponseBody<'c> {
     content: Content<'c>,
     /// The line in the access log, which is written when the response is over.
     entry: Option<Box<Entry>>,
+    /// What is recorded for the exchange's trace, which ends when the response is over.
+    recording: Option<Recording>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "an endpoint's is the rule, and a box would be an allocation for each exchange")]
@@ -118,23 +127,29 @@ impl<'c> ResponseBody<'c> {
     pub(crate) fn endpoint(framing: Framing, request: RequestBody<'c>, returns: Returns, call: Option<Box<Call>>) -> Self {
         if !returns.link.is_end() {
             let content = Content::Endpoint { returns: Some(returns), request, framing, call, trailers: Trailers::default() };
-            return Self { content, entry: None };
+            return Self { content, entry: None, recording: None };
         }
         if let Some(mut call) = call {
             call.end();
         }
         returns.check_in(request.taken());
-        Self { content: Content::Endpoint { returns: None, request, framing, call: None, trailers: Trailers::default() }, entry: None }
+        let content = Content::Endpoint { returns: None, request, framing, call: None, trailers: Trailers::default() };
+        Self { content, entry: None, recording: None }
     }
 
     /// A response with content of the gateway's own.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), entry: None }
+        Self { content: Content::Whole(bytes), entry: None, recording: None }
     }
 
     /// Has a line written when the response is over.
     pub(crate) fn log(&mut self, entry: Box<Entry>) {
         self.entry = Some(entry);
+    }
+
+    /// Has what is recorded end when the response is over.
+    pub(in crate::http) fn record(&mut self, recording: Recording) {
+        self.recording = Some(recording);
     }
 
     /// Sets when all of it must have come.
@@ -193,6 +208,9 @@ impl<'c> ResponseBody<'c> {
                 _ => {}
             }
         }
+        if let (Some(recording), Poll::Ready(Some(Err(error)))) = (&mut self.recording, &polled) {
+            recording.broke(error.label());
+        }
         polled
     }
 
@@ -210,6 +228,9 @@ impl<'c> ResponseBody<'c> {
                 let mut polled = link.poll_part(request, context);
                 if let Some(call) = call {
                     call.judge(&polled);
+                }
+                if let (Some(recording), Poll::Ready(Some(Ok(Part::Trailers(fields))))) = (&mut self.recording, &polled) {
+                    recording.trailers(fields);
                 }
                 let nothing = if let Poll::Ready(Some(Ok(Part::Trailers(fields)))) = &mut polled {
                     trailers.filter(fields);
@@ -309,6 +330,9 @@ impl Drop for ResponseBody<'_> {
             if returns.is_some() {
                 entry.reason.get_or_insert("client-gone");
             }
+        }
+        if let (Some(recording), Content::Endpoint { returns: Some(_), .. }) = (&mut self.recording, &self.content) {
+            recording.broke("client-gone");
         }
         self.end(false);
     }

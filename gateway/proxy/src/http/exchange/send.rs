@@ -113,6 +113,7 @@ pub(in crate::http) async fn send<'c>(
             };
         };
         if let Try::Response(answered) = made {
+            routed.traced.borrow_mut().left();
             sender.leave(answered, &picked);
         }
         if let Some(pause) = pause {
@@ -157,15 +158,21 @@ impl Sender<'_> {
         let busy = Busy::new(to);
         let mut fresh = tries.fresh;
         loop {
-            self.routed.trying(to.address);
+            let trace = self.routed.trying(to.address);
             let kept = if fresh { None } else { self.upstreams().check_out(self.routed.service, to.address) };
             let (mut link, reused) = match kept {
                 Some(link) => (link, true),
                 None => match Box::pin(self.link(to, has_others, patience)).await? {
                     Ok(link) => link,
-                    Err(none) => return Ok(none),
+                    Err(none) => {
+                        self.failed(if matches!(none, Try::Full) { "circuit-breaker" } else { "connect-failed" });
+                        return Ok(none);
+                    }
                 },
             };
+            if let Some(trace) = trace {
+                request.set_trace(trace);
+            }
             let framing = request.body().framing();
             link.begin(request, framing);
             // At the first try on a kept connection nothing was waited for. So the clock is not asked, and routing and picking count.
@@ -179,9 +186,11 @@ impl Sender<'_> {
             return Ok(match sent {
                 None => {
                     observe(Observed::Unreachable);
+                    self.failed("timeout");
                     Try::TimedOut
                 }
                 Some(Ok(mut head)) => {
+                    self.routed.traced.borrow_mut().tried(head.message.code, || head.message.fields.map());
                     // The outcome of a call is mostly told at its end; that of another exchange, to the rules that eject, if its content is still to come.
                     let outcome = match self.routed.call {
                         None => Some(self.first_word(head.message.code, &link)),
@@ -205,6 +214,7 @@ impl Sender<'_> {
                     });
                 }
                 Some(Err(error)) => {
+                    self.failed("upstream-broke");
                     let unsent = link.is_unsent();
                     let broke = Outcome::Broke { unsent, refused: error.is_refusal() };
                     let stale = reused && !fresh && !error.is_stream_reset();
@@ -226,6 +236,11 @@ impl Sender<'_> {
                 }
             });
         }
+    }
+
+    /// The try has failed, which its trace is told.
+    fn failed(&self, error: &'static str) {
+        self.routed.traced.borrow_mut().failed(error);
     }
 
     /// What the head of a response tells of its endpoint.
@@ -288,7 +303,8 @@ impl Sender<'_> {
         }
         tries.succeeded();
         let service = self.routed.service;
-        let account = Account { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0 };
+        let trace = self.routed.traced.borrow().context().map(Box::new);
+        let account = Account { stats: service.stats.clone(), begun: self.routed.begun, ended: Some(at), bytes_out: 0, trace };
         let upstreams = self.upstreams().clone();
         let watch = (!told && self.routed.call.is_none()).then(|| Watch { settings: service.settings.clone(), latency });
         let returns = Returns { address: from.address, link, upstreams, account, watch, deadline: None, busy, _place: place };

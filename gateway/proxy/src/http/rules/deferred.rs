@@ -7,10 +7,11 @@ use std::cell::OnceCell;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use sluicegate_decide::{grpc, host, way};
+use sluicegate_model::trace_context::TraceContext;
 
 use super::forwarding::Forwarding;
 use super::headers::{self, Asked};
-use super::identify::X_REQUEST_ID;
+use super::identify::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use super::trailers::Trailers;
 use super::upgrade::Upgrade;
 use crate::h1::{self, Framing, RequestLines};
@@ -26,12 +27,16 @@ pub(in crate::http) struct Deferred<'r, 'p, B> {
     /// Whether the fields of one hop are not to be among the fields any more. Among the lines that are written they never are.
     stripped: bool,
     forwarding: Option<Forwarding<'p>>,
+    /// Whether there is a `traceparent` among the lines.
+    has_parent: bool,
+    /// A `traceparent` that is written behind the lines, where they have none.
+    trace: Option<TraceContext>,
 }
 
 impl<'r, 'p, B> Deferred<'r, 'p, B> {
     /// `lines`: the fields, if they are not in the request.
     pub(in crate::http) fn new(request: &'r mut Request<B>, lines: Option<RequestLines>) -> Self {
-        Self { request, lines, read: OnceCell::new(), name: None, stripped: false, forwarding: None }
+        Self { request, lines, read: OnceCell::new(), name: None, stripped: false, forwarding: None, has_parent: false, trace: None }
     }
 
     /// Adds forwarding headers, which need not be in the map yet.
@@ -61,6 +66,9 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
             let mut map = self.read.take().unwrap_or_else(|| lines.map());
             if self.stripped {
                 headers::strip_hop_by_hop(&mut map);
+            }
+            if let Some(trace) = self.trace.take() {
+                insert(&mut map, trace);
             }
             *self.request.headers_mut() = map;
         }
@@ -156,6 +164,42 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
         self.fields().headers_mut().insert(name, value);
     }
 
+    /// What the client says of a trace in `traceparent`. If that is nothing, or cannot be read, the `tracestate` is removed with it (Trace Context §3.3).
+    pub(in crate::http) fn trace_parent(&mut self) -> Option<TraceContext> {
+        let (mut found, mut count, mut has_state) = (None, 0, false);
+        let mut note = |name: &[u8], value: &[u8]| {
+            if name.eq_ignore_ascii_case(TRACEPARENT.as_str().as_bytes()) {
+                (found, count) = (TraceContext::parse(value), count + 1);
+            }
+            has_state |= name.eq_ignore_ascii_case(TRACESTATE.as_str().as_bytes());
+        };
+        match &self.lines {
+            Some(lines) => lines.each_of_trace(note),
+            None => {
+                let fields = self.request.headers();
+                fields.get_all(&TRACEPARENT).iter().for_each(|value| note(TRACEPARENT.as_str().as_bytes(), value.as_bytes()));
+                fields.get_all(&TRACESTATE).iter().for_each(|value| note(TRACESTATE.as_str().as_bytes(), value.as_bytes()));
+            }
+        }
+        let parent = found.filter(|_| count == 1);
+        self.has_parent = count > 0;
+        if parent.is_none() && (count > 0 || has_state) {
+            let fields = self.fields().headers_mut();
+            fields.remove(&TRACEPARENT);
+            fields.remove(&TRACESTATE);
+        }
+        parent
+    }
+
+    /// Tells the next hop its place in a trace.
+    pub(in crate::http) fn set_trace(&mut self, trace: TraceContext) {
+        if self.lines.is_some() && !self.has_parent {
+            self.trace = Some(trace);
+        } else {
+            insert(self.fields().headers_mut(), trace);
+        }
+    }
+
     /// Lends the request to something that looks at its content or its extensions, and not at its fields.
     pub(in crate::http) fn apart_from_fields<T>(&mut self, with: impl FnOnce(&mut Request<B>) -> T) -> T {
         with(self.request)
@@ -170,6 +214,11 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
     pub(in crate::http) fn write(&self, out: &mut Vec<u8>, framing: Framing) {
         let upgrade = self.extension().map(|Upgrade(protocol)| protocol);
         h1::request_head(out, self.request, self.lines.as_ref(), framing, upgrade, |out| {
+            if let Some(trace) = self.trace {
+                out.extend_from_slice(b"traceparent: ");
+                out.extend_from_slice(&trace.text());
+                out.extend_from_slice(b"\r\n");
+            }
             if let Some(forwarding) = self.forwarding {
                 let host = || self.request.headers().get(header::HOST).map(HeaderValue::as_bytes);
                 forwarding.write(out, self.unread_host().or_else(host).unwrap_or_default());
@@ -186,6 +235,12 @@ impl<'r, 'p, B> Deferred<'r, 'p, B> {
             forwarding.each(request.headers().get(header::HOST), |name, value| drop(all.insert(name, value.clone())));
         }
         all
+    }
+}
+
+fn insert(map: &mut HeaderMap, trace: TraceContext) {
+    if let Ok(value) = HeaderValue::from_bytes(&trace.text()) {
+        map.insert(TRACEPARENT, value);
     }
 }
 
@@ -240,6 +295,41 @@ mod tests {
             assert_eq!(deferred.whole().headers().len(), 7, "and not `Connection`");
             assert_eq!(written(&deferred).to_lowercase().lines().count(), seen.lines().count(), "they are not written twice");
             assert!(seen.contains("x-forwarded-host: a.example\r\n") && !seen.contains("connection:"), "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_read_and_told_whether_or_not_fields_are_lines() {
+        let context = |span| TraceContext { trace: 7, span, sampled: true };
+        let text = |span| String::from_utf8(context(span).text().to_vec()).unwrap();
+        let read_as = |fields: &str, lines: bool| {
+            let (mut request, mut unread) = read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+            if !lines {
+                *request.headers_mut() = unread.take().unwrap().map();
+            }
+            let mut deferred = Deferred::new(&mut request, unread);
+            let parent = deferred.trace_parent();
+            (1..=2).for_each(|span| deferred.set_trace(context(span)));
+            let written = written(&deferred).to_lowercase();
+            assert_eq!(deferred.whole().headers()[TRACEPARENT].to_str().unwrap(), text(2));
+            (parent, written)
+        };
+        let parent = format!("TraceParent: {}\r\ntracestate: a=1\r\n", text(9));
+        for lines in [true, false] {
+            for (fields, wanted, states) in [
+                (parent.as_str(), Some(context(9)), 1),
+                ("", None, 0),
+                ("tracestate: a=1\r\n", None, 0),
+                ("traceparent: 00-zz\r\n", None, 0),
+            ] {
+                let (parent, written) = read_as(fields, lines);
+                assert_eq!(parent, wanted, "{fields}");
+                assert_eq!(written.matches("traceparent: ").count(), 1, "{written}");
+                assert!(written.contains(&format!("traceparent: {}\r\n", text(2))), "{written}");
+                assert_eq!(written.matches("tracestate: ").count(), states, "{written}");
+            }
+            let twice = format!("{parent}{parent}");
+            assert_eq!(read_as(&twice, lines).0, None, "there are two");
         }
     }
 

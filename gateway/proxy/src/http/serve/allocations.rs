@@ -118,7 +118,7 @@ fn a_request_that_is_not_unusual_allocates_nothing() {
         let hosts = vec![VirtualHost { hostname: None, target: router() }];
         let (front_of, settings) = (Front::Http(hosts.into()), Arc::default());
         let listener = Listener { address: at, name: "test".to_owned(), front: front_of, settings, limiter: None };
-        let core = Core::new(Arc::default(), None, Arc::new(Admission::default()), None, Arc::default(), Arc::default());
+        let core = Core::new(Arc::default(), None, None, Arc::new(Admission::default()), None, Arc::default(), Arc::default());
         core.show(View::new(Arc::new(Snapshot::of(1, [Arc::new(listener)], [Arc::new(service(&[to.port()]))]))));
         let http = Rc::new(Http::new(Rc::new(Exchanges::new(Rc::new(Endpoints::new(core))))));
         spawn_local(endpoint(back));
