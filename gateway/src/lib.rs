@@ -25,7 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use sluicegate_acme::Orders;
-use sluicegate_admin::{Configuration, Gate, HealthChecks, View};
+use sluicegate_admin::{Configuration, Gate, HealthChecks, Ports, View};
 use sluicegate_cluster::anyip;
 use sluicegate_control::acme::link as acme_link;
 use sluicegate_control::allocate::Allocator;
@@ -45,7 +45,7 @@ use sluicegate_model::status::Status;
 use sluicegate_model::tls::Acme;
 use sluicegate_model::tls::tickets::TicketSecrets;
 use sluicegate_model::unix::seconds;
-use sluicegate_proxy::{AnySocket, Config, Proxy, Release, may_keep_clients};
+use sluicegate_proxy::{AnySocket, Config, ExportedLog, Proxy, Release, may_keep_clients};
 use sluicegate_telemetry::Telemetry;
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
@@ -118,7 +118,7 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         Fault { severity: Severity::Error, place: None, object: None, message: format!("{why}: {error}"), expected: None }
     });
     let requests = Arc::new(Requests::default());
-    let telemetry = Telemetry::start(&settled.telemetry, &stats.telemetry)?;
+    let mut telemetry = Telemetry::start(&settled.telemetry, &stats.telemetry)?;
     let config = Config {
         requests: requests.clone(),
         keep_clients: settled.keep_clients.clone().filter(|_| unkept.is_none()),
@@ -126,6 +126,11 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         max_connections: settled.max_connections,
         max_flows: settled.max_flows,
         access_log: settled.access_log.clone(),
+        exported_log: telemetry
+            .as_ref()
+            .and_then(Telemetry::records)
+            .zip(settled.exported_line.clone())
+            .map(|(to, line)| ExportedLog { line, to }),
         tracer: telemetry.as_ref().and_then(Telemetry::tracer),
         overload: settled.overload,
         release: Release(allocator::release),
@@ -207,7 +212,12 @@ pub fn run(settled: &Settled, shutdown: impl Future<Output = ()>, started: impl 
         log: standard_error::stats(),
         sources,
         login: gate.stats(),
+        ports: Arc::new(Ports::new(settled.max_series)),
     };
+    if let Some(telemetry) = &mut telemetry {
+        let view = view.clone();
+        telemetry.scrape(move || view.metrics());
+    }
     let health_checks = Arc::new(HealthChecks::new(readiness.clone()));
     let apart = Apart::start("admin").map_err(io("the admin thread"))?;
     let outcome = runtime.block_on(async {

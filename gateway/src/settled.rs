@@ -17,6 +17,7 @@ use sluicegate_control::allocate::Ranges;
 use sluicegate_control::controller::Options;
 use sluicegate_control::node_addresses::{node_addresses, own_addresses, wildcards};
 use sluicegate_control::tickets::Persist;
+use sluicegate_model::access_log::{DEFAULT_PATTERN, Line, Pattern};
 use sluicegate_model::pool::Here;
 use sluicegate_proxy::{AccessLog, Overload};
 
@@ -57,6 +58,10 @@ pub struct Settled {
     pub shutdown_delay: Duration,
     /// The access log, with a line for each exchange and connection; none: there is no log.
     pub access_log: Option<AccessLog>,
+    /// What the line of an exported record says; none: it is not settled.
+    pub exported_line: Option<Line>,
+    /// How many series there may be on `/metrics`.
+    pub max_series: usize,
     /// What is exported to collectors.
     pub telemetry: sluicegate_telemetry::settings::Settings,
     /// When new work is refused for want of memory or descriptors.
@@ -105,6 +110,8 @@ impl Default for Settled {
             grace: Duration::from_secs(30),
             shutdown_delay: Duration::ZERO,
             access_log: None,
+            exported_line: DEFAULT_PATTERN.parse::<Pattern>().ok().map(|pattern| Line::Text(pattern.0)),
+            max_series: 1000,
             telemetry: sluicegate_telemetry::settings::Settings::default(),
             overload: Overload::default(),
             trusted_keys: Vec::new(),

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 pub use opentelemetry_proto::tonic::logs::v1::LogRecord;
-pub use opentelemetry_proto::tonic::metrics::v1::{Metric, metric};
+pub use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, metric, number_data_point};
 pub use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 

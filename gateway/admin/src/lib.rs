@@ -55,7 +55,7 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use axum::extract::{FromRef, Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -71,6 +71,7 @@ use sluicegate_model::snapshot::Snapshot;
 use sluicegate_model::stats::{LogStats, ProxyStats};
 use sluicegate_model::status::Status;
 use sluicegate_model::status::sources::{ReportSource, SourceReport};
+use sluicegate_model::telemetry::metric::Family;
 
 use access::Caller;
 use live::Live;
@@ -80,6 +81,7 @@ use tokio::sync::Semaphore;
 pub use access::{Access, ClientCertificates, TlsFiles};
 pub use gate::{Gate, LoginStats};
 pub use health_check::HealthChecks;
+pub use metrics::ports::Ports;
 pub use tree::tree;
 
 /// What the admin API shows.
@@ -113,6 +115,8 @@ pub struct View {
     pub login: Arc<LoginStats>,
     /// Sources that say what they see.
     pub sources: Vec<Arc<dyn ReportSource>>,
+    /// Which service ports have series of their own.
+    pub ports: Arc<Ports>,
 }
 
 /// Where the objects come from that are served.
@@ -208,8 +212,18 @@ fn reports(view: &View) -> Vec<SourceReport> {
     view.sources.iter().map(|source| source.report()).collect()
 }
 
-async fn metrics(State(view): State<View>) -> Response {
-    match tokio::task::spawn_blocking(move || metrics::encode(view)).await {
+impl View {
+    /// All metrics as they are now, for a collector.
+    pub fn metrics(&self) -> Vec<Family> {
+        metrics::gather(self)
+    }
+}
+
+async fn metrics(State(view): State<View>, headers: HeaderMap) -> Response {
+    // Of the two text formats only this one has exemplars, so whoever does not name it may stumble over them.
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("application/openmetrics-text"));
+    let exemplars = headers.get_all(header::ACCEPT).iter().any(accepts);
+    match tokio::task::spawn_blocking(move || metrics::encode(&view, exemplars)).await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Ok(Err(error)) => failed(&error),
         Err(error) => failed(&error),

@@ -1,6 +1,6 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
-//! data plane as a whole, [`tls`] TLS with clients, [`acme`] certificates that are ordered, [`services`] each service port, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused, [`login`] logins to the admin API,
-//! [`plugins`] each plugin, [`rollout`] those on trial, [`sources`] where objects come from, [`custom`] what plugins count themselves; [`family`] writes their rows.
+//! data plane as a whole, [`tls`] TLS with clients, [`acme`] certificates that are ordered, [`services`] each service port, of which [`ports`] says which have series of their own, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused, [`login`] logins to the admin API,
+//! [`plugins`] each plugin, [`rollout`] those on trial, [`sources`] where objects come from, [`custom`] what plugins count themselves; [`family`] makes their rows, and [`text`] writes them.
 
 mod acme;
 mod custom;
@@ -9,51 +9,47 @@ mod health;
 mod limits;
 mod login;
 mod plugins;
+pub(crate) mod ports;
 mod process;
 mod rollout;
 mod services;
 mod sources;
+mod text;
 mod tls;
 mod udp;
 
 use std::fmt;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::registry::Registry;
+use sluicegate_model::telemetry::metric::{Family, Point};
 
 use crate::View;
+use family::{Page, family};
 
-pub(crate) fn encode(view: View) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("sluicegate");
-    registry.register_collector(Box::new(Metrics(view)));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry)?;
-    Ok(text)
+/// The page in the text format, with or without exemplars.
+pub(crate) fn encode(view: &View, exemplars: bool) -> Result<String, fmt::Error> {
+    text::encode(gather(view), exemplars)
 }
 
-struct Metrics(View);
-
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Metrics")
-    }
-}
-
-impl Collector for Metrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = self.0.status.load();
-        process::encode(&mut encoder, &self.0.proxy, &self.0.log, &status)?;
-        tls::encode(&mut encoder, &self.0.proxy.tls, &status)?;
-        acme::encode(&mut encoder, &status.acme)?;
-        services::encode(&mut encoder, &status)?;
-        health::encode(&mut encoder, &status)?;
-        udp::encode(&mut encoder, &status)?;
-        login::encode(&mut encoder, &self.0.login)?;
-        limits::encode(&mut encoder, &self.0.proxy, &status)?;
-        plugins::encode(&mut encoder, &status)?;
-        rollout::encode(&mut encoder, &status)?;
-        sources::encode(&mut encoder, &crate::reports(&self.0))?;
-        custom::encode(&mut encoder, &status)
-    }
+/// All metrics as they are now.
+pub(crate) fn gather(view: &View) -> Vec<Family> {
+    let (status, mut page) = (view.status.load(), Page::default());
+    process::encode(&mut page, &view.proxy, &view.log, &status);
+    tls::encode(&mut page, &view.proxy.tls, &status);
+    acme::encode(&mut page, &status.acme);
+    login::encode(&mut page, &view.login);
+    limits::encode(&mut page, &view.proxy);
+    plugins::encode(&mut page, &status);
+    rollout::encode(&mut page, &status);
+    sources::encode(&mut page, &crate::reports(view));
+    custom::encode(&mut page, &status);
+    // What all others leave is for service ports.
+    let (ports, summed) = view.ports.rows(&status, page.series() + 1);
+    let summed = std::iter::once((Vec::new(), Point::gauge(summed as u64)));
+    let about = "Service ports without series of their own, whose sums are those of the service other";
+    family(&mut page, "service_ports_summed", about, summed);
+    services::encode(&mut page, &ports);
+    health::encode(&mut page, &ports);
+    udp::encode(&mut page, &ports);
+    limits::services(&mut page, &ports);
+    page.families
 }

@@ -93,6 +93,10 @@ fields! {
     RequestId "requestId",
     /// The header field `User-Agent`.
     UserAgent "userAgent",
+    /// The trace that the exchange is in, if traces are exported.
+    TraceId "traceId",
+    /// The server's span in that trace, if it is recorded.
+    SpanId "spanId",
 }
 
 impl FromStr for AccessLogField {

@@ -3,6 +3,7 @@
 mod histogram;
 mod labels;
 mod reset;
+mod sum;
 mod telemetry;
 mod tls;
 mod udp;

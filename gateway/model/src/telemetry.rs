@@ -1,6 +1,7 @@
 //! What is told of exchanges to a collector: [`span`]s of traces, and [`record`]s of the access log. Workers make these plain values and hand them to a bounded
 //! [`Outlet`], for which nobody waits; `sluicegate-telemetry` takes them from there and exports them.
 
+pub mod metric;
 pub mod record;
 pub mod sampler;
 pub mod span;

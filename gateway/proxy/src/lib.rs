@@ -56,7 +56,7 @@ use tokio::sync::watch;
 
 use self::core::admission::Admission;
 pub use self::http::{Arrived, Asked, Outcome, Preview, preview};
-pub use access::{AccessLog, AccessLogTarget};
+pub use access::{AccessLog, AccessLogTarget, ExportedLog};
 use adopted::Adopted;
 use binding::Binding;
 pub use blocked::{Blocked, try_listen};
@@ -79,6 +79,8 @@ pub struct Config {
     pub max_flows: Option<usize>,
     /// Where the access log goes; none: there is no log.
     pub access_log: Option<AccessLog>,
+    /// What is exported of the access log; none: nothing.
+    pub exported_log: Option<ExportedLog>,
     /// Which exchanges are traced, and where their spans go; none: none are.
     pub tracer: Option<Arc<Tracer>>,
     /// When new work is refused for want of memory or descriptors.
@@ -194,7 +196,7 @@ impl Proxy {
         for index in 0..count {
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             let (published, stats, serving, admission) = (receiver.clone(), stats.clone(), serving.clone(), admission.clone());
-            let log = access_log.as_ref().map(access::Writer::log);
+            let log = access::Log::new(access_log.as_ref().map(access::Writer::lines), config.exported_log.clone());
             let (state_store, tracer) = (config.state_store.clone(), config.tracer.clone());
             let (keep_clients, requests) = (config.keep_clients.clone(), config.requests.clone());
             let worker = worker::Worker {

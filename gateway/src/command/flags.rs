@@ -174,6 +174,8 @@ pub(super) fn settle_with(paths: Vec<PathBuf>, read: &[Change], process: Process
             .unwrap_or(defaults.shutdown_delay),
         grace: process.grace_seconds.map(Duration::from_secs).or(object.grace_period.map(|g| g.0)).unwrap_or(defaults.grace),
         access_log: access_log(process.access_log, process.access_log_path, &object.access_log),
+        max_series: object.telemetry.metrics.max_series.map_or(defaults.max_series, |most| most as usize),
+        exported_line: object.access_log.line(exported_format(process.access_log, &object.access_log)),
         telemetry: super::telemetry::settings(&object.telemetry, &|name| std::env::var(name).ok()),
         overload: Overload {
             memory_limit: object.overload.memory_limit.map(|b| b.0 as u64),
@@ -228,6 +230,14 @@ fn access(admin: Admin) -> Result<Access, String> {
         _ => return Err("admin.tls: `certificateFile` and `keyFile` are wanted, both".to_owned()),
     };
     Ok(Access { hosts, token_file: token_file.map(PathBuf::from), tls })
+}
+
+/// The form of exported lines is that of the log's own. Where there is no log, it is text.
+fn exported_format(format: Option<AccessLogFormat>, object: &AccessLogSpec) -> AccessLogFormat {
+    match format.or(object.format).unwrap_or_default() {
+        AccessLogFormat::Off => AccessLogFormat::Text,
+        format => format,
+    }
 }
 
 /// Format and path are the flag's or else the object's; the fields of a line are the object's.

@@ -6,11 +6,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sluicegate_config::object::ours::{Otlp, OtlpEndpoint, OtlpProtocol, Percent, QueueSize, Telemetry as Spec, TraceSampler};
-use sluicegate_telemetry::settings::{Batch, Logs, Settings, Traces};
+use sluicegate_telemetry::settings::{Batch, Logs, Metrics, Settings, Traces};
 use sluicegate_telemetry::{Protocol, TargetSettings, Tls};
 
 /// How long one request may take, unless it is said.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often metrics are exported, unless it is said, and at most.
+const INTERVAL: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The variables of the process.
 struct Environment<'e>(&'e dyn Fn(&str) -> Option<String>);
@@ -58,6 +62,11 @@ pub(super) fn settings(object: &Spec, variable: &dyn Fn(&str) -> Option<String>)
             queue: batch(Batch::SPANS, room, &environment, "BSP"),
         }
     });
+    let metrics = environment.is_exported("METRICS", object.metrics.enabled).then(|| {
+        let by_variable = || environment.read("OTEL_METRIC_EXPORT_INTERVAL").map(Duration::from_millis);
+        let interval = object.metrics.interval.map(|interval| interval.0).or_else(by_variable).unwrap_or(INTERVAL);
+        Metrics { to: to(&object.metrics.otlp, "METRICS", "v1/metrics"), interval: interval.max(SHORTEST) }
+    });
     let logs = environment.is_exported("LOGS", object.access_log.enabled).then(|| {
         let room = room(object.access_log.max_queue_size, "OTEL_BLRP_MAX_QUEUE_SIZE", Batch::RECORDS.room);
         Logs { to: to(&object.access_log.otlp, "LOGS", "v1/logs"), queue: batch(Batch::RECORDS, room, &environment, "BLRP") }
@@ -66,6 +75,7 @@ pub(super) fn settings(object: &Spec, variable: &dyn Fn(&str) -> Option<String>)
         service_name: object.service_name.clone(),
         resource: object.resource_attributes.clone().unwrap_or_default().into_iter().collect(),
         traces,
+        metrics,
         logs,
     }
 }

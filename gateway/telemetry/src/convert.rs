@@ -1,6 +1,7 @@
 //! Makes OTLP's messages.
 
 pub(crate) mod log;
+pub(crate) mod metric;
 pub(crate) mod trace;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -66,6 +66,14 @@ impl Exporter {
         let _ = tokio::time::timeout(time, stopped).await;
     }
 
+    /// Waits for something; none: the end was asked for first.
+    pub(crate) async fn unless_stopped<T>(&mut self, waited_for: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            found = waited_for => Some(found),
+            _ = self.stopped.wait_for(|stopped| *stopped) => None,
+        }
+    }
+
     /// Sends a request, several times if need be. While the process ends there is one try.
     pub(crate) async fn export(&mut self, message: Message) {
         let mut pause = PAUSE.0;

@@ -11,6 +11,7 @@ mod batch;
 mod channel;
 mod convert;
 mod export;
+mod scrape;
 pub mod settings;
 mod target;
 
@@ -19,14 +20,16 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use sluicegate_model::stats::TelemetryStats;
+use sluicegate_model::telemetry::metric::Family;
 use sluicegate_model::telemetry::record::Record;
 use sluicegate_model::telemetry::sampler::Sampler;
 use sluicegate_model::telemetry::{Outlet, Tracer};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use batch::Queue;
 use convert::Scope;
 use export::Exporter;
+use scrape::Source;
 use settings::Settings;
 pub use target::{BadTarget, Protocol, Target, TargetSettings, Tls};
 
@@ -48,6 +51,7 @@ pub enum Error {
 pub struct Telemetry {
     tracer: Option<Arc<Tracer>>,
     records: Option<Outlet<Record>>,
+    source: Option<oneshot::Sender<Source>>,
     stop: watch::Sender<bool>,
     ended: Receiver<()>,
 }
@@ -58,7 +62,7 @@ impl Telemetry {
     /// # Errors
     /// A collector cannot be reached as configured, or there can be no more threads.
     pub fn start(settings: &Settings, stats: &TelemetryStats) -> Result<Option<Self>, Error> {
-        if settings.traces.is_none() && settings.logs.is_none() {
+        if settings.traces.is_none() && settings.metrics.is_none() && settings.logs.is_none() {
             return Ok(None);
         }
         let scope = Arc::new(Scope::new(&settings.service_name, &settings.resource));
@@ -84,6 +88,11 @@ impl Telemetry {
                 Some(outlet)
             }
         };
+        let (source, given) = oneshot::channel();
+        if let Some(metrics) = &settings.metrics {
+            let exporter = Exporter::new("metrics", &metrics.to, stats.metrics.clone(), stopped.clone())?;
+            tasks.push(Box::pin(scrape::run(given, metrics.interval, scope.clone(), exporter)));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = sync_channel(1);
         std::thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
@@ -97,7 +106,7 @@ impl Telemetry {
             // Nobody may be waiting any more.
             let _ = end.send(());
         })?;
-        Ok(Some(Self { tracer, records, stop, ended }))
+        Ok(Some(Self { tracer, records, source: Some(source), stop, ended }))
     }
 
     /// Decides which exchanges are traced, and takes their spans; none: no traces are exported.
@@ -108,6 +117,14 @@ impl Telemetry {
     /// Takes the lines of the access log; none: they are not exported.
     pub fn records(&self) -> Option<Outlet<Record>> {
         self.records.clone()
+    }
+
+    /// Says where metrics come from. Until then none are exported.
+    pub fn scrape(&mut self, source: impl Fn() -> Vec<Family> + Send + 'static) {
+        if let Some(to) = self.source.take() {
+            // Where metrics are not exported, nobody wants to know.
+            let _ = to.send(Box::new(source));
+        }
     }
 
     /// Exports what waits, once and not for long, and ends. A collector that does not answer does not hold up the end.

@@ -13,6 +13,8 @@ pub struct Settings {
     pub resource: Vec<(String, String)>,
     /// Traces; none: there are none.
     pub traces: Option<Traces>,
+    /// Metrics; none: they are not exported.
+    pub metrics: Option<Metrics>,
     /// Records of the access log; none: there are none.
     pub logs: Option<Logs>,
 }
@@ -28,6 +30,15 @@ pub struct Traces {
     pub by_parent: bool,
     /// How they wait.
     pub queue: Batch,
+}
+
+/// Metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Where they go.
+    pub to: TargetSettings,
+    /// How often they are exported.
+    pub interval: Duration,
 }
 
 /// Records of the access log.

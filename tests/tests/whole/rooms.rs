@@ -230,7 +230,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "shown",
         ],
     ),
-    ("gateway/telemetry", &["batch", "convert", "export", "channel", "settings", "target"]),
+    ("gateway/telemetry", &["batch scrape", "convert", "export", "channel", "settings", "target"]),
     ("gateway/lab", &["bench", "certify", "replay", "simulate", "requests", "generate", "profile", "subject"]),
 ];
 

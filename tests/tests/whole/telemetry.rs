@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sluicegate::Settled;
-use sluicegate_telemetry::settings::{Batch, Traces};
+use sluicegate_telemetry::settings::{Batch, Logs, Metrics, Traces};
 use sluicegate_telemetry::{Protocol, TargetSettings, Tls};
-use sluicegate_tests::collector::{Collector, Rotel, attribute};
+use sluicegate_tests::collector::{Collector, Metric, Rotel, attribute, metric};
 use sluicegate_tests::{Gateway, SERVICE, eventually, fetch, http};
 
 fn target(protocol: Protocol, endpoint: String) -> TargetSettings {
@@ -34,6 +34,13 @@ fn to_rotel(settled: &mut Settled, [b, c]: [u8; 2]) {
 fn to_little_room(settled: &mut Settled, net: [u8; 2]) {
     to_http(settled, net);
     settled.telemetry.traces = settled.telemetry.traces.take().map(|traces| Traces { queue: batch(4), ..traces });
+}
+
+fn everything_to_rotel(settled: &mut Settled, [b, c]: [u8; 2]) {
+    to_rotel(settled, [b, c]);
+    let to = || target(Protocol::Grpc, format!("http://127.{b}.{c}.9:4317"));
+    settled.telemetry.metrics = Some(Metrics { to: to(), interval: Duration::from_millis(200) });
+    settled.telemetry.logs = Some(Logs { to: to(), queue: batch(64) });
 }
 
 /// A gateway with one endpoint that speaks HTTP.
@@ -141,4 +148,85 @@ fn the_last_spans_are_sent_when_the_gateway_ends() {
     assert_eq!(fetch(at).0, 200);
     gateway.stop();
     assert_eq!(collector.received().spans.len(), 3);
+}
+
+/// The points of a counter or of a histogram: a label's values, the count, and the traces of exemplars.
+fn points(metrics: &[Metric], name: &str, label: &str) -> Vec<(String, u64, Vec<Vec<u8>>)> {
+    use sluicegate_tests::collector::number_data_point::Value;
+    let cumulative = 2;
+    match metrics.iter().find(|metric| metric.name == name).and_then(|metric| metric.data.clone()) {
+        Some(metric::Data::Sum(sum)) => {
+            assert!(sum.is_monotonic && sum.aggregation_temporality == cumulative, "{sum:?}");
+            let value =
+                |value| if let Some(Value::AsInt(value)) = value { u64::try_from(value).expect("a count") } else { panic!("{value:?}") };
+            sum.data_points.into_iter().map(|p| (attribute(&p.attributes, label).unwrap_or_default(), value(p.value), Vec::new())).collect()
+        }
+        Some(metric::Data::Histogram(histogram)) => {
+            assert_eq!(histogram.aggregation_temporality, cumulative);
+            let point = |p: sluicegate_tests::collector::HistogramDataPoint| {
+                assert_eq!((p.bucket_counts.iter().sum::<u64>(), p.bucket_counts.len()), (p.count, p.explicit_bounds.len() + 1));
+                let traces = p.exemplars.into_iter().map(|exemplar| exemplar.trace_id).collect();
+                (attribute(&p.attributes, label).unwrap_or_default(), p.count, traces)
+            };
+            histogram.data_points.into_iter().map(point).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn metrics_and_the_access_log_pass_a_collector_of_other_people() {
+    let (gateway, at) = serving(everything_to_rotel);
+    let collector = Collector::listen(collector_at(&gateway, 5318));
+    let _rotel = Rotel::start(collector_at(&gateway, 4317), collector_at(&gateway, 4318), collector_at(&gateway, 5318));
+    assert_eq!(fetch(at).0, 200);
+    let server = collector.trace(3)[0].0.clone();
+    let of = |name: &str, label: &str| points(&collector.received().metrics, name, label);
+    eventually("metrics", || !of("sluicegate_service_request_duration_seconds", "service").is_empty());
+    let wanted = vec![("nginx-svc".to_owned(), 1, vec![server.trace_id.clone()])];
+    assert_eq!(of("sluicegate_service_request_duration_seconds", "service"), wanted);
+    assert_eq!(of("sluicegate_requests", ""), [(String::new(), 1, Vec::new())]);
+    let responses = of("sluicegate_service_responses", "class");
+    assert!(responses.contains(&("2xx".to_owned(), 1, Vec::new())), "{responses:?}");
+
+    eventually("a record", || !collector.received().records.is_empty());
+    let record = collector.received().records[0].clone();
+    assert_eq!((&record.trace_id, &record.span_id, record.flags), (&server.trace_id, &server.span_id, 1));
+    let of = |key: &str| attribute(&record.attributes, key).unwrap_or_default();
+    for (key, wanted) in [
+        ("http.request.method", "GET"),
+        ("url.original", "/x"),
+        ("http.response.status_code", "200"),
+        ("client.address", "127.0.0.1"),
+        ("network.protocol.version", "1.1"),
+        ("sluicegate.service", "default/nginx-svc:8080"),
+        ("sluicegate.kind", "http"),
+    ] {
+        assert_eq!(of(key), wanted, "{key} of {record:?}");
+    }
+    let body = format!("{:?}", record.body);
+    assert!(body.contains("http 127.0.0.1 \\\"GET /x HTTP/1.1\\\""), "{body}");
+}
+
+#[test]
+fn exemplars_are_shown_to_who_asks_for_openmetrics_and_series_are_few() {
+    let (gateway, at) = serving(to_http);
+    let collector = Collector::listen(collector_at(&gateway, 4318));
+    assert_eq!(fetch(at).0, 200);
+    let server = collector.trace(3)[0].0.clone();
+    let trace: String = server.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+    let page = |accept: &str| {
+        let mut response = agent.get(format!("http://{}/metrics", gateway.admin())).header("accept", accept).call().expect("an answer");
+        response.body_mut().read_to_string().expect("text")
+    };
+    let asked = page("application/openmetrics-text; version=1.0.0; charset=utf-8,text/plain;q=0.5");
+    let shown: Vec<&str> = asked.lines().filter(|line| line.contains(" # {")).collect();
+    let [line] = shown[..] else { panic!("{shown:?}") };
+    assert!(line.starts_with("sluicegate_service_request_duration_seconds_bucket{le=") && line.contains(&trace), "{line}");
+    let plain = page("text/plain");
+    assert!(!plain.contains(" # {"));
+    let series = plain.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series < 1_000, "{series}");
+    eprintln!("{series} series with one Service");
 }

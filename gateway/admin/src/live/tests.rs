@@ -71,7 +71,10 @@ fn view() -> View {
         configuration: Arc::default(),
         shadow: Arc::new(NoShadow),
         log: Arc::default(),
+        process: Arc::from([]),
+        login: Arc::default(),
         sources: Vec::new(),
+        ports: Arc::new(crate::Ports::new(1_000)),
     }
 }
 

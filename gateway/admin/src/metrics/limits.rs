@@ -1,16 +1,12 @@
 //! What limits, circuit breakers and overload have refused, and what became of retries.
 
-use std::fmt;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 use sluicegate_model::stats::{ProxyStats, ServiceStats};
-use sluicegate_model::status::Status;
+use sluicegate_model::telemetry::metric::Point;
 
-use super::family::{Labels, and, count, counter, family, gauge};
-use super::services::of;
+use super::family::{Page, and, count, counter, family, gauge};
+use super::ports::Row;
 
 /// The rows of a family: a label's value, and the counter.
 type Rows<T> = &'static [(&'static str, fn(&T) -> &AtomicU64)];
@@ -52,48 +48,48 @@ const RETRIES: Rows<ServiceStats> = &[
     ("not-replayable", |s| &s.retries.not_replayable),
 ];
 
-pub(super) fn encode(e: &mut DescriptorEncoder<'_>, proxy: &ProxyStats, status: &Status) -> fmt::Result {
+/// What limits of clients and overload have refused.
+pub(super) fn encode(e: &mut Page, proxy: &ProxyStats) {
     let rows = |label, rows: Rows<ProxyStats>| {
-        rows.iter().map(move |(name, of)| (vec![(label, (*name).to_owned())], ConstCounter::new(count(of(proxy)))))
+        rows.iter().map(move |(name, of)| (vec![(label, (*name).to_owned())], Point::counter(count(of(proxy)))))
     };
-    family(e, "client_refusals", "Connections and requests refused, by the limit they met", rows("limit", CLIENTS_REFUSED))?;
-    family(e, "client_connections_ended", "Client connections ended by a time-out", rows("reason", CLIENTS_ENDED))?;
+    family(e, "client_refusals", "Connections and requests refused, by the limit they met", rows("limit", CLIENTS_REFUSED));
+    family(e, "client_connections_ended", "Client connections ended by a time-out", rows("reason", CLIENTS_ENDED));
     family(
         e,
         "rate_limit_evictions",
         "Buckets of listeners' rate limits given to another client while in use",
         counter(&proxy.clients.evicted),
-    )?;
-    family(e, "overloaded", "1 while new work is refused for want of memory or descriptors", gauge(&proxy.overload.refusing))?;
-    family(e, "overloads", "Times it came to that", counter(&proxy.overload.times))?;
-    family(e, "memory_bytes", "Memory in use that the kernel cannot take back: anonymous and shared", gauge(&proxy.overload.memory))?;
-    family(e, "memory_limit_bytes", "Memory that may be used; 0: not known", gauge(&proxy.overload.memory_limit))?;
-    family(e, "descriptors", "File descriptors in use", gauge(&proxy.overload.descriptors))?;
-    family(e, "listener_descriptors", "File descriptors that listeners have", gauge(&proxy.overload.listening))?;
-    family(e, "descriptor_limit", "File descriptors that may be used", gauge(&proxy.overload.descriptor_limit))?;
+    );
+    family(e, "overloaded", "1 while new work is refused for want of memory or descriptors", gauge(&proxy.overload.refusing));
+    family(e, "overloads", "Times it came to that", counter(&proxy.overload.times));
+    family(e, "memory_bytes", "Memory in use that the kernel cannot take back: anonymous and shared", gauge(&proxy.overload.memory));
+    family(e, "memory_limit_bytes", "Memory that may be used; 0: not known", gauge(&proxy.overload.memory_limit));
+    family(e, "descriptors", "File descriptors in use", gauge(&proxy.overload.descriptors));
+    family(e, "listener_descriptors", "File descriptors that listeners have", gauge(&proxy.overload.listening));
+    family(e, "descriptor_limit", "File descriptors that may be used", gauge(&proxy.overload.descriptor_limit));
+}
 
-    let ports = || status.services.iter().flat_map(|s| s.ports.iter().map(move |p| (of(s, p), &*p.stats)));
+/// What limits of service ports have refused, and what became of retries there.
+pub(super) fn services(e: &mut Page, ports: &[Row]) {
     let per_port = |label, rows: Rows<ServiceStats>| {
-        let row = move |(labels, stats): (Labels, &ServiceStats)| {
-            rows.iter().map(move |(name, of)| (and(labels.clone(), label, name), ConstCounter::new(count(of(stats))))).collect::<Vec<_>>()
+        let row = move |port: &Row| {
+            let rows = rows.iter().map(|(name, of)| (and(port.labels.clone(), label, name), Point::counter(count(of(&port.stats)))));
+            rows.collect::<Vec<_>>()
         };
-        ports().flat_map(row)
+        ports.iter().flat_map(row)
     };
-    family(e, "service_refusals", "Requests and connections that a breaker or a limit of the service refused", per_port("limit", REFUSED))?;
-    family(e, "service_timeouts", "Exchanges that took longer than they may", per_port("when", TIMEOUTS))?;
-    let tries = ports().map(|(labels, stats)| (labels, ConstCounter::new(count(&stats.retries.tries))));
-    family(e, "service_retries", "Tries after the first", tries)?;
-    family(e, "service_retried_exchanges", "Exchanges that wanted another try, by what became of them", per_port("outcome", RETRIES))?;
-    let evicted = ports().map(|(labels, stats)| (labels, ConstCounter::new(count(&stats.refused.evicted))));
-    family(e, "service_rate_limit_evictions", "Buckets of the service's rate limits given to another client while in use", evicted)?;
-    let load = ports().flat_map(|(labels, stats)| {
-        let slots = [("connections", &stats.load.connections), ("requests", &stats.load.requests), ("retries", &stats.load.retries)];
-        let used = slots.map(|(what, slots)| {
-            (and(labels.clone(), "what", what), ConstGauge::new(slots.get().map_or(0, |slots| i64::from(slots.used()))))
-        });
-        let waiting = stats.load.connections.get().map_or(0, |slots| i64::from(slots.waiting()));
-        let waiting = (and(labels.clone(), "what", "pending"), ConstGauge::new(waiting));
-        used.into_iter().chain([waiting]).collect::<Vec<_>>()
+    let per_one =
+        |of: fn(&ServiceStats) -> &AtomicU64| ports.iter().map(move |port| (port.labels.clone(), Point::counter(count(of(&port.stats)))));
+    family(e, "service_refusals", "Requests and connections that a breaker or a limit of the service refused", per_port("limit", REFUSED));
+    family(e, "service_timeouts", "Exchanges that took longer than they may", per_port("when", TIMEOUTS));
+    family(e, "service_retries", "Tries after the first", per_one(|s| &s.retries.tries));
+    family(e, "service_retried_exchanges", "Exchanges that wanted another try, by what became of them", per_port("outcome", RETRIES));
+    let evicted = "Buckets of the service's rate limits given to another client while in use";
+    family(e, "service_rate_limit_evictions", evicted, per_one(|s| &s.refused.evicted));
+    let load = ports.iter().flat_map(|port| {
+        let load = ["connections", "requests", "retries", "pending"].into_iter().zip(port.now.load);
+        load.map(|(what, n)| (and(port.labels.clone(), "what", what), Point::gauge(n)))
     });
-    family(e, "service_load", "What is under way where a breaker or a budget counts it", load)
+    family(e, "service_load", "What is under way where a breaker or a budget counts it", load);
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::sum;
 use crate::lazy::Lazy;
 use crate::trace_context::TraceContext;
 
@@ -77,6 +78,15 @@ impl Histogram {
         let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
         let count = |at: usize| self.cells.get().map_or(0, |cells| cells.counts[at].load(Ordering::Relaxed));
         bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect()
+    }
+
+    /// Adds what another histogram has counted, or takes it away. Nobody else writes to a sum.
+    pub(super) fn combine(&self, other: &Self, with: fn(u64, u64) -> u64) {
+        if let Some(other) = other.cells.get() {
+            let cells = &**self.cells;
+            cells.counts.iter().zip(&other.counts).for_each(|(own, other)| sum::combine(own, other, with));
+            sum::combine(&cells.sum_us, &other.sum_us, with);
+        }
     }
 
     /// The sum of all times, in seconds.

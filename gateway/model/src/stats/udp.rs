@@ -95,6 +95,15 @@ impl UdpDrop {
 }
 
 impl UdpStats {
+    /// Combines the counters with those of another port, but not the flows under way.
+    pub(super) fn combine(&self, other: &Self, with: impl Fn(&AtomicU64, &AtomicU64)) {
+        let Self { flows, open: _, moved, evicted, datagrams_in, bytes_in, datagrams_out, bytes_out, drops } = self;
+        let own = [flows, moved, evicted, datagrams_in, bytes_in, datagrams_out, bytes_out].into_iter().chain(drops);
+        let theirs =
+            [&other.flows, &other.moved, &other.evicted, &other.datagrams_in, &other.bytes_in, &other.datagrams_out, &other.bytes_out];
+        own.zip(theirs.into_iter().chain(&other.drops)).for_each(|(own, other)| with(own, other));
+    }
+
     /// Counts datagrams that went nowhere.
     pub fn count_drop(&self, why: UdpDrop, datagrams: usize) {
         self.drops[why as usize].fetch_add(datagrams as u64, Ordering::Relaxed);

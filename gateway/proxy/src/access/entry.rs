@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use sluicegate_model::route::ServiceRef;
+use sluicegate_model::trace_context::TraceContext;
 
 use super::buffer::Log;
 
@@ -28,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) attempts: u32,
     pub(crate) request_id: Option<HeaderValue>,
+    /// The trace, and if it is recorded the server's span.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// A request as its client sent it. It clones shared bytes, so nothing is copied.
@@ -59,6 +62,7 @@ impl Entry {
             endpoint: None,
             attempts: 0,
             request_id: None,
+            trace: None,
         })
     }
 

@@ -14,7 +14,7 @@ use sluicegate_model::access_log::Line;
 use sluicegate_model::stats::ProxyStats;
 use sluicegate_model::writer::{self, write_all};
 
-use super::buffer::Log;
+use super::buffer::Lines;
 use super::{AccessLog, AccessLogTarget};
 
 /// How often is looked whether the file is still there.
@@ -37,8 +37,8 @@ impl Writer {
     }
 
     /// An end of the log for a worker.
-    pub(crate) fn log(&self) -> Log {
-        Log::new(self.line.clone(), self.inner.queue())
+    pub(crate) fn lines(&self) -> Lines {
+        Lines::new(self.line.clone(), self.inner.queue())
     }
 
     /// Has the file opened anew, within a second.

@@ -46,7 +46,7 @@ fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// A field's value.
-enum Value<'a> {
+pub(super) enum Value<'a> {
     None,
     Time,
     Text(&'a [u8]),
@@ -54,9 +54,11 @@ enum Value<'a> {
     Millis(Duration),
     Ip(IpAddr),
     Address(SocketAddr),
+    Trace(u128),
+    Span(u64),
 }
 
-fn value<'a>(field: Field, entry: &'a Entry) -> Value<'a> {
+pub(super) fn value<'a>(field: Field, entry: &'a Entry) -> Value<'a> {
     let text = |text: Option<&'a str>| text.map_or(Value::None, |text| Value::Text(text.as_bytes()));
     let request = entry.request.as_ref();
     match field {
@@ -88,6 +90,8 @@ fn value<'a>(field: Field, entry: &'a Entry) -> Value<'a> {
         Field::Rule => text(entry.rule.as_deref()),
         Field::Attempts => Value::Number(entry.attempts.into()),
         Field::RequestId => entry.request_id.as_ref().map_or(Value::None, |id| Value::Text(id.as_bytes())),
+        Field::TraceId => entry.trace.map_or(Value::None, |trace| Value::Trace(trace.trace)),
+        Field::SpanId => entry.trace.filter(|trace| trace.sampled).map_or(Value::None, |trace| Value::Span(trace.span)),
         Field::UserAgent => request.and_then(|r| r.user_agent.as_ref()).map_or(Value::None, |agent| Value::Text(agent.as_bytes())),
     }
 }
@@ -141,6 +145,8 @@ fn plain(value: &Value<'_>, entry: &Entry, clock: &mut Clock, out: &mut Vec<u8>)
         Value::Number(number) => print(out, format_args!("{number}")),
         Value::Millis(time) => print(out, format_args!("{}.{:03}", time.as_millis(), time.as_micros() % 1000)),
         Value::Ip(ip) => print(out, format_args!("{ip}")),
+        Value::Trace(trace) => print(out, format_args!("{trace:032x}")),
+        Value::Span(span) => print(out, format_args!("{span:016x}")),
         Value::Address(address) => print(out, format_args!("{address}")),
     }
 }

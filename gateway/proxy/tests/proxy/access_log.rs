@@ -110,7 +110,7 @@ fn json_lines_parse_whatever_clients_send() {
             "\"kind\":\"http\",\"client\":\"127.0.0.1\",",
             "\"path\":\"/\\\"x\\\"\"",
             "\"status\":200,\"reason\":null,",
-            "\"userAgent\":\"\\\",\\\"status\\\":1,\\\\ \\u00ffä\"}",
+            "\"userAgent\":\"\\\",\\\"status\\\":1,\\\\ \\u00ffä\",\"traceId\":null,\"spanId\":null}",
         ] {
             assert!(lines[0].contains(part), "{part} is not in {}", lines[0]);
         }

@@ -23,6 +23,9 @@ pub struct Telemetry {
     /// A span for each exchange, one for the decision where it goes, and one for each try at an endpoint.
     #[serde(default)]
     pub tracing: Tracing,
+    /// What `/metrics` shows, there and at a collector.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// The lines of the access log, as log records.
     #[serde(default)]
     pub access_log: ExportedLog,
@@ -73,6 +76,22 @@ pub struct Tracing {
     /// How many exchanges may wait to be exported; more are dropped and counted. Default: `OTEL_BSP_MAX_QUEUE_SIZE`, else 2048.
     pub max_queue_size: Option<QueueSize>,
     /// Where traces go, as far as that differs from `telemetry.otlp`.
+    #[serde(default)]
+    pub otlp: Otlp,
+}
+
+/// Metrics.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Metrics {
+    /// Whether metrics are exported as well as shown on `/metrics`. Default: true if `OTEL_METRICS_EXPORTER` is `otlp`, else false.
+    pub enabled: Option<bool>,
+    /// How often they are exported. Default: `OTEL_METRIC_EXPORT_INTERVAL` in milliseconds, else 60s.
+    pub interval: Option<Span>,
+    /// How many series there may be, there and on `/metrics`: as many Service ports as fit have series of their own, the busiest ones if not all do, and the
+    /// others are summed in series of the service `other`. Default: 1000.
+    pub max_series: Option<u32>,
+    /// Where metrics go, as far as that differs from `telemetry.otlp`.
     #[serde(default)]
     pub otlp: Otlp,
 }

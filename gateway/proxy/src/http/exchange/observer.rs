@@ -59,6 +59,9 @@ impl<'s> Observer<'s> {
         self.entry = self.core.log.as_ref().map(|log| Entry::of(log, request.fields(), peer.address.ip(), &listener.name));
         if let Some(tracer) = &self.core.tracer {
             self.traced = Traced::of(tracer, request, peer, begun, &listener.name);
+            if let Some(entry) = &mut self.entry {
+                entry.trace = self.traced.told();
+            }
         }
     }
 

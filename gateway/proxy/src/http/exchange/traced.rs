@@ -63,6 +63,14 @@ impl Traced {
         }
     }
 
+    /// The trace, and the server's span if the exchange is recorded.
+    pub(in crate::http) fn told(&self) -> Option<TraceContext> {
+        match self {
+            Self::Unrecorded(context) => Some(*context),
+            Self::Passed | Self::Recorded(_) => self.context(),
+        }
+    }
+
     /// What is recorded, if anything is.
     fn exchange(&mut self) -> Option<&mut Exchange> {
         match self {
