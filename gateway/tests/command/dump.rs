@@ -72,8 +72,9 @@ fn what_is_served_is_told_with_settings_and_without_secrets() {
     let web = listeners.iter().find(|listener| listener["name"] == "listener web of Gateway default/edge").expect("the listener");
     assert_eq!((&web["protocol"], &web["address"]), (&"HTTP".into(), &"127.231.17.5:18085".into()));
     assert!(web["settings"]["timeouts"].is_object() && web["settings"]["head"].is_object(), "{web}");
-    let host = web["hosts"].as_array().expect("a list").iter().find(|host| host["hostname"] == "cart.example").expect("the host");
+    let host = &web["hosts"][0];
     let rule = &host["to"]["router"]["rules"][0];
+    assert_eq!(rule["hostnames"], serde_json::json!(["cart.example"]), "{web}");
     assert_eq!(rule["matches"][0]["path"]["value"], "/app", "{host}");
     let set = &rule["actions"]["requestHeaders"]["set"];
     assert!(set[0][0] == "authorization" && set[0][1] == "(hidden)" && set[1][1] == "edge", "{rule}");
@@ -89,5 +90,5 @@ fn what_is_served_is_told_with_settings_and_without_secrets() {
     assert!(plugins.iter().any(|plugin| plugin["name"] == "maglev" && plugin["generation"]["number"] == 1));
 
     let (code, yaml) = gateway.run(&["config", "dump"]);
-    assert!(code == Some(0) && yaml.contains("setting: gracePeriod") && yaml.contains("hostname: cart.example"), "{yaml}");
+    assert!(code == Some(0) && yaml.contains("setting: gracePeriod") && yaml.contains("- cart.example"), "{yaml}");
 }

@@ -136,8 +136,9 @@ fn tokens_have_roles_and_are_read_again_when_they_change() {
 
     // Nobody can log in any more by what is gone; what is faulty changes nothing.
     write(gateway.folder.path(), "..2", &format!("operator:{NEXT}\n"));
-    eventually("the new token is taken", || gateway.with(NEXT, "/api/v1/whoami", &[]).0 == 200);
-    assert_eq!(gateway.with(OPERATOR, "/api/v1/whoami", &[]).0, 401);
+    // Asked by the old token, as each time by the new one would be a login that fails.
+    eventually("the old token is gone", || gateway.with(OPERATOR, "/api/v1/whoami", &[]).0 == 401);
+    assert_eq!(gateway.with(NEXT, "/api/v1/whoami", &[]).0, 200);
     write(gateway.folder.path(), "..3", "operator:short-and-secret\n");
     let faulty = |n| gateway.curl("/metrics", &[]).1.contains(&format!("sluicegate_admin_login_files_faulty {n}\n"));
     eventually("it is faulty", || faulty(1));

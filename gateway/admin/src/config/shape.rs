@@ -117,7 +117,9 @@ fn rule(made: &Rule, bound: Option<&Arc<BoundRule>>, written: Option<&Value>, sn
         }
     };
     put("name", json!(made.name));
-    put("matches", written.and_then(|rule| rule.get("matches")).cloned().unwrap_or_default());
+    for part in ["hostnames", "matches"] {
+        put(part, written.and_then(|rule| rule.get(part)).cloned().unwrap_or_default());
+    }
     put("actions", without_empty(tree(&made.actions)));
     let backends = made.backends.iter().enumerate().map(|(i, backend)| {
         let mut shown = json!({"service": backend.service.to_string(), "weight": backend.weight});
