@@ -164,6 +164,8 @@ impl Worker {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let mut returning = Returning::new(self.release);
         let mut flush = tokio::time::interval(FLUSH_EVERY);
+        // Whether this worker takes for all what a successor sends on.
+        let mut takes = false;
         let stop = loop {
             let published = self.published.borrow_and_update().clone();
             let changes = published.sockets.changes(&known.sockets);
@@ -178,6 +180,7 @@ impl Worker {
             if let Some(successor) = published.successor.as_ref().filter(|_| self.index == 0) {
                 // It is the same one, or another successor after one that failed.
                 if !known.successor.as_ref().is_some_and(|known| Arc::ptr_eq(known, successor)) {
+                    takes = true;
                     spawn_local(quic::take(successor.clone(), published.quic.clone()));
                 }
             }
@@ -216,7 +219,9 @@ impl Worker {
                 if !waiting && !stop.drain_queues {
                     datagrams.close(self.index).await;
                 }
-                if !waiting && shared.clients.open.get() == 0 {
+                // Others' connections get nothing without the worker that takes it for them.
+                let awaited = takes && shared.core.stats.open.load(Ordering::Relaxed) > 0;
+                if !waiting && !awaited && shared.clients.open.get() == 0 {
                     break;
                 }
                 shared.core.hand_over_log();
