@@ -14,7 +14,7 @@ use sluicegate_cluster::leader::Terms;
 use sluicegate_cluster::source::{Pauses, Timing};
 use sluicegate_control::allocate::Ranges;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, TOKEN};
 use crate::namespace::Namespace;
 use crate::{COMPILED, PATIENCE, eventually};
 
@@ -232,10 +232,14 @@ fn be_gateway() {
         ..InCluster::default()
     };
     let cluster = if settings["patient"] == true { usual } else { hurried };
-    let settled = Settled {
+    // Tests ask it from another namespace.
+    let state = PathBuf::from(text("state").expect("a folder"));
+    let tokens = state.join("tokens");
+    std::fs::write(&tokens, format!("operator:{TOKEN}\n")).expect("written");
+    let mut settled = Settled {
         workers: 1,
         admin_address: text("admin").expect("an address").parse().expect("an address"),
-        state_dir: text("state").expect("a folder").into(),
+        state_dir: state,
         code_cache: Some(COMPILED.into()),
         manage_addresses: settings["addresses"].is_string(),
         ranges: Ranges { load_balancer: pool, ..Ranges::default() },
@@ -244,6 +248,7 @@ fn be_gateway() {
         cluster: Some(InCluster { connection: Connection { kubeconfig: text("kubeconfig").map(Into::into), context: None }, ..cluster }),
         ..Settled::default()
     };
+    settled.admin.token_file = Some(tokens);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

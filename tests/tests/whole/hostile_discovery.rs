@@ -85,7 +85,7 @@ fn the_admin_api_and_metadata_addresses_must_be_named_themselves() {
     }
     // An address that is named with its port is reached, but what it answers is not a list of endpoints.
     ask(&admin.to_string(), &format!("\"{admin}\""));
-    eventually("reached", || gateway.has_fault(&["plugin mine", "endpoint \"\" of default/nginx-svc:8080", "it is no IP address"]));
+    eventually("reached", || gateway.has_fault(&["plugin mine", "of default/nginx-svc:8080", "it is no IP address"]));
 }
 
 #[test]
