@@ -1,6 +1,6 @@
 //! `/metrics`: read from the counters when asked, so counting costs the request path one relaxed add. One file a subject: [`process`] the
 //! data plane as a whole, [`tls`] TLS with clients, [`acme`] certificates that are ordered, [`services`] each service port, of which [`ports`] says which have series of their own, [`health`] its endpoints, [`udp`] what only UDP ports have, [`limits`] what was refused, [`login`] logins to the admin API,
-//! [`plugins`] each plugin, [`rollout`] those on trial, [`sources`] where objects come from, [`custom`] what plugins count themselves; [`family`] makes their rows, and [`text`] writes them.
+//! [`plugins`] each plugin, [`rollout`] those on trial, [`sources`] where objects come from, [`custom`] what plugins count themselves; [`mod@family`] makes their rows, and [`text`] writes them.
 
 mod acme;
 mod custom;

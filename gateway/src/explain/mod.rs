@@ -1,5 +1,5 @@
 //! What would become of a request, by the very plugins that decide it, without sending anything. `sluicegate explain` asks about a configuration that it has read
-//! ([`World`]), and the admin API about the one that is served ([`running`]).
+//! ([`World`]), and the admin API about the one that is served ([`running()`]).
 
 mod ask;
 mod health;

@@ -21,7 +21,7 @@ const RUNNING: &str = "running";
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     /// With --trace: exit 1 only if more requests differ than this: changed>0.1%, refused>0; or in one of route, service, spread, headers, timeouts, retries, limits,
-    /// answered, other. May be given several times [default: changed>0]
+    /// answered, other. May be given several times; without it `changed>0` counts
     #[arg(long, value_name = "CONDITION", requires = "trace")]
     fail_on: Vec<FailOn>,
     /// With --trace: write the differences as one HTML page
